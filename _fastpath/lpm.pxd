@@ -1,0 +1,48 @@
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+
+cdef extern from "kernels.h":
+    enum:
+        MAX_LEVELS
+    ctypedef struct table_v4:
+        const uint32_t* directory
+        const uint64_t* records
+        const void* deep
+        uint32_t zones
+        int wide
+    ctypedef struct table_v6:
+        const int64_t* level[10]
+        int levels
+        uint32_t intervals
+        const uint32_t* leaves
+        uint32_t zones
+        const uint32_t* fine
+        const uint64_t* fine_keys
+        const uint32_t* fine_leaves
+    ctypedef struct kernels:
+        uint32_t (*v4)(const table_v4*, uint32_t) noexcept nogil
+        uint32_t (*v6)(const table_v6*, uint64_t, uint64_t) noexcept nogil
+        void (*v4_many)(const table_v4*, const unsigned char*, uint32_t*, size_t) noexcept nogil
+        void (*v6_many)(const table_v6*, const unsigned char*, uint32_t*, size_t) noexcept nogil
+        const char* name
+    kernels choose_kernels(int portable)
+    uint64_t popcount_portable(uint64_t) noexcept nogil
+    uint32_t load_word(const uint32_t* word) noexcept nogil
+    void store_word(uint32_t* word, uint32_t value) noexcept nogil
+
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_COMPACT_ASCII(object)
+    void* PyUnicode_1BYTE_DATA(object)
+    Py_ssize_t PyUnicode_GET_LENGTH(object)
+
+
+cdef class PrefixTable:
+    cdef Py_buffer buffer
+    cdef bint held
+    cdef table_v4 v4
+    cdef table_v6 v6
+
+    cdef uint32_t find(self, object address, int* family) except? 0xFFFFFFFF
+    cdef int open(self) except -1
+    cdef const unsigned char* part(self, int place, uint64_t count, uint64_t width) except NULL

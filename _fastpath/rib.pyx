@@ -1,0 +1,738 @@
+# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""Everything slow about building a table: route text to columns, columns to intervals, routes to ladders.
+
+A prefix of either family is a left-aligned 128-bit number (`high`, `low`) and a length, so one piece of code serves
+both: an IPv4 address fills the top 32 bits of `high`. The walk, each step a function:
+
+    text --read--> Columns, by family: high, low, length, value, row       value: which tail the row had
+         --sort--> the same, by (prefix, value, row)
+        --group--> one row a prefix                                        value: which set of routes it has
+        --sweep--> Intervals of address space: high, low, value            value: which chain covers it
+      --overlay--> with the regions' intervals                             value: which (chain, region) it has
+      --ladders--> for each (chain, region) a ladder; equal ones kept once
+
+A *chain* is the list of route sets on the prefixes that cover an address, longest first. Chains are interned as
+(parent chain, set), so a table of a million prefixes has as many chains as it has different coverings.
+Nothing here runs on the request path.
+"""
+
+from array import array
+
+from cpython cimport array as c_array
+from libc.math cimport acos
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort
+from libc.string cimport memchr, memcmp, memcpy
+
+from _fastpath.address cimport parse_v4, parse_v6
+
+cdef extern from *:
+    """
+    typedef unsigned __int128 wide;
+    static inline wide wide_of(uint64_t high, uint64_t low) { return (wide)high << 64 | low; }
+    static inline uint64_t high_of(wide x) { return (uint64_t)(x >> 64); }
+    static inline uint64_t low_of(wide x) { return (uint64_t)x; }
+    static inline wide last_of(wide start, unsigned length)
+    {
+        return length == 128 ? start : start | ~(wide)0 >> length;
+    }
+    """
+    ctypedef unsigned long long wide
+    wide wide_of(uint64_t high, uint64_t low) noexcept nogil
+    uint64_t high_of(wide x) noexcept nogil
+    uint64_t low_of(wide x) noexcept nogil
+    wide last_of(wide start, unsigned length) noexcept nogil
+
+KEY_NAMES = ("prefix", "as_path", "origin", "med", "class", "distance")
+EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG
+
+cdef enum:
+    KEYS = 6  # the ladder keys there are; see KEY_NAMES
+    KEPT = 1000  # how many refusals or duplicates are kept with their rows; the rest are counted
+
+
+cdef c_array.array zeros(str code, Py_ssize_t count):
+    return c_array.clone(array(code), count, zero=True)
+
+
+class Columns:
+    """Prefix rows of one family, as arrays of one length: high, low (Q), length (B), value, row (I)."""
+
+    __slots__ = ("high", "length", "low", "row", "value")
+
+    def __init__(self, count=0):
+        self.high = zeros("Q", count)
+        self.low = zeros("Q", count)
+        self.length = zeros("B", count)
+        self.value = zeros("I", count)
+        self.row = zeros("I", count)
+
+    def __len__(self):
+        return len(self.high)
+
+    def extend(self, other):
+        """Append another's rows, for one table out of several feeds."""
+        for name in self.__slots__:
+            getattr(self, name).extend(getattr(other, name))
+
+
+class Intervals:
+    """Address space cut where the value changes: high, low (Q), value (I); the first begins at address 0."""
+
+    __slots__ = ("high", "low", "value")
+
+    def __init__(self, high, low, value):
+        self.high = high
+        self.low = low
+        self.value = value
+
+    def __len__(self):
+        return len(self.high)
+
+
+# ---- text to columns
+
+
+cdef inline bint is_space(char character) noexcept nogil:
+    return character == b" " or character == b"\t" or character == b"\r"
+
+
+def read(bytes text not None, uint32_t first_row=1):
+    """Return ({4: Columns, 6: Columns}, tails, refusals, refused) of lines `prefix<space, tab or comma>tail`.
+
+    Each row's value is the place of its tail (the rest of the line, bytes, ends stripped) in `tails`. Empty lines and
+    lines that begin with `#` are passed over. Refusals are (row, text, rule), the first 1,000 of `refused`.
+    """
+    cdef const char* data = text
+    cdef const char* end = data + len(text)
+    cdef const char* line
+    cdef const char* stop
+    cdef const char* split
+    cdef const char* slash
+    cdef const char* tail
+    cdef const char* last_tail = NULL
+    cdef Py_ssize_t lines = text.count(b"\n") + 1, last_length = -1
+    cdef uint32_t row = first_row, four, value = 0, refused = 0
+    cdef uint64_t high, low
+    cdef unsigned length, digit
+    cdef int family
+    cdef Py_ssize_t n4 = 0, n6 = 0, at
+    cdef str rule
+    cdef dict places = {}
+    cdef list refusals = []
+    v4, v6 = Columns(lines), Columns(lines)
+    cdef uint64_t[::1] high4 = v4.high, high6 = v6.high, low6 = v6.low
+    cdef uint8_t[::1] length4 = v4.length, length6 = v6.length
+    cdef uint32_t[::1] value4 = v4.value, value6 = v6.value, row4 = v4.row, row6 = v6.row
+    line = data
+    while line < end:
+        stop = <const char*> memchr(line, b"\n", end - line)
+        if stop == NULL:
+            stop = end
+        next_line = stop + 1
+        while line < stop and is_space(line[0]):
+            line += 1
+        while stop > line and is_space(stop[-1]):
+            stop -= 1
+        if line < stop and line[0] != b"#":
+            split = line
+            while split < stop and split[0] != b"," and not is_space(split[0]):
+                split += 1
+            slash = <const char*> memchr(line, b"/", split - line)
+            rule = None
+            length = 0
+            if slash == NULL:
+                rule = "a prefix is written address/length"
+            else:
+                tail = slash + 1
+                if tail == split or split - tail > 3 or (tail[0] == b"0" and split - tail > 1):
+                    rule = "the length is a decimal number without leading zeros"
+                while rule is None and tail < split:
+                    digit = <unsigned> (<unsigned char> tail[0]) - 48
+                    if digit > 9:
+                        rule = "the length is a decimal number without leading zeros"
+                    length = length * 10 + digit
+                    tail += 1
+            if rule is None:
+                if parse_v4(line, slash - line, &four):
+                    family = 4
+                    high, low = <uint64_t> four << 32, 0
+                elif parse_v6(line, slash - line, &high, &low):
+                    family = 6
+                else:
+                    family = 0
+                if family == 0:
+                    rule = "no IPv4 or IPv6 address"
+                elif length > (32 if family == 4 else 128):
+                    rule = f"an IPv{family} length is at most {32 if family == 4 else 128}"
+                elif wide_of(high, low) & last_of(0, length):
+                    rule = f"host bits are set; write {network_text(high, low, length, family)}"
+            if rule is not None:
+                if refused < KEPT:
+                    refusals.append((row, line[:min(split - line, 80)].decode("utf-8", "replace"), rule))
+                refused += 1
+            else:
+                if split < stop and split[0] == b",":
+                    split += 1
+                else:
+                    while split < stop and is_space(split[0]):
+                        split += 1
+                if stop - split != last_length or memcmp(split, last_tail, last_length) != 0:
+                    last_tail, last_length = split, stop - split
+                    tail_bytes = split[:last_length]
+                    place = places.get(tail_bytes)
+                    if place is None:
+                        place = places[tail_bytes] = len(places)
+                    value = place
+                if family == 4:
+                    high4[n4], length4[n4], value4[n4], row4[n4] = high, length, value, row
+                    n4 += 1
+                else:
+                    high6[n6], low6[n6], length6[n6], value6[n6], row6[n6] = high, low, length, value, row
+                    n6 += 1
+        row += 1
+        line = next_line
+    return {4: shorten(v4, n4), 6: shorten(v6, n6)}, list(places), refusals, refused
+
+
+cdef shorten(columns, Py_ssize_t count):
+    for name in ("high", "low", "length", "value", "row"):
+        c_array.resize(getattr(columns, name), count)
+    return columns
+
+
+cdef str network_text(uint64_t high, uint64_t low, unsigned length, int family):
+    """Return the network that an address with host bits set lies in, as text."""
+    import ipaddress
+
+    cdef object address = ((<object> high) << 64 | <object> low) >> (96 if family == 4 else 0)
+    cdef int bits = 32 if family == 4 else 128
+    address = address >> (bits - length) << (bits - length)
+    return f"{ipaddress.IPv4Address(address) if family == 4 else ipaddress.IPv6Address(address)}/{length}"
+
+
+# ---- sorting and grouping
+
+
+cdef struct row_record:
+    uint64_t high
+    uint64_t low
+    uint32_t length
+    uint32_t value
+    uint32_t row
+
+
+cdef int compare_rows(const void* left, const void* right) noexcept nogil:
+    cdef const row_record* a = <const row_record*> left
+    cdef const row_record* b = <const row_record*> right
+    if a.high != b.high:
+        return -1 if a.high < b.high else 1
+    if a.low != b.low:
+        return -1 if a.low < b.low else 1
+    if a.length != b.length:
+        return -1 if a.length < b.length else 1
+    if a.value != b.value:
+        return -1 if a.value < b.value else 1
+    return 0 if a.row == b.row else (-1 if a.row < b.row else 1)
+
+
+def sort(columns):
+    """Return the columns ordered by (prefix, length, value, row); the same object where they are already."""
+    cdef const uint64_t[::1] high = columns.high
+    cdef const uint64_t[::1] low = columns.low
+    cdef const uint8_t[::1] length = columns.length
+    cdef const uint32_t[::1] value = columns.value
+    cdef const uint32_t[::1] row = columns.row
+    cdef Py_ssize_t count = high.shape[0], i
+    cdef bint ordered = True
+    cdef row_record* rows = <row_record*> malloc((count + 1) * sizeof(row_record))
+    if rows == NULL:
+        raise MemoryError
+    try:
+        for i in range(count):
+            rows[i] = row_record(high[i], low[i], length[i], value[i], row[i])
+            if i and ordered and compare_rows(rows + i - 1, rows + i) > 0:
+                ordered = False
+        if ordered:
+            return columns
+        with nogil:
+            qsort(rows, count, sizeof(row_record), compare_rows)
+        return columns_of(rows, count)
+    finally:
+        free(rows)
+
+
+cdef columns_of(const row_record* rows, Py_ssize_t count):
+    out = Columns(count)
+    cdef uint64_t[::1] high = out.high, low = out.low
+    cdef uint8_t[::1] length = out.length
+    cdef uint32_t[::1] value = out.value, row = out.row
+    cdef Py_ssize_t i
+    for i in range(count):
+        high[i], low[i], length[i] = rows[i].high, rows[i].low, <uint8_t> rows[i].length
+        value[i], row[i] = rows[i].value, rows[i].row
+    return out
+
+
+def relabel(columns, labels):
+    """Replace each row's value by `labels[value]` (an array of I), in place."""
+    cdef uint32_t[::1] value = columns.value
+    cdef const uint32_t[::1] label = labels
+    cdef Py_ssize_t i
+    for i in range(value.shape[0]):
+        if value[i] >= label.shape[0]:
+            raise ValueError(f"row {i} has value {value[i]}, there are {label.shape[0]} labels")
+        value[i] = label[value[i]]
+
+
+def keep(columns, wanted):
+    """Return the rows whose value is wanted: `wanted[value]` (an array of B) is not 0."""
+    cdef const uint64_t[::1] high = columns.high
+    cdef const uint64_t[::1] low = columns.low
+    cdef const uint8_t[::1] length = columns.length
+    cdef const uint32_t[::1] value = columns.value
+    cdef const uint32_t[::1] row = columns.row
+    cdef const uint8_t[::1] flag = wanted
+    cdef Py_ssize_t i, kept = 0
+    out = Columns(high.shape[0])
+    cdef uint64_t[::1] out_high = out.high, out_low = out.low
+    cdef uint8_t[::1] out_length = out.length
+    cdef uint32_t[::1] out_value = out.value, out_row = out.row
+    for i in range(high.shape[0]):
+        if flag[value[i]]:
+            out_high[kept], out_low[kept], out_length[kept] = high[i], low[i], length[i]
+            out_value[kept], out_row[kept] = value[i], row[i]
+            kept += 1
+    return shorten(out, kept)
+
+
+def divide(columns, first, shares):
+    """Deal each value's rows in contiguous runs of the order they stand in, and number the runs, in place.
+
+    A row whose value is v becomes `first[v] + k`, where k runs from 0 to `shares[v] - 1` and grows along v's rows.
+    """
+    cdef uint32_t[::1] value = columns.value
+    cdef const uint32_t[::1] start = first
+    cdef const uint32_t[::1] share = shares
+    cdef Py_ssize_t values = start.shape[0], i
+    cdef uint64_t* totals = <uint64_t*> calloc(2 * values + 1, sizeof(uint64_t))
+    cdef uint64_t* seen = totals + values
+    cdef uint32_t v
+    if totals == NULL:
+        raise MemoryError
+    for i in range(value.shape[0]):
+        totals[value[i]] += 1
+    for i in range(value.shape[0]):
+        v = value[i]
+        value[i] = start[v] + <uint32_t> (seen[v] * share[v] // totals[v])
+        seen[v] += 1
+    free(totals)
+
+
+def group(columns, uint32_t sets):
+    """Return (one row a prefix, combinations, duplicates) of sorted columns whose values are below `sets`.
+
+    A prefix on several rows gets, as its value, `sets` + the place of its distinct values among `combinations`
+    (tuples, ascending). Duplicates are (row, row of its like) where prefix and value both repeat: the first 1,000, and
+    last their count.
+    """
+    cdef const uint64_t[::1] high = columns.high
+    cdef const uint64_t[::1] low = columns.low
+    cdef const uint8_t[::1] length = columns.length
+    cdef uint32_t[::1] value = columns.value
+    cdef const uint32_t[::1] row = columns.row
+    cdef Py_ssize_t count = high.shape[0], i = 0, j, k, used = 0
+    cdef uint64_t repeated = 0
+    cdef list duplicates = []
+    cdef dict places = {}
+    cdef list distinct
+    out = Columns(count)
+    cdef uint64_t[::1] out_high = out.high, out_low = out.low
+    cdef uint8_t[::1] out_length = out.length
+    cdef uint32_t[::1] out_value = out.value, out_row = out.row
+    while i < count:
+        j = i + 1
+        while j < count and high[j] == high[i] and low[j] == low[i] and length[j] == length[i]:
+            j += 1
+        out_high[used], out_low[used], out_length[used] = high[i], low[i], length[i]
+        out_value[used], out_row[used] = value[i], row[i]
+        if j > i + 1:
+            distinct = [value[i]]
+            for k in range(i + 1, j):
+                if value[k] == value[k - 1]:
+                    if repeated < KEPT:
+                        duplicates.append((row[k], row[k - 1]))
+                    repeated += 1
+                else:
+                    distinct.append(value[k])
+            if len(distinct) > 1:
+                combination = tuple(distinct)
+                place = places.get(combination)
+                if place is None:
+                    place = places[combination] = len(places)
+                out_value[used] = sets + <uint32_t> place
+        used += 1
+        i = j
+    return shorten(out, used), list(places), (duplicates, repeated)
+
+
+def rows_with(columns, values, Py_ssize_t limit=KEPT):
+    """Return (prefix, row) of the first rows whose value is in the set `values`, prefixes as text."""
+    cdef const uint32_t[::1] value = columns.value
+    cdef list found = []
+    cdef Py_ssize_t i
+    cdef int family = 6
+    for i in range(value.shape[0]):
+        if value[i] in values:
+            found.append((i, columns.row[i]))
+            if len(found) == limit:
+                break
+    return found
+
+
+# ---- interning: pairs of numbers to small numbers
+
+
+cdef class Pairs:
+    """Distinct (left, right) pairs, numbered in the order they are first seen: open addressing, kept under half full."""
+
+    cdef uint64_t* slots      # number + 1 of the pair kept there, 0 where empty
+    cdef uint64_t mask
+    cdef readonly c_array.array left, right
+    cdef uint32_t count
+
+    def __cinit__(self):
+        self.mask = (1 << 12) - 1
+        self.slots = <uint64_t*> calloc(self.mask + 1, sizeof(uint64_t))
+        if self.slots == NULL:
+            raise MemoryError
+        self.left = zeros("I", 1 << 11)
+        self.right = zeros("I", 1 << 11)
+
+    def __dealloc__(self):
+        free(self.slots)
+
+    def __len__(self):
+        return self.count
+
+    cdef uint64_t place(self, uint32_t left, uint32_t right) noexcept:
+        cdef uint64_t at = ((<uint64_t> left << 32 | right) * 0x9E3779B97F4A7C15u) >> 20 & self.mask
+        cdef uint64_t kept
+        while True:
+            kept = self.slots[at]
+            if kept == 0 or (self.left.data.as_uints[kept - 1] == left and self.right.data.as_uints[kept - 1] == right):
+                return at
+            at = at + 1 & self.mask
+
+    cdef uint32_t number(self, uint32_t left, uint32_t right) except? 0xFFFFFFFF:
+        cdef uint64_t at = self.place(left, right)
+        if self.slots[at] == 0:
+            if self.count * 2 > self.mask:
+                self.grow()
+                at = self.place(left, right)
+            self.left.data.as_uints[self.count] = left
+            self.right.data.as_uints[self.count] = right
+            self.count += 1
+            self.slots[at] = self.count
+        return <uint32_t> self.slots[at] - 1
+
+    cdef int grow(self) except -1:
+        cdef uint32_t i
+        free(self.slots)
+        self.mask = self.mask * 2 + 1
+        self.slots = <uint64_t*> calloc(self.mask + 1, sizeof(uint64_t))
+        if self.slots == NULL:
+            raise MemoryError
+        c_array.resize(self.left, (self.mask + 1) // 2 + 1)
+        c_array.resize(self.right, (self.mask + 1) // 2 + 1)
+        for i in range(self.count):
+            self.slots[self.place(self.left.data.as_uints[i], self.right.data.as_uints[i])] = i + 1
+        return 0
+
+
+# ---- sweeping
+
+
+cdef class Cutter:
+    """Collects (start, value) in address order into Intervals; a later start at the same place wins."""
+
+    cdef c_array.array high, low, value
+    cdef Py_ssize_t count
+
+    def __cinit__(self, Py_ssize_t limit):
+        self.high, self.low, self.value = zeros("Q", limit), zeros("Q", limit), zeros("I", limit)
+
+    cdef void cut(self, wide start, uint32_t value) noexcept:
+        cdef Py_ssize_t last = self.count - 1
+        cdef uint64_t high = high_of(start), low = low_of(start)
+        if last >= 0 and self.high.data.as_ulonglongs[last] == high and self.low.data.as_ulonglongs[last] == low:
+            self.count = last
+            last -= 1
+        if last >= 0 and self.value.data.as_uints[last] == value:
+            return
+        self.high.data.as_ulonglongs[self.count] = high
+        self.low.data.as_ulonglongs[self.count] = low
+        self.value.data.as_uints[self.count] = value
+        self.count += 1
+
+    def intervals(self):
+        for column in (self.high, self.low, self.value):
+            c_array.resize(column, self.count)
+        return Intervals(self.high, self.low, self.value)
+
+
+cdef struct covering:
+    uint64_t last_high
+    uint64_t last_low
+    uint32_t chain
+
+
+class Chains:
+    """Chains by number: `parent` (the chain of the shorter prefixes) and `value` (the longest's set). 0 is no route."""
+
+    def __init__(self):
+        self.pairs = Pairs()
+        (<Pairs> self.pairs).number(0, 0xFFFFFFFF)
+
+    def __len__(self):
+        return len(self.pairs)
+
+    @property
+    def parent(self):
+        return self.pairs.left
+
+    @property
+    def value(self):
+        return self.pairs.right
+
+    def values(self, chain):
+        """Return the chain's sets, the longest prefix's first."""
+        found = []
+        while chain:
+            found.append(self.pairs.right[chain])
+            chain = self.pairs.left[chain]
+        return found
+
+
+def sweep(columns, chains):
+    """Return the Intervals of sorted columns with one row a prefix; values are chains, interned into `chains`."""
+    cdef const uint64_t[::1] high = columns.high
+    cdef const uint64_t[::1] low = columns.low
+    cdef const uint8_t[::1] length = columns.length
+    cdef const uint32_t[::1] value = columns.value
+    cdef Py_ssize_t count = high.shape[0], i
+    cdef Pairs pairs = chains.pairs
+    cdef Cutter cutter = Cutter(2 * count + 2)
+    cdef covering open_[129]
+    cdef int depth = 0
+    cdef uint32_t chain = 0
+    cdef wide start, last
+    cutter.cut(0, 0)
+    for i in range(count):
+        start = wide_of(high[i], low[i])
+        while depth and wide_of(open_[depth - 1].last_high, open_[depth - 1].last_low) < start:
+            depth = close_one(open_, depth, cutter)
+        chain = open_[depth - 1].chain if depth else 0
+        chain = pairs.number(chain, value[i])
+        last = last_of(start, length[i])
+        open_[depth] = covering(high_of(last), low_of(last), chain)
+        depth += 1
+        cutter.cut(start, chain)
+    while depth:
+        depth = close_one(open_, depth, cutter)
+    return cutter.intervals()
+
+
+cdef int close_one(const covering* open_, int depth, Cutter cutter) noexcept:
+    """End the innermost prefix: the one around it, if any, goes on behind its last address. Return the new depth."""
+    cdef const covering* top = open_ + depth - 1
+    if ~(top.last_high & top.last_low):
+        cutter.cut(wide_of(top.last_high, top.last_low) + 1, open_[depth - 2].chain if depth > 1 else 0)
+    return depth - 1
+
+
+def overlay(left, right, Pairs pairs not None):
+    """Return the Intervals of two together; values are (left value, right value), interned into `pairs`."""
+    cdef const uint64_t[::1] left_high = left.high, left_low = left.low, right_high = right.high, right_low = right.low
+    cdef const uint32_t[::1] left_value = left.value, right_value = right.value
+    cdef Py_ssize_t i = 0, j = 0, n = left_high.shape[0], m = right_high.shape[0]
+    cdef Cutter cutter = Cutter(n + m)
+    cdef wide here = 0, after_left, after_right
+    while True:
+        cutter.cut(here, pairs.number(left_value[i], right_value[j]))
+        if i + 1 == n and j + 1 == m:
+            return cutter.intervals()
+        after_left = wide_of(left_high[i + 1], left_low[i + 1]) if i + 1 < n else ~(<wide> 0)
+        after_right = wide_of(right_high[j + 1], right_low[j + 1]) if j + 1 < m else ~(<wide> 0)
+        if j + 1 == m or (i + 1 < n and after_left <= after_right):
+            i += 1
+            here = after_left
+            if j + 1 < m and after_right == after_left:
+                j += 1
+        else:
+            j += 1
+            here = after_right
+
+
+def rename(intervals, labels):
+    """Return the Intervals with each value replaced by `labels[value]` (an array of I), equal neighbours joined."""
+    cdef const uint64_t[::1] high = intervals.high
+    cdef const uint64_t[::1] low = intervals.low
+    cdef const uint32_t[::1] value = intervals.value
+    cdef const uint32_t[::1] label = labels
+    cdef Cutter cutter = Cutter(high.shape[0])
+    cdef Py_ssize_t i
+    for i in range(high.shape[0]):
+        if value[i] >= label.shape[0]:
+            raise ValueError(f"interval {i} has value {value[i]}, there are {label.shape[0]} labels")
+        cutter.cut(wide_of(high[i], low[i]), label[value[i]])
+    return cutter.intervals()
+
+
+# ---- ladders
+
+
+cdef struct rung:
+    uint32_t key[KEYS]  # in the policy's order
+    uint32_t cluster
+    uint32_t depth      # 0 on the longest prefix
+
+
+cdef int compare_rungs(const void* left, const void* right) noexcept nogil:
+    cdef const rung* a = <const rung*> left
+    cdef const rung* b = <const rung*> right
+    cdef int order = compare_keys(a, b)
+    return order if order else (a.cluster > b.cluster) - (a.cluster < b.cluster)
+
+
+cdef inline int compare_keys(const rung* a, const rung* b) noexcept nogil:
+    cdef int i
+    for i in range(KEYS):
+        if a.key[i] != b.key[i]:
+            return -1 if a.key[i] < b.key[i] else 1
+    return 0
+
+
+cdef inline uint32_t distance_step(const double* a, const double* b, double step_km) noexcept nogil:
+    cdef double cosine = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    return <uint32_t> (EARTH_RADIUS_KM_C * acos(max(-1.0, min(1.0, cosine))) / step_km)
+
+
+cdef double EARTH_RADIUS_KM_C = EARTH_RADIUS_KM
+
+
+class Ladders:
+    """Distinct ladders, and which one each (chain, region) has.
+
+    `first` (I, one more than there are ladders) says where each begins among the rungs `cluster` (I), `rank` (H) and
+    `fallback` (B, 1 where no route leads there). `ladder` and `partner` (I) are by (chain, region) number.
+    """
+
+    __slots__ = ("cluster", "fallback", "first", "ladder", "partner", "rank")
+
+
+def ladders(
+    Pairs wanted not None, chains, set_first, set_members, routes, cluster_places, cluster_partners,
+    region_places, fallback_first, fallback_clusters, tuple policy not None, double step_km,
+):
+    """Return the Ladders of every wanted (chain, region).
+
+    A set's announcements are `set_members[set_first[s]:set_first[s + 1]]`, numbers into the columns of `routes`
+    (cluster, class, as_path, origin, med: arrays of I). Places are unit vectors, three doubles each, by cluster number
+    and by region. `policy` is the order of KEY_NAMES to sort by. Behind the routes come the region's fallback
+    clusters, `fallback_clusters[fallback_first[r]:fallback_first[r + 1]]`, nearest first, ranked by distance step.
+    """
+    cdef const uint32_t[::1] first = set_first, members = set_members
+    cdef const uint32_t[::1] r_cluster = routes["cluster"], r_class = routes["class"], r_path = routes["as_path"]
+    cdef const uint32_t[::1] r_origin = routes["origin"], r_med = routes["med"], partners = cluster_partners
+    cdef const double[::1] places = cluster_places, regions = region_places
+    cdef const uint32_t[::1] fb_first = fallback_first, fb_clusters = fallback_clusters
+    cdef const uint32_t[::1] parent = chains.parent, chain_set = chains.value
+    cdef Py_ssize_t clusters = partners.shape[0], candidate, count, i, keys = len(policy)
+    cdef int code[KEYS]
+    cdef uint32_t values[KEYS]
+    cdef uint32_t chain, region, depth, member, announcement, cluster, rank, step, last_step
+    cdef rung current
+    cdef rung* rungs = <rung*> malloc((clusters + 1) * sizeof(rung))
+    # By cluster number: candidate + 1 where the cluster was last put on a ladder, and at which place.
+    cdef uint32_t* stamp = <uint32_t*> calloc(2 * clusters + 1, sizeof(uint32_t))
+    cdef uint32_t* place = stamp + clusters
+    cdef c_array.array clusters_out = zeros("I", clusters + 1)
+    cdef c_array.array ranks_out = zeros("H", clusters + 1)
+    cdef c_array.array fallback_out = zeros("B", clusters + 1)
+    cdef c_array.array ladder_of = zeros("I", len(wanted)), partner_of = zeros("I", len(wanted))
+    cdef dict known = {}
+    out = Ladders()
+    out.first, out.cluster, out.rank, out.fallback = array("I", [0]), array("I"), array("H"), array("B")
+    if rungs == NULL or stamp == NULL:
+        free(rungs)
+        free(stamp)
+        raise MemoryError
+    for i in range(keys):
+        code[i] = KEY_NAMES.index(policy[i])
+    try:
+        for candidate in range(wanted.count):
+            chain, region = wanted.left.data.as_uints[candidate], wanted.right.data.as_uints[candidate]
+            count = depth = 0
+            while chain:
+                for member in range(first[chain_set[chain]], first[chain_set[chain] + 1]):
+                    announcement = members[member]
+                    cluster = r_cluster[announcement]
+                    values[0], values[1], values[2] = depth, r_path[announcement], r_origin[announcement]
+                    values[3], values[4] = r_med[announcement], r_class[announcement]
+                    values[5] = distance_step(&places[3 * cluster], &regions[3 * region], step_km)
+                    for i in range(KEYS):
+                        current.key[i] = values[code[i]] if i < keys else 0
+                    current.cluster, current.depth = cluster, depth
+                    if stamp[cluster] != candidate + 1:
+                        stamp[cluster] = <uint32_t> candidate + 1
+                        place[cluster] = <uint32_t> count
+                        rungs[count] = current
+                        count += 1
+                    elif compare_keys(&current, rungs + place[cluster]) < 0:
+                        rungs[place[cluster]] = current
+                chain = parent[chain]
+                depth += 1
+            qsort(rungs, count, sizeof(rung), compare_rungs)
+            rank = 0
+            depth = 0xFFFFFFFF
+            for i in range(count):
+                if i and compare_keys(rungs + i - 1, rungs + i):
+                    rank += 1
+                clusters_out.data.as_uints[i] = rungs[i].cluster
+                ranks_out.data.as_ushorts[i] = <uint16_t> min(rank, 0xFFFF)
+                fallback_out.data.as_uchars[i] = 0
+                if rungs[i].depth < depth and partners[rungs[i].cluster]:
+                    depth = rungs[i].depth
+                    partner_of.data.as_uints[candidate] = partners[rungs[i].cluster]
+            last_step = 0xFFFFFFFF
+            for member in range(fb_first[region], fb_first[region + 1]):
+                cluster = fb_clusters[member]
+                if stamp[cluster] == candidate + 1:
+                    continue
+                step = distance_step(&places[3 * cluster], &regions[3 * region], step_km)
+                if step != last_step and count:
+                    rank += 1
+                last_step = step
+                clusters_out.data.as_uints[count] = cluster
+                ranks_out.data.as_ushorts[count] = <uint16_t> min(rank, 0xFFFF)
+                fallback_out.data.as_uchars[count] = 1
+                count += 1
+            signature = (
+                clusters_out.data.as_chars[:count * 4],
+                ranks_out.data.as_chars[:count * 2],
+                fallback_out.data.as_chars[:count],
+            )
+            number = known.get(signature)
+            if number is None:
+                number = known[signature] = len(known)
+                out.cluster.frombytes(signature[0])
+                out.rank.frombytes(signature[1])
+                out.fallback.frombytes(signature[2])
+                out.first.append(len(out.cluster))
+            ladder_of.data.as_uints[candidate] = number
+    finally:
+        free(rungs)
+        free(stamp)
+    out.ladder, out.partner = ladder_of, partner_of
+    return out

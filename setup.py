@@ -1,0 +1,32 @@
+"""Build the compiled floor; everything else is said in pyproject.toml."""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("STEERING_DEBUG_BUILD") == "1"
+
+# No -march: kernels that want newer instructions are chosen at run time (_fastpath/kernels.h).
+FLAGS = ["-O0", "-g", "-fsanitize=undefined"] if DEBUG else ["-O3", "-g1"]
+
+MODULES = ["rib", "lpm"]
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                f"_fastpath.{name}",
+                [f"_fastpath/{name}.pyx"],
+                include_dirs=["_fastpath"],
+                depends=["_fastpath/address.h", "_fastpath/kernels.h"],
+                extra_compile_args=[*FLAGS, "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"],
+                extra_link_args=["-fsanitize=undefined"] if DEBUG else [],
+            )
+            for name in MODULES
+        ],
+        language_level=3,
+        nthreads=0,
+        compiler_directives={"embedsignature": True, "freethreading_compatible": False},
+    )
+)

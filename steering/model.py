@@ -1,0 +1,145 @@
+"""The nouns: what a fleet is made of, what a route says, and the ladder policies. All frozen.
+
+Cluster numbers, partner numbers and appliance slots are given by the store, once, and never reused
+(`control/store.py`); a fleet read from a document carries `UNNUMBERED` in their place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Final
+
+UNNUMBERED: Final = -1
+
+
+class RouteClass(enum.IntEnum):
+    """How a cluster hears a route, nearest to the client first. The number is the sorting key."""
+
+    embedded = 0
+    private = 1
+    exchange = 2
+    transit = 3
+
+
+LADDER_KEYS: Final = ("prefix", "as_path", "origin", "med", "class", "distance")
+
+LADDER_POLICIES: Final[dict[str, tuple[str, ...]]] = {
+    "prefix_first": ("prefix", "as_path", "med", "class", "distance"),
+    "local_first": ("prefix", "class", "as_path", "med", "distance"),
+}
+
+DISTANCE_STEP_KM: Final = 100
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Partner:
+    """An ISP: its id (`as55836`), name, home country (ISO 3166-1 alpha-2) and the ASNs it originates from."""
+
+    id: str
+    name: str
+    country: str
+    asns: tuple[int, ...]
+    number: int = UNNUMBERED
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Site:
+    """One place (`bom001`): country, city, and degrees north and east."""
+
+    id: str
+    country: str
+    city: str
+    latitude: float
+    longitude: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cluster:
+    """Appliances of one site that hear the same routes.
+
+    `partner` is the ISP whose network it stands in, None at an exchange. `countries` are the countries whose
+    networks it hears at an exchange; empty for an embedded cluster. `accepts_off_net` opens it to clients
+    that no route leads to: the fallback rungs.
+    """
+
+    id: str
+    site: str
+    route_class: RouteClass
+    partner: str | None = None
+    countries: tuple[str, ...] = ()
+    accepts_off_net: bool = False
+    number: int = UNNUMBERED
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Appliance:
+    """One cache server: host name in its URLs, capacity, and the families it answers on.
+
+    It is *assumed*: believed at its capacity until it reports.
+    """
+
+    id: str
+    cluster: str
+    host: str
+    capacity_gbps: float
+    ipv4: bool = True
+    ipv6: bool = True
+    slot: int = UNNUMBERED
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Service:
+    """One kind of traffic.
+
+    `url` and `fallback` are templates: `{host}` is the appliance's host, `{title}` the percent-encoded title;
+    a fallback has no `{host}`. `regions` are the ISO 3166 regions whose sites may serve it; empty means all.
+    """
+
+    id: str
+    url: str
+    fallback: str
+    ttl_s: int = 300
+    regions: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Fleet:
+    """The whole inventory, each tuple ordered by id."""
+
+    partners: tuple[Partner, ...]
+    sites: tuple[Site, ...]
+    clusters: tuple[Cluster, ...]
+    appliances: tuple[Appliance, ...]
+    services: tuple[Service, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Announcement:
+    """What one cluster heard about a set of prefixes: a route without its prefix and its origin AS.
+
+    `via` is the AS path without the origin AS, which stands beside the prefix; `hops` is the length of the whole path.
+    `origin` is 0 IGP, 1 EGP, 2 incomplete (RFC 4271, 4.3).
+    """
+
+    cluster: int
+    route_class: RouteClass
+    via: tuple[int, ...] = ()
+    hops: int = 1
+    origin: int = 0
+    med: int = 0
+    communities: tuple[str, ...] = ()
+    feed: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """A feed's row that was not taken: where it stands, what it said, and the rule it broke."""
+
+    feed: str
+    row: int
+    value: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.feed} row {self.row}: {self.value}: {self.rule}"

@@ -1,0 +1,121 @@
+"""One frozen `Settings`: defaults < `steering.toml` < `STEERING_*` in the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from steering.errors import SettingsError
+from steering.model import LADDER_KEYS, LADDER_POLICIES
+
+DEFAULT_FILE = "steering.toml"
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Settings(BaseSettings):
+    """Every setting, each with its meaning; `steering settings` prints them with the values in force."""
+
+    model_config = SettingsConfigDict(env_prefix="STEERING_", frozen=True, extra="forbid")
+
+    state: Path = pydantic.Field(Path("state"), description="the state folder, made with mode 0700 where absent")
+    listen: str = pydantic.Field("127.0.0.1:8080", description="address and port of the playback door")
+    workers: int = pydantic.Field(2, ge=1, le=256, description="playback worker processes")
+    trusted: Annotated[tuple[Network, ...], NoDecode] = pydantic.Field(
+        (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
+        description="CIDRs of callers whose forwarded addresses, ip= and explain= are believed; comma-separated",
+    )
+    forwarded: Literal["x-forwarded-for", "forwarded"] = pydantic.Field(
+        "x-forwarded-for", description="the header that trusted proxies append the client's address to"
+    )
+    default_service: str = pydantic.Field("video", description="the service of a request that names none")
+    ladder: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
+        LADDER_POLICIES["prefix_first"],
+        description="ladder policy: prefix_first, local_first, or an order of " + ", ".join(LADDER_KEYS),
+    )
+    fallback_sites: int = pydantic.Field(
+        16, ge=1, le=256, description="how many of the nearest sites that accept off-net clients end each ladder"
+    )
+    country_mmdb: Path | None = pydantic.Field(
+        None, description="an MMDB with ISO country codes to use instead of the shipped country map"
+    )
+    retain: int = pydantic.Field(8, ge=2, le=1000, description="how many published tables are kept")
+    poll_s: float = pydantic.Field(
+        0.1, gt=0, le=0.2, description="how often a worker looks for a newly published snapshot"
+    )
+
+    @pydantic.field_validator("trusted", mode="before")
+    @classmethod
+    def split_networks(cls, value: Any) -> Any:
+        """Take `a, b` as well as a list; host bits set is an error."""
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(ipaddress.ip_network(part.strip() if isinstance(part, str) else part) for part in parts)
+
+    @pydantic.field_validator("ladder", mode="before")
+    @classmethod
+    def name_ladder(cls, value: Any) -> Any:
+        """Take a preset's name or the keys themselves."""
+        if isinstance(value, str):
+            value = LADDER_POLICIES.get(value.strip()) or tuple(part.strip() for part in value.split(","))
+        keys = tuple(value)
+        unknown = [key for key in keys if key not in LADDER_KEYS]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is neither a preset ({', '.join(LADDER_POLICIES)}) nor one of {LADDER_KEYS}")
+        if not keys or len(set(keys)) != len(keys):
+            raise ValueError("a ladder names at least one key, and each once")
+        return keys
+
+    @pydantic.field_validator("listen")
+    @classmethod
+    def check_listen(cls, value: str) -> str:
+        """Refuse what is not `address:port`."""
+        split_address(value)
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put flags first, then the environment, then the file."""
+        path = os.environ.get("STEERING_CONFIG", DEFAULT_FILE)
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path))
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """Return host and port of `127.0.0.1:8080` or `[::1]:8080`; ValueError where it is neither."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    ipaddress.ip_address(host)
+    if not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{port!r} is no port")
+    return host, int(port)
+
+
+def read_settings(**flags: Any) -> Settings:
+    """Return the settings in force; a flag that is None was not given.
+
+    Raises SettingsError naming the setting, its value and the rule. An unknown STEERING_* variable is an error too.
+    """
+    known = {f"STEERING_{name.upper()}" for name in Settings.model_fields} | {"STEERING_CONFIG"}
+    for name in sorted(os.environ):
+        if name.startswith("STEERING_") and name not in known:
+            raise SettingsError(f"{name}: no such setting", hint="`steering settings` lists them all")
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"][:1]) or "settings"
+        raise SettingsError(f"setting {name} = {first['input']!r}: {first['msg']}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{os.environ.get('STEERING_CONFIG', DEFAULT_FILE)}: {error}") from None
