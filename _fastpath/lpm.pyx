@@ -83,7 +83,29 @@ cdef class PrefixTable:
 
     @staticmethod
     def build(v4, v6, uint32_t zones):
-        return PrefixTable(build_block(v4, v6, zones))
+        table = PrefixTable(build_block(v4, v6, zones))
+        table.verify(v4, v6)
+        return table
+
+    def verify(self, v4, v6):
+        """Look up the first and the last address of every interval; RuntimeError where the table disagrees with one."""
+        cdef const uint64_t[::1] high4 = v4.high, high6 = v6.high, low6 = v6.low
+        cdef const uint32_t[::1] value4 = v4.value, value6 = v6.value
+        cdef Py_ssize_t i, count = high4.shape[0]
+        cdef uint64_t last, high, low
+        for i in range(count):
+            last = (high4[i + 1] >> 32) - 1 if i + 1 < count else 0xFFFFFFFF
+            if KERNELS.v4(&self.v4, <uint32_t> (high4[i] >> 32)) != value4[i] \
+                    or KERNELS.v4(&self.v4, <uint32_t> last) != value4[i]:
+                raise RuntimeError(f"prefix table: IPv4 interval {i} does not look up as zone {value4[i]}")
+        count = high6.shape[0]
+        for i in range(count):
+            high = low = 0xFFFFFFFFFFFFFFFF
+            if i + 1 < count:
+                low = low6[i + 1] - 1
+                high = high6[i + 1] - (low6[i + 1] == 0)
+            if KERNELS.v6(&self.v6, high6[i], low6[i]) != value6[i] or KERNELS.v6(&self.v6, high, low) != value6[i]:
+                raise RuntimeError(f"prefix table: IPv6 interval {i} does not look up as zone {value6[i]}")
 
     @property
     def zones(self):
@@ -93,9 +115,8 @@ cdef class PrefixTable:
     def nbytes(self):
         return self.buffer.len
 
-    def write(self, file):
-        """Write the block to a binary file object."""
-        file.write((<char*> self.buffer.buf)[:self.buffer.len])
+    def block(self):
+        return (<char*> self.buffer.buf)[:self.buffer.len]
 
     @cython.always_allow_keywords(False)
     def lookup(self, address):
@@ -150,7 +171,7 @@ cdef class PrefixTable:
                 count = packed.len // width
                 if out.len != <Py_ssize_t> (count * 4):
                     raise ValueError(f"{count} addresses need {count * 4} bytes of zones, not {out.len}")
-                if <uint64_t> out.buf % 4:
+                if count and <uint64_t> out.buf % 4:
                     raise ValueError("the zones buffer is not aligned to 4 bytes")
                 with nogil:
                     if family == 4:

@@ -46,6 +46,8 @@ cdef extern from *:
 KEY_NAMES = ("prefix", "as_path", "origin", "med", "class", "distance")
 EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG
 
+cdef uint32_t FALLBACK_BIT = 1 << 31  # as pick.FALLBACK
+
 cdef enum:
     KEYS = 6  # the ladder keys there are; see KEY_NAMES
     KEPT = 1000  # how many refusals or duplicates are kept with their rows; the rest are counted
@@ -132,7 +134,7 @@ def read(bytes text not None, uint32_t first_row=1):
         next_line = stop + 1
         while line < stop and is_space(line[0]):
             line += 1
-        while stop > line and is_space(stop[-1]):
+        while stop > line and is_space((stop - 1)[0]):
             stop -= 1
         if line < stop and line[0] != b"#":
             split = line
@@ -274,15 +276,17 @@ cdef columns_of(const row_record* rows, Py_ssize_t count):
     return out
 
 
-def relabel(columns, labels):
-    """Replace each row's value by `labels[value]` (an array of I), in place."""
-    cdef uint32_t[::1] value = columns.value
+def relabelled(values, labels):
+    """Return an array of I with each value replaced by `labels[value]` (both arrays of I)."""
+    cdef const uint32_t[::1] value = values
     cdef const uint32_t[::1] label = labels
+    cdef c_array.array out = zeros("I", value.shape[0])
     cdef Py_ssize_t i
     for i in range(value.shape[0]):
         if value[i] >= label.shape[0]:
             raise ValueError(f"row {i} has value {value[i]}, there are {label.shape[0]} labels")
-        value[i] = label[value[i]]
+        out.data.as_uints[i] = label[value[i]]
+    return out
 
 
 def keep(columns, wanted):
@@ -377,14 +381,13 @@ def group(columns, uint32_t sets):
 
 
 def rows_with(columns, values, Py_ssize_t limit=KEPT):
-    """Return (prefix, row) of the first rows whose value is in the set `values`, prefixes as text."""
+    """Return the places of the first rows whose value is in the set `values`."""
     cdef const uint32_t[::1] value = columns.value
     cdef list found = []
     cdef Py_ssize_t i
-    cdef int family = 6
     for i in range(value.shape[0]):
         if value[i] in values:
-            found.append((i, columns.row[i]))
+            found.append(i)
             if len(found) == limit:
                 break
     return found
@@ -414,6 +417,10 @@ cdef class Pairs:
 
     def __len__(self):
         return self.count
+
+    def intern(self, uint32_t left, uint32_t right):
+        """Return the pair's number."""
+        return self.number(left, right)
 
     cdef uint64_t place(self, uint32_t left, uint32_t right) noexcept:
         cdef uint64_t at = ((<uint64_t> left << 32 | right) * 0x9E3779B97F4A7C15u) >> 20 & self.mask
@@ -492,7 +499,7 @@ class Chains:
 
     def __init__(self):
         self.pairs = Pairs()
-        (<Pairs> self.pairs).number(0, 0xFFFFFFFF)
+        self.pairs.intern(0, 0xFFFFFFFF)
 
     def __len__(self):
         return len(self.pairs)
@@ -624,11 +631,11 @@ cdef double EARTH_RADIUS_KM_C = EARTH_RADIUS_KM
 class Ladders:
     """Distinct ladders, and which one each (chain, region) has.
 
-    `first` (I, one more than there are ladders) says where each begins among the rungs `cluster` (I), `rank` (H) and
-    `fallback` (B, 1 where no route leads there). `ladder` and `partner` (I) are by (chain, region) number.
+    `rungs` (I) holds cluster and rank in turn, the rank with FALLBACK set where no route leads; `first` (I, one more
+    than there are ladders) says at which rung each ladder begins. `ladder` and `partner` (I) are by (chain, region).
     """
 
-    __slots__ = ("cluster", "fallback", "first", "ladder", "partner", "rank")
+    __slots__ = ("first", "ladder", "partner", "rungs")
 
 
 def ladders(
@@ -657,13 +664,12 @@ def ladders(
     # By cluster number: candidate + 1 where the cluster was last put on a ladder, and at which place.
     cdef uint32_t* stamp = <uint32_t*> calloc(2 * clusters + 1, sizeof(uint32_t))
     cdef uint32_t* place = stamp + clusters
-    cdef c_array.array clusters_out = zeros("I", clusters + 1)
-    cdef c_array.array ranks_out = zeros("H", clusters + 1)
-    cdef c_array.array fallback_out = zeros("B", clusters + 1)
+    cdef c_array.array rungs_out = zeros("I", 2 * clusters + 2)
+    cdef uint32_t* steps = rungs_out.data.as_uints
     cdef c_array.array ladder_of = zeros("I", len(wanted)), partner_of = zeros("I", len(wanted))
     cdef dict known = {}
     out = Ladders()
-    out.first, out.cluster, out.rank, out.fallback = array("I", [0]), array("I"), array("H"), array("B")
+    out.first, out.rungs = array("I", [0]), array("I")
     if rungs == NULL or stamp == NULL:
         free(rungs)
         free(stamp)
@@ -699,9 +705,8 @@ def ladders(
             for i in range(count):
                 if i and compare_keys(rungs + i - 1, rungs + i):
                     rank += 1
-                clusters_out.data.as_uints[i] = rungs[i].cluster
-                ranks_out.data.as_ushorts[i] = <uint16_t> min(rank, 0xFFFF)
-                fallback_out.data.as_uchars[i] = 0
+                steps[2 * i] = rungs[i].cluster
+                steps[2 * i + 1] = rank
                 if rungs[i].depth < depth and partners[rungs[i].cluster]:
                     depth = rungs[i].depth
                     partner_of.data.as_uints[candidate] = partners[rungs[i].cluster]
@@ -714,22 +719,15 @@ def ladders(
                 if step != last_step and count:
                     rank += 1
                 last_step = step
-                clusters_out.data.as_uints[count] = cluster
-                ranks_out.data.as_ushorts[count] = <uint16_t> min(rank, 0xFFFF)
-                fallback_out.data.as_uchars[count] = 1
+                steps[2 * count] = cluster
+                steps[2 * count + 1] = rank | <uint32_t> FALLBACK_BIT
                 count += 1
-            signature = (
-                clusters_out.data.as_chars[:count * 4],
-                ranks_out.data.as_chars[:count * 2],
-                fallback_out.data.as_chars[:count],
-            )
-            number = known.get(signature)
+            content = rungs_out.data.as_chars[:count * 8]
+            number = known.get(content)
             if number is None:
-                number = known[signature] = len(known)
-                out.cluster.frombytes(signature[0])
-                out.rank.frombytes(signature[1])
-                out.fallback.frombytes(signature[2])
-                out.first.append(len(out.cluster))
+                number = known[content] = len(known)
+                out.rungs.frombytes(content)
+                out.first.append(len(out.rungs) // 2)
             ladder_of.data.as_uints[candidate] = number
     finally:
         free(rungs)

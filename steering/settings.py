@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from steering.errors import SettingsError
 from steering.model import LADDER_KEYS, LADDER_POLICIES
@@ -66,7 +72,9 @@ class Settings(BaseSettings):
         keys = tuple(value)
         unknown = [key for key in keys if key not in LADDER_KEYS]
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is neither a preset ({', '.join(LADDER_POLICIES)}) nor one of {LADDER_KEYS}")
+            raise ValueError(
+                f"{unknown[0]!r} is neither a preset ({', '.join(LADDER_POLICIES)}) nor one of {LADDER_KEYS}"
+            )
         if not keys or len(set(keys)) != len(keys):
             raise ValueError("a ladder names at least one key, and each once")
         return keys
@@ -84,8 +92,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put flags first, then the environment, then the file."""
         path = os.environ.get("STEERING_CONFIG", DEFAULT_FILE)

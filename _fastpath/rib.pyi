@@ -1,0 +1,107 @@
+"""The public shape of `rib.pyx`. A prefix is a left-aligned 128-bit number (`high`, `low`) and a length."""
+
+from array import array
+from collections.abc import Container
+
+EARTH_RADIUS_KM: float
+KEY_NAMES: tuple[str, ...]
+
+class Columns:
+    """Prefix rows of one family, as arrays of one length: high, low (Q), length (B), value, row (I)."""
+
+    high: array[int]
+    low: array[int]
+    length: array[int]
+    value: array[int]
+    row: array[int]
+    def __init__(self, count: int = 0) -> None: ...
+    def __len__(self) -> int: ...
+    def extend(self, other: Columns) -> None:
+        """Append another's rows."""
+
+class Intervals:
+    """Address space cut where the value changes: high, low (Q), value (I); the first begins at address 0."""
+
+    high: array[int]
+    low: array[int]
+    value: array[int]
+    def __init__(self, high: array[int], low: array[int], value: array[int]) -> None: ...
+    def __len__(self) -> int: ...
+
+class Pairs:
+    """Distinct pairs of numbers, numbered in the order they are first seen."""
+
+    left: array[int]
+    right: array[int]
+    def __len__(self) -> int: ...
+    def intern(self, left: int, right: int) -> int:
+        """Return the pair's number."""
+
+class Chains:
+    """Lists of covering prefixes' sets by number: `parent` is the chain of the shorter ones, `value` the longest's."""
+
+    def __len__(self) -> int: ...
+    @property
+    def parent(self) -> array[int]: ...
+    @property
+    def value(self) -> array[int]: ...
+    def values(self, chain: int) -> list[int]:
+        """Return the chain's sets, the longest prefix's first."""
+
+class Ladders:
+    """Distinct ladders, and which one each (chain, region) has."""
+
+    first: array[int]
+    rungs: array[int]
+    ladder: array[int]
+    partner: array[int]
+
+def read(text: bytes, first_row: int = 1) -> tuple[dict[int, Columns], list[bytes], list[tuple[int, str, str]], int]:
+    """Return ({4: Columns, 6: Columns}, tails, refusals, refused) of lines `prefix<space, tab or comma>tail`.
+
+    Each row's value is the place of its tail among `tails`. Empty lines and lines that begin with `#` are passed over.
+    Refusals are (row, text, rule), the first 1,000 of `refused`.
+    """
+
+def sort(columns: Columns) -> Columns:
+    """Return the columns ordered by (prefix, length, value, row); the same object where they are already."""
+
+def relabelled(values: array[int], labels: array[int]) -> array[int]:
+    """Return each value replaced by `labels[value]`."""
+
+def keep(columns: Columns, wanted: array[int]) -> Columns:
+    """Return the rows whose value is wanted: `wanted[value]` (an array of B) is not 0."""
+
+def divide(columns: Columns, first: array[int], shares: array[int]) -> None:
+    """Deal each value's rows in contiguous runs of their order, and number the runs from `first[value]`, in place."""
+
+def group(columns: Columns, sets: int) -> tuple[Columns, list[tuple[int, ...]], tuple[list[tuple[int, int]], int]]:
+    """Return (one row a prefix, combinations, (duplicates, their count)) of sorted columns with values below `sets`."""
+
+def rows_with(columns: Columns, values: Container[int], limit: int = 1000) -> list[int]:
+    """Return the places of the first rows whose value is among `values`."""
+
+def sweep(columns: Columns, chains: Chains) -> Intervals:
+    """Return the Intervals of sorted columns with one row a prefix; values are chains, interned into `chains`."""
+
+def overlay(left: Intervals, right: Intervals, pairs: Pairs) -> Intervals:
+    """Return the Intervals of two together; values are (left value, right value), interned into `pairs`."""
+
+def rename(intervals: Intervals, labels: array[int]) -> Intervals:
+    """Return the Intervals with each value replaced by `labels[value]`, equal neighbours joined."""
+
+def ladders(
+    wanted: Pairs,
+    chains: Chains,
+    set_first: array[int],
+    set_members: array[int],
+    routes: dict[str, array[int]],
+    cluster_places: array[float],
+    cluster_partners: array[int],
+    region_places: array[float],
+    fallback_first: array[int],
+    fallback_clusters: array[int],
+    policy: tuple[str, ...],
+    step_km: float,
+) -> Ladders:
+    """Return the Ladders of every wanted (chain, region)."""

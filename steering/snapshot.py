@@ -1,0 +1,443 @@
+"""The hand-over: a folder of files that control publishes and playback answers from. Write, map, steer, explain.
+
+`current` names the files that belong together:
+
+    table.7     prefix table, zones, ladders        routes.7   every accepted route, for explain
+    fleet.3     clusters, appliances, services      weights.1  one mutable word for each appliance slot
+
+Control writes a file beside its place, syncs and renames it, and never touches it again; then it advances `current`.
+A worker that sees `current` change maps the named files, checks them whole, and swaps its snapshot with one
+assignment. A snapshot is frozen but for the weights it reads, so the same request on the same snapshot and
+weights gives the same bytes. Tables and fleets refer to each other by the store's numbers, so they change apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import ipaddress
+import json
+import time
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from _fastpath.lpm import PrefixTable
+from _fastpath.pick import (
+    APPLIANCE,
+    CLUSTER,
+    DISABLED,
+    FALLBACK,
+    IPV4_UP,
+    IPV6_UP,
+    MAX_PICKS,
+    MAX_TITLE,
+    NO_HEADROOM,
+    OVER_LIMIT,
+    STALE,
+    UNHEALTHY,
+    ZONE,
+    Picker,
+    Service,
+    Weights,
+)
+from steering.errors import PartnerError, SnapshotError
+from steering.model import Announcement, Fleet, RouteClass
+from steering.routes import Intervals, RouteRows, Routes, write_routes
+from steering.statefile import FORMATS, StateFile, write_atomically, write_sections
+
+__all__ = [
+    "DISABLED",
+    "IPV4_UP",
+    "IPV6_UP",
+    "NO_HEADROOM",
+    "OVER_LIMIT",
+    "STALE",
+    "UNHEALTHY",
+    "BuiltTable",
+    "Current",
+    "Snapshot",
+    "Weights",
+    "Zone",
+    "read_current",
+    "weight_of_capacity",
+    "write_current",
+    "write_fleet",
+    "write_table",
+    "write_weights",
+]
+
+MAX_SESSION: Final = 256
+WEIGHT_UNIT_GBPS: Final = 0.1
+
+REASONS: Final = {
+    "C": "does not hold the title",
+    "D": "disabled or draining",
+    "F": "not up in the client's address family",
+    "H": "no headroom, over its limit, or of weight 0",
+    "R": "its region may not serve this service",
+    "S": "its last report is too old",
+    "U": "unhealthy",
+}
+
+
+# ---- current
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Current:
+    """Which files are being served: names inside the state folder, and a generation that grows with each change."""
+
+    generation: int
+    table: str
+    routes: str
+    fleet: str
+    weights: str
+    published_at: float
+
+
+def read_current(state: Path) -> Current:
+    """Return what `current` says. Raises SnapshotError where it is absent, torn, or names files elsewhere."""
+    path = state / "current"
+    try:
+        fields = json.loads(path.read_bytes())
+        current = Current(**fields)
+    except OSError as error:
+        raise SnapshotError(f"{path}: {error.strerror}", hint="nothing is published yet") from error
+    except (ValueError, TypeError) as error:
+        raise SnapshotError(f"{path}: torn or not ours: {error}") from error
+    for kind in ("table", "routes", "fleet", "weights"):
+        name = getattr(current, kind)
+        start, _, number = name.partition(".") if isinstance(name, str) else ("", "", "")
+        if start != kind or not number.isdecimal():
+            raise SnapshotError(f"{path}: {kind} is {name!r}; a file is named {kind}.<number>")
+    if not isinstance(current.generation, int) or not isinstance(current.published_at, int | float):
+        raise SnapshotError(f"{path}: generation and published_at are numbers")
+    return current
+
+
+def write_current(state: Path, current: Current) -> None:
+    """Make the named files the ones being served: the one step of a publish that workers see."""
+    write_atomically(state / "current", [json.dumps(dataclasses.asdict(current)).encode() + b"\n"])
+
+
+# ---- writing
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Zone:
+    """What an address resolves to: where its ladder lies among the rungs, its partner's number, its region."""
+
+    first: int
+    count: int
+    partner: int
+    region: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BuiltTable:
+    """A table before it is written. Intervals hold zone numbers; zone 0 is the default.
+
+    `rungs` holds cluster and rank in turn, the rank with the bit FALLBACK set where no route leads.
+    """
+
+    intervals: Mapping[int, Intervals]
+    zones: Sequence[Zone]
+    rungs: array[int]
+    rows: dict[int, RouteRows]
+    announcements: Sequence[Announcement]
+    set_first: array[int]
+    set_members: array[int]
+    meta: dict[str, Any]
+    counts: dict[str, int]
+    duplicates: int = 0
+    conflicts: tuple[str, ...] = ()
+
+
+def write_table(state: Path, version: int, table: BuiltTable) -> tuple[str, str]:
+    """Write `table.<version>` and `routes.<version>` and return their names; `write_current` makes them served."""
+    meta = {**table.meta, "version": version, "counts": table.counts}
+    prefixes = PrefixTable.build(table.intervals[4], table.intervals[6], len(table.zones))
+    zones = b"".join(ZONE.pack(zone.first, zone.count, zone.partner, zone.region.encode()) for zone in table.zones)
+    write_sections(
+        state / f"table.{version}",
+        "table",
+        {"meta": json.dumps(meta).encode(), "prefixes": prefixes.block(), "zones": zones, "rungs": table.rungs},
+    )
+    write_routes(
+        state / f"routes.{version}",
+        meta,
+        table.rows,
+        table.intervals,
+        table.announcements,
+        table.set_first,
+        table.set_members,
+    )
+    return f"table.{version}", f"routes.{version}"
+
+
+def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
+    """Write `fleet.<version>` from a numbered fleet and return its name.
+
+    Appliances lie cluster by cluster, so that a cluster is a range of them; each brings its URL's host and the end of
+    its target ready as text.
+    """
+    site_numbers = {site.id: number for number, site in enumerate(fleet.sites)}
+    regions = sorted({site.country for site in fleet.sites})
+    region_numbers = {region: number for number, region in enumerate(regions)}
+    sites = {site.id: site for site in fleet.sites}
+    members: dict[str, list[Any]] = {cluster.id: [] for cluster in fleet.clusters}
+    for appliance in fleet.appliances:
+        members[appliance.cluster].append(appliance)
+    clusters = [(0, 0, 0, 0)] * (max((cluster.number for cluster in fleet.clusters), default=-1) + 1)
+    names: list[tuple[str, int]] = []
+    records: list[bytes] = []
+    text = bytearray()
+    for cluster in sorted(fleet.clusters, key=lambda cluster: cluster.number):
+        inside = sorted(members[cluster.id], key=lambda appliance: appliance.slot)
+        region = region_numbers[sites[cluster.site].country]
+        clusters[cluster.number] = (len(records), len(inside), site_numbers[cluster.site], region)
+        for appliance in inside:
+            host = appliance.host.encode()
+            tail = f'","appliance":"{appliance.id}","site":"{cluster.site}","rank":'.encode()
+            place = len(text)
+            records.append(APPLIANCE.pack(appliance.slot, place, place + len(host), len(host), len(tail)))
+            names.append((appliance.id, cluster.number))
+            text += host + tail
+    meta = {
+        "version": version,
+        "regions": regions,
+        "partners": [dataclasses.asdict(partner) for partner in fleet.partners],
+        "sites": [dataclasses.asdict(site) for site in fleet.sites],
+        "clusters": [dataclasses.asdict(cluster) for cluster in fleet.clusters],
+        "appliances": names,
+    }
+    services = [dataclasses.asdict(service) for service in fleet.services]
+    write_sections(
+        state / f"fleet.{version}",
+        "fleet",
+        {
+            "services": json.dumps({"version": version, "regions": regions, "services": services}).encode(),
+            "meta": json.dumps(meta).encode(),
+            "clusters": b"".join(CLUSTER.pack(*cluster) for cluster in clusters),
+            "appliances": b"".join(records),
+            "text": bytes(text),
+        },
+    )
+    return f"fleet.{version}"
+
+
+def write_weights(state: Path, epoch: int, words: Sequence[int]) -> str:
+    """Write `weights.<epoch>` with a word for each slot and return its name."""
+    write_atomically(state / f"weights.{epoch}", [Weights.image(array("I", words))])
+    return f"weights.{epoch}"
+
+
+def weight_of_capacity(gbps: float) -> int:
+    """Return the weight of an appliance that is believed at its capacity: units of 100 Mbit/s, 1 to 65,535."""
+    return min(max(round(gbps / WEIGHT_UNIT_GBPS), 1), 0xFFFF)
+
+
+# ---- serving
+
+
+class Snapshot:
+    """One consistent set of mapped files. Frozen but for the weights, which another process changes."""
+
+    def __init__(self, state: Path, current: Current) -> None:
+        self.state = state
+        self.current = current
+        self.loaded_at = time.time()
+        table = StateFile(state / current.table, "table")
+        self.fleet_file = StateFile(state / current.fleet, "fleet")
+        self.meta: dict[str, Any] = json.loads(bytes(table["meta"]))
+        served = json.loads(bytes(self.fleet_file["services"]))
+        self.table_version: int = self.meta["version"]
+        self.fleet_version: int = served["version"]
+        self.zones = table["zones"]
+        self.rungs = table["rungs"].cast("I")
+        try:
+            self.weights = Weights(str(state / current.weights))
+            self.prefixes = PrefixTable(table["prefixes"])
+            self.picker = Picker(
+                self.prefixes,
+                self.zones,
+                table["rungs"],
+                self.fleet_file["clusters"],
+                self.fleet_file["appliances"],
+                self.fleet_file["text"],
+                self.weights,
+            )
+        except (OSError, ValueError) as error:
+            raise SnapshotError(f"{current.table}, {current.fleet}, {current.weights}: {error}") from error
+        numbers = {region: number for number, region in enumerate(served["regions"])}
+        self.services = {
+            item["id"]: Service(
+                item["id"],
+                item["url"],
+                item["fallback"],
+                item["ttl_s"],
+                self.table_version,
+                [numbers[region] for region in item["regions"] if region in numbers] if item["regions"] else None,
+            )
+            for item in served["services"]
+        }
+
+    @classmethod
+    def map(cls, state: Path) -> Snapshot:
+        """Return the snapshot that `current` names, checked and read into memory. Raises SnapshotError."""
+        return cls(state, read_current(state))
+
+    def steer(
+        self,
+        address: str | bytes,
+        title: str,
+        *,
+        service: str,
+        session: str = "",
+        n: int = 3,
+        family: int = 0,
+        trace: list[tuple[int, int, int, str, int | None]] | None = None,
+    ) -> bytes:
+        """Return the answer as compact JSON: table version, ttl, targets best first.
+
+        `address` is text, or packed in 4 or 16 bytes; `family` 0 is its own. `session` will spread viewers over the
+        copies of a title once holdings are known; until then a title is ranked by its name alone. Each candidate
+        looked at is added to `trace`. Raises PartnerError naming the parameter at fault.
+        """
+        try:
+            if len(session) > MAX_SESSION:
+                raise ValueError
+            return self.picker.answer(address, title, self.services[service], n, family, trace)
+        except (KeyError, ValueError):
+            raise self.refusal(address, title, service, session, n) from None
+
+    def refusal(self, address: str | bytes, title: str, service: str, session: str, n: int) -> PartnerError:
+        """Return the error that names which of the parameters `steer` refused."""
+        if service not in self.services:
+            return PartnerError.of_parameter("service", service, "there is no such service", status=404)
+        if len(session) > MAX_SESSION:
+            return PartnerError.of_parameter("session", session, f"at most {MAX_SESSION} characters")
+        if not 1 <= n <= MAX_PICKS:
+            return PartnerError.of_parameter("n", str(n), f"a number from 1 to {MAX_PICKS}")
+        try:
+            self.prefixes.lookup(address)
+        except ValueError:
+            return PartnerError.of_parameter("ip", str(address), "an IPv4 or IPv6 address without a zone id")
+        return PartnerError.of_parameter("title", title, f"1 to {MAX_TITLE} bytes of UTF-8, and not . or ..")
+
+    def describe_version(self) -> dict[str, Any]:
+        """Return which versions are served, for people and monitors."""
+        return {
+            "generation": self.current.generation,
+            "table": self.table_version,
+            "fleet": self.fleet_version,
+            "published_at": self.current.published_at,
+            "formats": FORMATS,
+        }
+
+    # ---- explaining: off the hot path, and it reads files
+
+    @functools.cached_property
+    def routes(self) -> Routes:
+        """The accepted routes, mapped on first use."""
+        return Routes(self.state / self.current.routes)
+
+    @functools.cached_property
+    def names(self) -> FleetNames:
+        """The fleet's names, read on first use."""
+        return FleetNames(json.loads(bytes(self.fleet_file["meta"])))
+
+    def describe(self, address: str | bytes) -> dict[str, Any]:
+        """Return what an address resolves to: matched prefix, origin, partner, region, scope, and its ladder.
+
+        Raises ValueError for what is no address.
+        """
+        number = self.prefixes.lookup(address)
+        packed = address if isinstance(address, bytes) else ipaddress.ip_address(address).packed
+        first, count, partner, region = ZONE.unpack_from(self.zones, number * ZONE.size)
+        matched = self.routes.matched(packed)
+        return {
+            "address": str(ipaddress.ip_address(packed)),
+            "prefix": matched[0] if matched else None,
+            "origins": matched[1] if matched else [],
+            "partner": self.names.partner(partner),
+            "region": region.rstrip(b"\0").decode() or None,
+            "zone": number,
+            "scope": self.routes.scope(packed),
+            "ladder": [
+                {
+                    "rank": self.rungs[2 * place + 1] & ~FALLBACK,
+                    **self.names.cluster(self.rungs[2 * place]),
+                    "fallback": bool(self.rungs[2 * place + 1] & FALLBACK),
+                }
+                for place in range(first, first + count)
+            ],
+        }
+
+    def explain(
+        self, address: str | bytes, title: str, *, service: str, session: str = "", n: int = 3, family: int = 0
+    ) -> dict[str, Any]:
+        """Return the answer that `steer` gives, as a dict, with the reasons it was made for under `explain`."""
+        trace: list[tuple[int, int, int, str, int | None]] = []
+        body = self.steer(address, title, service=service, session=session, n=n, family=family, trace=trace)
+        place = self.describe(address)
+        packed = ipaddress.ip_address(place["address"]).packed
+        routes = [{**self.names.cluster(route.pop("cluster")), **route} for route in self.routes.covering(packed)]
+        candidates = [
+            {
+                **self.names.appliance(appliance),
+                "rank": rank,
+                "weight": word & 0xFFFF,
+                "reason": None if reason == "-" else reason,
+                "pick": None if pick is None else pick + 1,
+            }
+            for appliance, rank, word, reason, pick in trace
+        ]
+        used = sorted({candidate["reason"] for candidate in candidates if candidate["reason"]})
+        answer: dict[str, Any] = json.loads(body)
+        answer["explain"] = {
+            **place,
+            "policy": self.meta["policy"],
+            "routes": routes,
+            "candidates": candidates,
+            "reasons": {letter: REASONS[letter] for letter in used},
+            "versions": self.describe_version(),
+        }
+        return answer
+
+
+class FleetNames:
+    """The names behind the numbers of a fleet file."""
+
+    def __init__(self, meta: dict[str, Any]) -> None:
+        self.appliances: list[tuple[str, int]] = meta["appliances"]
+        self.partners = {partner["number"]: partner for partner in meta["partners"]}
+        self.sites = {site["id"]: site for site in meta["sites"]}
+        self.clusters = {cluster["number"]: cluster for cluster in meta["clusters"]}
+
+    def appliance(self, place: int) -> dict[str, Any]:
+        """Return the id, cluster and site of the appliance at a place of the fleet file."""
+        name, number = self.appliances[place]
+        cluster = self.clusters[number]
+        return {"appliance": name, "cluster": cluster["id"], "site": cluster["site"]}
+
+    def partner(self, number: int) -> dict[str, Any] | None:
+        """Return a partner's id, name and country; None for number 0 or one that left."""
+        partner = self.partners.get(number)
+        return {key: partner[key] for key in ("id", "name", "country")} if partner else None
+
+    def cluster(self, number: int) -> dict[str, Any]:
+        """Return a cluster's id, site, class and place; a cluster that left the fleet shows its number."""
+        cluster = self.clusters.get(number)
+        if cluster is None:
+            return {"cluster": f"#{number}", "site": None, "class": None, "city": None, "country": None}
+        site = self.sites[cluster["site"]]
+        return {
+            "cluster": cluster["id"],
+            "site": site["id"],
+            "class": RouteClass(cluster["route_class"]).name,
+            "city": site["city"],
+            "country": site["country"],
+        }

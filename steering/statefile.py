@@ -1,0 +1,124 @@
+"""The one file format of the state folder: a header, named sections, a checksum each. Written once, then only mapped.
+
+0   magic "STEERING", byte order mark, format, kind, length of the whole file, number of sections
+64  one entry a section: name, offset, length, CRC-32
+…   CRC-32 of all above; then the sections, each on a 64-byte boundary
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from array import array
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from steering.errors import SnapshotError
+
+Data: TypeAlias = "bytes | bytearray | memoryview | array[int] | array[float]"
+
+MAGIC: Final = b"STEERING"
+BYTE_ORDER: Final = 0x01020304
+HEADER: Final = struct.Struct("=8sIH10sQI28x")
+ENTRY: Final = struct.Struct("=16sQQI4x")
+CHECKSUM: Final = struct.Struct("=I")
+LINE: Final = 64
+
+# The format of each kind that this code writes; it reads that one and the one before.
+FORMATS: Final = {"table": 1, "routes": 1, "fleet": 1}
+
+
+def write_atomically(path: Path, parts: Iterable[Data], mode: int = 0o600) -> None:
+    """Write a file whole or not at all: beside, fsynced, renamed, and the folder fsynced."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            for part in parts:
+                view = memoryview(part).cast("B")
+                while view:
+                    view = view[file.write(view) :]
+            os.fsync(file.fileno())
+        beside.rename(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_sections(path: Path, kind: str, sections: Mapping[str, Data]) -> None:
+    """Write a state file of a kind from its sections."""
+    offset = padded(HEADER.size + ENTRY.size * len(sections) + CHECKSUM.size)
+    entries: list[bytes] = []
+    parts: list[Data] = []
+    for name, data in sections.items():
+        view = memoryview(data).cast("B")
+        entries.append(ENTRY.pack(name.encode(), offset, len(view), zlib.crc32(view)))
+        pad = padded(len(view)) - len(view)
+        parts += [view, bytes(pad)]
+        offset += len(view) + pad
+    head = HEADER.pack(MAGIC, BYTE_ORDER, FORMATS[kind], kind.encode(), offset, len(sections)) + b"".join(entries)
+    head += CHECKSUM.pack(zlib.crc32(head))
+    write_atomically(path, [head, bytes(padded(len(head)) - len(head)), *parts])
+
+
+def padded(length: int) -> int:
+    """Return the length rounded up to the next cache line."""
+    return -(-length // LINE) * LINE
+
+
+class StateFile:
+    """A mapped state file, checked whole: header, lengths and checksums. Its pages have been read by then.
+
+    Sections are views of the mapping, which lives as long as any of them. Raises SnapshotError naming file and rule.
+    """
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.path = path
+        self.sections: dict[str, memoryview] = {}
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size < HEADER.size:
+                    raise SnapshotError(f"{path.name}: {size} bytes, cut off in its header")
+                view = memoryview(mmap.mmap(file.fileno(), size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ))
+        except OSError as error:
+            raise SnapshotError(f"{path.name}: {error.strerror}") from error
+        magic, byte_order, self.format, found, length, count = HEADER.unpack_from(view)
+        if magic != MAGIC:
+            raise SnapshotError(f"{path.name}: not a state file (it begins {bytes(magic)!r})")
+        if byte_order != BYTE_ORDER:
+            raise SnapshotError(f"{path.name}: written on a machine of the other byte order")
+        holds = found.rstrip(b"\0").decode("ascii", "replace")
+        if holds != kind:
+            raise SnapshotError(f"{path.name}: holds a {holds!r}, not a {kind}")
+        if self.format not in (FORMATS[kind], FORMATS[kind] - 1) or self.format < 1:
+            raise SnapshotError(
+                f"{path.name}: {kind} format {self.format}; this version reads format {FORMATS[kind]}",
+                hint="publish again: `steering reload`",
+            )
+        if length != size:
+            raise SnapshotError(f"{path.name}: {size} bytes, its header promises {length}; cut off or written over")
+        head = HEADER.size + ENTRY.size * count
+        if head + CHECKSUM.size > size or CHECKSUM.unpack_from(view, head)[0] != zlib.crc32(view[:head]):
+            raise SnapshotError(f"{path.name}: the checksum of its header does not match")
+        for i in range(count):
+            name, offset, extent, checksum = ENTRY.unpack_from(view, HEADER.size + ENTRY.size * i)
+            label = name.rstrip(b"\0").decode()
+            section = view[offset : offset + extent]
+            if len(section) != extent or zlib.crc32(section) != checksum:
+                raise SnapshotError(f"{path.name}: the checksum of section {label} does not match")
+            self.sections[label] = section
+
+    def __getitem__(self, name: str) -> memoryview:
+        try:
+            return self.sections[name]
+        except KeyError:
+            raise SnapshotError(f"{self.path.name}: has no section {name}") from None
