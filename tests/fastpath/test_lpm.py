@@ -54,10 +54,16 @@ ROWS = [
     ("nested", [("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("10.1.2.0/24", 3), ("10.1.2.128/25", 4), ("10.1.2.129/32", 5)]),
     ("a sibling closes and the parent returns", [("10.0.0.0/8", 1), ("10.0.0.0/9", 2), ("10.64.0.0/10", 3)]),
     ("adjacent with one value", [("10.0.0.0/9", 1), ("10.128.0.0/9", 1)]),
-    ("IPv6 above, at and below /64", [
-        ("2001:db8::/32", 1), ("2001:db8:0:1::/64", 2), ("2001:db8:0:1:8000::/65", 3), ("2001:db8:0:1::5/128", 4),
-        ("2001:db8:0:2::/127", 5),
-    ]),
+    (
+        "IPv6 above, at and below /64",
+        [
+            ("2001:db8::/32", 1),
+            ("2001:db8:0:1::/64", 2),
+            ("2001:db8:0:1:8000::/65", 3),
+            ("2001:db8:0:1::5/128", 4),
+            ("2001:db8:0:2::/127", 5),
+        ],
+    ),
     ("a more-specific that ends where its parent ends", [("2001:db8::/48", 1), ("2001:db8:0:ffff:ffff::/80", 2)]),
     ("more than 65,535 zones", [(f"{10 + (i >> 16)}.{i >> 8 & 255}.{i & 255}.0/24", i) for i in range(70_000)]),
 ]
@@ -195,7 +201,12 @@ def test_a_block_reads_back_from_any_place() -> None:
     table, values = build([("10.0.0.0/8", 1), ("2001:db8::/32", 2), ("2001:db8::1/128", 3)])
     moved = bytearray(64) + table.block()
     again = lpm.PrefixTable(memoryview(moved)[64:])
-    assert [values[again.lookup(text)] for text in ("10.9.9.9", "11.0.0.0", "2001:db8::1", "2001:db8::2")] == [1, None, 3, 2]
+    assert [values[again.lookup(text)] for text in ("10.9.9.9", "11.0.0.0", "2001:db8::1", "2001:db8::2")] == [
+        1,
+        None,
+        3,
+        2,
+    ]
     assert again.nbytes == table.nbytes
 
 
@@ -216,7 +227,9 @@ def test_a_damaged_block_is_refused_or_still_answers(place: int, change: int, ad
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_block_damaged_in_its_parts_is_refused_or_still_answers(data: st.DataObject) -> None:
-    table, _ = build([(f"10.0.{i}.0/{24 + i % 3}", i) for i in range(40)] + [(f"2001:db8:{i}::/64", i) for i in range(40)])
+    table, _ = build(
+        [(f"10.0.{i}.0/{24 + i % 3}", i) for i in range(40)] + [(f"2001:db8:{i}::/64", i) for i in range(40)]
+    )
     block = bytearray(table.block())
     for _ in range(data.draw(st.integers(1, 4))):
         block[data.draw(st.integers(512, len(block) - 1))] = data.draw(st.integers(0, 255))

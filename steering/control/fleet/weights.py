@@ -1,0 +1,80 @@
+"""From wishes to the words that every pick reads: `weights.<epoch>`, one aligned 32-bit word for each appliance slot.
+
+A word is changed in place and seen by the next pick of every worker. When slots run out, a larger file of the next
+epoch is written and named in `current`; the one before it is written along until it is out of use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from steering.control.folder import versioned_files
+from steering.control.store import Wish
+from steering.errors import SnapshotError
+from steering.model import Appliance
+from steering.snapshot import DISABLED, IPV4_UP, IPV6_UP, Weights, weight_of_capacity, write_weights
+
+FEWEST_SLOTS: Final = 1024  # one page of words
+
+
+def word_of(appliance: Appliance, wish: Wish) -> int:
+    """Return the word of an assumed appliance: its set weight or its capacity's, its families, and whether it is wanted."""
+    word = weight_of_capacity(appliance.capacity_gbps) if wish.weight is None else wish.weight
+    if appliance.ipv4:
+        word |= IPV4_UP
+    if appliance.ipv6:
+        word |= IPV6_UP
+    if not wish.enabled:
+        word |= DISABLED
+    return word
+
+
+class WeightFiles:
+    """The mapped words in force, and those of the epoch before, written together."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.mapped: dict[str, Weights] = {}
+
+    def use(self, name: str) -> None:
+        """Make a file the one in force; the one before stays written. Raises SnapshotError where it is unusable."""
+        if name in self.mapped:
+            return
+        try:
+            weights = Weights(str(self.state / name), writable=True)
+        except (OSError, ValueError) as error:
+            raise SnapshotError(f"{name}: {error}") from error
+        self.mapped = dict([*self.mapped.items(), (name, weights)][-2:])
+
+    @property
+    def names(self) -> list[str]:
+        """The files being written, the one in force last."""
+        return list(self.mapped)
+
+    def find_room(self, words: Mapping[int, int]) -> str:
+        """Return the name of a file with room for every slot: the one in force, or a larger new one that holds the words."""
+        needed = max(words, default=-1) + 1
+        if self.mapped and self.mapped[self.names[-1]].slots >= needed:
+            return self.names[-1]
+        epoch = max((number for _, kind, number in versioned_files(self.state) if kind == "weights"), default=0) + 1
+        slots = max(FEWEST_SLOTS, 1 << (2 * needed - 1).bit_length())
+        return write_weights(self.state, epoch, [words.get(slot, 0) for slot in range(slots)])
+
+    def set_words(self, words: Mapping[int, int]) -> None:
+        """Store words, in every file that has the slot."""
+        for weights in self.mapped.values():
+            for slot, word in words.items():
+                if slot < weights.slots and weights.word(slot) != word:
+                    weights.set_word(slot, word)
+
+    def clear_except(self, words: Mapping[int, int]) -> None:
+        """Store the words, and none in every other slot: an appliance that left has no weight and no family."""
+        for weights in self.mapped.values():
+            for slot in range(weights.slots):
+                word = words.get(slot, 0)
+                if weights.word(slot) != word:
+                    weights.set_word(slot, word)
+
+

@@ -1,0 +1,84 @@
+"""The state folder as its one writer keeps it: private, locked, and without files that nobody needs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from steering.errors import SettingsError
+
+VERSIONED: Final = re.compile(r"(table|routes|fleet|weights)\.([0-9]{1,18})")
+UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|weights|current)\.?[0-9]*\.[0-9]+")
+
+
+def make_folder(state: Path) -> None:
+    """Make the state folder with mode 0700, or check the one that is there: ours, and written by nobody else."""
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = state.stat()
+    except OSError as error:
+        raise SettingsError(f"state folder {state}: {error.strerror}") from error
+    if found.st_uid != os.geteuid():
+        raise SettingsError(
+            f"state folder {state}: belongs to user {found.st_uid}, this process is user {os.geteuid()}",
+            hint="run as its owner, or name another folder with --state",
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SettingsError(
+            f"state folder {state}: mode {stat.S_IMODE(found.st_mode):04o} lets others write in it",
+            hint=f"chmod 700 {state}",
+        )
+
+
+class Lock:
+    """The right to write in a state folder, held from here to `release` or the end of the process."""
+
+    def __init__(self, state: Path) -> None:
+        path = state / "lock"
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self.descriptor, 32).decode("ascii", "replace").strip()
+            os.close(self.descriptor)
+            raise SettingsError(
+                f"state folder {state}: process {holder or 'of unknown number'} is writing in it",
+                hint="wait until it has ended; where it hangs, end it",
+            ) from None
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Let another process write."""
+        os.close(self.descriptor)
+
+
+def versioned_files(state: Path) -> Iterator[tuple[Path, str, int]]:
+    """Yield (path, kind, number) of every versioned file: tables, routes, fleets and weights."""
+    for path in state.iterdir():
+        if found := VERSIONED.fullmatch(path.name):
+            yield path, found[1], int(found[2])
+
+
+def remove_unfinished(state: Path) -> None:
+    """Remove what a writer that was killed left beside its place. Only for the holder of the lock."""
+    for path in state.iterdir():
+        if UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def remove_unneeded(state: Path, needed: Callable[[str, int], bool]) -> None:
+    """Remove the versioned files that are not needed; who has one mapped keeps reading it."""
+    for path, kind, number in versioned_files(state):
+        if not needed(kind, number):
+            path.unlink(missing_ok=True)
+
+
+def number_of(name: str) -> int:
+    """Return 7 of `table.7`."""
+    return int(name.rpartition(".")[2])

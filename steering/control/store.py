@@ -1,0 +1,302 @@
+"""What must survive: fleet, wishes, published versions and the numbers given, in `steering.db` (SQLite, one writer).
+
+Cluster numbers, partner numbers and appliance slots are given once and never again, also after a delete and a new
+import: tables, fleets and weights of different versions agree through them on who is who. So are version numbers,
+also after a publish that failed. A change is acknowledged when it is on disk (WAL, synchronous=FULL).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from steering.errors import SettingsError
+from steering.model import Appliance, Cluster, Fleet, Partner, RouteClass, Service, Site
+
+NAME: Final = "steering.db"
+
+# One script a step, never edited once released; PRAGMA user_version counts how many have run.
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE numbers (
+        kind TEXT NOT NULL,
+        id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (kind, id),
+        UNIQUE (kind, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE fleets (
+        version INTEGER PRIMARY KEY AUTOINCREMENT,
+        imported_at REAL NOT NULL,
+        who TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE partners (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        country TEXT NOT NULL,
+        asns TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE sites (
+        id TEXT PRIMARY KEY,
+        country TEXT NOT NULL,
+        city TEXT NOT NULL,
+        latitude REAL NOT NULL,
+        longitude REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE clusters (
+        id TEXT PRIMARY KEY,
+        site TEXT NOT NULL REFERENCES sites (id),
+        route_class INTEGER NOT NULL,
+        partner TEXT REFERENCES partners (id),
+        countries TEXT NOT NULL,
+        accepts_off_net INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX clusters_by_site ON clusters (site);
+    CREATE INDEX clusters_by_partner ON clusters (partner);
+    CREATE TABLE appliances (
+        id TEXT PRIMARY KEY,
+        cluster TEXT NOT NULL REFERENCES clusters (id),
+        host TEXT NOT NULL,
+        capacity_gbps REAL NOT NULL,
+        ipv4 INTEGER NOT NULL,
+        ipv6 INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX appliances_by_cluster ON appliances (cluster);
+    CREATE TABLE services (
+        id TEXT PRIMARY KEY,
+        url TEXT NOT NULL,
+        fallback TEXT NOT NULL,
+        ttl_s INTEGER NOT NULL,
+        regions TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    -- By id, not by reference: a wish outlives its appliance's absence from one import.
+    CREATE TABLE wishes (
+        appliance TEXT PRIMARY KEY,
+        enabled INTEGER NOT NULL,
+        weight INTEGER,
+        changed_at REAL NOT NULL,
+        who TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    -- A row without published_at is a publish that was begun and never served.
+    CREATE TABLE versions (
+        version INTEGER PRIMARY KEY AUTOINCREMENT,
+        fleet INTEGER NOT NULL,
+        published_at REAL,
+        who TEXT NOT NULL,
+        why TEXT NOT NULL,
+        sources TEXT NOT NULL,
+        counts TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE generation (number INTEGER NOT NULL) STRICT;
+    INSERT INTO generation VALUES (0);
+    """,
+)
+
+# Partner number 0 means none; the others index arrays.
+FIRST_NUMBER: Final = {"partner": 1, "cluster": 0, "appliance": 0}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wish:
+    """What people want of an appliance: to serve or not, and a weight instead of its capacity's."""
+
+    enabled: bool = True
+    weight: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Version:
+    """A published table: with which fleet, when, by whom, why, from which sources (SHA-256 each), and its counts."""
+
+    table: int
+    fleet: int
+    published_at: float
+    who: str
+    why: str
+    sources: list[dict[str, Any]]
+    counts: dict[str, int]
+
+
+class Store:
+    """The database, opened for the one writer. Not to be shared between threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # its -wal and -shm take over the mode
+        self.connection = sqlite3.connect(path, isolation_level=None, timeout=5)
+        try:
+            self.connection.executescript(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON"
+            )
+            self.migrate()
+        except sqlite3.Error as error:
+            self.connection.close()
+            raise SettingsError(f"{path}: {error}", hint="restore it from a backup") from error
+        except SettingsError:
+            self.connection.close()
+            raise
+
+    def migrate(self) -> None:
+        """Run the migrations that the database has not seen, each whole or not at all."""
+        (done,) = self.connection.execute("PRAGMA user_version").fetchone()
+        if done > len(MIGRATIONS):
+            raise SettingsError(
+                f"{self.path}: of schema {done}, this version knows up to {len(MIGRATIONS)}",
+                hint="run the newer version of steering that wrote it",
+            )
+        for number, script in enumerate(MIGRATIONS[done:], done + 1):
+            self.connection.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {number}; COMMIT")
+
+    def close(self) -> None:
+        """Close the database; whatever was acknowledged is on disk already."""
+        self.connection.close()
+
+    @contextmanager
+    def change(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection inside one transaction: kept whole at the end, or undone by any error.
+
+        What SQLite itself refuses (a full disk, a locked or damaged file) is a SettingsError.
+        """
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self.connection
+                self.connection.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise SettingsError(f"{self.path}: {error}; nothing was changed") from error
+
+    # ---- fleet
+
+    def fleet_version(self) -> int:
+        """Return the number of the latest fleet, 0 where none was imported."""
+        (version,) = self.connection.execute("SELECT coalesce(max(version), 0) FROM fleets").fetchone()
+        return int(version)
+
+    def replace_fleet(self, fleet: Fleet, who: str, now: float) -> int:
+        """Make the fleet the one on record and return its version; a part of the caller's `change`.
+
+        What had a number keeps it; what is new gets the next, in the order of ids.
+        """
+        for table in ("appliances", "clusters", "sites", "partners", "services"):
+            self.connection.execute(f"DELETE FROM {table}")  # noqa: S608
+        self.give_numbers("partner", (item.id for item in fleet.partners))
+        self.give_numbers("cluster", (item.id for item in fleet.clusters))
+        self.give_numbers("appliance", (item.id for item in fleet.appliances))
+        rows: dict[str, Iterable[tuple[Any, ...]]] = {
+            "partners": ((p.id, p.name, p.country, json.dumps(p.asns)) for p in fleet.partners),
+            "sites": ((s.id, s.country, s.city, s.latitude, s.longitude) for s in fleet.sites),
+            "clusters": (
+                (c.id, c.site, int(c.route_class), c.partner, json.dumps(c.countries), c.accepts_off_net)
+                for c in fleet.clusters
+            ),
+            "appliances": ((a.id, a.cluster, a.host, a.capacity_gbps, a.ipv4, a.ipv6) for a in fleet.appliances),
+            "services": ((s.id, s.url, s.fallback, s.ttl_s, json.dumps(s.regions)) for s in fleet.services),
+        }
+        places = {"partners": 4, "sites": 5, "clusters": 6, "appliances": 6, "services": 5}
+        for table, values in rows.items():
+            marks = ", ".join("?" * places[table])
+            self.connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608
+        return self.renew_fleet(who, now)
+
+    def renew_fleet(self, who: str, now: float) -> int:
+        """Return a new version number for the fleet on record; a part of the caller's `change`."""
+        added = self.connection.execute("INSERT INTO fleets (imported_at, who) VALUES (?, ?)", (now, who))
+        return int(added.lastrowid or 0)
+
+    def give_numbers(self, kind: str, ids: Iterable[str]) -> None:
+        """Give each id of a kind its number, if it never had one."""
+        known = self.numbers(kind)
+        first = max(known.values(), default=FIRST_NUMBER[kind] - 1) + 1
+        new = sorted(set(ids) - known.keys())
+        self.connection.executemany(
+            "INSERT INTO numbers VALUES (?, ?, ?)", ((kind, name, first + place) for place, name in enumerate(new))
+        )
+
+    def numbers(self, kind: str) -> dict[str, int]:
+        """Return the numbers ever given to a kind, by id."""
+        return dict(self.connection.execute("SELECT id, number FROM numbers WHERE kind = ?", (kind,)))
+
+    def fleet(self) -> Fleet:
+        """Return the fleet on record, numbered, each tuple ordered by id."""
+        partner, cluster, slot = self.numbers("partner"), self.numbers("cluster"), self.numbers("appliance")
+        rows = self.connection.execute
+        return Fleet(
+            partners=tuple(
+                Partner(name, label, country, tuple(json.loads(asns)), partner[name])
+                for name, label, country, asns in rows("SELECT * FROM partners ORDER BY id")
+            ),
+            sites=tuple(Site(*row) for row in rows("SELECT * FROM sites ORDER BY id")),
+            clusters=tuple(
+                Cluster(name, site, RouteClass(kind), owner, tuple(json.loads(countries)), bool(off_net), cluster[name])
+                for name, site, kind, owner, countries, off_net in rows("SELECT * FROM clusters ORDER BY id")
+            ),
+            appliances=tuple(
+                Appliance(name, home, host, capacity, bool(ipv4), bool(ipv6), slot[name])
+                for name, home, host, capacity, ipv4, ipv6 in rows("SELECT * FROM appliances ORDER BY id")
+            ),
+            services=tuple(
+                Service(name, url, fallback, ttl_s, tuple(json.loads(regions)))
+                for name, url, fallback, ttl_s, regions in rows("SELECT * FROM services ORDER BY id")
+            ),
+        )
+
+    # ---- wishes
+
+    def wishes(self) -> dict[str, Wish]:
+        """Return every wish on record, by appliance id, also of appliances that are not in the fleet now."""
+        rows = self.connection.execute("SELECT appliance, enabled, weight FROM wishes")
+        return {name: Wish(bool(enabled), weight) for name, enabled, weight in rows}
+
+    def set_wishes(self, wishes: dict[str, Wish], who: str, now: float) -> None:
+        """Record wishes, all or none."""
+        with self.change() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO wishes VALUES (?, ?, ?, ?, ?)",
+                ((name, wish.enabled, wish.weight, now, who) for name, wish in wishes.items()),
+            )
+
+    # ---- versions
+
+    def begin_version(
+        self, fleet: int, who: str, why: str, sources: list[dict[str, Any]], counts: dict[str, int]
+    ) -> int:
+        """Return a table version never given before; it is on record as begun, not as published."""
+        with self.change() as connection:
+            added = connection.execute(
+                "INSERT INTO versions (fleet, who, why, sources, counts) VALUES (?, ?, ?, ?, ?)",
+                (fleet, who, why, json.dumps(sources), json.dumps(counts)),
+            )
+        return int(added.lastrowid or 0)
+
+    def record_published(self, table: int, fleet: int, now: float) -> None:
+        """Record that a version began to serve; a version recorded already keeps its time."""
+        with self.change() as connection:
+            connection.execute(
+                "UPDATE versions SET published_at = ?, fleet = ? WHERE version = ? AND published_at IS NULL",
+                (now, fleet, table),
+            )
+
+    def versions(self) -> list[Version]:
+        """Return every published version, newest first."""
+        rows = self.connection.execute("SELECT * FROM versions WHERE published_at IS NOT NULL ORDER BY version DESC")
+        return [
+            Version(table, fleet, at, who, why, json.loads(sources), json.loads(counts))
+            for table, fleet, at, who, why, sources, counts in rows
+        ]
+
+    def next_generation(self, above: int) -> int:
+        """Return a generation for `current` higher than any given before and than `above`."""
+        with self.change() as connection:
+            connection.execute("UPDATE generation SET number = max(number, ?) + 1", (above,))
+            (number,) = connection.execute("SELECT number FROM generation").fetchone()
+        return int(number)

@@ -1,0 +1,374 @@
+"""The pick: exact sequences for fixed keys, shares by weight, minimal movement, and a plain judge for all of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from array import array
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from _fastpath import lpm, pick, rib
+from tests import reference
+
+UP = pick.IPV4_UP | pick.IPV6_UP
+V4 = "192.0.2.1"
+V6 = "2001:db8::1"
+
+
+class Bench:
+    """One zone, its ladder, and appliances given as (cluster, site, word) in slot order."""
+
+    def __init__(
+        self, folder: Path, rungs: list[tuple[int, int]], appliances: list[tuple[int, str, int]], **service: Any
+    ) -> None:
+        self.rungs = rungs
+        self.appliances = appliances
+        sites = sorted({site for _, site, _ in appliances})
+        order = sorted(range(len(appliances)), key=lambda slot: (appliances[slot][0], slot))
+        self.slots = order
+        highest = max([cluster for cluster, _ in rungs] + [cluster for cluster, _, _ in appliances], default=0)
+        clusters = []
+        for number in range(highest + 1):
+            inside = [place for place, slot in enumerate(order) if appliances[slot][0] == number]
+            site = sites.index(appliances[order[inside[0]]][1]) if inside else 0
+            clusters.append(pick.CLUSTER.pack(inside[0] if inside else 0, len(inside), site, site))
+        text, records = b"", []
+        for slot in order:
+            host, tail = (
+                f"a{slot}.example".encode(),
+                f'","appliance":"a{slot}","site":"{appliances[slot][1]}","rank":'.encode(),
+            )
+            records.append(pick.APPLIANCE.pack(slot, len(text), len(text) + len(host), len(host), len(tail)))
+            text += host + tail
+        path = folder / "weights"
+        path.write_bytes(pick.Weights.image(array("I", [word for _, _, word in appliances])))
+        self.weights = pick.Weights(str(path), writable=True)
+        whole = rib.Intervals(array("Q", [0]), array("Q", [0]), array("I", [0]))
+        self.picker = pick.Picker(
+            lpm.PrefixTable.build(whole, whole, 1),
+            pick.ZONE.pack(0, len(rungs), 0, b""),
+            array("I", [number for rung in rungs for number in rung]),
+            b"".join(clusters), b"".join(records), text, pick.Weights(str(path)),
+        )  # fmt: skip
+        self.service = pick.Service(
+            "video", "https://{host}/v/{title}?x=1", "https://origin.example/{title}", 300, 42, service.get("regions")
+        )
+
+    def picks(self, title: str, n: int = 3, family: int = 0, address: str = V4) -> list[tuple[int, int]]:
+        """Return (slot, rank) of the picks."""
+        chosen = self.picker.picks(address, [title], self.service, n, family)[0]
+        return [(self.slots[place], rank) for place, rank in chosen]
+
+    def judged(self, title: str, n: int = 3, family_bit: int = pick.IPV4_UP) -> list[tuple[int, int]]:
+        """Return what the reference picks."""
+        clusters: dict[int, list[dict[str, Any]]] = {}
+        for slot, (cluster, site, _) in enumerate(self.appliances):
+            clusters.setdefault(cluster, []).append({"slot": slot, "site": site, "word": self.weights.word(slot)})
+        rungs = [(cluster, rank & 0x7FFFFFFF) for cluster, rank in self.rungs]
+        return reference.choose(rungs, clusters, pick.key_of(title), n, family_bit)
+
+    def answer(self, title: str, n: int = 3, **extra: Any) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(
+            self.picker.answer(V4, title, self.service, n, extra.get("family", 0), extra.get("trace"))
+        )
+        return body
+
+
+def one_cluster(folder: Path, weights: list[int]) -> Bench:
+    """Sixteen (or as many) candidates of one rank, each at a site of its own."""
+    return Bench(
+        folder, [(i, 0) for i in range(len(weights))], [(i, f"s{i:03}", UP | w) for i, w in enumerate(weights)]
+    )
+
+
+def shares(bench: Bench, keys: int, count: int) -> Counter[int]:
+    found: Counter[int] = Counter()
+    for start in range(0, keys, 10_000):
+        titles = [str(title) for title in range(start, start + 10_000)]
+        found.update(picks[0][0] for picks in bench.picker.picks(V4, titles, bench.service, count, 0))
+    return found
+
+
+def test_sixteen_equal_candidates_share_a_million_keys_within_two_percent(tmp_path: Path) -> None:
+    found = shares(one_cluster(tmp_path, [100] * 16), 1_000_000, 1)
+    assert len(found) == 16
+    for count in found.values():
+        assert abs(count / 62_500 - 1) < 0.02
+
+
+def test_shares_are_proportional_to_weight(tmp_path: Path) -> None:
+    weights = [100, 200, 400, 800, 1000, 1500, 2000, 4000]
+    found = shares(one_cluster(tmp_path, weights), 400_000, 1)
+    for place, weight in enumerate(weights):
+        wanted = weight / sum(weights) * 400_000
+        assert abs(found[place] / wanted - 1) < 0.05, weight
+
+
+def test_costs_are_minus_log2_of_a_uniform_draw() -> None:
+    costs = [pick.cost(key, slot) / 2**32 for key in range(2000) for slot in range(10)]
+    assert all(0 < cost < 65 for cost in costs)
+    assert abs(sum(2.0**-cost for cost in costs) / len(costs) - 0.5) < 0.01
+    ordered = sorted(2.0**-cost for cost in costs)
+    assert max(abs(u - place / len(ordered)) for place, u in enumerate(ordered)) < 0.02
+
+
+VECTORS = [
+    ("80100172", 0xA190A824FD558B38, 2683770594),
+    ("é", 0xF6E7538B970E613C, 386124092),
+    ("a title of more than eight bytes", 0x708910AA0B8C9C5B, 6699659570),
+]
+
+
+def test_keys_and_costs_stay_what_they_are_from_version_to_version() -> None:
+    # Changing any of these moves every title in every cache of a fleet that demand-fills.
+    assert [(title, pick.key_of(title), pick.cost(pick.key_of(title), 7)) for title, _, _ in VECTORS] == VECTORS
+
+
+def rung_lists() -> st.SearchStrategy[list[tuple[int, int]]]:
+    return st.lists(st.integers(0, 2), min_size=1, max_size=7).map(
+        lambda steps: [(cluster, sum(steps[1 : cluster + 1])) for cluster in range(len(steps))]
+    )
+
+
+words = st.builds(
+    lambda weight, families, bad: weight | families | bad,
+    st.sampled_from((0, 1, 2, 100, 1000, 65535)),
+    st.sampled_from((UP, UP, UP, pick.IPV4_UP, pick.IPV6_UP, 0)),
+    st.sampled_from((0, 0, 0, 0, pick.DISABLED, pick.UNHEALTHY, pick.STALE, pick.NO_HEADROOM, pick.OVER_LIMIT)),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    rung_lists(),
+    st.lists(st.tuples(st.integers(0, 6), words), max_size=24),
+    st.integers(1, 8),
+    st.text(min_size=1, max_size=20),
+)
+def test_any_ladder_is_picked_from_as_the_reference_does(
+    tmp_path_factory: pytest.TempPathFactory,
+    rungs: list[tuple[int, int]],
+    members: list[tuple[int, int]],
+    n: int,
+    title: str,
+) -> None:
+    # Clusters 2k and 2k + 1 stand at one site.
+    bench = Bench(
+        tmp_path_factory.mktemp("pick"), rungs, [(cluster, f"s{cluster // 2}", word) for cluster, word in members]
+    )
+    found = bench.picks(title, n)
+    assert found == bench.judged(title, n)
+    assert bench.picks(title, n, address=V6) == bench.judged(title, n, pick.IPV6_UP)
+    assert bench.picks(title, n, family=6) == bench.judged(title, n, pick.IPV6_UP)
+    assert len({slot for slot, _ in found}) == len(found)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rung_lists(), st.lists(st.tuples(st.integers(0, 6), words), min_size=1, max_size=24), st.integers(1, 8), st.data()
+)
+def test_a_raised_weight_never_lowers_an_appliance(
+    tmp_path_factory: pytest.TempPathFactory,
+    rungs: list[tuple[int, int]],
+    members: list[tuple[int, int]],
+    n: int,
+    data: st.DataObject,
+) -> None:
+    bench = Bench(
+        tmp_path_factory.mktemp("pick"), rungs, [(cluster, f"s{cluster // 2}", word) for cluster, word in members]
+    )
+    slot = data.draw(st.integers(0, len(members) - 1))
+    word = bench.weights.word(slot)
+    places = {chosen: place for place, (chosen, _) in enumerate(bench.picks("t", n))}
+    bench.weights.set_word(slot, word & ~0xFFFF | data.draw(st.integers(word & 0xFFFF, 0xFFFF)))
+    after = {chosen: place for place, (chosen, _) in enumerate(bench.picks("t", n))}
+    assert after.get(slot, 99) <= places.get(slot, 99)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rung_lists(), st.lists(st.tuples(st.integers(0, 6), words), max_size=24), st.data())
+def test_health_never_changes_a_rank(
+    tmp_path_factory: pytest.TempPathFactory,
+    rungs: list[tuple[int, int]],
+    members: list[tuple[int, int]],
+    data: st.DataObject,
+) -> None:
+    bench = Bench(
+        tmp_path_factory.mktemp("pick"), rungs, [(cluster, f"s{cluster // 2}", word) for cluster, word in members]
+    )
+    ranks = dict(rungs)
+    for slot in range(len(members)):
+        bench.weights.set_word(slot, data.draw(words))
+    for slot, rank in bench.picks("t", 8):
+        assert rank == ranks[members[slot][0]]
+
+
+def test_taking_one_appliance_out_moves_only_its_own_keys(tmp_path: Path) -> None:
+    bench = one_cluster(tmp_path, [100] * 16)
+    before = [bench.picks(str(title), 1)[0] for title in range(2000)]
+    bench.weights.set_word(5, bench.weights.word(5) | pick.DISABLED)
+    after = [bench.picks(str(title), 1)[0] for title in range(2000)]
+    for old, new in zip(before, after, strict=True):
+        assert new == old if old[0] != 5 else new[0] != 5
+
+
+SITE_ROWS = [
+    # n, appliances by site at rank 0, by site at rank 1, sites of the picks in order
+    (1, "aaaa", "bb", "a"),
+    (2, "aaaa", "bb", "ab"),
+    (3, "aaaa", "bb", "aab"),
+    (4, "aaaa", "bb", "aabb"),
+    (5, "aaaa", "bb", "aabba"),
+    (6, "aaaa", "bb", "aabbaa"),
+    (8, "aaaa", "bb", "aabbaa"),
+    (2, "aaaa", "", "aa"),
+    (3, "aaaa", "", "aaa"),
+    (3, "a", "bbb", "abb"),
+    (3, "", "bbb", "bbb"),
+]
+
+
+@pytest.mark.parametrize(("n", "near", "far", "wanted"), SITE_ROWS)
+def test_picks_spread_over_sites(tmp_path: Path, n: int, near: str, far: str, wanted: str) -> None:
+    members = [(0, site, UP | 100) for site in near] + [(1, site, UP | 100) for site in far]
+    bench = Bench(tmp_path, [(0, 0), (1, 1)], members)
+    for title in range(50):
+        assert "".join(members[slot][1] for slot, _ in bench.picks(str(title), n)) == wanted
+
+
+def test_an_answer_is_compact_json_with_the_fallback_where_too_few_can_serve(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, [(0, 0), (1, 12)], [(0, "bom001", UP | 100), (1, "del001", UP | 100)])
+    assert bench.picker.answer(V4, "80100172", bench.service, 3, 0) == (
+        b'{"table":42,"ttl":300,"targets":['
+        b'{"url":"https://a0.example/v/80100172?x=1","appliance":"a0","site":"bom001","rank":0},'
+        b'{"url":"https://a1.example/v/80100172?x=1","appliance":"a1","site":"del001","rank":12},'
+        b'{"url":"https://origin.example/80100172","fallback":true}]}'
+    )
+    assert [target.get("fallback") for target in bench.answer("80100172", 2)["targets"]] == [None, None]
+
+
+def test_with_nobody_able_the_fallback_answers_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, [(0, 0)], [(0, "bom001", 0)])
+    assert bench.answer("t")["targets"] == [{"url": "https://origin.example/t", "fallback": True}]
+    assert Bench(tmp_path, [], []).answer("t")["targets"] == [{"url": "https://origin.example/t", "fallback": True}]
+
+
+TITLES = [
+    ("80100172", "80100172"), ("a-b._~Z9", "a-b._~Z9"), ("a b", "a%20b"), ("a/../b", "a%2F..%2Fb"), ('"\\', "%22%5C"),
+    ("é", "%C3%A9"), ("\U0001f600", "%F0%9F%98%80"), ("a\0b\n", "a%00b%0A"), ("...", "..."), ("x" * 256, "x" * 256),
+    ("é" * 128, "%C3%A9" * 128), ("%41", "%2541"), ("<script>", "%3Cscript%3E"), (".a", ".a"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("title", "escaped"), TITLES)
+def test_a_title_is_percent_encoded_into_every_url(tmp_path: Path, title: str, escaped: str) -> None:
+    bench = Bench(tmp_path, [(0, 0)], [(0, "bom001", UP | 1)])
+    urls = [target["url"] for target in bench.answer(title, 2)["targets"]]
+    assert urls == [f"https://a0.example/v/{escaped}?x=1", f"https://origin.example/{escaped}"]
+
+
+@pytest.mark.parametrize("title", ["", ".", "..", "x" * 257, "é" * 129, "x" * 10_000, "\ud800"])
+def test_a_wrong_title_is_refused(tmp_path: Path, title: str) -> None:
+    with pytest.raises(ValueError, match=r"title|surrogates"):
+        Bench(tmp_path, [(0, 0)], []).answer(title)
+
+
+@pytest.mark.parametrize("n", [-1, 0, 9, 99])
+def test_n_is_1_to_8(tmp_path: Path, n: int) -> None:
+    with pytest.raises(ValueError, match="n is 1 to 8"):
+        Bench(tmp_path, [(0, 0)], []).answer("t", n)
+
+
+REASON_ROWS = [
+    (UP | 100, "-"), (UP, "H"), (UP | 100 | pick.NO_HEADROOM, "H"), (UP | 100 | pick.OVER_LIMIT, "H"), (UP | 100 | pick.DISABLED, "D"),
+    (UP | 100 | pick.UNHEALTHY, "U"), (UP | 100 | pick.STALE, "S"), (pick.IPV6_UP | 100, "F"), (100, "F"),
+    (UP | pick.DISABLED | pick.UNHEALTHY | pick.STALE, "D"), (UP | pick.UNHEALTHY | pick.STALE, "U"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("word", "reason"), REASON_ROWS)
+def test_a_candidate_passed_over_keeps_its_reason(tmp_path: Path, word: int, reason: str) -> None:
+    bench = Bench(tmp_path, [(0, 0), (1, 1)], [(0, "bom001", word), (1, "del001", UP | 100)])
+    trace: list[Any] = []
+    traced = bench.answer("t", 1, trace=trace)
+    assert traced == bench.answer("t", 1)
+    assert trace[0] == (0, 0, word, reason, 0 if reason == "-" else None)
+    if reason != "-":
+        assert trace[1] == (1, 1, UP | 100, "-", 0)
+
+
+def test_a_service_bound_to_regions_passes_others_over(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, [(0, 0), (1, 0)], [(0, "bom001", UP | 100), (1, "del001", UP | 100)], regions=[1])
+    trace: list[Any] = []
+    bench.answer("t", 2, trace=trace)
+    assert [(entry[0], entry[3]) for entry in trace] == [(0, "R"), (1, "-")]
+
+
+def test_records_that_point_outside_are_refused(tmp_path: Path) -> None:
+    good = Bench(tmp_path, [(0, 0)], [(0, "bom001", UP)])
+    table, weights = good.picker.table, good.picker.weights
+    zone, rungs, cluster = pick.ZONE.pack(0, 1, 0, b""), array("I", [0, 0]), pick.CLUSTER.pack(0, 1, 0, 0)
+    appliance, text = pick.APPLIANCE.pack(0, 0, 0, 4, 4), b"host"
+    pick.Picker(table, zone, rungs, cluster, appliance, text, weights)
+    rows: list[tuple[str, list[Any]]] = [
+        ("ladder lies outside", [pick.ZONE.pack(0, 2, 0, b""), rungs, cluster, appliance, text]),
+        ("ladder lies outside", [pick.ZONE.pack(0xFFFFFFFF, 2, 0, b""), rungs, cluster, appliance, text]),
+        ("ranks of its ladder", [pick.ZONE.pack(0, 2, 0, b""), array("I", [0, 5, 0, 4]), cluster, appliance, text]),
+        ("0 zone records", [b"", rungs, cluster, appliance, text]),
+        ("its appliances", [zone, rungs, pick.CLUSTER.pack(1, 1, 0, 0), appliance, text]),
+        ("its region", [zone, rungs, pick.CLUSTER.pack(0, 1, 0, 5000), appliance, text]),
+        ("has slot 9", [zone, rungs, cluster, pick.APPLIANCE.pack(9, 0, 0, 4, 4), text]),
+        ("its text", [zone, rungs, cluster, pick.APPLIANCE.pack(0, 1, 0, 4, 4), text]),
+        ("its text", [zone, rungs, cluster, pick.APPLIANCE.pack(0, 0, 4, 4, 1), text]),
+    ]
+    for rule, parts in rows:
+        with pytest.raises(ValueError, match=rule):
+            pick.Picker(table, *parts, weights)
+
+
+def test_a_cluster_that_left_the_fleet_is_an_empty_one(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, [(0, 0)], [(0, "bom001", UP | 1)])
+    assert bench.picks("t") == [(0, 0)]
+    gone = pick.Picker(
+        bench.picker.table, pick.ZONE.pack(0, 1, 0, b""), array("I", [7, 0]), b"", b"", b"", bench.weights
+    )
+    assert gone.picks(V4, ["t"], bench.service, 3, 0) == [[]]
+
+
+def test_words_stored_by_one_mapping_are_read_by_another(tmp_path: Path) -> None:
+    path = tmp_path / "weights.1"
+    path.write_bytes(pick.Weights.image(array("I", [1, 2, 3])))
+    ours, theirs = pick.Weights(str(path), writable=True), pick.Weights(str(path))
+    ours.set_word(1, 0xDEADBEEF)
+    assert [theirs.word(slot) for slot in range(theirs.slots)] == [1, 0xDEADBEEF, 3]
+    with pytest.raises(ValueError, match="read-only"):
+        theirs.set_word(0, 1)
+    for slot in (3, 2**32 - 1):
+        with pytest.raises(IndexError):
+            ours.word(slot)
+        with pytest.raises(IndexError):
+            ours.set_word(slot, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [(b"", "at least 64"), (b"x" * 100, "not a weights file"), (b"STEERWT1" + b"\1\2\3\4" + bytes(60), "other byte order"),
+     (pick.Weights.image(array("I", [1, 2]))[:-1], "header promises")],
+)  # fmt: skip
+def test_a_wrong_weights_file_is_refused(tmp_path: Path, content: bytes, rule: str) -> None:
+    path = tmp_path / "weights.1"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rule):
+        pick.Weights(str(path))
+
+
+def test_the_same_request_gives_the_same_bytes(tmp_path: Path) -> None:
+    rnd = random.Random(1)
+    bench = one_cluster(tmp_path, [rnd.randrange(1, 1000) for _ in range(16)])
+    assert len({bench.picker.answer(V4, "t", bench.service, 8, 0) for _ in range(100)}) == 1
