@@ -26,7 +26,8 @@ setup(
             for name in MODULES
         ],
         language_level=3,
-        nthreads=0,
-        compiler_directives={"embedsignature": True, "freethreading_compatible": False},
-    )
+        nthreads=os.cpu_count() or 1,
+        compiler_directives={"embedsignature": True},
+    ),
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )

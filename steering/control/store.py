@@ -128,7 +128,10 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # its -wal and -shm take over the mode
+        try:  # its -wal and -shm take over the mode
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise SettingsError(f"{path}: {error.strerror}") from error
         self.connection = sqlite3.connect(path, isolation_level=None, timeout=5)
         try:
             self.connection.executescript(
@@ -206,10 +209,6 @@ class Store:
         for table, values in rows.items():
             marks = ", ".join("?" * places[table])
             self.connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608
-        return self.renew_fleet(who, now)
-
-    def renew_fleet(self, who: str, now: float) -> int:
-        """Return a new version number for the fleet on record; a part of the caller's `change`."""
         added = self.connection.execute("INSERT INTO fleets (imported_at, who) VALUES (?, ?)", (now, who))
         return int(added.lastrowid or 0)
 
@@ -268,15 +267,19 @@ class Store:
     # ---- versions
 
     def begin_version(
-        self, fleet: int, who: str, why: str, sources: list[dict[str, Any]], counts: dict[str, int]
+        self, above: int, fleet: int, who: str, why: str, sources: list[dict[str, Any]], counts: dict[str, int]
     ) -> int:
-        """Return a table version never given before; it is on record as begun, not as published."""
+        """Return a table version never given before, and higher than `above`; it is on record as begun, not published."""
         with self.change() as connection:
-            added = connection.execute(
-                "INSERT INTO versions (fleet, who, why, sources, counts) VALUES (?, ?, ?, ?, ?)",
-                (fleet, who, why, json.dumps(sources), json.dumps(counts)),
+            (given,) = connection.execute(
+                "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'versions'"
+            ).fetchone()
+            version = max(int(given), above) + 1
+            connection.execute(
+                "INSERT INTO versions VALUES (?, ?, NULL, ?, ?, ?, ?)",
+                (version, fleet, who, why, json.dumps(sources), json.dumps(counts)),
             )
-        return int(added.lastrowid or 0)
+        return version
 
     def record_published(self, table: int, fleet: int, now: float) -> None:
         """Record that a version began to serve; a version recorded already keeps its time."""

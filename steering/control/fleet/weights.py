@@ -20,7 +20,7 @@ FEWEST_SLOTS: Final = 1024  # one page of words
 
 
 def word_of(appliance: Appliance, wish: Wish) -> int:
-    """Return the word of an assumed appliance: its set weight or its capacity's, its families, and whether it is wanted."""
+    """Return the word of an assumed appliance: its set weight or its capacity's, its families, and if it is wanted."""
     word = weight_of_capacity(appliance.capacity_gbps) if wish.weight is None else wish.weight
     if appliance.ipv4:
         word |= IPV4_UP
@@ -54,13 +54,20 @@ class WeightFiles:
         return list(self.mapped)
 
     def find_room(self, words: Mapping[int, int]) -> str:
-        """Return the name of a file with room for every slot: the one in force, or a larger new one that holds the words."""
+        """Return the name of a file with room for every slot: the one in force, or a larger new one with the words."""
         needed = max(words, default=-1) + 1
         if self.mapped and self.mapped[self.names[-1]].slots >= needed:
             return self.names[-1]
         epoch = max((number for _, kind, number in versioned_files(self.state) if kind == "weights"), default=0) + 1
         slots = max(FEWEST_SLOTS, 1 << (2 * needed - 1).bit_length())
         return write_weights(self.state, epoch, [words.get(slot, 0) for slot in range(slots)])
+
+    def fill_empty(self, words: Mapping[int, int]) -> None:
+        """Store the words of slots that hold none: nobody reads them yet, and everybody may a moment later."""
+        for weights in self.mapped.values():
+            for slot, word in words.items():
+                if slot < weights.slots and not weights.word(slot):
+                    weights.set_word(slot, word)
 
     def set_words(self, words: Mapping[int, int]) -> None:
         """Store words, in every file that has the slot."""
@@ -76,5 +83,3 @@ class WeightFiles:
                 word = words.get(slot, 0)
                 if weights.word(slot) != word:
                     weights.set_word(slot, word)
-
-

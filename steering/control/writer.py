@@ -1,0 +1,345 @@
+"""The one writer of the state folder. Every change to what is served goes through its verbs; reports are plain dicts.
+
+A publish goes feeds -> table -> files -> mapped back and asked -> `current` advanced -> recorded -> old files removed.
+Whatever fails before `current` advances leaves what is serving untouched, and the error begins with the step's name.
+A wish is recorded before it is stored in the words that workers read, so a crash loses neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Final
+
+from steering.control.fleet.weights import word_of
+from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
+from steering.control.handover import HandOver, Versions, step
+from steering.control.network.feeds import Feed, FeedSource, read_feed
+from steering.control.network.tables import Progress, build_table, quiet
+from steering.control.store import NAME, Store, Wish
+from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError
+from steering.model import UNNUMBERED, Appliance, Fleet
+from steering.settings import Settings
+from steering.snapshot import BuiltTable, Current, write_table
+
+MAX_WEIGHT: Final = 0xFFFF
+
+logger = logging.getLogger("steering.control")
+
+
+class Writer:
+    """Holds the lock of the state folder from here to `close`. Not to be shared between threads.
+
+    Raises SettingsError where another process holds the lock, or folder or database are not fit to be written.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.state = settings.state
+        self.clock = clock
+        make_folder(self.state)
+        self.lock = Lock(self.state)
+        try:
+            self.store = Store(self.state / NAME)
+            try:
+                self.adopt()
+            except BaseException:
+                self.store.close()
+                raise
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database and let another process write."""
+        self.store.close()
+        self.lock.release()
+
+    def adopt(self) -> None:
+        """Take over the folder as the last writer left it, also if it was killed: finish what it had acknowledged."""
+        remove_unfinished(self.state)
+        self.wishes = self.store.wishes()
+        self.take_fleet()
+        self.hand_over = HandOver(self.state)
+        current = self.hand_over.current
+        if current and not self.store.fleet_version():
+            raise SettingsError(
+                f"{self.state}: serves {current.table}, and {NAME} knows of no fleet",
+                hint=f"restore {NAME} from a backup, or begin with an empty state folder",
+            )
+        if current:
+            self.store.record_published(number_of(current.table), number_of(current.fleet), current.published_at)
+            try:
+                self.hand_over.weights.use(current.weights)
+                if number_of(current.fleet) != self.store.fleet_version():
+                    with self.hand_over.undone_on_error() as made:
+                        self.switch(self.prepare(current.table, current.routes, made))
+            except SnapshotError as error:
+                logger.warning("%s; publish again to replace it", error.message)
+            self.hand_over.weights.clear_except(self.words())
+        self.remove_old()
+
+    def take_fleet(self) -> None:
+        """Read the fleet on record."""
+        self.inventory = self.store.fleet()
+        self.appliances = {appliance.id: appliance for appliance in self.inventory.appliances}
+
+    # ---- verbs
+
+    def fleet(self) -> Fleet:
+        """Return the fleet on record, numbered."""
+        return self.inventory
+
+    def import_fleet(self, fleet: Fleet, who: str) -> dict[str, Any]:
+        """Make a fleet the one on record and, where a table serves, the one served; report what changed.
+
+        Routes are not touched: new clusters serve clients from the next publish on.
+        """
+        before = self.inventory
+        changed = unnumbered(fleet) != unnumbered(before)
+        if changed and self.hand_over.current and not fleet.appliances:
+            raise FeedError("the fleet has no appliance", hint="nothing was changed; what is serving serves on")
+        if changed:
+            with self.hand_over.undone_on_error() as made:
+                candidate = None
+                try:
+                    with self.store.change():
+                        self.store.replace_fleet(fleet, who, self.clock())
+                        self.take_fleet()
+                        if current := self.hand_over.current:
+                            candidate = self.prepare(current.table, current.routes, made)
+                except BaseException:
+                    self.take_fleet()
+                    raise
+                if candidate:
+                    self.switch(candidate)
+            self.remove_old()
+        return {
+            "fleet": self.store.fleet_version(),
+            "changed": changed,
+            **{
+                field.name: change_of(getattr(before, field.name), getattr(self.inventory, field.name))
+                for field in dataclasses.fields(Fleet)
+            },
+            "warnings": self.warnings(),
+            "serving": self.hand_over.serving(),
+        }
+
+    def check(self, sources: Sequence[FeedSource], progress: Progress = quiet) -> dict[str, Any]:
+        """Report what publishing these sources would serve, and every refusal that was kept; change nothing."""
+        began = time.perf_counter()
+        feeds, table = self.build(sources, progress)
+        return {
+            **report_of(sources, feeds, table, refusals=1000),
+            "serving": self.hand_over.serving(),
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+
+    def publish(
+        self, sources: Sequence[FeedSource], who: str, why: str = "", progress: Progress = quiet
+    ) -> dict[str, Any]:
+        """Make the table of these sources the one being served, and report it."""
+        began = time.perf_counter()
+        feeds, table = self.build(sources, progress)
+        report = report_of(sources, feeds, table, refusals=20)
+        recorded = [{key: value for key, value in feed.items() if key != "refusals"} for feed in report["feeds"]]
+        # A database restored from a backup is behind the files that were written since.
+        written = max((number for _, kind, number in versioned_files(self.state) if kind == "table"), default=0)
+        version = self.store.begin_version(written, self.store.fleet_version(), who, why, recorded, table.counts)
+        with self.hand_over.undone_on_error() as made:
+            made += [f"table.{version}", f"routes.{version}"]
+            with step("write the table", progress):
+                table_name, routes_name = write_table(self.state, version, table)
+            candidate = self.prepare(table_name, routes_name, made, table, progress)
+            current = self.switch(candidate, progress)
+        self.store.record_published(version, number_of(current.fleet), current.published_at)
+        self.remove_old()
+        return {
+            **report,
+            "warnings": self.warnings(),
+            "serving": self.hand_over.serving(),
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+
+    def reload(self, who: str, progress: Progress = quiet) -> dict[str, Any]:
+        """Read the sources of the last publish again and publish them."""
+        versions = self.store.versions()
+        if not versions:
+            raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
+        sources = [FeedSource(source["kind"], source["path"]) for source in versions[0].sources]
+        return self.publish(sources, who, f"reload of table {versions[0].table}", progress)
+
+    def tables(self) -> list[dict[str, Any]]:
+        """Return every version ever published, newest first; `kept` ones still have their files."""
+        current = self.hand_over.current
+        return [
+            {
+                **dataclasses.asdict(version),
+                "serving": current is not None and version.table == number_of(current.table),
+                "kept": (self.state / f"table.{version.table}").exists(),
+            }
+            for version in self.store.versions()
+        ]
+
+    def drain(self, ids: Sequence[str], who: str) -> dict[str, Any]:
+        """Let appliances take no new clients, from the next request on."""
+        return self.wish(ids, who, enabled=False)
+
+    def enable(self, ids: Sequence[str], who: str) -> dict[str, Any]:
+        """Let drained appliances serve again."""
+        return self.wish(ids, who, enabled=True)
+
+    def weight(self, ids: Sequence[str], value: int | None, who: str) -> dict[str, Any]:
+        """Set the weight of appliances, or with None go back to that of their capacity."""
+        if value is not None and not 0 <= value <= MAX_WEIGHT:
+            raise PartnerError.of_parameter("weight", str(value), f"a number from 0 to {MAX_WEIGHT}, or auto")
+        return self.wish(ids, who, weight=value)
+
+    # ---- how
+
+    def wish(self, ids: Sequence[str], who: str, **changes: Any) -> dict[str, Any]:
+        """Change the wishes of appliances, all or none, on record first and then in the words; report them."""
+        if not ids:
+            raise PartnerError("name at least one appliance")
+        appliances = [self.appliance(name) for name in dict.fromkeys(ids)]
+        wishes = {
+            appliance.id: dataclasses.replace(self.wishes.get(appliance.id, Wish()), **changes)
+            for appliance in appliances
+        }
+        self.store.set_wishes(wishes, who, self.clock())
+        self.wishes |= wishes
+        self.hand_over.weights.set_words({item.slot: word_of(item, wishes[item.id]) for item in appliances})
+        return {
+            "appliances": [
+                {
+                    "appliance": item.id,
+                    "enabled": wishes[item.id].enabled,
+                    "weight": word_of(item, wishes[item.id]) & MAX_WEIGHT,
+                    "set": wishes[item.id].weight is not None,
+                }
+                for item in appliances
+            ],
+            "serving": self.hand_over.serving(),
+        }
+
+    def appliance(self, name: str) -> Appliance:
+        """Return an appliance of the fleet; PartnerError 404 names the id, and the nearest one there is."""
+        try:
+            return self.appliances[name]
+        except KeyError:
+            near = difflib.get_close_matches(name, self.appliances, 1)
+            raise PartnerError(
+                f"appliance {name!r}: the fleet has none of this id",
+                hint=f"did you mean {near[0]}?" if near else "",
+                status=404,
+                parameter="appliance",
+                value=name[:64],
+                rule="the id of an appliance of the fleet",
+            ) from None
+
+    def words(self) -> dict[int, int]:
+        """Return the word that every slot in use should hold."""
+        nothing = Wish()
+        return {item.slot: word_of(item, self.wishes.get(item.id, nothing)) for item in self.inventory.appliances}
+
+    def build(self, sources: Sequence[FeedSource], progress: Progress) -> tuple[list[Feed], BuiltTable]:
+        """Read the sources and build their table in memory."""
+        if not sources:
+            raise PartnerError("name at least one source to publish")
+        if not self.inventory.clusters:
+            raise PartnerError(
+                "the fleet is empty; there is nobody to steer to",
+                hint="steering fleet import FILE, or steering fleet synth --import",
+                status=409,
+            )
+        feeds = []
+        for source in sources:
+            with step(f"read {source.path or 'the shipped table of the Internet'}", progress):
+                feeds.append(read_feed(source, self.inventory))
+        with step("build the table", progress):
+            table = build_table(feeds, self.inventory, self.settings, progress)
+            if not table.counts["routes_v4"] + table.counts["routes_v6"]:
+                raise FeedError("no feed has a route")
+        return feeds, table
+
+    def prepare(
+        self,
+        table_name: str,
+        routes_name: str,
+        made: list[str],
+        table: BuiltTable | None = None,
+        progress: Progress = quiet,
+    ) -> Current:
+        """Prepare to serve a written table with the fleet on record."""
+        versions = Versions(table_name, routes_name, self.inventory, self.store.fleet_version(), self.words())
+        return self.hand_over.prepare(versions, made, table, progress)
+
+    def switch(self, candidate: Current, progress: Progress = quiet) -> Current:
+        """Serve what was prepared."""
+        return self.hand_over.switch(candidate, self.words(), self.store, self.clock(), progress)
+
+    def remove_old(self) -> None:
+        """Keep the files of the newest published tables, as many as the setting `retain` says."""
+        self.hand_over.remove_old(self.store.versions()[: self.settings.retain])
+
+    def warnings(self) -> list[str]:
+        """Return what an operator would want to know about the fleet on record."""
+        name = self.settings.default_service
+        if any(service.id == name for service in self.inventory.services):
+            return []
+        return [
+            f"the fleet has no service {name!r}: requests that name no service are refused (setting default_service)"
+        ]
+
+
+def report_of(sources: Sequence[FeedSource], feeds: Sequence[Feed], table: BuiltTable, refusals: int) -> dict[str, Any]:
+    """Return what was read and built; `refusals` is how many of each feed's are shown."""
+    return {
+        "feeds": [
+            {
+                "kind": source.kind,
+                "path": source.path,
+                **feed.describe(),
+                "refusals": [
+                    {"row": item.row, "value": item.value, "rule": item.rule} for item in feed.refusals[:refusals]
+                ],
+            }
+            for source, feed in zip(sources, feeds, strict=True)
+        ],
+        "counts": table.counts,
+        "duplicates": table.duplicates,
+        "conflicts": list(table.conflicts[:refusals]),
+    }
+
+
+def change_of(before: Sequence[Any], after: Sequence[Any]) -> dict[str, int]:
+    """Return how many nouns there are now, and how many were added, removed and changed."""
+    old, new = {item.id: item for item in before}, {item.id: item for item in after}
+    return {
+        "count": len(new),
+        "added": len(new.keys() - old.keys()),
+        "removed": len(old.keys() - new.keys()),
+        "changed": sum(old[name] != new[name] for name in new.keys() & old.keys()),
+    }
+
+
+def unnumbered(fleet: Fleet) -> Fleet:
+    """Return the fleet without the store's numbers, to be compared."""
+    return dataclasses.replace(
+        fleet,
+        partners=tuple(dataclasses.replace(item, number=UNNUMBERED) for item in fleet.partners),
+        clusters=tuple(dataclasses.replace(item, number=UNNUMBERED) for item in fleet.clusters),
+        appliances=tuple(dataclasses.replace(item, slot=UNNUMBERED) for item in fleet.appliances),
+    )

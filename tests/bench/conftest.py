@@ -1,0 +1,62 @@
+"""The full-size table, published once, and the file that the figures go to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steering.settings import Settings
+from steering.snapshot import Snapshot
+from tests.bench.measure import Report, Table
+
+
+@pytest.fixture(scope="session")
+def table() -> Table:
+    return Table()
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a state folder with the synthetic fleet of 19,000 appliances and the shipped table."""
+    from steering.control.fleet.synth import synthesize
+
+    from steering.control.network.feeds import FeedSource
+    from steering.control.writer import Writer
+
+    state = tmp_path_factory.mktemp("bench") / "state"
+    with Writer(Settings(state=state)) as writer:
+        writer.import_fleet(synthesize(), who="bench")
+        writer.publish([FeedSource("asn")], who="bench", why="bench")
+    return state
+
+
+@pytest.fixture(scope="session")
+def snapshot(published: Path) -> Snapshot:
+    return Snapshot.map(published)
+
+
+@pytest.fixture(scope="session")
+def report(request: pytest.FixtureRequest) -> Iterator[Report]:
+    found = Report()
+    yield found
+    path = Path(request.config.rootpath) / "bench.json"
+    path.write_text(json.dumps(found.rows, indent=1) + "\n")
+    request.config.stash[ROWS] = found.rows
+
+
+ROWS = pytest.StashKey[list[dict[str, Any]]]()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Show bench.json as a table."""
+    rows = config.stash.get(ROWS, [])
+    if rows:
+        terminalreporter.section("bench.json")
+        for row in rows:
+            peer = f"{row['peer']} {row['peer_value']:g}" if row["peer"] else ""
+            ratio = f"ratio {row['ratio']:.3f}" if row["ratio"] is not None else ""
+            terminalreporter.line(f"{row['name']:16} {row['value']:>12,g} {row['unit']:6} {peer:24} {ratio}")

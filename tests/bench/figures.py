@@ -1,0 +1,165 @@
+"""The figures of bench.json, each beside a peer in the same run. `make bench`; never part of `make test`.
+
+Ratios are medians of rounds taken in turn, ours and the peer's, on the same addresses.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytricia
+import radix
+from steering.control.fleet.synth import synthesize
+
+import geo_data
+from _fastpath import lpm, rib
+from steering.control.network.feeds import FeedSource, read_text
+from steering.control.writer import Writer
+from steering.settings import Settings
+from steering.snapshot import Snapshot
+from tests.bench.measure import COUNT, Report, Table, median_ns
+
+PAIRS = 7
+
+
+@pytest.fixture(scope="session")
+def peers(table: Table) -> dict[tuple[str, int], Callable[[str], Any]]:
+    """Return the lookup of each peer, by (name, family), loaded with the shipped prefixes."""
+    tries = {4: pytricia.PyTricia(32), 6: pytricia.PyTricia(128)}
+    tree = radix.Radix()
+    for prefix, asn in table.rows:
+        tries[6 if ":" in prefix else 4][prefix] = asn
+        tree.add(prefix).data["asn"] = asn
+    return {
+        ("pytricia", 4): tries[4].get,
+        ("pytricia", 6): tries[6].get,
+        ("py-radix", 4): tree.search_best,
+        ("py-radix", 6): tree.search_best,
+    }
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_lookup(benchmark: Any, report: Report, table: Table, snapshot: Snapshot, peers: Any, family: int) -> None:
+    addresses = table.addresses[family]
+    lookup = snapshot.prefixes.lookup
+    for name in ("pytricia", "py-radix"):
+        ours, theirs = [], []
+        for _ in range(PAIRS if name == "pytricia" else 3):
+            ours.append(median_ns(lookup, addresses, 1))
+            theirs.append(median_ns(peers[name, family], addresses, 1))
+        report.add(f"lookup_v{family}", statistics.median(ours), "ns", name, statistics.median(theirs))
+
+    def look_up_all() -> None:
+        for address in addresses:
+            lookup(address)
+
+    benchmark.pedantic(look_up_all, rounds=5, warmup_rounds=1)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_lookup_many(benchmark: Any, report: Report, table: Table, snapshot: Snapshot, family: int) -> None:
+    packed = table.packed(family) * 5
+    zones = array("I", bytes(4 * COUNT * 5))
+    found = []
+    for _ in range(15):
+        start = time.perf_counter_ns()
+        snapshot.prefixes.lookup_many(packed, zones, family)
+        found.append((time.perf_counter_ns() - start) / len(zones))
+    report.add(f"lookup_many_v{family}", statistics.median(found), "ns")
+    benchmark.pedantic(snapshot.prefixes.lookup_many, (packed, zones, family), rounds=5)
+
+
+def test_steer(benchmark: Any, report: Report, table: Table, tmp_path: Path) -> None:
+    """Lookup, pick of 3 from 16 candidates of one rank, and the answer's bytes, on the full-size table."""
+    fleet = sixteen_candidates()
+    with Writer(Settings(state=tmp_path / "state")) as writer:
+        writer.import_fleet(fleet, who="bench")
+        writer.publish([FeedSource("asn")], who="bench", why="bench")
+    snapshot = Snapshot.map(tmp_path / "state")
+    addresses = [address for address in table.addresses[4] if candidates(snapshot, address) == 16][:50_000]
+    assert len(addresses) == 50_000
+    requests = [(address, str(80_000_000 + place)) for place, address in enumerate(addresses)]
+
+    def steer_all() -> None:
+        steer = snapshot.steer
+        for address, title in requests:
+            steer(address, title, service="video")
+
+    found = []
+    for _ in range(PAIRS):
+        start = time.perf_counter_ns()
+        steer_all()
+        found.append((time.perf_counter_ns() - start) / len(requests))
+    report.add("steer", statistics.median(found), "ns")
+    benchmark.pedantic(steer_all, rounds=3)
+
+
+def sixteen_candidates() -> Any:
+    """Return a fleet whose one exchange in the United States has sixteen appliances, at eight sites of one place."""
+    from steering.model import Appliance, Cluster, Fleet, RouteClass, Service, Site
+
+    sites = [Site(f"jfk{i:03}", "US", "New York", 40.64, -73.78) for i in range(1, 9)]
+    clusters = [Cluster(f"{site.id}-a", site.id, RouteClass.exchange, None, ("US",), True) for site in sites]
+    appliances = [
+        Appliance(f"c{i:03}-{site.id}", f"{site.id}-a", f"c{i:03}-{site.id}.cdn.example", 100.0)
+        for site in sites
+        for i in (1, 2)
+    ]
+    service = Service("video", "https://{host}/v/{title}", "https://origin.example/v/{title}")
+    ordered = tuple(sorted(appliances, key=lambda appliance: appliance.id))
+    return Fleet((), tuple(sites), tuple(clusters), ordered, (service,))
+
+
+def candidates(snapshot: Snapshot, address: str) -> int:
+    """Return how many candidates the address's first rank has."""
+    trace: list[Any] = []
+    snapshot.steer(address, "t", service="video", trace=trace)
+    return sum(rank == 0 for _, rank, _, _, _ in trace)
+
+
+def test_table_build(benchmark: Any, report: Report) -> None:
+    """732 k prefixes in random order: sorted, grouped, swept, built."""
+    text = read_text(geo_data.ASN_PREFIXES)[0]
+    lines = text.splitlines(keepends=True)
+    __import__("random").Random(1).shuffle(lines)
+    columns, tails, _, _ = rib.read(b"".join(lines))
+
+    def build() -> lpm.PrefixTable:
+        chains = rib.Chains()
+        intervals = {
+            family: rib.sweep(rib.group(rib.sort(columns[family]), len(tails))[0], chains) for family in (4, 6)
+        }
+        return lpm.PrefixTable.build(intervals[4], intervals[6], len(chains))
+
+    found = []
+    for _ in range(5):
+        start = time.perf_counter()
+        build()
+        found.append(time.perf_counter() - start)
+    report.add("table_build", statistics.median(found), "s")
+    benchmark.pedantic(build, rounds=3)
+
+
+def test_publish(benchmark: Any, report: Report, tmp_path: Path) -> None:
+    """The shipped file to a published table, for the fleet of 19,000 appliances."""
+    with Writer(Settings(state=tmp_path / "state")) as writer:
+        writer.import_fleet(synthesize(), who="bench")
+        found = []
+        for _ in range(5):
+            start = time.perf_counter()
+            writer.publish([FeedSource("asn")], who="bench", why="bench")
+            found.append(time.perf_counter() - start)
+        report.add("publish", statistics.median(found), "s")
+        benchmark.pedantic(lambda: writer.publish([FeedSource("asn")], who="bench", why="bench"), rounds=3)
+
+
+def test_table_bytes(report: Report, published: Path, snapshot: Snapshot) -> None:
+    """Lookup structure, ladders and fleet, as mapped and shared by all workers."""
+    size = sum((published / name).stat().st_size for name in (snapshot.current.table, snapshot.current.fleet))
+    report.add("table_bytes", size, "bytes")

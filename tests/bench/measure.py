@@ -1,0 +1,69 @@
+"""What the benches share: seeded addresses inside the real prefixes, timing, and the rows of bench.json."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import time
+from typing import Any
+
+import geo_data
+from steering.control.network.feeds import read_text
+
+COUNT = 200_000  # addresses of a family; a different one each call
+SEED = 20260617
+
+
+class Table:
+    """The shipped prefixes, and random addresses inside them."""
+
+    def __init__(self) -> None:
+        lines = read_text(geo_data.ASN_PREFIXES)[0].decode().splitlines()
+        self.rows = [tuple(line.split()) for line in lines]
+        rnd = random.Random(SEED)
+        self.addresses: dict[int, list[str]] = {}
+        for family in (4, 6):
+            prefixes = [prefix for prefix, _ in self.rows if (":" in prefix) == (family == 6)]
+            chosen = (ipaddress.ip_network(prefix) for prefix in rnd.choices(prefixes, k=COUNT))
+            self.addresses[family] = [str(network[rnd.randrange(network.num_addresses)]) for network in chosen]
+
+    def packed(self, family: int) -> bytes:
+        """Return the addresses as one buffer in network order."""
+        return b"".join(ipaddress.ip_address(address).packed for address in self.addresses[family])
+
+
+class Report:
+    """The rows of bench.json, in the order they were measured."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, name: str, value: float, unit: str, peer: str | None = None, peer_value: float | None = None) -> None:
+        """Add a figure; ratio = value / peer_value, lower is better."""
+        ratio = value / peer_value if peer_value else None
+        self.rows.append(
+            {
+                "name": name,
+                "value": rounded(value),
+                "unit": unit,
+                "peer": peer,
+                "peer_value": rounded(peer_value),
+                "ratio": rounded(ratio),
+            }
+        )
+
+
+def rounded(value: float | None) -> float | None:
+    """Return a figure with four digits that mean something."""
+    return None if value is None else float(f"{value:.4g}")
+
+
+def median_ns(function: Any, items: list[Any], rounds: int = 7) -> float:
+    """Return the median over rounds of nanoseconds a call, each call with another item."""
+    found = []
+    for _ in range(rounds):
+        start = time.perf_counter_ns()
+        for item in items:
+            function(item)
+        found.append((time.perf_counter_ns() - start) / len(items))
+    return sorted(found)[rounds // 2]

@@ -1,0 +1,133 @@
+"""A tiny fleet over documentation prefixes, numbered as the store would, and published into a temporary state folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from steering.control.network.feeds import FeedSource, read_feed
+from steering.control.network.tables import build_table
+from steering.model import Appliance, Cluster, Fleet, Partner, RouteClass, Service, Site
+from steering.settings import Settings
+from steering.snapshot import (
+    IPV4_UP,
+    IPV6_UP,
+    BuiltTable,
+    Current,
+    Snapshot,
+    weight_of_capacity,
+    write_current,
+    write_fleet,
+    write_table,
+    write_weights,
+)
+
+# An ISP with two sites, an exchange that hears it too, and an open exchange far away.
+ROUTES = """\
+prefix,cluster,as_path,med
+203.0.113.0/24,bom001-a,64500,0
+203.0.113.0/24,del001-a,64500,100
+203.0.0.0/16,bom002-a,64510 64500,0
+2001:db8::/32,bom001-a,64500,0
+2001:db8::/32,del001-a,64500,100
+198.51.100.0/24,lhr001-a,64511,0
+"""
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Fleet:
+    """Two embedded sites of one partner in India, an exchange in Mumbai and one in London; two appliances each."""
+    sites = (
+        Site("bom001", "IN", "Mumbai", 19.09, 72.87),
+        Site("bom002", "IN", "Mumbai", 19.1, 72.9),
+        Site("del001", "IN", "Delhi", 28.57, 77.1),
+        Site("lhr001", "GB", "London", 51.47, -0.45),
+    )
+    clusters = (
+        Cluster("bom001-a", "bom001", RouteClass.embedded, "as64500", number=0),
+        Cluster("bom002-a", "bom002", RouteClass.exchange, None, ("IN",), True, number=1),
+        Cluster("del001-a", "del001", RouteClass.embedded, "as64500", number=2),
+        Cluster("lhr001-a", "lhr001", RouteClass.exchange, None, ("GB",), True, number=3),
+    )
+    appliances = tuple(
+        Appliance(f"c{i:03}-{site.id}", f"{site.id}-a", f"c{i:03}-{site.id}.cdn.example", 100.0, slot=2 * place + i - 1)
+        for place, site in enumerate(sites)
+        for i in (1, 2)
+    )
+    return Fleet(
+        partners=(Partner("as64500", "Example ISP", "IN", (64500,), 1),),
+        sites=sites,
+        clusters=clusters,
+        appliances=tuple(sorted(appliances, key=lambda appliance: appliance.id)),
+        services=(Service("video", "https://{host}/v/{title}", "https://origin.example/v/{title}"),),
+    )
+
+
+@pytest.fixture(scope="session")
+def build(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., BuiltTable]:
+    """Return a function that builds the table of a CSV text for the tiny fleet, or another."""
+
+    def make(routes: str = ROUTES, fleet: Fleet = fleet, **settings: object) -> BuiltTable:
+        path = tmp_path_factory.mktemp("feed") / "routes.csv"
+        path.write_text(routes)
+        return build_table([read_feed(FeedSource("csv", str(path)), fleet)], fleet, Settings(**settings))  # type: ignore[arg-type]
+
+    return make
+
+
+Publish = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def publish(build: Callable[..., BuiltTable], fleet: Fleet) -> Publish:
+    """Return a function that publishes the tiny fleet into a folder and returns it."""
+
+    def make(
+        state: Path,
+        routes: str = ROUTES,
+        version: int = 1,
+        generation: int = 1,
+        fleet: Fleet = fleet,
+        **settings: object,
+    ) -> Path:
+        state.mkdir(mode=0o700, exist_ok=True)
+        words = {
+            appliance.slot: weight_of_capacity(appliance.capacity_gbps)
+            | appliance.ipv4 * IPV4_UP
+            | appliance.ipv6 * IPV6_UP
+            for appliance in fleet.appliances
+        }
+        weights = write_weights(state, 1, [words.get(slot, 0) for slot in range(max(words, default=-1) + 1)])
+        names = write_table(state, version, build(routes, fleet, **settings))
+        write_current(state, Current(generation, *names, write_fleet(state, 1, fleet), weights, time.time()))
+        return state
+
+    return make
+
+
+@pytest.fixture
+def state_folder(tmp_path: Path, publish: Publish) -> Path:
+    """Return a state folder in which the tiny fleet is published."""
+    return publish(tmp_path / "state")
+
+
+@pytest.fixture
+def snapshot(state_folder: Path) -> Snapshot:
+    """Return the published tiny fleet, mapped."""
+    return Snapshot.map(state_folder)
+
+
+@pytest.fixture
+def renamed() -> Callable[[Fleet], Fleet]:
+    """Return a function that gives a fleet another service, for tests that need a second version."""
+
+    def make(fleet: Fleet) -> Fleet:
+        return dataclasses.replace(
+            fleet, services=(*fleet.services, dataclasses.replace(fleet.services[0], id="games"))
+        )
+
+    return make
