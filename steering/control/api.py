@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 from urllib.parse import unquote
 
 import pydantic
@@ -13,10 +13,16 @@ from fastapi import APIRouter, Header, Request, Response
 from steering.control.fleet.documents import format_fleet, parse_fleet
 from steering.control.network.feeds import FeedSource
 from steering.control.writer import Writer
-from steering.errors import PartnerError
 
 T = TypeVar("T")
-Run = Callable[[Callable[[], T]], Awaitable[T]]
+
+
+class Run(Protocol):
+    """Calls a verb of the writer in the writer's own thread."""
+
+    def __call__(self, verb: Callable[[], T], /) -> Awaitable[T]:
+        """Return what the verb returns."""
+
 
 Who = Annotated[
     str, Header(alias="Steering-Who", max_length=200, description="who asks, percent-encoded; goes on record")
@@ -61,8 +67,8 @@ class WishChange(pydantic.BaseModel, extra="forbid"):
         return self
 
 
-def make_router(writer: Writer, run: Run[Any]) -> APIRouter:
-    """Return the endpoints over a writer, whose verbs `run` calls in the writer's own thread."""
+def make_router(writer: Writer, run: Run) -> APIRouter:
+    """Return the endpoints over a writer, called through `run`."""
     router = APIRouter()
 
     @router.get("/healthz", summary="Whether the control process answers")
@@ -106,11 +112,3 @@ def make_router(writer: Writer, run: Run[Any]) -> APIRouter:
 def sources_of(body: Publish) -> list[FeedSource]:
     """Return the sources of a request."""
     return [FeedSource(source.kind, source.path) for source in body.sources]
-
-
-def refuse_long_body(length: str | None, most: int) -> None:
-    """Raise PartnerError for a body without a length, or one longer than `most` bytes."""
-    if length is None or not length.isdecimal():
-        raise PartnerError("a body needs its Content-Length", status=411)
-    if int(length) > most:
-        raise PartnerError(f"a body of {length} bytes; at most {most}", status=413)

@@ -12,6 +12,8 @@ from typing import Final
 
 from steering.errors import SettingsError
 
+SOCKET: Final = "control.sock"
+
 VERSIONED: Final = re.compile(r"(table|routes|fleet|weights)\.([0-9]{1,18})")
 UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|weights|current)\.?[0-9]*\.[0-9]+")
 
@@ -35,6 +37,10 @@ def make_folder(state: Path) -> None:
         )
 
 
+class LockHeldError(SettingsError):
+    """Another process holds the lock of the state folder."""
+
+
 class Lock:
     """The right to write in a state folder, held from here to `release` or the end of the process."""
 
@@ -47,11 +53,11 @@ class Lock:
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self.descriptor, 32).decode("ascii", "replace").strip()
+            holder = os.read(self.descriptor, 32).decode("ascii", "replace").strip() or "of unknown number"
             os.close(self.descriptor)
-            raise SettingsError(
-                f"state folder {state}: process {holder or 'of unknown number'} is writing in it",
-                hint="wait until it has ended; where it hangs, end it",
+            raise LockHeldError(
+                f"state folder {state}: process {holder} holds its lock and does not answer on {SOCKET}",
+                hint=f"wait until it has ended; where it hangs: kill {holder}",
             ) from None
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)

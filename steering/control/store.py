@@ -269,7 +269,7 @@ class Store:
     def begin_version(
         self, above: int, fleet: int, who: str, why: str, sources: list[dict[str, Any]], counts: dict[str, int]
     ) -> int:
-        """Return a table version never given before, and higher than `above`; it is on record as begun, not published."""
+        """Return a table version never given before and higher than `above`, on record as begun, not as published."""
         with self.change() as connection:
             (given,) = connection.execute(
                 "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'versions'"

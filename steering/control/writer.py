@@ -203,16 +203,15 @@ class Writer:
 
     def weight(self, ids: Sequence[str], value: int | None, who: str) -> dict[str, Any]:
         """Set the weight of appliances, or with None go back to that of their capacity."""
-        if value is not None and not 0 <= value <= MAX_WEIGHT:
-            raise PartnerError.of_parameter("weight", str(value), f"a number from 0 to {MAX_WEIGHT}, or auto")
         return self.wish(ids, who, weight=value)
 
-    # ---- how
-
     def wish(self, ids: Sequence[str], who: str, **changes: Any) -> dict[str, Any]:
-        """Change the wishes of appliances, all or none, on record first and then in the words; report them."""
+        """Change `enabled` or `weight` of appliances, all or none: on record first, then in the words."""
         if not ids:
             raise PartnerError("name at least one appliance")
+        weight = changes.get("weight")
+        if weight is not None and not 0 <= weight <= MAX_WEIGHT:
+            raise PartnerError.of_parameter("weight", str(weight), f"a number from 0 to {MAX_WEIGHT}, or auto")
         appliances = [self.appliance(name) for name in dict.fromkeys(ids)]
         wishes = {
             appliance.id: dataclasses.replace(self.wishes.get(appliance.id, Wish()), **changes)
@@ -233,6 +232,8 @@ class Writer:
             ],
             "serving": self.hand_over.serving(),
         }
+
+    # ---- how
 
     def appliance(self, name: str) -> Appliance:
         """Return an appliance of the fleet; PartnerError 404 names the id, and the nearest one there is."""

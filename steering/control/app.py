@@ -1,0 +1,144 @@
+"""The control process: the writer in a thread of its own, and a door on `control.sock` that only its user can open."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from steering.control.api import make_router
+from steering.control.fleet.documents import MAX_DOCUMENT
+from steering.control.folder import SOCKET
+from steering.control.writer import Writer
+from steering.errors import FeedError, PartnerError, SettingsError, SteeringError
+from steering.settings import Settings
+
+MAX_SOCKET_PATH: Final = 107  # sun_path holds 108 bytes with its end, unix(7)
+
+T = TypeVar("T")
+logger = logging.getLogger("steering.control")
+
+
+def run(settings: Settings, serve: Callable[[ASGIApp, socket.socket], None]) -> None:
+    """Hold the state folder and answer on its `control.sock`; `serve` runs the server and returns when it is to end.
+
+    Raises SettingsError where the folder cannot be held.
+    """
+    thread = ThreadPoolExecutor(1, "writer")
+    writer = thread.submit(Writer, settings).result()
+    try:
+        with listening(settings.state) as listener:
+            serve(make_app(writer, thread), listener)
+    finally:
+        thread.submit(writer.close).result()
+        thread.shutdown()
+
+
+@contextmanager
+def listening(state: Path) -> Iterator[socket.socket]:
+    """Give the bound socket of the state folder, mode 0600; only the holder of the lock may call this."""
+    path = state / SOCKET
+    if len(bytes(path)) > MAX_SOCKET_PATH:
+        raise SettingsError(
+            f"{path}: {len(bytes(path))} bytes, a socket's path has at most {MAX_SOCKET_PATH}",
+            hint="name the state folder by a shorter path",
+        )
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))  # nobody can connect before it listens
+        path.chmod(0o600)
+        yield listener
+    path.unlink(missing_ok=True)
+
+
+def make_app(writer: Writer, thread: ThreadPoolExecutor) -> FastAPI:
+    """Return the control door over a writer that was made in, and is used from, this one thread."""
+
+    async def run_there(verb: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(thread, verb)
+
+    def reload() -> None:
+        try:
+            report = writer.reload("SIGHUP")
+            logger.info("reloaded: table %s serves", report["serving"]["table"])
+        except SteeringError as error:
+            logger.error("reload refused: %s", error.message)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # What is no error of ours is raised once more where the executor logs it.
+        asyncio.get_running_loop().add_signal_handler(
+            signal.SIGHUP, lambda: thread.submit(reload).add_done_callback(Future.result)
+        )
+        yield
+
+    app = FastAPI(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(make_router(writer, run_there))
+    app.add_exception_handler(SteeringError, answer_error)
+    app.add_exception_handler(RequestValidationError, answer_error)
+    app.add_exception_handler(HTTPException, answer_error)
+    app.add_middleware(BodyLimit)
+    return app
+
+
+class BodyLimit:
+    """Refuses a body longer than a fleet document may be before it is read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with a problem document."""
+        headers = dict(scope["headers"]) if scope["type"] == "http" else {}
+        length = headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in headers:
+            error = PartnerError("a body needs its Content-Length", status=411)
+        elif not length.isdigit() or int(length) > MAX_DOCUMENT:
+            error = PartnerError(f"a body of {length[:20].decode('latin-1')} bytes; at most {MAX_DOCUMENT}", status=413)
+        else:
+            await self.app(scope, receive, send)
+            return
+        await problem_of(error)(scope, receive, send)
+
+
+async def answer_error(request: Request, error: Exception) -> JSONResponse:
+    """Return an error of ours, of validation or of routing as a problem document."""
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:]) or "body"
+        error = PartnerError.of_parameter(where, str(first.get("input", "")), str(first["msg"]), status=422)
+    elif isinstance(error, HTTPException):
+        error = PartnerError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+    assert isinstance(error, SteeringError)
+    return problem_of(error)
+
+
+def problem_of(error: SteeringError) -> JSONResponse:
+    """Return an error as application/problem+json (RFC 9457); `error` names its class and `hint` what to do."""
+    status = 500
+    members: dict[str, Any] = {}
+    if isinstance(error, PartnerError):
+        status = error.status
+        members = {name: getattr(error, name) for name in ("parameter", "value", "rule") if getattr(error, name)}
+    elif isinstance(error, FeedError):
+        status = 422
+    elif isinstance(error, SettingsError):
+        status = 503
+    document = {"title": HTTPStatus(status).phrase, "status": status, "detail": error.message, **members}
+    if error.hint:
+        document["hint"] = error.hint
+    document["error"] = type(error).__name__
+    return JSONResponse(document, status, media_type="application/problem+json")

@@ -1,0 +1,154 @@
+"""The writer's verbs from another process: over `control.sock`, and `open_writer`, which finds out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+
+from steering.control.fleet.documents import format_fleet, parse_fleet
+from steering.control.folder import SOCKET, LockHeldError, make_folder
+from steering.control.network.feeds import FeedSource
+from steering.control.network.tables import Progress, quiet
+from steering.control.writer import Writer
+from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError, SteeringError
+from steering.model import Fleet
+from steering.settings import Settings
+
+PATIENCE_S: Final = 10.0  # a control process starting up, or another command's publish, is done by then
+OTHERS: Final = {"SettingsError": SettingsError, "FeedError": FeedError, "SnapshotError": SnapshotError}
+TIMEOUT: Final = httpx.Timeout(5.0, read=900.0)  # a publish of a large table answers when it serves
+
+
+class RemoteWriter:
+    """The verbs of `Writer`, done by the running control process. Raises what the writer there raised."""
+
+    def __init__(self, settings: Settings) -> None:
+        transport = httpx.HTTPTransport(uds=str(settings.state / SOCKET))
+        self.client = httpx.Client(transport=transport, base_url="http://control", timeout=TIMEOUT)
+
+    def __enter__(self) -> RemoteWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.client.close()
+
+    def answers(self) -> bool:
+        """Tell whether a control process is there."""
+        try:
+            return self.client.get("/healthz", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    def ask(self, method: str, path: str, who: str = "", **body: Any) -> httpx.Response:
+        """Return the answer to one request, or raise the error that it reports."""
+        headers = {"Steering-Who": quote(who)} if who else {}
+        try:
+            answer = self.client.request(method, path, headers=headers, **body)
+        except httpx.TransportError as error:
+            raise SettingsError(
+                f"control went away during {method} {path}: {error}", hint="`steering table list` shows what is serving"
+            ) from error
+        if answer.is_error:
+            raise error_of(answer)
+        return answer
+
+    def fleet(self) -> Fleet:
+        """Return the fleet on record, unnumbered."""
+        return parse_fleet(self.ask("GET", "/v1/fleet").content)
+
+    def import_fleet(self, fleet: Fleet, who: str) -> dict[str, Any]:
+        """As `Writer.import_fleet`."""
+        return report(self.ask("POST", "/v1/fleet", who, content=format_fleet(fleet).encode()))
+
+    def check(self, sources: Sequence[FeedSource], progress: Progress = quiet) -> dict[str, Any]:
+        """As `Writer.check`."""
+        progress("check in the control process")
+        return report(self.ask("POST", "/v1/tables/check", json={"sources": rows_of(sources)}))
+
+    def publish(
+        self, sources: Sequence[FeedSource], who: str, why: str = "", progress: Progress = quiet
+    ) -> dict[str, Any]:
+        """As `Writer.publish`."""
+        progress("publish in the control process")
+        return report(self.ask("POST", "/v1/tables/publish", who, json={"sources": rows_of(sources), "why": why}))
+
+    def reload(self, who: str, progress: Progress = quiet) -> dict[str, Any]:
+        """As `Writer.reload`."""
+        progress("reload in the control process")
+        return report(self.ask("POST", "/v1/reload", who))
+
+    def tables(self) -> list[dict[str, Any]]:
+        """As `Writer.tables`."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/tables").json()
+        return rows
+
+    def drain(self, ids: Sequence[str], who: str) -> dict[str, Any]:
+        """As `Writer.drain`."""
+        return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "enabled": False}))
+
+    def enable(self, ids: Sequence[str], who: str) -> dict[str, Any]:
+        """As `Writer.enable`."""
+        return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "enabled": True}))
+
+    def weight(self, ids: Sequence[str], value: int | None, who: str) -> dict[str, Any]:
+        """As `Writer.weight`."""
+        return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "weight": value}))
+
+
+def report(answer: httpx.Response) -> dict[str, Any]:
+    """Return the report in an answer."""
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def rows_of(sources: Sequence[FeedSource]) -> list[dict[str, str]]:
+    """Return sources as a request has them."""
+    return [{"kind": source.kind, "path": source.path} for source in sources]
+
+
+def error_of(answer: httpx.Response) -> SteeringError:
+    """Return the error of a problem document, of the class that was raised in the control process."""
+    if answer.headers.get("content-type") != "application/problem+json":
+        return PartnerError(
+            f"control answered {answer.status_code}", hint="its log says why", status=answer.status_code
+        )
+    problem = answer.json()
+    if kind := OTHERS.get(problem.get("error", "")):
+        return kind(problem["detail"], problem.get("hint", ""))
+    members = {name: problem[name] for name in ("parameter", "value", "rule") if name in problem}
+    return PartnerError(problem["detail"], problem.get("hint", ""), status=problem["status"], **members)
+
+
+def open_writer(
+    settings: Settings, patience_s: float = PATIENCE_S, pause: Callable[[float], None] = time.sleep
+) -> Writer | RemoteWriter:
+    """Return the running control process, or where there is none, a writer in this process.
+
+    Where somebody else holds the lock and answers to nobody, it waits so long and then raises SettingsError.
+    """
+    make_folder(settings.state)
+    tries = max(1, round(patience_s / 0.1))
+    while True:
+        tries -= 1
+        if (settings.state / SOCKET).exists():
+            remote = RemoteWriter(settings)
+            if remote.answers():
+                return remote
+            remote.close()
+        try:
+            return Writer(settings)
+        except LockHeldError:
+            if not tries:
+                raise
+        pause(0.1)
