@@ -141,14 +141,15 @@ def unpack(archive: Path, package: Package, folder: Path) -> Path:
     """Return the folder of an archive's content. Raises SystemExit where it is not the pinned one."""
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != package.sha256:
-        raise SystemExit(f"{archive.name}: its SHA-256 is {found}, {package.name} {package.version} has {package.sha256}")
+        pinned = f"{package.name} {package.version} has {package.sha256}"
+        raise SystemExit(f"{archive.name}: its SHA-256 is {found}, {pinned}")
     target = folder / f"unpacked-{package.name.replace('/', '-')}"
     if archive.suffix == ".tgz":
         with tarfile.open(archive) as tar:
             tar.extractall(target, filter="data")
         return target / "package"
     with zipfile.ZipFile(archive) as wheel:
-        wheel.extractall(target)
+        wheel.extractall(target)  # noqa: S202 (its hash is the pinned one)
     return target
 
 
@@ -249,7 +250,8 @@ def place_lines(airports: Path, countries: set[str]) -> Iterator[str]:
     with airports.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["iata"]]
     by_code = {row["iata"]: row for row in rows}
-    chosen = {country: codes.split(",") for country, _, codes in (item.partition(":") for item in MAIN_AIRPORTS.split())}
+    listed = (item.partition(":") for item in MAIN_AIRPORTS.split())
+    chosen = {country: codes.split(",") for country, _, codes in listed}
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["iata", "country", "city", "latitude", "longitude"])
@@ -263,7 +265,7 @@ def place_lines(airports: Path, countries: set[str]) -> Iterator[str]:
 
 def places_of(country: str, rows: list[dict[str, str]]) -> list[str]:
     """Return one airport of a country that MAIN_AIRPORTS leaves out: an international one, the first by code."""
-    inside = sorted((("Int" not in row["name"], row["iata"]) for row in rows if row["country"] == country))
+    inside = sorted(("Int" not in row["name"], row["iata"]) for row in rows if row["country"] == country)
     return [inside[0][1]] if inside else []
 
 

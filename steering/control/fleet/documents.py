@@ -17,7 +17,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from steering.errors import FeedError
@@ -26,6 +26,7 @@ from steering.model import Appliance, Cluster, Fleet, Partner, RouteClass, Servi
 FORMAT: Final = 1
 MAX_DOCUMENT: Final = 64 << 20  # bytes; 19,000 appliances with their clusters and sites take 4 MB
 SHOWN: Final = 5
+REQUIRED: Final = object()
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 COUNTRY = re.compile(r"[A-Z]{2}")
@@ -50,7 +51,7 @@ class Field:
     name: str
     takes: Callable[[Any], bool]
     rule: str
-    default: Any = MISSING
+    default: Any = REQUIRED
     most: int = 0
 
 
@@ -265,7 +266,7 @@ class Reading:
     def read_field(self, path: str, field: Field, row: dict[str, Any]) -> Any:
         """Return the value of a field, a list as a tuple; a broken rule is noted."""
         value = row.get(field.name, field.default)
-        if value is MISSING:
+        if value is REQUIRED:
             self.errors.append(f"{path}.{field.name}: is missing: {field.rule}")
         elif not field.most:
             if not field.takes(value):
