@@ -63,8 +63,10 @@ class Lock:
         os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let another process write."""
-        os.close(self.descriptor)
+        """Let another process write; a second time it does nothing."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
 
 
 def versioned_files(state: Path) -> Iterator[tuple[Path, str, int]]:

@@ -19,7 +19,7 @@ def prove(snapshot: Snapshot, table: BuiltTable) -> None:
     for family in (4, 6):
         intervals, size = table.intervals[family], 4 if family == 4 else 16
         count = len(intervals.value)
-        for place in range(0, count, max(1, count // SAMPLE)):
+        for place in (*range(0, count, max(1, count // SAMPLE)), count - 1):
             start = intervals.high[place] << 64 | (intervals.low[place] if family == 6 else 0)
             end = 1 << 128
             if place + 1 < count:

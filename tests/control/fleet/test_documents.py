@@ -209,7 +209,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
         for name in draw(st.lists(ids, unique=True, max_size=2))
     ]
     parts = (partners, sites, clusters, appliances, services)
-    return Fleet(*(tuple(sorted(part, key=lambda item: item.id)) for part in parts))  # type: ignore[arg-type, attr-defined, misc]
+    return Fleet(*(tuple(sorted(part, key=lambda item: item.id)) for part in parts))  # type: ignore[arg-type]
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,7 +7,6 @@ import lzma
 from collections.abc import Callable
 from pathlib import Path
 
-
 import pytest
 
 from steering.control.network.feeds import FeedSource, read_feed
@@ -197,7 +196,6 @@ def test_a_file_that_is_no_mmdb_is_an_error(tmp_path: Path) -> None:
         read_regions(path)
     with pytest.raises(FeedError, match=r"nosuch\.mmdb"):
         read_regions(tmp_path / "nosuch.mmdb")
-
 
 
 def test_the_mean_of_places_is_on_the_sphere() -> None:

@@ -1,0 +1,209 @@
+"""The FastAPI door of the data plane: defines, documents and serves every playback endpoint, from memory only."""
+
+from __future__ import annotations
+
+import functools
+import time
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any, Final, Protocol
+
+import anyio.to_thread
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from steering.errors import PartnerError, SnapshotError
+from steering.playback.answer import problem, redirect
+from steering.playback.client import Trust, find_client
+from steering.playback.docs_page import CONTENT_SECURITY_POLICY, docs_page
+from steering.playback.query import read_steer_query
+from steering.settings import Settings
+from steering.snapshot import Snapshot
+
+# The answer is one client's, at one moment; players on any page may read it.
+PLAYER_HEADERS: Final = {"cache-control": "no-store", "access-control-allow-origin": "*"}
+PREFLIGHT_HEADERS: Final = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "GET, HEAD, OPTIONS",
+    "access-control-allow-headers": "*",
+    "access-control-max-age": "86400",
+}
+PROBLEM: Final = "application/problem+json"
+
+PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "title": {"description": "what is to be played: 1 to 256 bytes of UTF-8", "type": "string"},
+    "service": {"description": "the kind of traffic; where absent, the default service", "type": "string"},
+    "session": {"description": "the viewer's session, at most 256 characters; never stored", "type": "string"},
+    "n": {"description": "how many targets", "type": "integer", "minimum": 1, "maximum": 8, "default": 3},
+    "family": {
+        "description": "only appliances up on this IP version; else the client's",
+        "type": "integer",
+        "enum": [4, 6],
+    },
+    "ip": {"description": "ask for this client; trusted callers only", "type": "string"},
+    "explain": {"description": "1: say why; trusted callers only", "type": "integer", "enum": [0, 1]},
+    "redirect": {"description": "1: answer 302, the other targets in Link headers", "type": "integer", "enum": [0, 1]},
+}
+
+
+class Holder(Protocol):
+    """Who holds the snapshot: `follow.Follower`."""
+
+    snapshot: Snapshot | None
+    error: SnapshotError | None
+
+
+def make_app(holder: Holder, settings: Settings) -> FastAPI:
+    """Return the playback app, which answers from whatever snapshot the holder has at the moment."""
+    app = FastAPI(
+        title="steering: playback",
+        version=version("steering"),
+        description="Which few appliances should serve this client, best first?",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    trust = Trust(settings.trusted)
+
+    def trusted(request: Request) -> bool:
+        return find_client(peer_of(request), request.scope["headers"], trust, settings.forwarded).trusted
+
+    def require_trust(request: Request) -> None:
+        if not trusted(request):
+            raise PartnerError("for trusted callers only", status=403)
+
+    def served() -> Snapshot:
+        if holder.snapshot is None:
+            raise PartnerError("nothing is published yet", hint="steering serve, or steering table publish", status=503)
+        return holder.snapshot
+
+    @app.head("/v1/steer", include_in_schema=False)
+    @app.get("/v1/steer", responses=STEER_RESPONSES, openapi_extra=openapi_parameters())
+    async def steer(request: Request) -> Response:
+        """Return the appliances to play a title from, best first; the service's fallback ends a list that is short."""
+        snapshot = served()
+        query = read_steer_query(request.scope["query_string"], settings.default_service)
+        client = find_client(peer_of(request), request.scope["headers"], trust, settings.forwarded, query.ip)
+        asked: dict[str, Any] = {
+            "service": query.service,
+            "session": query.session,
+            "n": query.n,
+            "family": query.family,
+        }
+        if query.explain:
+            if not client.trusted:
+                raise PartnerError.of_parameter("explain", "1", "for callers whose every hop is trusted", 403)
+            # Explaining reads files; answering others goes on meanwhile.
+            explain = functools.partial(snapshot.explain, client.packed, query.title, **asked)
+            return JSONResponse(await anyio.to_thread.run_sync(explain), headers=PLAYER_HEADERS)
+        body = snapshot.steer(client.packed, query.title, **asked)
+        if query.redirect:
+            location, links = redirect(body)
+            response = Response(status_code=302, headers={**PLAYER_HEADERS, "location": location})
+            for link in links:
+                response.headers.append("link", link)
+            return response
+        return Response(body, media_type="application/json", headers=PLAYER_HEADERS)
+
+    @app.options("/v1/steer", include_in_schema=False)
+    async def preflight() -> Response:
+        return Response(status_code=204, headers=PREFLIGHT_HEADERS)
+
+    @app.head("/healthz", include_in_schema=False)
+    @app.get("/healthz", responses={200: {"description": "this process is alive"}})
+    async def healthz() -> Response:
+        """Tell whether this process is alive."""
+        return Response("ok\n", media_type="text/plain")
+
+    @app.head("/readyz", include_in_schema=False)
+    @app.get("/readyz", responses=READY_RESPONSES)
+    async def readyz() -> Response:
+        """Tell whether a table is being served: which, and how old it is."""
+        snapshot = served()
+        age_s = round(max(time.time() - snapshot.current.published_at, 0), 1)
+        refused = holder.error.message if holder.error else None
+        return JSONResponse({"ready": True, **snapshot.describe_version(), "age_s": age_s, "refused": refused})
+
+    @app.head("/version", include_in_schema=False)
+    @app.get("/version", responses={200: {"description": "the versions"}})
+    async def show_version(request: Request) -> Response:
+        """Return the versions of the program and of what it serves. For trusted callers."""
+        require_trust(request)
+        serving = holder.snapshot.describe_version() if holder.snapshot else None
+        return JSONResponse({"steering": version("steering"), "serving": serving})
+
+    @app.head("/openapi.json", include_in_schema=False)
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(request: Request) -> Response:
+        require_trust(request)
+        return JSONResponse(app.openapi())
+
+    @app.head("/docs", include_in_schema=False)
+    @app.get("/docs", include_in_schema=False)
+    async def docs(request: Request) -> Response:
+        require_trust(request)
+        example = f"curl '{request.base_url}v1/steer?title=80100172&n=3'"
+        headers = {"content-security-policy": CONTENT_SECURITY_POLICY}
+        return Response(docs_page(app.openapi(), example), media_type="text/html", headers=headers)
+
+    @app.exception_handler(PartnerError)
+    async def refuse(_: Request, error: PartnerError) -> Response:
+        headers = dict(PLAYER_HEADERS)
+        if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["retry-after"] = "1"
+        return Response(problem(error), error.status, headers, PROBLEM)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_route(request: Request, error: HTTPException) -> Response:
+        found = PartnerError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+        return Response(problem(found), error.status_code, {**PLAYER_HEADERS, **(error.headers or {})}, PROBLEM)
+
+    @app.exception_handler(Exception)
+    async def fail(_: Request, error: Exception) -> Response:  # noqa: ARG001 (the server logs it)
+        found = PartnerError("an error of ours; it is in the log", status=500)
+        return Response(problem(found), 500, PLAYER_HEADERS, PROBLEM)
+
+    return app
+
+
+def peer_of(request: Request) -> str | None:
+    """Return the socket's address, None on a Unix socket."""
+    return request.client.host if request.client else None
+
+
+def openapi_parameters() -> dict[str, Any]:
+    """Return the query of /v1/steer for the OpenAPI document; `query.py` reads it."""
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "description": schema["description"],
+                "required": name == "title",
+                "schema": {key: value for key, value in schema.items() if key != "description"},
+            }
+            for name, schema in PARAMETERS.items()
+        ]
+    }
+
+
+EXAMPLE: Final = {
+    "table": 42,
+    "ttl": 300,
+    "targets": [
+        {"url": "https://c001-bom001.cdn.example/v/80100172", "appliance": "c001-bom001", "site": "bom001", "rank": 0}
+    ],
+}
+STEER_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "ranked targets, best first", "content": {"application/json": {"example": EXAMPLE}}},
+    302: {"description": "with redirect=1: Location is the first target, Link names the others"},
+    400: {"description": "a parameter is wrong; the problem document names it, its value and the rule"},
+    403: {"description": "ip= or explain= from a caller that is not trusted"},
+    404: {"description": "there is no such service"},
+    503: {"description": "nothing is published yet"},
+}
+READY_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "the versions served, their age, and the last file refused, if any"},
+    503: {"description": "nothing is published yet"},
+}

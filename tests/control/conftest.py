@@ -1,0 +1,61 @@
+"""A writer over an empty state folder, and small feeds to publish."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from steering.control.network import tables
+from steering.control.network.feeds import FeedSource
+from steering.control.network.feeds.regions import read_regions
+from steering.control.writer import Writer
+from steering.model import Fleet
+from steering.settings import Settings, read_settings
+
+HEADER = "prefix,cluster,as_path,med\n"
+
+read_once = functools.cache(read_regions)
+
+WriteFeed = Callable[..., FeedSource]
+
+
+@pytest.fixture(autouse=True)
+def country_map_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the shipped country map once for all tests: a tenth of a second each time adds up."""
+    monkeypatch.setattr(tables, "read_regions", read_once)
+
+
+@pytest.fixture
+def write_feed(tmp_path: Path) -> WriteFeed:
+    """Return a function that writes rows as a CSV feed and returns its source."""
+
+    def make(*rows: str, name: str = "routes.csv") -> FeedSource:
+        path = tmp_path / name
+        path.write_text(HEADER + "".join(rows))
+        return FeedSource("csv", str(path))
+
+    return make
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Return the settings of a state folder that is not there yet."""
+    return read_settings(state=tmp_path / "state")
+
+
+@pytest.fixture
+def writer(settings: Settings) -> Iterator[Writer]:
+    """Return a writer over an empty state folder."""
+    with Writer(settings) as writer:
+        yield writer
+
+
+@pytest.fixture
+def serving(writer: Writer, fleet: Fleet, write_feed: WriteFeed) -> Writer:
+    """Return a writer that serves the tiny fleet, with one prefix at home in Mumbai."""
+    writer.import_fleet(fleet, "test")
+    writer.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "test", "first")
+    return writer
