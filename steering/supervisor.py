@@ -1,0 +1,413 @@
+"""One command, all processes: a control process and N playback workers, kept alive from here and ended together.
+
+The supervisor binds one SO_REUSEPORT socket for each worker and keeps it, so that a worker's successor inherits its
+queue. It imports what workers need, freezes it, and forks: code and modules are shared. It holds no lock, opens no
+database and maps no table; when control dies, playback serves on. Start-up is strict, running is lenient: what ends
+before all are ready ends everything, what ends later is started again after a pause that doubles.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import functools
+import gc
+import http.client
+import importlib
+import logging
+import multiprocessing
+import multiprocessing.process
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+import uvicorn
+
+from steering.control import app as control_app
+from steering.control.network.examples import suggest_requests
+from steering.control.network.tables import Progress
+from steering.control.start import make_ready
+from steering.errors import SettingsError, SnapshotError, SteeringError
+from steering.playback import app as playback_app
+from steering.playback.follow import Follower
+from steering.settings import Settings, split_address
+from steering.snapshot import Snapshot
+
+SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+PROVEN_S: Final = 30.0  # who lived this long starts again with the first pause
+READY_S: Final = 60.0
+GRACE_S: Final = 10.0
+BACKLOG: Final = 2048
+# What uvicorn imports when it starts; imported before the fork it is shared.
+PRELOADED: Final = ("uvloop", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
+
+logger = logging.getLogger("steering.supervisor")
+fork = multiprocessing.get_context("fork")
+
+ShowProgress = Callable[[], AbstractContextManager[Progress]]
+
+
+@dataclasses.dataclass
+class Pauses:
+    """How long to wait before starting something again that ended: doubling, and from the first when it lived long."""
+
+    pause_s: float = 0.0
+
+    def after(self, lived_s: float) -> float:
+        """Return the pause after a life of so many seconds."""
+        self.pause_s = (
+            FIRST_PAUSE_S if lived_s >= PROVEN_S else min(max(2 * self.pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        )
+        return self.pause_s
+
+
+class Child:
+    """One process to be kept alive."""
+
+    def __init__(self, name: str, task: Callable[[], None]) -> None:
+        self.name = name
+        self.task = task
+        self.pauses = Pauses()
+        self.process: multiprocessing.process.BaseProcess | None = None
+        self.started_at = 0.0
+        self.due_at = 0.0
+
+    def start(self) -> None:
+        """Fork the process."""
+        self.started_at = time.monotonic()
+        process = fork.Process(target=be_child, args=(self.task,), name=self.name)
+        process.start()
+        self.process = process
+
+    def ended(self) -> int | None:
+        """Return the exit status of a process that has ended, below 0 for a signal; None while it runs."""
+        return self.process.exitcode if self.process else 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process, if it runs."""
+        if self.process and self.process.pid and self.process.exitcode is None:
+            os.kill(self.process.pid, number)
+
+
+def serve(
+    settings: Settings,
+    who: str,
+    show_progress: ShowProgress,
+    appliances: int | None = None,
+    synth: bool = True,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Make the state folder ready, serve until told to end, and end all processes.
+
+    Raises SettingsError where the door or the folder is taken, or a process does not come up.
+    """
+    listeners = bind(settings.listen, settings.workers)
+    with contextlib.ExitStack() as closing:
+        for listener in listeners:
+            closing.enter_context(listener)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        closing.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
+        run_apart(functools.partial(make_ready_apart, settings, who, show_progress, appliances, synth))
+        for name in PRELOADED:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()
+        Supervisor(settings, listeners, say).run()
+
+
+def make_ready_apart(
+    settings: Settings, who: str, show_progress: ShowProgress, appliances: int | None, synth: bool
+) -> None:
+    """Make the folder ready, with progress shown."""
+    with show_progress() as progress:
+        make_ready(settings, who, appliances, synth, progress)
+
+
+def run_apart(task: Callable[[], None]) -> None:
+    """Run a task in a process of its own, so that its memory goes with it; raise the SteeringError that it raised."""
+    ours, theirs = fork.Pipe(duplex=False)
+
+    def run() -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        try:
+            task()
+        except SteeringError as error:
+            theirs.send((type(error), error.message, error.hint))
+
+    process = fork.Process(target=run, name="prepare")
+    process.start()
+    theirs.close()
+    try:
+        while process.exitcode is None:
+            found = signal.sigtimedwait(SIGNALS, 0.5)
+            if found and found.si_signo in (signal.SIGTERM, signal.SIGINT):
+                process.terminate()
+                process.join()
+                raise SettingsError("told to end before it could serve")
+        with contextlib.suppress(EOFError):
+            kind, message, hint = ours.recv()
+            raise kind(message, hint)
+        if process.exitcode:
+            raise SettingsError(f"preparing the state folder ended with status {process.exitcode}")
+    finally:
+        ours.close()
+
+
+def bind(listen: str, count: int) -> list[socket.socket]:
+    """Return so many listening sockets on one address; SettingsError where it cannot be had, or somebody has it."""
+    host, port = split_address(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sockets: list[socket.socket] = []
+    try:
+        # Without SO_REUSEPORT, which would let us share the port with another of our user's services.
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+        for _ in range(count):
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind((host, port))
+            port = listener.getsockname()[1]
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+    except OSError as error:
+        for listener in sockets:
+            listener.close()
+        taken = error.errno == errno.EADDRINUSE
+        raise SettingsError(
+            f"cannot listen on {listen}: {error.strerror}",
+            hint="end who has it, or choose another with --listen" if taken else "choose another with --listen",
+        ) from error
+    return sockets
+
+
+class Supervisor:
+    """The processes of one service, and the pipes that tie them to this one."""
+
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket], say: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.listeners = listeners
+        self.say = say
+        # A child that reads the end of `life` knows that the supervisor is gone, however it went.
+        self.life, self.life_end = os.pipe()
+        # A child writes a byte when it is ready to answer.
+        self.ready, self.ready_end = os.pipe()
+        os.set_blocking(self.ready, False)
+        os.set_blocking(self.ready_end, False)
+        self.control = Child("control", self.be_control)
+        self.workers = [
+            Child(f"worker {number}", functools.partial(self.be_worker, listener))
+            for number, listener in enumerate(listeners, 1)
+        ]
+        self.children = [self.control, *self.workers]
+
+    def run(self) -> None:
+        """Start everything, keep it alive until SIGTERM or SIGINT, and end it."""
+        try:
+            for child in self.children:
+                child.start()
+            if self.wait_until_ready():
+                self.announce()
+                self.keep_alive()
+        finally:
+            self.stop()
+            for descriptor in (self.life, self.life_end, self.ready, self.ready_end):
+                os.close(descriptor)
+
+    # ---- in the supervisor
+
+    def wait_until_ready(self) -> bool:
+        """Return True when all children are ready, False when told to end; SettingsError where one does not come up."""
+        waiting = len(self.children)
+        deadline = time.monotonic() + READY_S
+        while waiting:
+            found = signal.sigtimedwait(SIGNALS, 0.02)
+            if found and found.si_signo in (signal.SIGTERM, signal.SIGINT):
+                return False
+            waiting -= self.count_ready()
+            for child in self.children:
+                if (status := child.ended()) is not None:
+                    raise SettingsError(f"{child.name} ended with status {status} before it was ready")
+            if time.monotonic() > deadline:
+                raise SettingsError(f"{waiting} of {len(self.children)} processes were not ready after {READY_S:.0f} s")
+        host, port = self.address()
+        door = http.client.HTTPConnection(host, port, timeout=10)
+        try:
+            door.request("GET", "/healthz")
+            status = door.getresponse().status
+        except OSError as error:
+            raise SettingsError(f"http://{self.netloc()}/healthz: {error}") from error
+        finally:
+            door.close()
+        if status != http.HTTPStatus.OK:
+            raise SettingsError(f"http://{self.netloc()}/healthz answered {status}")
+        return True
+
+    def count_ready(self) -> int:
+        """Return how many children became ready since last asked."""
+        try:
+            return len(os.read(self.ready, 4096))
+        except BlockingIOError:
+            return 0
+
+    def address(self) -> tuple[str, int]:
+        """Return where the door can be reached from here."""
+        host, port = self.listeners[0].getsockname()[:2]
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104
+
+    def netloc(self) -> str:
+        """Return the door's address as it is written in a URL."""
+        host, port = self.address()
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def announce(self) -> None:
+        """Say where the door is, and what is worth asking there."""
+        self.say(f"serving on http://{self.netloc()}")
+        try:
+            examples = suggest_requests(Snapshot.map(self.settings.state))
+        except SnapshotError as error:
+            logger.warning("%s", error.message)
+            return
+        if examples:
+            self.say("Try:")
+        for example in examples:
+            self.say(f"# {example.partner}, {example.country}")
+            self.say(f"curl 'http://{self.netloc()}/v1/steer?title=80100172&ip={example.address}'")
+
+    def keep_alive(self) -> None:
+        """Start again what ends, pass on SIGHUP, and return at SIGTERM or SIGINT."""
+        while True:
+            due = [child.due_at for child in self.children if child.process is None]
+            found = signal.sigtimedwait(SIGNALS, max(0.0, min(due) - time.monotonic()) if due else 3600.0)
+            if found and found.si_signo in (signal.SIGTERM, signal.SIGINT):
+                return
+            if found and found.si_signo == signal.SIGHUP:
+                self.control.signal(signal.SIGHUP)
+            self.count_ready()
+            now = time.monotonic()
+            for child in self.children:
+                if child.process is None and now >= child.due_at:
+                    child.start()
+                elif child.process and (status := child.ended()) is not None:
+                    pause_s = child.pauses.after(now - child.started_at)
+                    logger.error("%s ended with status %d; back in %.1f s", child.name, status, pause_s)
+                    child.process, child.due_at = None, now + pause_s
+
+    def stop(self) -> None:
+        """End all children: answers in flight are finished, and after ten seconds, or a second signal, cut off."""
+        for listener in self.listeners:
+            listener.close()
+        for child in self.children:
+            child.signal(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_S
+        while any(child.ended() is None for child in self.children):
+            found = signal.sigtimedwait(SIGNALS, 0.1)
+            again = found is not None and found.si_signo in (signal.SIGTERM, signal.SIGINT)
+            if again or time.monotonic() > deadline:
+                for child in self.children:
+                    child.signal(signal.SIGKILL)
+                deadline = float("inf")
+        for child in self.children:
+            if child.process:
+                child.process.join()
+
+    # ---- in the children
+
+    def be_control(self) -> None:
+        """Be the control process."""
+        self.leave_others()
+
+        def answer(app: Any, listener: socket.socket) -> None:
+            self.answer(app, listener, lifespan="on")
+
+        try:
+            control_app.run(self.settings, answer)
+        except SteeringError as error:
+            logger.error("control: %s", error.message)
+            sys.exit(1)
+
+    def be_worker(self, listener: socket.socket) -> None:
+        """Be a playback worker."""
+        self.leave_others(listener)
+        follower = Follower(self.settings.state, self.settings.poll_s)
+        follower.start()
+        try:
+            self.answer(playback_app.make_app(follower, self.settings), listener, lifespan="off")
+        finally:
+            follower.stop()
+
+    def leave_others(self, own: socket.socket | None = None) -> None:
+        """Close what only the supervisor and other children need."""
+        os.close(self.life_end)
+        os.close(self.ready)
+        for listener in self.listeners:
+            if listener is not own:
+                listener.close()
+
+    def answer(self, app: Any, listener: socket.socket, lifespan: Any) -> None:
+        """Run the server until SIGTERM, or the supervisor's end."""
+        config = uvicorn.Config(
+            app,
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan=lifespan,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=int(GRACE_S) - 2,
+        )
+        Server(config, self.life, self.ready_end).run(sockets=[listener])
+
+
+class Server(uvicorn.Server):
+    """A server that says when it is ready, and ends when nobody holds the other end of `life`."""
+
+    def __init__(self, config: uvicorn.Config, life: int, ready: int) -> None:
+        super().__init__(config)
+        self.life = life
+        self.ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer."""
+        await super().startup(sockets)
+        asyncio.get_running_loop().add_reader(self.life, self.end)
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.ready, b".")
+
+    def end(self) -> None:
+        """Finish what is in flight and return."""
+        asyncio.get_running_loop().remove_reader(self.life)
+        self.should_exit = True
+
+
+def be_child(task: Callable[[], None]) -> None:
+    """Be a child that ends in order at SIGTERM and SIGINT, whoever handles them in between."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    task()
+
+
+def leave(number: int, frame: Any) -> None:
+    """Leave through every `finally`."""
+    sys.exit(0)
