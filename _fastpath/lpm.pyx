@@ -14,9 +14,9 @@ Blocks of one zone share one record. A /24 with longer prefixes inside has a lea
 the number of a flat block of 256 leaves. Two dependent cache lines a lookup; leaves are 2 bytes while zones and
 blocks fit 65,536, else 4.
 
-IPv6, a static 9-ary search tree over the interval boundaries of the upper 64 bits: eight keys fill one cache line, levels are
-contiguous, children are found by counting, so there are no pointers. The few boundaries below /64 hang as sorted fine
-blocks under their upper half.
+IPv6, a static 9-ary search tree over the interval boundaries of the upper 64 bits: eight keys fill one cache line,
+levels are contiguous, children are found by counting, so there are no pointers. The few boundaries below /64 hang as
+sorted fine blocks under their upper half.
 
 Measured on the shipped table (732,483 prefixes, its zones in a 19,000-appliance fleet; 2 vCPU of a shared EPYC with
 2 MB of L2, 4 kB pages), medians: see docs/lookup-structures.md for the run and for the structures not taken.
@@ -26,7 +26,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 import os
 from array import array
@@ -298,7 +298,6 @@ cdef bytearray build_block(v4, v6, uint32_t zones):
         raise ValueError(f"a table has 1 to 2**32 - 2 zones, not {zones}")
     cdef list parts = []
     cdef bytearray block
-    cdef const uint64_t[::1] numbers
     cdef uint64_t header[HEADER_WORDS]
     cdef uint64_t offset = HEADER_WORDS * 8
     memset(header, 0, sizeof(header))
@@ -321,7 +320,9 @@ cdef bytearray build_block(v4, v6, uint32_t zones):
     return block
 
 
-cdef int check_intervals(const uint64_t[::1] high, const uint64_t[::1] low, const uint32_t[::1] value, uint32_t zones) except -1:
+cdef int check_intervals(
+    const uint64_t[::1] high, const uint64_t[::1] low, const uint32_t[::1] value, uint32_t zones
+) except -1:
     cdef Py_ssize_t i, count = high.shape[0]
     if count == 0 or low.shape[0] != count or value.shape[0] != count or high[0] or low[0]:
         raise ValueError("intervals begin at address 0, and their columns are of one length")

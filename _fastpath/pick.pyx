@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
-"""pick: a zone's ladder, the weights and a title in; a few appliances out, best first, with a reason for each passed over.
+"""pick: a zone's ladder, the weights and a title in; a few appliances out, with a reason for each passed over.
 
 *Where* was decided when the table was built: a zone's ladder lists clusters by rank, 0 nearest. *Who* is decided here.
 The ladder is walked rank by rank. An appliance is dropped, for the first of these reasons that holds:
@@ -11,12 +11,12 @@ The ladder is walked rank by rank. An appliance is dropped, for the first of the
 What is left of a rank is ordered by weighted rendezvous hashing (Schindler and Barth, "Weighted Distributed Hash
 Tables", SPAA 2005): each appliance draws u in (0, 1) from a hash of the key and its slot, and the lowest
 -log(u) / weight wins. So the same key always finds the same order, shares are proportional to weight, and a changed
-appliance moves only the keys it must. In integers: -log2(u) comes from a table of 257 points, interpolated, in 32 fractional
-bits; two candidates are compared by multiplying crosswise, so nothing is divided. Costs are below 2**39 and weights below
-2**16: a product fits 64 bits.
+appliance moves only the keys it must. In integers: -log2(u) comes from a table of 257 points, interpolated, in 32
+fractional bits; two candidates are compared by multiplying crosswise, so nothing is divided. Costs are below 2**39 and
+weights below 2**16: a product fits 64 bits.
 
-At most two picks of a site are taken in one round, one when two are asked for, so that where two sites can serve, two do.
-Rounds repeat, each passing over what is picked already, until n are found or a round finds none. A title that too few
+At most two picks of a site are taken in one round, one when two are asked for, so that where two sites can serve, two
+do. Rounds repeat, each passing over what is picked already, until n are found or a round finds none. A title that too few
 appliances can serve ends with the service's fallback.
 
 Weights are one 32-bit word for each appliance slot, in a file that control stores to and workers map: 16 bits of weight
@@ -26,7 +26,7 @@ and the flags below, read at every pick with a relaxed atomic load. Nothing else
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -180,7 +180,9 @@ cdef class Weights:
 
 
 cdef class Service:
-    def __cinit__(self, str id not None, str url not None, str fallback not None, uint32_t ttl_s, uint32_t table, regions=None):
+    def __cinit__(
+        self, str id not None, str url not None, str fallback not None, uint32_t ttl_s, uint32_t table, regions=None
+    ):
         cdef uint32_t number
         before_host, rest = url.split("{host}")
         before_title, after_title = rest.split("{title}")
@@ -282,7 +284,9 @@ cdef class Picker:
                     if first.cluster < self.cluster_count:
                         cluster = self.clusters + first.cluster
                         current.site = cluster.site
-                        allowed = service.any_region or service.regions[cluster.region >> 6] >> (cluster.region & 63) & 1
+                        allowed = service.any_region or (
+                            service.regions[cluster.region >> 6] >> (cluster.region & 63) & 1
+                        )
                         for i in range(cluster.first, cluster.first + cluster.count):
                             appliance = self.appliances + i
                             word = load_word(self.weights.words + appliance.slot)
@@ -391,7 +395,8 @@ cdef class Picker:
                 + digits_of(chosen[i].rank) + 1
             )
         if fallback:
-            length += PyBytes_GET_SIZE(service.before_fallback) + title_length + PyBytes_GET_SIZE(service.after_fallback)
+            length += PyBytes_GET_SIZE(service.before_fallback) + title_length
+            length += PyBytes_GET_SIZE(service.after_fallback)
         out = PyBytes_FromStringAndSize(NULL, length)
         at = join(PyBytes_AS_STRING(out), PyBytes_AS_STRING(service.opening), PyBytes_GET_SIZE(service.opening))
         for i in range(found):

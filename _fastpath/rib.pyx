@@ -20,9 +20,9 @@ from array import array
 
 from cpython cimport array as c_array
 from libc.math cimport acos
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcmp
 
 from _fastpath.address cimport parse_v4, parse_v6
 
@@ -118,7 +118,7 @@ def read(bytes text not None, uint32_t first_row=1):
     cdef uint64_t high, low
     cdef unsigned length, digit
     cdef int family
-    cdef Py_ssize_t n4 = 0, n6 = 0, at
+    cdef Py_ssize_t n4 = 0, n6 = 0
     cdef str rule
     cdef dict places = {}
     cdef list refusals = []
@@ -397,7 +397,7 @@ def rows_with(columns, values, Py_ssize_t limit=KEPT):
 
 
 cdef class Pairs:
-    """Distinct (left, right) pairs, numbered in the order they are first seen: open addressing, kept under half full."""
+    """Distinct (left, right) pairs, numbered in the order first seen: open addressing, kept under half full."""
 
     cdef uint64_t* slots      # number + 1 of the pair kept there, 0 where empty
     cdef uint64_t mask

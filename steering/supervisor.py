@@ -24,7 +24,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
@@ -408,6 +408,6 @@ def be_child(task: Callable[[], None]) -> None:
     task()
 
 
-def leave(number: int, frame: Any) -> None:
+def leave(*_: Any) -> None:
     """Leave through every `finally`."""
     sys.exit(0)
