@@ -16,8 +16,8 @@ fractional bits; two candidates are compared by multiplying crosswise, so nothin
 weights below 2**16: a product fits 64 bits.
 
 At most two picks of a site are taken in one round, one when two are asked for, so that where two sites can serve, two
-do. Rounds repeat, each passing over what is picked already, until n are found or a round finds none. A title that too few
-appliances can serve ends with the service's fallback.
+do. Rounds repeat, each passing over what is picked already, until n are found or a round finds none. A title that too
+few appliances can serve ends with the service's fallback.
 
 Weights are one 32-bit word for each appliance slot, in a file that control stores to and workers map: 16 bits of weight
 and the flags below, read at every pick with a relaxed atomic load. Nothing else here changes after it is made.

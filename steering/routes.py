@@ -128,28 +128,31 @@ class Routes:
     def covering(self, address: bytes) -> list[dict[str, Any]]:
         """Return every accepted route that covers a packed address, longest prefix first, one dict a cluster."""
         family, number = aligned(address)
-        _, _, _, sets, origins = self.columns[family]
         found: list[dict[str, Any]] = []
         for length in range(len(address) * 8, -1, -1):
-            network = number & ~(ALL_ONES >> length)
-            for row in self.rows_of(family, network, length):
-                members = self.set_members[self.set_first[sets[row]] : self.set_first[sets[row] + 1]]
-                for item in (self.announcements[member] for member in members):
-                    path = [*item.via, *([origins[row]] if origins[row] else [])]
-                    found.append(
-                        {
-                            "prefix": prefix_text(family, network, length),
-                            "cluster": item.cluster,
-                            "class": item.route_class.name,
-                            "as_path": path,
-                            "hops": item.hops,
-                            "origin": ORIGIN_NAMES[item.origin],
-                            "med": item.med,
-                            "communities": list(item.communities),
-                            "feed": item.feed,
-                        }
-                    )
+            for row in self.rows_of(family, number & ~(ALL_ONES >> length), length):
+                found += self.routes_at(family, row)
         return found
+
+    def routes_at(self, family: int, row: int) -> list[dict[str, Any]]:
+        """Return the routes of one row, one dict a cluster; `cluster` is its number."""
+        high, low, lengths, sets, origins = self.columns[family]
+        number = high[row] << 64 | (low[row] if low is not None else 0)
+        members = self.set_members[self.set_first[sets[row]] : self.set_first[sets[row] + 1]]
+        return [
+            {
+                "prefix": prefix_text(family, number, lengths[row]),
+                "cluster": item.cluster,
+                "class": item.route_class.name,
+                "as_path": [*item.via, *([origins[row]] if origins[row] else [])],
+                "hops": item.hops,
+                "origin": ORIGIN_NAMES[item.origin],
+                "med": item.med,
+                "communities": list(item.communities),
+                "feed": item.feed,
+            }
+            for item in (self.announcements[member] for member in members)
+        ]
 
     def matched(self, address: bytes) -> tuple[str, list[int]] | None:
         """Return the longest covering prefix and its origin ASNs, or None where no route covers the address."""

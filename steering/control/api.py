@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 from urllib.parse import unquote
 
 import pydantic
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from steering.control.fleet.documents import format_fleet, parse_fleet
 from steering.control.network.feeds import FeedSource
@@ -86,6 +86,10 @@ def make_router(writer: Writer, run: Run) -> APIRouter:
     @router.get("/v1/tables", summary="Every published version, newest first")
     async def tables() -> list[dict[str, Any]]:
         return await run(writer.tables)
+
+    @router.get("/v1/routes", summary="The routes of a prefix, of what covers it, and what lies inside it")
+    async def routes(prefix: Annotated[str, Query(max_length=64)]) -> dict[str, Any]:
+        return await run(lambda: writer.routes(prefix))
 
     @router.post("/v1/reload", summary="Read the last publish's sources again and publish them")
     async def reload(who: Who = "local") -> dict[str, Any]:

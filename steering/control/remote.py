@@ -93,6 +93,10 @@ class RemoteWriter:
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/tables").json()
         return rows
 
+    def routes(self, prefix: str) -> dict[str, Any]:
+        """As `Writer.routes`."""
+        return report(self.ask("GET", "/v1/routes", params={"prefix": prefix}))
+
     def drain(self, ids: Sequence[str], who: str) -> dict[str, Any]:
         """As `Writer.drain`."""
         return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "enabled": False}))

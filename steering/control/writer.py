@@ -19,10 +19,12 @@ from steering.control.fleet.weights import word_of
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
 from steering.control.network.feeds import Feed, FeedSource, read_feed
+from steering.control.network.index import RouteIndex
 from steering.control.network.tables import Progress, build_table, quiet
 from steering.control.store import NAME, Store, Wish
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError
 from steering.model import UNNUMBERED, Appliance, Fleet
+from steering.routes import Routes
 from steering.settings import Settings
 from steering.snapshot import BuiltTable, Current, write_table
 
@@ -41,6 +43,7 @@ class Writer:
         self.settings = settings
         self.state = settings.state
         self.clock = clock
+        self.index: tuple[str, RouteIndex] | None = None
         make_folder(self.state)
         self.lock = Lock(self.state)
         try:
@@ -192,6 +195,19 @@ class Writer:
             }
             for version in self.store.versions()
         ]
+
+    def routes(self, prefix: str) -> dict[str, Any]:
+        """Return the routes of a prefix in the table that serves, of what covers it, and what lies inside it."""
+        current = self.hand_over.current
+        if current is None:
+            raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
+        if self.index is None or self.index[0] != current.routes:
+            self.index = current.routes, RouteIndex(Routes(self.state / current.routes))
+        found = self.index[1].about(prefix)
+        names = {cluster.number: cluster.id for cluster in self.inventory.clusters}
+        for route in (*found["exact"], *found["covering"]):
+            route["cluster"] = names.get(route["cluster"], f"#{route['cluster']}")
+        return {**found, "serving": self.hand_over.serving()}
 
     def drain(self, ids: Sequence[str], who: str) -> dict[str, Any]:
         """Let appliances take no new clients, from the next request on."""
