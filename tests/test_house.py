@@ -32,6 +32,7 @@ FLOORS = {
     "steering.playback": 3,
     "steering.control": 3,
     "steering.supervisor": 4,
+    "steering.console": 2,
     "steering.cli": 5,
 }
 

@@ -45,7 +45,7 @@ def suggest_requests(snapshot: Snapshot, count: int = 3) -> list[Example]:
 
 
 def find_addresses(snapshot: Snapshot, partners: list[str]) -> dict[str, str]:
-    """Return an address inside a prefix that each partner announces to its own appliances, and that resolves to it."""
+    """Return an address inside the largest prefix that each partner announces, if it resolves to that partner."""
     routes = snapshot.routes
     wanted = {
         number: cluster["partner"]
@@ -58,17 +58,19 @@ def find_addresses(snapshot: Snapshot, partners: list[str]) -> dict[str, str]:
             if owner := wanted.get(routes.announcements[member].cluster):
                 owners[place] = owner
     high, _, lengths, sets, _ = routes.columns[4]
-    found: dict[str, str] = {}
+    largest: dict[str, int] = {}
     for row, place in enumerate(sets):
-        owner = owners.get(place, "")
-        if owner and owner not in found and 8 <= lengths[row] <= 24:
-            address = str(ipaddress.IPv4Address((high[row] >> 32) + 10))
-            partner = snapshot.describe(address)["partner"]
-            if partner and partner["id"] == owner:
-                found[owner] = address
-                if len(found) == len(partners):
-                    break
-    return found
+        owner = owners.get(place)
+        if owner and (owner not in largest or lengths[row] < lengths[largest[owner]]):
+            largest[owner] = row
+    found = {owner: str(ipaddress.IPv4Address((high[row] >> 32) + 10)) for owner, row in largest.items()}
+    return {owner: address for owner, address in found.items() if partner_of(snapshot, address) == owner}
+
+
+def partner_of(snapshot: Snapshot, address: str) -> str | None:
+    """Return the id of the partner that an address resolves to."""
+    partner = snapshot.describe(address)["partner"]
+    return partner["id"] if partner else None
 
 
 def distance(a: dict[str, Any], b: dict[str, Any]) -> float:

@@ -1,0 +1,631 @@
+"""The command `steering`. Tables for people, `--json` for machines.
+
+Exit 0: done; 1: refused or failed; 2: wrong usage or settings.
+
+What changes something goes to the running control process over `control.sock`; with none running, the command takes
+the state folder's lock and does it itself. What only looks (lookup, explain) maps the state folder and asks nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import getpass
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+import click
+
+from steering import console
+from steering.errors import FeedError, PartnerError, SettingsError, SteeringError
+from steering.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from steering.control.network.feeds import FeedSource
+    from steering.control.remote import RemoteWriter
+    from steering.control.writer import Writer
+
+FAILED: Final = 1
+WRONG: Final = 2
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+class Commands(click.Group):
+    """A group whose commands are listed in the order they are written, and say what went wrong."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Return the commands, everyday ones first."""
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """Request steering for a content delivery network: which few appliances should serve this client, best first?
+
+    Settings come from flags, STEERING_* in the environment, and steering.toml; `steering settings` lists them.
+    """
+
+
+def options(command: Command) -> Command:
+    """Give a command --state and --json, the settings in force, and errors as people or machines read them."""
+
+    @click.option("--state", type=click.Path(path_type=Path), help="The state folder (default: setting `state`).")
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+    @functools.wraps(command)
+    def run(state: Path | None, as_json: bool, **given: Any) -> None:
+        try:
+            command(read_settings(state=state), as_json, **given)
+        except SteeringError as error:
+            fail(error, as_json)
+
+    return run  # type: ignore[return-value]
+
+
+def fail(error: SteeringError, as_json: bool) -> NoReturn:
+    """Print an error and leave with its status."""
+    console.print_error(error, as_json)
+    sys.exit(WRONG if isinstance(error, SettingsError) else FAILED)
+
+
+def who() -> str:
+    """Return who types, for the record."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return "unknown"
+
+
+@contextlib.contextmanager
+def writing(settings: Settings) -> Iterator[Writer | RemoteWriter]:
+    """Give the one who may write: the running control process, or a writer of this process."""
+    from steering.control.remote import open_writer
+
+    with open_writer(settings) as writer:
+        yield writer
+
+
+def progress_for(as_json: bool) -> contextlib.AbstractContextManager[console.Progress]:
+    """Return how progress is shown."""
+    return console.show_nothing() if as_json else console.show_progress()
+
+
+# ---- serve
+
+
+@main.command()
+@click.option("--listen", help="Address and port of the playback door (default: 127.0.0.1:8080).")
+@click.option("--workers", type=int, help="Playback worker processes (default: 2).")
+@click.option("--appliances", type=click.IntRange(1), help="Size of the synthetic fleet of an empty state folder.")
+@click.option("--no-synth", is_flag=True, help="Refuse to serve where no fleet was imported.")
+@click.option("--state", type=click.Path(path_type=Path), help="The state folder (default: setting `state`).")
+@click.option("--verbose", is_flag=True, help="Log every swap of tables, not only what went wrong.")
+def serve(
+    listen: str | None,
+    workers: int | None,
+    appliances: int | None,
+    no_synth: bool,
+    state: Path | None,
+    verbose: bool,
+) -> None:
+    """Serve: one control process, and the playback workers.
+
+    An empty state folder gets a synthetic fleet over real networks, and the shipped table of the whole Internet.
+    SIGTERM finishes what is in flight; SIGHUP reads the feeds again.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    from steering import supervisor
+
+    try:
+        settings = read_settings(state=state, listen=listen, workers=workers)
+        say = functools.partial(print, flush=True)
+        supervisor.serve(settings, who(), console.show_progress, appliances, not no_synth, say)
+    except SteeringError as error:
+        fail(error, as_json=False)
+
+
+# ---- look
+
+
+@main.command()
+@click.argument("asked", metavar="IP|PREFIX...", nargs=-1, required=True)
+@options
+def lookup(settings: Settings, as_json: bool, asked: tuple[str, ...]) -> None:
+    """Show what addresses resolve to, or what is announced for prefixes.
+
+    An address brings its matched prefix, origin, partner, region and nearest clusters; a prefix brings its own routes,
+    those that cover it, and how many lie inside. `-` reads addresses from standard input, one a line.
+    """
+    words = [line.strip() for line in sys.stdin if line.strip()] if asked == ("-",) else list(asked)
+    prefixes = [word for word in words if "/" in word]
+    addresses = [word for word in words if "/" not in word]
+    reports = look_up_addresses(settings, addresses) if addresses else []
+    if prefixes:
+        with writing(settings) as writer:
+            found = [writer.routes(prefix) for prefix in prefixes]
+    else:
+        found = []
+    if as_json:
+        console.print_json([*reports, *found])
+        return
+    if reports:
+        columns = ("address", "prefix", "origin", "partner", "region", "nearest cluster", "city", "scope")
+        console.print_table(columns, [lookup_row(report) for report in reports])
+    for report in found:
+        show_routes(report)
+
+
+def look_up_addresses(settings: Settings, addresses: list[str]) -> list[dict[str, Any]]:
+    """Return what the published table says of each address."""
+    from steering.snapshot import Snapshot
+
+    snapshot = Snapshot.map(settings.state)
+    reports = []
+    for address in addresses:
+        try:
+            reports.append(snapshot.describe(address))
+        except ValueError as error:
+            raise PartnerError.of_parameter("ip", address, "an IPv4 or IPv6 address without a zone id") from error
+    return reports
+
+
+def lookup_row(report: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the line of one address."""
+    nearest = report["ladder"][0] if report["ladder"] else {}
+    partner = report["partner"]
+    return (
+        report["address"],
+        report["prefix"] or "no route",
+        asns(report["origins"]),
+        partner["name"] if partner else None,
+        report["region"],
+        nearest.get("cluster"),
+        nearest.get("city"),
+        report["scope"],
+    )
+
+
+def asns(numbers: list[int]) -> str:
+    """Return AS numbers as people write them."""
+    return " ".join(f"AS{number}" for number in numbers)
+
+
+def show_routes(report: dict[str, Any]) -> None:
+    """Print what is announced about a prefix."""
+    console.print_facts(
+        [
+            ("prefix", report["prefix"]),
+            ("table", report["serving"]["table"]),
+            ("inside", f"{report['inside_count']} announced prefixes"),
+        ]
+    )
+    print_routes([*report["exact"], *report["covering"]])
+
+
+def print_routes(routes: list[dict[str, Any]]) -> None:
+    """Print routes, one a line."""
+    console.print_table(
+        ("prefix", "cluster", "class", "AS path", "MED", "feed"),
+        [
+            (
+                route["prefix"],
+                route["cluster"],
+                route["class"],
+                " ".join(str(asn) for asn in route["as_path"]),
+                str(route["med"]),
+                route["feed"],
+            )
+            for route in routes
+        ],
+        title="routes" if routes else "no route",
+    )
+
+
+@main.command()
+@click.argument("ip")
+@click.option("--title", required=True, help="What is to be played.")
+@click.option("--service", help="The service (default: setting `default_service`).")
+@click.option("--session", default="", help="The viewer's session.")
+@click.option("-n", type=click.IntRange(1, 8), default=3, show_default=True, help="How many targets.")
+@click.option("--family", type=click.Choice(["4", "6"]), help="Only appliances up on this IP version.")
+@click.option("--all", "show_all", is_flag=True, help="Show every candidate, not the first 24.")
+@options
+def explain(
+    settings: Settings,
+    as_json: bool,
+    ip: str,
+    title: str,
+    service: str | None,
+    session: str,
+    n: int,
+    family: str | None,
+    show_all: bool,
+) -> None:
+    """Show why a client is sent where: routes, ladder, every candidate with its reason, and the answer."""
+    from steering.snapshot import Snapshot
+
+    snapshot = Snapshot.map(settings.state)
+    service = service or settings.default_service
+    report = snapshot.explain(ip, title, service=service, session=session, n=n, family=int(family or 0))
+    if as_json:
+        console.print_json(report)
+        return
+    why = report["explain"]
+    partner = why["partner"]
+    console.print_facts(
+        [
+            ("client", why["address"]),
+            ("prefix", why["prefix"] or "no route covers it"),
+            ("origin", asns(why["origins"])),
+            ("partner", f"{partner['name']} ({partner['id']}, {partner['country']})" if partner else None),
+            ("region", why["region"]),
+            ("scope", f"{why['scope']} (the same answer for all of it)"),
+            ("table", f"{report['table']} (fleet {why['versions']['fleet']}, zone {why['zone']})"),
+            ("policy", " > ".join(why["policy"])),
+        ]
+    )
+    click.echo()
+    print_routes(why["routes"])
+    console.print_table(
+        ("rank", "cluster", "class", "city", "country", ""),
+        [
+            (rung["rank"], rung["cluster"], rung["class"], rung["city"], rung["country"], rung["fallback"] * "fallback")
+            for rung in why["ladder"]
+        ],
+        title="ladder",
+    )
+    most = None if show_all else 24
+    candidates = why["candidates"]
+    console.print_table(
+        ("rank", "appliance", "site", "weight", "pick", "passed over"),
+        [
+            (
+                item["rank"],
+                item["appliance"],
+                item["site"],
+                item["weight"],
+                item["pick"],
+                why["reasons"].get(item["reason"]),
+            )
+            for item in candidates[:most]
+        ],
+        title="candidates",
+    )
+    if most and len(candidates) > most:
+        click.echo(f"and {len(candidates) - most} more; --all shows them")
+    console.print_table(
+        ("", "target"),
+        [
+            (place, target["url"] + " (the service's fallback)" * bool(target.get("fallback")))
+            for place, target in enumerate(report["targets"], 1)
+        ],
+        title=f"answer, good for {report['ttl']} s",
+    )
+
+
+# ---- wishes
+
+
+@main.command()
+@click.argument("appliances", metavar="APPLIANCE...", nargs=-1, required=True)
+@options
+def drain(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> None:
+    """Let appliances take no new clients, from the next request on."""
+    with writing(settings) as writer:
+        show_wishes(writer.drain(appliances, who()), as_json)
+
+
+@main.command()
+@click.argument("appliances", metavar="APPLIANCE...", nargs=-1, required=True)
+@options
+def enable(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> None:
+    """Let drained appliances serve again."""
+    with writing(settings) as writer:
+        show_wishes(writer.enable(appliances, who()), as_json)
+
+
+@main.command()
+@click.argument("appliance")
+@click.argument("value", metavar="VALUE|auto")
+@options
+def weight(settings: Settings, as_json: bool, appliance: str, value: str) -> None:
+    """Set an appliance's weight, 0 to 65535; auto goes back to its capacity's (one for each 100 Mbit/s)."""
+    if value != "auto" and not (value.isascii() and value.isdigit()):
+        raise PartnerError.of_parameter("weight", value, "a number from 0 to 65535, or auto")
+    with writing(settings) as writer:
+        show_wishes(writer.weight([appliance], None if value == "auto" else int(value), who()), as_json)
+
+
+def show_wishes(report: dict[str, Any], as_json: bool) -> None:
+    """Print what is wished now."""
+    if as_json:
+        console.print_json(report)
+        return
+    console.print_table(
+        ("appliance", "enabled", "weight", "set by hand"),
+        [(item["appliance"], item["enabled"], item["weight"], item["set"]) for item in report["appliances"]],
+    )
+
+
+# ---- tables
+
+
+@main.group(cls=Commands)
+def table() -> None:
+    """Check, publish and list prefix tables."""
+
+
+SOURCES = click.argument("sources", metavar="[FILE...]", nargs=-1)
+
+
+@table.command()
+@SOURCES
+@click.option("--strict", is_flag=True, help="Fail if any row is refused.")
+@options
+def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: bool) -> None:
+    """Show what publishing these feeds would serve, and every row that would be refused. Changes nothing.
+
+    FILE is a CSV feed of routes where its name has .csv, else `prefix ASN` lines; .gz and .xz are unpacked.
+    `asn:FILE` and `csv:FILE` say it outright. Without a FILE, the shipped table of the Internet.
+    """
+    with writing(settings) as writer, progress_for(as_json) as progress:
+        report = writer.check(sources_of(sources), progress)
+    show_table(report, as_json, "checked")
+    if strict and report["counts"]["refused"]:
+        raise FeedError(f"{report['counts']['refused']} rows refused")
+
+
+@table.command()
+@SOURCES
+@click.option("--why", default="", help="For the record.")
+@options
+def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: str) -> None:
+    """Read, build and prove a table of these feeds, and serve it; running workers take it over by themselves.
+
+    FILE is as in `table check`. A failure at any step leaves what is serving untouched.
+    """
+    with writing(settings) as writer, progress_for(as_json) as progress:
+        report = writer.publish(sources_of(sources), who(), why, progress)
+    show_table(report, as_json, "published")
+
+
+@table.command("list")
+@options
+def list_tables(settings: Settings, as_json: bool) -> None:
+    """List the published tables, newest first."""
+    with writing(settings) as writer:
+        rows = writer.tables()
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        ("table", "serving", "kept", "published", "who", "IPv4", "IPv6", "zones", "refused", "why"),
+        [
+            (
+                str(row["table"]),
+                row["serving"] * "serving",
+                row["kept"],
+                console.time_text(row["published_at"]),
+                row["who"],
+                row["counts"]["prefixes_v4"],
+                row["counts"]["prefixes_v6"],
+                row["counts"]["zones"],
+                row["counts"]["refused"],
+                row["why"],
+            )
+            for row in rows
+        ],
+    )
+
+
+@main.command()
+@options
+def reload(settings: Settings, as_json: bool) -> None:
+    """Read the feeds of the last publish again, and publish them."""
+    with writing(settings) as writer, progress_for(as_json) as progress:
+        report = writer.reload(who(), progress)
+    show_table(report, as_json, "published")
+
+
+def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
+    """Return the feeds that a command names; their paths made absolute, for a process that stands elsewhere."""
+    from steering.control.network.feeds import FeedSource
+
+    if not names:
+        return [FeedSource("asn")]
+    sources = []
+    for name in names:
+        kind, colon, path = name.partition(":")
+        if not colon or kind not in ("asn", "csv"):
+            kind, path = "csv" if ".csv" in Path(name).suffixes else "asn", name
+        if path or kind == "csv":
+            path = str(Path(path).absolute())
+        sources.append(FeedSource("csv" if kind == "csv" else "asn", path))
+    return sources
+
+
+def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
+    """Print what a check or publish found."""
+    if as_json:
+        console.print_json(report)
+        return
+    counts, serving = report["counts"], report["serving"]
+    refusals = [(feed["feed"], row) for feed in report["feeds"] for row in feed["refusals"]]
+    if refusals:
+        console.print_table(
+            ("feed", "row", "value", "rule"),
+            [(feed, row["row"], row["value"], row["rule"]) for feed, row in refusals],
+            title="refused",
+        )
+    for conflict in report["conflicts"]:
+        click.echo(f"conflict: {console.printable(conflict)}")
+    console.print_table(
+        ("feed", "accepted", "refused", "no cluster hears it"),
+        [(feed["feed"], feed["accepted"], feed["refused"], feed["unheard"]) for feed in report["feeds"]],
+    )
+    click.echo()
+    console.print_facts(
+        [
+            ("prefixes", f"{counts['prefixes_v4']:,} IPv4, {counts['prefixes_v6']:,} IPv6"),
+            ("zones", f"{counts['zones']:,} with {counts['ladders']:,} ladders"),
+            ("duplicates", report["duplicates"] or None),
+        ]
+    )
+    for warning in report.get("warnings", []):
+        click.echo(click.style("warning: ", fg="yellow") + console.printable(warning), err=True)
+    where = f"; table {serving['table']} is serving" if serving else "; nothing is serving"
+    click.echo(click.style(f"{done} in {report['seconds']:.2f} s{where}", fg="green"))
+
+
+# ---- fleet
+
+
+@main.group(cls=Commands)
+def fleet() -> None:
+    """Make, import and export the fleet."""
+
+
+@fleet.command()
+@click.option("--appliances", type=click.IntRange(1, 1_000_000), default=19_000, show_default=True)
+@click.option("--partners", type=click.IntRange(1, 100_000), default=1_500, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another fleet.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the document here, not to the terminal.")
+@click.option("--import", "and_import", is_flag=True, help="Import it instead, and serve it.")
+@options
+def synth(
+    settings: Settings,
+    as_json: bool,
+    appliances: int,
+    partners: int,
+    seed: int,
+    output: Path | None,
+    and_import: bool,
+) -> None:
+    """Make a reproducible fleet over real networks, as a fleet document. It is assumed, not measured.
+
+    Its partners are the networks that originate most address space in each country. For equal options, equal fleets.
+    """
+    from steering.control.fleet.documents import format_fleet
+    from steering.control.fleet.synth import synthesize
+
+    if and_import and output:
+        raise click.UsageError("either --import or --output")
+    found = synthesize(appliances, partners, seed)
+    if and_import:
+        with writing(settings) as writer:
+            show_fleet(writer.import_fleet(found, who()), as_json)
+    else:
+        write_document(format_fleet(found), output)
+
+
+@fleet.command("import")
+@click.argument("file", type=click.File("rb"))
+@options
+def import_fleet(settings: Settings, as_json: bool, file: Any) -> None:
+    """Make a fleet document (`-` for standard input) the fleet on record, and the one served.
+
+    A new cluster serves clients from the next publish on; routes are not touched.
+    """
+    from steering.control.fleet.documents import MAX_DOCUMENT, parse_fleet
+
+    document = parse_fleet(file.read(MAX_DOCUMENT + 1))
+    with writing(settings) as writer:
+        show_fleet(writer.import_fleet(document, who()), as_json)
+
+
+@fleet.command("export")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the document here, not to the terminal.")
+@options
+def export_fleet(settings: Settings, as_json: bool, output: Path | None) -> None:  # noqa: ARG001 (it is JSON)
+    """Print the fleet on record as a fleet document."""
+    from steering.control.fleet.documents import format_fleet
+
+    with writing(settings) as writer:
+        write_document(format_fleet(writer.fleet()), output)
+
+
+def write_document(text: str, output: Path | None) -> None:
+    """Print a document, or write it to a file."""
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{output}: {error.strerror}") from error
+    click.echo(f"wrote {output}", err=True)
+
+
+def show_fleet(report: dict[str, Any], as_json: bool) -> None:
+    """Print what an import changed."""
+    if as_json:
+        console.print_json(report)
+        return
+    kinds = ("partners", "sites", "clusters", "appliances", "services")
+    rows = [(kind, *(report[kind][count] for count in ("count", "added", "removed", "changed"))) for kind in kinds]
+    console.print_table(("", "now", "added", "removed", "changed"), rows)
+    for warning in report["warnings"]:
+        click.echo(click.style("warning: ", fg="yellow") + console.printable(warning), err=True)
+    serving = report["serving"]
+    where = f"table {serving['table']} is serving with it" if serving else "nothing is published yet"
+    click.echo(click.style(f"fleet {report['fleet']} is on record; {where}", fg="green"))
+
+
+# ---- about itself
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", metavar="[PYTEST ARGUMENTS]", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Measure against peers, and write bench.json. Needs the source tree and the tools of `make setup`."""
+    figures = Path(__file__).parents[1] / "tests" / "bench" / "figures.py"
+    try:
+        import pytest
+    except ImportError:
+        fail(SettingsError("the tools to measure with are not installed", hint="make setup"), as_json=False)
+    if not figures.exists():
+        fail(SettingsError(f"{figures}: not here", hint="run it from a clone of the repository"), as_json=False)
+    sys.exit(pytest.main([str(figures), "-p", "no:cacheprovider", "--timeout=0", *arguments]))
+
+
+@main.command("settings")
+@options
+def show_settings(settings: Settings, as_json: bool) -> None:
+    """List every setting with its value in force."""
+    values = settings.model_dump(mode="json")
+    if as_json:
+        console.print_json(values)
+        return
+    console.print_table(
+        ("setting", "value in force", "environment", "meaning"),
+        [
+            (name, console.shown(values[name]), f"STEERING_{name.upper()}", field.description)
+            for name, field in Settings.model_fields.items()
+        ],
+    )
+
+
+@main.command("version")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def show_version(as_json: bool) -> None:
+    """Print the version of the program and of the state files it writes."""
+    from steering.statefile import FORMATS
+
+    if as_json:
+        console.print_json({"steering": version("steering"), "formats": FORMATS})
+        return
+    click.echo(f"steering {version('steering')} (state formats: {', '.join(f'{k} {v}' for k, v in FORMATS.items())})")
+
+
+if __name__ == "__main__":
+    main()

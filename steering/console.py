@@ -1,0 +1,125 @@
+"""What a person at a terminal sees: tables, progress, errors. Machines get JSON instead.
+
+Answers go to standard output, progress and errors to standard error, so that a pipe carries answers only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from steering.errors import SteeringError
+
+WIDTH_IN_PIPE: Final = 160  # a pipe has no width; rich would take 80 and fold
+
+Progress = Callable[[str], None]
+
+
+def output() -> Console:
+    """Return standard output as a console; colours only on a terminal."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH_IN_PIPE, highlight=False, soft_wrap=False)
+
+
+@contextlib.contextmanager
+def show_progress() -> Iterator[Progress]:
+    """Give a function that takes the name of each step as it begins: a moving bar on a terminal, else a line a step."""
+    if not sys.stderr.isatty():
+        yield lambda step: click.echo(f"… {step}", err=True)
+        return
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True, highlight=False)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("", total=None)
+        name, began = "", time.monotonic()
+
+        def end_step() -> None:
+            if name:
+                console.print(Text(f"  ✓ {name} ({time.monotonic() - began:.2f} s)", style="dim"))
+
+        def step(next_name: str) -> None:
+            nonlocal name, began
+            end_step()
+            name, began = next_name, time.monotonic()
+            bars.update(task, description=next_name)
+
+        yield step
+        end_step()
+
+
+@contextlib.contextmanager
+def show_nothing() -> Iterator[Progress]:
+    """Give a function that takes the name of each step and says nothing: for machines."""
+    yield lambda _: None
+
+
+def print_json(report: Any) -> None:
+    """Print a report as one JSON document."""
+    click.echo(json.dumps(report, ensure_ascii=False, indent=2))
+
+
+def print_error(error: SteeringError, as_json: bool) -> None:
+    """Print an error and what to do about it."""
+    if as_json:
+        document = {"error": type(error).__name__, "detail": error.message}
+        click.echo(json.dumps(document | ({"hint": error.hint} if error.hint else {}), ensure_ascii=False), err=True)
+        return
+    click.echo(click.style("error: ", fg="red", bold=True) + printable(error.message), err=True)
+    if error.hint:
+        click.echo(click.style("hint:  ", fg="cyan") + printable(error.hint), err=True)
+
+
+def printable(text: str) -> str:
+    """Return text without control characters but line ends, which could drive a terminal."""
+    return "".join(char if char == "\n" or char.isprintable() else "�" for char in text)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
+    """Print rows under their columns; numbers to the right."""
+    from rich.box import SIMPLE_HEAD
+
+    listed = [["" if value is None else value for value in row] for row in rows]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title_justify="left", title_style="bold")
+    if title:
+        table.title = title
+    for place, column in enumerate(columns):
+        is_number = bool(listed) and all(isinstance(row[place], int | float) or row[place] == "" for row in listed)
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    for row in listed:
+        table.add_row(*(Text(printable(shown(value))) for value in row))
+    output().print(table)
+
+
+def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
+    """Print names and values, one pair a line; what is None or empty is left out."""
+    kept = [(name, value) for name, value in facts if value not in (None, "", [])]
+    width = max((len(name) for name, _ in kept), default=0)
+    for name, value in kept:
+        click.echo(click.style(f"{name:<{width}}  ", dim=True) + printable(shown(value)))
+
+
+def shown(value: Any) -> str:
+    """Return a value as people read it: thousands apart, lists with commas, yes and no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(item) for item in value)
+    return str(value)
+
+
+def time_text(seconds: float) -> str:
+    """Return a time since 1970 as local date and time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
