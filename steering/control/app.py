@@ -60,8 +60,10 @@ def listening(state: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))  # nobody can connect before it listens
         path.chmod(0o600)
-        yield listener
-    path.unlink(missing_ok=True)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def make_app(writer: Writer, thread: ThreadPoolExecutor) -> FastAPI:
