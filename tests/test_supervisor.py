@@ -56,7 +56,7 @@ class Served:
 
     def holds_lock(self, pid: int) -> bool:
         with contextlib.suppress(OSError):
-            return any(os.readlink(fd) == str(self.state / "lock") for fd in Path(f"/proc/{pid}/fd").iterdir())
+            return any(fd.readlink() == self.state / "lock" for fd in Path(f"/proc/{pid}/fd").iterdir())
         return False
 
     def pids(self, kind: str) -> list[int]:
@@ -78,9 +78,7 @@ def served(tmp_path: Path, fleet: Fleet) -> Iterator[Served]:
 @contextlib.contextmanager
 def serving(state: Path, *arguments: str) -> Iterator[Served]:
     command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state), "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield Served(process, state)
         finally:

@@ -1,0 +1,232 @@
+"""The verbs over `control.sock`: what a command gets from a running control process equals what the writer gives."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from steering.control.app import listening, make_app
+from steering.control.fleet.documents import MAX_DOCUMENT, format_fleet
+from steering.control.folder import SOCKET
+from steering.control.network.feeds import FeedSource
+from steering.control.remote import RemoteWriter, open_writer
+from steering.control.writer import Writer
+from steering.errors import FeedError, PartnerError, SettingsError
+from steering.model import Fleet
+from steering.settings import Settings, read_settings
+
+WriteFeed = Callable[..., FeedSource]
+
+# httpcore does not close a socket whose connect was refused; the collector does, with a warning.
+LEFT_TO_THE_COLLECTOR = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@contextlib.contextmanager
+def control(settings: Settings) -> Iterator[Writer]:
+    """Run a control process's door in a thread: the writer in one, the server in another."""
+    thread = ThreadPoolExecutor(1, "writer")
+    writer = thread.submit(Writer, settings).result()
+    try:
+        with listening(settings.state) as listener:
+            server = uvicorn.Server(uvicorn.Config(make_app(writer, thread), lifespan="off", log_config=None))
+            serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+            serving.start()
+            while not server.started:
+                time.sleep(0.01)
+            try:
+                yield writer
+            finally:
+                server.should_exit = True
+                serving.join()
+    finally:
+        thread.submit(writer.close).result()
+        thread.shutdown()
+
+
+@pytest.fixture
+def remote(settings: Settings) -> Iterator[RemoteWriter]:
+    """Return the verbs over a socket, with nothing on record."""
+    with control(settings):
+        writer = open_writer(settings)
+        assert isinstance(writer, RemoteWriter)
+        with writer:
+            yield writer
+
+
+@pytest.fixture
+def raw(remote: RemoteWriter, settings: Settings) -> Iterator[httpx.Client]:
+    """Return a client of the socket that may send what a command never would."""
+    with httpx.Client(
+        transport=httpx.HTTPTransport(uds=str(settings.state / SOCKET)), base_url="http://control"
+    ) as client:
+        yield client
+
+
+def test_a_fleet_is_imported_published_wished_about_and_listed_as_by_the_writer_itself(
+    remote: RemoteWriter, fleet: Fleet, write_feed: WriteFeed, tmp_path: Path
+) -> None:
+    feed = write_feed("203.0.113.0/24,bom001-a,64500,0\n", "203.0.113.1/24,bom001-a,64500,0\n")
+    with Writer(read_settings(state=tmp_path / "other")) as local:
+        for one in (local, remote):
+            report = one.import_fleet(fleet, "test")
+            assert report["appliances"] == {"count": 8, "added": 8, "removed": 0, "changed": 0}
+        assert format_fleet(remote.fleet()) == format_fleet(local.fleet()) == format_fleet(fleet)
+        ours, theirs = (without_times(one.check([feed])) for one in (remote, local))
+        assert ours == theirs
+        ours, theirs = (without_times(one.publish([feed], "test", "why not")) for one in (remote, local))
+        assert ours == theirs
+        assert ours["feeds"][0]["refusals"][0]["row"] == 3
+        assert remote.reload("test")["serving"]["table"] == local.reload("test")["serving"]["table"] == 2
+        assert [row["why"] for row in remote.tables()] == ["reload of table 1", "why not"]
+        for verb in ("drain", "enable"):
+            ours, theirs = (getattr(one, verb)(["c001-bom001"], "test")["appliances"] for one in (remote, local))
+            assert ours == theirs
+        for value in (7, None):
+            ours, theirs = (one.weight(["c001-bom001"], value, "test")["appliances"] for one in (remote, local))
+            assert ours == theirs
+        ours, theirs = (without_times(one.routes("203.0.113.0/24")) for one in (remote, local))
+        assert ours == theirs
+        assert ours["exact"][0]["cluster"] == "bom001-a"
+
+
+def without_times(report: dict[str, Any]) -> dict[str, Any]:
+    serving = report.get("serving") and {
+        key: value for key, value in report["serving"].items() if key != "published_at"
+    }
+    return {key: value for key, value in report.items() if key != "seconds"} | {"serving": serving}
+
+
+ERRORS: list[tuple[str, Callable[[RemoteWriter], Any], type[Exception], str]] = [
+    ("reload of nothing", lambda it: it.reload("t"), PartnerError, "nothing was published yet"),
+    ("routes of nothing", lambda it: it.routes("203.0.113.0/24"), PartnerError, "nothing was published yet"),
+    ("no fleet", lambda it: it.publish([FeedSource("asn")], "t"), PartnerError, "the fleet is empty"),
+    ("unknown appliance", lambda it: it.drain(["nobody"], "t"), PartnerError, "appliance 'nobody'"),
+    ("no appliance", lambda it: it.drain([], "t"), PartnerError, "appliances"),
+    ("a weight too large", lambda it: it.weight(["nobody"], 1 << 20, "t"), PartnerError, "from 0 to 65535"),
+]
+
+
+@pytest.mark.parametrize(("verb", "kind", "message"), [row[1:] for row in ERRORS], ids=[row[0] for row in ERRORS])
+def test_what_the_writer_raises_is_raised_here(
+    remote: RemoteWriter, verb: Callable[[RemoteWriter], Any], kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        verb(remote)
+
+
+def test_a_feed_error_and_its_hint_come_through(remote: RemoteWriter, fleet: Fleet, tmp_path: Path) -> None:
+    remote.import_fleet(fleet, "test")
+    path = tmp_path / "cut.csv"
+    path.write_text("prefix,cluster\n203.0.113.0/24,bom001-a")
+    with pytest.raises(FeedError, match=r"read .*cut\.csv: .*cut off") as caught:
+        remote.publish([FeedSource("csv", str(path))], "test")
+    assert caught.value.hint
+
+
+REFUSED = [
+    ("POST", "/v1/tables/publish", b"{}{", {}, 422, "JSON"),
+    ("POST", "/v1/tables/publish", b'{"sources": []}', {}, 422, "sources"),
+    ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "csv", "path": "here.csv"}]}', {}, 422, "absolute"),
+    ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "csv"}]}', {}, 422, "has a path"),
+    ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "mrt", "path": "/x"}]}', {}, 422, "kind"),
+    ("POST", "/v1/tables/publish", b'{"surces": []}', {}, 422, "surces"),
+    ("POST", "/v1/wishes", b'{"appliances": ["a"]}', {}, 422, "enabled, weight, or both"),
+    ("POST", "/v1/wishes", b'{"appliances": ["a"], "weight": "7"}', {}, 422, "weight"),
+    ("POST", "/v1/wishes", b'{"appliances": ["a"], "weight": 1.5}', {}, 422, "weight"),
+    ("POST", "/v1/fleet", b'{"sites": 7}', {}, 422, "sites"),
+    ("POST", "/v1/fleet", b"", {"content-length": str(MAX_DOCUMENT + 1)}, 413, "at most"),
+    ("POST", "/v1/fleet", b"", {"content-length": "x"}, 400, ""),
+    ("POST", "/v1/fleet", b"2\r\n{}\r\n0\r\n\r\n", {"transfer-encoding": "chunked"}, 411, "Content-Length"),
+    ("GET", "/v1/routes", b"", {}, 422, "prefix"),
+    ("GET", "/v1/routes?prefix=" + "1" * 100, b"", {}, 422, "prefix"),
+    ("GET", "/nothing", b"", {}, 404, "/nothing"),
+    ("PUT", "/v1/wishes", b"", {}, 405, "PUT"),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "headers", "status", "detail"), REFUSED, ids=[f"{r[0]} {r[1]} {r[5]}" for r in REFUSED]
+)
+def test_a_wrong_request_gets_a_problem_that_names_what_is_wrong(
+    settings: Settings, raw: httpx.Client, method: str, path: str, body: bytes, headers: Any, status: int, detail: str
+) -> None:
+    # By hand: the client library would mend the lengths.
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(10)
+        peer.connect(str(settings.state / SOCKET))
+        head = {"host": "control", "content-type": "application/json", "connection": "close"}
+        head |= headers or {"content-length": str(len(body))}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+        peer.sendall(f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body)
+        with peer.makefile("rb") as answer:
+            got = answer.readline()
+            rest = answer.read()
+    assert got.split()[1] == str(status).encode()
+    if detail:
+        problem = json.loads(rest.partition(b"\r\n\r\n")[2])
+        assert problem["status"] == status
+        assert detail in problem["detail"]
+    assert raw.get("/healthz").json() == {"status": "ok"}
+
+
+def test_who_asked_is_on_record_whatever_the_name(remote: RemoteWriter, fleet: Fleet, write_feed: WriteFeed) -> None:
+    remote.import_fleet(fleet, "test")
+    remote.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "Zoë\r\nX: y")
+    assert remote.tables()[0]["who"] == "Zoë\r\nX: y"
+
+
+def test_the_socket_is_its_users_alone(remote: RemoteWriter, settings: Settings) -> None:
+    found = (settings.state / SOCKET).stat()
+    assert stat.S_ISSOCK(found.st_mode)
+    assert stat.S_IMODE(found.st_mode) == 0o600
+
+
+@LEFT_TO_THE_COLLECTOR
+def test_a_socket_that_nobody_listens_on_is_passed_over(settings: Settings, fleet: Fleet) -> None:
+    with Writer(settings):
+        pass
+    with contextlib.suppress(SystemExit), listening(settings.state):
+        os.link(settings.state / SOCKET, settings.state / "kept")
+    (settings.state / "kept").rename(settings.state / SOCKET)
+    with open_writer(settings) as writer:
+        assert isinstance(writer, Writer)
+        assert writer.import_fleet(fleet, "test")["fleet"] == 1
+
+
+def test_who_holds_the_lock_and_answers_to_nobody_is_named_after_a_while(settings: Settings) -> None:
+    pauses: list[float] = []
+    with Writer(settings), pytest.raises(SettingsError, match=f"process {os.getpid()} holds its lock"):
+        open_writer(settings, patience_s=0.5, pause=pauses.append)
+    assert 4 <= len(pauses) <= 5
+
+
+def test_a_writer_that_is_closing_is_waited_for(settings: Settings) -> None:
+    holder = Writer(settings)
+    with open_writer(settings, patience_s=0.5, pause=lambda _: holder.close()) as writer:
+        assert isinstance(writer, Writer)
+
+
+def test_a_state_folder_whose_socket_would_have_too_long_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="a socket's path has at most 107"), listening(tmp_path / ("x" * 100)):
+        pass
+
+
+@LEFT_TO_THE_COLLECTOR
+def test_control_going_away_in_the_middle_is_told(settings: Settings, fleet: Fleet) -> None:
+    with control(settings):
+        remote = open_writer(settings)
+    with remote, pytest.raises(SettingsError, match="control went away during GET /v1/tables"):
+        remote.tables()
