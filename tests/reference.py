@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from _fastpath import pick
@@ -23,13 +23,17 @@ class Table:
     def covering(self, address: str) -> list[Any]:
         """Return the values of every covering prefix, longest first."""
         parsed = ipaddress.ip_address(address)
-        found = []
-        for length in range(parsed.max_prefixlen, -1, -1):
-            shift = parsed.max_prefixlen - length
-            network = int(parsed) >> shift << shift
-            if network in self.by_length[parsed.version][length]:
-                found.append(self.by_length[parsed.version][length][network])
-        return found
+        return list(self.covering_number(parsed.version, int(parsed)))
+
+    def covering_number(self, version: int, number: int) -> Iterator[Any]:
+        """Yield the values of every prefix that covers an address given as a number, longest first."""
+        tables = self.by_length[version]
+        for length in range(len(tables) - 1, -1, -1):
+            if tables[length]:
+                shift = len(tables) - 1 - length
+                network = number >> shift << shift
+                if network in tables[length]:
+                    yield tables[length][network]
 
     def lookup(self, address: str) -> Any:
         """Return the longest covering prefix's value, or None."""
