@@ -51,8 +51,8 @@ def test_lookup(benchmark: Any, report: Report, table: Table, snapshot: Snapshot
     for name in ("pytricia", "py-radix"):
         ours, theirs = [], []
         for _ in range(PAIRS if name == "pytricia" else 3):
-            ours.append(median_ns(lookup, addresses, 1))
-            theirs.append(median_ns(peers[name, family], addresses, 1))
+            ours.append(median_ns(lookup, addresses, 3))
+            theirs.append(median_ns(peers[name, family], addresses, 3))
         report.add(f"lookup_v{family}", statistics.median(ours), "ns", name, statistics.median(theirs))
 
     def look_up_all() -> None:
