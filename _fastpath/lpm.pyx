@@ -18,8 +18,10 @@ IPv6, a static 9-ary search tree over the interval boundaries of the upper 64 bi
 levels are contiguous, children are found by counting, so there are no pointers. The few boundaries below /64 hang as
 sorted fine blocks under their upper half.
 
-Measured on the shipped table (732,483 prefixes, its zones in a 19,000-appliance fleet; 2 vCPU of a shared EPYC with
-2 MB of L2, 4 kB pages), medians: see docs/lookup-structures.md for the run and for the structures not taken.
+Measured on the shipped table (732,483 prefixes in the zones of 19,000 appliances; a shared 2-core EPYC guest), from
+Python with text in, medians: IPv4 59 ns in 3.2 MB, where DIR-24-8 takes 63-70 ns in 34 MB (67 MB beyond 65,535 zones)
+and binary search 150 ns; IPv6 90 ns in 2.5 MB, binary search 131 ns; 28-37 ns of each are the call and the parse.
+Batches: 3 and 10 ns an address. docs/lookup-structures.md says more, also of the structures not taken.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
