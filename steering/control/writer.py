@@ -285,7 +285,7 @@ class Writer:
         for source in sources:
             with step(f"read {source.path or 'the shipped table of the Internet'}", progress):
                 feeds.append(read_feed(source, self.inventory))
-        with step("build the table", progress):
+        with step("build the table", quiet):
             table = build_table(feeds, self.inventory, self.settings, progress)
             if not table.counts["routes_v4"] + table.counts["routes_v6"]:
                 raise FeedError("no feed has a route")

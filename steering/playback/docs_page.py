@@ -15,6 +15,7 @@ h2 b { color: var(--accent); font-weight: 600; margin-right: .6rem; }
 code, pre { font: 14px/1.45 ui-monospace, monospace; } pre { background: #8881; padding: .8rem 1rem; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; } th { text-align: left; color: var(--quiet); font-weight: 500; }
 th, td { padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td:first-child { width: 6rem; }
 footer { margin-top: 3rem; border-top: 1px solid var(--line); padding: 1rem 0; color: var(--quiet); font-size: 14px; }
 """
 
