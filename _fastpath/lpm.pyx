@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: wraparound=False, initializedcheck=False, cdivision=True
 """PrefixTable: an address in, the zone of its longest matching prefix out.
 
 Prefixes are swept into elementary intervals first (`rib.sweep`); this module turns intervals into two read-only
@@ -207,6 +207,9 @@ cdef class PrefixTable:
         self.v4.deep = <const void*> self.part(H_DEEP, header[H_DEEP_BLOCKS] * 256, 4 if self.v4.wide else 2)
         if not 1 <= header[H_LEVELS] <= MAX_LEVELS or not 1 <= header[H_INTERVALS] < 0xFFFFFFFF:
             raise ValueError("prefix table: IPv6 levels or intervals out of range")
+        for i in (H_RECORD_WORDS, H_DEEP_BLOCKS, H_FINE_BLOCKS, H_FINE_COUNT, *range(H_NODES, H_NODES + MAX_LEVELS)):
+            if header[i] > header[H_LENGTH]:  # so that no product below overflows
+                raise ValueError(f"prefix table: count {i} is larger than the block")
         self.v6.levels = <int> header[H_LEVELS]
         self.v6.intervals = <uint32_t> header[H_INTERVALS]
         self.v6.leaves = <const uint32_t*> self.part(H_LEAVES, header[H_INTERVALS], 4)

@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: wraparound=False, initializedcheck=False, cdivision=True
 """pick: a zone's ladder, the weights and a title in; a few appliances out, with a reason for each passed over.
 
 *Where* was decided when the table was built: a zone's ladder lists clusters by rank, 0 nearest. *Who* is decided here.

@@ -1,4 +1,4 @@
-# cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+# cython: wraparound=False, initializedcheck=False, cdivision=True
 """Everything slow about building a table: route text to columns, columns to intervals, routes to ladders.
 
 A prefix of either family is a left-aligned 128-bit number (`high`, `low`) and a length, so one piece of code serves
@@ -324,13 +324,17 @@ def divide(columns, first, shares):
     cdef uint32_t v
     if totals == NULL:
         raise MemoryError
-    for i in range(value.shape[0]):
-        totals[value[i]] += 1
-    for i in range(value.shape[0]):
-        v = value[i]
-        value[i] = start[v] + <uint32_t> (seen[v] * share[v] // totals[v])
-        seen[v] += 1
-    free(totals)
+    try:
+        for i in range(value.shape[0]):
+            if value[i] >= values:
+                raise ValueError(f"row {i} has value {value[i]}, there are {values}")
+            totals[value[i]] += 1
+        for i in range(value.shape[0]):
+            v = value[i]
+            value[i] = start[v] + <uint32_t> (seen[v] * share[v] // totals[v])
+            seen[v] += 1
+    finally:
+        free(totals)
 
 
 def group(columns, uint32_t sets):
@@ -530,13 +534,15 @@ def sweep(columns, chains):
     cdef Py_ssize_t count = high.shape[0], i
     cdef Pairs pairs = chains.pairs
     cdef Cutter cutter = Cutter(2 * count + 2)
-    cdef covering open_[129]
+    cdef covering open_[129]  # prefixes around one another: each is longer than the one before
     cdef int depth = 0
     cdef uint32_t chain = 0
     cdef wide start, last
     cutter.cut(0, 0)
     for i in range(count):
         start = wide_of(high[i], low[i])
+        if length[i] > 128 or (i and not is_behind(start, length[i], wide_of(high[i - 1], low[i - 1]), length[i - 1])):
+            raise ValueError(f"row {i}: the columns are not sorted, or hold a prefix twice")
         while depth and wide_of(open_[depth - 1].last_high, open_[depth - 1].last_low) < start:
             depth = close_one(open_, depth, cutter)
         chain = open_[depth - 1].chain if depth else 0
@@ -548,6 +554,10 @@ def sweep(columns, chains):
     while depth:
         depth = close_one(open_, depth, cutter)
     return cutter.intervals()
+
+
+cdef bint is_behind(wide start, unsigned length, wide start_before, unsigned length_before) noexcept:
+    return start_before < start or (start_before == start and length_before < length)
 
 
 cdef int close_one(const covering* open_, int depth, Cutter cutter) noexcept:
@@ -660,23 +670,35 @@ def ladders(
     cdef uint32_t values[KEYS]
     cdef uint32_t chain, region, depth, member, announcement, cluster, rank, step, last_step
     cdef rung current
-    cdef rung* rungs = <rung*> malloc((clusters + 1) * sizeof(rung))
-    # By cluster number: candidate + 1 where the cluster was last put on a ladder, and at which place.
-    cdef uint32_t* stamp = <uint32_t*> calloc(2 * clusters + 1, sizeof(uint32_t))
-    cdef uint32_t* place = stamp + clusters
+    cdef rung* rungs
+    cdef uint32_t* stamp  # by cluster number: candidate + 1 where the cluster was last put on a ladder,
+    cdef uint32_t* place  # and at which place
     cdef c_array.array rungs_out = zeros("I", 2 * clusters + 2)
     cdef uint32_t* steps = rungs_out.data.as_uints
     cdef c_array.array ladder_of = zeros("I", len(wanted)), partner_of = zeros("I", len(wanted))
     cdef dict known = {}
+    if keys > KEYS:
+        raise ValueError(f"a policy has at most {KEYS} keys, not {keys}")
+    if places.shape[0] != 3 * clusters or regions.shape[0] % 3:
+        raise ValueError(f"places are three doubles each, for all {clusters} clusters and every region")
+    for i in range(r_cluster.shape[0]):
+        if r_cluster[i] >= clusters:
+            raise ValueError(f"announcement {i} names cluster {r_cluster[i]}, there are {clusters}")
+    for i in range(fb_clusters.shape[0]):
+        if fb_clusters[i] >= clusters:
+            raise ValueError(f"fallback {i} names cluster {fb_clusters[i]}, there are {clusters}")
     out = Ladders()
     out.first, out.rungs = array("I", [0]), array("I")
+    rungs = <rung*> malloc((clusters + 1) * sizeof(rung))
+    stamp = <uint32_t*> calloc(2 * clusters + 1, sizeof(uint32_t))
+    place = stamp + clusters
     if rungs == NULL or stamp == NULL:
         free(rungs)
         free(stamp)
         raise MemoryError
-    for i in range(keys):
-        code[i] = KEY_NAMES.index(policy[i])
     try:
+        for i in range(keys):
+            code[i] = KEY_NAMES.index(policy[i])
         for candidate in range(wanted.count):
             chain, region = wanted.left.data.as_uints[candidate], wanted.right.data.as_uints[candidate]
             count = depth = 0
@@ -715,6 +737,7 @@ def ladders(
                 cluster = fb_clusters[member]
                 if stamp[cluster] == candidate + 1:
                     continue
+                stamp[cluster] = <uint32_t> candidate + 1
                 step = distance_step(&places[3 * cluster], &regions[3 * region], step_km)
                 if step != last_step and count:
                     rank += 1

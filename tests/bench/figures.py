@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import pytricia
 import radix
-from steering.control.fleet.synth import synthesize
 
 import geo_data
 from _fastpath import lpm, rib
+from steering.control.fleet.synth import synthesize
 from steering.control.network.feeds import FeedSource, read_text
 from steering.control.writer import Writer
 from steering.settings import Settings

@@ -28,7 +28,8 @@ class Internet:
 
     def __init__(self) -> None:
         text, _ = read_text(geo_data.ASN_PREFIXES)
-        self.prefixes = [line.split()[0] for line in text.decode().splitlines()]
+        # One prefix has two origins, and so two lines.
+        self.prefixes = list(dict.fromkeys(line.split()[0] for line in text.decode().splitlines()))
         self.judge = reference.Table((prefix, place) for place, prefix in enumerate(self.prefixes))
         self.tries = {4: pytricia.PyTricia(32), 6: pytricia.PyTricia(128)}
         for place, prefix in enumerate(self.prefixes):

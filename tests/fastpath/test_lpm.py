@@ -242,6 +242,16 @@ def test_a_block_damaged_in_its_parts_is_refused_or_still_answers(data: st.DataO
         assert 0 <= damaged.lookup((0x20010DB80000 + i << 80 | i).to_bytes(16, "big")) < damaged.zones
 
 
+@pytest.mark.parametrize("place", [7, 9, 14, 17, 40, 41, 44])
+@pytest.mark.parametrize("count", [1 << 61, (1 << 61) + 1, (1 << 56) + 1, 2**64 - 1])
+def test_counts_whose_products_overflow_are_refused(place: int, count: int) -> None:
+    table, _ = build([("10.0.0.0/8", 1), ("2001:db8::/32", 2), ("2001:db8::1/128", 3)])
+    block = bytearray(table.block())
+    block[8 * place : 8 * place + 8] = count.to_bytes(8, "little")
+    with pytest.raises(ValueError, match=f"prefix table: count {place} is larger than the block"):
+        lpm.PrefixTable(block)
+
+
 def test_a_cut_off_block_is_refused() -> None:
     block = build([("10.0.0.0/8", 1)])[0].block()
     for length in (0, 100, 511, 512, len(block) - KEPT_BYTES):

@@ -306,3 +306,70 @@ def test_ladders_match_the_reference_for_any_policy_and_any_order(
     for routes in chain_routes:
         order.shuffle(routes)
     assert build_ladder(chain_routes, policy, HERE, [])[0] == wanted
+
+
+WRONG_COLUMNS = [
+    ("out of order", [(2, 16), (1, 16)], "row 1: the columns are not sorted"),
+    ("a prefix twice", [(1, 16), (1, 16)], "row 1: the columns are not sorted, or hold a prefix twice"),
+    ("the longer first", [(1, 24), (1, 16)], "row 1: the columns are not sorted"),
+    ("too long", [(1, 129)], "row 0"),
+]
+
+
+@pytest.mark.parametrize(("rows", "message"), [row[1:] for row in WRONG_COLUMNS], ids=[row[0] for row in WRONG_COLUMNS])
+def test_a_sweep_refuses_columns_that_are_not_sorted(rows: list[tuple[int, int]], message: str) -> None:
+    columns = rib.Columns(len(rows))
+    for place, (high, length) in enumerate(rows):
+        columns.high[place], columns.length[place] = high << 48, length
+    with pytest.raises(ValueError, match=message):
+        rib.sweep(columns, rib.Chains())
+
+
+def test_columns_of_unequal_length_are_refused_by_every_step() -> None:
+    def torn() -> rib.Columns:
+        columns = rib.read(b"10.0.0.0/8 a\n10.1.0.0/16 b\n11.0.0.0/8 a\n")[0][4]
+        columns.value.pop()
+        return columns
+
+    for step in (
+        rib.sort,
+        lambda columns: rib.sweep(columns, rib.Chains()),
+        lambda columns: rib.group(columns, 9),
+        lambda columns: rib.keep(columns, array("B", [1, 1])),
+    ):
+        with pytest.raises((IndexError, ValueError)):
+            step(torn())
+
+
+def test_values_without_a_flag_or_share_are_refused() -> None:
+    columns = rib.read(b"10.0.0.0/8 a\n10.1.0.0/16 b\n")[0][4]
+    with pytest.raises(IndexError):
+        rib.keep(columns, array("B", [1]))
+    with pytest.raises(ValueError, match="row 1 has value 1, there are 1"):
+        rib.divide(columns, array("I", [0]), array("I", [1]))
+
+
+def test_ladders_refuse_clusters_and_policies_that_there_are_none_of() -> None:
+    chains, wanted = rib.Chains(), rib.Pairs()
+    wanted.intern(0, 0)
+    routes = {name: array("I", [9]) for name in ("cluster", "class", "as_path", "origin", "med")}
+    none, place, policy = array("I"), array("d", [1.0, 0.0, 0.0]), LADDER_POLICIES["prefix_first"]
+
+    def make(routes: Any, places: array[float], fallback: array[int], policy: tuple[str, ...]) -> rib.Ladders:
+        first = array("I", [0, len(fallback)])
+        sets = array("I", [0, 0])
+        return rib.ladders(
+            wanted, chains, sets, none, routes, places, array("I", [0]), place, first, fallback, policy, 100
+        )
+
+    empty = dict.fromkeys(routes, none)
+    with pytest.raises(ValueError, match="announcement 0 names cluster 9, there are 1"):
+        make(routes, place, none, policy)
+    with pytest.raises(ValueError, match="fallback 0 names cluster 7, there are 1"):
+        make(empty, place, array("I", [7]), policy)
+    with pytest.raises(ValueError, match="at most 6 keys, not 7"):
+        make(empty, place, none, ("med",) * 7)
+    with pytest.raises(ValueError, match="three doubles each"):
+        make(empty, array("d"), none, policy)
+    twice = make(empty, place, array("I", [0, 0, 0, 0, 0, 0]), policy)
+    assert list(twice.rungs[::2]) == [0]
