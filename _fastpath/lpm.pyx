@@ -200,6 +200,9 @@ cdef class PrefixTable:
             raise ValueError(f"prefix table: {self.buffer.len} bytes, its header says {header[H_LENGTH]}")
         if not 1 <= header[H_ZONES] < 0xFFFFFFFF or header[H_WIDE] > 1:
             raise ValueError("prefix table: zones or leaf width out of range")
+        for i in (H_RECORD_WORDS, H_DEEP_BLOCKS, H_FINE_BLOCKS, H_FINE_COUNT, *range(H_NODES, H_NODES + MAX_LEVELS)):
+            if header[i] > header[H_LENGTH]:  # so that no product below overflows
+                raise ValueError(f"prefix table: count {i} is larger than the block")
         self.v4.zones = self.v6.zones = <uint32_t> header[H_ZONES]
         self.v4.wide = <int> header[H_WIDE]
         self.v4.directory = <const uint32_t*> self.part(H_DIRECTORY, DIRECTORY, 4)
@@ -207,9 +210,6 @@ cdef class PrefixTable:
         self.v4.deep = <const void*> self.part(H_DEEP, header[H_DEEP_BLOCKS] * 256, 4 if self.v4.wide else 2)
         if not 1 <= header[H_LEVELS] <= MAX_LEVELS or not 1 <= header[H_INTERVALS] < 0xFFFFFFFF:
             raise ValueError("prefix table: IPv6 levels or intervals out of range")
-        for i in (H_RECORD_WORDS, H_DEEP_BLOCKS, H_FINE_BLOCKS, H_FINE_COUNT, *range(H_NODES, H_NODES + MAX_LEVELS)):
-            if header[i] > header[H_LENGTH]:  # so that no product below overflows
-                raise ValueError(f"prefix table: count {i} is larger than the block")
         self.v6.levels = <int> header[H_LEVELS]
         self.v6.intervals = <uint32_t> header[H_INTERVALS]
         self.v6.leaves = <const uint32_t*> self.part(H_LEAVES, header[H_INTERVALS], 4)
