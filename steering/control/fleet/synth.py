@@ -11,6 +11,7 @@ import heapq
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from string import ascii_lowercase
 from typing import Final, TypeVar
 
 import geo_data
@@ -23,7 +24,7 @@ SMALLEST_NETWORK: Final = 2048  # IPv4 addresses; below this nobody is sent a ma
 EXCHANGE_SHARE: Final = 0.18
 APPLIANCES_AT_EXCHANGE: Final = 14
 MOST_SITES: Final = 8
-CLUSTER_SIZE: Final = 24  # a larger site is split in two clusters
+CLUSTER_SIZE: Final = 24  # a larger site is split in clusters, as far as the letters go
 IPV6_SHARE: Final = 0.88
 HALF_IPV6_SHARE: Final = 0.03  # clusters where only every other appliance has IPv6, as happens
 
@@ -155,9 +156,9 @@ class Plan:
         site = Site(f"{name}{self.numbers[name]:03}", country, place.city, place.latitude, place.longitude)
         self.sites.append(site)
         capacity = self.rnd.choice(capacities)
-        count = -(-appliances // CLUSTER_SIZE)
+        count = min(-(-appliances // CLUSTER_SIZE), len(ascii_lowercase))
         names = iter(f"c{number:03}-{site.id}" for number in range(1, appliances + 1))
-        for letter, size in zip("abcdefghijklmnopqrstuvwxyz", evenly(appliances, count), strict=False):
+        for letter, size in zip(ascii_lowercase, evenly(appliances, count), strict=False):
             is_exchange = route_class is RouteClass.exchange
             cluster = Cluster(
                 id=f"{site.id}-{letter}",

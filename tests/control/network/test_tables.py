@@ -189,6 +189,36 @@ def test_ipv4_inside_an_mmdb_of_both_families_is_ipv4() -> None:
     assert unmapped(ipaddress.ip_network("1.2.3.0/24")) == "1.2.3.0/24"
 
 
+def test_countries_come_from_an_mmdb_of_the_operators_own(
+    write_mmdb: Callable[..., Path], build: Callable[..., BuiltTable]
+) -> None:
+    records = {
+        "192.0.2.0/25": {"country": {"iso_code": "IN"}},
+        "192.0.2.128/25": {"continent": "AS"},
+        "2001:db8:1::/48": {"country_code": "GB"},
+    }
+    path = write_mmdb(records)
+    regions = read_regions(path)
+    assert [regions.codes[code] for code in regions.columns[4].value] == ["IN"]
+    assert [regions.codes[code] for code in regions.columns[6].value] == ["GB"]
+    assert list(regions.columns[4].length) == [25]
+    assert {zone.region for zone in build(country_mmdb=path).zones} == {"", "IN", "GB"}
+
+
+def test_an_mmdb_without_countries_is_an_error(write_mmdb: Callable[..., Path]) -> None:
+    with pytest.raises(FeedError, match=r"networks\.mmdb: names no country"):
+        read_regions(write_mmdb({"192.0.2.0/25": {"asn": "64496"}}, "networks.mmdb"))
+
+
+def test_an_mmdb_cut_off_in_the_middle_is_an_error(write_mmdb: Callable[..., Path]) -> None:
+    path = write_mmdb({f"2001:db8:{at:x}::/48": {"country_code": "GB"} for at in range(64)})
+    whole = path.read_bytes()
+    for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(FeedError, match=r"countries\.mmdb"):
+            read_regions(path)
+
+
 def test_a_file_that_is_no_mmdb_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "x.mmdb"
     path.write_bytes(b"not a database")
