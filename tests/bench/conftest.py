@@ -23,7 +23,6 @@ def table() -> Table:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a state folder with the synthetic fleet of 19,000 appliances and the shipped table."""
     from steering.control.fleet.synth import synthesize
-
     from steering.control.network.feeds import FeedSource
     from steering.control.writer import Writer
 
