@@ -21,6 +21,8 @@ from steering.errors import SettingsError
 from steering.model import LADDER_KEYS, LADDER_POLICIES
 
 DEFAULT_FILE = "steering.toml"
+# Read elsewhere: where the file of settings is, and the portable lookups instead of this processor's.
+OTHER_VARIABLES = {"STEERING_CONFIG", "STEERING_PORTABLE"}
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -115,7 +117,7 @@ def read_settings(**flags: Any) -> Settings:
 
     Raises SettingsError naming the setting, its value and the rule. An unknown STEERING_* variable is an error too.
     """
-    known = {f"STEERING_{name.upper()}" for name in Settings.model_fields} | {"STEERING_CONFIG"}
+    known = {f"STEERING_{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES
     for name in sorted(os.environ):
         if name.startswith("STEERING_") and name not in known:
             raise SettingsError(f"{name}: no such setting", hint="`steering settings` lists them all")

@@ -211,6 +211,7 @@ def test_control_characters_of_others_do_not_reach_the_terminal(served: Run, tmp
 
 def test_settings_are_listed_with_their_meaning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEERING_WORKERS", "5")
+    monkeypatch.setenv("STEERING_PORTABLE", "0")
     found = run("settings").output
     assert all(f"STEERING_{name.upper()}" in found for name in Settings.model_fields)
     assert json.loads(run("settings", "--json").output)["workers"] == 5

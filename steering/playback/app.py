@@ -12,6 +12,7 @@ import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from steering.errors import PartnerError, SnapshotError
 from steering.playback.answer import problem, redirect
@@ -157,7 +158,13 @@ def make_app(holder: Holder, settings: Settings) -> FastAPI:
     @app.exception_handler(HTTPException)
     async def refuse_route(request: Request, error: HTTPException) -> Response:
         found = PartnerError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
-        return Response(problem(found), error.status_code, {**PLAYER_HEADERS, **(error.headers or {})}, PROBLEM)
+        headers = dict(PLAYER_HEADERS)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            same = (
+                route.methods for route in app.routes if isinstance(route, Route) and route.path == request.url.path
+            )
+            headers["allow"] = ", ".join(sorted(set[str]().union(*(methods or () for methods in same))))
+        return Response(problem(found), error.status_code, headers, PROBLEM)
 
     @app.exception_handler(Exception)
     async def fail(_: Request, error: Exception) -> Response:  # noqa: ARG001 (the server logs it)
@@ -165,6 +172,16 @@ def make_app(holder: Holder, settings: Settings) -> FastAPI:
         return Response(problem(found), 500, PLAYER_HEADERS, PROBLEM)
 
     return app
+
+
+def methods_of(app: FastAPI, path: str) -> set[str]:
+    """Return the methods that a path answers."""
+    return {
+        method
+        for route in app.routes
+        if isinstance(route, Route) and route.path == path
+        for method in route.methods or ()
+    }
 
 
 def peer_of(request: Request) -> str | None:

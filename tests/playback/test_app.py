@@ -152,9 +152,15 @@ async def test_players_on_any_page_may_ask(ask: Ask) -> None:
 
 
 async def test_other_paths_and_methods_are_problems_too(ask: Ask) -> None:
-    for path, method, status in (("/nosuch", "GET", 404), ("/v1/steer", "POST", 405), ("/healthz", "DELETE", 405)):
+    cases = [
+        ("/nosuch", "GET", 404, None),
+        ("/v1/steer", "POST", 405, "GET, HEAD, OPTIONS"),
+        ("/healthz", "DELETE", 405, "GET, HEAD"),
+    ]
+    for path, method, status, allow in cases:
         found = await ask(path, method=method)
         assert found.status_code == status
+        assert found.headers.get("allow") == allow
         assert found.headers["content-type"] == "application/problem+json"
         assert found.json()["status"] == status
 
