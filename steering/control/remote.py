@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -21,15 +22,18 @@ from steering.settings import Settings
 
 PATIENCE_S: Final = 10.0  # a control process starting up, or another command's publish, is done by then
 OTHERS: Final = {"SettingsError": SettingsError, "FeedError": FeedError, "SnapshotError": SnapshotError}
-TIMEOUT: Final = httpx.Timeout(5.0, read=900.0)  # a publish of a large table answers when it serves
+CONNECT_S: Final = 5.0
+TIMEOUT: Final = httpx.Timeout(CONNECT_S, read=900.0)  # a publish of a large table answers when it serves
 
 
 class RemoteWriter:
     """The verbs of `Writer`, done by the running control process. Raises what the writer there raised."""
 
     def __init__(self, settings: Settings) -> None:
-        transport = httpx.HTTPTransport(uds=str(settings.state / SOCKET))
-        self.client = httpx.Client(transport=transport, base_url="http://control", timeout=TIMEOUT)
+        self.path = str(settings.state / SOCKET)
+        self.client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=self.path), base_url="http://control", timeout=TIMEOUT
+        )
 
     def __enter__(self) -> RemoteWriter:
         return self
@@ -46,8 +50,12 @@ class RemoteWriter:
     def answers(self) -> bool:
         """Tell whether a control process is there."""
         try:
-            return self.client.get("/healthz", timeout=5).is_success
-        except httpx.TransportError:
+            # Where nobody listens the client would leave a socket open.
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(CONNECT_S)
+                probe.connect(self.path)
+            return self.client.get("/healthz", timeout=CONNECT_S).is_success
+        except (OSError, httpx.TransportError):
             return False
 
     def ask(self, method: str, path: str, who: str = "", **body: Any) -> httpx.Response:
