@@ -43,6 +43,8 @@ cdef class PrefixTable:
     cdef table_v4 v4
     cdef table_v6 v6
 
+    cdef uint32_t zone_v4(self, uint32_t address) noexcept nogil
+    cdef uint32_t zone_v6(self, uint64_t high, uint64_t low) noexcept nogil
     cdef uint32_t find(self, object address, int* family) except? 0xFFFFFFFF
     cdef int open(self) except -1
     cdef const unsigned char* part(self, int place, uint64_t count, uint64_t width) except NULL

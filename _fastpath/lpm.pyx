@@ -158,6 +158,12 @@ cdef class PrefixTable:
             raise ValueError(f"a packed address has 4 or 16 bytes, this one has {length}")
         raise TypeError(f"an address is str or bytes, not {type(address).__name__}")
 
+    cdef uint32_t zone_v4(self, uint32_t address) noexcept nogil:
+        return KERNELS.v4(&self.v4, address)
+
+    cdef uint32_t zone_v6(self, uint64_t high, uint64_t low) noexcept nogil:
+        return KERNELS.v6(&self.v6, high, low)
+
     def lookup_many(self, addresses, zones, int family):
         cdef Py_buffer packed, out
         cdef Py_ssize_t width = 4 if family == 4 else 16

@@ -4,6 +4,9 @@ from _fastpath.lpm cimport PrefixTable
 
 cdef enum:
     C_MAX_PICKS = 8
+    C_MAX_TITLE = 256
+    C_IPV4_UP = 1 << 21
+    C_IPV6_UP = 1 << 22
     RANK = 0x7FFFFFFF
     REGION_WORDS = 16  # a service's allowed regions: one bit for each of 1,024
 
@@ -75,7 +78,16 @@ cdef class Picker:
 
     cdef Py_buffer* part(self, int number) noexcept
     cdef int check(self) except -1
-    cdef bytes body(self, Service service, const candidate* chosen, int found, bint fallback,
-                    const char* title, Py_ssize_t title_length)
+    cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, bint fallback,
+                            Py_ssize_t title_length) noexcept
+    cdef char* write(self, char* at, Service service, const candidate* chosen, int found, bint fallback,
+                     const char* title, Py_ssize_t title_length) noexcept
     cdef int choose(self, uint32_t zone, uint64_t key, Service service, int n, uint32_t family_bit,
                     candidate* chosen, note* notes, uint32_t* noted) noexcept nogil
+
+
+cdef uint64_t hash_bytes(const char* data, Py_ssize_t length) noexcept nogil
+cdef bint is_dots(const char* title, Py_ssize_t length) noexcept nogil
+cdef Py_ssize_t escape(const char* title, Py_ssize_t length, char* out) noexcept nogil
+cdef int digits_of(uint32_t number) noexcept nogil
+cdef char* write_number(char* at, uint32_t number) noexcept nogil

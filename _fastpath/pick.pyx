@@ -60,9 +60,6 @@ cdef enum:
     C_UNHEALTHY = 1 << 18
     C_STALE = 1 << 19
     C_OVER_LIMIT = 1 << 20
-    C_IPV4_UP = 1 << 21
-    C_IPV6_UP = 1 << 22
-    C_MAX_TITLE = 256
     ABLE = 45  # "-", the reason of a candidate that could serve
     WEIGHTS_HEADER = 64
 
@@ -88,7 +85,7 @@ cdef inline uint64_t mix(uint64_t x) noexcept nogil:
     return x ^ x >> 31
 
 
-cdef inline uint64_t hash_bytes(const char* data, Py_ssize_t length) noexcept nogil:
+cdef uint64_t hash_bytes(const char* data, Py_ssize_t length) noexcept nogil:
     """Return 64 bits of the bytes and their length, eight at a time."""
     cdef uint64_t state = <uint64_t> length * 0x9E3779B97F4A7C15u, word
     while length > 0:
@@ -343,6 +340,7 @@ cdef class Picker:
         cdef const char* text
         cdef Py_ssize_t length, escaped_length = 0
         cdef note* notes = NULL
+        cdef bytes out
         if PyUnicode_IS_COMPACT_ASCII(title):
             text = <const char*> PyUnicode_1BYTE_DATA(title)
             length = PyUnicode_GET_LENGTH(title)
@@ -350,19 +348,11 @@ cdef class Picker:
             text = PyUnicode_AsUTF8AndSize(title, &length)
         if not 1 <= length <= C_MAX_TITLE:
             raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, not {length}")
-        if text[0] == b"." and (length == 1 or (length == 2 and text[1] == b".")):
+        if is_dots(text, length):
             raise ValueError("a title is not . or .., which clients resolve as path segments")
         if not 1 <= n <= C_MAX_PICKS:
             raise ValueError(f"n is 1 to {MAX_PICKS}, not {n}")
-        for i in range(length):
-            if UNRESERVED[<uint8_t> text[i]]:
-                escaped[escaped_length] = text[i]
-                escaped_length += 1
-            else:
-                escaped[escaped_length] = b"%"
-                escaped[escaped_length + 1] = HEX[<uint8_t> text[i] >> 4]
-                escaped[escaped_length + 2] = HEX[text[i] & 15]
-                escaped_length += 3
+        escaped_length = escape(text, length, escaped)
         if trace is not None:
             notes = <note*> malloc((self.most_candidates + 1) * sizeof(note))
             if notes == NULL:
@@ -377,15 +367,15 @@ cdef class Picker:
                     trace.append((notes[i].appliance, notes[i].rank, notes[i].word, chr(notes[i].reason), place))
             finally:
                 free(notes)
-        return self.body(service, chosen, found, found < n, escaped, escaped_length)
+        out = PyBytes_FromStringAndSize(NULL, self.measure(service, chosen, found, found < n, escaped_length))
+        self.write(PyBytes_AS_STRING(out), service, chosen, found, found < n, escaped, escaped_length)
+        return out
 
-    cdef bytes body(self, Service service, const candidate* chosen, int found, bint fallback,
-                    const char* title, Py_ssize_t title_length):
-        """Return the answer: fragments joined, in one buffer of the exact length."""
+    cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, bint fallback,
+                            Py_ssize_t title_length) noexcept:
+        """Return the length of the answer that `write` writes."""
         cdef Py_ssize_t length = PyBytes_GET_SIZE(service.opening) + 2 + max(found + fallback - 1, 0)
         cdef const appliance_record* appliance
-        cdef bytes out
-        cdef char* at
         cdef int i
         for i in range(found):
             appliance = self.appliances + chosen[i].appliance
@@ -397,8 +387,14 @@ cdef class Picker:
         if fallback:
             length += PyBytes_GET_SIZE(service.before_fallback) + title_length
             length += PyBytes_GET_SIZE(service.after_fallback)
-        out = PyBytes_FromStringAndSize(NULL, length)
-        at = join(PyBytes_AS_STRING(out), PyBytes_AS_STRING(service.opening), PyBytes_GET_SIZE(service.opening))
+        return length
+
+    cdef char* write(self, char* at, Service service, const candidate* chosen, int found, bint fallback,
+                     const char* title, Py_ssize_t title_length) noexcept:
+        """Join the fragments of the answer at a place with room for them, and return its end."""
+        cdef const appliance_record* appliance
+        cdef int i
+        at = join(at, PyBytes_AS_STRING(service.opening), PyBytes_GET_SIZE(service.opening))
         for i in range(found):
             appliance = self.appliances + chosen[i].appliance
             if i:
@@ -417,8 +413,7 @@ cdef class Picker:
             at = join(at, PyBytes_AS_STRING(service.before_fallback), PyBytes_GET_SIZE(service.before_fallback))
             at = join(at, title, title_length)
             at = join(at, PyBytes_AS_STRING(service.after_fallback), PyBytes_GET_SIZE(service.after_fallback))
-        join(at, b"]}", 2)
-        return out
+        return join(at, b"]}", 2)
 
     def picks(self, address, list titles not None, Service service not None, int n, int family):
         cdef int address_family, found, i
@@ -454,12 +449,32 @@ cdef inline char reason_of(uint32_t word, uint32_t family_bit, bint allowed) noe
     return b"H"
 
 
+cdef bint is_dots(const char* title, Py_ssize_t length) noexcept nogil:
+    """Tell whether a title is . or .., which clients resolve as path segments."""
+    return title[0] == b"." and (length == 1 or (length == 2 and title[1] == b"."))
+
+
+cdef Py_ssize_t escape(const char* title, Py_ssize_t length, char* out) noexcept nogil:
+    """Write a title percent-encoded, at most three bytes for each of its own, and return how many."""
+    cdef Py_ssize_t i, written = 0
+    for i in range(length):
+        if UNRESERVED[<uint8_t> title[i]]:
+            out[written] = title[i]
+            written += 1
+        else:
+            out[written] = b"%"
+            out[written + 1] = HEX[<uint8_t> title[i] >> 4]
+            out[written + 2] = HEX[title[i] & 15]
+            written += 3
+    return written
+
+
 cdef inline char* join(char* at, const char* part, Py_ssize_t length) noexcept nogil:
     memcpy(at, part, length)
     return at + length
 
 
-cdef inline int digits_of(uint32_t number) noexcept nogil:
+cdef int digits_of(uint32_t number) noexcept nogil:
     cdef int digits = 1
     while number > 9:
         number //= 10
@@ -467,7 +482,7 @@ cdef inline int digits_of(uint32_t number) noexcept nogil:
     return digits
 
 
-cdef inline char* write_number(char* at, uint32_t number) noexcept nogil:
+cdef char* write_number(char* at, uint32_t number) noexcept nogil:
     cdef int digits = digits_of(number), i
     for i in range(digits - 1, -1, -1):
         at[i] = <char> (48 + number % 10)
