@@ -10,7 +10,7 @@ DEBUG = os.environ.get("STEERING_DEBUG_BUILD") == "1"
 # No -march: kernels that want newer instructions are chosen at run time (_fastpath/kernels.h).
 FLAGS = ["-O0", "-g", "-fsanitize=undefined"] if DEBUG else ["-O3", "-g1"]
 
-MODULES = ["rib", "lpm", "pick"]
+MODULES = ["rib", "lpm", "pick", "lane"]
 
 setup(
     ext_modules=cythonize(

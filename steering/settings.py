@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     state: Path = pydantic.Field(Path("state"), description="the state folder, made with mode 0700 where absent")
     listen: str = pydantic.Field("127.0.0.1:8080", description="address and port of the playback door")
     workers: int = pydantic.Field(2, ge=1, le=256, description="playback worker processes")
+    max_connections: int = pydantic.Field(
+        10_000, ge=1, description="connections of one worker; those beyond get the service's fallback and are closed"
+    )
+    lane: bool = pydantic.Field(True, description="answer hot requests in the compiled lane, before FastAPI")
     trusted: Annotated[tuple[Network, ...], NoDecode] = pydantic.Field(
         (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
         description="CIDRs of callers whose forwarded addresses, ip= and explain= are believed; comma-separated",

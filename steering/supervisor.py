@@ -37,6 +37,7 @@ from steering.control.start import make_ready
 from steering.errors import SettingsError, SnapshotError, SteeringError
 from steering.playback import app as playback_app
 from steering.playback.follow import Follower
+from steering.playback.protocol import Door
 from steering.settings import Settings, split_address
 from steering.snapshot import Snapshot
 
@@ -333,7 +334,7 @@ class Supervisor:
         self.leave_others()
 
         def answer(app: Any, listener: socket.socket) -> None:
-            self.answer(app, listener, lifespan="on")
+            self.answer(app, listener, lifespan="on", http="httptools")
 
         try:
             control_app.run(self.settings, answer)
@@ -344,10 +345,12 @@ class Supervisor:
     def be_worker(self, listener: socket.socket) -> None:
         """Be a playback worker."""
         self.leave_others(listener)
-        follower = Follower(self.settings.state, self.settings.poll_s)
+        door = Door(self.settings)
+        follower = Follower(self.settings.state, self.settings.poll_s, take=door.serve)
         follower.start()
+        app = playback_app.make_app(follower, self.settings)
         try:
-            self.answer(playback_app.make_app(follower, self.settings), listener, lifespan="off")
+            self.answer(app, listener, http=door.make_protocol, callback_notify=door.tick, timeout_notify=0)
         finally:
             follower.stop()
 
@@ -359,20 +362,19 @@ class Supervisor:
             if listener is not own:
                 listener.close()
 
-    def answer(self, app: Any, listener: socket.socket, lifespan: Any) -> None:
+    def answer(self, app: Any, listener: socket.socket, **options: Any) -> None:
         """Run the server until SIGTERM, or the supervisor's end."""
         config = uvicorn.Config(
             app,
             loop="uvloop",
-            http="httptools",
             ws="none",
-            lifespan=lifespan,
             log_config=None,
             access_log=False,
             proxy_headers=False,
             server_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=int(GRACE_S) - 2,
+            **{"lifespan": "off", **options},
         )
         Server(config, self.life, self.ready_end).run(sockets=[listener])
 

@@ -27,6 +27,17 @@ from steering.snapshot import (
     write_weights,
 )
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cases", type=int, default=1000, help="how many cases the parity property runs")
+
+
+@pytest.fixture(scope="session")
+def cases(pytestconfig: pytest.Config) -> int:
+    """Return how many cases a property over real sockets runs."""
+    return int(pytestconfig.getoption("--cases"))
+
+
 # An ISP with two sites, an exchange that hears it too, and an open exchange far away.
 ROUTES = """\
 prefix,cluster,as_path,med

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from _fastpath import lpm, pick, rib
+from _fastpath import lane, lpm, pick, rib
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for folder in ("steering", "geo_data") for path in (ROOT / folder).rglob("*.py"))
-COMPILED = ("lpm", "pick", "rib")
+COMPILED = ("lane", "lpm", "pick", "rib")
 BANNED = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 FASTAPI_DOORS = {"steering.playback.app", "steering.control.api", "steering.control.app"}
 

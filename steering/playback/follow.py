@@ -22,12 +22,19 @@ logger = logging.getLogger("steering.playback")
 
 
 class Follower:
-    """Holds the snapshot that answers are made from: None until the first could be mapped."""
+    """Holds the snapshot that answers are made from: None until the first could be mapped. `take` is given each."""
 
-    def __init__(self, state: Path, poll_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        state: Path,
+        poll_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        take: Callable[[Snapshot], None] = lambda _: None,
+    ) -> None:
         self.state = state
         self.poll_s = poll_s
         self.clock = clock
+        self.take = take
         self.snapshot: Snapshot | None = None
         self.error: SnapshotError | None = None
         self.seen: tuple[int, int, int] | None = (0, 0, 0)  # unlike any: the first step always maps
@@ -51,6 +58,7 @@ class Follower:
             self.retry_at = self.clock() + RETRY_S
             return
         self.snapshot = snapshot
+        self.take(snapshot)
         self.error = None
         logger.info(
             "serving table %d, fleet %d, generation %d",

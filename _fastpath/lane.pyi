@@ -1,0 +1,36 @@
+"""The public shape of `lane.pyx`."""
+
+from collections.abc import Mapping, Sequence
+
+from _fastpath.pick import Picker, Service
+
+MAX_HEAD: int
+
+class Peer:
+    """Who is at the other end of a connection: a packed address (an IPv4-mapped one as IPv4), and if it is trusted."""
+
+    trusted: bool
+    def __init__(self, packed: bytes, trusted: bool) -> None: ...
+
+class Lane:
+    """Answers the hot requests of one worker. For one thread but for `serve`, which any may call.
+
+    `networks` are the trusted ones as (bytes an address, number, mask); `forwarded` names the header they may use.
+    """
+
+    end: int
+    """Where the request that was answered last ends in its data."""
+
+    def __init__(self, networks: Sequence[tuple[int, int, int]], forwarded: str) -> None: ...
+    def set_date(self, date: bytes) -> None:
+        """Put a date (RFC 9110, 5.6.7) in the answers from here on."""
+
+    def serve(self, picker: Picker | None, services: Mapping[str, Service], default_service: str) -> None:
+        """Make answers from here on from these; None for nothing published yet."""
+
+    def answer(self, data: bytes, at: int, peer: Peer, shed: bool = False) -> bytes | None:
+        """Return the whole answer to the request that begins at a place of the data, and note where it ends.
+
+        None is "not mine": the request is not one for the lane, or not all there. With `shed`, the answer is the
+        service's fallback alone, and says that the connection will be closed.
+        """

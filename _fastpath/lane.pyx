@@ -1,0 +1,503 @@
+# cython: wraparound=False, initializedcheck=False, cdivision=True
+"""Lane: one HTTP/1.1 request head in, one complete answer out, or "not mine".
+
+The lane knows the two requests that a service lives on, `GET` or `HEAD` of `/v1/steer?…` and `/healthz`, byte for byte
+as well-behaved clients send them:
+
+    GET /v1/steer?title=80100172&n=3 HTTP/1.1\r\n
+    Host: steer.example\r\n
+    X-Forwarded-For: 203.0.113.7\r\n
+    \r\n
+
+It walks the head once, in place, writes head and body of the answer into one bytes object, and makes no other Python
+object. Whatever it does not recognise is *not mine*, and goes untouched to the door behind it: other paths and
+methods, anything that would be an error, `explain`, `redirect`, bodies, `Expect`, `Upgrade`, a `Connection` that is not
+keep-alive, HTTP/1.0, folded or odd header lines, a head that is not whole or over 16 kB, values that are not ASCII.
+So there is no second set of rules and no second wording of an error; and what the lane does answer, it answers as the
+door behind it would, byte for byte but for the date (tests/playback/test_parity.py).
+
+Who is asking follows `playback/client.py`: the peer, or where it is trusted, the walk through `X-Forwarded-For`.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcmp, memcpy
+
+from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
+from _fastpath.pick cimport (
+    C_IPV4_UP,
+    C_IPV6_UP,
+    C_MAX_PICKS,
+    C_MAX_TITLE,
+    Picker,
+    Service,
+    candidate,
+    digits_of,
+    escape,
+    hash_bytes,
+    is_dots,
+    write_number,
+)
+
+MAX_HEAD = C_MAX_HEAD
+
+cdef enum:
+    C_MAX_HEAD = 16384
+    MAX_FORWARDED = 4096
+    MAX_HOPS = 32
+    MAX_NETWORKS = 256
+    MAX_SESSION = 256
+    MAX_SERVICE = 63
+    MAX_ADDRESS = 45
+    # Parameters seen, one bit each.
+    TITLE = 1
+    SERVICE = 2
+    SESSION = 4
+    N = 8
+    FAMILY = 16
+    IP = 32
+
+cdef struct address:
+    int family
+    uint32_t four
+    uint64_t high
+    uint64_t low
+
+cdef struct network:
+    int family
+    uint64_t high
+    uint64_t low
+    uint64_t high_mask
+    uint64_t low_mask
+
+cdef struct query:
+    unsigned seen
+    char title[C_MAX_TITLE]
+    Py_ssize_t title_length
+    char service[MAX_SERVICE]
+    Py_ssize_t service_length
+    int n
+    int family
+    address ip
+
+cdef struct head:
+    const char* end  # past the empty line
+    const char* forwarded
+    const char* forwarded_end
+
+# Characters of a header's name (token, RFC 9110 5.6.2), of its value (5.5, without DEL), and of a query (RFC 3986 3.4).
+cdef enum:
+    IN_NAME = 1
+    IN_VALUE = 2
+    IN_QUERY = 4
+
+cdef uint8_t CLASSES[256]
+for _i in range(256):
+    CLASSES[_i] = (
+        IN_NAME * (chr(_i) in "!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+        | IN_VALUE * (_i == 9 or (_i >= 32 and _i != 127))
+        | IN_QUERY * (chr(_i) in "-._~!$&'()*+,;=:@/?%0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+    )
+
+cdef bytes PLAYER_HEAD = b"\r\ncache-control: no-store\r\naccess-control-allow-origin: *\r\ncontent-length: "
+cdef bytes JSON_END = b"\r\ncontent-type: application/json\r\n\r\n"
+cdef bytes HEALTH_END = b"\r\ncontent-length: 3\r\ncontent-type: text/plain; charset=utf-8\r\n\r\n"
+cdef bytes SHED_END = b"\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
+
+
+cdef class Peer:
+    """Who is at the other end of a connection: a packed address, and whether its word is believed."""
+
+    cdef address who
+    cdef readonly bint trusted
+
+    def __cinit__(self, bytes packed not None, bint trusted):
+        cdef const unsigned char* data = <const unsigned char*> PyBytes_AS_STRING(packed)
+        if len(packed) == 4:
+            self.who = address(4, load_big_endian_32(data), 0, 0)
+        elif len(packed) == 16:
+            self.who = address(6, 0, load_big_endian_64(data), load_big_endian_64(data + 8))
+        else:
+            raise ValueError(f"a packed address has 4 or 16 bytes, this one has {len(packed)}")
+        self.trusted = trusted
+
+
+cdef class Served:
+    """What answers are made from: a snapshot's picker and services. Frozen."""
+
+    cdef Picker picker
+    cdef tuple services
+    cdef Service default
+
+    def __cinit__(self, Picker picker not None, services, str default_service not None):
+        self.picker = picker
+        self.services = tuple((name.encode(), service) for name, service in services.items())
+        self.default = services.get(default_service)
+
+    cdef Service find(self, const char* name, Py_ssize_t length):
+        """Return the service of a name, None where there is none."""
+        cdef bytes known
+        for known, service in self.services:
+            if PyBytes_GET_SIZE(known) == length and memcmp(PyBytes_AS_STRING(known), name, length) == 0:
+                return service
+        return None
+
+
+cdef class Lane:
+    cdef Served served
+    cdef network networks[MAX_NETWORKS]
+    cdef int network_count
+    cdef bint reads_plain
+    cdef bytes opening
+    cdef readonly Py_ssize_t end
+
+    def __cinit__(self, networks, str forwarded not None):
+        self.reads_plain = forwarded == "x-forwarded-for"
+        if len(networks) > MAX_NETWORKS:
+            raise ValueError(f"{len(networks)} trusted networks; the lane takes {MAX_NETWORKS}")
+        for width, number, mask in networks:
+            at = self.network_count
+            if width == 4:
+                number, mask = number << 96, mask << 96
+            self.networks[at].family = 4 if width == 4 else 6
+            self.networks[at].high, self.networks[at].low = number >> 64, number & 0xFFFFFFFFFFFFFFFF
+            self.networks[at].high_mask, self.networks[at].low_mask = mask >> 64, mask & 0xFFFFFFFFFFFFFFFF
+            self.network_count = at + 1
+        self.set_date(b"Thu, 01 Jan 1970 00:00:00 GMT")
+
+    def set_date(self, bytes date not None):
+        self.opening = b"HTTP/1.1 200 OK\r\ndate: " + date
+
+    def serve(self, picker, services, default_service):
+        self.served = None if picker is None else Served(picker, services, default_service)
+
+    def answer(self, bytes data not None, Py_ssize_t at, Peer peer not None, bint shed=False):
+        cdef const char* base = PyBytes_AS_STRING(data)
+        cdef const char* end = base + PyBytes_GET_SIZE(data)
+        cdef const char* start = base + at
+        cdef const char* target
+        cdef const char* stop
+        cdef bint has_body = True
+        cdef head found
+        if at < 0 or end - start < 25:  # GET /healthz HTTP/1.1 and an empty line
+            return None
+        if end - start > C_MAX_HEAD:
+            end = start + C_MAX_HEAD
+        if memcmp(start, b"GET ", 4) == 0:
+            target = start + 4
+        elif memcmp(start, b"HEAD ", 5) == 0:
+            target = start + 5
+            has_body = False
+        else:
+            return None
+        if memcmp(target, b"/v1/steer?", 10) == 0:
+            target += 10
+            stop = target
+            while stop < end and CLASSES[<uint8_t> stop[0]] & IN_QUERY:
+                stop += 1
+            if not self.read_head(stop, end, peer.trusted, &found):
+                return None
+            out = self.steer(target, stop, &found, peer, has_body, shed)
+        elif memcmp(target, b"/healthz", 8) == 0:
+            if not self.read_head(target + 8, end, False, &found):
+                return None
+            out = self.opening + HEALTH_END + b"ok\n" if has_body else self.opening + HEALTH_END
+        else:
+            return None
+        if out is not None:
+            self.end = found.end - base
+        return out
+
+    cdef bytes steer(self, const char* text, const char* stop, const head* found, Peer peer, bint has_body, bint shed):
+        """Return the answer to a query, or None."""
+        cdef Served served = self.served
+        cdef Service service
+        cdef Picker picker
+        cdef address client = peer.who
+        cdef bint trusted = peer.trusted
+        cdef query asked
+        cdef candidate chosen[C_MAX_PICKS]
+        cdef char escaped[3 * C_MAX_TITLE]
+        cdef Py_ssize_t escaped_length, length, total
+        cdef uint64_t key
+        cdef uint32_t zone, family_bit
+        cdef int picks
+        cdef bytes out, ending
+        cdef char* at
+        if served is None or not read_query(text, stop, &asked):
+            return None
+        service = served.find(asked.service, asked.service_length) if asked.seen & SERVICE else served.default
+        if service is None:
+            return None
+        if trusted and found.forwarded != NULL:
+            if not self.walk(found.forwarded, found.forwarded_end, &client, &trusted):
+                return None
+        if asked.seen & IP:
+            if not trusted:
+                return None
+            client = asked.ip
+        unwrap(&client)
+        picker = served.picker
+        if client.family == 4:
+            zone = picker.table.zone_v4(client.four)
+        else:
+            zone = picker.table.zone_v6(client.high, client.low)
+        family_bit = C_IPV6_UP if (asked.family or client.family) == 6 else C_IPV4_UP
+        picks = 0
+        if not shed:
+            key = hash_bytes(asked.title, asked.title_length)
+            picks = picker.choose(zone, key, service, asked.n, family_bit, chosen, NULL, NULL)
+        escaped_length = escape(asked.title, asked.title_length, escaped)
+        length = picker.measure(service, chosen, picks, picks < asked.n, escaped_length)
+        ending = SHED_END if shed else JSON_END
+        total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(PLAYER_HEAD) + digits_of(<uint32_t> length)
+        total += PyBytes_GET_SIZE(ending)
+        out = PyBytes_FromStringAndSize(NULL, total + length if has_body else total)
+        at = join(PyBytes_AS_STRING(out), self.opening)
+        at = join(at, PLAYER_HEAD)
+        at = join(write_number(at, <uint32_t> length), ending)
+        if has_body:
+            picker.write(at, service, chosen, picks, picks < asked.n, escaped, escaped_length)
+        return out
+
+    cdef bint read_head(self, const char* at, const char* end, bint trusted, head* found) noexcept nogil:
+        """Walk from the end of the target to the empty line; False at a line that may not be passed over."""
+        cdef const char* name
+        cdef const char* value
+        cdef Py_ssize_t length
+        found.forwarded = NULL
+        if end - at < 13 or memcmp(at, b" HTTP/1.1\r\n", 11) != 0:
+            return False
+        at += 11
+        while True:
+            if end - at < 2:
+                return False
+            if at[0] == b"\r":
+                if at[1] != b"\n":
+                    return False
+                found.end = at + 2
+                return True
+            name = at
+            while at < end and CLASSES[<uint8_t> at[0]] & IN_NAME:
+                at += 1
+            length = at - name
+            if at == end or length == 0 or at[0] != b":":
+                return False
+            at += 1
+            while at < end and (at[0] == b" " or at[0] == b"\t"):
+                at += 1
+            value = at
+            while at < end and CLASSES[<uint8_t> at[0]] & IN_VALUE:
+                at += 1
+            if end - at < 2 or at[0] != b"\r" or at[1] != b"\n":
+                return False
+            if length == 10 and is_name(name, b"connection", 10):
+                if at - value != 10 or not is_name(value, b"keep-alive", 10):
+                    return False
+            elif length == 15 and trusted and is_name(name, b"x-forwarded-for", 15):
+                if self.reads_plain:
+                    if found.forwarded != NULL:
+                        return False
+                    found.forwarded = value
+                    found.forwarded_end = at
+            elif (
+                (length == 6 and is_name(name, b"expect", 6))
+                or (length == 7 and is_name(name, b"upgrade", 7))
+                or (length == 9 and trusted and not self.reads_plain and is_name(name, b"forwarded", 9))
+                or (length == 14 and is_name(name, b"content-length", 14))
+                or (length == 16 and is_name(name, b"proxy-connection", 16))
+                or (length == 17 and is_name(name, b"transfer-encoding", 17))
+            ):
+                return False
+            at += 2
+
+    cdef bint walk(self, const char* text, const char* end, address* client, bint* trusted) noexcept nogil:
+        """Walk X-Forwarded-For from right to left, from a trusted peer; False where a hop is not plainly an address."""
+        cdef const char* start
+        cdef const char* stop
+        cdef int hops = 0
+        if end - text > MAX_FORWARDED:
+            return False
+        while end > text:
+            start = end
+            while start > text and (start - 1)[0] != b",":
+                start -= 1
+            stop = end
+            end = start - 1 if start > text else text
+            while start < stop and (start[0] == b" " or start[0] == b"\t"):
+                start += 1
+            while start < stop and ((stop - 1)[0] == b" " or (stop - 1)[0] == b"\t"):
+                stop -= 1
+            if start == stop:
+                continue
+            hops += 1
+            if hops > MAX_HOPS or not read_address(start, stop - start, client):
+                return False
+            if not self.believes(client):
+                trusted[0] = False
+                return True
+        return True
+
+    cdef bint believes(self, const address* who) noexcept nogil:
+        """Tell whether an address lies in a trusted network."""
+        cdef uint64_t high = who.high, low = who.low
+        cdef const network* trusted
+        cdef int i
+        if who.family == 4:
+            high, low = <uint64_t> who.four << 32, 0
+        for i in range(self.network_count):
+            trusted = self.networks + i
+            if trusted.family == who.family and high & trusted.high_mask == trusted.high \
+                    and low & trusted.low_mask == trusted.low:
+                return True
+        return False
+
+
+cdef inline char* join(char* at, bytes part) noexcept:
+    memcpy(at, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
+    return at + PyBytes_GET_SIZE(part)
+
+
+cdef inline bint is_name(const char* text, const char* lower, Py_ssize_t length) noexcept nogil:
+    """Tell whether a header's name or value is this one, in any case."""
+    cdef Py_ssize_t i
+    for i in range(length):
+        if (text[i] | 0x20 if b"A" <= text[i] <= b"Z" else text[i]) != lower[i]:
+            return False
+    return True
+
+
+cdef bint read_query(const char* at, const char* end, query* asked) noexcept nogil:
+    """Read the parameters of /v1/steer; False where one is wrong, twice, or for the other door."""
+    cdef const char* name
+    cdef const char* name_end
+    cdef const char* stop
+    cdef char digit[1]
+    cdef char text[MAX_SESSION]
+    cdef Py_ssize_t length
+    cdef unsigned parameter
+    asked.seen = 0
+    asked.n = 3
+    asked.family = 0
+    while True:
+        stop = <const char*> memchr(at, b"&", end - at)
+        if stop == NULL:
+            stop = end
+        name = at
+        name_end = <const char*> memchr(at, b"=", stop - at)
+        at = stop
+        if name_end == NULL:
+            name_end = stop
+        parameter = parameter_of(name, name_end - name)
+        if parameter:
+            if asked.seen & parameter or name_end == stop:
+                return False  # twice, without a value, or not for the lane
+            asked.seen |= parameter
+            name_end += 1
+            if parameter == TITLE:
+                asked.title_length = decode(name_end, stop, asked.title, C_MAX_TITLE)
+                if asked.title_length < 1 or is_dots(asked.title, asked.title_length):
+                    return False
+            elif parameter == SERVICE:
+                asked.service_length = decode(name_end, stop, asked.service, MAX_SERVICE)
+                if asked.service_length < 0:
+                    return False
+            elif parameter == SESSION:
+                if decode(name_end, stop, text, MAX_SESSION) < 0:
+                    return False
+            elif parameter == N:
+                if decode(name_end, stop, digit, 1) != 1 or not b"1" <= digit[0] <= b"8":
+                    return False
+                asked.n = digit[0] - 48
+            elif parameter == FAMILY:
+                if decode(name_end, stop, digit, 1) != 1 or (digit[0] != b"4" and digit[0] != b"6"):
+                    return False
+                asked.family = digit[0] - 48
+            elif parameter == IP:
+                length = decode(name_end, stop, text, MAX_ADDRESS)
+                if length < 1 or not read_address(text, length, &asked.ip):
+                    return False
+            else:
+                return False
+        if at == end:
+            return asked.seen & TITLE != 0
+        at += 1
+
+
+cdef inline unsigned parameter_of(const char* name, Py_ssize_t length) noexcept nogil:
+    """Return the bit of a parameter that is known, all bits of one that is not for the lane, 0 of one unknown."""
+    if length == 5 and memcmp(name, b"title", 5) == 0:
+        return TITLE
+    if length == 2 and memcmp(name, b"ip", 2) == 0:
+        return IP
+    if length == 1 and name[0] == b"n":
+        return N
+    if length == 7:
+        if memcmp(name, b"session", 7) == 0:
+            return SESSION
+        if memcmp(name, b"service", 7) == 0:
+            return SERVICE
+        if memcmp(name, b"explain", 7) == 0:
+            return 0xFFFFFFFF
+    if length == 6 and memcmp(name, b"family", 6) == 0:
+        return FAMILY
+    if length == 8 and memcmp(name, b"redirect", 8) == 0:
+        return 0xFFFFFFFF
+    return 0
+
+
+cdef Py_ssize_t decode(const char* at, const char* end, char* out, Py_ssize_t most) noexcept nogil:
+    """Write a value percent-decoded, `+` as space; return its length, or -1 where it is longer, wrong or not ASCII."""
+    cdef Py_ssize_t length = 0
+    cdef int high, low
+    while at < end:
+        if length == most:
+            return -1
+        out[length] = at[0]
+        if at[0] == b"+":
+            out[length] = b" "
+        elif at[0] == b"%":
+            if end - at < 3:
+                return -1
+            high, low = digit_of(at[1]), digit_of(at[2])
+            if high < 0 or high > 7 or low < 0:
+                return -1
+            out[length] = <char> (high << 4 | low)
+            at += 2
+        at += 1
+        length += 1
+    return length
+
+
+cdef inline int digit_of(char character) noexcept nogil:
+    """Return what a hexadecimal digit is worth, -1 for any other character."""
+    if b"0" <= character <= b"9":
+        return character - 48
+    if b"a" <= character <= b"f":
+        return character - 87
+    if b"A" <= character <= b"F":
+        return character - 55
+    return -1
+
+
+cdef bint read_address(const char* text, Py_ssize_t length, address* out) noexcept nogil:
+    """Read a text address, an IPv4-mapped one as IPv4."""
+    if memchr(text, b":", length) == NULL:
+        out.family = 4
+        return parse_v4(text, length, &out.four)
+    out.family = 6
+    if not parse_v6(text, length, &out.high, &out.low):
+        return False
+    if out.high == 0 and out.low >> 32 == 0xFFFF:  # ::ffff:0:0/96, RFC 4291
+        out.family = 4
+        out.four = <uint32_t> out.low
+    return True
+
+
+cdef inline void unwrap(address* who) noexcept nogil:
+    """Take the IPv4 address out of a NAT64 (64:ff9b::/96, RFC 6052) or 6to4 (2002::/16, RFC 3056) one."""
+    if who.family == 6:
+        if who.high == 0x0064FF9B00000000u and who.low >> 32 == 0:
+            who.family, who.four = 4, <uint32_t> who.low
+        elif who.high >> 48 == 0x2002:
+            who.family, who.four = 4, <uint32_t> (who.high >> 16)

@@ -1,0 +1,339 @@
+"""The compiled door: what uvicorn takes as its HTTP protocol. The lane first, and behind it uvicorn's own.
+
+A connection's bytes go to the lane, request by request. At the first that it does not answer, the rest of what came in
+goes untouched to `ColdDoor`, uvicorn's HttpToolsProtocol on the same transport, which runs FastAPI. While that one is
+busy, whatever comes in is its to queue, so answers leave in the order of their requests; once it is idle between two
+requests, the lane is asked first again.
+
+Everything that a client may do slowly or without end is bounded: a head by size and time, an idle connection, a client
+that does not read, connections and pending requests. Beyond the last two, requests get the cheapest correct answer: the
+service's fallback.
+
+The names of uvicorn's that this relies on are internal to it: `tests/playback/test_protocol.py` holds the contract.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, Final
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from _fastpath.lane import MAX_HEAD, Lane, Peer
+from steering.errors import PartnerError
+from steering.playback.answer import problem
+from steering.playback.client import UNKNOWN, Trust, pack
+from steering.settings import Settings
+from steering.snapshot import Snapshot
+
+# Seconds. A head takes one packet; a player's connection is idle between plays; a reader that stops has gone.
+HEAD_S: Final = 10
+IDLE_S: Final = 75
+BODY_S: Final = 30
+READ_S: Final = 30
+MAX_PENDING: Final = 256  # requests in the FastAPI door: about 0.1 s of work
+
+logger = logging.getLogger("steering.playback")
+
+
+class Door:
+    """What the connections of one worker share: the lane, the limits, and a clock of whole seconds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.trust = Trust(settings.trusted)
+        self.lane = Lane(self.trust.networks, settings.forwarded)
+        self.lane_is_open = settings.lane
+        self.default_service = settings.default_service
+        self.max_connections = settings.max_connections
+        self.connections: set[HotDoor] = set()
+        self.second = 0
+        self.tell_date()
+
+    def serve(self, snapshot: Snapshot) -> None:
+        """Answer from this snapshot from here on; any thread may call it."""
+        self.lane.serve(snapshot.picker, snapshot.services, self.default_service)
+
+    def tell_date(self) -> None:
+        """Put the date of now in the lane's answers."""
+        self.lane.set_date(formatdate(usegmt=True).encode())
+
+    async def tick(self) -> None:
+        """Do what is due once a second: the date, and the connections that are too slow."""
+        self.second += 1
+        self.tell_date()
+        for connection in list(self.connections):
+            connection.check_patience(self.second)
+
+    def make_protocol(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> HotDoor:
+        """Return the protocol of a new connection, as `uvicorn.Config(http=…)` calls it."""
+        return HotDoor(self, config, server_state, app_state, _loop)
+
+
+class HotDoor(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(
+        self,
+        door: Door,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        self.door = door
+        self.lane = door.lane
+        self.server_state = server_state
+        self.cold: ColdDoor | None = None
+        self.arguments = (config, server_state, app_state, loop)
+        self.transport: asyncio.Transport
+        self.peer: Peer
+        self.sheds = False
+        self.active_at = door.second
+        self.stuck_at: int | None = None
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Note who is at the other end."""
+        self.transport = transport
+        self.peer = peer_of(transport.get_extra_info("peername"), self.door.trust)
+        self.door.connections.add(self)
+        self.server_state.connections.add(self)  # type: ignore[arg-type]
+        self.sheds = len(self.door.connections) > self.door.max_connections
+        if len(self.door.connections) > 2 * self.door.max_connections:
+            transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer the requests that begin in the data, from the lane as far as it goes."""
+        self.active_at = self.door.second
+        cold = self.cold
+        if cold is not None and not cold.idle:
+            cold.data_received(data)
+            return
+        if self.sheds:
+            self.shed(data)
+            return
+        at, end = 0, len(data)
+        if self.door.lane_is_open:
+            answer, write, peer = self.lane.answer, self.transport.write, self.peer
+            while at < end:
+                found = answer(data, at, peer)
+                if found is None:
+                    break
+                write(found)
+                at = self.lane.end
+        if at < end:
+            self.hand_over(data[at:] if at else data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self.door.connections.discard(self)
+        self.server_state.connections.discard(self)
+        if self.cold is not None:
+            self.cold.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Read no more requests from a client that does not read its answers."""
+        self.stuck_at = self.door.second
+        self.transport.pause_reading()
+        if self.cold is not None:
+            self.cold.pause_writing()
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        self.stuck_at = None
+        if self.cold is not None:
+            self.cold.resume_writing()
+        if self.cold is None or not self.cold.flow.read_paused:
+            self.transport.resume_reading()
+
+    def shutdown(self) -> None:
+        """Close when what is in flight is answered; uvicorn calls it when it is to end."""
+        if self.cold is None:
+            self.transport.close()
+        else:
+            self.cold.shutdown()
+
+    # ---- limits
+
+    def hand_over(self, data: bytes) -> None:
+        """Let the door behind the lane answer."""
+        if len(self.server_state.tasks) >= MAX_PENDING and (self.cold is None or self.cold.idle):
+            self.shed(data)
+            return
+        if self.cold is None:
+            self.cold = ColdDoor(self.door, *self.arguments)
+            self.cold.take_over(self.transport)
+        self.cold.data_received(data)
+
+    def shed(self, data: bytes) -> None:
+        """Give the cheapest correct answer, and close: the service's fallback, or where that is not asked for, 503."""
+        found = self.lane.answer(data, 0, self.peer, True)
+        self.transport.write(found or refusal(PartnerError("too many requests at once", status=503), "retry-after: 1"))
+        self.transport.close()
+
+    def check_patience(self, second: int) -> None:
+        """Close the connection if what it waits for takes too long."""
+        if self.stuck_at is not None:
+            if second - self.stuck_at > READ_S:
+                self.transport.abort()
+            return
+        cold = self.cold
+        if cold is None or cold.idle:
+            patience_s = IDLE_S
+        elif cold.in_head:
+            # From its first byte: one that comes drop by drop is not active.
+            if second - cold.began_at > HEAD_S:
+                self.transport.abort()
+            return
+        elif cold.in_message:
+            patience_s = BODY_S
+        else:
+            return  # it is ours to answer
+        if second - self.active_at > patience_s:
+            self.transport.close()
+
+
+class ColdDoor(HttpToolsProtocol):
+    """uvicorn's own protocol, which tells where in a request it is, and refuses heads that are too large."""
+
+    def __init__(
+        self,
+        door: Door,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        loop: asyncio.AbstractEventLoop | None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, loop)
+        self.door = door
+        self.in_message = False
+        self.in_head = False
+        self.too_large = False
+        self.refusal = b""
+        self.head_size = 0
+        self.fed = 0
+        self.began_at = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether it is between two requests, with nothing to answer."""
+        return not (self.in_message or self.pipeline) and (self.cycle is None or self.cycle.response_complete)
+
+    def take_over(self, transport: asyncio.Transport) -> None:
+        """Use the transport of a connection that is counted already."""
+        self.connection_made(transport)
+        self.connections.discard(self)  # who has the connection is its `HotDoor`
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; a request that asks for another protocol is answered as any other, and the last of its connection."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.in_message = True
+        except httptools.HttpParserError:
+            self.send_400_response("")
+        else:
+            self.fed = self.fed + len(data) if self.in_head else 0
+            if self.fed > MAX_HEAD:
+                self.too_large = True
+                self.send_400_response("")
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's wording)
+        """Say what is wrong with what came in, after the answers in flight, and close."""
+        self.in_message = True
+        error = PartnerError("no HTTP/1.1 request that can be read", status=400)
+        if self.too_large:
+            error = PartnerError(f"a head of over {MAX_HEAD} bytes", status=431)
+        self.refusal = refusal(error)
+        if self.cycle is None or self.cycle.response_complete:
+            self.refuse()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or where what followed could not be read, say so."""
+        if self.refusal and not self.pipeline:
+            self.refuse()
+        else:
+            super().on_response_complete()
+
+    def refuse(self) -> None:
+        """Send the refusal, and close."""
+        if not self.transport.is_closing():
+            self.transport.write(self.refusal)
+            self.transport.close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Leave idle connections to `HotDoor.check_patience`."""
+
+    # ---- callbacks of the parser
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self.in_message = self.in_head = True
+        self.head_size = 0
+        self.began_at = self.door.second
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of its target."""
+        self.measure(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One of its header lines."""
+        self.measure(len(name) + len(value) + len(": \r\n"))
+        super().on_header(name, value)
+
+    def measure(self, size: int) -> None:
+        """Count the bytes of a head; an error ends its parsing."""
+        self.head_size += size
+        if self.head_size > MAX_HEAD:
+            self.too_large = True
+            raise ValueError("too large")
+
+    def on_headers_complete(self) -> None:
+        """Its head is whole."""
+        self.in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """It is whole."""
+        self.in_message = False
+        super().on_message_complete()
+
+
+def peer_of(name: Any, trust: Trust) -> Peer:
+    """Return who a transport's `peername` is: (address, port, …), or on a Unix socket, which is trusted, no tuple."""
+    if not isinstance(name, tuple | list):
+        return Peer(UNKNOWN, True)
+    packed = pack(str(name[0]))
+    return Peer(UNKNOWN, False) if packed is None else Peer(packed, packed in trust)
+
+
+def refusal(error: PartnerError, *headers: str) -> bytes:
+    """Return a whole answer that says why, and that the connection is closed."""
+    body = problem(error)
+    lines = [
+        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
+        f"date: {formatdate(usegmt=True)}",
+        "cache-control: no-store",
+        "access-control-allow-origin: *",
+        *headers,
+        f"content-length: {len(body)}",
+        "content-type: application/problem+json",
+        "connection: close",
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -1,0 +1,144 @@
+"""The lane on its own: what it takes, what it leaves, and that no bytes can upset it. Parity has a test of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from _fastpath.lane import MAX_HEAD, Lane, Peer
+from steering.snapshot import Snapshot
+
+LOOPBACK = Peer(bytes([127, 0, 0, 1]), True)
+STRANGER = Peer(bytes([203, 0, 113, 7]), False)
+TRUSTED = [(4, 127 << 24, 0xFF << 24), (16, 1, (1 << 128) - 1)]
+REQUEST = b"GET /v1/steer?title=80100172&n=2&ip=203.0.113.7 HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n"
+
+
+@pytest.fixture
+def lane(snapshot: Snapshot) -> Lane:
+    found = Lane(TRUSTED, "x-forwarded-for")
+    found.serve(snapshot.picker, snapshot.services, "video")
+    return found
+
+
+def body_of(answer: bytes | None) -> bytes:
+    assert answer is not None
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert f"content-length: {len(body)}".encode() in head
+    return body
+
+
+def test_an_answer_is_the_snapshots_with_its_head_before_it(lane: Lane, snapshot: Snapshot) -> None:
+    lane.set_date(b"Mon, 23 Nov 2026 00:00:00 GMT")
+    found = lane.answer(REQUEST, 0, LOOPBACK)
+    expected = snapshot.steer("203.0.113.7", "80100172", service="video", n=2)
+    assert (
+        found
+        == (
+            b"HTTP/1.1 200 OK\r\ndate: Mon, 23 Nov 2026 00:00:00 GMT\r\ncache-control: no-store\r\n"
+            b"access-control-allow-origin: *\r\ncontent-length: %d\r\ncontent-type: application/json\r\n\r\n"
+            % len(expected)
+        )
+        + expected
+    )
+    assert lane.end == len(REQUEST)
+
+
+def test_requests_in_one_packet_are_answered_one_after_another(lane: Lane) -> None:
+    data = REQUEST + b"GET /healthz HTTP/1.1\r\n\r\n" + REQUEST[:-1]
+    assert body_of(lane.answer(data, 0, LOOPBACK))
+    assert body_of(lane.answer(data, lane.end, LOOPBACK)) == b"ok\n"
+    at = lane.end
+    assert lane.answer(data, at, LOOPBACK) is None
+    assert data[at:] == REQUEST[:-1]
+
+
+def test_nothing_is_answered_before_the_last_byte_of_a_head(lane: Lane) -> None:
+    for end in range(len(REQUEST)):
+        assert lane.answer(REQUEST[:end], 0, LOOPBACK) is None
+    assert lane.answer(REQUEST, len(REQUEST), LOOPBACK) is None
+    assert lane.answer(REQUEST, len(REQUEST) + 99, LOOPBACK) is None
+    assert lane.answer(REQUEST, -1, LOOPBACK) is None
+
+
+def test_nobody_is_believed_but_the_trusted(lane: Lane, snapshot: Snapshot) -> None:
+    spoofed = b"GET /v1/steer?title=t HTTP/1.1\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n"
+    own = snapshot.steer("203.0.113.7", "t", service="video")
+    assert body_of(lane.answer(spoofed, 0, STRANGER)) == own
+    assert body_of(lane.answer(spoofed, 0, LOOPBACK)) == snapshot.steer("198.51.100.1", "t", service="video") != own
+    assert lane.answer(REQUEST, 0, STRANGER) is None  # ip= is refused, in the other door
+
+
+NOT_MINE = [
+    ("another path", REQUEST.replace(b"/v1/steer", b"/v1/steep")),
+    ("another method", REQUEST.replace(b"GET", b"PUT")),
+    ("HTTP/1.0", REQUEST.replace(b"HTTP/1.1", b"HTTP/1.0")),
+    ("explain", REQUEST.replace(b"&n=2", b"&explain=1")),
+    ("redirect", REQUEST.replace(b"&n=2", b"&redirect=0")),
+    ("n out of range", REQUEST.replace(b"n=2", b"n=9")),
+    ("a title twice", REQUEST.replace(b"n=2", b"title=2")),
+    ("no title", REQUEST.replace(b"title=", b"tilte=")),
+    ("a title not ASCII", REQUEST.replace(b"80100172", b"%C3%A9")),
+    ("a wrong escape", REQUEST.replace(b"80100172", b"%4")),
+    ("a title too long", REQUEST.replace(b"80100172", b"x" * 257)),
+    ("an unknown service", REQUEST.replace(b"n=2", b"service=nosuch")),
+    ("an address that is none", REQUEST.replace(b"ip=203", b"ip=x03")),
+    ("a hop that is none", REQUEST.replace(b"127.0.0.1", b"unknown")),
+    ("a body", REQUEST.replace(b"Host: x", b"Content-Length: 1")),
+    ("Expect", REQUEST.replace(b"Host: x", b"expect: 100-continue")),
+    ("Upgrade", REQUEST.replace(b"Host: x", b"UPGRADE: h2c")),
+    ("Connection: close", REQUEST.replace(b"Host: x", b"Connection: close")),
+    ("a folded line", REQUEST.replace(b"Host: x", b"Host: x\r\n y")),
+    ("a bare line feed", REQUEST.replace(b"Host: x\r\n", b"Host: x\n")),
+    ("a space before a colon", REQUEST.replace(b"Host:", b"Host :")),
+    ("a control character", REQUEST.replace(b"Host: x", b"Host: \x00")),
+    ("a fragment", REQUEST.replace(b"&n=2", b"#n=2")),
+    ("a head over 16 kB", REQUEST.replace(b"Host: x", b"Host: " + b"x" * MAX_HEAD)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "data"), NOT_MINE, ids=[row[0] for row in NOT_MINE])
+def test_what_it_does_not_know_it_leaves(lane: Lane, name: str, data: bytes) -> None:
+    assert lane.answer(data, 0, LOOPBACK) is None
+
+
+def test_before_the_first_publish_only_health_is_answered(lane: Lane) -> None:
+    lane.serve(None, {}, "video")
+    assert lane.answer(REQUEST, 0, LOOPBACK) is None
+    assert body_of(lane.answer(b"GET /healthz HTTP/1.1\r\n\r\n", 0, LOOPBACK)) == b"ok\n"
+
+
+def test_a_shed_request_gets_the_fallback_and_is_told_of_the_close(lane: Lane) -> None:
+    found = lane.answer(REQUEST, 0, LOOPBACK, True)
+    assert json.loads(body_of(found))["targets"] == [{"url": "https://origin.example/v/80100172", "fallback": True}]
+    assert b"\r\nconnection: close\r\n" in (found or b"")
+
+
+@settings(max_examples=2000)
+@given(st.binary(max_size=400), st.integers(0, 400), st.integers(0, 400), st.booleans())
+def test_no_bytes_upset_it(junk: bytes, at: int, cut: int, trusted: bool) -> None:
+    """Whatever stands in a request, the lane answers whole or not at all, and never past the data."""
+    lane = LANE
+    data = REQUEST[:at] + junk + REQUEST[cut:]
+    found = lane.answer(data, 0, Peer(bytes([127, 0, 0, 1]), trusted))
+    if found is not None:
+        assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert 0 < lane.end <= len(data)
+        assert data[: lane.end].endswith(b"\r\n\r\n")
+        assert data.startswith(b"HEAD") or body_of(found)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def lane_for_properties(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]) -> None:
+    global LANE
+    found = Snapshot.map(publish(tmp_path_factory.mktemp("lane") / "state"))
+    LANE = Lane(TRUSTED, "x-forwarded-for")
+    LANE.serve(found.picker, found.services, "video")
+
+
+LANE: Lane

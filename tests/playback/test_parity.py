@@ -1,0 +1,275 @@
+"""Parity: whatever the lane answers, FastAPI would have answered the same, byte for byte but for the date."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ipaddress
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from _fastpath.lane import Peer
+from steering.playback.follow import Follower
+from steering.settings import Settings
+from tests.playback.doors import Listening, undated
+
+LOOPBACK = bytes([127, 0, 0, 1])
+LAST = b"GET /healthz HTTP/1.1\r\nHost: steer.example\r\nConnection: close\r\n\r\n"
+CALLERS = {
+    "a trusted proxy": Settings(),
+    "a stranger": Settings(trusted=(ipaddress.ip_network("10.0.0.0/8"),)),
+    "a proxy that sends Forwarded": Settings(forwarded="forwarded"),
+    "a proxy in a trusted world": Settings(
+        trusted=tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "203.0.113.0/24", "2001:db8::/32", "64:ff9b::/96")))
+    ),
+}
+
+ADDRESSES = st.sampled_from(
+    [
+        "203.0.113.7",
+        "198.51.100.1",
+        "8.8.8.8",
+        "127.0.0.1",
+        "2001:db8::1",
+        "::ffff:203.0.113.9",
+        "64:ff9b::cb00:7107",
+        "2002:cb00:7107::1",
+        "2001:DB8:0:0::9",
+        "::1",
+        "0.0.0.0",
+        "255.255.255.255",
+        "::",
+    ]
+)
+ODD_ADDRESSES = st.sampled_from(
+    [
+        "203.0.113.07",
+        "1.2.3",
+        "1.2.3.4:80",
+        "[2001:db8::1]:443",
+        "unknown",
+        "_hidden",
+        "",
+        "::1%eth0",
+        "1.2.3.4 ",
+        "2001:db8::1::2",
+        "\xa0203.0.113.7",
+        "203.0.113.7\t",
+        '"203.0.113.7"',
+        "999.1.1.1",
+        "12345::",
+    ]
+)
+TITLES = st.one_of(
+    st.sampled_from(
+        ["80100172", "a", "a b", "%2e", ".", "..", "...", "", "caf\xe9", "\u65e5\u672c", "x" * 256, "x" * 257]
+    ),
+    st.text(st.characters(max_codepoint=0x24F, exclude_categories=["Cs"]), max_size=20),
+)
+
+
+def percent(text: str, style: int) -> bytes:
+    """Return a value percent-encoded: only what must be, everything, or not at all."""
+    plain = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+    raw = text.encode()
+    if style == 0:
+        return b"".join(bytes([byte]) if byte in plain else b"%%%02X" % byte for byte in raw)
+    if style == 1:
+        return b"".join(b"%%%02x" % byte for byte in raw)
+    return bytes(byte for byte in raw if 0x20 < byte < 0x7F and byte != 0x23)
+
+
+def parameter(name: str, values: st.SearchStrategy[str]) -> st.SearchStrategy[bytes]:
+    return st.builds(
+        lambda value, style: name.encode() + b"=" + percent(value, style), values, st.sampled_from([0, 0, 0, 1, 2])
+    )
+
+
+GOOD_PARAMETERS = st.one_of(
+    st.just(b"service=video"),
+    parameter("session", st.text(st.characters(max_codepoint=0x7E), max_size=20)),
+    parameter("n", st.sampled_from("12345678")),
+    parameter("family", st.sampled_from("46")),
+    parameter("ip", ADDRESSES),
+    st.sampled_from([b"utm=a", b"x", b"", b"a/b?c", b"TITLE=a"]),
+)
+PARAMETERS = st.one_of(
+    parameter("title", TITLES),
+    parameter("service", st.sampled_from(["video", "nosuch", "", "Video", "v" * 64])),
+    parameter("session", st.one_of(st.sampled_from(["", "s", "s" * 256, "s" * 257, "\xe9"]), st.text(max_size=10))),
+    parameter("n", st.sampled_from(["1", "2", "3", "8", "0", "9", "99", "", "-1", "3 ", "\u0663"])),
+    parameter("family", st.sampled_from(["4", "6", "5", "", "46"])),
+    parameter("ip", st.one_of(ADDRESSES, ADDRESSES, ODD_ADDRESSES)),
+    parameter("redirect", st.sampled_from(["0", "1", "2"])),
+    parameter("explain", st.sampled_from(["0", "x"])),
+    parameter("utm", st.text(max_size=6)),
+    st.sampled_from(
+        [b"title", b"n", b"", b"=", b"a=b=c", b"title=%zz", b"title=%4", b"title=a+b", b"title=%00", b"session=%ff"]
+    ),
+    st.sampled_from(
+        [b"a/b?c", b"TITLE=a", b"ti%74le=a", b"title=a;b", b"x='!*()", b'q="', b"q={}", b"q=|\\^`", b"ip=1.2.3.4%00"]
+    ),
+)
+
+HOPS = st.one_of(ADDRESSES, ADDRESSES, ADDRESSES, ODD_ADDRESSES)
+FORWARDED_FOR = st.builds(
+    lambda hops, comma: comma.join(hops), st.lists(HOPS, max_size=4), st.sampled_from([",", ", ", " ,", ",,", ",\t"])
+)
+NAMES = st.sampled_from(
+    [
+        "Host",
+        "User-Agent",
+        "Accept",
+        "X-Forwarded-For",
+        "X-Forwarded-For",
+        "Forwarded",
+        "Cookie",
+        "Connection",
+        "X-A_b.c~",
+    ]
+)
+
+
+@st.composite
+def header_lines(draw: st.DrawFn) -> bytes:
+    """Return one header line, mostly as clients send them."""
+    name = draw(NAMES)
+    value = draw(st.sampled_from(["steer.example", "", "a, b; c", "\xe9", "x" * 300]))
+    if name == "X-Forwarded-For":
+        value = draw(FORWARDED_FOR)
+    elif name == "Forwarded":
+        value = draw(st.sampled_from(["for=203.0.113.7", 'for="[2001:db8::1]:80";proto=https', "for=_x", "by=1", "=;"]))
+    elif name == "Connection":
+        value = draw(st.sampled_from(["keep-alive", "Keep-Alive", "close", "te", "keep-alive, te", "upgrade"]))
+    name = draw(st.sampled_from([name, name.lower(), name.upper(), name.swapcase()]))
+    space = draw(st.sampled_from([" ", " ", " ", "", "  ", "\t"]))
+    return f"{name}:{space}{value}\r\n".encode("latin-1")
+
+
+ODD_LINES = st.sampled_from(
+    [
+        b"Content-Length: 0\r\n",
+        b"Expect: 100-continue\r\n",
+        b"Upgrade: h2c\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"Bad Name: x\r\n",
+        b"Folded: a\r\n b\r\n",
+        b"NoColon\r\n",
+        b": empty\r\n",
+        b"A: b\n",
+        b"A: \x01\r\n",
+        b"A: \x7f\r\n",
+        b"Proxy-Connection: close\r\n",
+        b"Content-Length: 3\r\n",
+        b"X: a\rb\r\n",
+        b"X:\r\n",
+        b"X : y\r\n",
+    ]
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """Return one request, mostly a steering request with something odd about it now and then."""
+    kind = draw(st.integers(0, 19))
+    method = b"HEAD" if kind == 1 else draw(st.sampled_from([b"OPTIONS", b"DELETE", b"get"])) if kind == 2 else b"GET"
+    found = draw(st.lists(GOOD_PARAMETERS, max_size=3, unique_by=lambda item: item.partition(b"=")[0]))
+    found.append(
+        b"title=" + percent(draw(st.text(st.characters(max_codepoint=0x7E), min_size=1, max_size=9)), kind % 2)
+    )
+    if kind in (9, 10, 11):
+        found += draw(st.lists(PARAMETERS, min_size=1, max_size=3))
+    if kind == 11:
+        found = [item for item in found if not item.startswith(b"title=")]
+    target = b"/v1/steer?" + b"&".join(draw(st.permutations(found)))
+    if kind == 3:
+        target = draw(
+            st.sampled_from(
+                [b"/healthz", b"/healthz?x=1", b"/nosuch", b"/v1/steer", b"/v1/steer/", b"*", b"http://h/healthz"]
+            )
+        )
+    if kind == 4:
+        target += draw(st.sampled_from([b"#x", b"\xc3\xa9", b" ", b"\x00"]))
+    version = draw(st.sampled_from([b"HTTP/1.0", b"HTTP/1.1 ", b"HTTP/2.0", b"http/1.1"])) if kind == 5 else b"HTTP/1.1"
+    lines = [b"Host: steer.example\r\n", *draw(st.lists(header_lines(), max_size=4))]
+    if kind == 6:
+        lines.append(draw(ODD_LINES))
+    lines = draw(st.permutations(lines))
+    end = draw(st.sampled_from([b"\n", b"\r\n\r\n"])) if kind == 7 else b"\r\n"
+    body = draw(st.sampled_from([b"", b"abc"])) if kind == 8 else b""
+    return method + b" " + target + b" " + version + b"\r\n" + b"".join(lines) + end + body
+
+
+@dataclasses.dataclass
+class Doors:
+    """The door with the lane and the one without, for each kind of caller, and the loop that both run in."""
+
+    loop: asyncio.AbstractEventLoop
+    pairs: dict[str, tuple[Listening, Listening]]
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]) -> Iterator[Doors]:
+    follower = Follower(publish(tmp_path_factory.mktemp("parity") / "state"), 0.1)
+    follower.step()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        pairs = {}
+        for caller, chosen in CALLERS.items():
+            without = chosen.model_copy(update={"lane": False})
+            pairs[caller] = (Listening(follower, chosen), Listening(follower, without))
+            for listening in pairs[caller]:
+                runner.run(listening.start())
+        yield Doors(runner.get_loop(), pairs)
+        for pair in pairs.values():
+            for listening in pair:
+                runner.run(listening.stop())
+
+
+def test_the_lane_answers_as_fastapi_does(doors: Doors, cases: int) -> None:
+    answered = []
+
+    @settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.sampled_from(sorted(doors.pairs)),
+        st.lists(requests(), min_size=1, max_size=3),
+        st.lists(st.integers(0, 600), max_size=3),
+    )
+    def compare(caller: str, asked: list[bytes], splits: list[int]) -> None:
+        data = b"".join([*asked, LAST])
+        edges = [0, *sorted({at for at in splits if 0 < at < len(data)}), len(data)]
+        parts = [data[start:end] for start, end in itertools.pairwise(edges)]
+        hot, cold = (doors.loop.run_until_complete(door.exchange(parts)) for door in doors.pairs[caller])
+        assert undated(hot) == undated(cold)
+        lane = doors.pairs[caller][0].door.lane
+        answered.append(lane.answer(asked[0], 0, Peer(LOOPBACK, "stranger" not in caller)) is not None)
+
+    compare()
+    assert sum(answered) > 0.2 * len(answered)  # it was the lane that was compared
+
+
+PLAIN = [
+    b"GET /v1/steer?title=80100172 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"HEAD /v1/steer?title=a%20b&n=8&service=video&session=me HTTP/1.1\r\n\r\n",
+    b"GET /v1/steer?title=t&ip=2001%3Adb8%3A%3A1&family=6 HTTP/1.1\r\nx-forwarded-for: 127.0.0.1\r\n\r\n",
+    b"GET /v1/steer?title=t&utm=1 HTTP/1.1\r\nX-Forwarded-For: 9.9.9.9, 203.0.113.7\r\nConnection: Keep-Alive\r\n\r\n",
+    b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("request_", PLAIN)
+def test_plain_requests_are_answered_in_the_lane_and_alike(doors: Doors, request_: bytes) -> None:
+    hot, cold = doors.pairs["a trusted proxy"]
+    lane = hot.door.lane
+    found = lane.answer(request_, 0, Peer(LOOPBACK, True))
+    assert found is not None
+    assert lane.end == len(request_)
+    answers = [doors.loop.run_until_complete(door.exchange([request_ + LAST])) for door in (hot, cold)]
+    assert undated(answers[0]) == undated(answers[1])
+    assert answers[0].startswith(b"HTTP/1.1 200 OK\r\n")

@@ -1,0 +1,248 @@
+"""The compiled door as a connection sees it: order, limits and patience; and the contract with uvicorn's internals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httptools
+import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from steering.playback import protocol
+from steering.playback.follow import Follower
+from steering.playback.protocol import BODY_S, HEAD_S, IDLE_S, READ_S, Door
+from steering.settings import Settings
+from tests.playback.doors import Listening
+
+pytestmark = pytest.mark.anyio
+
+HOT = b"GET /v1/steer?title=t&ip=203.0.113.7 HTTP/1.1\r\nHost: x\r\n\r\n"
+COLD = b"GET /v1/steer?title=t&ip=203.0.113.7&explain=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return ("asyncio", {"use_uvloop": request.param == "uvloop"})
+
+
+@pytest.fixture
+async def listening(state_folder: Path) -> AsyncIterator[Listening]:
+    follower = Follower(state_folder, 0.1)
+    follower.step()
+    found = Listening(follower, Settings(max_connections=2))
+    await found.start()
+    yield found
+    await found.stop()
+
+
+async def opened(listening: Listening) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(*listening.address)
+
+
+async def wait(door: Door, seconds: int) -> None:
+    """Let so many seconds pass for the door, none for us."""
+    for _ in range(seconds):
+        await door.tick()
+    await asyncio.sleep(0.01)
+
+
+async def answers(reader: asyncio.StreamReader, count: int) -> list[tuple[int, bytes]]:
+    """Return the (status, body) of the next answers."""
+    found = []
+    for _ in range(count):
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
+        found.append((int(head[9:12]), await reader.readexactly(int(lines["content-length"]))))
+    return found
+
+
+async def test_answers_leave_in_the_order_of_their_requests(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(HOT + COLD + HOT + COLD + HOT)
+    bodies = [json.loads(body) for _, body in await answers(reader, 5)]
+    assert ["explain" in body for body in bodies] == [False, True, False, True, False]
+    assert all(body["targets"] == bodies[0]["targets"] for body in bodies)
+    writer.close()
+
+
+async def test_after_a_cold_request_the_lane_is_asked_first_again(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = await opened(listening)
+    writer.write(COLD)
+    await answers(reader, 1)
+    monkeypatch.setattr(protocol.ColdDoor, "data_received", None)  # whoever asks it now fails
+    writer.write(HOT + HOT)
+    assert [status for status, _ in await answers(reader, 2)] == [200, 200]
+    writer.close()
+
+
+async def test_a_request_in_parts_is_answered_when_it_is_whole(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    for at in range(len(HOT)):
+        writer.write(HOT[at : at + 1])
+        await asyncio.sleep(0)
+    writer.write(HOT)
+    assert [status for status, _ in await answers(reader, 2)] == [200, 200]
+    writer.close()
+
+
+@pytest.mark.parametrize("size", [17_000, 300_000])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_head_of_over_16_kb_gets_431(listening: Listening, size: int, whole: bool) -> None:
+    data = b"GET /v1/steer?title=t HTTP/1.1\r\nCookie: " + b"x" * size + (b"\r\n\r\n" if whole else b"")
+    found = await listening.exchange([data[at : at + 9000] for at in range(0, len(data), 9000)])
+    assert found.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert json.loads(found.partition(b"\r\n\r\n")[2])["detail"] == "a head of over 16384 bytes"
+    many = b"GET /v1/steer?title=t HTTP/1.1\r\n" + b"A: b\r\n" * 4000 + b"\r\n"
+    assert (await listening.exchange([many])).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_what_is_no_request_is_told_so_after_the_answers_before_it(listening: Listening) -> None:
+    for before in (HOT, COLD):
+        found = await listening.exchange([before + b"\x00\x01garbage\r\n\r\n"])
+        assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"HTTP/1.1 400 Bad Request\r\n" in found
+        assert found.endswith(b'"no HTTP/1.1 request that can be read"}')
+
+
+async def test_a_head_that_comes_drop_by_drop_is_cut_off(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(b"GET /v1/st")
+    await asyncio.sleep(0.01)
+    for drop in range(HEAD_S):
+        writer.write(b"eer"[drop % 3 : drop % 3 + 1])
+        await wait(listening.door, 1)
+    assert len(listening.door.connections) == 1
+    await wait(listening.door, 1)
+    assert not listening.door.connections
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await reader.readexactly(1)
+    writer.close()
+
+
+async def test_an_idle_connection_is_closed_and_one_in_use_is_not(listening: Listening) -> None:
+    idle, used = await opened(listening), await opened(listening)
+    for reader, writer in (idle, used):
+        writer.write(COLD)
+        await answers(reader, 1)
+    await wait(listening.door, IDLE_S)
+    used[1].write(HOT)
+    await answers(used[0], 1)
+    await wait(listening.door, 1)
+    assert await idle[0].read() == b""
+    used[1].write(HOT)
+    await answers(used[0], 1)
+    for _, writer in (idle, used):
+        writer.close()
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(b"POST /v1/steer HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf")
+    await asyncio.sleep(0.05)
+    await wait(listening.door, BODY_S + 1)
+    assert not listening.door.connections
+    assert (await reader.read()).startswith(b"HTTP/1.1 405 ")
+    writer.close()
+
+
+async def test_a_client_that_never_reads_is_cut_off_and_holds_little_memory(listening: Listening) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await loop.sock_connect(client, listening.address)
+        await asyncio.sleep(0.01)
+        (connection,) = listening.door.connections
+        while connection.stuck_at is None:
+            with contextlib.suppress(BlockingIOError):
+                client.send(HOT)
+            await asyncio.sleep(0)
+        assert connection.transport.get_write_buffer_size() < 4 << 20
+        await wait(listening.door, READ_S)
+        assert listening.door.connections
+        await wait(listening.door, 1)
+        assert not listening.door.connections
+
+
+async def test_connections_beyond_the_limit_get_the_fallback_and_are_closed(listening: Listening) -> None:
+    kept = [await opened(listening) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    found = await listening.exchange([HOT])
+    head, _, body = found.partition(b"\r\n\r\n")
+    assert b"\r\nconnection: close" in head
+    assert json.loads(body)["targets"] == [{"url": "https://origin.example/v/t", "fallback": True}]
+    found = await listening.exchange([COLD])
+    assert found.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in found
+    for reader, writer in kept:
+        writer.write(HOT)
+        assert (await answers(reader, 1))[0][0] == 200
+        writer.close()
+
+
+async def test_far_beyond_the_limit_connections_are_dropped(listening: Listening) -> None:
+    held = [await opened(listening) for _ in range(4)]
+    await asyncio.sleep(0.01)
+    reader, writer = await opened(listening)
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await reader.readexactly(1)
+    assert len(listening.door.connections) == 4
+    for _, each in [*held, (reader, writer)]:
+        each.close()
+
+
+async def test_when_too_much_is_pending_steering_goes_on_with_the_fallback(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_PENDING", 0)
+    assert (await listening.exchange([COLD])).startswith(b"HTTP/1.1 503 ")
+    found = await listening.exchange([HOT + LAST])
+    assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_what_is_in_flight_when_it_is_to_end_is_answered(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(COLD)
+    await asyncio.sleep(0.01)
+    ending = asyncio.create_task(listening.stop())
+    assert (await answers(reader, 1))[0][0] == 200
+    assert await reader.read() == b""
+    await ending
+    writer.close()
+
+
+def test_uvicorn_has_the_names_that_the_door_relies_on() -> None:
+    """A contract: where this fails, read the new uvicorn's httptools_impl.py and server.py before anything else."""
+    parameters = list(inspect.signature(HttpToolsProtocol.__init__).parameters)
+    assert parameters == ["self", "config", "server_state", "app_state", "_loop"]
+    state = ServerState()
+    assert (state.connections, state.tasks, state.default_headers) == (set(), set(), [])
+    source = inspect.getsource(HttpToolsProtocol)
+    for name in (
+        "self.connections.add(self)",
+        "self.pipeline",
+        "self.cycle.response_complete",
+        "self.flow = FlowControl(",
+    ):
+        assert name in source, name
+    for method in ("on_message_begin", "on_url", "on_header", "on_headers_complete", "on_message_complete"):
+        assert callable(getattr(HttpToolsProtocol, method))
+    for method in (
+        "on_response_complete",
+        "send_400_response",
+        "timeout_keep_alive_handler",
+        "_unset_keepalive_if_required",
+    ):
+        assert callable(getattr(HttpToolsProtocol, method))
+    assert issubclass(httptools.HttpParserCallbackError, httptools.HttpParserError)
