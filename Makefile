@@ -3,10 +3,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+ASAN := $(VENV)/asan
+CASES ?= 100000
+SECONDS ?= 60
 SOURCES := $(wildcard _fastpath/*.pyx _fastpath/*.pxd _fastpath/*.h) setup.py pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench lint geo-data clean
+.PHONY: help setup run test bench parity fuzz lint geo-data clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -21,6 +24,20 @@ test: $(VENV)/.dev  ## run the tests
 
 bench: $(VENV)/.dev  ## measure against peers and write bench.json
 	@$(BIN)/steering bench
+
+parity: $(VENV)/.dev  ## compare the lane with FastAPI in CASES=100000 requests (a quarter of an hour)
+	@$(BIN)/python -m pytest tests/playback/test_parity.py --cases $(CASES) --timeout 0
+
+# The compiled parsers under AddressSanitizer, each bytes object in an allocation of its own; then atheris on the others.
+fuzz: $(VENV)/.dev  ## fuzz what parses bytes from outside, SECONDS=60 a target
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]' --no-build-isolation
+	@mkdir -p $(ASAN)/_fastpath && cp _fastpath/__init__.py $(ASAN)/_fastpath
+	@STEERING_SANITIZE=address,undefined $(BIN)/python setup.py -q build_ext --force --build-lib $(ASAN) --build-temp $(ASAN)/temp
+	@PYTHONPATH=$(ASAN):. LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
+		$(BIN)/pytest tests/fastpath/test_lane.py tests/fastpath/test_pick.py tests/playback/test_parity.py --timeout 0
+	@for target in head query forwarded; do \
+		$(BIN)/python tests/fastpath/fuzz.py $$target -max_total_time=$(SECONDS) -max_len=600 || exit 1; done
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, cython-lint
 	@$(BIN)/ruff check .

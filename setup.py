@@ -5,10 +5,11 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-DEBUG = os.environ.get("STEERING_DEBUG_BUILD") == "1"
+# For `make fuzz`: address,undefined.
+SANITIZE = os.environ.get("STEERING_SANITIZE", "")
 
 # No -march: kernels that want newer instructions are chosen at run time (_fastpath/kernels.h).
-FLAGS = ["-O0", "-g", "-fsanitize=undefined"] if DEBUG else ["-O3", "-g1"]
+FLAGS = ["-O1", "-g", f"-fsanitize={SANITIZE}"] if SANITIZE else ["-O3", "-g1"]
 
 MODULES = ["rib", "lpm", "pick", "lane"]
 
@@ -21,7 +22,7 @@ setup(
                 include_dirs=["_fastpath"],
                 depends=["_fastpath/address.h", "_fastpath/kernels.h"],
                 extra_compile_args=[*FLAGS, "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"],
-                extra_link_args=["-fsanitize=undefined"] if DEBUG else [],
+                extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
             )
             for name in MODULES
         ],
