@@ -111,6 +111,8 @@ def test_only_the_snapshot_imports_lookup_and_pick_and_only_the_network_imports_
                 assert name_of(path) == "steering.snapshot"
             if imported == "_fastpath.rib":
                 assert name_of(path).startswith("steering.control.network")
+            if imported == "_fastpath.lane":
+                assert name_of(path) == "steering.playback.protocol"
 
 
 def test_the_compiled_floor_imports_nothing_of_ours() -> None:
@@ -127,7 +129,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 
 def test_the_compiled_modules_are_the_ones_loaded() -> None:
-    for module in (lpm, pick, rib):
+    for module in (lane, lpm, pick, rib):
         assert module.__file__ is not None
         assert Path(module.__file__).suffix == ".so"
 
