@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from steering.control.network.feeds import FeedSource
@@ -119,7 +120,29 @@ def test_rows_of_another_run_are_kept_in_their_place_and_measured_ones_replaced(
     assert now.merged([]) == now.rows
 
 
-@pytest.mark.skipif(bool(load.missing("wrk")), reason=load.missing("wrk"))
+def needs(*tools: str) -> pytest.MarkDecorator:
+    """Skip where a tool is absent, and say which."""
+    return pytest.mark.skipif(bool(load.missing(*tools)), reason=load.missing(*tools))
+
+
+@needs("nginx", "wrk", "h2load")
+def test_nginx_answers_from_its_geo_map_and_both_clients_measure_it(tmp_path: Path) -> None:
+    zones = {"192.0.2.0/24": "64500", "192.0.2.128/25": "64501", "2001:db8::/32": "64502"}
+    requests = load.write_requests(tmp_path / "requests", ["192.0.2.1"], ["2001:db8::1"])
+    with servers.serve_nginx(tmp_path, os.sched_getaffinity(0), zones, 300) as nginx:
+        for address, zone in (("192.0.2.127", 64500), ("192.0.2.128", 64501), ("2001:db8::1", 64502), ("::1", 0)):
+            answer = httpx.get(f"{nginx.url}/v1/steer?title=t&ip={address}")
+            assert answer.json()["zone"] == zone
+            assert answer.headers["content-type"] == "application/json"
+            assert answer.headers["cache-control"] == "no-store"
+        found = load.run_wrk(nginx.url, requests, 1)
+        assert found.requests > found.failed == 0
+        assert found.bytes > 300 * found.requests
+        assert nginx.cpu_s() > 0
+        assert len(load.run_h2load(nginx.url, requests, 640, 1, tmp_path / "log")) == pytest.approx(640, rel=0.2)
+
+
+@needs("wrk")
 def test_a_short_soak_fails_no_request_and_keeps_memory(tmp_path: Path, fleet: Fleet) -> None:
     state, feed = tmp_path / "state", tmp_path / "routes.csv"
     feed.write_text("prefix,cluster,as_path,med\n203.0.113.0/24,bom001-a,64500,0\n2001:db8::/32,del001-a,64500,100\n")
@@ -130,6 +153,6 @@ def test_a_short_soak_fails_no_request_and_keeps_memory(tmp_path: Path, fleet: F
     requests = load.write_requests(tmp_path / "requests", v4, v6)
     said: list[str] = []
     with servers.serve_steering(state, os.sched_getaffinity(0), workers=2) as steering:
-        growth = soak(steering, requests, 2000, 1, said.append)
+        growth = soak(steering, requests, 20_000, 1, said.append)
     assert growth <= MOST_GROWTH, said
     assert len(said) > WARM_CHUNKS

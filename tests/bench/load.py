@@ -32,9 +32,14 @@ class Load:
     p99_us: int
 
 
+def find(tool: str) -> str | None:
+    """Return where a tool is: on PATH, or where Debian keeps servers, which is on the PATH of root alone."""
+    return shutil.which(tool) or shutil.which(tool, path="/usr/sbin")
+
+
 def missing(*tools: str) -> str:
-    """Return why a figure cannot be measured here: the first tool that is not on PATH; empty where all are."""
-    return next((f"{tool} is not on PATH" for tool in tools if shutil.which(tool) is None), "")
+    """Return why a figure cannot be measured here: the first tool that is not there; empty where all are."""
+    return next((f"{tool} is not on PATH" for tool in tools if find(tool) is None), "")
 
 
 def write_requests(path: Path, v4: Sequence[str], v6: Sequence[str]) -> Path:
@@ -52,7 +57,7 @@ def write_requests(path: Path, v4: Sequence[str], v6: Sequence[str]) -> Path:
 def run_wrk(url: str, requests: Path, seconds: int) -> Load:
     """Ask on 64 keep-alive connections for so long."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(SCRIPT), url, "--", str(requests)]
-    return read_wrk(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return read_wrk(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def read_wrk(text: str) -> Load:
@@ -71,7 +76,7 @@ def run_h2load(url: str, requests: Path, per_s: float, seconds: float, log: Path
     log.unlink(missing_ok=True)  # h2load appends
     command = ["h2load", "--h1", "-t1", f"-c{connections}", f"-n{count}", "-r1", "--rate-period=1ms"]
     command += [f"--rps={per_s / connections:.3f}", f"--log-file={log}", "-B", f"{url}/", "-i", str(requests)]
-    subprocess.run(command, capture_output=True, text=True, check=True)
+    subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found, answered = read_log(log.read_text(), WARM_S)
     assert answered == count, f"{count - answered} of {count} requests failed"
     return found

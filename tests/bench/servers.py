@@ -17,6 +17,7 @@ from pathlib import Path
 
 from steering.control.remote import RemoteWriter
 from steering.settings import Settings
+from tests.bench.load import find
 
 ROOT = Path(__file__).parents[2]
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -139,7 +140,9 @@ def serve_nginx(folder: Path, cores: Iterable[int], zones: Mapping[str, str], bo
         port = probe.getsockname()[1]
     config = folder / "nginx.conf"
     config.write_text(nginx_config(folder, port, zones, body_bytes))
-    command = ["nginx", "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
+    nginx = find("nginx")
+    assert nginx
+    command = [nginx, "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
     with running(command, cores, dict(os.environ)) as process:
         server = Server(process, f"http://127.0.0.1:{port}")
         deadline = time.monotonic() + PATIENCE_S

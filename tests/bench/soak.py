@@ -46,7 +46,7 @@ def soak(steering: Steering, requests: Path, count: int, chunk_s: int, say: Call
             continue
         asked += found.requests
         growth = max(rss[pid] / before[pid] - 1 for pid in workers)
-        say(f"{asked:,} of {count:,} requests, {chunks - WARM_CHUNKS} reloads, RSS {growth:+.1%}; {sizes_of(steering)}")
+        say(f"{asked:,} of {count:,} requests, reload {chunks - WARM_CHUNKS}, RSS {growth:+.1%}; {sizes_of(steering)}")
     return growth
 
 
