@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 ASAN := $(VENV)/asan
 CASES ?= 100000
 SECONDS ?= 60
+REQUESTS ?= 5000000
+MEASURE := -p no:cacheprovider --timeout=0
 SOURCES := $(wildcard _fastpath/*.pyx _fastpath/*.pxd _fastpath/*.h) setup.py pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench parity fuzz lint geo-data clean
+.PHONY: help setup run test bench bench-http soak parity fuzz lint geo-data clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -24,6 +26,12 @@ test: $(VENV)/.dev  ## run the tests
 
 bench: $(VENV)/.dev  ## measure against peers and write bench.json
 	@$(BIN)/steering bench
+
+bench-http: $(VENV)/.dev  ## the figures over HTTP alone (wrk, nginx and h2load where they are there)
+	@$(BIN)/python -m pytest $(MEASURE) tests/bench/http_figures.py
+
+soak: $(VENV)/.dev  ## 5 million requests with reloads: none fails, no worker grows (make soak REQUESTS=100000)
+	@$(BIN)/python -m pytest $(MEASURE) tests/bench/soak.py --requests $(REQUESTS)
 
 parity: $(VENV)/.dev  ## compare the lane with FastAPI in CASES=100000 requests (a quarter of an hour)
 	@$(BIN)/python -m pytest tests/playback/test_parity.py --cases $(CASES) --timeout 0

@@ -592,14 +592,15 @@ def show_fleet(report: dict[str, Any], as_json: bool) -> None:
 @click.argument("arguments", metavar="[PYTEST ARGUMENTS]", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure against peers, and write bench.json. Needs the source tree and the tools of `make setup`."""
-    figures = Path(__file__).parents[1] / "tests" / "bench" / "figures.py"
+    folder = Path(__file__).parents[1] / "tests" / "bench"
+    figures = [folder / "figures.py", folder / "http_figures.py"]
     try:
         import pytest
     except ImportError:
         fail(SettingsError("the tools to measure with are not installed", hint="make setup"), as_json=False)
-    if not figures.exists():
-        fail(SettingsError(f"{figures}: not here", hint="run it from a clone of the repository"), as_json=False)
-    sys.exit(pytest.main([str(figures), "-p", "no:cacheprovider", "--timeout=0", *arguments]))
+    if not folder.exists():
+        fail(SettingsError(f"{folder}: not here", hint="run it from a clone of the repository"), as_json=False)
+    sys.exit(pytest.main([*map(str, figures), "-p", "no:cacheprovider", "--timeout=0", *arguments]))
 
 
 @main.command("settings")

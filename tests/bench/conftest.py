@@ -14,6 +14,12 @@ from steering.snapshot import Snapshot
 from tests.bench.measure import Report, Table
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take how long to measure: HTTP runs in seconds, and the soak in requests."""
+    parser.addoption("--seconds", type=int, default=5, help="of an HTTP run; the reload's are three times as long")
+    parser.addoption("--requests", type=int, default=5_000_000, help="of the soak")
+
+
 @pytest.fixture(scope="session")
 def table() -> Table:
     return Table()
@@ -40,10 +46,11 @@ def snapshot(published: Path) -> Snapshot:
 
 @pytest.fixture(scope="session")
 def report(request: pytest.FixtureRequest) -> Iterator[Report]:
+    path = Path(request.config.rootpath) / "bench.json"
+    before = json.loads(path.read_text()) if path.exists() else []
     found = Report()
     yield found
-    path = Path(request.config.rootpath) / "bench.json"
-    path.write_text(json.dumps(found.rows, indent=1) + "\n")
+    path.write_text(json.dumps(found.merged(before), indent=1) + "\n")
     request.config.stash[ROWS] = found.rows
 
 
@@ -51,11 +58,14 @@ ROWS = pytest.StashKey[list[dict[str, Any]]]()
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Show bench.json as a table."""
+    """Show the rows of this run as a table."""
     rows = config.stash.get(ROWS, [])
     if rows:
         terminalreporter.section("bench.json")
         for row in rows:
+            if row["value"] is None:
+                terminalreporter.line(f"{row['name']:22} {'-':>12} {row['unit']:6} {row['peer'] or '':24} {row['why']}")
+                continue
             peer = f"{row['peer']} {row['peer_value']:g}" if row["peer"] else ""
             ratio = f"ratio {row['ratio']:.3f}" if row["ratio"] is not None else ""
-            terminalreporter.line(f"{row['name']:16} {row['value']:>12,g} {row['unit']:6} {peer:24} {ratio}")
+            terminalreporter.line(f"{row['name']:22} {row['value']:>12,g} {row['unit']:6} {peer:24} {ratio}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import geo_data
@@ -33,24 +34,37 @@ class Table:
 
 
 class Report:
-    """The rows of bench.json, in the order they were measured."""
+    """The rows measured in this run, in order."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
 
-    def add(self, name: str, value: float, unit: str, peer: str | None = None, peer_value: float | None = None) -> None:
-        """Add a figure; ratio = value / peer_value, lower is better."""
-        ratio = value / peer_value if peer_value else None
-        self.rows.append(
-            {
-                "name": name,
-                "value": rounded(value),
-                "unit": unit,
-                "peer": peer,
-                "peer_value": rounded(peer_value),
-                "ratio": rounded(ratio),
-            }
-        )
+    def add(
+        self,
+        name: str,
+        value: float | None,
+        unit: str,
+        peer: str | None = None,
+        peer_value: float | None = None,
+        why: str = "",
+    ) -> None:
+        """Add a figure; ratio = value / peer_value, lower is better. A value of None comes with why there is none."""
+        ratio = value / peer_value if value is not None and peer_value else None
+        row = {
+            "name": name,
+            "value": rounded(value),
+            "unit": unit,
+            "peer": peer,
+            "peer_value": rounded(peer_value),
+            "ratio": rounded(ratio),
+        }
+        self.rows.append(row | {"why": why} if why else row)
+
+    def merged(self, before: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows of bench.json: those of runs before, replaced where this run has name and peer, and ours."""
+        ours = {(row["name"], row["peer"]): row for row in self.rows}
+        kept = [ours.pop((row["name"], row["peer"]), row) for row in before]
+        return [*kept, *ours.values()]
 
 
 def rounded(value: float | None) -> float | None:

@@ -1,0 +1,225 @@
+"""The figures of the HTTP door. `make bench-http`, and part of `make bench`; never of `make test`.
+
+All processes of a server are on one core, client and bench on another. Two servers that are compared are both up and
+asked in turn; the one that is not asked sleeps. A figure whose tools are absent is a row that says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import statistics
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import pytricia
+
+from steering.snapshot import Snapshot
+from tests.bench import load, servers
+from tests.bench.measure import Report, Table
+from tests.bench.servers import Server, Steering
+
+PAIRS = 5
+RELOAD_PAIRS = 3
+PUBLISH_EVERY_S = 5.0
+WORKER_REQUESTS = 100_000
+# What nginx sends and steering does not; its body is so much shorter, and both send the same.
+NGINX_ONLY = len("Server: nginx\r\nConnection: keep-alive\r\n")
+
+
+class Cores(NamedTuple):
+    """Which core serves, and which asks."""
+
+    server: int
+    client: int
+
+
+@pytest.fixture(scope="module")
+def cores() -> Iterator[Cores | None]:
+    """Return two cores, with this process and the clients it starts on the second; None where there is only one."""
+    before = os.sched_getaffinity(0)
+    found = Cores(*sorted(before)[:2]) if len(before) > 1 else None
+    if found:
+        os.sched_setaffinity(0, {found.client})
+    yield found
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture(scope="module")
+def requests(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return 100,000 requests from addresses inside the real prefixes, a fifth of them IPv6."""
+    path = tmp_path_factory.mktemp("load") / "requests"
+    return load.write_requests(path, table.addresses[4][:80_000], table.addresses[6][:20_000])
+
+
+@pytest.fixture
+def state(published: Path, tmp_path: Path) -> Path:
+    """Return a copy of the published state folder, to be served and published into."""
+    return shutil.copytree(published, tmp_path / "state")
+
+
+@pytest.fixture(scope="session")
+def seconds(request: pytest.FixtureRequest) -> int:
+    """Return how long a run is."""
+    return int(request.config.getoption("--seconds"))
+
+
+Row = tuple[str, str, str | None]  # name, unit, peer
+
+
+def require(report: Report, cores: Cores | None, tools: tuple[str, ...], *rows: Row) -> Cores:
+    """Return the cores; where these rows cannot be measured, let them say why, and skip."""
+    why = load.missing(*tools) or ("" if cores else "it takes two cores")
+    if why or cores is None:
+        for name, unit, peer in rows:
+            report.add(name, None, unit, peer, why=why)
+        pytest.skip(why)
+    return cores
+
+
+class Cost(NamedTuple):
+    """What a request takes of the server."""
+
+    cpu_us: float
+    bytes: float
+    busy: float  # of the core
+
+
+def cost_of(server: Server, requests: Path, seconds: int) -> Cost:
+    """Return what a request costs, over a run after a warm-up; no request may fail."""
+    load.run_wrk(server.url, requests, load.WARM_S)
+    before = server.cpu_s()
+    found = load.run_wrk(server.url, requests, seconds)
+    cpu_s = server.cpu_s() - before
+    assert found.failed == 0
+    return Cost(cpu_s * 1e6 / found.requests, found.bytes / found.requests, cpu_s / found.seconds)
+
+
+def compare(ours: Server, theirs: Server, requests: Path, seconds: int) -> tuple[Cost, Cost]:
+    """Return the medians of runs in turn, ours first."""
+    pairs = [[cost_of(server, requests, seconds) for server in (ours, theirs)] for _ in range(PAIRS)]
+    medians = [Cost(*map(statistics.median, zip(*costs, strict=True))) for costs in zip(*pairs, strict=True)]
+    print("cpu_us, bytes and busy:", *medians)
+    sent = [median.bytes for median in medians]
+    assert max(sent) <= 1.05 * min(sent), f"{sent} bytes a request: not the same work"
+    return medians[0], medians[1]
+
+
+def test_http_steer_beside_nginx(
+    report: Report,
+    cores: Cores | None,
+    table: Table,
+    snapshot: Snapshot,
+    state: Path,
+    requests: Path,
+    seconds: int,
+    tmp_path: Path,
+) -> None:
+    """nginx answers the ASN of a geo map of the same prefixes, and as many bytes as steering does."""
+    server, _ = require(report, cores, ("wrk", "nginx"), ("http_steer_cpu_us", "us", "nginx"))
+    body_bytes = round(
+        statistics.mean(len(snapshot.steer(ip, "80000000", service="video")) for ip in table.addresses[4][:10_000])
+    )
+    with (
+        servers.serve_nginx(tmp_path, [server], dict(table.rows), body_bytes - NGINX_ONLY) as nginx,
+        servers.serve_steering(state, [server]) as steering,
+    ):
+        assert_geo_map_is_right(nginx, table)
+        ours, theirs = compare(steering, nginx, requests, seconds)
+    report.add("http_steer_cpu_us", ours.cpu_us, "us", "nginx", theirs.cpu_us)
+
+
+def assert_geo_map_is_right(nginx: Server, table: Table) -> None:
+    """Ask for addresses of both families and compare the answers with the longest prefixes."""
+    tries = {4: pytricia.PyTricia(32), 6: pytricia.PyTricia(128)}
+    for prefix, asn in table.rows:
+        tries[6 if ":" in prefix else 4][prefix] = asn
+    for family, trie in tries.items():
+        for address in table.addresses[family][:100]:
+            with urllib.request.urlopen(f"{nginx.url}/v1/steer?title=80000000&ip={address}") as answer:
+                assert answer.read().startswith(b'{"zone":%s,' % trie[address].encode()), address
+
+
+def test_http_steer_beside_fastapi(
+    report: Report, cores: Cores | None, state: Path, requests: Path, seconds: int, tmp_path: Path
+) -> None:
+    """The same endpoint with the lane off."""
+    server, _ = require(report, cores, ("wrk",), ("http_steer_cpu_us", "us", "fastapi"))
+    other = shutil.copytree(state, tmp_path / "other")
+    with (
+        servers.serve_steering(state, [server]) as steering,
+        servers.serve_steering(other, [server], lane=False) as fastapi,
+    ):
+        ours, theirs = compare(steering, fastapi, requests, seconds)
+    report.add("http_steer_cpu_us", ours.cpu_us, "us", "fastapi", theirs.cpu_us)
+
+
+def test_http_reload(
+    report: Report, cores: Cores | None, state: Path, requests: Path, seconds: int, tmp_path: Path
+) -> None:
+    """p99 while the whole table is published every 5 s beside p99 quiet, both at a third of what wrk reached.
+
+    Control is on the worker's core, at the lowest priority.
+    """
+    rows: list[Row] = [("http_reload_p99_us", "us", "quiet"), ("http_reload_p99_ratio", "x", "quiet")]
+    server, _ = require(report, cores, ("wrk", "h2load"), *rows)
+    log = tmp_path / "h2load.log"
+    quiet, publishing = [], []
+    with servers.serve_steering(state, [server]) as steering:
+        steering.lower_control()
+        load.run_wrk(steering.url, requests, load.WARM_S)
+        reached = load.run_wrk(steering.url, requests, seconds)
+        per_s = reached.requests / reached.seconds / 3
+
+        def p99() -> int:
+            return load.percentile(load.run_h2load(steering.url, requests, per_s, 3 * seconds, log), 99)
+
+        for _ in range(RELOAD_PAIRS):
+            quiet.append(p99())
+            with publishing_every(steering, PUBLISH_EVERY_S):
+                publishing.append(p99())
+    print(f"p99 at {per_s:.0f}/s, quiet and publishing, in us:", quiet, publishing)
+    value, beside = statistics.median(publishing), statistics.median(quiet)
+    report.add("http_reload_p99_us", value, "us", "quiet", beside)
+    report.add("http_reload_p99_ratio", value / beside, "x", "quiet", 1.0)
+
+
+@contextlib.contextmanager
+def publishing_every(steering: Steering, pause_s: float) -> Iterator[None]:
+    """Publish again and again, from now until the end; what went wrong with one is raised at the end."""
+    ending = threading.Event()
+
+    def publish() -> None:
+        due = time.monotonic()
+        while not ending.wait(max(0.0, due - time.monotonic())):
+            steering.reload()
+            due += pause_s
+
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(publish)
+        try:
+            yield
+        finally:
+            ending.set()
+        done.result()
+
+
+def test_worker_memory(report: Report, cores: Cores | None, state: Path, requests: Path, seconds: int) -> None:
+    """What one worker adds: the larger private memory of two, after 100,000 requests to both together."""
+    server, _ = require(report, cores, ("wrk",), ("worker_rss_mb", "MB", None))
+    with servers.serve_steering(state, [server], workers=2) as steering:
+        asked = 0
+        while asked < WORKER_REQUESTS:
+            found = load.run_wrk(steering.url, requests, seconds)
+            assert found.failed == 0
+            asked += found.requests
+        sizes = [servers.memory_of(pid)["Private"] for pid in steering.workers()]
+    print(f"private bytes of each worker after {asked} requests:", sizes)
+    report.add("worker_rss_mb", max(sizes) / 1e6, "MB")

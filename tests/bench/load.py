@@ -1,0 +1,98 @@
+"""The clients: `wrk`, which sends as fast as it is answered, and `h2load`, which sends at a fixed rate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import random
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench.measure import SEED
+
+SCRIPT = Path(__file__).parent / "steer.lua"
+CONNECTIONS = 64
+TITLES = 1000
+WARM_S = 2
+# h2load's timers are no finer than 10 ms. At 40 a second a connection waits 25 ms, and a stall hides few requests.
+MOST_PER_CONNECTION = 40
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Load:
+    """What a run of wrk came to; `bytes` are those that the server sent, heads and bodies."""
+
+    requests: int
+    seconds: float
+    bytes: int
+    failed: int
+    p99_us: int
+
+
+def find(tool: str) -> str | None:
+    """Return where a tool is: on PATH, or where Debian keeps servers, which is on the PATH of root alone."""
+    return shutil.which(tool) or shutil.which(tool, path="/usr/sbin")
+
+
+def missing(*tools: str) -> str:
+    """Return why a figure cannot be measured here: the first tool that is not there; empty where all are."""
+    return next((f"{tool} is not on PATH" for tool in tools if find(tool) is None), "")
+
+
+def write_requests(path: Path, v4: Sequence[str], v6: Sequence[str]) -> Path:
+    """Write the paths to ask for, one a line, both families mixed, and return the file."""
+    addresses = [*v4, *v6]
+    random.Random(SEED).shuffle(addresses)
+    path.write_text(
+        "".join(
+            f"/v1/steer?title={80_000_000 + place % TITLES}&ip={address}\n" for place, address in enumerate(addresses)
+        )
+    )
+    return path
+
+
+def run_wrk(url: str, requests: Path, seconds: int) -> Load:
+    """Ask on 64 keep-alive connections for so long."""
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(SCRIPT), url, "--", str(requests)]
+    return read_wrk(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def read_wrk(text: str) -> Load:
+    """Return the figures that steer.lua wrote after wrk's own."""
+    return Load(**json.loads(text.rstrip().rpartition("\n")[2]))
+
+
+def run_h2load(url: str, requests: Path, per_s: float, seconds: float, log: Path) -> list[int]:
+    """Ask at a fixed rate for so long after a warm-up; return the sorted microseconds to each answer's end.
+
+    AssertionError where a request failed or was answered otherwise than 200. Connections start one each millisecond,
+    so that requests come evenly: with --duration h2load starts all at once, and they would come in bursts.
+    """
+    connections = max(CONNECTIONS, math.ceil(per_s / MOST_PER_CONNECTION))
+    count = round(per_s * (seconds + WARM_S))
+    log.unlink(missing_ok=True)  # h2load appends
+    command = ["h2load", "--h1", "-t1", f"-c{connections}", f"-n{count}", "-r1", "--rate-period=1ms"]
+    command += [f"--rps={per_s / connections:.3f}", f"--log-file={log}", "-B", f"{url}/", "-i", str(requests)]
+    subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found, answered = read_log(log.read_text(), WARM_S)
+    assert answered == count, f"{count - answered} of {count} requests failed"
+    return found
+
+
+def read_log(text: str, warm_s: float) -> tuple[list[int], int]:
+    """Return the sorted microseconds of what began after the warm-up, and how many there were of all with status 200.
+
+    A line is start (microseconds since the epoch), status (-1: failed), microseconds, and maybe more.
+    """
+    rows = [tuple(map(int, line.split("\t")[:3])) for line in text.splitlines()]
+    begin = min((start for start, _, _ in rows), default=0) + warm_s * 1e6
+    found = sorted(took for start, status, took in rows if status == 200 and start >= begin)
+    return found, sum(status == 200 for _, status, _ in rows)
+
+
+def percentile(found: Sequence[int], percent: float) -> int:
+    """Return the value of sorted ones that so many percent do not exceed (nearest rank)."""
+    return found[max(math.ceil(len(found) * percent / 100), 1) - 1]

@@ -1,0 +1,199 @@
+"""The servers that are measured: started on one core, asked for their CPU and memory in /proc, and ended together."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from steering.control.remote import RemoteWriter
+from steering.settings import Settings
+from tests.bench.load import find
+
+ROOT = Path(__file__).parents[2]
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+PATIENCE_S = 60.0  # nginx reads 732 k lines of a geo map before it answers
+LOWEST = 19  # priority, setpriority(2)
+
+
+class Server:
+    """A running server: its door, and all its processes."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+        self.process = process
+        self.url = url
+
+    def pids(self) -> list[int]:
+        """Return the process and its children."""
+        return [self.process.pid, *children(self.process.pid)]
+
+    def cpu_s(self) -> float:
+        """Return the user and system time that all processes took so far."""
+        return sum(read_cpu_s(Path(f"/proc/{pid}/stat").read_text()) for pid in self.pids())
+
+
+class Steering(Server):
+    """A running `steering serve`."""
+
+    def __init__(self, process: subprocess.Popen[str], state: Path) -> None:
+        assert process.stdout is not None
+        said = next((line for line in process.stdout if line.startswith("serving on ")), None)
+        assert said, f"steering serve ended with status {process.wait()}"
+        super().__init__(process, said.removeprefix("serving on ").strip())
+        self.state = state
+
+    def control(self) -> int:
+        """Return the pid of the control process: the one that holds the state folder's lock."""
+        return next(pid for pid in children(self.process.pid) if holds(pid, self.state / "lock"))
+
+    def workers(self) -> list[int]:
+        """Return the pids of the playback workers."""
+        return [pid for pid in children(self.process.pid) if pid != self.control()]
+
+    def lower_control(self) -> None:
+        """Give every thread of the control process the lowest priority, so that a publish yields to answers."""
+        for thread in Path(f"/proc/{self.control()}/task").iterdir():
+            os.setpriority(os.PRIO_PROCESS, int(thread.name), LOWEST)
+
+    def reload(self) -> None:
+        """Publish the same feeds again; returns when the new files are there for the workers."""
+        with RemoteWriter(Settings(state=self.state)) as writer:
+            writer.reload("bench")
+
+
+def children(pid: int) -> list[int]:
+    """Return the pids of a process's children. Neither server has grandchildren."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def holds(pid: int, path: Path) -> bool:
+    """Tell whether a process has a file open."""
+    with contextlib.suppress(OSError):
+        return any(descriptor.resolve() == path.resolve() for descriptor in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+def read_cpu_s(stat: str) -> float:
+    """Return user + system seconds of a line of /proc/PID/stat (proc(5)): fields 14 and 15, counted after the name.
+
+    The name stands in parentheses and may itself hold spaces and parentheses.
+    """
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * TICK_S
+
+
+def read_memory(smaps: str) -> dict[str, int]:
+    """Return the bytes of each line of /proc/PID/smaps_rollup (Rss, Pss, Private_Dirty, ...)."""
+    rows = (line.split() for line in smaps.splitlines()[1:])
+    return {row[0].removesuffix(":"): int(row[1]) * 1024 for row in rows}
+
+
+def memory_of(pid: int) -> dict[str, int]:
+    """Return what a process's memory is made of, in bytes; `Private` is what it alone has."""
+    found = read_memory(Path(f"/proc/{pid}/smaps_rollup").read_text())
+    return found | {"Private": found["Private_Clean"] + found["Private_Dirty"]}
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], cores: Iterable[int], env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """Run a command and its children on these cores, in a process group of their own, and end them all."""
+    pin = functools.partial(os.sched_setaffinity, 0, set(cores))
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env, preexec_fn=pin, start_new_session=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def serve_steering(state: Path, cores: Iterable[int], workers: int = 1, lane: bool = True) -> Iterator[Steering]:
+    """Serve a published state folder; `lane` off answers everything through FastAPI, where there is that setting."""
+    env = dict(os.environ)
+    if "lane" in Settings.model_fields:
+        env["STEERING_LANE"] = str(int(lane))
+    command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state)]
+    command += ["--listen", "127.0.0.1:0", "--workers", str(workers)]
+    with running(command, cores, env) as process:
+        yield Steering(process, state)
+
+
+@contextlib.contextmanager
+def serve_nginx(folder: Path, cores: Iterable[int], zones: Mapping[str, str], body_bytes: int) -> Iterator[Server]:
+    """Serve /v1/steer from nginx, as `nginx_config` says."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = folder / "nginx.conf"
+    config.write_text(nginx_config(folder, port, zones, body_bytes))
+    nginx = find("nginx")
+    assert nginx
+    command = [nginx, "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
+    with running(command, cores, dict(os.environ)) as process:
+        server = Server(process, f"http://127.0.0.1:{port}")
+        deadline = time.monotonic() + PATIENCE_S
+        while not answers(f"{server.url}/v1/steer?ip=192.0.2.1"):
+            assert process.poll() is None, (folder / "error.log").read_text()
+            assert time.monotonic() < deadline, "nginx did not answer"
+            time.sleep(0.1)
+        yield server
+
+
+def answers(url: str) -> bool:
+    """Tell whether somebody answers with success."""
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE_S):
+            return True
+    except urllib.error.URLError:
+        return False
+
+
+def nginx_config(folder: Path, port: int, zones: Mapping[str, str], body_bytes: int) -> str:
+    """Return a configuration with one worker that finds `ip=` in a geo map of prefix to ASN and answers the ASN.
+
+    The body is filled up to so many bytes with an ASN of five digits; the headers are steering's, and those that
+    nginx always sends. Nothing is logged, and a connection is never closed for its number of requests.
+    """
+    geo = "".join(f"  {prefix} {asn};\n" for prefix, asn in zones.items())
+    start, end = '{"zone":', ',"targets":""}'
+    filler = "t" * (body_bytes - len(start) - len("64500") - len(end))
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f" {kind}_temp_path {folder / kind};\n" for kind in kinds)
+    return f"""\
+daemon off;
+worker_processes 1;
+pid {folder / "nginx.pid"};
+events {{ worker_connections 1024; }}
+http {{
+{paths} access_log off;
+ server_tokens off;
+ keepalive_timeout 1h;
+ keepalive_requests 1000000000;
+ geo $arg_ip $zone {{
+  default 0;
+{geo} }}
+ server {{
+  listen 127.0.0.1:{port} reuseport backlog=2048;
+  location = /v1/steer {{
+   default_type application/json;
+   add_header cache-control no-store;
+   add_header access-control-allow-origin *;
+   return 200 '{start}$zone{end[:-2]}{filler}{end[-2:]}';
+  }}
+ }}
+}}
+"""

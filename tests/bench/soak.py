@@ -1,0 +1,76 @@
+"""Millions of requests with a reload every ten seconds: none may fail, and workers may not grow. `make soak`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bench import load, servers
+from tests.bench.measure import Table
+from tests.bench.servers import Steering
+
+MOST_GROWTH = 0.05
+CHUNK_S = 10
+WARM_CHUNKS = 3  # reloads after which allocators hold what a reload takes
+
+
+def soak(steering: Steering, requests: Path, count: int, chunk_s: int, say: Callable[[str], None]) -> float:
+    """Ask so many times and more, with a reload under load in each chunk; return the growth of the worker that grew most.
+
+    Growth is of RSS, from the end of the warm-up, which comes before the count, to the end of the last chunk.
+    AssertionError where a request failed or a worker ended.
+    """
+    workers = steering.workers()
+    before: dict[int, int] = {}
+    asked = chunks = 0
+    growth = 0.0
+    while asked < count:
+        with ThreadPoolExecutor(1) as thread:
+            reloaded = thread.submit(steering.reload)
+            found = load.run_wrk(steering.url, requests, chunk_s)
+            reloaded.result()
+        assert found.failed == 0, f"{found.failed} requests failed"
+        assert steering.workers() == workers, "a worker ended"
+        chunks += 1
+        rss = {pid: servers.memory_of(pid)["Rss"] for pid in workers}
+        if chunks <= WARM_CHUNKS:
+            before = rss
+            say(f"warm-up: {found.requests:,} requests; {sizes_of(steering)}")
+            continue
+        asked += found.requests
+        growth = max(rss[pid] / before[pid] - 1 for pid in workers)
+        say(f"{asked:,} of {count:,} requests, reload {chunks - WARM_CHUNKS}, RSS {growth:+.1%}; {sizes_of(steering)}")
+    return growth
+
+
+def sizes_of(steering: Steering) -> str:
+    """Return the memory of workers and control as one reads it."""
+    words = []
+    for name, pids in {"worker": steering.workers(), "control": [steering.control()]}.items():
+        for pid in pids:
+            size = servers.memory_of(pid)
+            words.append(f"{name} {size['Rss'] / 1e6:.1f} MB ({size['Private'] / 1e6:.1f} private)")
+    return ", ".join(words)
+
+
+def test_soak(request: pytest.FixtureRequest, published: Path, table: Table, tmp_path: Path) -> None:
+    if why := load.missing("wrk"):
+        pytest.skip(why)
+    capture: Any = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(line, file=sys.stderr, flush=True)
+
+    state = shutil.copytree(published, tmp_path / "state")
+    requests = load.write_requests(tmp_path / "requests", table.addresses[4][:80_000], table.addresses[6][:20_000])
+    with servers.serve_steering(state, os.sched_getaffinity(0), workers=2) as steering:
+        growth = soak(steering, requests, request.config.getoption("--requests"), CHUNK_S, say)
+    assert growth <= MOST_GROWTH
