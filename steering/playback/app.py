@@ -64,6 +64,7 @@ def make_app(holder: Holder, settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # it would send players to whatever Host says
     )
     trust = Trust(settings.trusted)
 

@@ -154,6 +154,7 @@ async def test_players_on_any_page_may_ask(ask: Ask) -> None:
 async def test_other_paths_and_methods_are_problems_too(ask: Ask) -> None:
     cases = [
         ("/nosuch", "GET", 404, None),
+        ("/v1/steer/?title=t", "GET", 404, None),
         ("/v1/steer", "POST", 405, "GET, HEAD, OPTIONS"),
         ("/healthz", "DELETE", 405, "GET, HEAD"),
     ]
