@@ -195,6 +195,7 @@ cdef class PrefixTable:
         """Point the two tables into the block, after checking everything that a lookup relies on."""
         cdef const uint8_t* base = <const uint8_t*> self.buffer.buf
         cdef const uint64_t* header = <const uint64_t*> base
+        cdef bint is_right_v4, is_right_v6
         cdef int i
         if self.buffer.len < HEADER_WORDS * 8 or <uint64_t> base % 8:
             raise ValueError("prefix table: shorter than its header, or not aligned")
@@ -224,9 +225,11 @@ cdef class PrefixTable:
         self.v6.fine_leaves = <const uint32_t*> self.part(H_FINE_LEAVES, header[H_FINE_COUNT], 4)
         for i in range(self.v6.levels):
             self.v6.level[i] = <const int64_t*> self.part(H_LEVEL + i, header[H_NODES + i] * 8, 8)
-        if not check_v4(&self.v4, header):
+        with nogil:  # a worker goes on answering meanwhile
+            is_right_v4, is_right_v6 = check_v4(&self.v4, header), check_v6(&self.v6, header)
+        if not is_right_v4:
             raise ValueError("prefix table: an IPv4 record or leaf points outside its part")
-        if not check_v6(&self.v6, header):
+        if not is_right_v6:
             raise ValueError("prefix table: the IPv6 tree is not in order, or points outside its part")
         return 0
 
