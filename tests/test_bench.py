@@ -65,9 +65,10 @@ def test_h2load_is_read_from_its_log_after_the_warm_up() -> None:
         f"{1_781_654_400_000_000 + start}\t{status}\t{took}\n"
         for start, status, took in [(10, 200, 900), (0, 200, 800), (2_000_000, 200, 70), (2_500_000, 200, 60)]
     )
-    assert load.read_log(log, 2) == ([60, 70], 4)
-    assert load.read_log(log + "1781654403000000\t-1\t5\n1781654403000000\t503\t5\n", 2) == ([60, 70], 4)
-    assert load.read_log("", 2) == ([], 0)
+    assert load.read_log(log, 2) == ([60, 70], 4, 2.50006)
+    failed = "1781654403000000\t-1\t5\n1781654403000000\t503\t5\n"
+    assert load.read_log(log + failed, 2) == ([60, 70], 4, 3.000005)
+    assert load.read_log("", 2) == ([], 0, 0.0)
 
 
 @pytest.mark.parametrize(

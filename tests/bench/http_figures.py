@@ -27,7 +27,6 @@ from tests.bench.measure import Report, Table
 from tests.bench.servers import Server, Steering
 
 PAIRS = 5
-RELOAD_PAIRS = 3
 PUBLISH_EVERY_S = 5.0
 WORKER_REQUESTS = 100_000
 # What nginx sends and steering does not; its body is so much shorter, and both send the same.
@@ -181,7 +180,7 @@ def test_http_reload(
         def p99() -> int:
             return load.percentile(load.run_h2load(steering.url, requests, per_s, 3 * seconds, log), 99)
 
-        for _ in range(RELOAD_PAIRS):
+        for _ in range(PAIRS):
             quiet.append(p99())
             with publishing_every(steering, PUBLISH_EVERY_S):
                 publishing.append(p99())

@@ -68,7 +68,7 @@ def read_wrk(text: str) -> Load:
 def run_h2load(url: str, requests: Path, per_s: float, seconds: float, log: Path) -> list[int]:
     """Ask at a fixed rate for so long after a warm-up; return the sorted microseconds to each answer's end.
 
-    AssertionError where a request failed or was answered otherwise than 200. Connections start one each millisecond,
+    AssertionError where a request failed, was answered otherwise than 200, or the rate was not kept. Connections start one each millisecond,
     so that requests come evenly: with --duration h2load starts all at once, and they would come in bursts.
     """
     connections = max(CONNECTIONS, math.ceil(per_s / MOST_PER_CONNECTION))
@@ -77,20 +77,22 @@ def run_h2load(url: str, requests: Path, per_s: float, seconds: float, log: Path
     command = ["h2load", "--h1", "-t1", f"-c{connections}", f"-n{count}", "-r1", "--rate-period=1ms"]
     command += [f"--rps={per_s / connections:.3f}", f"--log-file={log}", "-B", f"{url}/", "-i", str(requests)]
     subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found, answered = read_log(log.read_text(), WARM_S)
+    found, answered, lasted_s = read_log(log.read_text(), WARM_S)
     assert answered == count, f"{count - answered} of {count} requests failed"
+    assert lasted_s < 1.2 * (seconds + WARM_S), f"{per_s:.0f}/s could not be kept: it took {lasted_s:.1f} s"
     return found
 
 
-def read_log(text: str, warm_s: float) -> tuple[list[int], int]:
-    """Return the sorted microseconds of what began after the warm-up, and how many there were of all with status 200.
+def read_log(text: str, warm_s: float) -> tuple[list[int], int, float]:
+    """Return the sorted microseconds of what began after the warm-up, how many of all had status 200, and all seconds.
 
     A line is start (microseconds since the epoch), status (-1: failed), microseconds, and maybe more.
     """
     rows = [tuple(map(int, line.split("\t")[:3])) for line in text.splitlines()]
-    begin = min((start for start, _, _ in rows), default=0) + warm_s * 1e6
-    found = sorted(took for start, status, took in rows if status == 200 and start >= begin)
-    return found, sum(status == 200 for _, status, _ in rows)
+    first = min((start for start, _, _ in rows), default=0)
+    last = max((start + took for start, _, took in rows), default=0)
+    found = sorted(took for start, status, took in rows if status == 200 and start >= first + warm_s * 1e6)
+    return found, sum(status == 200 for _, status, _ in rows), (last - first) / 1e6
 
 
 def percentile(found: Sequence[int], percent: float) -> int:
