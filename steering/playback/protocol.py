@@ -238,19 +238,24 @@ class ColdDoor(HttpToolsProtocol):
         self.connections.discard(self)  # who has the connection is its `HotDoor`
 
     def data_received(self, data: bytes) -> None:
-        """Parse; a request that asks for another protocol is answered as any other, and the last of its connection."""
+        """Parse. A request that asks for another protocol is answered as any other, and the next one follows it."""
         self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.in_message = True
-        except httptools.HttpParserError:
-            self.send_400_response("")
-        else:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                continue
+            except httptools.HttpParserError:
+                self.send_400_response("")
+                return
             self.fed = self.fed + len(data) if self.in_head else 0
             if self.fed > MAX_HEAD:
                 self.too_large = True
                 self.send_400_response("")
+            return
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's wording)
         """Say what is wrong with what came in, after the answers in flight, and close."""

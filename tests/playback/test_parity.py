@@ -178,7 +178,13 @@ ODD_LINES = st.sampled_from(
 def requests(draw: st.DrawFn) -> bytes:
     """Return one request, mostly a steering request with something odd about it now and then."""
     kind = draw(st.integers(0, 19))
-    method = b"HEAD" if kind == 1 else draw(st.sampled_from([b"OPTIONS", b"DELETE", b"get"])) if kind == 2 else b"GET"
+    method = (
+        b"HEAD"
+        if kind == 1
+        else draw(st.sampled_from([b"OPTIONS", b"DELETE", b"get", b"CONNECT"]))
+        if kind == 2
+        else b"GET"
+    )
     found = draw(st.lists(GOOD_PARAMETERS, max_size=3, unique_by=lambda item: item.partition(b"=")[0]))
     found.append(
         b"title=" + percent(draw(st.text(st.characters(max_codepoint=0x7E), min_size=1, max_size=9)), kind % 2)

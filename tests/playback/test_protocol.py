@@ -96,6 +96,12 @@ async def test_a_request_in_parts_is_answered_when_it_is_whole(listening: Listen
     writer.close()
 
 
+async def test_a_request_for_another_protocol_is_answered_in_this_one(listening: Listening) -> None:
+    upgrade = HOT.replace(b"Host: x", b"Connection: upgrade\r\nUpgrade: websocket")
+    found = await listening.exchange([upgrade * 2000 + LAST], patience_s=20.0)
+    assert found.count(b"HTTP/1.1 200 OK") == 2001
+
+
 @pytest.mark.parametrize("size", [17_000, 300_000])
 @pytest.mark.parametrize("whole", [True, False])
 async def test_a_head_of_over_16_kb_gets_431(listening: Listening, size: int, whole: bool) -> None:
@@ -105,6 +111,12 @@ async def test_a_head_of_over_16_kb_gets_431(listening: Listening, size: int, wh
     assert json.loads(found.partition(b"\r\n\r\n")[2])["detail"] == "a head of over 16384 bytes"
     many = b"GET /v1/steer?title=t HTTP/1.1\r\n" + b"A: b\r\n" * 4000 + b"\r\n"
     assert (await listening.exchange([many])).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_tunnel_is_refused_and_closed_or_answered(listening: Listening) -> None:
+    for target in (b"example.org:443", b"/v1/steer?title=t"):
+        found = await listening.exchange([b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n" + LAST])
+        assert found[9:12] in (b"400", b"405"), found
 
 
 async def test_what_is_no_request_is_told_so_after_the_answers_before_it(listening: Listening) -> None:
@@ -246,3 +258,4 @@ def test_uvicorn_has_the_names_that_the_door_relies_on() -> None:
     ):
         assert callable(getattr(HttpToolsProtocol, method))
     assert issubclass(httptools.HttpParserCallbackError, httptools.HttpParserError)
+    assert "set_dangerous_leniencies(lenient_data_after_close=True)" in source  # the parser's one option
