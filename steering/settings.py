@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     forwarded: Literal["x-forwarded-for", "forwarded"] = pydantic.Field(
         "x-forwarded-for", description="the header that trusted proxies append the client's address to"
     )
+    proxy_protocol: bool = pydantic.Field(
+        False, description="connections from trusted addresses begin with a PROXY protocol header, v1 or v2"
+    )
     default_service: str = pydantic.Field("video", description="the service of a request that names none")
     ladder: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
         LADDER_POLICIES["prefix_first"],

@@ -38,7 +38,9 @@ from steering.control.start import make_ready
 from steering.doors import BACKLOG, Door
 from steering.errors import SettingsError, SnapshotError, SteeringError
 from steering.playback import app as playback_app
+from steering.playback.client import Trust, pack
 from steering.playback.follow import Follower
+from steering.playback.proxy_protocol import LOCAL
 from steering.settings import Settings
 from steering.snapshot import Snapshot
 
@@ -48,6 +50,7 @@ LONGEST_PAUSE_S: Final = 5.0
 PROVEN_S: Final = 30.0  # who lived this long starts again with the first pause
 READY_S: Final = 60.0
 GRACE_S: Final = 10.0
+HEALTH_S: Final = 10.0
 # What uvicorn imports when it starts; imported before the fork it is shared.
 PRELOADED: Final = ("uvloop", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
 
@@ -213,22 +216,8 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise SettingsError(f"{waiting} of {len(self.children)} processes were not ready after {READY_S:.0f} s")
         for door in self.doors:
-            self.check(door)
+            check(door, self.settings)
         return True
-
-    def check(self, door: Door) -> None:
-        """Ask for /healthz at a door; SettingsError where it does not answer."""
-        asked = http.client.HTTPConnection("localhost", timeout=10)
-        try:
-            asked.sock = door.connect(timeout_s=10)
-            asked.request("GET", "/healthz")
-            status = asked.getresponse().status
-        except (OSError, http.client.HTTPException) as error:
-            raise SettingsError(f"{door}: /healthz: {error}") from error
-        finally:
-            asked.close()
-        if status != http.HTTPStatus.OK:
-            raise SettingsError(f"{door}: /healthz answered {status}")
 
     def count_ready(self) -> int:
         """Return how many children became ready since last asked."""
@@ -248,9 +237,9 @@ class Supervisor:
         if examples:
             self.say("Try:")
         first = next((door for door in self.doors if not door.path), self.doors[0])
-        curl, url = "curl", str(first)
+        curl, url = "curl" + " --haproxy-protocol" * self.settings.proxy_protocol, str(first)
         if first.path:
-            curl, url = f"curl --unix-socket {shlex.quote(str(first.path))}", "http://localhost"
+            curl, url = f"{curl} --unix-socket {shlex.quote(str(first.path))}", "http://localhost"
         for example in examples:
             self.say(f"# {example.partner}, {example.country}")
             self.say(f"{curl} '{url}/v1/steer?title=80100172&ip={example.address}'")
@@ -340,6 +329,31 @@ class Supervisor:
             timeout_graceful_shutdown=int(GRACE_S) - 2,
         )
         Server(config, self.life, self.ready_end).run(sockets=list(listeners))
+
+
+def check(door: Door, settings: Settings) -> None:
+    """Ask for /healthz at a door; SettingsError where it does not answer."""
+    asked = http.client.HTTPConnection("localhost", timeout=HEALTH_S)
+    try:
+        asked.sock = door.connect(HEALTH_S)
+        if settings.proxy_protocol and is_trusted(asked.sock, settings):
+            asked.sock.sendall(LOCAL)
+        asked.request("GET", "/healthz")
+        status = asked.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        raise SettingsError(f"{door}: /healthz: {error}") from error
+    finally:
+        asked.close()
+    if status != http.HTTPStatus.OK:
+        raise SettingsError(f"{door}: /healthz answered {status}")
+
+
+def is_trusted(connection: socket.socket, settings: Settings) -> bool:
+    """Tell whether a door trusts who made this connection to it."""
+    if connection.family == socket.AF_UNIX:
+        return True
+    packed = pack(connection.getsockname()[0])
+    return packed is not None and packed in Trust(settings.trusted)
 
 
 class Server(uvicorn.Server):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import httpx
@@ -16,8 +18,11 @@ import pytest
 from steering.control.network.feeds import FeedSource
 from steering.control.remote import RemoteWriter
 from steering.control.writer import Writer
+from steering.doors import opened
 from steering.model import Fleet
-from steering.supervisor import LONGEST_PAUSE_S, PROVEN_S, Pauses
+from steering.playback.proxy_protocol import LOCAL
+from steering.settings import read_settings
+from steering.supervisor import LONGEST_PAUSE_S, PROVEN_S, Pauses, check
 from tests.processes import PATIENCE_S, Served, is_running, publish_tiny_fleet, serving, until
 
 
@@ -132,6 +137,38 @@ def test_a_folder_without_a_fleet_is_not_served_when_none_may_be_made(tmp_path: 
     )
     assert found.returncode == 2
     assert "has no fleet to serve" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("listen", "trusted", "start"),
+    [
+        ("127.0.0.1:0", "127.0.0.0/8", LOCAL),
+        ("127.0.0.1:0", "10.0.0.0/8", b""),
+        ("[::1]:0", "::1/128", LOCAL),
+        ("unix", "10.0.0.0/8", LOCAL),
+    ],
+)
+def test_the_check_of_a_door_begins_as_connections_of_trusted_addresses_do(
+    listen: str, trusted: str, start: bytes, tmp_path: Path
+) -> None:
+    settings = read_settings(trusted=trusted, proxy_protocol=True)
+    heard = b""
+
+    def answer(listener: socket.socket) -> None:
+        nonlocal heard
+        connection, _ = listener.accept()
+        with connection:
+            while b"\r\n\r\n" not in heard[len(LOCAL) :]:
+                heard += connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with opened([f"unix:{tmp_path}/door.sock" if listen == "unix" else listen], 1) as (door,):
+        door.sockets[0].setblocking(True)
+        answering = threading.Thread(target=answer, args=door.sockets, daemon=True)
+        answering.start()
+        check(door, settings)
+        answering.join()
+    assert heard.startswith(start + b"GET /healthz HTTP/1.1\r\n")
 
 
 def test_pauses_double_up_to_a_limit_and_begin_again_after_a_long_life() -> None:
