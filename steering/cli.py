@@ -98,7 +98,9 @@ def progress_for(as_json: bool) -> contextlib.AbstractContextManager[console.Pro
 
 
 @main.command()
-@click.option("--listen", help="Address and port of the playback door (default: 127.0.0.1:8080).")
+@click.option(
+    "--listen", help="The playback doors, comma-separated (default: 127.0.0.1:8080); unix:/path is a Unix socket."
+)
 @click.option("--workers", type=int, help="Playback worker processes (default: 2).")
 @click.option("--appliances", type=click.IntRange(1), help="Size of the synthetic fleet of an empty state folder.")
 @click.option("--no-synth", is_flag=True, help="Refuse to serve where no fleet was imported.")

@@ -24,6 +24,8 @@ DEFAULT_FILE = "steering.toml"
 # Read elsewhere: where the file of settings is, and the portable lookups instead of this processor's.
 OTHER_VARIABLES = {"STEERING_CONFIG", "STEERING_PORTABLE"}
 
+MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its end, unix(7)
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -33,7 +35,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STEERING_", frozen=True, extra="forbid")
 
     state: Path = pydantic.Field(Path("state"), description="the state folder, made with mode 0700 where absent")
-    listen: str = pydantic.Field("127.0.0.1:8080", description="address and port of the playback door")
+    listen: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
+        ("127.0.0.1:8080",),
+        description="the playback doors, comma-separated: 127.0.0.1:8080, [::1]:8080, unix:/path",
+    )
     workers: int = pydantic.Field(2, ge=1, le=256, description="playback worker processes")
     max_connections: int = pydantic.Field(
         10_000, ge=1, description="connections of one worker; those beyond get the service's fallback and are closed"
@@ -45,6 +50,9 @@ class Settings(BaseSettings):
     )
     forwarded: Literal["x-forwarded-for", "forwarded"] = pydantic.Field(
         "x-forwarded-for", description="the header that trusted proxies append the client's address to"
+    )
+    proxy_protocol: bool = pydantic.Field(
+        False, description="connections from trusted addresses begin with a PROXY protocol header, v1 or v2"
     )
     default_service: str = pydantic.Field("video", description="the service of a request that names none")
     ladder: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
@@ -85,12 +93,20 @@ class Settings(BaseSettings):
             raise ValueError("a ladder names at least one key, and each once")
         return keys
 
-    @pydantic.field_validator("listen")
+    @pydantic.field_validator("listen", mode="before")
     @classmethod
-    def check_listen(cls, value: str) -> str:
-        """Refuse what is not `address:port`."""
-        split_address(value)
-        return value
+    def split_doors(cls, value: Any) -> Any:
+        """Take `a, b` as well as a list; refuse what is no door, and none at all."""
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+            raise ValueError("doors are text, or a list of texts")
+        doors = tuple(part.strip() for part in parts)
+        for door in doors:
+            if unix_path(door) is None:
+                split_address(door)
+        if not doors or len(set(doors)) != len(doors):
+            raise ValueError("name at least one door, and each once")
+        return doors
 
     @classmethod
     def settings_customise_sources(
@@ -114,6 +130,18 @@ def split_address(text: str) -> tuple[str, int]:
     if not port.isdecimal() or int(port) > 65535:
         raise ValueError(f"{port!r} is no port")
     return host, int(port)
+
+
+def unix_path(text: str) -> Path | None:
+    """Return the path of `unix:/path`, None for what begins otherwise; ValueError where no socket can have it."""
+    if not text.startswith("unix:"):
+        return None
+    path = Path(text.removeprefix("unix:"))
+    if not path.is_absolute() or "\0" in text:
+        raise ValueError(f"{text!r}: the path of a Unix socket begins with / and has no zero byte")
+    if len(bytes(path)) > MAX_SOCKET_PATH:
+        raise ValueError(f"{path}: {len(bytes(path))} bytes, a socket's path has at most {MAX_SOCKET_PATH}")
+    return path
 
 
 def read_settings(**flags: Any) -> Settings:

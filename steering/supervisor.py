@@ -1,9 +1,9 @@
 """One command, all processes: a control process and N playback workers, kept alive from here and ended together.
 
-The supervisor binds one SO_REUSEPORT socket for each worker and keeps it, so that a worker's successor inherits its
-queue. It imports what workers need, freezes it, and forks: code and modules are shared. It holds no lock, opens no
-database and maps no table; when control dies, playback serves on. Start-up is strict, running is lenient: what ends
-before all are ready ends everything, what ends later is started again after a pause that doubles.
+The supervisor binds the doors and keeps them, so that a worker's successor inherits its queue. It imports what workers
+need, freezes it, and forks: code and modules are shared. It holds no lock, opens no database and maps no table; when
+control dies, playback serves on. Start-up is strict, running is lenient: what ends before all are ready ends
+everything, what ends later is started again after a pause that doubles.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import functools
 import gc
 import http.client
@@ -20,6 +19,7 @@ import logging
 import multiprocessing
 import multiprocessing.process
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -30,15 +30,19 @@ from typing import Any, Final
 
 import uvicorn
 
+from steering import doors
 from steering.control import app as control_app
 from steering.control.network.examples import suggest_requests
 from steering.control.network.tables import Progress
 from steering.control.start import make_ready
+from steering.doors import BACKLOG, Door
 from steering.errors import SettingsError, SnapshotError, SteeringError
 from steering.playback import app as playback_app
+from steering.playback.client import Trust, pack
 from steering.playback.follow import Follower
-from steering.playback.protocol import Door
-from steering.settings import Settings, split_address
+from steering.playback.protocol import Connections
+from steering.playback.proxy_protocol import LOCAL
+from steering.settings import Settings
 from steering.snapshot import Snapshot
 
 SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
@@ -47,7 +51,7 @@ LONGEST_PAUSE_S: Final = 5.0
 PROVEN_S: Final = 30.0  # who lived this long starts again with the first pause
 READY_S: Final = 60.0
 GRACE_S: Final = 10.0
-BACKLOG: Final = 2048
+HEALTH_S: Final = 10.0
 # What uvicorn imports when it starts; imported before the fork it is shared.
 PRELOADED: Final = ("uvloop", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
 
@@ -109,20 +113,18 @@ def serve(
 ) -> None:
     """Make the state folder ready, serve until told to end, and end all processes.
 
-    Raises SettingsError where the door or the folder is taken, or a process does not come up.
+    Raises SettingsError where a door or the folder is taken, or a process does not come up.
     """
-    listeners = bind(settings.listen, settings.workers)
     with contextlib.ExitStack() as closing:
-        for listener in listeners:
-            closing.enter_context(listener)
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         closing.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
+        opened = closing.enter_context(doors.opened(settings.listen, settings.workers))
         run_apart(functools.partial(make_ready_apart, settings, who, show_progress, appliances, synth))
         for name in PRELOADED:
             importlib.import_module(name)
         gc.collect()
         gc.freeze()
-        Supervisor(settings, listeners, say).run()
+        Supervisor(settings, opened, say).run()
 
 
 def make_ready_apart(
@@ -165,44 +167,12 @@ def run_apart(task: Callable[[], None]) -> None:
         ours.close()
 
 
-def bind(listen: str, count: int) -> list[socket.socket]:
-    """Return so many listening sockets on one address; SettingsError where it cannot be had, or somebody has it."""
-    host, port = split_address(listen)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sockets: list[socket.socket] = []
-    try:
-        # Without SO_REUSEPORT, which would let us share the port with another of our user's services.
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
-        for _ in range(count):
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            sockets.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((host, port))
-            port = listener.getsockname()[1]
-            listener.listen(BACKLOG)
-            listener.setblocking(False)
-    except OSError as error:
-        for listener in sockets:
-            listener.close()
-        taken = error.errno == errno.EADDRINUSE
-        raise SettingsError(
-            f"cannot listen on {listen}: {error.strerror}",
-            hint="end who has it, or choose another with --listen" if taken else "choose another with --listen",
-        ) from error
-    return sockets
-
-
 class Supervisor:
     """The processes of one service, and the pipes that tie them to this one."""
 
-    def __init__(self, settings: Settings, listeners: Sequence[socket.socket], say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, opened: Sequence[Door], say: Callable[[str], None]) -> None:
         self.settings = settings
-        self.listeners = listeners
+        self.doors = opened
         self.say = say
         # A child that reads the end of `life` knows that the supervisor is gone, however it went.
         self.life, self.life_end = os.pipe()
@@ -212,8 +182,8 @@ class Supervisor:
         os.set_blocking(self.ready_end, False)
         self.control = Child("control", self.be_control)
         self.workers = [
-            Child(f"worker {number}", functools.partial(self.be_worker, listener))
-            for number, listener in enumerate(listeners, 1)
+            Child(f"worker {number}", functools.partial(self.be_worker, listeners))
+            for number, listeners in enumerate(zip(*(door.sockets for door in opened), strict=True), 1)
         ]
         self.children = [self.control, *self.workers]
 
@@ -246,17 +216,8 @@ class Supervisor:
                     raise SettingsError(f"{child.name} ended with status {status} before it was ready")
             if time.monotonic() > deadline:
                 raise SettingsError(f"{waiting} of {len(self.children)} processes were not ready after {READY_S:.0f} s")
-        host, port = self.address()
-        door = http.client.HTTPConnection(host, port, timeout=10)
-        try:
-            door.request("GET", "/healthz")
-            status = door.getresponse().status
-        except OSError as error:
-            raise SettingsError(f"http://{self.netloc()}/healthz: {error}") from error
-        finally:
-            door.close()
-        if status != http.HTTPStatus.OK:
-            raise SettingsError(f"http://{self.netloc()}/healthz answered {status}")
+        for door in self.doors:
+            check(door, self.settings)
         return True
 
     def count_ready(self) -> int:
@@ -266,19 +227,9 @@ class Supervisor:
         except BlockingIOError:
             return 0
 
-    def address(self) -> tuple[str, int]:
-        """Return where the door can be reached from here."""
-        host, port = self.listeners[0].getsockname()[:2]
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104
-
-    def netloc(self) -> str:
-        """Return the door's address as it is written in a URL."""
-        host, port = self.address()
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
     def announce(self) -> None:
-        """Say where the door is, and what is worth asking there."""
-        self.say(f"serving on http://{self.netloc()}")
+        """Say where the doors are, and what is worth asking there."""
+        self.say(f"serving on {', '.join(str(door) for door in self.doors)}")
         try:
             examples = suggest_requests(Snapshot.map(self.settings.state))
         except SnapshotError as error:
@@ -286,9 +237,13 @@ class Supervisor:
             return
         if examples:
             self.say("Try:")
+        first = next((door for door in self.doors if not door.path), self.doors[0])
+        curl, url = "curl" + " --haproxy-protocol" * self.settings.proxy_protocol, str(first)
+        if first.path:
+            curl, url = f"{curl} --unix-socket {shlex.quote(str(first.path))}", "http://localhost"
         for example in examples:
             self.say(f"# {example.partner}, {example.country}")
-            self.say(f"curl 'http://{self.netloc()}/v1/steer?title=80100172&ip={example.address}'")
+            self.say(f"{curl} '{url}/v1/steer?title=80100172&ip={example.address}'")
 
     def keep_alive(self) -> None:
         """Start again what ends, pass on SIGHUP, and return at SIGTERM or SIGINT."""
@@ -311,8 +266,8 @@ class Supervisor:
 
     def stop(self) -> None:
         """End all children: answers in flight are finished, and after ten seconds, or a second signal, cut off."""
-        for listener in self.listeners:
-            listener.close()
+        for door in self.doors:
+            door.close()
         for child in self.children:
             child.signal(signal.SIGTERM)
         deadline = time.monotonic() + GRACE_S
@@ -334,7 +289,7 @@ class Supervisor:
         self.leave_others()
 
         def answer(app: Any, listener: socket.socket) -> None:
-            self.answer(app, listener, lifespan="on", http="httptools")
+            self.answer(app, [listener], lifespan="on", http="httptools")
 
         try:
             control_app.run(self.settings, answer)
@@ -342,28 +297,29 @@ class Supervisor:
             logger.error("control: %s", error.message)
             sys.exit(1)
 
-    def be_worker(self, listener: socket.socket) -> None:
-        """Be a playback worker."""
-        self.leave_others(listener)
-        door = Door(self.settings)
-        follower = Follower(self.settings.state, self.settings.poll_s, take=door.serve)
+    def be_worker(self, listeners: Sequence[socket.socket]) -> None:
+        """Be a playback worker, on its socket of each door."""
+        self.leave_others(listeners)
+        connections = Connections(self.settings)
+        follower = Follower(self.settings.state, self.settings.poll_s, take=connections.serve)
         follower.start()
         app = playback_app.make_app(follower, self.settings)
         try:
-            self.answer(app, listener, http=door.make_protocol, callback_notify=door.tick, timeout_notify=0)
+            self.answer(
+                app, listeners, http=connections.make_protocol, callback_notify=connections.tick, timeout_notify=0
+            )
         finally:
             follower.stop()
 
-    def leave_others(self, own: socket.socket | None = None) -> None:
+    def leave_others(self, own: Sequence[socket.socket] = ()) -> None:
         """Close what only the supervisor and other children need."""
         os.close(self.life_end)
         os.close(self.ready)
-        for listener in self.listeners:
-            if listener is not own:
-                listener.close()
+        for listener in {listener for door in self.doors for listener in door.sockets}.difference(own):
+            listener.close()
 
-    def answer(self, app: Any, listener: socket.socket, **options: Any) -> None:
-        """Run the server until SIGTERM, or the supervisor's end."""
+    def answer(self, app: Any, listeners: Sequence[socket.socket], **options: Any) -> None:
+        """Run the server on these sockets until SIGTERM, or the supervisor's end."""
         config = uvicorn.Config(
             app,
             loop="uvloop",
@@ -376,7 +332,32 @@ class Supervisor:
             timeout_graceful_shutdown=int(GRACE_S) - 2,
             **{"lifespan": "off", **options},
         )
-        Server(config, self.life, self.ready_end).run(sockets=[listener])
+        Server(config, self.life, self.ready_end).run(sockets=list(listeners))
+
+
+def check(door: Door, settings: Settings) -> None:
+    """Ask for /healthz at a door; SettingsError where it does not answer."""
+    asked = http.client.HTTPConnection("localhost", timeout=HEALTH_S)
+    try:
+        asked.sock = door.connect(HEALTH_S)
+        if settings.proxy_protocol and is_trusted(asked.sock, settings):
+            asked.sock.sendall(LOCAL)
+        asked.request("GET", "/healthz")
+        status = asked.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        raise SettingsError(f"{door}: /healthz: {error}") from error
+    finally:
+        asked.close()
+    if status != http.HTTPStatus.OK:
+        raise SettingsError(f"{door}: /healthz answered {status}")
+
+
+def is_trusted(connection: socket.socket, settings: Settings) -> bool:
+    """Tell whether a door trusts who made this connection to it."""
+    if connection.family == socket.AF_UNIX:
+        return True
+    packed = pack(connection.getsockname()[0])
+    return packed is not None and packed in Trust(settings.trusted)
 
 
 class Server(uvicorn.Server):

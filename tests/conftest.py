@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from steering.snapshot import (
     write_table,
     write_weights,
 )
+from tests.processes import Served, publish_tiny_fleet, serving
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -131,6 +132,13 @@ def state_folder(tmp_path: Path, publish: Publish) -> Path:
 def snapshot(state_folder: Path) -> Snapshot:
     """Return the published tiny fleet, mapped."""
     return Snapshot.map(state_folder)
+
+
+@pytest.fixture
+def served(tmp_path: Path, fleet: Fleet) -> Iterator[Served]:
+    """Return a service of two workers that serves the tiny fleet."""
+    with serving(publish_tiny_fleet(tmp_path, fleet)) as found:
+        yield found
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ FLOORS = {
     "steering.statefile": 2,
     "steering.routes": 2,
     "steering.snapshot": 2,
+    "steering.doors": 2,
     "steering.playback": 3,
     "steering.control": 3,
     "steering.supervisor": 4,

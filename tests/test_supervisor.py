@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
+import socket
+import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import threading
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -19,79 +18,12 @@ import pytest
 from steering.control.network.feeds import FeedSource
 from steering.control.remote import RemoteWriter
 from steering.control.writer import Writer
+from steering.doors import opened
 from steering.model import Fleet
+from steering.playback.proxy_protocol import LOCAL
 from steering.settings import read_settings
-from steering.supervisor import LONGEST_PAUSE_S, PROVEN_S, Pauses
-
-PATIENCE_S = 20.0
-
-
-class Served:
-    """A running service, its door and its processes."""
-
-    def __init__(self, process: subprocess.Popen[str], state: Path) -> None:
-        self.process = process
-        self.state = state
-        assert process.stdout is not None
-        self.said = []
-        for line in process.stdout:
-            self.said.append(line.rstrip())
-            if line.startswith("serving on "):
-                break
-        assert self.said, process.communicate()[1]
-        self.url = self.said[-1].removeprefix("serving on ")
-        self.settings = read_settings(state=state)
-
-    def steer(self, **parameters: Any) -> dict[str, Any]:
-        """Ask on a connection of its own, so that any of the workers may answer."""
-        answer = httpx.get(f"{self.url}/v1/steer", params={"title": "t", "ip": "203.0.113.7"} | parameters, timeout=5)
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def children(self) -> dict[int, str]:
-        """Return the pids of control and workers, each with who listens on what."""
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return {int(pid): "control" if self.holds_lock(int(pid)) else "worker" for pid in listed}
-
-    def holds_lock(self, pid: int) -> bool:
-        with contextlib.suppress(OSError):
-            return any(fd.readlink() == self.state / "lock" for fd in Path(f"/proc/{pid}/fd").iterdir())
-        return False
-
-    def pids(self, kind: str) -> list[int]:
-        return [pid for pid, found in self.children().items() if found == kind]
-
-
-@pytest.fixture
-def served(tmp_path: Path, fleet: Fleet) -> Iterator[Served]:
-    """Return a service of two workers that serves the tiny fleet."""
-    state, feed = tmp_path / "state", tmp_path / "routes.csv"
-    feed.write_text("prefix,cluster,as_path,med\n203.0.113.0/24,bom001-a,64500,0\n203.0.113.0/24,del001-a,64500,100\n")
-    with Writer(read_settings(state=state)) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([FeedSource("csv", str(feed))], "test")
-    with serving(state) as found:
-        yield found
-
-
-@contextlib.contextmanager
-def serving(state: Path, *arguments: str) -> Iterator[Served]:
-    command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state), "--listen", "127.0.0.1:0"]
-    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield Served(process, state)
-        finally:
-            process.kill()
-
-
-def until(condition: Callable[[], bool]) -> float:
-    """Wait for something that other processes do; return how long it took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < PATIENCE_S, "it did not happen"
-        time.sleep(0.02)
-    return time.monotonic() - began
+from steering.supervisor import LONGEST_PAUSE_S, PROVEN_S, Pauses, check
+from tests.processes import PATIENCE_S, Served, is_running, publish_tiny_fleet, serving, until
 
 
 def first_appliances(served: Served, asks: int = 12) -> set[str]:
@@ -172,13 +104,6 @@ def test_when_the_supervisor_is_killed_its_children_end_too(served: Served) -> N
     until(lambda: not any(is_running(pid) for pid in children))
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return re.search(r"^State:\s+Z", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE) is None
-    except OSError:
-        return False
-
-
 def test_a_second_service_on_the_same_folder_or_port_is_refused_and_the_first_serves_on(
     served: Served, tmp_path: Path
 ) -> None:
@@ -214,8 +139,91 @@ def test_a_folder_without_a_fleet_is_not_served_when_none_may_be_made(tmp_path: 
     assert "has no fleet to serve" in found.stderr
 
 
+@pytest.mark.parametrize(
+    ("listen", "trusted", "start"),
+    [
+        ("127.0.0.1:0", "127.0.0.0/8", LOCAL),
+        ("127.0.0.1:0", "10.0.0.0/8", b""),
+        ("[::1]:0", "::1/128", LOCAL),
+        ("unix", "10.0.0.0/8", LOCAL),
+    ],
+)
+def test_the_check_of_a_door_begins_as_connections_of_trusted_addresses_do(
+    listen: str, trusted: str, start: bytes, tmp_path: Path
+) -> None:
+    settings = read_settings(trusted=trusted, proxy_protocol=True)
+    heard = b""
+
+    def answer(listener: socket.socket) -> None:
+        nonlocal heard
+        connection, _ = listener.accept()
+        with connection:
+            while b"\r\n\r\n" not in heard[len(LOCAL) :]:
+                heard += connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with opened([f"unix:{tmp_path}/door.sock" if listen == "unix" else listen], 1) as (door,):
+        door.sockets[0].setblocking(True)
+        answering = threading.Thread(target=answer, args=door.sockets, daemon=True)
+        answering.start()
+        check(door, settings)
+        answering.join()
+    assert heard.startswith(start + b"GET /healthz HTTP/1.1\r\n")
+
+
 def test_pauses_double_up_to_a_limit_and_begin_again_after_a_long_life() -> None:
     pauses = Pauses()
     found = [pauses.after(0.0) for _ in range(8)]
     assert found == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
     assert pauses.after(PROVEN_S) == 0.1
+
+
+def test_several_doors_are_answered_by_every_worker_and_closed_at_the_end(tmp_path: Path, fleet: Fleet) -> None:
+    path = tmp_path / "door.sock"
+    with serving(publish_tiny_fleet(tmp_path, fleet), listen=f"unix:{path},127.0.0.1:0, [::1]:0") as served:
+        unix, *urls = served.doors
+        assert (unix, stat.S_IMODE(path.stat().st_mode)) == (f"unix:{path}", 0o660)
+        assert [url.rpartition(":")[0] for url in urls] == ["http://127.0.0.1", "http://[::1]"]
+        for url in urls:
+            assert httpx.get(f"{url}/v1/steer", params={"title": "t", "ip": "203.0.113.7"}).status_code == 200
+        first, second = served.pids("worker")
+        os.kill(first, signal.SIGSTOP)
+        assert ask_over(path).status_code == 200
+        os.kill(first, signal.SIGKILL)
+        until(lambda: len({*served.pids("worker")} - {first}) == 2)
+        os.kill(second, signal.SIGSTOP)
+        assert ask_over(path).status_code == 200
+        os.kill(second, signal.SIGCONT)
+        served.process.send_signal(signal.SIGTERM)
+        _, errors = served.process.communicate(timeout=PATIENCE_S)
+        assert served.process.returncode == 0, errors
+        assert not path.exists()
+
+
+def ask_over(path: Path, forwarded: str = "", **parameters: str) -> httpx.Response:
+    """Ask over a Unix socket, on a connection of its own."""
+    headers = {"x-forwarded-for": forwarded} if forwarded else {}
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=5) as client:
+        return client.get("http://localhost/v1/steer", params={"title": "t"} | parameters, headers=headers)
+
+
+def test_a_proxy_on_a_unix_socket_is_trusted_and_the_clients_that_it_names_are_not(
+    tmp_path: Path, fleet: Fleet
+) -> None:
+    path = tmp_path / "door.sock"
+    with serving(publish_tiny_fleet(tmp_path, fleet), listen=f"unix:{path}") as served:
+        said = [served.process.stdout.readline() for _ in range(3)] if served.process.stdout else []
+        assert f"curl --unix-socket {path} 'http://localhost/v1/steer?" in said[-1]
+        assert ask_over(path, ip="203.0.113.7").json()["targets"][0]["site"] == "bom001"
+        assert ask_over(path, forwarded="203.0.113.7").json()["targets"][0]["site"] == "bom001"
+        assert ask_over(path, forwarded="127.0.0.1, 203.0.113.7", ip="203.0.113.8").status_code == 403
+        explained = ask_over(path, forwarded="127.0.0.1", explain="1", ip="203.0.113.7").json()
+        assert explained["explain"]["address"] == "203.0.113.7"
+        nobody = ask_over(path, explain="1").json()
+        assert (nobody["explain"]["address"], nobody["explain"]["prefix"]) == ("0.0.0.0", None)
+        command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(tmp_path / "other")]
+        other = subprocess.run(
+            [*command, "--listen", f"unix:{path}"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+        assert (other.returncode, ask_over(path).status_code) == (2, 200)
+        assert f"cannot listen on unix:{path}: Address already in use" in other.stderr

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -24,9 +24,7 @@ from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.folder import SOCKET
 from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError, SettingsError, SteeringError
-from steering.settings import Settings
-
-MAX_SOCKET_PATH: Final = 107  # sun_path holds 108 bytes with its end, unix(7)
+from steering.settings import MAX_SOCKET_PATH, Settings
 
 T = TypeVar("T")
 logger = logging.getLogger("steering.control")

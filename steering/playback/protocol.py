@@ -5,6 +5,8 @@ goes untouched to `ColdDoor`, uvicorn's HttpToolsProtocol on the same transport,
 busy, whatever comes in is its to queue, so answers leave in the order of their requests; once it is idle between two
 requests, the lane is asked first again.
 
+With the setting `proxy_protocol`, a connection from a trusted address begins with whom it relays.
+
 Everything that a client may do slowly or without end is bounded: a head by size and time, an idle connection, a client
 that does not read, connections and pending requests. Beyond the last two, requests get the cheapest correct answer: the
 service's fallback.
@@ -15,6 +17,7 @@ The names of uvicorn's that this relies on are internal to it: `tests/playback/t
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 from email.utils import formatdate
 from http import HTTPStatus
@@ -29,6 +32,7 @@ from _fastpath.lane import MAX_HEAD, Lane, Peer
 from steering.errors import PartnerError
 from steering.playback.answer import problem
 from steering.playback.client import UNKNOWN, Trust, pack
+from steering.playback.proxy_protocol import read_header
 from steering.settings import Settings
 from steering.snapshot import Snapshot
 
@@ -42,7 +46,7 @@ MAX_PENDING: Final = 256  # requests in the FastAPI door: about 0.1 s of work
 logger = logging.getLogger("steering.playback")
 
 
-class Door:
+class Connections:
     """What the connections of one worker share: the lane, the limits, and a clock of whole seconds."""
 
     def __init__(self, settings: Settings) -> None:
@@ -51,7 +55,8 @@ class Door:
         self.lane_is_open = settings.lane
         self.default_service = settings.default_service
         self.max_connections = settings.max_connections
-        self.connections: set[HotDoor] = set()
+        self.proxy_protocol = settings.proxy_protocol
+        self.open: set[HotDoor] = set()
         self.second = 0
         self.tell_date()
 
@@ -67,7 +72,7 @@ class Door:
         """Do what is due once a second: the date, and the connections that are too slow."""
         self.second += 1
         self.tell_date()
-        for connection in list(self.connections):
+        for connection in list(self.open):
             connection.check_patience(self.second)
 
     def make_protocol(
@@ -86,21 +91,23 @@ class HotDoor(asyncio.Protocol):
 
     def __init__(
         self,
-        door: Door,
+        shared: Connections,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
-        self.door = door
-        self.lane = door.lane
+        self.shared = shared
+        self.lane = shared.lane
         self.server_state = server_state
         self.cold: ColdDoor | None = None
         self.arguments = (config, server_state, app_state, loop)
         self.transport: asyncio.Transport
         self.peer: Peer
+        self.preface: bytes | None = None  # of the PROXY protocol, as far as it came
+        self.relayed: tuple[str, int] | None = None
         self.sheds = False
-        self.active_at = door.second
+        self.opened_at = self.active_at = shared.second
         self.stuck_at: int | None = None
 
     # ---- asyncio.Protocol
@@ -108,25 +115,29 @@ class HotDoor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who is at the other end."""
         self.transport = transport
-        self.peer = peer_of(transport.get_extra_info("peername"), self.door.trust)
-        self.door.connections.add(self)
+        self.peer = peer_of(transport.get_extra_info("peername"), self.shared.trust)
+        if self.shared.proxy_protocol and self.peer.trusted:
+            self.preface = b""
+        self.shared.open.add(self)
         self.server_state.connections.add(self)  # type: ignore[arg-type]
-        self.sheds = len(self.door.connections) > self.door.max_connections
-        if len(self.door.connections) > 2 * self.door.max_connections:
+        self.sheds = len(self.shared.open) > self.shared.max_connections
+        if len(self.shared.open) > 2 * self.shared.max_connections:
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Answer the requests that begin in the data, from the lane as far as it goes."""
-        self.active_at = self.door.second
+        self.active_at = self.shared.second
+        if self.preface is not None:
+            data = self.read_preface(data)
         cold = self.cold
         if cold is not None and not cold.idle:
             cold.data_received(data)
             return
-        if self.sheds:
+        if self.sheds and data:
             self.shed(data)
             return
         at, end = 0, len(data)
-        if self.door.lane_is_open:
+        if self.shared.lane_is_open:
             answer, write, peer = self.lane.answer, self.transport.write, self.peer
             while at < end:
                 found = answer(data, at, peer)
@@ -139,14 +150,14 @@ class HotDoor(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self.door.connections.discard(self)
+        self.shared.open.discard(self)
         self.server_state.connections.discard(self)
         if self.cold is not None:
             self.cold.connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Read no more requests from a client that does not read its answers."""
-        self.stuck_at = self.door.second
+        self.stuck_at = self.shared.second
         self.transport.pause_reading()
         if self.cold is not None:
             self.cold.pause_writing()
@@ -166,7 +177,25 @@ class HotDoor(asyncio.Protocol):
         else:
             self.cold.shutdown()
 
-    # ---- limits
+    # ---- how
+
+    def read_preface(self, data: bytes) -> bytes:
+        """Take whom a trusted proxy relays from the first bytes, and return what follows them."""
+        assert self.preface is not None
+        self.preface += data
+        try:
+            header = read_header(self.preface)
+        except ValueError:
+            self.transport.abort()
+            return b""
+        if header is None:
+            return b""
+        rest, self.preface = self.preface[header.size :], None
+        if header.relayed:
+            packed = header.source
+            self.peer = Peer(UNKNOWN, False) if packed is None else Peer(packed, packed in self.shared.trust)
+            self.relayed = (str(ipaddress.ip_address(packed)) if packed else "", 0)
+        return rest
 
     def hand_over(self, data: bytes) -> None:
         """Let the door behind the lane answer."""
@@ -174,8 +203,8 @@ class HotDoor(asyncio.Protocol):
             self.shed(data)
             return
         if self.cold is None:
-            self.cold = ColdDoor(self.door, *self.arguments)
-            self.cold.take_over(self.transport)
+            self.cold = ColdDoor(self.shared, *self.arguments)
+            self.cold.take_over(self.transport, self.relayed)
         self.cold.data_received(data)
 
     def shed(self, data: bytes) -> None:
@@ -191,6 +220,10 @@ class HotDoor(asyncio.Protocol):
                 self.transport.abort()
             return
         cold = self.cold
+        if self.preface is not None:
+            if second - self.opened_at > HEAD_S:
+                self.transport.abort()
+            return
         if cold is None or cold.idle:
             patience_s = IDLE_S
         elif cold.in_head:
@@ -211,14 +244,14 @@ class ColdDoor(HttpToolsProtocol):
 
     def __init__(
         self,
-        door: Door,
+        shared: Connections,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
-        self.door = door
+        self.shared = shared
         self.in_message = False
         self.in_head = False
         self.too_large = False
@@ -232,9 +265,10 @@ class ColdDoor(HttpToolsProtocol):
         """Whether it is between two requests, with nothing to answer."""
         return not (self.in_message or self.pipeline) and (self.cycle is None or self.cycle.response_complete)
 
-    def take_over(self, transport: asyncio.Transport) -> None:
-        """Use the transport of a connection that is counted already."""
+    def take_over(self, transport: asyncio.Transport, relayed: tuple[str, int] | None) -> None:
+        """Use the transport of a connection that is counted already; `relayed` is the client that a proxy named."""
         self.connection_made(transport)
+        self.client = relayed or self.client
         self.connections.discard(self)  # who has the connection is its `HotDoor`
 
     def data_received(self, data: bytes) -> None:
@@ -289,7 +323,7 @@ class ColdDoor(HttpToolsProtocol):
         """A request begins."""
         self.in_message = self.in_head = True
         self.head_size = 0
-        self.began_at = self.door.second
+        self.began_at = self.shared.second
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:

@@ -13,7 +13,7 @@ import uvicorn
 
 from steering.playback.app import make_app
 from steering.playback.follow import Follower
-from steering.playback.protocol import Door
+from steering.playback.protocol import Connections
 from steering.settings import Settings
 
 DATE = re.compile(rb"\r\ndate: [A-Za-z0-9, :]{29}\r\n")
@@ -23,15 +23,15 @@ class Listening:
     """A worker's server, in this process."""
 
     def __init__(self, follower: Follower, settings: Settings, **options: Any) -> None:
-        self.door = Door(settings)
+        self.connections = Connections(settings)
         if follower.snapshot:
-            self.door.serve(follower.snapshot)
+            self.connections.serve(follower.snapshot)
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.address = self.socket.getsockname()
         config = uvicorn.Config(
             make_app(follower, settings),
             **{
-                "http": self.door.make_protocol,
+                "http": self.connections.make_protocol,
                 "ws": "none",
                 "lifespan": "off",
                 "log_config": None,

@@ -252,7 +252,7 @@ def test_the_lane_answers_as_fastapi_does(doors: Doors, cases: int) -> None:
         parts = [data[start:end] for start, end in itertools.pairwise(edges)]
         hot, cold = (doors.loop.run_until_complete(door.exchange(parts)) for door in doors.pairs[caller])
         assert undated(hot) == undated(cold)
-        lane = doors.pairs[caller][0].door.lane
+        lane = doors.pairs[caller][0].connections.lane
         answered.append(lane.answer(asked[0], 0, Peer(LOOPBACK, "stranger" not in caller)) is not None)
 
     compare()
@@ -272,7 +272,7 @@ PLAIN = [
 @pytest.mark.parametrize("request_", PLAIN)
 def test_plain_requests_are_answered_in_the_lane_and_alike(doors: Doors, request_: bytes) -> None:
     hot, cold = doors.pairs["a trusted proxy"]
-    lane = hot.door.lane
+    lane = hot.connections.lane
     found = lane.answer(request_, 0, Peer(LOOPBACK, True))
     assert found is not None
     assert lane.end == len(request_)

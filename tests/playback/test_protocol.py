@@ -18,8 +18,9 @@ from uvicorn.server import ServerState
 
 from steering.playback import protocol
 from steering.playback.follow import Follower
-from steering.playback.protocol import BODY_S, HEAD_S, IDLE_S, READ_S, Door
+from steering.playback.protocol import BODY_S, HEAD_S, IDLE_S, READ_S, Connections
 from steering.settings import Settings
+from steering.snapshot import Snapshot
 from tests.playback.doors import Listening
 
 pytestmark = pytest.mark.anyio
@@ -48,10 +49,10 @@ async def opened(listening: Listening) -> tuple[asyncio.StreamReader, asyncio.St
     return await asyncio.open_connection(*listening.address)
 
 
-async def wait(door: Door, seconds: int) -> None:
+async def wait(connections: Connections, seconds: int) -> None:
     """Let so many seconds pass for the door, none for us."""
     for _ in range(seconds):
-        await door.tick()
+        await connections.tick()
     await asyncio.sleep(0.01)
 
 
@@ -133,10 +134,10 @@ async def test_a_head_that_comes_drop_by_drop_is_cut_off(listening: Listening) -
     await asyncio.sleep(0.01)
     for drop in range(HEAD_S):
         writer.write(b"eer"[drop % 3 : drop % 3 + 1])
-        await wait(listening.door, 1)
-    assert len(listening.door.connections) == 1
-    await wait(listening.door, 1)
-    assert not listening.door.connections
+        await wait(listening.connections, 1)
+    assert len(listening.connections.open) == 1
+    await wait(listening.connections, 1)
+    assert not listening.connections.open
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
         await reader.readexactly(1)
     writer.close()
@@ -147,10 +148,10 @@ async def test_an_idle_connection_is_closed_and_one_in_use_is_not(listening: Lis
     for reader, writer in (idle, used):
         writer.write(COLD)
         await answers(reader, 1)
-    await wait(listening.door, IDLE_S)
+    await wait(listening.connections, IDLE_S)
     used[1].write(HOT)
     await answers(used[0], 1)
-    await wait(listening.door, 1)
+    await wait(listening.connections, 1)
     assert await idle[0].read() == b""
     used[1].write(HOT)
     await answers(used[0], 1)
@@ -162,8 +163,8 @@ async def test_a_body_that_does_not_come_is_not_waited_for(listening: Listening)
     reader, writer = await opened(listening)
     writer.write(b"POST /v1/steer HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf")
     await asyncio.sleep(0.05)
-    await wait(listening.door, BODY_S + 1)
-    assert not listening.door.connections
+    await wait(listening.connections, BODY_S + 1)
+    assert not listening.connections.open
     assert (await reader.read()).startswith(b"HTTP/1.1 405 ")
     writer.close()
 
@@ -175,16 +176,16 @@ async def test_a_client_that_never_reads_is_cut_off_and_holds_little_memory(list
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         await loop.sock_connect(client, listening.address)
         await asyncio.sleep(0.01)
-        (connection,) = listening.door.connections
+        (connection,) = listening.connections.open
         while connection.stuck_at is None:
             with contextlib.suppress(BlockingIOError):
                 client.send(HOT)
             await asyncio.sleep(0)
         assert connection.transport.get_write_buffer_size() < 4 << 20
-        await wait(listening.door, READ_S)
-        assert listening.door.connections
-        await wait(listening.door, 1)
-        assert not listening.door.connections
+        await wait(listening.connections, READ_S)
+        assert listening.connections.open
+        await wait(listening.connections, 1)
+        assert not listening.connections.open
 
 
 async def test_connections_beyond_the_limit_get_the_fallback_and_are_closed(listening: Listening) -> None:
@@ -209,7 +210,7 @@ async def test_far_beyond_the_limit_connections_are_dropped(listening: Listening
     reader, writer = await opened(listening)
     with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
         await reader.readexactly(1)
-    assert len(listening.door.connections) == 4
+    assert len(listening.connections.open) == 4
     for _, each in [*held, (reader, writer)]:
         each.close()
 
@@ -231,6 +232,63 @@ async def test_what_is_in_flight_when_it_is_to_end_is_answered(listening: Listen
     assert (await answers(reader, 1))[0][0] == 200
     assert await reader.read() == b""
     await ending
+    writer.close()
+
+
+@pytest.fixture
+async def behind_a_proxy(state_folder: Path) -> AsyncIterator[Listening]:
+    follower = Follower(state_folder, 0.1)
+    follower.step()
+    found = Listening(follower, Settings(proxy_protocol=True))
+    await found.start()
+    yield found
+    await found.stop()
+
+
+PLAIN = b"GET /v1/steer?title=t HTTP/1.1\r\n\r\n"
+RELAYED = [
+    ("version 1", b"PROXY TCP4 203.0.113.7 10.0.0.1 5 80\r\n", "203.0.113.7"),
+    ("version 1, IPv6", b"PROXY TCP6 2001:db8::1 2001:db8::2 5 80\r\n", "2001:db8::1"),
+    ("unknown", b"PROXY UNKNOWN\r\n", "0.0.0.0"),
+    (
+        "version 2",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes([203, 0, 113, 7, 10, 0, 0, 1, 0, 5, 0, 80]),
+        "203.0.113.7",
+    ),
+    ("nobody", b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", "127.0.0.1"),
+]
+
+
+@pytest.mark.parametrize(("name", "header", "client"), RELAYED, ids=[row[0] for row in RELAYED])
+@pytest.mark.parametrize("parts", [1, 7])
+async def test_whom_a_trusted_proxy_relays_is_the_client_in_both_doors(
+    behind_a_proxy: Listening, snapshot: Snapshot, name: str, header: bytes, client: str, parts: int
+) -> None:
+    expected = snapshot.steer(client, "t", service="video")
+    for request in (PLAIN, PLAIN.replace(b"HTTP/1.1", b"HTTP/1.1\r\nConnection: close")):
+        data = header + request + LAST
+        step = -(-len(data) // parts)
+        found = await behind_a_proxy.exchange([data[at : at + step] for at in range(0, len(data), step)])
+        assert expected in found
+    spoofed = header + PLAIN.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n")
+    found = await behind_a_proxy.exchange([spoofed + LAST])
+    believed = snapshot.steer("198.51.100.1", "t", service="video")
+    assert (believed if name == "nobody" else expected) in found
+
+
+@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3 x\r\n", b"\x16\x03\x01"])
+async def test_a_proxy_that_relays_nobody_is_cut_off(behind_a_proxy: Listening, start: bytes) -> None:
+    assert await behind_a_proxy.exchange([start]) == b""
+
+
+async def test_a_relayed_client_is_named_in_time(behind_a_proxy: Listening) -> None:
+    _, writer = await opened(behind_a_proxy)
+    writer.write(b"PROXY TCP4 203.")
+    await asyncio.sleep(0.01)
+    await wait(behind_a_proxy.connections, HEAD_S)
+    assert behind_a_proxy.connections.open
+    await wait(behind_a_proxy.connections, 1)
+    assert not behind_a_proxy.connections.open
     writer.close()
 
 

@@ -1,0 +1,96 @@
+"""Real processes for the tests: a service of the tiny fleet, asked over its doors, and its children by their pids."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from steering.control.network.feeds import FeedSource
+from steering.control.writer import Writer
+from steering.model import Fleet
+from steering.settings import read_settings
+
+PATIENCE_S = 20.0
+
+
+class Served:
+    """A running service, its doors and its processes; `url` is the first door's."""
+
+    def __init__(self, process: subprocess.Popen[str], state: Path) -> None:
+        self.process = process
+        self.state = state
+        assert process.stdout is not None
+        self.said = []
+        for line in process.stdout:
+            self.said.append(line.rstrip())
+            if line.startswith("serving on "):
+                break
+        assert self.said, process.communicate()[1]
+        self.doors = self.said[-1].removeprefix("serving on ").split(", ")
+        self.url = self.doors[0]
+        self.settings = read_settings(state=state)
+
+    def steer(self, **parameters: Any) -> dict[str, Any]:
+        """Ask on a connection of its own, so that any of the workers may answer."""
+        answer = httpx.get(f"{self.url}/v1/steer", params={"title": "t", "ip": "203.0.113.7"} | parameters, timeout=5)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def children(self) -> dict[int, str]:
+        """Return the pids of control and workers, each with who listens on what."""
+        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return {int(pid): "control" if self.holds_lock(int(pid)) else "worker" for pid in listed}
+
+    def holds_lock(self, pid: int) -> bool:
+        with contextlib.suppress(OSError):
+            return any(fd.readlink() == self.state / "lock" for fd in Path(f"/proc/{pid}/fd").iterdir())
+        return False
+
+    def pids(self, kind: str) -> list[int]:
+        return [pid for pid, found in self.children().items() if found == kind]
+
+
+def publish_tiny_fleet(folder: Path, fleet: Fleet) -> Path:
+    """Make a state folder in which a table of the tiny fleet is published, from a feed beside it; return it."""
+    state, feed = folder / "state", folder / "routes.csv"
+    feed.write_text("prefix,cluster,as_path,med\n203.0.113.0/24,bom001-a,64500,0\n203.0.113.0/24,del001-a,64500,100\n")
+    with Writer(read_settings(state=state)) as writer:
+        writer.import_fleet(fleet, "test")
+        writer.publish([FeedSource("csv", str(feed))], "test")
+    return state
+
+
+@contextlib.contextmanager
+def serving(state: Path, *arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Served]:
+    """Give a service that is ready, and kill it outright at the end."""
+    command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state), "--listen", listen]
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield Served(process, state)
+        finally:
+            process.kill()
+
+
+def until(condition: Callable[[], bool]) -> float:
+    """Wait for something that other processes do; return how long it took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < PATIENCE_S, "it did not happen"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return re.search(r"^State:\s+Z", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE) is None
+    except OSError:
+        return False

@@ -1,0 +1,57 @@
+"""Settings: from flags, the environment and a file; what is wrong is named with its rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from steering.errors import SettingsError
+from steering.settings import MAX_SOCKET_PATH, read_settings, split_address, unix_path
+
+
+def test_doors_are_split_at_commas_in_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    doors = ("127.0.0.1:8080", "[::1]:8080", "unix:/run/steering/door.sock")
+    written = "127.0.0.1:8080, [::1]:8080,unix:/run/steering/door.sock"
+    file = tmp_path / "steering.toml"
+    monkeypatch.setenv("STEERING_CONFIG", str(file))
+    assert read_settings().listen == ("127.0.0.1:8080",)
+    assert read_settings(listen=written).listen == doors
+    for text in (f'listen = "{written}"', f"listen = {list(doors)}"):
+        file.write_text(text)
+        assert read_settings().listen == doors
+    monkeypatch.setenv("STEERING_LISTEN", written)
+    file.unlink()
+    assert read_settings().listen == doors
+
+
+@pytest.mark.parametrize(
+    ("listen", "rule"),
+    [
+        ("", "does not appear to be an IPv4 or IPv6 address"),
+        ("127.0.0.1:8080,", "does not appear to be an IPv4 or IPv6 address"),
+        ("localhost:8080", "does not appear to be an IPv4 or IPv6 address"),
+        ("127.0.0.1", "does not appear to be an IPv4 or IPv6 address"),
+        ("127.0.0.1:http", "'http' is no port"),
+        ("127.0.0.1:65536", "'65536' is no port"),
+        ("unix:door.sock", "begins with /"),
+        ("unix:", "begins with /"),
+        ("unix:/a\0b", "has no zero byte"),
+        (f"unix:/{'x' * MAX_SOCKET_PATH}", "108 bytes, a socket's path has at most 107"),
+        ("127.0.0.1:1, 127.0.0.1:1", "each once"),
+        ((), "at least one door"),
+        (8080, "doors are text"),
+        ([8080], "doors are text"),
+    ],
+)
+def test_what_is_no_door_is_refused_with_its_rule(listen: object, rule: str) -> None:
+    with pytest.raises(SettingsError, match="setting listen = ") as caught:
+        read_settings(listen=listen)
+    assert rule in caught.value.message
+
+
+def test_a_socket_path_of_the_greatest_length_is_taken() -> None:
+    path = "/" + "x" * (MAX_SOCKET_PATH - 1)
+    assert unix_path(f"unix:{path}") == Path(path)
+    assert unix_path("127.0.0.1:8080") is None
+    assert split_address("[::1]:0") == ("::1", 0)
