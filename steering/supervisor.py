@@ -52,6 +52,8 @@ PROVEN_S: Final = 30.0  # who lived this long starts again with the first pause
 READY_S: Final = 60.0
 GRACE_S: Final = 10.0
 HEALTH_S: Final = 10.0
+CONTROL_NICENESS: Final = 10  # a tenth of a core that workers want too, setpriority(2)
+SWITCH_S: Final = 0.0005  # how long a worker's loop may wait for the thread that maps a snapshot
 # What uvicorn imports when it starts; imported before the fork it is shared.
 PRELOADED: Final = ("uvloop", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
 
@@ -120,6 +122,7 @@ def serve(
         closing.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
         opened = closing.enter_context(doors.opened(settings.listen, settings.workers))
         run_apart(functools.partial(make_ready_apart, settings, who, show_progress, appliances, synth))
+        allow_open_files()
         for name in PRELOADED:
             importlib.import_module(name)
         gc.collect()
@@ -133,6 +136,12 @@ def make_ready_apart(
     """Make the folder ready, with progress shown."""
     with show_progress() as progress:
         make_ready(settings, who, appliances, synth, progress)
+
+
+def allow_open_files() -> None:
+    """Let workers have as many connections open as this machine allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run_apart(task: Callable[[], None]) -> None:
@@ -285,7 +294,8 @@ class Supervisor:
     # ---- in the children
 
     def be_control(self) -> None:
-        """Be the control process."""
+        """Be the control process. A publish takes a core for a second: answers go first."""
+        os.nice(CONTROL_NICENESS)
         self.leave_others()
 
         def answer(app: Any, listener: socket.socket) -> None:
@@ -300,6 +310,7 @@ class Supervisor:
     def be_worker(self, listeners: Sequence[socket.socket]) -> None:
         """Be a playback worker, on its socket of each door."""
         self.leave_others(listeners)
+        sys.setswitchinterval(SWITCH_S)
         connections = Connections(self.settings)
         follower = Follower(self.settings.state, self.settings.poll_s, take=connections.serve)
         follower.start()

@@ -165,14 +165,13 @@ def test_http_reload(
 ) -> None:
     """p99 while the whole table is published every 5 s beside p99 quiet, both at a third of what wrk reached.
 
-    Control is on the worker's core, at the lowest priority.
+    Control is on the worker's core, at the priority that the supervisor gives it.
     """
     rows: list[Row] = [("http_reload_p99_us", "us", "quiet"), ("http_reload_p99_ratio", "x", "quiet")]
     server, _ = require(report, cores, ("wrk", "h2load"), *rows)
     log = tmp_path / "h2load.log"
     quiet, publishing = [], []
     with servers.serve_steering(state, [server]) as steering:
-        steering.lower_control()
         load.run_wrk(steering.url, requests, load.WARM_S)
         reached = load.run_wrk(steering.url, requests, seconds)
         per_s = reached.requests / reached.seconds / 3

@@ -22,7 +22,6 @@ from tests.bench.load import find
 ROOT = Path(__file__).parents[2]
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 PATIENCE_S = 60.0  # nginx reads 732 k lines of a geo map before it answers
-LOWEST = 19  # priority, setpriority(2)
 
 
 class Server:
@@ -58,11 +57,6 @@ class Steering(Server):
     def workers(self) -> list[int]:
         """Return the pids of the playback workers."""
         return [pid for pid in children(self.process.pid) if pid != self.control()]
-
-    def lower_control(self) -> None:
-        """Give every thread of the control process the lowest priority, so that a publish yields to answers."""
-        for thread in Path(f"/proc/{self.control()}/task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), LOWEST)
 
     def reload(self) -> None:
         """Publish the same feeds again; returns when the new files are there for the workers."""
