@@ -19,6 +19,7 @@ import logging
 import multiprocessing
 import multiprocessing.process
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -121,6 +122,7 @@ def serve(
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         closing.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
         opened = closing.enter_context(doors.opened(settings.listen, settings.workers))
+        raise_file_limit()
         run_apart(functools.partial(make_ready_apart, settings, who, show_progress, appliances, synth))
         allow_open_files()
         for name in PRELOADED:
@@ -128,6 +130,12 @@ def serve(
         gc.collect()
         gc.freeze()
         Supervisor(settings, opened, say).run()
+
+
+def raise_file_limit() -> None:
+    """Let the children open as many files as they may: a connection is one, and shells begin with 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def make_ready_apart(

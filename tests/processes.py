@@ -19,6 +19,8 @@ from steering.model import Fleet
 from steering.settings import read_settings
 
 PATIENCE_S = 20.0
+# Keeps no connection, so that any of the workers may answer; made once, because making a client takes its time.
+ASKING = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=5)
 
 
 class Served:
@@ -39,8 +41,12 @@ class Served:
         self.settings = read_settings(state=state)
 
     def steer(self, **parameters: Any) -> dict[str, Any]:
-        """Ask on a connection of its own, so that any of the workers may answer."""
-        answer = httpx.get(f"{self.url}/v1/steer", params={"title": "t", "ip": "203.0.113.7"} | parameters, timeout=5)
+        """Ask for a client of the tiny fleet's ISP, on a connection of its own."""
+        return self.ask("/v1/steer", **{"title": "t", "ip": "203.0.113.7"} | parameters)
+
+    def ask(self, path: str, **parameters: Any) -> dict[str, Any]:
+        """Ask on a connection of its own."""
+        answer = ASKING.get(self.url + path, params=parameters)
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
