@@ -124,7 +124,6 @@ def serve(
         opened = closing.enter_context(doors.opened(settings.listen, settings.workers))
         raise_file_limit()
         run_apart(functools.partial(make_ready_apart, settings, who, show_progress, appliances, synth))
-        allow_open_files()
         for name in PRELOADED:
             importlib.import_module(name)
         gc.collect()
@@ -144,12 +143,6 @@ def make_ready_apart(
     """Make the folder ready, with progress shown."""
     with show_progress() as progress:
         make_ready(settings, who, appliances, synth, progress)
-
-
-def allow_open_files() -> None:
-    """Let workers have as many connections open as this machine allows."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run_apart(task: Callable[[], None]) -> None:
