@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from _fastpath.counters import Counters
 from _fastpath.pick import Picker, Service
 
 MAX_HEAD: int
@@ -16,12 +17,15 @@ class Lane:
     """Answers the hot requests of one worker. For one thread but for `serve`, which any may call.
 
     `networks` are the trusted ones as (bytes an address, number, mask); `forwarded` names the header they may use.
+    What is answered is counted in `counters`.
     """
 
     end: int
     """Where the request that was answered last ends in its data."""
 
-    def __init__(self, networks: Sequence[tuple[int, int, int]], forwarded: str) -> None: ...
+    def __init__(
+        self, networks: Sequence[tuple[int, int, int]], forwarded: str, counters: Counters | None = None
+    ) -> None: ...
     def set_date(self, date: bytes) -> None:
         """Put a date (RFC 9110, 5.6.7) in the answers from here on."""
 

@@ -24,6 +24,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
+from _fastpath.counters cimport HEALTHZ, LANE, STEER, Counters, now_ns
 from _fastpath.pick cimport (
     C_IPV4_UP,
     C_IPV6_UP,
@@ -149,9 +150,13 @@ cdef class Lane:
     cdef int network_count
     cdef bint reads_plain
     cdef bytes opening
+    cdef Counters counters
     cdef readonly Py_ssize_t end
 
-    def __cinit__(self, networks, str forwarded not None):
+    def __cinit__(self, networks, str forwarded not None, Counters counters=None):
+        if counters is not None and not counters.writable:
+            raise ValueError("these counters are mapped read-only")
+        self.counters = counters
         self.reads_plain = forwarded == "x-forwarded-for"
         if len(networks) > MAX_NETWORKS:
             raise ValueError(f"{len(networks)} trusted networks; the lane takes {MAX_NETWORKS}")
@@ -179,6 +184,8 @@ cdef class Lane:
         cdef const char* stop
         cdef bint has_body = True
         cdef head found
+        cdef int endpoint = STEER
+        cdef uint64_t began = now_ns() if self.counters is not None else 0
         if at < 0 or end - start < 25:  # GET /healthz HTTP/1.1 and an empty line
             return None
         if end - start > C_MAX_HEAD:
@@ -201,11 +208,14 @@ cdef class Lane:
         elif memcmp(target, b"/healthz", 8) == 0:
             if not self.read_head(target + 8, end, False, &found):
                 return None
+            endpoint = HEALTHZ
             out = self.opening + HEALTH_END + b"ok\n" if has_body else self.opening + HEALTH_END
         else:
             return None
         if out is not None:
             self.end = found.end - base
+            if self.counters is not None:
+                self.counters.count(LANE, endpoint, 200, now_ns() - began)
         return out
 
     cdef bytes steer(self, const char* text, const char* stop, const head* found, Peer peer, bint has_body, bint shed):
@@ -221,7 +231,7 @@ cdef class Lane:
         cdef Py_ssize_t escaped_length, length, total
         cdef uint64_t key
         cdef uint32_t zone, family_bit
-        cdef int picks
+        cdef int picks, i
         cdef bytes out, ending
         cdef char* at
         if served is None or not read_query(text, stop, &asked):
@@ -247,6 +257,13 @@ cdef class Lane:
         if not shed:
             key = hash_bytes(asked.title, asked.title_length)
             picks = picker.choose(zone, key, service, asked.n, family_bit, chosen, NULL, NULL)
+        if self.counters is not None:
+            for i in range(picks):
+                self.counters.count_target(chosen[i].rank, False)
+            if picks:
+                self.counters.count_appliance(picker.appliances[chosen[0].appliance].slot)
+            if picks < asked.n:
+                self.counters.count_target(0, True)
         escaped_length = escape(asked.title, asked.title_length, escaped)
         length = picker.measure(service, chosen, picks, picks < asked.n, escaped_length)
         ending = SHED_END if shed else JSON_END

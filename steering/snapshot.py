@@ -349,6 +349,13 @@ class Snapshot:
         """The fleet's names, read on first use."""
         return FleetNames(json.loads(bytes(self.fleet_file["meta"])))
 
+    @functools.cached_property
+    def appliances_by_slot(self) -> dict[int, tuple[str, str]]:
+        """The (id, site) of each appliance by its slot, read on first use."""
+        records = APPLIANCE.iter_unpack(self.fleet_file["appliances"])
+        named = (self.names.appliance(place) for place in range(len(self.names.appliances)))
+        return {slot: (name["appliance"], name["site"]) for (slot, *_), name in zip(records, named, strict=True)}
+
     def describe(self, address: str | bytes) -> dict[str, Any]:
         """Return what an address resolves to: matched prefix, origin, partner, region, scope, and its ladder.
 

@@ -27,10 +27,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Final
 
 import uvicorn
 
+from _fastpath.counters import Counters
 from steering import doors
 from steering.control import app as control_app
 from steering.control.network.examples import suggest_requests
@@ -54,6 +56,7 @@ READY_S: Final = 60.0
 GRACE_S: Final = 10.0
 HEALTH_S: Final = 10.0
 CONTROL_NICENESS: Final = 10  # a tenth of a core that workers want too, setpriority(2)
+SLOTS: Final = 1 << 16  # appliances that a worker counts answers for; a page of counts is there once one is used
 SWITCH_S: Final = 0.0005  # how long a worker's loop may wait for the thread that maps a snapshot
 # What uvicorn imports when it starts; imported before the fork it is shared.
 PRELOADED: Final = ("uvloop", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
@@ -124,11 +127,19 @@ def serve(
         opened = closing.enter_context(doors.opened(settings.listen, settings.workers))
         raise_file_limit()
         run_apart(functools.partial(make_ready_apart, settings, who, show_progress, appliances, synth))
+        remove_counts(settings.state, settings.workers)
         for name in PRELOADED:
             importlib.import_module(name)
         gc.collect()
         gc.freeze()
         Supervisor(settings, opened, say).run()
+
+
+def remove_counts(state: Path, workers: int) -> None:
+    """Remove the counts of workers that there will not be; those of the others go on."""
+    for path in state.glob("worker.*"):
+        if not (path.suffix[1:].isdecimal() and int(path.suffix[1:]) <= workers):
+            path.unlink()
 
 
 def raise_file_limit() -> None:
@@ -192,7 +203,7 @@ class Supervisor:
         os.set_blocking(self.ready_end, False)
         self.control = Child("control", self.be_control)
         self.workers = [
-            Child(f"worker {number}", functools.partial(self.be_worker, listeners))
+            Child(f"worker {number}", functools.partial(self.be_worker, number, listeners))
             for number, listeners in enumerate(zip(*(door.sockets for door in opened), strict=True), 1)
         ]
         self.children = [self.control, *self.workers]
@@ -308,14 +319,17 @@ class Supervisor:
             logger.error("control: %s", error.message)
             sys.exit(1)
 
-    def be_worker(self, listeners: Sequence[socket.socket]) -> None:
+    def be_worker(self, number: int, listeners: Sequence[socket.socket]) -> None:
         """Be a playback worker, on its socket of each door."""
         self.leave_others(listeners)
         sys.setswitchinterval(SWITCH_S)
-        connections = Connections(self.settings)
-        follower = Follower(self.settings.state, self.settings.poll_s, take=connections.serve)
+        counters = Counters(str(self.settings.state / f"worker.{number}"), SLOTS, writable=True)
+        connections = Connections(self.settings, counters)
+        follower = Follower(
+            self.settings.state, self.settings.poll_s, take=connections.serve, refuse=connections.refuse
+        )
         follower.start()
-        app = playback_app.make_app(follower, self.settings)
+        app = playback_app.make_app(follower, self.settings, counters)
         try:
             self.answer(
                 app, listeners, http=connections.make_protocol, callback_notify=connections.tick, timeout_notify=0

@@ -54,6 +54,22 @@ def test_a_drain_is_in_the_next_answer_of_every_worker(served: Served) -> None:
         assert first_appliances(served) == {first}
 
 
+def test_any_worker_tells_what_all_did_and_counts_outlive_the_killed(served: Served) -> None:
+    def told(metric: str) -> float:
+        text = httpx.get(f"{served.url}/metrics").text
+        return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(metric))
+
+    for n in range(100):
+        served.steer(n=1 + n % 8)
+    assert told('steering_answers_total{door="lane",endpoint="steer",status="200"}') == 100
+    assert told("steering_first_targets_total") == 100
+    assert told("steering_connections") >= 0
+    os.kill(served.pids("worker")[0], signal.SIGKILL)
+    until(lambda: len(served.pids("worker")) == 2)
+    served.steer()
+    assert told('steering_answers_total{door="lane",endpoint="steer",status="200"}') == 101
+
+
 def test_a_killed_worker_comes_back_and_no_connection_is_refused_meanwhile(served: Served) -> None:
     victim, survivor = served.pids("worker")
     os.kill(victim, signal.SIGKILL)

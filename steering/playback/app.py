@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import time
 from http import HTTPStatus
 from importlib.metadata import version
@@ -13,11 +14,14 @@ from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from _fastpath.counters import Counters
 from steering.errors import PartnerError, SnapshotError
 from steering.playback.answer import problem, redirect
 from steering.playback.client import Trust, find_client
 from steering.playback.docs_page import CONTENT_SECURITY_POLICY, docs_page
+from steering.playback.metrics import CONTENT_TYPE, metrics_text
 from steering.playback.query import read_steer_query
 from steering.settings import Settings
 from steering.snapshot import Snapshot
@@ -31,6 +35,7 @@ PREFLIGHT_HEADERS: Final = {
     "access-control-max-age": "86400",
 }
 PROBLEM: Final = "application/problem+json"
+COUNTED: Final = {"/v1/steer": "steer", "/healthz": "healthz", "/readyz": "readyz"}  # others together
 
 PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "title": {"description": "what is to be played: 1 to 256 bytes of UTF-8", "type": "string"},
@@ -55,8 +60,35 @@ class Holder(Protocol):
     error: SnapshotError | None
 
 
-def make_app(holder: Holder, settings: Settings) -> FastAPI:
-    """Return the playback app, which answers from whatever snapshot the holder has at the moment."""
+class CountAnswers:
+    """Counts and times what the FastAPI door answers."""
+
+    def __init__(self, app: ASGIApp, counters: Counters) -> None:
+        self.app = app
+        self.counters = counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and count its answer."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        finally:
+            self.counters.note(COUNTED.get(scope["path"], "other"), status, time.perf_counter() - began)
+
+
+def make_app(holder: Holder, settings: Settings, counters: Counters | None = None) -> FastAPI:
+    """Return the playback app, which answers from whatever snapshot the holder has at the moment, and counts."""
     app = FastAPI(
         title="steering: playback",
         version=version("steering"),
@@ -67,6 +99,8 @@ def make_app(holder: Holder, settings: Settings) -> FastAPI:
         redirect_slashes=False,  # it would send players to whatever Host says
     )
     trust = Trust(settings.trusted)
+    if counters is not None:
+        app.add_middleware(CountAnswers, counters=counters)
 
     def trusted(request: Request) -> bool:
         return find_client(peer_of(request), request.scope["headers"], trust, settings.forwarded).trusted
@@ -100,6 +134,8 @@ def make_app(holder: Holder, settings: Settings) -> FastAPI:
             explain = functools.partial(snapshot.explain, client.packed, query.title, **asked)
             return JSONResponse(await anyio.to_thread.run_sync(explain), headers=PLAYER_HEADERS)
         body = snapshot.steer(client.packed, query.title, **asked)
+        if counters is not None:
+            counters.note_targets(json.loads(body)["targets"])
         if query.redirect:
             location, links = redirect(body)
             response = Response(status_code=302, headers={**PLAYER_HEADERS, "location": location})
@@ -134,6 +170,15 @@ def make_app(holder: Holder, settings: Settings) -> FastAPI:
         require_trust(request)
         serving = holder.snapshot.describe_version() if holder.snapshot else None
         return JSONResponse({"steering": version("steering"), "serving": serving})
+
+    @app.head("/metrics", include_in_schema=False)
+    @app.get("/metrics", responses={200: {"description": "all workers' counts, in Prometheus text"}})
+    async def metrics(request: Request) -> Response:
+        """Return what all workers did, in Prometheus text. For trusted callers."""
+        require_trust(request)
+        appliances = holder.snapshot.appliances_by_slot if holder.snapshot else {}
+        text = await anyio.to_thread.run_sync(metrics_text, settings.state, appliances, time.time())
+        return Response(text, media_type=CONTENT_TYPE)
 
     @app.head("/openapi.json", include_in_schema=False)
     @app.get("/openapi.json", include_in_schema=False)

@@ -22,7 +22,10 @@ logger = logging.getLogger("steering.playback")
 
 
 class Follower:
-    """Holds the snapshot that answers are made from: None until the first could be mapped. `take` is given each."""
+    """Holds the snapshot that answers are made from: None until the first could be mapped.
+
+    `take` is given each, and `refuse` is called when one cannot be used.
+    """
 
     def __init__(
         self,
@@ -30,11 +33,13 @@ class Follower:
         poll_s: float,
         clock: Callable[[], float] = time.monotonic,
         take: Callable[[Snapshot], None] = lambda _: None,
+        refuse: Callable[[], None] = lambda: None,
     ) -> None:
         self.state = state
         self.poll_s = poll_s
         self.clock = clock
         self.take = take
+        self.refuse = refuse
         self.snapshot: Snapshot | None = None
         self.error: SnapshotError | None = None
         self.seen: tuple[int, int, int] | None = (0, 0, 0)  # unlike any: the first step always maps
@@ -55,6 +60,7 @@ class Follower:
                 serving = f"table {self.snapshot.table_version} serves on" if self.snapshot else "nothing is served"
                 logger.error("%s; %s", error.message, serving)
             self.error = error
+            self.refuse()
             self.retry_at = self.clock() + RETRY_S
             return
         self.snapshot = snapshot

@@ -28,6 +28,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from _fastpath.counters import Counters
 from _fastpath.lane import MAX_HEAD, Lane, Peer
 from steering.errors import PartnerError
 from steering.playback.answer import problem
@@ -49,9 +50,10 @@ logger = logging.getLogger("steering.playback")
 class Connections:
     """What the connections of one worker share: the lane, the limits, and a clock of whole seconds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, counters: Counters | None = None) -> None:
         self.trust = Trust(settings.trusted)
-        self.lane = Lane(self.trust.networks, settings.forwarded)
+        self.counters = counters
+        self.lane = Lane(self.trust.networks, settings.forwarded, counters)
         self.lane_is_open = settings.lane
         self.default_service = settings.default_service
         self.max_connections = settings.max_connections
@@ -63,6 +65,22 @@ class Connections:
     def serve(self, snapshot: Snapshot) -> None:
         """Answer from this snapshot from here on; any thread may call it."""
         self.lane.serve(snapshot.picker, snapshot.services, self.default_service)
+        if self.counters:
+            self.counters.set_gauge("generation", snapshot.current.generation)
+            self.counters.set_gauge("table", snapshot.table_version)
+            self.counters.set_gauge("fleet", snapshot.fleet_version)
+            self.counters.set_gauge("published_at", round(snapshot.current.published_at * 1000))
+            self.counters.set_gauge("refused", 0)
+
+    def refuse(self) -> None:
+        """Note that the newest files could not be used."""
+        if self.counters:
+            self.counters.set_gauge("refused", 1)
+
+    def note(self, event: str) -> None:
+        """Count what is no answer."""
+        if self.counters:
+            self.counters.note_event(event)
 
     def tell_date(self) -> None:
         """Put the date of now in the lane's answers."""
@@ -72,6 +90,8 @@ class Connections:
         """Do what is due once a second: the date, and the connections that are too slow."""
         self.second += 1
         self.tell_date()
+        if self.counters:
+            self.counters.set_gauge("connections", len(self.open))
         for connection in list(self.open):
             connection.check_patience(self.second)
 
@@ -202,6 +222,7 @@ class HotDoor(asyncio.Protocol):
         if len(self.server_state.tasks) >= MAX_PENDING and (self.cold is None or self.cold.idle):
             self.shed(data)
             return
+        self.shared.note("handed_over")
         if self.cold is None:
             self.cold = ColdDoor(self.shared, *self.arguments)
             self.cold.take_over(self.transport, self.relayed)
@@ -209,27 +230,33 @@ class HotDoor(asyncio.Protocol):
 
     def shed(self, data: bytes) -> None:
         """Give the cheapest correct answer, and close: the service's fallback, or where that is not asked for, 503."""
+        self.shared.note("shed")
         found = self.lane.answer(data, 0, self.peer, True)
         self.transport.write(found or refusal(PartnerError("too many requests at once", status=503), "retry-after: 1"))
         self.transport.close()
+
+    def cut_off(self) -> None:
+        """End the connection of a client that is too slow."""
+        self.shared.note("cut_off")
+        self.transport.abort()
 
     def check_patience(self, second: int) -> None:
         """Close the connection if what it waits for takes too long."""
         if self.stuck_at is not None:
             if second - self.stuck_at > READ_S:
-                self.transport.abort()
+                self.cut_off()
             return
         cold = self.cold
         if self.preface is not None:
             if second - self.opened_at > HEAD_S:
-                self.transport.abort()
+                self.cut_off()
             return
         if cold is None or cold.idle:
             patience_s = IDLE_S
         elif cold.in_head:
             # From its first byte: one that comes drop by drop is not active.
             if second - cold.began_at > HEAD_S:
-                self.transport.abort()
+                self.cut_off()
             return
         elif cold.in_message:
             patience_s = BODY_S
@@ -311,6 +338,7 @@ class ColdDoor(HttpToolsProtocol):
     def refuse(self) -> None:
         """Send the refusal, and close."""
         if not self.transport.is_closing():
+            self.shared.note("unreadable")
             self.transport.write(self.refusal)
             self.transport.close()
 

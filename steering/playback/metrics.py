@@ -1,0 +1,124 @@
+"""What the workers did, for Prometheus: every `worker.<n>` of the state folder summed up as text (exposition 0.0.4).
+
+Any worker can answer for all, because their counts lie in files that all of them map. Nothing is summed or named while
+a request is answered; it is done when somebody asks for `/metrics`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from _fastpath.counters import BOUNDS, DOORS, Counters
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+FILE: Final = re.compile(r"worker\.([1-9][0-9]{0,4})")
+
+EVENTS: Final = {
+    "handed_over": ("steering_handed_over_total", "requests that the lane left to FastAPI"),
+    "shed": ("steering_shed_total", "requests answered with the fallback alone, or 503, for want of room"),
+    "cut_off": ("steering_cut_off_total", "connections closed because the client was too slow"),
+    "unreadable": ("steering_unreadable_total", "connections closed because what came in was no request"),
+}
+GAUGES: Final = {
+    "generation": ("steering_generation", "generation of the snapshot that the worker serves"),
+    "table": ("steering_table_version", "table that the worker serves"),
+    "fleet": ("steering_fleet_version", "fleet that the worker serves"),
+    "refused": ("steering_snapshot_refused", "1 while the newest files are unusable and the last good ones serve"),
+    "connections": ("steering_connections", "open connections"),
+    "huge_pages": ("steering_table_huge_pages", "1 where the table lies in huge pages"),
+}
+
+
+def metrics_text(state: Path, appliances: Mapping[int, tuple[str, str]], now: float) -> str:
+    """Return the metrics of all workers; `appliances` are (id, site) by slot."""
+    found, unreadable = read_workers(state)
+    return "".join(f"{line}\n" for line in metrics_lines(found, unreadable, appliances, now))
+
+
+def read_workers(state: Path) -> tuple[dict[str, Counters], int]:
+    """Return the counters of each worker by number, and how many files could not be read."""
+    found, unreadable = {}, 0
+    for path in sorted(state.iterdir()):
+        if match := FILE.fullmatch(path.name):
+            try:
+                found[match[1]] = Counters(str(path))
+            except (OSError, ValueError):
+                unreadable += 1
+    return found, unreadable
+
+
+def metrics_lines(
+    workers: Mapping[str, Counters], unreadable: int, appliances: Mapping[int, tuple[str, str]], now: float
+) -> Iterator[str]:
+    """Yield the lines, a metric after another."""
+    counted = workers.values()
+    answers: Counter[Any] = Counter()
+    for each in counted:
+        answers.update(each.answers())
+    yield from about("steering_answers_total", "counter", "answers by door, endpoint and status")
+    for (door, endpoint, status), count in sorted(answers.items()):
+        yield sample("steering_answers_total", count, door=door, endpoint=endpoint, status=status)
+
+    yield from about("steering_answer_seconds", "histogram", "from the request's last byte in, to its answer handed on")
+    for door in DOORS:
+        buckets, seconds = [0] * (len(BOUNDS) + 1), 0.0
+        for each in counted:
+            more, added = each.latency(door)
+            buckets, seconds = [a + b for a, b in zip(buckets, more, strict=True)], seconds + added
+        below = 0
+        for bound, count in zip((*BOUNDS, "+Inf"), buckets, strict=True):
+            below += count
+            yield sample("steering_answer_seconds_bucket", below, door=door, le=bound)
+        yield sample("steering_answer_seconds_sum", seconds, door=door)
+        yield sample("steering_answer_seconds_count", below, door=door)
+
+    yield from about("steering_targets_total", "counter", "targets given, by rank on the ladder")
+    for rank, count in sum((Counter(each.targets()) for each in counted), Counter()).items():
+        yield sample("steering_targets_total", count, rank=rank)
+    for event, (name, meaning) in EVENTS.items():
+        yield from about(name, "counter", meaning)
+        yield sample(name, sum(each.events()[event] for each in counted))
+
+    yield from about("steering_first_targets_total", "counter", "answers of the lane that named the appliance first")
+    first: Counter[int] = Counter()
+    for each in counted:
+        first.update(each.appliances())
+    for slot, count in sorted(first.items()):
+        name, site = appliances.get(slot, (f"#{slot}", ""))
+        yield sample("steering_first_targets_total", count, appliance=name, site=site)
+
+    gauges = {number: each.gauges() for number, each in workers.items()}
+    for gauge, (name, meaning) in GAUGES.items():
+        yield from about(name, "gauge", meaning)
+        for number, values in gauges.items():
+            yield sample(name, values[gauge], worker=number)
+    yield from about("steering_snapshot_age_seconds", "gauge", "since what the worker serves was published")
+    for number, values in gauges.items():
+        if values["published_at"]:
+            age_s = round(max(now - values["published_at"] / 1000, 0), 3)
+            yield sample("steering_snapshot_age_seconds", age_s, worker=number)
+    yield from about("steering_counting_since_seconds", "gauge", "when the worker's counts began, since the epoch")
+    for number, each in workers.items():
+        yield sample("steering_counting_since_seconds", round(each.began_at, 3), worker=number)
+    yield from about("steering_workers_unreadable", "gauge", "files of counters that could not be read")
+    yield sample("steering_workers_unreadable", unreadable)
+
+
+def about(name: str, kind: str, meaning: str) -> tuple[str, str]:
+    """Return the two lines before a metric's samples."""
+    return f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"
+
+
+def sample(name: str, value: float, **labels: object) -> str:
+    """Return one sample."""
+    pairs = ",".join(f'{key}="{escaped(str(text))}"' for key, text in labels.items())
+    return f"{name}{{{pairs}}} {value}" if pairs else f"{name} {value}"
+
+
+def escaped(text: str) -> str:
+    """Return a label's value as it stands in quotes."""
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -1,0 +1,107 @@
+"""The collector: all workers summed up in text that Prometheus reads, and the board that asks for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from _fastpath.counters import BOUNDS, Counters
+from steering.playback.metrics import escaped, metrics_text
+
+ROOT = Path(__file__).parents[2]
+NOW = 1_800_000_000.0
+
+# Prometheus text exposition 0.0.4: a name, maybe labels in quotes, a number.
+SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})? ([0-9.e+-]+)')
+
+
+def read(text: str) -> dict[str, dict[str, float]]:
+    """Return {metric: {labels: value}}; AssertionError where a line is not of the format, or a family is split."""
+    found: dict[str, dict[str, float]] = {}
+    kinds: dict[str, str] = {}
+    family = ""
+    assert text.endswith("\n")
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            family = line.split()[2]
+            assert family not in kinds, f"{family} twice"
+        elif line.startswith("# TYPE "):
+            _, _, name, kinds[family] = line.split()
+            assert name == family
+            assert kinds[name] in ("counter", "gauge", "histogram")
+        else:
+            match = SAMPLE.fullmatch(line)
+            assert match, line
+            assert match[1].removeprefix(family) in ("", "_bucket", "_sum", "_count"), line
+            assert kinds[family] == "histogram" or match[1] == family
+            assert (match[2] or "") not in found.setdefault(match[1], {}), f"{line} twice"
+            found[match[1]][match[2] or ""] = float(match[3])
+    return found
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Return a folder in which two workers counted."""
+    for number in (1, 2):
+        counters = Counters(str(tmp_path / f"worker.{number}"), 8, writable=True)
+        for _ in range(number):
+            counters.note("steer", 200, 0.0004)
+        counters.note("other", 404, 2.0)
+        counters.note_event("handed_over")
+        counters.note_targets([{"rank": 0}, {"rank": 7}, {"fallback": True}])
+        counters.set_gauge("table", 40 + number)
+        counters.set_gauge("published_at", round(NOW * 1000) - 5000 * number)
+    return tmp_path
+
+
+def test_all_workers_are_summed_up_and_gauges_are_each_ones_own(state: Path) -> None:
+    found = read(metrics_text(state, {}, NOW))
+    assert found["steering_answers_total"] == {
+        'door="app",endpoint="other",status="404"': 2,
+        'door="app",endpoint="steer",status="200"': 3,
+    }
+    assert found["steering_targets_total"]['rank="0"'] == found["steering_targets_total"]['rank="4+"'] == 2
+    assert found["steering_targets_total"]['rank="fallback"'] == 2
+    assert found["steering_handed_over_total"] == {"": 2}
+    assert found["steering_table_version"] == {'worker="1"': 41, 'worker="2"': 42}
+    assert found["steering_snapshot_age_seconds"] == {'worker="1"': 5, 'worker="2"': 10}
+    assert found["steering_workers_unreadable"] == {"": 0}
+
+
+def test_the_histogram_is_cumulative_and_ends_with_all(state: Path) -> None:
+    found = read(metrics_text(state, {}, NOW))
+    buckets = found["steering_answer_seconds_bucket"]
+    values = [buckets[f'door="app",le="{bound}"'] for bound in (*BOUNDS, "+Inf")]
+    assert values == sorted(values)
+    assert values[-1] == found["steering_answer_seconds_count"]['door="app"'] == 5
+    assert buckets['door="app",le="0.0005"'] == 3
+    assert found["steering_answer_seconds_sum"]['door="app"'] == pytest.approx(4.0012)
+
+
+def test_a_file_that_cannot_be_read_is_counted_and_the_others_are_told(state: Path) -> None:
+    (state / "worker.2").write_bytes(b"x")
+    (state / "worker.old").write_bytes(b"not one")
+    found = read(metrics_text(state, {}, NOW))
+    assert found["steering_workers_unreadable"] == {"": 1}
+    assert found["steering_table_version"] == {'worker="1"': 41}
+
+
+def test_no_worker_at_all_is_still_text(tmp_path: Path) -> None:
+    assert read(metrics_text(tmp_path, {}, NOW))["steering_workers_unreadable"] == {"": 0}
+
+
+def test_labels_are_escaped() -> None:
+    assert escaped('a"b\\c\nd') == r"a\"b\\c\nd"
+
+
+def test_the_board_asks_for_nothing_that_is_not_told(state: Path) -> None:
+    board = json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    told = set(re.findall(r"^# TYPE (\S+)", metrics_text(state, {}, NOW), re.MULTILINE))
+    targets = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+    asked = {name for expression in targets for name in re.findall(r"steering_[a-z_]+", expression)}
+    assert {re.sub("_(bucket|sum|count)$", "", name) if name not in told else name for name in asked} <= told
+    assert len(targets) >= 8
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
