@@ -33,7 +33,7 @@ from typing import Any, Final
 import uvicorn
 
 from _fastpath.counters import Counters
-from steering import doors
+from steering import doors, notify
 from steering.control import app as control_app
 from steering.control.network.examples import suggest_requests
 from steering.control.network.tables import Progress
@@ -58,6 +58,9 @@ HEALTH_S: Final = 10.0
 CONTROL_NICENESS: Final = 10  # a tenth of a core that workers want too, setpriority(2)
 SLOTS: Final = 1 << 16  # appliances that a worker counts answers for; a page of counts is there once one is used
 SWITCH_S: Final = 0.0005  # how long a worker's loop may wait for the thread that maps a snapshot
+RELOAD_POLL_S: Final = 0.1
+READY: Final = b"+"
+RELOADED: Final = b"r"
 # What uvicorn imports when it starts; imported before the fork it is shared.
 PRELOADED: Final = ("uvloop", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
 
@@ -197,10 +200,11 @@ class Supervisor:
         self.say = say
         # A child that reads the end of `life` knows that the supervisor is gone, however it went.
         self.life, self.life_end = os.pipe()
-        # A child writes a byte when it is ready to answer.
-        self.ready, self.ready_end = os.pipe()
-        os.set_blocking(self.ready, False)
-        os.set_blocking(self.ready_end, False)
+        # A child writes READY when it answers, and control RELOADED after each reload.
+        self.word, self.word_end = os.pipe()
+        os.set_blocking(self.word, False)
+        os.set_blocking(self.word_end, False)
+        self.reloading = False
         self.control = Child("control", self.be_control)
         self.workers = [
             Child(f"worker {number}", functools.partial(self.be_worker, number, listeners))
@@ -215,10 +219,11 @@ class Supervisor:
                 child.start()
             if self.wait_until_ready():
                 self.announce()
+                notify.ready(self.told())
                 self.keep_alive()
         finally:
             self.stop()
-            for descriptor in (self.life, self.life_end, self.ready, self.ready_end):
+            for descriptor in (self.life, self.life_end, self.word, self.word_end):
                 os.close(descriptor)
 
     # ---- in the supervisor
@@ -231,7 +236,7 @@ class Supervisor:
             found = signal.sigtimedwait(SIGNALS, 0.02)
             if found and found.si_signo in (signal.SIGTERM, signal.SIGINT):
                 return False
-            waiting -= self.count_ready()
+            waiting -= self.hear().count(READY)
             for child in self.children:
                 if (status := child.ended()) is not None:
                     raise SettingsError(f"{child.name} ended with status {status} before it was ready")
@@ -241,16 +246,20 @@ class Supervisor:
             check(door, self.settings)
         return True
 
-    def count_ready(self) -> int:
-        """Return how many children became ready since last asked."""
+    def hear(self) -> bytes:
+        """Return what the children have written since last asked."""
         try:
-            return len(os.read(self.ready, 4096))
+            return os.read(self.word, 4096)
         except BlockingIOError:
-            return 0
+            return b""
+
+    def told(self) -> str:
+        """Return where the doors are, for people."""
+        return f"serving on {', '.join(str(door) for door in self.doors)}"
 
     def announce(self) -> None:
         """Say where the doors are, and what is worth asking there."""
-        self.say(f"serving on {', '.join(str(door) for door in self.doors)}")
+        self.say(self.told())
         try:
             examples = suggest_requests(Snapshot.map(self.settings.state))
         except SnapshotError as error:
@@ -270,12 +279,18 @@ class Supervisor:
         """Start again what ends, pass on SIGHUP, and return at SIGTERM or SIGINT."""
         while True:
             due = [child.due_at for child in self.children if child.process is None]
-            found = signal.sigtimedwait(SIGNALS, max(0.0, min(due) - time.monotonic()) if due else 3600.0)
+            wait_s = max(0.0, min(due) - time.monotonic()) if due else 3600.0
+            found = signal.sigtimedwait(SIGNALS, min(wait_s, RELOAD_POLL_S) if self.reloading else wait_s)
             if found and found.si_signo in (signal.SIGTERM, signal.SIGINT):
                 return
             if found and found.si_signo == signal.SIGHUP:
+                notify.reloading()
+                self.reloading = True
                 self.control.signal(signal.SIGHUP)
-            self.count_ready()
+            # A control process that was just being started did not hear of it, and says READY.
+            if (self.hear() or self.control.process is None) and self.reloading:
+                notify.ready(self.told())
+                self.reloading = False
             now = time.monotonic()
             for child in self.children:
                 if child.process is None and now >= child.due_at:
@@ -287,6 +302,7 @@ class Supervisor:
 
     def stop(self) -> None:
         """End all children: answers in flight are finished, and after ten seconds, or a second signal, cut off."""
+        notify.stopping()
         for door in self.doors:
             door.close()
         for child in self.children:
@@ -314,7 +330,7 @@ class Supervisor:
             self.answer(app, [listener], lifespan="on", http="httptools")
 
         try:
-            control_app.run(self.settings, answer)
+            control_app.run(self.settings, answer, functools.partial(say_word, self.word_end, RELOADED))
         except SteeringError as error:
             logger.error("control: %s", error.message)
             sys.exit(1)
@@ -340,7 +356,7 @@ class Supervisor:
     def leave_others(self, own: Sequence[socket.socket] = ()) -> None:
         """Close what only the supervisor and other children need."""
         os.close(self.life_end)
-        os.close(self.ready)
+        os.close(self.word)
         for listener in {listener for door in self.doors for listener in door.sockets}.difference(own):
             listener.close()
 
@@ -358,7 +374,7 @@ class Supervisor:
             timeout_graceful_shutdown=int(GRACE_S) - 2,
             **{"lifespan": "off", **options},
         )
-        Server(config, self.life, self.ready_end).run(sockets=list(listeners))
+        Server(config, self.life, self.word_end).run(sockets=list(listeners))
 
 
 def check(door: Door, settings: Settings) -> None:
@@ -389,22 +405,27 @@ def is_trusted(connection: socket.socket, settings: Settings) -> bool:
 class Server(uvicorn.Server):
     """A server that says when it is ready, and ends when nobody holds the other end of `life`."""
 
-    def __init__(self, config: uvicorn.Config, life: int, ready: int) -> None:
+    def __init__(self, config: uvicorn.Config, life: int, word: int) -> None:
         super().__init__(config)
         self.life = life
-        self.ready = ready
+        self.word = word
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to answer."""
         await super().startup(sockets)
         asyncio.get_running_loop().add_reader(self.life, self.end)
-        with contextlib.suppress(BlockingIOError):
-            os.write(self.ready, b".")
+        say_word(self.word, READY)
 
     def end(self) -> None:
         """Finish what is in flight and return."""
         asyncio.get_running_loop().remove_reader(self.life)
         self.should_exit = True
+
+
+def say_word(descriptor: int, word: bytes) -> None:
+    """Tell the supervisor; when it has not listened for thousands of words, one more is not missed."""
+    with contextlib.suppress(BlockingIOError):
+        os.write(descriptor, word)
 
 
 def be_child(task: Callable[[], None]) -> None:

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,9 @@ def publish_tiny_fleet(folder: Path, fleet: Fleet) -> Path:
 
 
 @contextlib.contextmanager
-def serving(state: Path, *arguments: str, listen: str = "127.0.0.1:0") -> Iterator[Served]:
-    """Give a service that is ready, and kill it outright at the end."""
-    command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state), "--listen", listen]
+def serving(state: Path, *arguments: str, listen: str = "127.0.0.1:0", through: Sequence[str] = ()) -> Iterator[Served]:
+    """Give a service that is ready, and kill it outright at the end; `through` is a command that becomes it."""
+    command = [*through, sys.executable, "-m", "steering.cli", "serve", "--state", str(state), "--listen", listen]
     with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             yield Served(process, state)

@@ -44,7 +44,9 @@ def test_links_inside_the_project_lead_somewhere(page: Path) -> None:
 
 def test_files_that_the_docs_name_exist() -> None:
     for page in PAGES:
-        for name in re.findall(r"`((?:steering|_fastpath|tests|geo_data|docs)/[a-z_/.]+?)`", page.read_text()):
+        for name in re.findall(
+            r"`((?:steering|_fastpath|tests|geo_data|docs|deploy)/[A-Za-z_/.]+?)`", page.read_text()
+        ):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 

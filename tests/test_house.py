@@ -30,6 +30,7 @@ FLOORS = {
     "steering.routes": 2,
     "steering.snapshot": 2,
     "steering.doors": 2,
+    "steering.notify": 2,
     "steering.playback": 3,
     "steering.control": 3,
     "steering.supervisor": 4,

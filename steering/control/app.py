@@ -30,16 +30,19 @@ T = TypeVar("T")
 logger = logging.getLogger("steering.control")
 
 
-def run(settings: Settings, serve: Callable[[ASGIApp, socket.socket], None]) -> None:
+def run(
+    settings: Settings, serve: Callable[[ASGIApp, socket.socket], None], reloaded: Callable[[], None] = lambda: None
+) -> None:
     """Hold the state folder and answer on its `control.sock`; `serve` runs the server and returns when it is to end.
 
+    `reloaded` is called when a reload that SIGHUP asked for is over, however it went.
     Raises SettingsError where the folder cannot be held.
     """
     thread = ThreadPoolExecutor(1, "writer")
     writer = thread.submit(Writer, settings).result()
     try:
         with listening(settings.state) as listener:
-            serve(make_app(writer, thread), listener)
+            serve(make_app(writer, thread, reloaded), listener)
     finally:
         thread.submit(writer.close).result()
         thread.shutdown()
@@ -64,7 +67,7 @@ def listening(state: Path) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-def make_app(writer: Writer, thread: ThreadPoolExecutor) -> FastAPI:
+def make_app(writer: Writer, thread: ThreadPoolExecutor, reloaded: Callable[[], None] = lambda: None) -> FastAPI:
     """Return the control door over a writer that was made in, and is used from, this one thread."""
 
     async def run_there(verb: Callable[[], T]) -> T:
@@ -76,6 +79,8 @@ def make_app(writer: Writer, thread: ThreadPoolExecutor) -> FastAPI:
             logger.info("reloaded: table %s serves", report["serving"]["table"])
         except SteeringError as error:
             logger.error("reload refused: %s", error.message)
+        finally:
+            reloaded()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
