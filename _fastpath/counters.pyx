@@ -13,6 +13,8 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from libc.stdint cimport uint32_t, uint64_t
 from libc.time cimport timespec
 
+cimport cython
+
 import mmap
 import os
 import struct
@@ -69,6 +71,7 @@ cdef uint64_t now_ns() noexcept nogil:
     return <uint64_t> now.tv_sec * 1_000_000_000 + <uint64_t> now.tv_nsec
 
 
+@cython.no_gc  # a view must not be cleared before what is exported of it
 cdef class Counters:
     def __cinit__(self, str path not None, uint32_t slots=0, bint writable=False):
         cdef object found

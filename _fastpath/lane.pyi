@@ -1,5 +1,6 @@
 """The public shape of `lane.pyx`."""
 
+from array import array
 from collections.abc import Mapping, Sequence
 
 from _fastpath.counters import Counters
@@ -17,20 +18,29 @@ class Lane:
     """Answers the hot requests of one worker. For one thread but for `serve`, which any may call.
 
     `networks` are the trusted ones as (bytes an address, number, mask); `forwarded` names the header they may use.
-    What is answered is counted in `counters`.
+    What is answered is counted in `counters`. One steering request in `sample_every` (0: none), and those for a title
+    whose key (`pick.key_of`) is among `keys`, are left to the other door, which asks `is_sampled` and records them.
     """
 
     end: int
     """Where the request that was answered last ends in its data."""
 
     def __init__(
-        self, networks: Sequence[tuple[int, int, int]], forwarded: str, counters: Counters | None = None
+        self,
+        networks: Sequence[tuple[int, int, int]],
+        forwarded: str,
+        counters: Counters | None = None,
+        sample_every: int = 0,
+        keys: array[int] | None = None,
     ) -> None: ...
     def set_date(self, date: bytes) -> None:
         """Put a date (RFC 9110, 5.6.7) in the answers from here on."""
 
     def serve(self, picker: Picker | None, services: Mapping[str, Service], default_service: str) -> None:
         """Make answers from here on from these; None for nothing published yet."""
+
+    def is_sampled(self) -> bool:
+        """Tell whether the request at hand is a sample: one that the lane left as such, or one in `sample_every`."""
 
     def answer(self, data: bytes, at: int, peer: Peer, shed: bool = False) -> bytes | None:
         """Return the whole answer to the request that begins at a place of the data, and note where it ends.

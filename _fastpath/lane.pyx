@@ -151,12 +151,18 @@ cdef class Lane:
     cdef bint reads_plain
     cdef bytes opening
     cdef Counters counters
+    cdef uint64_t[::1] keys
+    cdef uint32_t sample_every, until_sample, sampled
     cdef readonly Py_ssize_t end
 
-    def __cinit__(self, networks, str forwarded not None, Counters counters=None):
+    def __cinit__(
+        self, networks, str forwarded not None, Counters counters=None, uint32_t sample_every=0, uint64_t[::1] keys=None
+    ):
         if counters is not None and not counters.writable:
             raise ValueError("these counters are mapped read-only")
         self.counters = counters
+        self.keys = keys
+        self.sample_every = self.until_sample = sample_every
         self.reads_plain = forwarded == "x-forwarded-for"
         if len(networks) > MAX_NETWORKS:
             raise ValueError(f"{len(networks)} trusted networks; the lane takes {MAX_NETWORKS}")
@@ -175,6 +181,31 @@ cdef class Lane:
 
     def serve(self, picker, services, default_service):
         self.served = None if picker is None else Served(picker, services, default_service)
+
+    def is_sampled(self):
+        if self.sampled:
+            self.sampled -= 1
+            return True
+        return self.falls_due()
+
+    cdef bint falls_due(self) noexcept nogil:
+        """Count one request down; True for one in `sample_every`."""
+        if self.sample_every:
+            self.until_sample -= 1
+            if self.until_sample == 0:
+                self.until_sample = self.sample_every
+                return True
+        return False
+
+    cdef bint is_wanted(self, uint64_t key) noexcept nogil:
+        """Tell whether the other door is to answer and record this request."""
+        cdef Py_ssize_t i
+        cdef bint wanted = self.falls_due()
+        if self.keys is not None:
+            for i in range(self.keys.shape[0]):
+                wanted = wanted or self.keys[i] == key
+        self.sampled += wanted
+        return wanted
 
     def answer(self, bytes data not None, Py_ssize_t at, Peer peer not None, bint shed=False):
         cdef const char* base = PyBytes_AS_STRING(data)
@@ -246,6 +277,9 @@ cdef class Lane:
             if not trusted:
                 return None
             client = asked.ip
+        key = hash_bytes(asked.title, asked.title_length)
+        if not shed and self.is_wanted(key):
+            return None
         unwrap(&client)
         picker = served.picker
         if client.family == 4:
@@ -255,7 +289,6 @@ cdef class Lane:
         family_bit = C_IPV6_UP if (asked.family or client.family) == 6 else C_IPV4_UP
         picks = 0
         if not shed:
-            key = hash_bytes(asked.title, asked.title_length)
             picks = picker.choose(zone, key, service, asked.n, family_bit, chosen, NULL, NULL)
         if self.counters is not None:
             for i in range(picks):

@@ -73,6 +73,7 @@ cdef uint64_t MAGIC = 0x3142415458465250  # "PRFXTAB1", little-endian
 cdef int64_t PADDING = 0x7FFFFFFFFFFFFFFF
 
 
+@cython.no_gc  # a view must not be cleared before what is exported of it
 cdef class PrefixTable:
     def __cinit__(self, block not None):
         PyObject_GetBuffer(block, &self.buffer, PyBUF_SIMPLE)

@@ -88,6 +88,11 @@ class Picker:
         Raises ValueError for what is no address, title or n.
         """
 
+    def picks_of_key(
+        self, address: str | bytes, key: int, service: Service, n: int, family: int
+    ) -> list[tuple[int, int]]:
+        """Return the picks for the key of a title as (appliance, rank), best first."""
+
     def picks(
         self, address: str | bytes, titles: list[str], service: Service, n: int, family: int
     ) -> list[list[tuple[int, int]]]:

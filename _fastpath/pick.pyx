@@ -32,6 +32,8 @@ from libc.string cimport memcpy
 
 from _fastpath.lpm cimport PyUnicode_1BYTE_DATA, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII, load_word, store_word
 
+cimport cython
+
 import math
 import mmap
 import os
@@ -130,6 +132,7 @@ def cost(uint64_t key, uint32_t slot):
     return cost_of(key, slot)
 
 
+@cython.no_gc  # a view must not be cleared before what is exported of it
 cdef class Weights:
     def __cinit__(self, path not None, bint writable=False):
         cdef int flags = os.O_RDWR if writable else os.O_RDONLY
@@ -198,6 +201,7 @@ cdef class Service:
             self.regions[number >> 6] |= <uint64_t> 1 << (number & 63)
 
 
+@cython.no_gc  # a view must not be cleared before what is exported of it
 cdef class Picker:
     def __cinit__(self, PrefixTable table not None, zones, rungs, clusters, appliances, text, Weights weights not None):
         self.table = table
@@ -414,6 +418,16 @@ cdef class Picker:
             at = join(at, title, title_length)
             at = join(at, PyBytes_AS_STRING(service.after_fallback), PyBytes_GET_SIZE(service.after_fallback))
         return join(at, b"]}", 2)
+
+    def picks_of_key(self, address, uint64_t key, Service service not None, int n, int family):
+        cdef int address_family, found, i
+        cdef uint32_t zone = self.table.find(address, &address_family)
+        cdef candidate chosen[C_MAX_PICKS]
+        if not 1 <= n <= C_MAX_PICKS:
+            raise ValueError(f"n is 1 to {MAX_PICKS}, not {n}")
+        found = self.choose(zone, key, service, n, C_IPV6_UP if (family or address_family) == 6 else C_IPV4_UP,
+                            chosen, NULL, NULL)
+        return [(chosen[i].appliance, chosen[i].rank) for i in range(found)]
 
     def picks(self, address, list titles not None, Service service not None, int n, int family):
         cdef int address_family, found, i

@@ -9,6 +9,7 @@ the state folder's lock and does it itself. What only looks (lookup, explain) ma
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import getpass
 import logging
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from steering.control.network.feeds import FeedSource
     from steering.control.remote import RemoteWriter
     from steering.control.writer import Writer
+    from steering.replay import Replay
 
 FAILED: Final = 1
 WRONG: Final = 2
@@ -487,6 +489,52 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
         click.echo(click.style("warning: ", fg="yellow") + console.printable(warning), err=True)
     where = f"; table {serving['table']} is serving" if serving else "; nothing is serving"
     click.echo(click.style(f"{done} in {report['seconds']:.2f} s{where}", fg="green"))
+
+
+@main.command()
+@click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--table", "other", type=click.IntRange(1), help="What this table would have answered.")
+@options
+def replay(settings: Settings, as_json: bool, logs: tuple[Path, ...], other: int | None) -> None:
+    """Answer the requests of a decision log (files, or its folder) again, and show what is different.
+
+    Exit status 1 on any difference, but with --table, where differences are what is asked for.
+    """
+    from steering import replay as replaying
+    from steering.playback.decisions import read_decisions
+
+    records = (decision for path in replaying.log_files(logs) for decision in read_decisions(path))
+    found = replaying.replay(settings.state, records, other)
+    if as_json:
+        console.print_json(dataclasses.asdict(found))
+    else:
+        show_replay(found)
+    if found.different and other is None:
+        sys.exit(FAILED)
+
+
+def show_replay(found: Replay) -> None:
+    """Print what a replay came to."""
+    if found.differences:
+        console.print_table(
+            ("when", "clients", "key", "recorded", "replayed"),
+            [
+                (
+                    console.time_text(item["at"]),
+                    item["scope"],
+                    item["key"],
+                    " ".join(item["recorded"]) or "fallback",
+                    " ".join(item["replayed"]) or "fallback",
+                )
+                for item in found.differences
+            ],
+        )
+    for reason, count in found.missing.items():
+        click.echo(f"{count} records cannot be replayed: {console.printable(reason)}")
+    click.echo(
+        f"{found.answers:,} answers again: {found.answers - found.different:,} the same, "
+        f"{found.different:,} different, {found.first_moved:,} with another appliance first"
+    )
 
 
 # ---- fleet

@@ -54,6 +54,16 @@ class Settings(BaseSettings):
     proxy_protocol: bool = pydantic.Field(
         False, description="connections from trusted addresses begin with a PROXY protocol header, v1 or v2"
     )
+    decision_log: Path | None = pydantic.Field(None, description="a folder for the decision log; none is off")
+    decision_sample: int = pydantic.Field(
+        1000, ge=0, le=4_000_000_000, description="record one request in so many of each worker; 0 none"
+    )
+    decision_titles: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
+        (), max_length=100, description="titles whose every request is recorded; comma-separated"
+    )
+    decision_log_mb: int = pydantic.Field(
+        64, ge=1, le=100_000, description="size of a file of the decision log; each worker keeps eight"
+    )
     default_service: str = pydantic.Field("video", description="the service of a request that names none")
     ladder: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
         LADDER_POLICIES["prefix_first"],
@@ -69,6 +79,12 @@ class Settings(BaseSettings):
     poll_s: float = pydantic.Field(
         0.1, gt=0, le=0.2, description="how often a worker looks for a newly published snapshot"
     )
+
+    @pydantic.field_validator("decision_titles", mode="before")
+    @classmethod
+    def split_titles(cls, value: Any) -> Any:
+        """Take `a, b` as well as a list."""
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @pydantic.field_validator("trusted", mode="before")
     @classmethod

@@ -41,6 +41,7 @@ from _fastpath.pick import (
     Picker,
     Service,
     Weights,
+    key_of,
 )
 from steering.errors import PartnerError, SnapshotError
 from steering.model import Announcement, Fleet, RouteClass
@@ -60,6 +61,7 @@ __all__ = [
     "Snapshot",
     "Weights",
     "Zone",
+    "key_of",
     "read_current",
     "weight_of_capacity",
     "write_current",
@@ -352,9 +354,21 @@ class Snapshot:
     @functools.cached_property
     def appliances_by_slot(self) -> dict[int, tuple[str, str]]:
         """The (id, site) of each appliance by its slot, read on first use."""
-        records = APPLIANCE.iter_unpack(self.fleet_file["appliances"])
-        named = (self.names.appliance(place) for place in range(len(self.names.appliances)))
-        return {slot: (name["appliance"], name["site"]) for (slot, *_), name in zip(records, named, strict=True)}
+        named = (self.names.appliance(place) for place in range(len(self.slots)))
+        return {slot: (name["appliance"], name["site"]) for slot, name in zip(self.slots, named, strict=True)}
+
+    @functools.cached_property
+    def slots(self) -> list[int]:
+        """The slot of each appliance, in the order of the fleet file, read on first use."""
+        return [slot for slot, *_ in APPLIANCE.iter_unpack(self.fleet_file["appliances"])]
+
+    def picks(self, address: str, key: int, *, service: str, n: int, family: int) -> list[tuple[int, int]]:
+        """Return who is picked for the 64-bit key of a title, best first, as (slot, rank). Raises PartnerError."""
+        try:
+            found = self.picker.picks_of_key(address, key, self.services[service], n, family)
+        except (KeyError, ValueError):
+            raise self.refusal(address, "a title", service, "", n) from None
+        return [(self.slots[appliance], rank) for appliance, rank in found]
 
     def describe(self, address: str | bytes) -> dict[str, Any]:
         """Return what an address resolves to: matched prefix, origin, partner, region, scope, and its ladder.

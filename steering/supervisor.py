@@ -42,6 +42,7 @@ from steering.doors import BACKLOG, Door
 from steering.errors import SettingsError, SnapshotError, SteeringError
 from steering.playback import app as playback_app
 from steering.playback.client import Trust, pack
+from steering.playback.decisions import DecisionLog
 from steering.playback.follow import Follower
 from steering.playback.protocol import Connections
 from steering.playback.proxy_protocol import LOCAL
@@ -345,13 +346,16 @@ class Supervisor:
             self.settings.state, self.settings.poll_s, take=connections.serve, refuse=connections.refuse
         )
         follower.start()
-        app = playback_app.make_app(follower, self.settings, counters)
+        decisions = start_decisions(self.settings, number, connections)
+        app = playback_app.make_app(follower, self.settings, counters, decisions)
         try:
             self.answer(
                 app, listeners, http=connections.make_protocol, callback_notify=connections.tick, timeout_notify=0
             )
         finally:
             follower.stop()
+            if decisions:
+                decisions.stop()
 
     def leave_others(self, own: Sequence[socket.socket] = ()) -> None:
         """Close what only the supervisor and other children need."""
@@ -400,6 +404,20 @@ def is_trusted(connection: socket.socket, settings: Settings) -> bool:
         return True
     packed = pack(connection.getsockname()[0])
     return packed is not None and packed in Trust(settings.trusted)
+
+
+def start_decisions(settings: Settings, worker: int, connections: Connections) -> DecisionLog | None:
+    """Return the worker's decision log, writing; None where it is off, or its folder cannot be had."""
+    if settings.decision_log is None:
+        return None
+    titles, file_bytes = settings.decision_titles, settings.decision_log_mb << 20
+    decisions = DecisionLog(settings.decision_log, worker, connections.lane, titles, file_bytes)
+    try:
+        decisions.start()
+    except OSError as error:
+        logger.error("decision log %s: %s; nothing is recorded", settings.decision_log, error.strerror)
+        return None
+    return decisions
 
 
 class Server(uvicorn.Server):

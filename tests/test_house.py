@@ -33,6 +33,7 @@ FLOORS = {
     "steering.notify": 2,
     "steering.playback": 3,
     "steering.control": 3,
+    "steering.replay": 4,
     "steering.supervisor": 4,
     "steering.console": 2,
     "steering.cli": 5,

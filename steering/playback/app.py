@@ -20,6 +20,7 @@ from _fastpath.counters import Counters
 from steering.errors import PartnerError, SnapshotError
 from steering.playback.answer import problem, redirect
 from steering.playback.client import Trust, find_client
+from steering.playback.decisions import DecisionLog
 from steering.playback.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from steering.playback.metrics import CONTENT_TYPE, metrics_text
 from steering.playback.query import read_steer_query
@@ -87,8 +88,13 @@ class CountAnswers:
             self.counters.note(COUNTED.get(scope["path"], "other"), status, time.perf_counter() - began)
 
 
-def make_app(holder: Holder, settings: Settings, counters: Counters | None = None) -> FastAPI:
-    """Return the playback app, which answers from whatever snapshot the holder has at the moment, and counts."""
+def make_app(
+    holder: Holder, settings: Settings, counters: Counters | None = None, decisions: DecisionLog | None = None
+) -> FastAPI:
+    """Return the playback app, which answers from whatever snapshot the holder has at the moment.
+
+    What it answers is counted, and recorded where the decision log wants it.
+    """
     app = FastAPI(
         title="steering: playback",
         version=version("steering"),
@@ -133,7 +139,12 @@ def make_app(holder: Holder, settings: Settings, counters: Counters | None = Non
             # Explaining reads files; answering others goes on meanwhile.
             explain = functools.partial(snapshot.explain, client.packed, query.title, **asked)
             return JSONResponse(await anyio.to_thread.run_sync(explain), headers=PLAYER_HEADERS)
-        body = snapshot.steer(client.packed, query.title, **asked)
+        if decisions is not None and decisions.wants(query.title):
+            trace: list[tuple[int, int, int, str, int | None]] = []
+            body = snapshot.steer(client.packed, query.title, **asked, trace=trace)
+            decisions.note(snapshot, client.packed, query.title, query.service, query.n, query.family, trace)
+        else:
+            body = snapshot.steer(client.packed, query.title, **asked)
         if counters is not None:
             counters.note_targets(json.loads(body)["targets"])
         if query.redirect:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import logging
+import socket
+from array import array
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
@@ -35,7 +36,7 @@ from steering.playback.answer import problem
 from steering.playback.client import UNKNOWN, Trust, pack
 from steering.playback.proxy_protocol import read_header
 from steering.settings import Settings
-from steering.snapshot import Snapshot
+from steering.snapshot import Snapshot, key_of
 
 # Seconds. A head takes one packet; a player's connection is idle between plays; a reader that stops has gone.
 HEAD_S: Final = 10
@@ -44,7 +45,7 @@ BODY_S: Final = 30
 READ_S: Final = 30
 MAX_PENDING: Final = 256  # requests in the FastAPI door: about 0.1 s of work
 
-logger = logging.getLogger("steering.playback")
+NOBODY: Final = ("", 0)  # a client without an address, for FastAPI: not trusted
 
 
 class Connections:
@@ -53,7 +54,14 @@ class Connections:
     def __init__(self, settings: Settings, counters: Counters | None = None) -> None:
         self.trust = Trust(settings.trusted)
         self.counters = counters
-        self.lane = Lane(self.trust.networks, settings.forwarded, counters)
+        logs = settings.decision_log is not None
+        self.lane = Lane(
+            self.trust.networks,
+            settings.forwarded,
+            counters,
+            settings.decision_sample if logs else 0,
+            array("Q", map(key_of, settings.decision_titles)) if logs and settings.decision_titles else None,
+        )
         self.lane_is_open = settings.lane
         self.default_service = settings.default_service
         self.max_connections = settings.max_connections
@@ -135,7 +143,7 @@ class HotDoor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who is at the other end."""
         self.transport = transport
-        self.peer = peer_of(transport.get_extra_info("peername"), self.shared.trust)
+        self.peer = self.find_peer(transport)
         if self.shared.proxy_protocol and self.peer.trusted:
             self.preface = b""
         self.shared.open.add(self)
@@ -199,6 +207,16 @@ class HotDoor(asyncio.Protocol):
 
     # ---- how
 
+    def find_peer(self, transport: asyncio.Transport) -> Peer:
+        """Return who is at the other end. A Unix socket is trusted; one without an address is gone, and nobody."""
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple | list) and (packed := pack(str(name[0]))) is not None:
+            return Peer(packed, packed in self.shared.trust)
+        if transport.get_extra_info("socket").family == socket.AF_UNIX:
+            return Peer(UNKNOWN, True)
+        self.relayed = NOBODY
+        return Peer(UNKNOWN, False)
+
     def read_preface(self, data: bytes) -> bytes:
         """Take whom a trusted proxy relays from the first bytes, and return what follows them."""
         assert self.preface is not None
@@ -214,7 +232,7 @@ class HotDoor(asyncio.Protocol):
         if header.relayed:
             packed = header.source
             self.peer = Peer(UNKNOWN, False) if packed is None else Peer(packed, packed in self.shared.trust)
-            self.relayed = (str(ipaddress.ip_address(packed)) if packed else "", 0)
+            self.relayed = (str(ipaddress.ip_address(packed)), 0) if packed else NOBODY
         return rest
 
     def hand_over(self, data: bytes) -> None:
@@ -380,14 +398,6 @@ class ColdDoor(HttpToolsProtocol):
         """It is whole."""
         self.in_message = False
         super().on_message_complete()
-
-
-def peer_of(name: Any, trust: Trust) -> Peer:
-    """Return who a transport's `peername` is: (address, port, …), or on a Unix socket, which is trusted, no tuple."""
-    if not isinstance(name, tuple | list):
-        return Peer(UNKNOWN, True)
-    packed = pack(str(name[0]))
-    return Peer(UNKNOWN, False) if packed is None else Peer(packed, packed in trust)
 
 
 def refusal(error: PartnerError, *headers: str) -> bytes:
