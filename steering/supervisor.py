@@ -33,10 +33,11 @@ from typing import Any, Final
 import uvicorn
 
 from _fastpath.counters import Counters
-from steering import doors, notify
+from steering import apart, doors, notify
+from steering.apart import SIGNALS, fork
 from steering.control import app as control_app
 from steering.control.network.examples import suggest_requests
-from steering.control.network.tables import Progress
+from steering.control.network.tables import Progress, quiet
 from steering.control.start import make_ready
 from steering.doors import BACKLOG, Door
 from steering.errors import SettingsError, SnapshotError, SteeringError
@@ -49,7 +50,6 @@ from steering.playback.proxy_protocol import LOCAL
 from steering.settings import Settings
 from steering.snapshot import Snapshot
 
-SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
 PROVEN_S: Final = 30.0  # who lived this long starts again with the first pause
@@ -66,7 +66,6 @@ RELOADED: Final = b"r"
 PRELOADED: Final = ("uvloop", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
 
 logger = logging.getLogger("steering.supervisor")
-fork = multiprocessing.get_context("fork")
 
 ShowProgress = Callable[[], AbstractContextManager[Progress]]
 
@@ -130,7 +129,12 @@ def serve(
         closing.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
         opened = closing.enter_context(doors.opened(settings.listen, settings.workers))
         raise_file_limit()
-        run_apart(functools.partial(make_ready_apart, settings, who, show_progress, appliances, synth))
+
+        def prepare(_: Progress) -> None:
+            with show_progress() as progress:
+                make_ready(settings, who, appliances, synth, progress)
+
+        apart.run("preparing the state folder", prepare, quiet, meanwhile=end_on_signal)
         remove_counts(settings.state, settings.workers)
         for name in PRELOADED:
             importlib.import_module(name)
@@ -152,44 +156,11 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def make_ready_apart(
-    settings: Settings, who: str, show_progress: ShowProgress, appliances: int | None, synth: bool
-) -> None:
-    """Make the folder ready, with progress shown."""
-    with show_progress() as progress:
-        make_ready(settings, who, appliances, synth, progress)
-
-
-def run_apart(task: Callable[[], None]) -> None:
-    """Run a task in a process of its own, so that its memory goes with it; raise the SteeringError that it raised."""
-    ours, theirs = fork.Pipe(duplex=False)
-
-    def run() -> None:
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        try:
-            task()
-        except SteeringError as error:
-            theirs.send((type(error), error.message, error.hint))
-
-    process = fork.Process(target=run, name="prepare")
-    process.start()
-    theirs.close()
-    try:
-        while process.exitcode is None:
-            found = signal.sigtimedwait(SIGNALS, 0.5)
-            if found and found.si_signo in (signal.SIGTERM, signal.SIGINT):
-                process.terminate()
-                process.join()
-                raise SettingsError("told to end before it could serve")
-        with contextlib.suppress(EOFError):
-            kind, message, hint = ours.recv()
-            raise kind(message, hint)
-        if process.exitcode:
-            raise SettingsError(f"preparing the state folder ended with status {process.exitcode}")
-    finally:
-        ours.close()
+def end_on_signal() -> None:
+    """SettingsError where SIGTERM or SIGINT has come; they are blocked."""
+    found = signal.sigtimedwait(SIGNALS, 0)
+    if found and found.si_signo in (signal.SIGTERM, signal.SIGINT):
+        raise SettingsError("told to end before it could serve")
 
 
 class Supervisor:

@@ -19,6 +19,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from steering.apart import run_gently
 from steering.control.api import make_router
 from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.folder import SOCKET
@@ -39,7 +40,7 @@ def run(
     Raises SettingsError where the folder cannot be held.
     """
     thread = ThreadPoolExecutor(1, "writer")
-    writer = thread.submit(Writer, settings).result()
+    writer = thread.submit(Writer, settings, run=run_gently).result()
     try:
         with listening(settings.state) as listener:
             serve(make_app(writer, thread, reloaded), listener)

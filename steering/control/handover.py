@@ -78,12 +78,10 @@ class HandOver:
                 (self.state / name).unlink(missing_ok=True)
             raise
 
-    def prepare(
-        self, versions: Versions, made: list[str], table: BuiltTable | None = None, progress: Progress = quiet
-    ) -> Current:
+    def prepare(self, versions: Versions, made: list[str], progress: Progress = quiet) -> Current:
         """Return what `current` should say to serve these versions; generation and time are still 0.
 
-        The files are mapped back, as a worker will; a table just built is asked as well. New files are noted in `made`.
+        Fleet and weights are written where they are not there yet, and noted in `made`.
         """
         fleet_name = f"fleet.{versions.fleet_version}"
         if not self.is_written(fleet_name):
@@ -94,12 +92,14 @@ class HandOver:
             weights_name = self.weights.find_room(versions.words)
             if weights_name not in self.weights.names:
                 made.append(weights_name)
-        candidate = Current(0, versions.table, versions.routes, fleet_name, weights_name, 0.0)
+        return Current(0, versions.table, versions.routes, fleet_name, weights_name, 0.0)
+
+    def try_out(self, candidate: Current, table: BuiltTable | None = None, progress: Progress = quiet) -> None:
+        """Map the files back, as a worker will; a table just built is asked as well. Raises SteeringError."""
         with step("map the files back", progress):
             snapshot = Snapshot(self.state, candidate)
             if table:
                 prove(snapshot, table)
-        return candidate
 
     def switch(
         self, candidate: Current, words: Mapping[int, int], store: Store, now: float, progress: Progress

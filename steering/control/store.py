@@ -266,20 +266,24 @@ class Store:
 
     # ---- versions
 
-    def begin_version(
-        self, above: int, fleet: int, who: str, why: str, sources: list[dict[str, Any]], counts: dict[str, int]
-    ) -> int:
-        """Return a table version never given before and higher than `above`, on record as begun, not as published."""
+    def take_version(self, above: int) -> int:
+        """Return a table version never given before, and higher than `above`."""
         with self.change() as connection:
-            (given,) = connection.execute(
-                "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'versions'"
-            ).fetchone()
-            version = max(int(given), above) + 1
+            given = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'versions'").fetchone()
+            version = max(int(given[0]) if given else 0, above) + 1
+            connection.execute("DELETE FROM sqlite_sequence WHERE name = 'versions'")
+            connection.execute("INSERT INTO sqlite_sequence VALUES ('versions', ?)", (version,))
+        return version
+
+    def record_written(
+        self, version: int, fleet: int, who: str, why: str, sources: list[dict[str, Any]], counts: dict[str, int]
+    ) -> None:
+        """Record a table version as written; it is not published yet."""
+        with self.change() as connection:
             connection.execute(
                 "INSERT INTO versions VALUES (?, ?, NULL, ?, ?, ?, ?)",
                 (version, fleet, who, why, json.dumps(sources), json.dumps(counts)),
             )
-        return version
 
     def record_published(self, table: int, fleet: int, now: float) -> None:
         """Record that a version began to serve; a version recorded already keeps its time."""

@@ -13,8 +13,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
+from steering.apart import Task
 from steering.control.fleet.weights import word_of
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
@@ -30,7 +31,21 @@ from steering.snapshot import BuiltTable, Current, write_table
 
 MAX_WEIGHT: Final = 0xFFFF
 
+T = TypeVar("T")
+
 logger = logging.getLogger("steering.control")
+
+
+class Run(Protocol):
+    """How to run heavy work that changes nothing of the writer and returns a small result: here, or `run_gently`."""
+
+    def __call__(self, name: str, task: Task[T], progress: Progress) -> T:
+        """Return what the task returns, or raise its SteeringError."""
+
+
+def run_here(name: str, task: Task[T], progress: Progress) -> T:  # noqa: ARG001
+    """Run a task at once."""
+    return task(progress)
 
 
 class Writer:
@@ -39,8 +54,9 @@ class Writer:
     Raises SettingsError where another process holds the lock, or folder or database are not fit to be written.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time, run: Run = run_here) -> None:
         self.settings = settings
+        self.run = run
         self.state = settings.state
         self.clock = clock
         self.index: tuple[str, RouteIndex] | None = None
@@ -88,7 +104,7 @@ class Writer:
                 self.hand_over.weights.use(current.weights)
                 if number_of(current.fleet) != self.store.fleet_version():
                     with self.hand_over.undone_on_error() as made:
-                        self.switch(self.prepare(current.table, current.routes, made))
+                        self.switch(self.prepare_fleet(current, made))
             except SnapshotError as error:
                 logger.warning("%s; publish again to replace it", error.message)
             self.hand_over.weights.clear_except(self.words())
@@ -122,7 +138,7 @@ class Writer:
                         self.store.replace_fleet(fleet, who, self.clock())
                         self.take_fleet()
                         if current := self.hand_over.current:
-                            candidate = self.prepare(current.table, current.routes, made)
+                            candidate = self.prepare_fleet(current, made)
                 except BaseException:
                     self.take_fleet()
                     raise
@@ -143,9 +159,14 @@ class Writer:
     def check(self, sources: Sequence[FeedSource], progress: Progress = quiet) -> dict[str, Any]:
         """Report what publishing these sources would serve, and every refusal that was kept; change nothing."""
         began = time.perf_counter()
-        feeds, table = self.build(sources, progress)
+        self.require_publishable(sources)
+
+        def build(progress: Progress) -> dict[str, Any]:
+            feeds, table = self.build(sources, progress)
+            return report_of(sources, feeds, table, refusals=1000)
+
         return {
-            **report_of(sources, feeds, table, refusals=1000),
+            **self.run("build the table", build, progress),
             "serving": self.hand_over.serving(),
             "seconds": round(time.perf_counter() - began, 3),
         }
@@ -155,17 +176,24 @@ class Writer:
     ) -> dict[str, Any]:
         """Make the table of these sources the one being served, and report it."""
         began = time.perf_counter()
-        feeds, table = self.build(sources, progress)
-        report = report_of(sources, feeds, table, refusals=20)
-        recorded = [{key: value for key, value in feed.items() if key != "refusals"} for feed in report["feeds"]]
+        self.require_publishable(sources)
         # A database restored from a backup is behind the files that were written since.
         written = max((number for _, kind, number in versioned_files(self.state) if kind == "table"), default=0)
-        version = self.store.begin_version(written, self.store.fleet_version(), who, why, recorded, table.counts)
+        version = self.store.take_version(written)
         with self.hand_over.undone_on_error() as made:
-            made += [f"table.{version}", f"routes.{version}"]
-            with step("write the table", progress):
-                table_name, routes_name = write_table(self.state, version, table)
-            candidate = self.prepare(table_name, routes_name, made, table, progress)
+            candidate = self.prepare(f"table.{version}", f"routes.{version}", made, progress)
+            made += [candidate.table, candidate.routes]
+
+            def build(progress: Progress) -> dict[str, Any]:
+                feeds, table = self.build(sources, progress)
+                with step("write the table", progress):
+                    write_table(self.state, version, table)
+                self.hand_over.try_out(candidate, table, progress)
+                return report_of(sources, feeds, table, refusals=20)
+
+            report = self.run("build the table", build, progress)
+            recorded = [{key: value for key, value in feed.items() if key != "refusals"} for feed in report["feeds"]]
+            self.store.record_written(version, self.store.fleet_version(), who, why, recorded, report["counts"])
             current = self.switch(candidate, progress)
         self.store.record_published(version, number_of(current.fleet), current.published_at)
         self.remove_old()
@@ -271,8 +299,8 @@ class Writer:
         nothing = Wish()
         return {item.slot: word_of(item, self.wishes.get(item.id, nothing)) for item in self.inventory.appliances}
 
-    def build(self, sources: Sequence[FeedSource], progress: Progress) -> tuple[list[Feed], BuiltTable]:
-        """Read the sources and build their table in memory."""
+    def require_publishable(self, sources: Sequence[FeedSource]) -> None:
+        """Raise PartnerError where there is nothing to publish, or nobody to steer to."""
         if not sources:
             raise PartnerError("name at least one source to publish")
         if not self.inventory.clusters:
@@ -281,6 +309,9 @@ class Writer:
                 hint="steering fleet import FILE, or steering fleet synth --import",
                 status=409,
             )
+
+    def build(self, sources: Sequence[FeedSource], progress: Progress) -> tuple[list[Feed], BuiltTable]:
+        """Read the sources and build their table in memory. Changes nothing of this object."""
         feeds = []
         for source in sources:
             with step(f"read {source.path or 'the shipped table of the Internet'}", progress):
@@ -291,17 +322,16 @@ class Writer:
                 raise FeedError("no feed has a route")
         return feeds, table
 
-    def prepare(
-        self,
-        table_name: str,
-        routes_name: str,
-        made: list[str],
-        table: BuiltTable | None = None,
-        progress: Progress = quiet,
-    ) -> Current:
-        """Prepare to serve a written table with the fleet on record."""
+    def prepare(self, table_name: str, routes_name: str, made: list[str], progress: Progress = quiet) -> Current:
+        """Prepare to serve a table with the fleet on record."""
         versions = Versions(table_name, routes_name, self.inventory, self.store.fleet_version(), self.words())
-        return self.hand_over.prepare(versions, made, table, progress)
+        return self.hand_over.prepare(versions, made, progress)
+
+    def prepare_fleet(self, current: Current, made: list[str]) -> Current:
+        """Prepare to serve the fleet on record with the table that serves, and try it out."""
+        candidate = self.prepare(current.table, current.routes, made)
+        self.hand_over.try_out(candidate)
+        return candidate
 
     def switch(self, candidate: Current, progress: Progress = quiet) -> Current:
         """Serve what was prepared."""
