@@ -105,14 +105,18 @@ class HandOver:
         self, candidate: Current, words: Mapping[int, int], store: Store, now: float, progress: Progress
     ) -> Current:
         """Serve what was prepared, from here on, and return `current` as it was written."""
-        generation = store.next_generation(self.current.generation if self.current else 0)
+        before = self.current
+        generation = store.next_generation(before.generation if before else 0)
         current = dataclasses.replace(candidate, generation=generation, published_at=now)
+        is_other_fleet = before is None or (before.fleet, before.weights) != (current.fleet, current.weights)
         with step("advance current", progress):
-            self.weights.fill_empty(words)
+            if is_other_fleet:
+                self.weights.fill_empty(words)
             write_current(self.state, current)
-        self.previous, self.current = self.current, current
-        self.weights.use(current.weights)
-        self.weights.clear_except(words)
+        self.previous, self.current = before, current
+        if is_other_fleet:
+            self.weights.use(current.weights)
+            self.weights.clear_except(words)
         return current
 
     def is_written(self, fleet_name: str) -> bool:

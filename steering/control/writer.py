@@ -107,13 +107,15 @@ class Writer:
                         self.switch(self.prepare_fleet(current, made))
             except SnapshotError as error:
                 logger.warning("%s; publish again to replace it", error.message)
-            self.hand_over.weights.clear_except(self.words())
+            self.hand_over.weights.clear_except(self.words)
         self.remove_old()
 
     def take_fleet(self) -> None:
-        """Read the fleet on record."""
+        """Read the fleet on record, and work out the word that every slot in use should hold."""
         self.inventory = self.store.fleet()
         self.appliances = {appliance.id: appliance for appliance in self.inventory.appliances}
+        nothing = Wish()
+        self.words = {item.slot: word_of(item, self.wishes.get(item.id, nothing)) for item in self.inventory.appliances}
 
     # ---- verbs
 
@@ -263,7 +265,9 @@ class Writer:
         }
         self.store.set_wishes(wishes, who, self.clock())
         self.wishes |= wishes
-        self.hand_over.weights.set_words({item.slot: word_of(item, wishes[item.id]) for item in appliances})
+        words = {item.slot: word_of(item, wishes[item.id]) for item in appliances}
+        self.words |= words
+        self.hand_over.weights.set_words(words)
         return {
             "appliances": [
                 {
@@ -294,11 +298,6 @@ class Writer:
                 rule="the id of an appliance of the fleet",
             ) from None
 
-    def words(self) -> dict[int, int]:
-        """Return the word that every slot in use should hold."""
-        nothing = Wish()
-        return {item.slot: word_of(item, self.wishes.get(item.id, nothing)) for item in self.inventory.appliances}
-
     def require_publishable(self, sources: Sequence[FeedSource]) -> None:
         """Raise PartnerError where there is nothing to publish, or nobody to steer to."""
         if not sources:
@@ -324,7 +323,7 @@ class Writer:
 
     def prepare(self, table_name: str, routes_name: str, made: list[str], progress: Progress = quiet) -> Current:
         """Prepare to serve a table with the fleet on record."""
-        versions = Versions(table_name, routes_name, self.inventory, self.store.fleet_version(), self.words())
+        versions = Versions(table_name, routes_name, self.inventory, self.store.fleet_version(), self.words)
         return self.hand_over.prepare(versions, made, progress)
 
     def prepare_fleet(self, current: Current, made: list[str]) -> Current:
@@ -335,7 +334,7 @@ class Writer:
 
     def switch(self, candidate: Current, progress: Progress = quiet) -> Current:
         """Serve what was prepared."""
-        return self.hand_over.switch(candidate, self.words(), self.store, self.clock(), progress)
+        return self.hand_over.switch(candidate, self.words, self.store, self.clock(), progress)
 
     def remove_old(self) -> None:
         """Keep the files of the newest published tables, as many as the setting `retain` says."""
