@@ -160,16 +160,13 @@ def test_http_steer_beside_fastapi(
     report.add("http_steer_cpu_us", ours.cpu_us, "us", "fastapi", theirs.cpu_us)
 
 
-def test_http_reload(
-    report: Report, cores: Cores | None, state: Path, requests: Path, seconds: int, tmp_path: Path
-) -> None:
+def test_http_reload(report: Report, cores: Cores | None, state: Path, requests: Path, seconds: int) -> None:
     """p99 while the whole table is published every 5 s beside p99 quiet, both at a third of what wrk reached.
 
     Control is on the worker's core, at the priority that the supervisor gives it.
     """
     rows: list[Row] = [("http_reload_p99_us", "us", "quiet"), ("http_reload_p99_ratio", "x", "quiet")]
     server, _ = require(report, cores, ("wrk", "h2load"), *rows)
-    log = tmp_path / "h2load.log"
     quiet, publishing = [], []
     with servers.serve_steering(state, [server]) as steering:
         load.run_wrk(steering.url, requests, load.WARM_S)
@@ -177,7 +174,7 @@ def test_http_reload(
         per_s = reached.requests / reached.seconds / 3
 
         def p99() -> int:
-            return load.percentile(load.run_h2load(steering.url, requests, per_s, 3 * seconds, log), 99)
+            return load.percentile(load.run_h2load(steering.url, requests, per_s, 3 * seconds), 99)
 
         for _ in range(PAIRS):
             quiet.append(p99())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import random
 import shutil
 import subprocess
@@ -65,19 +66,21 @@ def read_wrk(text: str) -> Load:
     return Load(**json.loads(text.rstrip().rpartition("\n")[2]))
 
 
-def run_h2load(url: str, requests: Path, per_s: float, seconds: float, log: Path) -> list[int]:
+def run_h2load(url: str, requests: Path, per_s: float, seconds: float) -> list[int]:
     """Ask at a fixed rate for so long after a warm-up; return the sorted microseconds to each answer's end.
 
-    AssertionError where a request failed, was answered otherwise than 200, or the rate was not kept. Connections start one each millisecond,
-    so that requests come evenly: with --duration h2load starts all at once, and they would come in bursts.
+    AssertionError where a request failed, was answered otherwise than 200, or the rate was not kept. Connections start
+    one each millisecond, so that requests come evenly: with --duration h2load starts all at once, and they would come
+    in bursts. The log is in memory: on a disk, h2load would wait for the disk whenever the server publishes.
     """
     connections = max(CONNECTIONS, math.ceil(per_s / MOST_PER_CONNECTION))
     count = round(per_s * (seconds + WARM_S))
-    log.unlink(missing_ok=True)  # h2load appends
     command = ["h2load", "--h1", "-t1", f"-c{connections}", f"-n{count}", "-r1", "--rate-period=1ms"]
-    command += [f"--rps={per_s / connections:.3f}", f"--log-file={log}", "-B", f"{url}/", "-i", str(requests)]
-    subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found, answered, lasted_s = read_log(log.read_text(), WARM_S)
+    command += [f"--rps={per_s / connections:.3f}", "-B", f"{url}/", "-i", str(requests)]
+    with os.fdopen(os.memfd_create("h2load"), "rb") as log:
+        command.append(f"--log-file=/proc/self/fd/{log.fileno()}")
+        subprocess.run(command, stdout=subprocess.PIPE, check=True, pass_fds=[log.fileno()])
+        found, answered, lasted_s = read_log(log.read().decode(), WARM_S)
     assert answered == count, f"{count - answered} of {count} requests failed"
     assert lasted_s < 1.2 * (seconds + WARM_S), f"{per_s:.0f}/s could not be kept: it took {lasted_s:.1f} s"
     return found
