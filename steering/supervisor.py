@@ -16,6 +16,7 @@ import gc
 import http.client
 import importlib
 import logging
+import math
 import multiprocessing
 import multiprocessing.process
 import os
@@ -321,7 +322,11 @@ class Supervisor:
         app = playback_app.make_app(follower, self.settings, counters, decisions)
         try:
             self.answer(
-                app, listeners, http=connections.make_protocol, callback_notify=connections.tick, timeout_notify=0
+                app,
+                listeners,
+                http=connections.make_protocol,
+                callback_notify=connections.tick,
+                timeout_notify=-math.inf,  # each second, whatever the wall clock says: it may have been set back
             )
         finally:
             follower.stop()

@@ -6,15 +6,18 @@ import contextlib
 import dataclasses
 import itertools
 import os
+import random
 import resource
 import select
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -24,7 +27,10 @@ from steering.control.network.feeds import FeedSource
 from steering.control.remote import RemoteWriter
 from steering.errors import SteeringError
 from steering.model import Fleet
+from steering.playback.protocol import HEAD_S, READ_S
 from steering.snapshot import Current, read_current, write_current
+from steering.statefile import FORMATS, StateFile
+from tests.bench.servers import memory_of
 from tests.processes import Served, publish_tiny_fleet, serving, until
 
 AT_HOME = "prefix,cluster\n203.0.113.0/24,bom001-a\n"
@@ -332,3 +338,198 @@ def test_idle_connections_by_the_thousand_do_not_keep_others_from_being_answered
         assert not watch.poll(0)  # all were open all the while: none has said anything more, nor ended
         idle[0].sendall(request)
         take_answer(idle[0])
+
+
+def connect(service: Served) -> socket.socket:
+    host, port = service.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=5)
+
+
+def has_ended(connection: socket.socket) -> bool:
+    """Tell whether the other side has closed or reset a connection, without reading from it."""
+    watch = select.poll()
+    watch.register(connection, select.POLLRDHUP)
+    return bool(watch.poll(0))
+
+
+@contextlib.contextmanager
+def unharmed(service: Served) -> Iterator[None]:
+    """Check that players are answered all the while, no worker died, and what they hold is soon what they held."""
+    workers = service.pids("worker")
+    before = sum(memory_of(pid)["Private"] for pid in workers)
+    with playing(service.url):
+        yield
+    assert service.pids("worker") == workers
+    until(lambda: sum(memory_of(pid)["Private"] for pid in workers) < before + (8 << 20))
+
+
+def test_heads_that_come_drop_by_drop_are_cut_off_and_others_are_answered(service: Served) -> None:
+    with contextlib.ExitStack() as closing, unharmed(service):
+        dripping = [closing.enter_context(connect(service)) for _ in range(200)]
+        for connection in dripping:
+            connection.sendall(b"GET /v1/steer?title=")
+        began = time.monotonic()
+        while left := [connection for connection in dripping if not has_ended(connection)]:
+            assert time.monotonic() - began < HEAD_S + 5, f"{len(left)} are still open"
+            for connection in left:
+                with contextlib.suppress(ConnectionError):
+                    connection.send(b"t")
+            time.sleep(0.2)
+        assert time.monotonic() - began > HEAD_S - 1
+
+
+def test_clients_that_never_read_are_cut_off_and_others_are_answered(service: Served) -> None:
+    request = b"GET /v1/steer?title=t&ip=203.0.113.7 HTTP/1.1\r\nHost: example\r\n\r\n" * 100
+    with contextlib.ExitStack() as closing, unharmed(service):
+        deaf = [closing.enter_context(connect(service)) for _ in range(20)]
+        for connection in deaf:
+            connection.setblocking(False)
+        began = time.monotonic()
+        while left := [connection for connection in deaf if not has_ended(connection)]:
+            assert time.monotonic() - began < READ_S + 10, f"{len(left)} are still open"
+            for connection in left:
+                with contextlib.suppress(BlockingIOError, ConnectionError):
+                    connection.send(request)
+            time.sleep(0.05)
+        assert time.monotonic() - began > READ_S - 1
+
+
+def test_garbage_is_answered_by_a_refusal_or_not_at_all_and_others_are_answered(service: Served) -> None:
+    chance = random.Random(7)
+    beginnings = (
+        b"",
+        b"GET ",
+        b"GET /v1/steer?",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\n",
+    )
+    with unharmed(service):
+        for turn in range(300):
+            garbage = chance.randbytes(chance.randrange(1, 40_000))
+            with connect(service) as connection, contextlib.suppress(ConnectionError):
+                connection.sendall(beginnings[turn % len(beginnings)] + garbage + b"\r\n\r\n" * (turn % 2))
+                connection.shutdown(socket.SHUT_WR)
+                answer = connection.recv(4096)
+                assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")) or not answer
+
+
+# Loaded before libc, it moves the wall clock of a process, and that alone, by the seconds that a file holds.
+CLOCK = """
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+static volatile long *off;
+__attribute__((constructor)) static void begin(void) {
+    off = mmap(0, sizeof *off, PROT_READ, MAP_SHARED, open(getenv("CLOCK_OFF"), O_RDONLY), 0);
+}
+int clock_gettime(clockid_t id, struct timespec *at) {
+    int failed = syscall(SYS_clock_gettime, id, at);
+    if (!failed && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) at->tv_sec += *off;
+    return failed;
+}
+time_t time(time_t *seconds) {
+    struct timespec at;
+    clock_gettime(CLOCK_REALTIME, &at);
+    if (seconds) *seconds = at.tv_sec;
+    return at.tv_sec;
+}
+int gettimeofday(struct timeval *restrict tv, void *restrict tz) {
+    struct timespec at;
+    clock_gettime(CLOCK_REALTIME, &at);
+    tv->tv_sec = at.tv_sec, tv->tv_usec = at.tv_nsec / 1000;
+    return 0;
+}
+"""
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> tuple[Path, list[str]]:
+    """Return the file by which a clock is set, and the command that starts another by that clock."""
+    compiler = shutil.which("cc")
+    if not compiler:
+        pytest.skip("cc is not on PATH")
+    off, library = tmp_path / "off", tmp_path / "clock.so"
+    off.write_bytes(bytes(8))
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-x", "c", "-o", str(library), "-"], input=CLOCK, text=True, check=True
+    )
+    return off, ["env", f"LD_PRELOAD={library}", f"CLOCK_OFF={off}"]
+
+
+def test_when_the_clock_jumps_answers_go_on_and_publishes_are_served(
+    tmp_path: Path, clock: tuple[Path, list[str]], fleet: Fleet, feeds: tuple[FeedSource, FeedSource]
+) -> None:
+    off, through = clock
+    with (
+        serving(publish_tiny_fleet(tmp_path, fleet), through=through) as served,
+        RemoteWriter(served.settings) as writer,
+        playing(served.url, 2) as players,
+    ):
+
+        def jump(seconds: int) -> None:
+            with off.open("r+b") as file:
+                file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
+            until(lambda: all(abs(clock_is_off() - seconds) < 5 for _ in range(8)))
+
+        def clock_is_off() -> float:
+            told = parsedate_to_datetime(httpx.get(f"{served.url}/healthz").headers["date"])
+            return told.timestamp() - time.time()
+
+        for feed, (day, site) in zip(
+            itertools.cycle(feeds), [(400, "bom001"), (-400, "lhr001"), (0, "bom001")], strict=False
+        ):
+            answer = served.steer()
+            jump(day * 86_400)
+            assert served.steer() == answer
+            assert served.ask("/readyz")["age_s"] >= 0
+            last = writer.publish([feed], "test")["serving"]["table"]
+            until(lambda: all(player.error or player.answers[-1][1] == last for player in players))  # noqa: B023
+            until(lambda: {served.ask("/readyz")["table"] for _ in range(8)} == {last})  # noqa: B023
+            assert served.steer()["targets"][0]["site"] == site
+            assert 0 <= served.ask("/readyz")["age_s"] < 60
+        tables = [row["table"] for row in writer.tables()]
+        assert tables == sorted(tables, reverse=True)
+        assert len(tables) == 4
+
+
+# The next version of this code: each format and the schema one further.
+NEXT_VERSION = """
+import sys
+from steering import cli, statefile
+from steering.control import store
+statefile.FORMATS.update({kind: number + 1 for kind, number in statefile.FORMATS.items()})
+store.MIGRATIONS += ("CREATE TABLE next (a INTEGER) STRICT",)
+del sys.argv[1:4]
+cli.main()
+"""
+
+
+def formats_of(state: Path) -> dict[str, int]:
+    current = read_current(state)
+    return {
+        kind: StateFile(state / name, kind).format
+        for kind, name in [("table", current.table), ("routes", current.routes), ("fleet", current.fleet)]
+    }
+
+
+def test_a_folder_of_one_format_back_is_served_as_it_was_and_publishes_move_it_on(
+    tmp_path: Path, fleet: Fleet, feeds: tuple[FeedSource, FeedSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = publish_tiny_fleet(tmp_path, fleet)
+    with serving(state) as served:
+        answer = served.steer()
+        asked = served.ask("/readyz")
+    before = formats_of(state)
+    with serving(state, through=[sys.executable, "-c", NEXT_VERSION]) as served, playing(served.url, 2):
+        assert served.steer() == answer
+        assert served.ask("/readyz")["table"] == asked["table"]
+        with RemoteWriter(served.settings) as writer:
+            writer.publish([feeds[1]], "test")
+            until(lambda: {served.steer()["targets"][0]["site"] for _ in range(8)} == {"lhr001"})
+    monkeypatch.setattr("steering.statefile.FORMATS", {kind: number + 1 for kind, number in FORMATS.items()})
+    assert formats_of(state) == {kind: number + 1 for kind, number in before.items()}
