@@ -251,7 +251,7 @@ class Snapshot:
         self.state = state
         self.current = current
         self.loaded_at = time.time()
-        table = StateFile(state / current.table, "table")
+        self.table_file = table = StateFile(state / current.table, "table")
         self.fleet_file = StateFile(state / current.fleet, "fleet")
         self.meta: dict[str, Any] = json.loads(bytes(table["meta"]))
         served = json.loads(bytes(self.fleet_file["services"]))

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import struct
@@ -98,9 +99,13 @@ class StateFile:
                 size = os.fstat(file.fileno()).st_size
                 if size < HEADER.size:
                     raise SnapshotError(f"{path.name}: {size} bytes, cut off in its header")
-                view = memoryview(mmap.mmap(file.fileno(), size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ))
+                self.inode = os.fstat(file.fileno()).st_ino
+                mapping = mmap.mmap(file.fileno(), size, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
         except OSError as error:
             raise SnapshotError(f"{path.name}: {error.strerror}") from error
+        with contextlib.suppress(OSError):  # few file systems have huge pages
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+        view = memoryview(mapping)
         magic, byte_order, self.format, found, length, count = HEADER.unpack_from(view)
         if magic != MAGIC:
             raise SnapshotError(f"{path.name}: not a state file (it begins {bytes(magic)!r})")
@@ -132,3 +137,18 @@ class StateFile:
             return self.sections[name]
         except KeyError:
             raise SnapshotError(f"{self.path.name}: has no section {name}") from None
+
+    def lies_in_huge_pages(self) -> bool:
+        """Tell whether any of the file is mapped in huge pages, by /proc/self/smaps; False on a kernel without."""
+        try:
+            lines = Path("/proc/self/smaps").read_text().splitlines()
+        except OSError:
+            return False
+        is_here = False
+        for line in lines:
+            words = line.split()
+            if not words[0].endswith(":"):  # "7f…-7f… r--s 00000000 fe:00 1234 /path": a mapping
+                is_here = int(words[4]) == self.inode and line.endswith(f"/{self.path.name}")
+            elif is_here and words[0] in ("FilePmdMapped:", "ShmemPmdMapped:") and words[1] != "0":
+                return True
+        return False

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from steering.control.network.feeds import FeedSource
 from steering.control.writer import Writer
@@ -84,6 +87,20 @@ def serving(state: Path, *arguments: str, listen: str = "127.0.0.1:0", through: 
             yield Served(process, state)
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def disk(folder: Path, options: str) -> Iterator[Path]:
+    """Give a new folder on a tmpfs of its own (tmpfs(5)); skip the test where none may be mounted."""
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [mount or "", "-t", "tmpfs", "-o", options, "none", str(folder)]
+    if os.geteuid() or not mount or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a disk needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def until(condition: Callable[[], bool]) -> float:

@@ -31,7 +31,7 @@ from steering.playback.protocol import HEAD_S, READ_S
 from steering.snapshot import Current, read_current, write_current
 from steering.statefile import FORMATS, StateFile
 from tests.bench.servers import memory_of
-from tests.processes import Served, publish_tiny_fleet, serving, until
+from tests.processes import Served, disk, publish_tiny_fleet, serving, until
 
 AT_HOME = "prefix,cluster\n203.0.113.0/24,bom001-a\n"
 ABROAD = "prefix,cluster\n203.0.113.0/24,lhr001-a\n"
@@ -269,17 +269,9 @@ def test_a_publish_that_may_not_write_on_leaves_everything_as_it_was(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a disk of 64 MB of its own; skip where none may be mounted."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "", "-t", "tmpfs", "-o", "size=64m", "none", str(disk)]
-    if os.geteuid() or not mount or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs root")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    """Return a disk of 64 MB of its own."""
+    with disk(tmp_path / "disk", "size=64m") as found:
+        yield found
 
 
 def test_a_publish_to_a_full_disk_leaves_everything_as_it_was(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from steering.errors import SnapshotError
 from steering.statefile import ENTRY, HEADER, StateFile, write_atomically, write_sections
+from tests.processes import disk
 
 SECTIONS = {"meta": b'{"version":1}', "numbers": array("I", range(100)), "empty": b""}
 
@@ -123,3 +124,14 @@ def test_a_mapping_outlives_the_file_name(path: Path) -> None:
     section = StateFile(path, "table")["numbers"]
     path.unlink()
     assert section.cast("I")[99] == 99
+
+
+def test_a_file_tells_whether_it_lies_in_huge_pages(path: Path, tmp_path: Path) -> None:
+    size = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+    if not size.exists():
+        pytest.skip("this kernel has no transparent huge pages")
+    assert not StateFile(path, "table").lies_in_huge_pages()
+    with disk(tmp_path / "disk", "huge=always,size=64m") as folder:
+        large = folder / "table.2"
+        write_sections(large, "table", {"numbers": bytes(4 * int(size.read_text()))})
+        assert StateFile(large, "table").lies_in_huge_pages()
