@@ -54,7 +54,8 @@ cdef enum:
 
 
 cdef c_array.array zeros(str code, Py_ssize_t count):
-    return c_array.clone(array(code), count, zero=True)
+    # Of none, clone would zero a null pointer, which C leaves undefined.
+    return c_array.clone(array(code), count, zero=True) if count else array(code)
 
 
 class Columns:
