@@ -361,6 +361,96 @@ def show_wishes(report: dict[str, Any], as_json: bool) -> None:
     )
 
 
+# ---- who may
+
+
+@main.group(cls=Commands)
+def token() -> None:
+    """Make, list and revoke what opens the control door over TCP."""
+
+
+@token.command()
+@click.argument("role", metavar="ops|partner:ID|appliance:ID")
+@click.option("--name", default="", help="Whose it is, for the record.")
+@click.option("--days", type=float, help="For how many days (default: until it is revoked).")
+@options
+def make(settings: Settings, as_json: bool, role: str, name: str, days: float | None) -> None:
+    """Make a token and print it. It is shown this once: only a hash of it is kept."""
+    with writing(settings) as writer:
+        report = writer.make_token(role, name, who(), days)
+    if as_json:
+        console.print_json(report)
+    else:
+        click.echo(report["token"])
+
+
+@token.command("list")
+@options
+def list_tokens(settings: Settings, as_json: bool) -> None:
+    """List every token ever made, and whether it is good."""
+    with writing(settings) as writer:
+        rows = writer.list_tokens()
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        ("id", "role", "name", "good", "made", "by", "expires", "revoked"),
+        [
+            (
+                row["id"],
+                row["role"],
+                row["name"],
+                row["good"],
+                console.time_text(row["made_at"]),
+                row["who"],
+                console.time_text(row["expires_at"]) if row["expires_at"] else None,
+                console.time_text(row["revoked_at"]) if row["revoked_at"] else None,
+            )
+            for row in rows
+        ],
+    )
+
+
+@token.command()
+@click.argument("ids", metavar="ID...", type=int, nargs=-1, required=True)
+@options
+def revoke(settings: Settings, as_json: bool, ids: tuple[int, ...]) -> None:
+    """Let tokens open no door any more, from the next request on."""
+    with writing(settings) as writer:
+        reports = [writer.revoke_token(number, who()) for number in ids]
+    if as_json:
+        console.print_json(reports)
+    else:
+        console.print_table(("revoked", "role", "name"), [(row["id"], row["role"], row["name"]) for row in reports])
+
+
+@main.command()
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@click.option("--below", type=int, help="Only entries below this number, to read on.")
+@options
+def audit(settings: Settings, as_json: bool, count: int, below: int | None) -> None:
+    """Show who changed what, newest first; --json has what each thing was and became."""
+    with writing(settings) as writer:
+        entries = writer.audit(count, below)
+    if as_json:
+        console.print_json(entries)
+        return
+    console.print_table(
+        ("number", "when", "who", "what", "subject", "why"),
+        [
+            (
+                entry["number"],
+                console.time_text(entry["at"]),
+                entry["who"],
+                entry["what"],
+                entry["subject"],
+                entry["why"],
+            )
+            for entry in entries
+        ],
+    )
+
+
 # ---- tables
 
 

@@ -39,6 +39,10 @@ class Settings(BaseSettings):
         ("127.0.0.1:8080",),
         description="the playback doors, comma-separated: 127.0.0.1:8080, [::1]:8080, unix:/path",
     )
+    control_listen: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
+        ("127.0.0.1:8081",),
+        description="the control doors, for holders of tokens; comma-separated, empty for none but control.sock",
+    )
     workers: int = pydantic.Field(2, ge=1, le=256, description="playback worker processes")
     max_connections: int = pydantic.Field(
         10_000, ge=1, description="connections of one worker; those beyond get the service's fallback and are closed"
@@ -122,6 +126,20 @@ class Settings(BaseSettings):
                 split_address(door)
         if not doors or len(set(doors)) != len(doors):
             raise ValueError("name at least one door, and each once")
+        return doors
+
+    @pydantic.field_validator("control_listen", mode="before")
+    @classmethod
+    def split_control_doors(cls, value: Any) -> Any:
+        """Take `a, b` as well as a list; refuse what is no address."""
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
+            raise ValueError("doors are text, or a list of texts")
+        doors = tuple(part.strip() for part in parts if part.strip())
+        for door in doors:
+            split_address(door)
+        if len(set(doors)) != len(doors):
+            raise ValueError("name each door once")
         return doors
 
     @classmethod

@@ -129,6 +129,7 @@ def serve(
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         closing.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
         opened = closing.enter_context(doors.opened(settings.listen, settings.workers))
+        control_doors = closing.enter_context(doors.opened(settings.control_listen, 1))
         raise_file_limit()
 
         def prepare(_: Progress) -> None:
@@ -141,7 +142,7 @@ def serve(
             importlib.import_module(name)
         gc.collect()
         gc.freeze()
-        Supervisor(settings, opened, say).run()
+        Supervisor(settings, opened, control_doors, say).run()
 
 
 def remove_counts(state: Path, workers: int) -> None:
@@ -167,9 +168,12 @@ def end_on_signal() -> None:
 class Supervisor:
     """The processes of one service, and the pipes that tie them to this one."""
 
-    def __init__(self, settings: Settings, opened: Sequence[Door], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: Settings, opened: Sequence[Door], control_doors: Sequence[Door], say: Callable[[str], None]
+    ) -> None:
         self.settings = settings
         self.doors = opened
+        self.control_doors = control_doors
         self.say = say
         # A child that reads the end of `life` knows that the supervisor is gone, however it went.
         self.life, self.life_end = os.pipe()
@@ -232,6 +236,8 @@ class Supervisor:
 
     def announce(self) -> None:
         """Say where the doors are, and what is worth asking there."""
+        if self.control_doors:
+            self.say(f"control on {', '.join(str(door) for door in self.control_doors)}")
         self.say(self.told())
         try:
             examples = suggest_requests(Snapshot.map(self.settings.state))
@@ -276,7 +282,7 @@ class Supervisor:
     def stop(self) -> None:
         """End all children: answers in flight are finished, and after ten seconds, or a second signal, cut off."""
         notify.stopping()
-        for door in self.doors:
+        for door in (*self.doors, *self.control_doors):
             door.close()
         for child in self.children:
             child.signal(signal.SIGTERM)
@@ -297,10 +303,11 @@ class Supervisor:
     def be_control(self) -> None:
         """Be the control process. A publish takes a core for a second: answers go first."""
         os.nice(CONTROL_NICENESS)
-        self.leave_others()
+        own = [door.sockets[0] for door in self.control_doors]
+        self.leave_others(own)
 
         def answer(app: Any, listener: socket.socket) -> None:
-            self.answer(app, [listener], lifespan="on", http="httptools")
+            self.answer(app, [listener, *own], lifespan="on", http=control_app.ControlProtocol)
 
         try:
             control_app.run(self.settings, answer, functools.partial(say_word, self.word_end, RELOADED))
@@ -337,7 +344,8 @@ class Supervisor:
         """Close what only the supervisor and other children need."""
         os.close(self.life_end)
         os.close(self.word)
-        for listener in {listener for door in self.doors for listener in door.sockets}.difference(own):
+        every = (*self.doors, *self.control_doors)
+        for listener in {listener for door in every for listener in door.sockets}.difference(own):
             listener.close()
 
     def answer(self, app: Any, listeners: Sequence[socket.socket], **options: Any) -> None:

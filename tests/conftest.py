@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,11 @@ from steering.snapshot import (
     write_weights,
 )
 from tests.processes import Served, publish_tiny_fleet, serving
+
+
+def pytest_configure() -> None:
+    """Let the services of the tests have no control door over TCP, but where a test asks for one."""
+    os.environ.setdefault("STEERING_CONTROL_LISTEN", "")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -238,3 +239,27 @@ def test_the_command_starts_fast_enough_to_be_typed(tmp_path: Path) -> None:
     code = "import sys, steering.cli; print([m for m in ('fastapi', 'httpx', '_fastpath.lpm') if m in sys.modules])"
     found: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_a_token_is_shown_once_listed_without_its_secret_and_revoked(served: Run) -> None:
+    text = served("token", "make", "partner:as64500", "--name", "noc", "--days", "30").output.strip()
+    assert re.fullmatch(r"steering-1-[A-Za-z0-9_-]{43}", text)
+    made = json.loads(served("token", "make", "ops", "--json").output)
+    assert (made["id"], made["role"]) == (2, "ops")
+    listed = served("token", "list").output
+    assert "partner:as64500" in listed
+    assert text[11:] not in listed + served("token", "list", "--json").output + served("audit", "--json").output
+    assert "noc" in served("token", "revoke", "1").output
+    assert [row["good"] for row in json.loads(served("token", "list", "--json").output)] == [False, True]
+    assert "parameter role = 'boss'" in served("token", "make", "boss", code=1).output
+    assert "token 9" in served("token", "revoke", "9", code=1).output
+
+
+def test_the_audit_log_says_who_did_what(served: Run) -> None:
+    served("drain", "c001-bom001")
+    entries = json.loads(served("audit", "--json").output)
+    assert [entry["what"] for entry in entries] == ["wish", "publish", "import fleet"]
+    assert entries[1]["why"] == "first"
+    assert entries[0]["after"] == {"c001-bom001": {"enabled": False, "weight": None}}
+    assert "c001-bom001" in served("audit", "-n", "1").output
+    assert json.loads(served("audit", "-n", "1", "--below", "3", "--json").output) == entries[1:2]

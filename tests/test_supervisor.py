@@ -243,3 +243,20 @@ def test_a_proxy_on_a_unix_socket_is_trusted_and_the_clients_that_it_names_are_n
         )
         assert (other.returncode, ask_over(path).status_code) == (2, 200)
         assert f"cannot listen on unix:{path}: Address already in use" in other.stderr
+
+
+def test_the_control_door_takes_tokens_and_outlives_its_process(tmp_path: Path, fleet: Fleet) -> None:
+    state = publish_tiny_fleet(tmp_path, fleet)
+    with Writer(read_settings(state=state)) as writer:
+        headers = {"authorization": f"Bearer {writer.make_token('ops', '', 'test')['token']}"}
+    with serving(state, through=["env", "STEERING_CONTROL_LISTEN=127.0.0.1:0"]) as served:
+        url = next(line for line in served.said if line.startswith("control on ")).removeprefix("control on ")
+        with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
+            assert client.get("/v1/tables").json()[0]["serving"]
+            assert httpx.get(f"{url}/v1/tables").status_code == 401
+            client.post("/v1/wishes", json={"appliances": ["c001-bom001", "c002-bom001"], "enabled": False})
+            until(lambda: served.steer()["targets"][0]["site"] == "del001")
+            (control,) = served.pids("control")
+            os.kill(control, signal.SIGKILL)
+        with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
+            assert [row["appliance"] for row in client.get("/v1/wishes").json()] == ["c001-bom001", "c002-bom001"]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pathlib
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
-from urllib.parse import unquote
 
 import pydantic
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
+from steering.control import nouns
+from steering.control.callers import Caller
 from steering.control.fleet.documents import format_fleet, parse_fleet
 from steering.control.network.feeds import FeedSource
-from steering.control.writer import Writer
+from steering.control.writer import MAX_TOKEN_NAME, Writer
+from steering.errors import PartnerError
+from steering.model import Fleet
 
 T = TypeVar("T")
 
@@ -24,11 +27,6 @@ class Run(Protocol):
         """Return what the verb returns."""
 
 
-Who = Annotated[
-    str, Header(alias="Steering-Who", max_length=200, description="who asks, percent-encoded; goes on record")
-]
-
-
 class Source(pydantic.BaseModel, extra="forbid"):
     """A feed to read: its kind and absolute path; kind `asn` without a path is the shipped table."""
 
@@ -38,7 +36,7 @@ class Source(pydantic.BaseModel, extra="forbid"):
     @pydantic.model_validator(mode="after")
     def check_path(self) -> Source:
         """Refuse a path that would depend on where the control process stands."""
-        if self.path and not Path(self.path).is_absolute():
+        if self.path and not pathlib.Path(self.path).is_absolute():
             raise ValueError(f"path {self.path!r} is not absolute")
         if not self.path and self.kind != "asn":
             raise ValueError(f"a {self.kind} feed has a path")
@@ -67,50 +65,175 @@ class WishChange(pydantic.BaseModel, extra="forbid"):
         return self
 
 
+class TokenWish(pydantic.BaseModel, extra="forbid"):
+    """A token to make: for which role, its name for the record, and for how many days (null: until it is revoked)."""
+
+    role: str = pydantic.Field(max_length=100)
+    name: str = pydantic.Field("", max_length=MAX_TOKEN_NAME)
+    days: float | None = None
+
+
+def role_in(*roles: str) -> Any:
+    """Return the dependency that lets these roles in and gives the caller."""
+
+    def let_in(request: Request) -> Caller:
+        caller: Caller = request.state.caller
+        if caller.role not in roles:
+            raise PartnerError(
+                f"{request.method} {request.url.path}: not for the role {caller.role}",
+                hint=f"it is for {' and '.join(roles)}",
+                status=403,
+            )
+        return caller
+
+    return Depends(let_in)
+
+
+OPS = role_in("ops")
+OWNERS = role_in("ops", "partner")
+EVERY_ROLE = role_in("ops", "partner", "appliance")
+Ops = Annotated[Caller, OPS]
+Owner = Annotated[Caller, OWNERS]
+Page = Annotated[int, Query(ge=1, le=10_000, description="how many at most")]
+IfMatch = Annotated[str, Header(max_length=1000, description="the ETag of what was seen")]
+IfNoneMatch = Annotated[str, Header(max_length=1000, description="* to make what is not there")]
+
+
 def make_router(writer: Writer, run: Run) -> APIRouter:
-    """Return the endpoints over a writer, called through `run`."""
+    """Return the endpoints over a writer, called through `run`. What only looks at the fleet does not wait for it."""
     router = APIRouter()
 
-    @router.get("/healthz", summary="Whether the control process answers")
+    @router.get("/healthz", summary="Whether the control process answers; for everybody")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     @router.post("/v1/tables/check", summary="What publishing these sources would serve; changes nothing")
-    async def check(body: Publish) -> dict[str, Any]:
+    async def check(body: Publish, _: Ops) -> dict[str, Any]:
         return await run(lambda: writer.check(sources_of(body)))
 
     @router.post("/v1/tables/publish", summary="Read, build, prove and serve a table of these sources")
-    async def publish(body: Publish, who: Who = "local") -> dict[str, Any]:
-        return await run(lambda: writer.publish(sources_of(body), unquote(who), body.why))
+    async def publish(body: Publish, caller: Ops) -> dict[str, Any]:
+        return await run(lambda: writer.publish(sources_of(body), caller.who, body.why))
 
     @router.get("/v1/tables", summary="Every published version, newest first")
-    async def tables() -> list[dict[str, Any]]:
+    async def tables(_: Ops) -> list[dict[str, Any]]:
         return await run(writer.tables)
 
     @router.get("/v1/routes", summary="The routes of a prefix, of what covers it, and what lies inside it")
-    async def routes(prefix: Annotated[str, Query(max_length=64)]) -> dict[str, Any]:
+    async def routes(prefix: Annotated[str, Query(max_length=64)], _: Ops) -> dict[str, Any]:
         return await run(lambda: writer.routes(prefix))
 
     @router.post("/v1/reload", summary="Read the last publish's sources again and publish them")
-    async def reload(who: Who = "local") -> dict[str, Any]:
-        return await run(lambda: writer.reload(unquote(who)))
+    async def reload(caller: Ops) -> dict[str, Any]:
+        return await run(lambda: writer.reload(caller.who))
 
     @router.get("/v1/fleet", summary="The fleet on record, as a fleet document", response_class=Response)
-    async def export_fleet() -> Response:
+    async def export_fleet(_: Ops) -> Response:
         document = await run(lambda: format_fleet(writer.fleet()))
         return Response(document, media_type="application/json")
 
     @router.post("/v1/fleet", summary="Make a fleet document the fleet on record, and the one served")
-    async def import_fleet(request: Request, who: Who = "local") -> dict[str, Any]:
+    async def import_fleet(request: Request, caller: Ops) -> dict[str, Any]:
         document = await request.body()
-        return await run(lambda: writer.import_fleet(parse_fleet(document), unquote(who)))
+        return await run(lambda: writer.import_fleet(parse_fleet(document), caller.who))
+
+    @router.get("/v1/wishes", summary="The appliances that are drained, or whose weight was set")
+    async def wishes(caller: Owner) -> list[dict[str, Any]]:
+        own = seen_by(caller, writer.fleet(), "appliances")
+        return [row for row in writer.wished() if own is None or row["appliance"] in own]
 
     @router.post("/v1/wishes", summary="Drain, enable or weigh appliances, from the next request on")
-    async def wish(body: WishChange, who: Who = "local") -> dict[str, Any]:
+    async def wish(body: WishChange, caller: Owner) -> dict[str, Any]:
         changes = {name: getattr(body, name) for name in ("enabled", "weight") if name in body.model_fields_set}
-        return await run(lambda: writer.wish(body.appliances, unquote(who), **changes))
+        own = seen_by(caller, writer.fleet(), "appliances")
+        for name in body.appliances:
+            if own is not None and name not in own:
+                raise nouns.missing("appliances", name)
+        return await run(lambda: writer.wish(body.appliances, caller.who, **changes))
 
+    @router.get("/v1/tokens", summary="Every token ever made; never what opens a door")
+    async def list_tokens(_: Ops) -> list[dict[str, Any]]:
+        return writer.list_tokens()
+
+    @router.post("/v1/tokens", summary="Make a token; its text is in this answer and nowhere else", status_code=201)
+    async def make_token(body: TokenWish, caller: Ops, response: Response) -> dict[str, Any]:
+        response.headers["cache-control"] = "no-store"
+        return await run(lambda: writer.make_token(body.role, body.name, caller.who, body.days))
+
+    @router.delete("/v1/tokens/{number}", summary="Let a token open no door any more")
+    async def revoke_token(number: Annotated[int, Path(ge=1, lt=1 << 63)], caller: Ops) -> dict[str, Any]:
+        return await run(lambda: writer.revoke_token(number, caller.who))
+
+    @router.get("/v1/audit", summary="Who changed what, newest first")
+    async def audit(
+        _: Ops, count: Page = 100, below: Annotated[int | None, Query(ge=1, lt=1 << 62)] = None
+    ) -> list[dict[str, Any]]:
+        return await run(lambda: writer.audit(count, below))
+
+    for kind in nouns.SINGULAR:
+        add_nouns(router, writer, run, kind)
     return router
+
+
+def add_nouns(router: APIRouter, writer: Writer, run: Run, kind: str) -> None:
+    """Add the endpoints of one kind of noun. Who may not see an object is told the same as where there is none."""
+    one = nouns.SINGULAR[kind]
+    readers = {"services": OPS, "appliances": EVERY_ROLE}.get(kind, OWNERS)
+
+    @router.get(f"/v1/{kind}", summary=f"The {kind}, ordered by id", name=f"list {kind}")
+    async def list_rows(
+        caller: Caller = readers,
+        count: Page = 1000,
+        after: Annotated[str, Query(max_length=63, description="begin behind this id")] = "",
+    ) -> dict[str, Any]:
+        fleet = writer.fleet()
+        own = seen_by(caller, fleet, kind)
+        rows = [
+            row for name, row in nouns.rows_by_id(fleet, kind).items() if name > after and (own is None or name in own)
+        ]
+        return {kind: rows[:count], "next": rows[count - 1]["id"] if len(rows) > count else None}
+
+    @router.get(f"/v1/{kind}/{{name}}", summary=f"One {one}, with its ETag", name=f"get {one}")
+    async def get_row(name: str, response: Response, caller: Caller = readers) -> dict[str, Any]:
+        row = find_seen(caller, writer.fleet(), kind, name)
+        response.headers["etag"] = nouns.etag_of(row)
+        return row
+
+    @router.put(f"/v1/{kind}/{{name}}", summary=f"Make or replace one {one}", name=f"put {one}")
+    async def put_row(
+        name: str,
+        caller: Ops,
+        row: dict[str, Any],
+        response: Response,
+        if_match: IfMatch = "",
+        if_none_match: IfNoneMatch = "",
+    ) -> dict[str, Any]:
+        report = await run(lambda: writer.put(kind, name, row, caller.who, if_match, if_none_match))
+        made: dict[str, Any] = report["row"]
+        response.status_code = 201 if report["made"] else 200
+        response.headers["etag"] = nouns.etag_of(made)
+        return made
+
+    @router.delete(f"/v1/{kind}/{{name}}", summary=f"Delete one {one}", name=f"delete {one}", status_code=204)
+    async def delete_row(name: str, caller: Ops, if_match: IfMatch = "") -> None:
+        await run(lambda: writer.delete(kind, name, caller.who, if_match))
+
+
+def seen_by(caller: Caller, fleet: Fleet, kind: str) -> set[str] | None:
+    """Return the ids of a kind that the caller may know of; None where it is all."""
+    if caller.role == "ops":
+        return None
+    if caller.role == "partner":
+        return nouns.ids_of_partner(fleet, kind, caller.subject)
+    return {caller.subject} if kind == "appliances" else set()
+
+
+def find_seen(caller: Caller, fleet: Fleet, kind: str, name: str) -> dict[str, Any]:
+    """Return one object that the caller may know of. Raises PartnerError 404."""
+    own = seen_by(caller, fleet, kind)
+    if own is not None and name not in own:
+        raise nouns.missing(kind, name)
+    return nouns.find_row(fleet, kind, name)
 
 
 def sources_of(body: Publish) -> list[FeedSource]:

@@ -11,16 +11,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from steering.apart import run_gently
 from steering.control.api import make_router
+from steering.control.callers import Caller, caller_of
 from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.folder import SOCKET
 from steering.control.writer import Writer
@@ -28,6 +31,10 @@ from steering.errors import FeedError, PartnerError, SettingsError, SteeringErro
 from steering.settings import MAX_SOCKET_PATH, Settings
 
 T = TypeVar("T")
+LOCAL: Final = "is_local"
+MAX_CONNECTIONS: Final = 1000  # over TCP
+REQUEST_S: Final = 60.0  # for a request to arrive whole; a fleet document may have 64 MB
+MAX_WHO: Final = 600  # bytes, percent-encoded
 logger = logging.getLogger("steering.control")
 
 
@@ -35,6 +42,8 @@ def run(
     settings: Settings, serve: Callable[[ASGIApp, socket.socket], None], reloaded: Callable[[], None] = lambda: None
 ) -> None:
     """Hold the state folder and answer on its `control.sock`; `serve` runs the server and returns when it is to end.
+
+    The server must run `ControlProtocol`, or nobody on the socket is let in.
 
     `reloaded` is called when a reload that SIGHUP asked for is over, however it went.
     Raises SettingsError where the folder cannot be held.
@@ -97,7 +106,89 @@ def make_app(writer: Writer, thread: ThreadPoolExecutor, reloaded: Callable[[], 
     app.add_exception_handler(RequestValidationError, answer_error)
     app.add_exception_handler(HTTPException, answer_error)
     app.add_middleware(BodyLimit)
+    app.add_middleware(Entrance, writer=writer)
     return app
+
+
+class Entrance:
+    """Lets in who comes over `control.sock`, as ops, and who has a good token, as its role; before a body is read.
+
+    /healthz is everybody's. What the application sees is `request.state.caller`.
+    """
+
+    def __init__(self, app: ASGIApp, writer: Writer) -> None:
+        self.app = app
+        self.writer = writer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on with its caller, or answer 401."""
+        if scope["type"] != "http" or scope["path"] == "/healthz":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        state = scope.setdefault("state", {})
+        caller: Caller | None
+        if state.get(LOCAL) is True:
+            caller = Caller("ops", "", unquote(headers.get(b"steering-who", b"local")[:MAX_WHO].decode("latin-1")))
+        else:
+            given = headers.get(b"authorization", b"").decode("latin-1")
+            caller = caller_of(given, self.writer.tokens, self.writer.clock())
+        if caller:
+            state["caller"] = caller
+            await self.app(scope, receive, send)
+            return
+        asked = f"{scope['method']} {scope['path'][:200]}"
+        error = PartnerError(f"{asked}: no good bearer token", hint="steering token make ROLE", status=401)
+        answer = problem_of(error)
+        answer.headers["www-authenticate"] = "Bearer"
+        await answer(scope, receive, send)
+
+
+class ControlProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which tells the application whether a connection came over a Unix socket.
+
+    Others are bounded: in number, and each in the time that a request may take to arrive.
+    """
+
+    is_local = False
+    patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin; the mark goes into the state that uvicorn gives to each request's scope."""
+        connection = transport.get_extra_info("socket")
+        self.is_local = connection is not None and connection.family == socket.AF_UNIX
+        others = sum(not other.is_local for other in self.connections if isinstance(other, ControlProtocol))
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, LOCAL: self.is_local}
+        if not self.is_local and others >= MAX_CONNECTIONS:
+            transport.abort()
+        self.await_request()
+
+    def await_request(self) -> None:
+        """Give the client so much time to send a whole request."""
+        if not self.is_local and not self.patience:
+            self.patience = self.loop.call_later(REQUEST_S, self.transport.abort)
+
+    def stop_waiting(self) -> None:
+        """Wait for no request, or no longer."""
+        if self.patience:
+            self.patience.cancel()
+            self.patience = None
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self.await_request()
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        """End a request; between two, uvicorn keeps the time."""
+        self.stop_waiting()
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End."""
+        self.stop_waiting()
+        super().connection_lost(exc)
 
 
 class BodyLimit:

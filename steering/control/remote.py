@@ -117,6 +117,25 @@ class RemoteWriter:
         """As `Writer.weight`."""
         return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "weight": value}))
 
+    def make_token(self, role: str, name: str, who: str, days: float | None = None) -> dict[str, Any]:
+        """As `Writer.make_token`."""
+        return report(self.ask("POST", "/v1/tokens", who, json={"role": role, "name": name, "days": days}))
+
+    def list_tokens(self) -> list[dict[str, Any]]:
+        """As `Writer.list_tokens`."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/tokens").json()
+        return rows
+
+    def revoke_token(self, number: int, who: str) -> dict[str, Any]:
+        """As `Writer.revoke_token`."""
+        return report(self.ask("DELETE", f"/v1/tokens/{number}", who))
+
+    def audit(self, count: int = 100, below: int | None = None) -> list[dict[str, Any]]:
+        """As `Writer.audit`."""
+        params = {"count": count} | ({"below": below} if below else {})
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/audit", params=params).json()
+        return rows
+
 
 def report(answer: httpx.Response) -> dict[str, Any]:
     """Return the report in an answer."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from steering.control.callers import Token
 from steering.errors import SettingsError
 from steering.model import Appliance, Cluster, Fleet, Partner, RouteClass, Service, Site
 
@@ -96,7 +97,32 @@ MIGRATIONS: Final = (
     CREATE TABLE generation (number INTEGER NOT NULL) STRICT;
     INSERT INTO generation VALUES (0);
     """,
+    """
+    -- Revoked tokens stay, so that the audit log's ids mean something.
+    CREATE TABLE tokens (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        role TEXT NOT NULL,
+        name TEXT NOT NULL,
+        sha256 BLOB NOT NULL UNIQUE,
+        made_at REAL NOT NULL,
+        who TEXT NOT NULL,
+        expires_at REAL,
+        revoked_at REAL
+    ) STRICT;
+    CREATE TABLE audit (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at REAL NOT NULL,
+        who TEXT NOT NULL,
+        what TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        before TEXT NOT NULL,
+        after TEXT NOT NULL,
+        why TEXT NOT NULL
+    ) STRICT;
+    """,
 )
+
+AUDIT_KEPT: Final = 1_000_000
 
 # Partner number 0 means none; the others index arrays.
 FIRST_NUMBER: Final = {"partner": 1, "cluster": 0, "appliance": 0}
@@ -108,6 +134,19 @@ class Wish:
 
     enabled: bool = True
     weight: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the audit log: who did what to which subject, what it was and what it became (as JSON), and why."""
+
+    at: float
+    who: str
+    what: str
+    subject: str
+    before: Any = None
+    after: Any = None
+    why: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -257,12 +296,67 @@ class Store:
         return {name: Wish(bool(enabled), weight) for name, enabled, weight in rows}
 
     def set_wishes(self, wishes: dict[str, Wish], who: str, now: float) -> None:
-        """Record wishes, all or none."""
-        with self.change() as connection:
-            connection.executemany(
-                "INSERT OR REPLACE INTO wishes VALUES (?, ?, ?, ?, ?)",
-                ((name, wish.enabled, wish.weight, now, who) for name, wish in wishes.items()),
-            )
+        """Record wishes, all or none; a part of the caller's `change`."""
+        self.connection.executemany(
+            "INSERT OR REPLACE INTO wishes VALUES (?, ?, ?, ?, ?)",
+            ((name, wish.enabled, wish.weight, now, who) for name, wish in wishes.items()),
+        )
+
+    # ---- tokens
+
+    def tokens(self) -> dict[int, Token]:
+        """Return every token ever made, by id."""
+        rows = self.connection.execute("SELECT * FROM tokens ORDER BY id")
+        return {token.id: token for token in (Token(*row) for row in rows)}
+
+    def add_token(self, role: str, name: str, sha256: bytes, who: str, now: float, expires_at: float | None) -> int:
+        """Record a token and return its id; a part of the caller's `change`."""
+        added = self.connection.execute(
+            "INSERT INTO tokens (role, name, sha256, made_at, who, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+            (role, name, sha256, now, who, expires_at),
+        )
+        return int(added.lastrowid or 0)
+
+    def revoke_token(self, number: int, now: float) -> None:
+        """Record that a token opens no door any more; a part of the caller's `change`."""
+        self.connection.execute("UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (now, number))
+
+    # ---- audit
+
+    def note(self, entry: Entry) -> None:
+        """Add an entry to the audit log, and drop the oldest beyond AUDIT_KEPT; a part of the caller's `change`."""
+        added = self.connection.execute(
+            "INSERT INTO audit (at, who, what, subject, before, after, why) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                entry.at,
+                entry.who,
+                entry.what,
+                entry.subject,
+                json.dumps(entry.before, ensure_ascii=False),
+                json.dumps(entry.after, ensure_ascii=False),
+                entry.why,
+            ),
+        )
+        self.connection.execute("DELETE FROM audit WHERE number <= ?", ((added.lastrowid or 0) - AUDIT_KEPT,))
+
+    def audit(self, count: int, below: int | None = None) -> list[dict[str, Any]]:
+        """Return the newest entries of the audit log, newest first; `below` a number, to read on."""
+        rows = self.connection.execute(
+            "SELECT * FROM audit WHERE number < ? ORDER BY number DESC LIMIT ?", (below or 1 << 62, count)
+        )
+        return [
+            {
+                "number": number,
+                "at": at,
+                "who": who,
+                "what": what,
+                "subject": subject,
+                "before": json.loads(before),
+                "after": json.loads(after),
+                "why": why,
+            }
+            for number, at, who, what, subject, before, after, why in rows
+        ]
 
     # ---- versions
 

@@ -10,19 +10,22 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import logging
+import string
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
 
 from steering.apart import Task
+from steering.control import nouns
+from steering.control.callers import check_role, make_secret
 from steering.control.fleet.weights import word_of
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
 from steering.control.network.feeds import Feed, FeedSource, read_feed
 from steering.control.network.index import RouteIndex
 from steering.control.network.tables import Progress, build_table, quiet
-from steering.control.store import NAME, Store, Wish
+from steering.control.store import NAME, Entry, Store, Wish
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError
 from steering.model import UNNUMBERED, Appliance, Fleet
 from steering.routes import Routes
@@ -30,6 +33,9 @@ from steering.settings import Settings
 from steering.snapshot import BuiltTable, Current, write_table
 
 MAX_WEIGHT: Final = 0xFFFF
+MAX_TOKEN_NAME: Final = 100
+MAX_TOKEN_DAYS: Final = 36_500
+TOKEN_NAME: Final = frozenset(string.ascii_letters + string.digits + "-_.@")
 
 T = TypeVar("T")
 
@@ -90,6 +96,7 @@ class Writer:
         """Take over the folder as the last writer left it, also if it was killed: finish what it had acknowledged."""
         remove_unfinished(self.state)
         self.wishes = self.store.wishes()
+        self.tokens = self.store.tokens()
         self.take_fleet()
         self.hand_over = HandOver(self.state)
         current = self.hand_over.current
@@ -128,6 +135,10 @@ class Writer:
 
         Routes are not touched: new clusters serve clients from the next publish on.
         """
+        return self.change_fleet(fleet, Entry(self.clock(), who, "import fleet", ""))
+
+    def change_fleet(self, fleet: Fleet, entry: Entry) -> dict[str, Any]:
+        """As `import_fleet`, with the entry for the audit log; where it says nothing, what changed is counted."""
         before = self.inventory
         changed = unnumbered(fleet) != unnumbered(before)
         if changed and self.hand_over.current and not fleet.appliances:
@@ -137,8 +148,11 @@ class Writer:
                 candidate = None
                 try:
                     with self.store.change():
-                        self.store.replace_fleet(fleet, who, self.clock())
+                        self.store.replace_fleet(fleet, entry.who, self.clock())
                         self.take_fleet()
+                        if entry.before is entry.after is None:
+                            entry = dataclasses.replace(entry, after=self.changes_since(before))
+                        self.store.note(entry)
                         if current := self.hand_over.current:
                             candidate = self.prepare_fleet(current, made)
                 except BaseException:
@@ -150,13 +164,37 @@ class Writer:
         return {
             "fleet": self.store.fleet_version(),
             "changed": changed,
-            **{
-                field.name: change_of(getattr(before, field.name), getattr(self.inventory, field.name))
-                for field in dataclasses.fields(Fleet)
-            },
+            **self.changes_since(before),
             "warnings": self.warnings(),
             "serving": self.hand_over.serving(),
         }
+
+    def changes_since(self, before: Fleet) -> dict[str, dict[str, int]]:
+        """Return how many of each kind were added, removed and changed since another fleet."""
+        return {
+            field.name: change_of(getattr(before, field.name), getattr(self.inventory, field.name))
+            for field in dataclasses.fields(Fleet)
+        }
+
+    def put(
+        self, kind: str, name: str, row: dict[str, Any], who: str, if_match: str = "", if_none_match: str = ""
+    ) -> dict[str, Any]:
+        """Make or replace one object of the fleet, where the caller has seen what it changes; report `made`, `row`."""
+        before = nouns.rows_by_id(self.inventory, kind).get(name)
+        subject = f"{nouns.SINGULAR[kind]} {name}"
+        nouns.require_match(before, if_match, if_none_match, subject)
+        fleet = nouns.with_row(self.inventory, kind, name, row)
+        after = nouns.find_row(fleet, kind, name)
+        report = self.change_fleet(fleet, Entry(self.clock(), who, "put", subject, before, after))
+        return {"made": before is None, "row": after, "serving": report["serving"]}
+
+    def delete(self, kind: str, name: str, who: str, if_match: str = "") -> dict[str, Any]:
+        """Take one object out of the fleet, where the caller has seen it and nothing points at it."""
+        before = nouns.find_row(self.inventory, kind, name)
+        subject = f"{nouns.SINGULAR[kind]} {name}"
+        nouns.require_match(before, if_match, "", subject)
+        fleet = nouns.without_row(self.inventory, kind, name)
+        return self.change_fleet(fleet, Entry(self.clock(), who, "delete", subject, before))
 
     def check(self, sources: Sequence[FeedSource], progress: Progress = quiet) -> dict[str, Any]:
         """Report what publishing these sources would serve, and every refusal that was kept; change nothing."""
@@ -196,8 +234,13 @@ class Writer:
             report = self.run("build the table", build, progress)
             recorded = [{key: value for key, value in feed.items() if key != "refusals"} for feed in report["feeds"]]
             self.store.record_written(version, self.store.fleet_version(), who, why, recorded, report["counts"])
+            before = self.hand_over.serving()
             current = self.switch(candidate, progress)
         self.store.record_published(version, number_of(current.fleet), current.published_at)
+        with self.store.change():
+            self.store.note(
+                Entry(current.published_at, who, "publish", f"table {version}", before, self.hand_over.serving(), why)
+            )
         self.remove_old()
         return {
             **report,
@@ -239,6 +282,14 @@ class Writer:
             route["cluster"] = names.get(route["cluster"], f"#{route['cluster']}")
         return {**found, "serving": self.hand_over.serving()}
 
+    def wished(self) -> list[dict[str, Any]]:
+        """Return the wishes on record that are for appliances of the fleet, ordered by id."""
+        return [
+            {"appliance": name, "enabled": wish.enabled, "weight": wish.weight}
+            for name, wish in sorted(self.wishes.items())
+            if name in self.appliances and wish != Wish()
+        ]
+
     def drain(self, ids: Sequence[str], who: str) -> dict[str, Any]:
         """Let appliances take no new clients, from the next request on."""
         return self.wish(ids, who, enabled=False)
@@ -263,10 +314,16 @@ class Writer:
             appliance.id: dataclasses.replace(self.wishes.get(appliance.id, Wish()), **changes)
             for appliance in appliances
         }
-        self.store.set_wishes(wishes, who, self.clock())
-        self.wishes |= wishes
+        nothing = Wish()
+        before = {name: dataclasses.asdict(self.wishes.get(name, nothing)) for name in wishes}
+        after = {name: dataclasses.asdict(wish) for name, wish in wishes.items()}
+        now = self.clock()
+        with self.store.change():
+            self.store.set_wishes(wishes, who, now)
+            self.store.note(Entry(now, who, "wish", " ".join(wishes)[:200], before, after))
+        self.wishes = self.wishes | wishes
         words = {item.slot: word_of(item, wishes[item.id]) for item in appliances}
-        self.words |= words
+        self.words = self.words | words
         self.hand_over.weights.set_words(words)
         return {
             "appliances": [
@@ -280,6 +337,59 @@ class Writer:
             ],
             "serving": self.hand_over.serving(),
         }
+
+    def make_token(self, role: str, name: str, who: str, days: float | None = None) -> dict[str, Any]:
+        """Make a token for a role; its text is in this report, and nowhere else ever again."""
+        check_role(role)
+        if not set(name) <= TOKEN_NAME or len(name) > MAX_TOKEN_NAME:
+            raise PartnerError.of_parameter("name", name, f"at most {MAX_TOKEN_NAME} letters, digits, and -_.@")
+        if days is not None and not 0 < days <= MAX_TOKEN_DAYS:
+            raise PartnerError.of_parameter("days", str(days), f"more than 0 and at most {MAX_TOKEN_DAYS}")
+        kind, _, subject = role.partition(":")
+        if subject:
+            nouns.find_row(self.inventory, f"{kind}s", subject)
+        secret, sha256 = make_secret()
+        now = self.clock()
+        expires_at = None if days is None else now + 86_400 * days
+        with self.store.change():
+            number = self.store.add_token(role, name, sha256, who, now, expires_at)
+            self.store.note(Entry(now, who, "make token", f"token {number}", None, {"role": role, "name": name}))
+        self.tokens = self.store.tokens()
+        return {"id": number, "role": role, "name": name, "token": f"steering-{number}-{secret}"}
+
+    def list_tokens(self) -> list[dict[str, Any]]:
+        """Return every token ever made, without what opens a door."""
+        now = self.clock()
+        return [
+            {
+                "id": token.id,
+                "role": token.role,
+                "name": token.name,
+                "good": token.is_good(now),
+                "made_at": token.made_at,
+                "who": token.who,
+                "expires_at": token.expires_at,
+                "revoked_at": token.revoked_at,
+            }
+            for token in self.tokens.values()
+        ]
+
+    def revoke_token(self, number: int, who: str) -> dict[str, Any]:
+        """Let a token open no door any more, from the next request on."""
+        token = self.tokens.get(number)
+        if token is None:
+            raise PartnerError(f"token {number}: there is none of this id", status=404)
+        now = self.clock()
+        with self.store.change():
+            self.store.revoke_token(number, now)
+            if token.revoked_at is None:
+                self.store.note(Entry(now, who, "revoke token", f"token {number}", {"role": token.role}))
+        self.tokens = self.store.tokens()
+        return {"id": number, "role": token.role, "name": token.name}
+
+    def audit(self, count: int = 100, below: int | None = None) -> list[dict[str, Any]]:
+        """Return the newest entries of the audit log, newest first; `below` a number, to read on."""
+        return self.store.audit(count, below)
 
     # ---- how
 

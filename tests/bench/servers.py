@@ -117,7 +117,7 @@ def running(command: Sequence[str], cores: Iterable[int], env: dict[str, str]) -
 @contextlib.contextmanager
 def serve_steering(state: Path, cores: Iterable[int], workers: int = 1, lane: bool = True) -> Iterator[Steering]:
     """Serve a published state folder; `lane` off answers everything through FastAPI, where there is that setting."""
-    env = dict(os.environ)
+    env = {**os.environ, "STEERING_CONTROL_LISTEN": ""}
     if "lane" in Settings.model_fields:
         env["STEERING_LANE"] = str(int(lane))
     command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state)]

@@ -7,18 +7,14 @@ import json
 import os
 import socket
 import stat
-import threading
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
-from steering.control.app import listening, make_app
+from steering.control.app import listening
 from steering.control.fleet.documents import MAX_DOCUMENT, format_fleet
 from steering.control.folder import SOCKET
 from steering.control.network.feeds import FeedSource
@@ -27,33 +23,12 @@ from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError, SettingsError
 from steering.model import Fleet
 from steering.settings import Settings, read_settings
+from tests.control.doors import control
 
 WriteFeed = Callable[..., FeedSource]
 
 # httpcore does not close a socket whose connect was refused; the collector does, with a warning.
 LEFT_TO_THE_COLLECTOR = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@contextlib.contextmanager
-def control(settings: Settings) -> Iterator[Writer]:
-    """Run a control process's door in a thread: the writer in one, the server in another."""
-    thread = ThreadPoolExecutor(1, "writer")
-    writer = thread.submit(Writer, settings).result()
-    try:
-        with listening(settings.state) as listener:
-            server = uvicorn.Server(uvicorn.Config(make_app(writer, thread), lifespan="off", log_config=None))
-            serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-            serving.start()
-            while not server.started:
-                time.sleep(0.01)
-            try:
-                yield writer
-            finally:
-                server.should_exit = True
-                serving.join()
-    finally:
-        thread.submit(writer.close).result()
-        thread.shutdown()
 
 
 @pytest.fixture

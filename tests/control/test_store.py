@@ -105,8 +105,10 @@ def test_importing_19000_appliances_is_one_quick_transaction(store: Store) -> No
 
 
 def test_wishes_are_kept_by_id_and_the_last_one_holds(store: Store) -> None:
-    store.set_wishes({"a": Wish(enabled=False), "b": Wish(weight=7)}, "alice", NOW)
-    store.set_wishes({"a": Wish(weight=0)}, "bob", NOW)
+    with store.change():
+        store.set_wishes({"a": Wish(enabled=False), "b": Wish(weight=7)}, "alice", NOW)
+    with store.change():
+        store.set_wishes({"a": Wish(weight=0)}, "bob", NOW)
     assert store.wishes() == {"a": Wish(True, 0), "b": Wish(True, 7)}
 
 
@@ -203,7 +205,7 @@ def test_killing_the_writer_loses_no_acknowledged_change(tmp_path: Path) -> None
         "from steering.control.store import Store, Wish\n"
         "store = Store(pathlib.Path(sys.argv[1]))\n"
         "for i in range(100_000):\n"
-        "    store.set_wishes({f'a{i}': Wish(enabled=False)}, 'test', 0.0)\n"
+        "    with store.change(): store.set_wishes({f'a{i}': Wish(enabled=False)}, 'test', 0.0)\n"
         "    print(i, flush=True)\n"
     )
     root = str(Path(steering.__file__).parents[1])

@@ -159,13 +159,18 @@ def parse_fleet(document: bytes) -> Fleet:
 def format_fleet(fleet: Fleet) -> str:
     """Return the document of a fleet: one object a line, ordered by id, fields at their default left out."""
     parts = []
-    for kind, (_, _, fields) in KINDS.items():
-        rows = [
-            "    " + json.dumps(row_of(item, fields), ensure_ascii=False)
-            for item in sorted(getattr(fleet, kind), key=lambda item: str(item.id))
-        ]
-        parts.append(f'  "{kind}": [\n' + ",\n".join(rows) + "\n  ]" if rows else f'  "{kind}": []')
+    for kind, rows in rows_of(fleet).items():
+        lines = ["    " + json.dumps(row, ensure_ascii=False) for row in rows]
+        parts.append(f'  "{kind}": [\n' + ",\n".join(lines) + "\n  ]" if lines else f'  "{kind}": []')
     return f'{{\n  "format": {FORMAT},\n' + ",\n".join(parts) + "\n}\n"
+
+
+def rows_of(fleet: Fleet) -> dict[str, list[dict[str, Any]]]:
+    """Return all nouns as their objects in a document, by kind, ordered by id."""
+    return {
+        kind: [row_of(item, fields) for item in sorted(getattr(fleet, kind), key=lambda item: str(item.id))]
+        for kind, (_, _, fields) in KINDS.items()
+    }
 
 
 def row_of(item: Noun, fields: tuple[Field, ...]) -> dict[str, Any]:
