@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal
 
 import pydantic
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -12,19 +11,11 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from steering.control import nouns
 from steering.control.callers import Caller
 from steering.control.fleet.documents import format_fleet, parse_fleet
+from steering.control.loop import Run
 from steering.control.network.feeds import FeedSource
 from steering.control.writer import MAX_TOKEN_NAME, Writer
 from steering.errors import PartnerError
 from steering.model import Fleet
-
-T = TypeVar("T")
-
-
-class Run(Protocol):
-    """Calls a verb of the writer in the writer's own thread."""
-
-    def __call__(self, verb: Callable[[], T], /) -> Awaitable[T]:
-        """Return what the verb returns."""
 
 
 class Source(pydantic.BaseModel, extra="forbid"):

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,6 +26,7 @@ from steering.control.api import make_router
 from steering.control.callers import Caller, caller_of
 from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.folder import SOCKET
+from steering.control.loop import Job, jobs_of, work
 from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError, SettingsError, SteeringError
 from steering.settings import MAX_SOCKET_PATH, Settings
@@ -52,7 +53,7 @@ def run(
     writer = thread.submit(Writer, settings, run=run_gently).result()
     try:
         with listening(settings.state) as listener:
-            serve(make_app(writer, thread, reloaded), listener)
+            serve(make_app(writer, thread, reloaded, jobs_of(settings)), listener)
     finally:
         thread.submit(writer.close).result()
         thread.shutdown()
@@ -77,8 +78,13 @@ def listening(state: Path) -> Iterator[socket.socket]:
             path.unlink(missing_ok=True)
 
 
-def make_app(writer: Writer, thread: ThreadPoolExecutor, reloaded: Callable[[], None] = lambda: None) -> FastAPI:
-    """Return the control door over a writer that was made in, and is used from, this one thread."""
+def make_app(
+    writer: Writer,
+    thread: ThreadPoolExecutor,
+    reloaded: Callable[[], None] = lambda: None,
+    jobs: Sequence[Job] = (),
+) -> FastAPI:
+    """Return the control door over a writer that was made in, and is used from, this one thread; jobs run beside it."""
 
     async def run_there(verb: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, verb)
@@ -98,7 +104,11 @@ def make_app(writer: Writer, thread: ThreadPoolExecutor, reloaded: Callable[[], 
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGHUP, lambda: thread.submit(reload).add_done_callback(Future.result)
         )
+        working = asyncio.create_task(work(jobs, writer, run_there))
         yield
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
 
     app = FastAPI(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(make_router(writer, run_there))
