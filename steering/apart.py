@@ -38,13 +38,15 @@ class StarvedError(Exception):
 Task = Callable[[Callable[[str], None]], T]  # given whom to tell of its steps
 
 
-def run_gently(name: str, task: Task[T], progress: Callable[[str], None]) -> T:
+def run_gently(
+    name: str, task: Task[T], progress: Callable[[str], None], meanwhile: Callable[[], None] = lambda: None
+) -> T:
     """Run a task on what cores are left over; otherwise as `run`."""
     try:
-        return run(name, task, progress, gently=True)
+        return run(name, task, progress, gently=True, meanwhile=meanwhile)
     except StarvedError:
         logger.warning("%s: no core was left over for %.0f s; beginning again", name, PATIENCE_S)
-        return run(name, task, progress)
+        return run(name, task, progress, meanwhile=meanwhile)
 
 
 def run(

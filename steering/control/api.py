@@ -90,8 +90,11 @@ IfMatch = Annotated[str, Header(max_length=1000, description="the ETag of what w
 IfNoneMatch = Annotated[str, Header(max_length=1000, description="* to make what is not there")]
 
 
-def make_router(writer: Writer, run: Run) -> APIRouter:
-    """Return the endpoints over a writer, called through `run`. What only looks at the fleet does not wait for it."""
+def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
+    """Return the endpoints over a writer, called through `run`, or `run_soon` where it need not wait for a publish.
+
+    What only looks at the fleet waits for nobody.
+    """
     router = APIRouter()
 
     @router.get("/healthz", summary="Whether the control process answers; for everybody")
@@ -108,11 +111,11 @@ def make_router(writer: Writer, run: Run) -> APIRouter:
 
     @router.get("/v1/tables", summary="Every published version, newest first")
     async def tables(_: Ops) -> list[dict[str, Any]]:
-        return await run(writer.tables)
+        return await run_soon(writer.tables)
 
     @router.get("/v1/routes", summary="The routes of a prefix, of what covers it, and what lies inside it")
     async def routes(prefix: Annotated[str, Query(max_length=64)], _: Ops) -> dict[str, Any]:
-        return await run(lambda: writer.routes(prefix))
+        return await run_soon(lambda: writer.routes(prefix))
 
     @router.post("/v1/reload", summary="Read the last publish's sources again and publish them")
     async def reload(caller: Ops) -> dict[str, Any]:
@@ -140,7 +143,7 @@ def make_router(writer: Writer, run: Run) -> APIRouter:
         for name in body.appliances:
             if own is not None and name not in own:
                 raise nouns.missing("appliances", name)
-        return await run(lambda: writer.wish(body.appliances, caller.who, **changes))
+        return await run_soon(lambda: writer.wish(body.appliances, caller.who, **changes))
 
     @router.get("/v1/tokens", summary="Every token ever made; never what opens a door")
     async def list_tokens(_: Ops) -> list[dict[str, Any]]:
@@ -149,17 +152,17 @@ def make_router(writer: Writer, run: Run) -> APIRouter:
     @router.post("/v1/tokens", summary="Make a token; its text is in this answer and nowhere else", status_code=201)
     async def make_token(body: TokenWish, caller: Ops, response: Response) -> dict[str, Any]:
         response.headers["cache-control"] = "no-store"
-        return await run(lambda: writer.make_token(body.role, body.name, caller.who, body.days))
+        return await run_soon(lambda: writer.make_token(body.role, body.name, caller.who, body.days))
 
     @router.delete("/v1/tokens/{number}", summary="Let a token open no door any more")
     async def revoke_token(number: Annotated[int, Path(ge=1, lt=1 << 63)], caller: Ops) -> dict[str, Any]:
-        return await run(lambda: writer.revoke_token(number, caller.who))
+        return await run_soon(lambda: writer.revoke_token(number, caller.who))
 
     @router.get("/v1/audit", summary="Who changed what, newest first")
     async def audit(
         _: Ops, count: Page = 100, below: Annotated[int | None, Query(ge=1, lt=1 << 62)] = None
     ) -> list[dict[str, Any]]:
-        return await run(lambda: writer.audit(count, below))
+        return await run_soon(lambda: writer.audit(count, below))
 
     for kind in nouns.SINGULAR:
         add_nouns(router, writer, run, kind)

@@ -9,6 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,7 +27,7 @@ from steering.control.api import make_router
 from steering.control.callers import Caller, caller_of
 from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.folder import SOCKET
-from steering.control.loop import Job, jobs_of, work
+from steering.control.loop import Errands, Job, jobs_of, work
 from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError, SettingsError, SteeringError
 from steering.settings import MAX_SOCKET_PATH, Settings
@@ -50,10 +51,11 @@ def run(
     Raises SettingsError where the folder cannot be held.
     """
     thread = ThreadPoolExecutor(1, "writer")
-    writer = thread.submit(Writer, settings, run=run_gently).result()
+    errands = Errands(thread)
+    writer = thread.submit(Writer, settings, run=partial(run_gently, meanwhile=errands.do)).result()
     try:
         with listening(settings.state) as listener:
-            serve(make_app(writer, thread, reloaded, jobs_of(settings)), listener)
+            serve(make_app(writer, thread, errands, reloaded, jobs_of(settings)), listener)
     finally:
         thread.submit(writer.close).result()
         thread.shutdown()
@@ -81,6 +83,7 @@ def listening(state: Path) -> Iterator[socket.socket]:
 def make_app(
     writer: Writer,
     thread: ThreadPoolExecutor,
+    errands: Errands,
     reloaded: Callable[[], None] = lambda: None,
     jobs: Sequence[Job] = (),
 ) -> FastAPI:
@@ -111,7 +114,7 @@ def make_app(
             await working
 
     app = FastAPI(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(make_router(writer, run_there))
+    app.include_router(make_router(writer, run_there, errands.run))
     app.add_exception_handler(SteeringError, answer_error)
     app.add_exception_handler(RequestValidationError, answer_error)
     app.add_exception_handler(HTTPException, answer_error)

@@ -6,8 +6,11 @@ A job runs as long as the control process; one that ends by an error is logged a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from concurrent.futures import Executor, Future
+from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
 
 from steering.control.writer import Writer
@@ -33,6 +36,32 @@ Job = Callable[[Writer, Run], Coroutine[Any, Any, None]]
 def jobs_of(settings: Settings) -> list[Job]:  # noqa: ARG001
     """Return the jobs that the settings ask for."""
     return []
+
+
+class Errands:
+    """Short verbs for the writer's thread, done also while a long one there waits for its builder: drains above all."""
+
+    def __init__(self, thread: Executor) -> None:
+        self.thread = thread
+        self.waiting: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+
+    async def run(self, verb: Callable[[], T]) -> T:
+        """Return what a verb returns that is done as soon as the thread comes to it, or looks up from a long one."""
+        future: Future[T] = Future()
+        self.waiting.put((verb, future))
+        self.thread.submit(self.do)
+        return await asyncio.wrap_future(future)
+
+    def do(self) -> None:
+        """Do what waits; in the writer's thread."""
+        with contextlib.suppress(Empty):
+            while True:
+                verb, future = self.waiting.get_nowait()
+                if future.set_running_or_notify_cancel():
+                    try:
+                        future.set_result(verb())
+                    except Exception as error:  # noqa: BLE001 (raised where the future is awaited)
+                        future.set_exception(error)
 
 
 async def keep_running(job: Job, writer: Writer, run: Run) -> None:

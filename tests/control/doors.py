@@ -9,13 +9,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from steering.apart import run_gently
 from steering.control.app import ControlProtocol, listening, make_app
+from steering.control.loop import Errands
 from steering.control.writer import Writer
 from steering.settings import Settings
 
@@ -47,10 +50,11 @@ class Control:
 def control(settings: Settings) -> Iterator[Control]:
     """Run a control process's doors: the writer in one thread, the server in another."""
     thread = ThreadPoolExecutor(1, "writer")
-    writer = thread.submit(Writer, settings).result()
+    errands = Errands(thread)
+    writer = thread.submit(Writer, settings, run=partial(run_gently, meanwhile=errands.do)).result()
     try:
         with listening(settings.state) as listener, socket.create_server(("127.0.0.1", 0)) as tcp:
-            app = make_app(writer, thread)
+            app = make_app(writer, thread, errands)
             server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, http=ControlProtocol))
             serving = threading.Thread(target=server.run, kwargs={"sockets": [listener, tcp]})
             serving.start()

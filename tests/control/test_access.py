@@ -107,7 +107,7 @@ def endpoints(door: Control) -> list[tuple[str, str]]:
 
     async def nothing(verb: Any) -> None: ...
 
-    routes = make_router(door.writer, nothing).routes  # type: ignore[arg-type]
+    routes = make_router(door.writer, nothing, nothing).routes  # type: ignore[arg-type]
     assert {route.path for route in door.app.routes if isinstance(route, Route)} == {"/openapi.json"}
     found = [(method, route.path) for route in routes if isinstance(route, APIRoute) for method in route.methods]
     assert len({path for _, path in found}) == len(door.app.openapi()["paths"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -15,6 +18,7 @@ from steering.settings import Settings
 from steering.snapshot import Snapshot
 from tests.control.conftest import WriteFeed
 from tests.control.doors import Control, control
+from tests.processes import until
 
 NEW = {"If-None-Match": "*"}
 
@@ -185,3 +189,28 @@ def test_a_list_is_read_on_from_where_it_ended(ops: httpx.Client) -> None:
             break
     assert found == whole["appliances"]
     assert len(found) == 8
+
+
+def test_a_drain_does_not_wait_for_a_publish(door: Control, ops: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = door.writer.build
+    release = os.pipe()
+
+    def build_when_released(*arguments: Any) -> Any:
+        os.read(release[0], 1)
+        return build(*arguments)
+
+    monkeypatch.setattr(door.writer, "build", build_when_released)
+    with ThreadPoolExecutor(1) as other:
+        reloading = other.submit(ops.post, "/v1/reload")
+        until(lambda: bool(multiprocessing.active_children()))
+        wish = {"appliances": ["c001-bom001"], "enabled": False}
+        assert ops.post("/v1/wishes", json=wish).status_code == 200
+        assert ops.get("/v1/tables").json()[0]["table"] == 1
+        assert not reloading.done()
+        os.write(release[1], b"x")
+        assert reloading.result().json()["serving"]["table"] == 2
+    assert [row["appliance"] for row in ops.get("/v1/wishes").json()] == ["c001-bom001"]
+    targets = Snapshot.map(door.writer.state).explain("203.0.113.7", "t", service="video", n=8)["targets"]
+    assert "c001-bom001" not in {target.get("appliance") for target in targets}
+    for end in release:
+        os.close(end)
