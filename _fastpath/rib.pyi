@@ -72,6 +72,17 @@ def relabelled(values: array[int], labels: array[int]) -> array[int]:
 def keep(columns: Columns, wanted: array[int]) -> Columns:
     """Return the rows whose value is wanted: `wanted[value]` (an array of B) is not 0."""
 
+def keep_rows(columns: Columns, chosen: array[int]) -> Columns:
+    """Return the rows that are chosen: `chosen[row]` (an array of B) is not 0."""
+
+def mark(columns: Columns, least: int, most: int, special: Columns) -> array[int]:
+    """Return each row's mark (an array of B): 1 where its length is not from `least` to `most`, 2 inside a prefix of
+    `special` (Columns of the same family), else 0.
+    """
+
+def count(columns: Columns, values: int) -> array[int]:
+    """Return how many rows have each value below `values`."""
+
 def divide(columns: Columns, first: array[int], shares: array[int]) -> None:
     """Deal each value's rows in contiguous runs of their order, and number the runs from `first[value]`, in place."""
 

@@ -292,19 +292,31 @@ def relabelled(values, labels):
 
 def keep(columns, wanted):
     """Return the rows whose value is wanted: `wanted[value]` (an array of B) is not 0."""
+    cdef const uint32_t[::1] value = columns.value
+    cdef const uint8_t[::1] flag = wanted
+    cdef Py_ssize_t i
+    chosen = zeros("B", value.shape[0])
+    cdef uint8_t[::1] out = chosen
+    for i in range(value.shape[0]):
+        out[i] = flag[value[i]]
+    return keep_rows(columns, chosen)
+
+
+def keep_rows(columns, chosen):
+    """Return the rows that are chosen: `chosen[row]` (an array of B) is not 0."""
     cdef const uint64_t[::1] high = columns.high
     cdef const uint64_t[::1] low = columns.low
     cdef const uint8_t[::1] length = columns.length
     cdef const uint32_t[::1] value = columns.value
     cdef const uint32_t[::1] row = columns.row
-    cdef const uint8_t[::1] flag = wanted
+    cdef const uint8_t[::1] flag = chosen
     cdef Py_ssize_t i, kept = 0
     out = Columns(high.shape[0])
     cdef uint64_t[::1] out_high = out.high, out_low = out.low
     cdef uint8_t[::1] out_length = out.length
     cdef uint32_t[::1] out_value = out.value, out_row = out.row
     for i in range(high.shape[0]):
-        if flag[value[i]]:
+        if flag[i]:
             out_high[kept], out_low[kept], out_length[kept] = high[i], low[i], length[i]
             out_value[kept], out_row[kept] = value[i], row[i]
             kept += 1
@@ -396,6 +408,45 @@ def rows_with(columns, values, Py_ssize_t limit=KEPT):
             if len(found) == limit:
                 break
     return found
+
+
+def mark(columns, unsigned least, unsigned most, special):
+    """Return each row's mark (an array of B): 1 where its length is not from `least` to `most`, 2 inside a prefix of
+    `special` (Columns of the same family), else 0.
+    """
+    cdef const uint64_t[::1] high = columns.high
+    cdef const uint64_t[::1] low = columns.low
+    cdef const uint8_t[::1] length = columns.length
+    cdef const uint64_t[::1] special_high = special.high
+    cdef const uint64_t[::1] special_low = special.low
+    cdef const uint8_t[::1] special_length = special.length
+    cdef Py_ssize_t i, k
+    cdef wide start, first
+    marks = zeros("B", high.shape[0])
+    cdef uint8_t[::1] out = marks
+    for i in range(high.shape[0]):
+        if length[i] < least or length[i] > most:
+            out[i] = 1
+            continue
+        start = wide_of(high[i], low[i])
+        for k in range(special_high.shape[0]):
+            first = wide_of(special_high[k], special_low[k])
+            if length[i] >= special_length[k] and first <= start <= last_of(first, special_length[k]):
+                out[i] = 2
+                break
+    return marks
+
+
+def count(columns, uint32_t values):
+    """Return how many rows have each value below `values` (an array of I)."""
+    cdef const uint32_t[::1] value = columns.value
+    cdef Py_ssize_t i
+    counts = zeros("I", values)
+    cdef uint32_t[::1] out = counts
+    for i in range(value.shape[0]):
+        if value[i] < values:
+            out[value[i]] += 1
+    return counts
 
 
 # ---- interning: pairs of numbers to small numbers

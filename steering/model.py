@@ -34,13 +34,22 @@ DISTANCE_STEP_KM: Final = 100
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Partner:
-    """An ISP: its id (`as55836`), name, home country (ISO 3166-1 alpha-2) and the ASNs it originates from."""
+    """An ISP: its id (`as55836`), name, home country (ISO 3166-1 alpha-2) and the ASNs it originates from.
+
+    What its clusters hear is filtered (`control/network/filters.py`): with `allowed_asns`, its customers, only those
+    origins and its own are believed; `accepts_v4` and `accepts_v6` are prefix lengths such as `8-24`, empty for the
+    settings'; `max_prefixes` 0 is the setting's.
+    """
 
     id: str
     name: str
     country: str
     asns: tuple[int, ...]
     number: int = UNNUMBERED
+    allowed_asns: tuple[int, ...] = ()
+    accepts_v4: str = ""
+    accepts_v6: str = ""
+    max_prefixes: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

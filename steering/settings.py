@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,8 @@ DEFAULT_FILE = "steering.toml"
 OTHER_VARIABLES = {"STEERING_CONFIG", "STEERING_PORTABLE"}
 
 MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its end, unix(7)
+
+LENGTHS = re.compile(r"([0-9]{1,3})-([0-9]{1,3})", re.ASCII)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -79,10 +82,32 @@ class Settings(BaseSettings):
     country_mmdb: Path | None = pydantic.Field(
         None, description="an MMDB with ISO country codes to use instead of the shipped country map"
     )
+    accept_v4: str = pydantic.Field("8-32", description="the IPv4 prefix lengths that are accepted from feeds")
+    accept_v6: str = pydantic.Field("16-128", description="the IPv6 prefix lengths that are accepted from feeds")
+    special_prefixes: Literal["refuse", "accept"] = pydantic.Field(
+        "refuse", description="routes of special-purpose space, private or reserved for documentation: refuse or accept"
+    )
+    max_prefixes: int = pydantic.Field(
+        100_000,
+        ge=1,
+        description="the most prefixes that a partner may announce in a feed; beyond, nothing is published",
+    )
+    asn: int = pydantic.Field(
+        0, ge=0, le=4294967294, description="our AS number: communities <asn>:0, :80 and :120 are obeyed; 0 obeys none"
+    )
     retain: int = pydantic.Field(8, ge=2, le=1000, description="how many published tables are kept")
     poll_s: float = pydantic.Field(
         0.1, gt=0, le=0.2, description="how often a worker looks for a newly published snapshot"
     )
+
+    @pydantic.field_validator("accept_v4", "accept_v6")
+    @classmethod
+    def check_lengths(cls, value: str, info: pydantic.ValidationInfo) -> str:
+        """Refuse what is no range of prefix lengths."""
+        most = 32 if info.field_name == "accept_v4" else 128
+        if not is_length_range(value, most):
+            raise ValueError(f"name the least and most prefix length, as 8-24, within 0 and {most}")
+        return value
 
     @pydantic.field_validator("decision_titles", mode="before")
     @classmethod
@@ -154,6 +179,12 @@ class Settings(BaseSettings):
         """Put flags first, then the environment, then the file."""
         path = os.environ.get("STEERING_CONFIG", DEFAULT_FILE)
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path))
+
+
+def is_length_range(value: Any, most: int) -> bool:
+    """Tell whether a value is text as `8-24`: the least and most of prefix lengths."""
+    found = LENGTHS.fullmatch(value) if isinstance(value, str) else None
+    return found is not None and int(found[1]) <= int(found[2]) <= most
 
 
 def split_address(text: str) -> tuple[str, int]:

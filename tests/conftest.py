@@ -31,8 +31,9 @@ from tests.processes import Served, publish_tiny_fleet, serving
 
 
 def pytest_configure() -> None:
-    """Let the services of the tests have no control door over TCP, but where a test asks for one."""
+    """Set what the tests' services have in common: no control door over TCP, and documentation prefixes are routes."""
     os.environ.setdefault("STEERING_CONTROL_LISTEN", "")
+    os.environ.setdefault("STEERING_SPECIAL_PREFIXES", "accept")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -120,6 +120,12 @@ MIGRATIONS: Final = (
         why TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    ALTER TABLE partners ADD COLUMN allowed_asns TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE partners ADD COLUMN accepts_v4 TEXT NOT NULL DEFAULT '';
+    ALTER TABLE partners ADD COLUMN accepts_v6 TEXT NOT NULL DEFAULT '';
+    ALTER TABLE partners ADD COLUMN max_prefixes INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 
 AUDIT_KEPT: Final = 1_000_000
@@ -235,7 +241,19 @@ class Store:
         self.give_numbers("cluster", (item.id for item in fleet.clusters))
         self.give_numbers("appliance", (item.id for item in fleet.appliances))
         rows: dict[str, Iterable[tuple[Any, ...]]] = {
-            "partners": ((p.id, p.name, p.country, json.dumps(p.asns)) for p in fleet.partners),
+            "partners": (
+                (
+                    p.id,
+                    p.name,
+                    p.country,
+                    json.dumps(p.asns),
+                    json.dumps(p.allowed_asns),
+                    p.accepts_v4,
+                    p.accepts_v6,
+                    p.max_prefixes,
+                )
+                for p in fleet.partners
+            ),
             "sites": ((s.id, s.country, s.city, s.latitude, s.longitude) for s in fleet.sites),
             "clusters": (
                 (c.id, c.site, int(c.route_class), c.partner, json.dumps(c.countries), c.accepts_off_net)
@@ -244,7 +262,7 @@ class Store:
             "appliances": ((a.id, a.cluster, a.host, a.capacity_gbps, a.ipv4, a.ipv6) for a in fleet.appliances),
             "services": ((s.id, s.url, s.fallback, s.ttl_s, json.dumps(s.regions)) for s in fleet.services),
         }
-        places = {"partners": 4, "sites": 5, "clusters": 6, "appliances": 6, "services": 5}
+        places = {"partners": 8, "sites": 5, "clusters": 6, "appliances": 6, "services": 5}
         for table, values in rows.items():
             marks = ", ".join("?" * places[table])
             self.connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608
@@ -270,8 +288,8 @@ class Store:
         rows = self.connection.execute
         return Fleet(
             partners=tuple(
-                Partner(name, label, country, tuple(json.loads(asns)), partner[name])
-                for name, label, country, asns in rows("SELECT * FROM partners ORDER BY id")
+                Partner(name, label, country, tuple(json.loads(asns)), partner[name], tuple(json.loads(allowed)), *more)
+                for name, label, country, asns, allowed, *more in rows("SELECT * FROM partners ORDER BY id")
             ),
             sites=tuple(Site(*row) for row in rows("SELECT * FROM sites ORDER BY id")),
             clusters=tuple(

@@ -23,6 +23,7 @@ from steering.control.fleet.weights import word_of
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
 from steering.control.network.feeds import Feed, FeedSource, read_feed
+from steering.control.network.filters import filter_feed
 from steering.control.network.index import RouteIndex
 from steering.control.network.tables import Progress, build_table, quiet
 from steering.control.store import NAME, Entry, Store, Wish
@@ -424,7 +425,7 @@ class Writer:
         feeds = []
         for source in sources:
             with step(f"read {source.path or 'the shipped table of the Internet'}", progress):
-                feeds.append(read_feed(source, self.inventory))
+                feeds.append(filter_feed(read_feed(source, self.inventory), self.inventory, self.settings))
         with step("build the table", quiet):
             table = build_table(feeds, self.inventory, self.settings, progress)
             if not table.counts["routes_v4"] + table.counts["routes_v6"]:

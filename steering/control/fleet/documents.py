@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from steering.errors import FeedError
 from steering.model import Appliance, Cluster, Fleet, Partner, RouteClass, Service, Site
+from steering.settings import is_length_range
 
 FORMAT: Final = 1
 MAX_DOCUMENT: Final = 64 << 20  # bytes; 19,000 appliances with their clusters and sites take 4 MB
@@ -71,6 +72,8 @@ def is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+ASN_RULE = "an ASN is a number from 1 to 4294967294"
+LENGTHS_RULE = "the least and most prefix length, as 8-24, within 0 and"
 ID_RULE = "1 to 63 lower-case letters, digits and hyphens, the first no hyphen"
 COUNTRY_RULE = "a country is two capital letters (ISO 3166-1)"
 LABEL_RULE = "1 to 200 characters without control characters"
@@ -85,7 +88,11 @@ KINDS: Final[dict[str, tuple[type[Noun], int, tuple[Field, ...]]]] = {
             Field("id", text(ID), ID_RULE),
             Field("name", text(LABEL), LABEL_RULE),
             Field("country", text(COUNTRY), COUNTRY_RULE),
-            Field("asns", number(1, 4294967294, whole=True), "an ASN is a number from 1 to 4294967294", most=10_000),
+            Field("asns", number(1, 4294967294, whole=True), ASN_RULE, most=10_000),
+            Field("allowed_asns", number(1, 4294967294, whole=True), ASN_RULE, (), most=100_000),
+            Field("accepts_v4", lambda value: value == "" or is_length_range(value, 32), f"{LENGTHS_RULE} 32", ""),
+            Field("accepts_v6", lambda value: value == "" or is_length_range(value, 128), f"{LENGTHS_RULE} 128", ""),
+            Field("max_prefixes", number(0, 16_000_000, whole=True), "a number up to 16000000; 0 is the setting's", 0),
         ),
     ),
     "sites": (
