@@ -254,7 +254,7 @@ def test_a_token_survives_a_restart_and_its_secret_is_nowhere_on_disk_or_in_logs
             assert client.get("/v1/tables").status_code == 200
     with control(settings) as door, door.client(headers) as client:
         assert client.get("/v1/tables").status_code == 200
-        secret = headers["authorization"].rpartition("-")[2].encode()
+        secret = headers["authorization"].split("-", 2)[2].encode()  # a secret may have dashes
         for path in settings.state.iterdir():
             assert path.is_socket() or secret not in path.read_bytes(), path
     assert secret.decode() not in caplog.text
