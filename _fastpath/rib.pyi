@@ -83,6 +83,20 @@ def mark(columns: Columns, least: int, most: int, special: Columns) -> array[int
 def count(columns: Columns, values: int) -> array[int]:
     """Return how many rows have each value below `values`."""
 
+def extents(intervals: Intervals, family: int, values: int) -> array[float]:
+    """Return how much address space has each value below `values`: IPv4 addresses, or IPv6 /48s."""
+
+def compare(
+    before: Columns, after: Columns, limit: int
+) -> tuple[list[int], list[int], list[int], tuple[int, int, int, int, int]]:
+    """Return (added, removed, changed, counts) of sorted Columns: prefixes only in `after`, only in `before`, and in
+    both with other values. The first three are places of a row of the first `limit` prefixes, in the Columns that has
+    them (`after` of what changed); counts are of (before, after, added, removed, changed) prefixes.
+    """
+
+def pair_up(left: array[int], right: array[int], pairs: Pairs) -> array[int]:
+    """Return the number of each pair of two arrays of one length, interned into `pairs`."""
+
 def divide(columns: Columns, first: array[int], shares: array[int]) -> None:
     """Deal each value's rows in contiguous runs of their order, and number the runs from `first[value]`, in place."""
 

@@ -449,6 +449,87 @@ def count(columns, uint32_t values):
     return counts
 
 
+def extents(intervals, int family, uint32_t values):
+    """Return how much address space has each value below `values` (an array of d): IPv4 addresses, or IPv6 /48s."""
+    cdef const uint64_t[::1] high = intervals.high, low = intervals.low
+    cdef const uint32_t[::1] value = intervals.value
+    cdef Py_ssize_t i, n = high.shape[0]
+    cdef wide size
+    cdef double unit = 2.0 ** 96 if family == 4 else 2.0 ** 80
+    found = zeros("d", values)
+    cdef double[::1] out = found
+    for i in range(n):
+        if value[i] >= values:
+            raise ValueError(f"interval {i} has value {value[i]}, there are {values}")
+        # The last one ends where the address space does, at 2**128, which is 0 in 128 bits.
+        size = (wide_of(high[i + 1], low[i + 1]) if i + 1 < n else <wide> 0) - wide_of(high[i], low[i])
+        out[value[i]] += (2.0 ** 128 if not size else <double> high_of(size) * 2.0 ** 64 + <double> low_of(size)) / unit
+    return found
+
+
+def compare(before, after, Py_ssize_t limit):
+    """Return (added, removed, changed, counts) of sorted Columns: prefixes only in `after`, only in `before`, and in
+    both with other values. The first three are places of a row of the first `limit` prefixes, in the Columns that has
+    them; counts are of (before, after, added, removed, changed) prefixes.
+    """
+    cdef const uint64_t[::1] high = before.high, low = before.low, other_high = after.high, other_low = after.low
+    cdef const uint8_t[::1] length = before.length, other_length = after.length
+    cdef const uint32_t[::1] value = before.value, other_value = after.value
+    cdef Py_ssize_t i = 0, j = 0, k, first, n = high.shape[0], m = other_high.shape[0], end, other_end
+    cdef Py_ssize_t prefixes = 0, others = 0, added = 0, removed = 0, changed = 0
+    cdef int order
+    cdef bint same
+    cdef list places_added = [], places_removed = [], places_changed = []
+    while i < n or j < m:
+        if i == n or j == m:
+            order = 1 if i == n else -1
+        elif high[i] != other_high[j]:
+            order = -1 if high[i] < other_high[j] else 1
+        elif low[i] != other_low[j]:
+            order = -1 if low[i] < other_low[j] else 1
+        else:
+            order = <int> length[i] - <int> other_length[j]
+        end, other_end = i, j
+        if order <= 0:
+            prefixes += 1
+            while end < n and high[end] == high[i] and low[end] == low[i] and length[end] == length[i]:
+                end += 1
+        if order >= 0:
+            others += 1
+            while (other_end < m and other_high[other_end] == other_high[j] and other_low[other_end] == other_low[j]
+                    and other_length[other_end] == other_length[j]):
+                other_end += 1
+        if order < 0:
+            removed += 1
+            if removed <= limit:
+                places_removed.append(i)
+        elif order > 0:
+            added += 1
+            if added <= limit:
+                places_added.append(j)
+        else:
+            first, k = j, i
+            same = True
+            while same and k < end and j < other_end:  # a row that is there twice says no more than once
+                same = value[k] == other_value[j]
+                k = after_equals(value, k, end)
+                j = after_equals(other_value, j, other_end)
+            if not same or k < end or j < other_end:
+                changed += 1
+                if changed <= limit:
+                    places_changed.append(first)
+        i, j = end, other_end
+    return places_added, places_removed, places_changed, (prefixes, others, added, removed, changed)
+
+
+cdef inline Py_ssize_t after_equals(const uint32_t[::1] value, Py_ssize_t place, Py_ssize_t end) noexcept:
+    """Return the place behind a run of equal values."""
+    cdef uint32_t first = value[place]
+    while place < end and value[place] == first:
+        place += 1
+    return place
+
+
 # ---- interning: pairs of numbers to small numbers
 
 
@@ -511,6 +592,17 @@ cdef class Pairs:
         for i in range(self.count):
             self.slots[self.place(self.left.data.as_uints[i], self.right.data.as_uints[i])] = i + 1
         return 0
+
+
+def pair_up(left, right, Pairs pairs not None):
+    """Return the number of each pair of two arrays of one length (an array of I), interned into `pairs`."""
+    cdef const uint32_t[::1] a = left, b = right
+    cdef Py_ssize_t i
+    numbers = zeros("I", a.shape[0])
+    cdef uint32_t[::1] out = numbers
+    for i in range(a.shape[0]):
+        out[i] = pairs.number(a[i], b[i])
+    return numbers
 
 
 # ---- sweeping

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from steering.replay import Replay
 
 FAILED: Final = 1
+MOST_MOVED: Final = 10  # partners and clusters that a person is shown
 WRONG: Final = 2
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -456,40 +457,51 @@ def audit(settings: Settings, as_json: bool, count: int, below: int | None) -> N
 
 @main.group(cls=Commands)
 def table() -> None:
-    """Check, publish and list prefix tables."""
+    """Check, publish, compare and roll back prefix tables."""
 
 
+AS_CSV = click.option("--csv", "as_csv", is_flag=True, help="Print CSV: what, subject, name, value.")
+WHY = click.option("--why", default="", help="For the record.")
 SOURCES = click.argument("sources", metavar="[FILE...]", nargs=-1)
 
 
 @table.command()
 @SOURCES
-@click.option("--strict", is_flag=True, help="Fail if any row is refused.")
+@click.option("--strict", is_flag=True, help="Fail if any row is refused, or a guard would stop the publish.")
+@AS_CSV
 @options
-def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: bool) -> None:
-    """Show what publishing these feeds would serve, and every row that would be refused. Changes nothing.
+def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: bool, as_csv: bool) -> None:
+    """Show what publishing these feeds would serve, refuse and move elsewhere. Changes nothing.
 
     FILE is a CSV feed of routes where its name has .csv, else `prefix ASN` lines; .gz and .xz are unpacked.
     `asn:FILE` and `csv:FILE` say it outright. Without a FILE, the shipped table of the Internet.
     """
     with writing(settings) as writer, progress_for(as_json) as progress:
         report = writer.check(sources_of(sources), progress)
-    show_table(report, as_json, "checked")
+    if as_csv:
+        console.print_csv(
+            ("what", "subject", "name", "value"), [*refusal_facts(report), *change_facts(report["changes"])]
+        )
+    else:
+        show_table(report, as_json, "checked")
     if strict and report["counts"]["refused"]:
         raise FeedError(f"{report['counts']['refused']} rows refused")
+    if strict and report["guards"]:
+        raise FeedError("; ".join(report["guards"]))
 
 
 @table.command()
 @SOURCES
-@click.option("--why", default="", help="For the record.")
+@WHY
+@click.option("--force", default="", metavar="REASON", help="Publish past the guards, for this reason.")
 @options
-def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: str) -> None:
+def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: str, force: str) -> None:
     """Read, build and prove a table of these feeds, and serve it; running workers take it over by themselves.
 
-    FILE is as in `table check`. A failure at any step leaves what is serving untouched.
+    FILE is as in `table check`. A failure at any step leaves what is serving untouched. A pin is taken away.
     """
     with writing(settings) as writer, progress_for(as_json) as progress:
-        report = writer.publish(sources_of(sources), who(), why, progress)
+        report = writer.publish(sources_of(sources), who(), why, progress, force)
     show_table(report, as_json, "published")
 
 
@@ -507,7 +519,7 @@ def list_tables(settings: Settings, as_json: bool) -> None:
         [
             (
                 str(row["table"]),
-                row["serving"] * "serving",
+                " ".join(word for word in ("serving", "pinned") if row[word]),
                 row["kept"],
                 console.time_text(row["published_at"]),
                 row["who"],
@@ -522,10 +534,75 @@ def list_tables(settings: Settings, as_json: bool) -> None:
     )
 
 
+VERSION = click.IntRange(1)
+
+
+@table.command()
+@click.argument("before", type=VERSION)
+@click.argument("after", type=VERSION)
+@click.option("--examples", type=click.IntRange(0, 100_000), default=20, show_default=True, help="Prefixes to name.")
+@AS_CSV
+@options
+def diff(settings: Settings, as_json: bool, before: int, after: int, examples: int, as_csv: bool) -> None:
+    """Show what one kept table changes beside another: prefixes, and which share of clients is sent elsewhere."""
+    with writing(settings) as writer:
+        changes = writer.diff(before, after, examples)
+    if as_json:
+        console.print_json(changes)
+    elif as_csv:
+        console.print_csv(FACTS, change_facts(changes))
+    else:
+        show_changes(changes)
+        for family in ("v4", "v6"):
+            for verb, prefixes in changes["prefixes"][family]["first"].items():
+                if prefixes:
+                    click.echo(f"{verb}: {', '.join(prefixes)}")
+
+
+@table.command()
+@click.argument("version", type=VERSION)
+@WHY
+@options
+def rollback(settings: Settings, as_json: bool, version: int, why: str) -> None:
+    """Serve a kept table again, as it was written, and pin it. Appliances and weights stay as they are now."""
+    with writing(settings) as writer:
+        report = writer.rollback(version, who(), why)
+    if as_json:
+        console.print_json(report)
+    else:
+        done = f"table {version} is serving again in {report['seconds']:.2f} s, and pinned; steering table unpin"
+        click.echo(click.style(done, fg="green"))
+
+
+@table.command()
+@WHY
+@options
+def pin(settings: Settings, as_json: bool, why: str) -> None:
+    """Keep the table that serves: no reload replaces it, until `unpin` or the next publish by hand."""
+    with writing(settings) as writer:
+        report = writer.pin(who(), why)
+    if as_json:
+        console.print_json(report)
+    else:
+        click.echo(f"table {report['pinned']} is pinned")
+
+
+@table.command()
+@options
+def unpin(settings: Settings, as_json: bool) -> None:
+    """Let reloads publish again."""
+    with writing(settings) as writer:
+        report = writer.unpin(who())
+    if as_json:
+        console.print_json(report)
+    else:
+        click.echo("no table is pinned")
+
+
 @main.command()
 @options
 def reload(settings: Settings, as_json: bool) -> None:
-    """Read the feeds of the last publish again, and publish them."""
+    """Read the feeds of the last publish again, and publish them, unless a table is pinned."""
     with writing(settings) as writer, progress_for(as_json) as progress:
         report = writer.reload(who(), progress)
     show_table(report, as_json, "published")
@@ -575,10 +652,85 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
             ("duplicates", report["duplicates"] or None),
         ]
     )
+    if report["changes"]:
+        click.echo()
+        show_changes(report["changes"])
     for warning in report.get("warnings", []):
         click.echo(click.style("warning: ", fg="yellow") + console.printable(warning), err=True)
+    for guard in report["guards"]:
+        click.echo(click.style("guard: ", fg="red") + guard, err=True)
     where = f"; table {serving['table']} is serving" if serving else "; nothing is serving"
     click.echo(click.style(f"{done} in {report['seconds']:.2f} s{where}", fg="green"))
+
+
+FACTS = ("what", "subject", "name", "value")
+FAMILIES = (("v4", "IPv4"), ("v6", "IPv6"))
+
+
+def show_changes(changes: dict[str, Any]) -> None:
+    """Print what one table changes beside another."""
+    console.print_table(
+        (f"beside table {changes['before']}", "prefixes", "added", "removed", "changed", "clients moved"),
+        [
+            (
+                name,
+                *(changes["prefixes"][family][count] for count in ("after", "added", "removed", "changed")),
+                console.percent(changes["moved"][family]),
+            )
+            for family, name in FAMILIES
+        ],
+    )
+    if changes["partners"]:
+        console.print_table(
+            ("clients moved, of all", *(name for _, name in FAMILIES)),
+            [
+                (row["partner"] or "no partner", *(console.percent(row[family]) for family, _ in FAMILIES))
+                for row in changes["partners"][:MOST_MOVED]
+            ],
+        )
+    if changes["clusters"]:
+        console.print_table(
+            ("nearest cluster", *(f"{name} {verb}" for _, name in FAMILIES for verb in ("gained", "lost"))),
+            [
+                (
+                    row["cluster"],
+                    *(
+                        console.percent(row[f"{verb}_{family}"])
+                        for family, _ in FAMILIES
+                        for verb in ("gained", "lost")
+                    ),
+                )
+                for row in changes["clusters"][:MOST_MOVED]
+            ],
+        )
+
+
+def refusal_facts(report: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    """Yield what a check refused as lines of (what, subject, name, value)."""
+    for feed in report["feeds"]:
+        for refusal in feed["refusals"]:
+            yield "refused", f"{feed['feed']}:{refusal['row']}", refusal["rule"], refusal["value"]
+    for guard in report["guards"]:
+        yield "guard", "", guard, ""
+
+
+def change_facts(changes: dict[str, Any] | None) -> Iterator[tuple[str, str, str, Any]]:
+    """Yield changes as lines of (what, subject, name, value)."""
+    for family, _ in FAMILIES if changes else ():
+        assert changes is not None
+        prefixes = changes["prefixes"][family]
+        for name in ("before", "after", "added", "removed", "changed"):
+            yield "prefixes", family, name, prefixes[name]
+        yield "moved", family, "share", changes["moved"][family]
+        for name, named in prefixes["first"].items():
+            for prefix in named:
+                yield "prefix", prefix, name, ""
+    for kind in ("partner", "cluster") if changes else ():
+        assert changes is not None
+        for row in changes[f"{kind}s"]:
+            for name, share in row.items():
+                if name != kind:
+                    yield kind, row[kind] or "", name, share
 
 
 @main.command()

@@ -6,6 +6,7 @@ Answers go to standard output, progress and errors to standard error, so that a 
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import sys
 import time
@@ -101,6 +102,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
     output().print(table)
 
 
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows as CSV, for spreadsheets and scripts."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
 def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
     """Print names and values, one pair a line; what is None or empty is left out."""
     kept = [(name, value) for name, value in facts if value not in (None, "", [])]
@@ -118,6 +126,11 @@ def shown(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(shown(item) for item in value)
     return str(value)
+
+
+def percent(share: float) -> str:
+    """Return a share for people."""
+    return f"{100 * share:.1f} %" if share >= 0.001 or not share else "< 0.1 %"
 
 
 def time_text(seconds: float) -> str:

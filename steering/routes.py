@@ -106,6 +106,7 @@ class Routes:
             family: (file[f"v{family}_zone_high"].cast("Q"), file["v6_zone_low"].cast("Q") if family == 6 else None)
             for family in (4, 6)
         }
+        self.zone_of = {family: file[f"v{family}_zone"].cast("I") for family in (4, 6)}
 
     @staticmethod
     def announcement(item: list[Any]) -> Announcement:

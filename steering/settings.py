@@ -95,6 +95,18 @@ class Settings(BaseSettings):
     asn: int = pydantic.Field(
         0, ge=0, le=4294967294, description="our AS number: communities <asn>:0, :80 and :120 are obeyed; 0 obeys none"
     )
+    guard_moved: float = pydantic.Field(
+        0.25, ge=0, le=1, description="the share of a family's clients that a publish may move; 1 is no guard"
+    )
+    guard_shrink: float = pydantic.Field(
+        0.2, ge=0, le=1, description="the share of a family's prefixes that a publish may lose; 1 is no guard"
+    )
+    guard_refused: float = pydantic.Field(
+        0.1, ge=0, le=1, description="the share of the feeds' rows that may be refused; 1 is no guard"
+    )
+    guard_from: int = pydantic.Field(
+        1000, ge=0, description="the guards on shares apply from this number of prefixes, or rows, on"
+    )
     retain: int = pydantic.Field(8, ge=2, le=1000, description="how many published tables are kept")
     poll_s: float = pydantic.Field(
         0.1, gt=0, le=0.2, description="how often a worker looks for a newly published snapshot"

@@ -19,7 +19,7 @@ import ipaddress
 import json
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -155,6 +155,20 @@ class BuiltTable:
     counts: dict[str, int]
     duplicates: int = 0
     conflicts: tuple[str, ...] = ()
+
+
+def rungs_of(zone: Zone, rungs: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
+    """Yield a zone's ladder, nearest first: cluster, rank, and if it is a fallback rung."""
+    for place in range(zone.first, zone.first + zone.count):
+        yield rungs[2 * place], rungs[2 * place + 1] & ~FALLBACK, bool(rungs[2 * place + 1] & FALLBACK)
+
+
+def read_zones(table: StateFile) -> list[Zone]:
+    """Return the zones of a mapped table."""
+    return [
+        Zone(first, count, partner, region.rstrip(b"\0").decode())
+        for first, count, partner, region in ZONE.iter_unpack(table["zones"])
+    ]
 
 
 def write_table(state: Path, version: int, table: BuiltTable) -> tuple[str, str]:

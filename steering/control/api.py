@@ -39,6 +39,13 @@ class Publish(pydantic.BaseModel, extra="forbid"):
 
     sources: list[Source] = pydantic.Field([Source(kind="asn")], min_length=1, max_length=100)
     why: str = pydantic.Field("", max_length=1000)
+    force: str = pydantic.Field("", max_length=1000, description="the reason to publish past the guards")
+
+
+class Reason(pydantic.BaseModel, extra="forbid"):
+    """Why something is done, for the record."""
+
+    why: str = pydantic.Field("", max_length=1000)
 
 
 class WishChange(pydantic.BaseModel, extra="forbid"):
@@ -85,6 +92,7 @@ OWNERS = role_in("ops", "partner")
 EVERY_ROLE = role_in("ops", "partner", "appliance")
 Ops = Annotated[Caller, OPS]
 Owner = Annotated[Caller, OWNERS]
+Version = Annotated[int, Path(ge=1, lt=1 << 32, description="a table's version")]
 Page = Annotated[int, Query(ge=1, le=10_000, description="how many at most")]
 IfMatch = Annotated[str, Header(max_length=1000, description="the ETag of what was seen")]
 IfNoneMatch = Annotated[str, Header(max_length=1000, description="* to make what is not there")]
@@ -107,11 +115,33 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
 
     @router.post("/v1/tables/publish", summary="Read, build, prove and serve a table of these sources")
     async def publish(body: Publish, caller: Ops) -> dict[str, Any]:
-        return await run(lambda: writer.publish(sources_of(body), caller.who, body.why))
+        return await run(lambda: writer.publish(sources_of(body), caller.who, body.why, force=body.force))
 
     @router.get("/v1/tables", summary="Every published version, newest first")
     async def tables(_: Ops) -> list[dict[str, Any]]:
         return await run_soon(writer.tables)
+
+    @router.get("/v1/tables/{version}", summary="One published version: its sources, counts, time, who and why")
+    async def table(version: Version, _: Ops) -> dict[str, Any]:
+        return await run_soon(lambda: writer.table(version))
+
+    @router.get("/v1/tables/{before}/diff/{after}", summary="What one kept table changes beside another")
+    async def diff(
+        before: Version, after: Version, _: Ops, examples: Annotated[int, Query(ge=0, le=100_000)] = 20
+    ) -> dict[str, Any]:
+        return await run(lambda: writer.diff(before, after, examples))
+
+    @router.post("/v1/tables/{version}/rollback", summary="Serve a kept table again; pins it against reloads")
+    async def rollback(version: Version, body: Reason, caller: Ops) -> dict[str, Any]:
+        return await run(lambda: writer.rollback(version, caller.who, body.why))
+
+    @router.post("/v1/pin", summary="Keep the table that serves: no reload replaces it")
+    async def pin(body: Reason, caller: Ops) -> dict[str, Any]:
+        return await run_soon(lambda: writer.pin(caller.who, body.why))
+
+    @router.delete("/v1/pin", summary="Let reloads publish again")
+    async def unpin(caller: Ops) -> dict[str, Any]:
+        return await run_soon(lambda: writer.unpin(caller.who))
 
     @router.get("/v1/routes", summary="The routes of a prefix, of what covers it, and what lies inside it")
     async def routes(prefix: Annotated[str, Query(max_length=64)], _: Ops) -> dict[str, Any]:

@@ -85,11 +85,32 @@ class RemoteWriter:
         return report(self.ask("POST", "/v1/tables/check", json={"sources": rows_of(sources)}))
 
     def publish(
-        self, sources: Sequence[FeedSource], who: str, why: str = "", progress: Progress = quiet
+        self, sources: Sequence[FeedSource], who: str, why: str = "", progress: Progress = quiet, force: str = ""
     ) -> dict[str, Any]:
         """As `Writer.publish`."""
         progress("publish in the control process")
-        return report(self.ask("POST", "/v1/tables/publish", who, json={"sources": rows_of(sources), "why": why}))
+        body = {"sources": rows_of(sources), "why": why, "force": force}
+        return report(self.ask("POST", "/v1/tables/publish", who, json=body))
+
+    def rollback(self, version: int, who: str, why: str = "") -> dict[str, Any]:
+        """As `Writer.rollback`."""
+        return report(self.ask("POST", f"/v1/tables/{version}/rollback", who, json={"why": why}))
+
+    def pin(self, who: str, why: str = "") -> dict[str, Any]:
+        """As `Writer.pin`."""
+        return report(self.ask("POST", "/v1/pin", who, json={"why": why}))
+
+    def unpin(self, who: str) -> dict[str, Any]:
+        """As `Writer.unpin`."""
+        return report(self.ask("DELETE", "/v1/pin", who))
+
+    def diff(self, before: int, after: int, examples: int = 20) -> dict[str, Any]:
+        """As `Writer.diff`."""
+        return report(self.ask("GET", f"/v1/tables/{before}/diff/{after}", params={"examples": examples}))
+
+    def table(self, version: int) -> dict[str, Any]:
+        """As `Writer.table`."""
+        return report(self.ask("GET", f"/v1/tables/{version}"))
 
     def reload(self, who: str, progress: Progress = quiet) -> dict[str, Any]:
         """As `Writer.reload`."""

@@ -126,6 +126,10 @@ MIGRATIONS: Final = (
     ALTER TABLE partners ADD COLUMN accepts_v6 TEXT NOT NULL DEFAULT '';
     ALTER TABLE partners ADD COLUMN max_prefixes INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    -- No row, or one: no publish but one by hand until it is gone.
+    CREATE TABLE pin (version INTEGER NOT NULL, at REAL NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL) STRICT;
+    """,
 )
 
 AUDIT_KEPT: Final = 1_000_000
@@ -166,6 +170,16 @@ class Version:
     why: str
     sources: list[dict[str, Any]]
     counts: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pin:
+    """The table that is to stay, since when, by whom, and why."""
+
+    table: int
+    at: float
+    who: str
+    why: str
 
 
 class Store:
@@ -412,6 +426,17 @@ class Store:
             Version(table, fleet, at, who, why, json.loads(sources), json.loads(counts))
             for table, fleet, at, who, why, sources, counts in rows
         ]
+
+    def pin(self) -> Pin | None:
+        """Return the pin that is set, if one is."""
+        row = self.connection.execute("SELECT * FROM pin").fetchone()
+        return Pin(*row) if row else None
+
+    def set_pin(self, pin: Pin | None) -> None:
+        """Set a pin in the place of another, or none; a part of the caller's `change`."""
+        self.connection.execute("DELETE FROM pin")
+        if pin:
+            self.connection.execute("INSERT INTO pin VALUES (?, ?, ?, ?)", dataclasses.astuple(pin))
 
     def next_generation(self, above: int) -> int:
         """Return a generation for `current` higher than any given before and than `above`."""

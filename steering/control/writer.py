@@ -22,11 +22,13 @@ from steering.control.callers import check_role, make_secret
 from steering.control.fleet.weights import word_of
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
+from steering.control.network.changes import compare, side_of_files, side_of_table
 from steering.control.network.feeds import Feed, FeedSource, read_feed
 from steering.control.network.filters import filter_feed
+from steering.control.network.guards import broken_guards
 from steering.control.network.index import RouteIndex
 from steering.control.network.tables import Progress, build_table, quiet
-from steering.control.store import NAME, Entry, Store, Wish
+from steering.control.store import NAME, Entry, Pin, Store, Wish
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError
 from steering.model import UNNUMBERED, Appliance, Fleet
 from steering.routes import Routes
@@ -116,6 +118,8 @@ class Writer:
             except SnapshotError as error:
                 logger.warning("%s; publish again to replace it", error.message)
             self.hand_over.weights.clear_except(self.words)
+            if (pin := self.store.pin()) and pin.table != number_of(current.table):
+                self.set_pin(None)  # a rollback that was killed before it served
         self.remove_old()
 
     def take_fleet(self) -> None:
@@ -204,7 +208,12 @@ class Writer:
 
         def build(progress: Progress) -> dict[str, Any]:
             feeds, table = self.build(sources, progress)
-            return report_of(sources, feeds, table, refusals=1000)
+            changes = self.compare_with_serving(table, progress)
+            return {
+                **report_of(sources, feeds, table, refusals=1000),
+                "changes": changes,
+                "guards": broken_guards(feeds, changes, self.settings),
+            }
 
         return {
             **self.run("build the table", build, progress),
@@ -213,9 +222,12 @@ class Writer:
         }
 
     def publish(
-        self, sources: Sequence[FeedSource], who: str, why: str = "", progress: Progress = quiet
+        self, sources: Sequence[FeedSource], who: str, why: str = "", progress: Progress = quiet, force: str = ""
     ) -> dict[str, Any]:
-        """Make the table of these sources the one being served, and report it."""
+        """Make the table of these sources the one being served, and report it.
+
+        `force` is the reason to pass the guards with; a pin is taken away.
+        """
         began = time.perf_counter()
         self.require_publishable(sources)
         # A database restored from a backup is behind the files that were written since.
@@ -227,21 +239,24 @@ class Writer:
 
             def build(progress: Progress) -> dict[str, Any]:
                 feeds, table = self.build(sources, progress)
+                changes = self.compare_with_serving(table, progress)
+                broken = broken_guards(feeds, changes, self.settings)
+                if broken and not force:
+                    raise FeedError("; ".join(broken), hint="see `steering table check`; --force REASON publishes it")
                 with step("write the table", progress):
                     write_table(self.state, version, table)
                 self.hand_over.try_out(candidate, table, progress)
-                return report_of(sources, feeds, table, refusals=20)
+                return {**report_of(sources, feeds, table, refusals=20), "changes": changes, "guards": broken}
 
             report = self.run("build the table", build, progress)
             recorded = [{key: value for key, value in feed.items() if key != "refusals"} for feed in report["feeds"]]
+            if report["guards"]:
+                why = "; ".join([why] * bool(why) + [f"forced, {force}", *report["guards"]])
             self.store.record_written(version, self.store.fleet_version(), who, why, recorded, report["counts"])
             before = self.hand_over.serving()
             current = self.switch(candidate, progress)
         self.store.record_published(version, number_of(current.fleet), current.published_at)
-        with self.store.change():
-            self.store.note(
-                Entry(current.published_at, who, "publish", f"table {version}", before, self.hand_over.serving(), why)
-            )
+        self.note_switch(Entry(current.published_at, who, "publish", f"table {version}", before, None, why), None)
         self.remove_old()
         return {
             **report,
@@ -251,24 +266,86 @@ class Writer:
         }
 
     def reload(self, who: str, progress: Progress = quiet) -> dict[str, Any]:
-        """Read the sources of the last publish again and publish them."""
+        """Read the sources of the last publish again and publish them, unless a table is pinned."""
         versions = self.store.versions()
         if not versions:
             raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
+        self.require_unpinned()
         sources = [FeedSource(source["kind"], source["path"]) for source in versions[0].sources]
         return self.publish(sources, who, f"reload of table {versions[0].table}", progress)
 
+    def rollback(self, version: int, who: str, why: str = "") -> dict[str, Any]:
+        """Serve a kept table again, as it was written, with the fleet of now; pin it against reloads."""
+        began = time.perf_counter()
+        self.require_kept(version)
+        before = self.hand_over.serving()
+        old_pin = self.store.pin()
+        with self.hand_over.undone_on_error() as made:
+            candidate = self.prepare(f"table.{version}", f"routes.{version}", made)
+            self.hand_over.try_out(candidate)
+            # On record before it serves: were we killed between, no reload would undo what was asked for.
+            pin = Pin(version, self.clock(), who, why or "rolled back")
+            self.set_pin(pin)
+            try:
+                current = self.switch(candidate)
+            except BaseException:
+                self.set_pin(old_pin)
+                raise
+        self.note_switch(Entry(current.published_at, who, "rollback", f"table {version}", before, None, why), pin)
+        self.remove_old()
+        return {"serving": self.hand_over.serving(), "before": before, "seconds": round(time.perf_counter() - began, 3)}
+
+    def pin(self, who: str, why: str = "") -> dict[str, Any]:
+        """Keep the table that serves: no reload replaces it until it is unpinned, or another is published by hand."""
+        serving = self.hand_over.serving()
+        if serving is None:
+            raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
+        now = self.clock()
+        with self.store.change():
+            self.store.set_pin(Pin(serving["table"], now, who, why))
+            self.store.note(Entry(now, who, "pin", f"table {serving['table']}", why=why))
+        return {"pinned": serving["table"]}
+
+    def unpin(self, who: str) -> dict[str, Any]:
+        """Let reloads publish again."""
+        pin = self.store.pin()
+        if pin:
+            with self.store.change():
+                self.store.set_pin(None)
+                self.store.note(Entry(self.clock(), who, "unpin", f"table {pin.table}"))
+        return {"pinned": None}
+
+    def diff(self, before: int, after: int, examples: int = 20) -> dict[str, Any]:
+        """Report what one kept table changes beside another, by the names of the fleet of now."""
+        for version in (before, after):
+            self.require_kept(version)
+
+        def build(progress: Progress) -> dict[str, Any]:
+            with step("compare", progress):
+                sides = [side_of_files(self.state, version) for version in (before, after)]
+                return compare(sides[0], sides[1], self.inventory, examples)
+
+        return self.run("compare the tables", build, quiet)
+
     def tables(self) -> list[dict[str, Any]]:
         """Return every version ever published, newest first; `kept` ones still have their files."""
-        current = self.hand_over.current
+        current, pin = self.hand_over.current, self.store.pin()
         return [
             {
                 **dataclasses.asdict(version),
                 "serving": current is not None and version.table == number_of(current.table),
+                "pinned": pin is not None and version.table == pin.table,
                 "kept": (self.state / f"table.{version.table}").exists(),
             }
             for version in self.store.versions()
         ]
+
+    def table(self, version: int) -> dict[str, Any]:
+        """Return what is on record of a published version."""
+        for row in self.tables():
+            if row["table"] == version:
+                return row
+        raise PartnerError(f"table {version}: none of this version was ever published", status=404)
 
     def routes(self, prefix: str) -> dict[str, Any]:
         """Return the routes of a prefix in the table that serves, of what covers it, and what lies inside it."""
@@ -431,6 +508,46 @@ class Writer:
             if not table.counts["routes_v4"] + table.counts["routes_v6"]:
                 raise FeedError("no feed has a route")
         return feeds, table
+
+    def require_unpinned(self) -> None:
+        """Raise PartnerError 409 where a table is pinned."""
+        if pin := self.store.pin():
+            raise PartnerError(
+                f"table {pin.table} is pinned by {pin.who}: {pin.why or 'no reason given'}",
+                hint="steering table unpin, or steering table publish",
+                status=409,
+            )
+
+    def require_kept(self, version: int) -> None:
+        """Raise PartnerError 404 for a table that was never published, 409 where its files are gone."""
+        if not self.table(version)["kept"]:
+            raise PartnerError(
+                f"table {version}: its files were removed", hint="the setting retain keeps more", status=409
+            )
+
+    def compare_with_serving(self, table: BuiltTable, progress: Progress) -> dict[str, Any] | None:
+        """Return what a table would change; None where nothing serves, or what serves cannot be read."""
+        current = self.hand_over.current
+        if current is None:
+            return None
+        with step("compare with what serves", progress):
+            try:
+                before = side_of_files(self.state, number_of(current.table))
+            except SnapshotError as error:
+                logger.warning("%s: nothing to compare with", error.message)
+                return None
+            return compare(before, side_of_table(table), self.inventory)
+
+    def set_pin(self, pin: Pin | None) -> None:
+        """Put a pin, or that there is none, on record."""
+        with self.store.change():
+            self.store.set_pin(pin)
+
+    def note_switch(self, entry: Entry, pin: Pin | None) -> None:
+        """Note what serves now, and what is pinned from here on."""
+        with self.store.change():
+            self.store.set_pin(pin)
+            self.store.note(dataclasses.replace(entry, after=self.hand_over.serving()))
 
     def prepare(self, table_name: str, routes_name: str, made: list[str], progress: Progress = quiet) -> Current:
         """Prepare to serve a table with the fleet on record."""

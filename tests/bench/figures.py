@@ -159,6 +159,27 @@ def test_publish(benchmark: Any, report: Report, tmp_path: Path) -> None:
         benchmark.pedantic(lambda: writer.publish([FeedSource("asn")], who="bench", why="bench"), rounds=3)
 
 
+def test_diff_and_rollback(report: Report, tmp_path: Path) -> None:
+    """Two tables of 732 k rows, a tenth of them different, compared; and the first one served again."""
+    lines = read_text(geo_data.ASN_PREFIXES)[0].splitlines(keepends=True)
+    other = tmp_path / "other.txt"
+    other.write_bytes(b"".join(line for place, line in enumerate(lines) if place % 10))
+    with Writer(Settings(state=tmp_path / "state")) as writer:
+        writer.import_fleet(synthesize(), who="bench")
+        writer.publish([FeedSource("asn")], who="bench", why="bench")
+        writer.publish([FeedSource("asn", str(other))], who="bench", why="bench")
+        compared, rolled = [], []
+        for place in range(6):
+            start = time.perf_counter()
+            writer.diff(1, 2)
+            compared.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            writer.rollback(1 + place % 2, who="bench")
+            rolled.append(time.perf_counter() - start)
+        report.add("diff", statistics.median(compared), "s")
+        report.add("rollback", statistics.median(rolled), "s")
+
+
 def test_table_bytes(report: Report, published: Path, snapshot: Snapshot) -> None:
     """Lookup structure, ladders and fleet, as mapped and shared by all workers."""
     size = sum((published / name).stat().st_size for name in (snapshot.current.table, snapshot.current.fleet))

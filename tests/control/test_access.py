@@ -66,6 +66,11 @@ ENDPOINTS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/tables/check"): OPS,
     ("POST", "/v1/tables/publish"): OPS,
     ("GET", "/v1/tables"): OPS,
+    ("GET", "/v1/tables/{version}"): OPS,
+    ("GET", "/v1/tables/{before}/diff/{after}"): OPS,
+    ("POST", "/v1/tables/{version}/rollback"): OPS,
+    ("POST", "/v1/pin"): OPS,
+    ("DELETE", "/v1/pin"): OPS,
     ("GET", "/v1/routes"): OPS,
     ("POST", "/v1/reload"): OPS,
     ("GET", "/v1/fleet"): OPS,
@@ -119,6 +124,7 @@ def ask(client: httpx.Client, method: str, path: str, name: str = "as64511") -> 
     kind = path.split("/")[2]
     name = KINDS[kind][1] if kind in KINDS else name
     path = path.replace("{name}", name).replace("{number}", "99")
+    path = re.sub(r"\{(version|before|after)\}", "1", path)
     body = {"json": BODIES.get(path, {})} if method in ("POST", "PUT") else {}
     params = {"prefix": "203.0.113.0/24"} if path == "/v1/routes" else {}
     return client.request(method, path, params=params, **body)

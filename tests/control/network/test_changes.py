@@ -1,0 +1,193 @@
+"""What a table changes beside another, by a judge that asks every address in both, and the guards that read it."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from steering.control.network.changes import compare, side_of_files, side_of_table
+from steering.control.network.feeds import Feed
+from steering.control.network.guards import broken_guards
+from steering.model import Fleet
+from steering.settings import Settings
+from steering.snapshot import BuiltTable, Snapshot, write_table
+
+HEADER = "prefix,cluster,as_path,med\n"
+CLUSTERS = ("bom001-a", "bom002-a", "del001-a", "lhr001-a")
+
+# Two small worlds: all of 198.51.100.0/24 by address, and 2001:db8::/44 by /48.
+V4 = st.tuples(st.integers(24, 32), st.integers(0, 255)).map(
+    lambda drawn: str(ipaddress.ip_network((0xC6336400 | drawn[1], drawn[0]), strict=False))
+)
+V6 = st.tuples(st.integers(44, 48), st.integers(0, 15)).map(
+    lambda drawn: str(ipaddress.ip_network((0x20010DB8 << 96 | drawn[1] << 80, drawn[0]), strict=False))
+)
+ROWS = st.lists(
+    st.tuples(st.one_of(V4, V6), st.sampled_from(CLUSTERS), st.sampled_from([64500, 64501]), st.integers(0, 2)).map(
+        lambda row: ",".join(map(str, row))
+    ),
+    max_size=8,
+)
+WORLDS = {
+    "v4": [str(ipaddress.IPv4Address(0xC6336400 | last)) for last in range(256)],
+    "v6": [str(ipaddress.IPv6Address(0x20010DB8 << 96 | last << 80)) for last in range(16)],
+}
+ALWAYS = "198.51.100.0/25,bom001-a,64500,1\n2001:db8::/46,bom001-a,64500,1\n"
+
+
+def nearest(snapshot: Snapshot, address: str) -> tuple[frozenset[str], bool]:
+    """Return the clusters of rank 0, and if a route leads there."""
+    ladder = snapshot.describe(address)["ladder"]
+    return (
+        frozenset(rung["cluster"] for rung in ladder if rung["rank"] == 0),
+        any(not rung["fallback"] for rung in ladder),
+    )
+
+
+def announced(rows: str, family: int) -> dict[str, set[str]]:
+    """Return what is said of each prefix of a family."""
+    found: dict[str, set[str]] = {}
+    for row in rows.splitlines():
+        prefix, _, said = row.partition(",")
+        if ipaddress.ip_network(prefix).version == family:
+            found.setdefault(prefix, set()).add(said)
+    return found
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=ROWS, after=ROWS)
+def test_moves_and_prefixes_are_what_asking_every_address_finds(
+    before: list[str],
+    after: list[str],
+    build: Callable[..., BuiltTable],
+    publish: Callable[..., Path],
+    fleet: Fleet,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    texts = [ALWAYS + "".join(f"{row}\n" for row in rows) for rows in (before, after)]
+    folders = [publish(tmp_path_factory.mktemp("state") / "s", HEADER + text) for text in texts]
+    sides = [side_of_files(folder, 1) for folder in folders]
+    report = compare(sides[0], sides[1], fleet, examples=1000)
+    assert {**report, "after": None} == {
+        **compare(sides[0], side_of_table(build(HEADER + texts[1])), fleet, examples=1000),
+        "after": None,
+    }
+    snapshots = [Snapshot.map(folder) for folder in folders]
+    for family, world in WORLDS.items():
+        moved = routed = 0
+        gained: dict[str, int] = {}
+        lost: dict[str, int] = {}
+        for address in world:
+            (old, old_routed), (new, new_routed) = (nearest(snapshot, address) for snapshot in snapshots)
+            if old_routed or new_routed:
+                routed += 1
+                moved += old != new
+                for cluster in new - old:
+                    gained[cluster] = gained.get(cluster, 0) + 1
+                for cluster in old - new:
+                    lost[cluster] = lost.get(cluster, 0) + 1
+        assert report["moved"][family] == round(moved / routed, 6)
+        assert report["routed"][family] == routed
+        rows = {row["cluster"]: row for row in report["clusters"]}
+        for verb, counted in (("gained", gained), ("lost", lost)):
+            reported = {name: row[f"{verb}_{family}"] for name, row in rows.items() if row[f"{verb}_{family}"]}
+            assert reported == {name: round(count / routed, 6) for name, count in counted.items()}
+
+        said = [announced(text, int(family[1])) for text in texts]
+        prefixes = report["prefixes"][family]
+        assert (prefixes["before"], prefixes["after"]) == (len(said[0]), len(said[1]))
+        assert set(prefixes["first"]["added"]) == said[1].keys() - said[0].keys()
+        assert set(prefixes["first"]["removed"]) == said[0].keys() - said[1].keys()
+        changed = {prefix for prefix in said[0].keys() & said[1].keys() if said[0][prefix] != said[1][prefix]}
+        assert set(prefixes["first"]["changed"]) == changed
+        for name in ("added", "removed", "changed"):
+            assert prefixes[name] == len(prefixes["first"][name])
+
+
+def test_moves_are_told_by_partner(build: Callable[..., BuiltTable], fleet: Fleet) -> None:
+    before = side_of_table(build(HEADER + "198.51.100.0/24,bom001-a,64500,0\n192.0.2.0/24,lhr001-a,64511,0\n"))
+    after = side_of_table(build(HEADER + "198.51.100.0/24,del001-a,64500,0\n192.0.2.0/24,bom002-a,64511,0\n"))
+    report = compare(before, after, fleet)
+    assert report["moved"] == {"v4": 1.0, "v6": 0.0}
+    assert report["partners"] == [
+        {"partner": None, "v4": 0.5, "v6": 0.0},
+        {"partner": "as64500", "v4": 0.5, "v6": 0.0},
+    ]
+
+
+def test_the_same_table_under_another_file_name_changes_nothing(
+    build: Callable[..., BuiltTable], fleet: Fleet, tmp_path: Path
+) -> None:
+    table = build()
+    write_table(tmp_path, 3, table)
+    report = compare(side_of_files(tmp_path, 3), side_of_table(build()), fleet)
+    assert report["moved"] == {"v4": 0.0, "v6": 0.0}
+    assert report["partners"] == report["clusters"] == []
+    for family in ("v4", "v6"):
+        assert [report["prefixes"][family][name] for name in ("added", "removed", "changed")] == [0, 0, 0]
+
+
+# ---- guards
+
+
+def changes(moved: float = 0.0, before: int = 1000, after: int = 1000, no_rung: int = 0) -> dict[str, Any]:
+    """Return a comparison as the guards read it: IPv4 as said, IPv6 unchanged."""
+    same = {"before": 2000, "after": 2000}
+    return {
+        "prefixes": {"v4": {"before": before, "after": after}, "v6": same},
+        "moved": {"v4": moved, "v6": 0.0},
+        "no_rung": no_rung,
+    }
+
+
+GUARDS = [
+    # what changes, what the guards say
+    ({"moved": 0.25}, []),
+    ({"moved": 0.26}, ["26.0 % of IPv4 clients would move (guard_moved 25.0 %)"]),
+    ({"moved": 1.0, "before": 999, "after": 1}, []),  # too small a table
+    ({"after": 800}, []),
+    ({"after": 799}, ["IPv4 shrinks from 1,000 to 799 prefixes, by 20.1 % (guard_shrink 20.0 %)"]),
+    ({"after": 5000}, []),
+    ({"no_rung": 3}, ["3 zones would have no cluster at all, and none is without one now"]),
+]
+
+
+@pytest.mark.parametrize(("given_changes", "said"), GUARDS, ids=[str(row[0]) for row in GUARDS])
+def test_each_guard_stops_what_goes_beyond_it(given_changes: dict[str, Any], said: list[str]) -> None:
+    assert broken_guards([], changes(**given_changes), Settings()) == said
+
+
+@pytest.mark.parametrize(("refused", "accepted", "stops"), [(100, 900, False), (101, 899, True), (500, 499, False)])
+def test_the_guard_on_refused_rows_needs_nothing_to_compare_with(
+    feed_of_rows: Callable[[int, int], Feed], refused: int, accepted: int, stops: bool
+) -> None:
+    found = broken_guards([feed_of_rows(accepted, refused)], None, Settings())
+    assert found == ["101 of 1,000 rows are refused, 10.1 % (guard_refused 10.0 %)"] * stops
+
+
+@pytest.mark.parametrize("name", ["guard_moved", "guard_shrink", "guard_refused"])
+def test_a_guard_of_one_is_none(feed_of_rows: Callable[[int, int], Feed], name: str) -> None:
+    everything = changes(moved=1.0, after=1)
+    feeds = [feed_of_rows(1, 9999)]
+    assert len(broken_guards(feeds, everything, Settings())) == 3
+    assert len(broken_guards(feeds, everything, Settings(**{name: 1.0}))) == 2  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def feed_of_rows(fleet: Fleet, tmp_path: Path) -> Callable[[int, int], Feed]:
+    """Return a function that reads a feed of so many good and bad rows."""
+    from steering.control.network.feeds import FeedSource, read_feed
+
+    def make(accepted: int, refused: int) -> Feed:
+        path = tmp_path / "routes.csv"
+        good = "".join(f"10.{row >> 8}.{row & 255}.0/24,bom001-a\n" for row in range(accepted))
+        path.write_text("prefix,cluster\n" + good + "bad,bom001-a\n" * refused)
+        return read_feed(FeedSource("csv", str(path)), fleet)
+
+    return make
