@@ -56,11 +56,13 @@ class Ladders:
     ladder: array[int]
     partner: array[int]
 
-def read(text: bytes, first_row: int = 1) -> tuple[dict[int, Columns], list[bytes], list[tuple[int, str, str]], int]:
-    """Return ({4: Columns, 6: Columns}, tails, refusals, refused) of lines `prefix<space, tab or comma>tail`.
+def read(
+    text: bytes, first_row: int = 1
+) -> tuple[dict[int, Columns], list[bytes], list[tuple[int, str, str]], dict[str, int]]:
+    """Return ({4: Columns, 6: Columns}, tails, refusals, refused_by) of lines `prefix<space, tab or comma>tail`.
 
     Each row's value is the place of its tail among `tails`. Empty lines and lines that begin with `#` are passed over.
-    Refusals are (row, text, rule), the first 1,000 of `refused`.
+    Refusals are (row, text, rule), the first 1,000; `refused_by` counts them all by rule, up to its semicolon.
     """
 
 def sort(columns: Columns) -> Columns:

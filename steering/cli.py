@@ -473,8 +473,8 @@ SOURCES = click.argument("sources", metavar="[FILE...]", nargs=-1)
 def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: bool, as_csv: bool) -> None:
     """Show what publishing these feeds would serve, refuse and move elsewhere. Changes nothing.
 
-    FILE is a CSV feed of routes where its name has .csv, else `prefix ASN` lines; .gz and .xz are unpacked.
-    `asn:FILE` and `csv:FILE` say it outright. Without a FILE, the shipped table of the Internet.
+    The name of FILE tells its format: .csv or .jsonl (routes), else `prefix ASN` lines; .gz, .bz2 and .xz are
+    unpacked. `csv:FILE` says it outright, so do jsonl: and asn:. Without a FILE, the shipped table of the Internet.
     """
     with writing(settings) as writer, progress_for(as_json) as progress:
         report = writer.check(sources_of(sources), progress)
@@ -610,18 +610,18 @@ def reload(settings: Settings, as_json: bool) -> None:
 
 def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
     """Return the feeds that a command names; their paths made absolute, for a process that stands elsewhere."""
-    from steering.control.network.feeds import FeedSource
+    from steering.control.network.feeds import KINDS, FeedSource, kind_of
 
     if not names:
         return [FeedSource("asn")]
     sources = []
     for name in names:
-        kind, colon, path = name.partition(":")
-        if not colon or kind not in ("asn", "csv"):
-            kind, path = "csv" if ".csv" in Path(name).suffixes else "asn", name
-        if path or kind == "csv":
+        said, colon, rest = name.partition(":")
+        kinds = [kind for kind in KINDS if colon and kind == said]
+        kind, path = (kinds[0], rest) if kinds else (kind_of(Path(name)), name)
+        if path or kind != "asn":
             path = str(Path(path).absolute())
-        sources.append(FeedSource("csv" if kind == "csv" else "asn", path))
+        sources.append(FeedSource(kind, path))
     return sources
 
 
@@ -637,6 +637,11 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
             ("feed", "row", "value", "rule"),
             [(feed, row["row"], row["value"], row["rule"]) for feed, row in refusals],
             title="refused",
+        )
+    if any(len(feed["refused_by"]) > 1 or feed["refused"] > len(feed["refusals"]) for feed in report["feeds"]):
+        console.print_table(
+            ("feed", "rows", "refused by rule"),
+            [(feed["feed"], rows, rule) for feed in report["feeds"] for rule, rows in feed["refused_by"].items()],
         )
     for conflict in report["conflicts"]:
         click.echo(f"conflict: {console.printable(conflict)}")
@@ -708,6 +713,8 @@ def show_changes(changes: dict[str, Any]) -> None:
 def refusal_facts(report: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
     """Yield what a check refused as lines of (what, subject, name, value)."""
     for feed in report["feeds"]:
+        for rule, rows in feed["refused_by"].items():
+            yield "refused_by", feed["feed"], rule, rows
         for refusal in feed["refusals"]:
             yield "refused", f"{feed['feed']}:{refusal['row']}", refusal["rule"], refusal["value"]
     for guard in report["guards"]:

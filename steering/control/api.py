@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pydantic
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -12,7 +12,7 @@ from steering.control import nouns
 from steering.control.callers import Caller
 from steering.control.fleet.documents import format_fleet, parse_fleet
 from steering.control.loop import Run
-from steering.control.network.feeds import FeedSource
+from steering.control.network.feeds import FeedSource, Kind
 from steering.control.writer import MAX_TOKEN_NAME, Writer
 from steering.errors import PartnerError
 from steering.model import Fleet
@@ -21,7 +21,7 @@ from steering.model import Fleet
 class Source(pydantic.BaseModel, extra="forbid"):
     """A feed to read: its kind and absolute path; kind `asn` without a path is the shipped table."""
 
-    kind: Literal["asn", "csv"]
+    kind: Kind
     path: str = ""
 
     @pydantic.model_validator(mode="after")

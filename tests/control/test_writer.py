@@ -73,7 +73,7 @@ def test_a_check_changes_nothing(serving: Writer, settings: Settings, write_feed
 def test_rows_of_an_unknown_cluster_are_refused_and_the_rest_is_served(serving: Writer, write_feed: WriteFeed) -> None:
     report = serving.publish([write_feed(HOME, "198.51.100.0/24,nowhere,1,0\n")], "test")
     assert report["feeds"][0]["refused"] == 1
-    assert report["feeds"][0]["refusals"][0]["rule"] == "cluster 'nowhere': the fleet has no such cluster"
+    assert report["feeds"][0]["refusals"][0]["rule"] == "a cluster is one of the fleet; there is no 'nowhere'"
 
 
 def test_a_reload_reads_the_same_sources_again(serving: Writer, settings: Settings, write_feed: WriteFeed) -> None:

@@ -38,7 +38,7 @@ class Internet:
         random.Random(1).shuffle(order)
         lines = "".join(f"{self.prefixes[place]} {place}\n" for place in order)
         columns, tails, _, refused = rib.read(lines.encode())
-        assert refused == 0
+        assert not refused
         # Zone 0 is no prefix; each other zone is one prefix, or one of many that share it.
         wide = array("I", (int(tail) + 1 for tail in tails))
         self.wide = build(columns, wide, len(self.prefixes) + 1)

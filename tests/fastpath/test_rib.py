@@ -32,11 +32,11 @@ def texts(columns: rib.Columns, family: int) -> list[tuple[str, int, int]]:
 
 def test_lines_become_columns_and_equal_tails_share_a_value() -> None:
     text = b"# a comment\n10.0.0.0/8 64500\n\n  2001:db8::/32\t64501 \r\n10.1.0.0/16,64500\n0.0.0.0/0 64501\n::/0\n"
-    columns, tails, refusals, refused = rib.read(text)
+    columns, tails, refusals, refused_by = rib.read(text)
     assert tails == [b"64500", b"64501", b""]
     assert texts(columns[4], 4) == [("10.0.0.0/8", 0, 2), ("10.1.0.0/16", 0, 5), ("0.0.0.0/0", 1, 6)]
     assert texts(columns[6], 6) == [("2001:db8::/32", 1, 4), ("::/0", 2, 7)]
-    assert (refusals, refused) == ([], 0)
+    assert (refusals, refused_by) == ([], {})
 
 
 BAD_LINES = [
@@ -62,23 +62,24 @@ BAD_LINES = [
 
 @pytest.mark.parametrize(("line", "value", "rule"), BAD_LINES, ids=[row[0][:20] for row in BAD_LINES])
 def test_a_bad_line_is_refused_with_its_row_value_and_rule(line: str, value: str, rule: str) -> None:
-    columns, _, refusals, refused = rib.read(f"192.0.2.0/24 7\n{line}\n2001:db8::/32 7\n".encode())
+    columns, _, refusals, refused_by = rib.read(f"192.0.2.0/24 7\n{line}\n2001:db8::/32 7\n".encode())
     assert refusals == [(2, value, rule)]
-    assert refused == 1
+    assert refused_by == {rule.partition(";")[0]: 1}
     assert len(columns[4]) == len(columns[6]) == 1
 
 
 def test_refusals_beyond_a_thousand_are_counted() -> None:
-    _, _, refusals, refused = rib.read(b"nonsense\n" * 2500)
-    assert (len(refusals), refused) == (1000, 2500)
+    _, _, refusals, refused_by = rib.read(b"nonsense\n" * 2500 + b"10.0.0.1/8\n10.1.1.1/16\n")
+    assert len(refusals) == 1000
+    assert refused_by == {"a prefix is written address/length": 2500, "host bits are set": 2}
 
 
 @settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_make_the_reader_fail(data: bytes) -> None:
-    columns, tails, _, refused = rib.read(data)
+    columns, tails, _, refused_by = rib.read(data)
     rows = len(columns[4]) + len(columns[6])
-    assert rows + refused <= data.count(b"\n") + 1
+    assert rows + sum(refused_by.values()) <= data.count(b"\n") + 1
     assert all(value < len(tails) for family in (4, 6) for value in columns[family].value)
 
 

@@ -18,13 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from _fastpath import rib
-from steering.control.network.feeds import Feed
+from steering.control.network.feeds import KEPT, Feed, rule_of
 from steering.errors import FeedError
 from steering.model import Announcement, Fleet, Partner, Refusal
 from steering.routes import ALL_ONES, prefix_text
 from steering.settings import Settings
 
-KEPT: Final = 1000
 IS_ZERO: Final = bytes([1]) + bytes(255)
 LESS_HOPS: Final = 3  # as if the path had been prepended three times
 DO_NOT_SERVE: Final = 0
@@ -44,6 +43,8 @@ SPECIAL: Final[dict[int, tuple[str, ...]]] = {
     ),
 }
 
+SPECIAL_RULE: Final = "special-purpose space (RFC 6890); the setting special_prefixes can accept it"
+
 Lengths = tuple[int, int]
 
 
@@ -61,7 +62,7 @@ def filter_feed(feed: Feed, fleet: Fleet, settings: Settings) -> Feed:
         set_of=filtering.set_of,
         origin_of=filtering.origin_of,
         refusals=sorted(filtering.refusals, key=lambda refusal: refusal.row),
-        refused=filtering.refused,
+        refused_by=+filtering.refused_by,  # none of what was refused no row
     )
 
 
@@ -79,7 +80,7 @@ class Filtering:
         self.set_of, self.origin_of = array("I", feed.set_of), array("I", feed.origin_of)
         self.columns = dict(feed.columns)
         self.refusals = list(feed.refusals)
-        self.refused = feed.refused
+        self.refused_by = feed.refused_by.copy()
         self.places = {members: place for place, members in enumerate(self.sets)}
         self.rules: dict[int, str] = {}  # of kinds that are refused
 
@@ -119,7 +120,7 @@ class Filtering:
                 self.change_kind(
                     kind,
                     lambda item: item.cluster not in allowed or origin in allowed[item.cluster],  # noqa: B023 (called here)
-                    f"origin AS{origin} is neither the partner's nor among its allowed_asns",
+                    f"an origin is the partner's or among its allowed_asns; AS{origin} is neither",
                 )
 
     def change_kind(self, kind: int, keep: Callable[[Announcement], bool], rule: str) -> None:
@@ -144,9 +145,10 @@ class Filtering:
         if self.rules:
             for place in rib.rows_with(columns, self.rules, KEPT):
                 self.refuse(family, columns, place, self.rules[columns.value[place]])
-            before = len(columns)
+            counts = rib.count(columns, len(self.set_of))
+            for kind, rule in self.rules.items():
+                self.refused_by[rule_of(rule)] += counts[kind]
             columns = rib.keep(columns, array("B", (kind not in self.rules for kind in range(len(self.set_of)))))
-            self.refused += before - len(columns)
         ranges = self.ranges(family)
         widest = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
         narrowest = max(low for low, _ in ranges.values()), min(high for _, high in ranges.values())
@@ -160,9 +162,10 @@ class Filtering:
         if all(unmarked):
             return columns
         for place in itertools.islice(itertools.compress(range(len(marks)), marks), KEPT):
-            special = "special-purpose space (RFC 6890); the setting special_prefixes can accept it"
-            self.refuse(family, columns, place, length_rule(widest) if marks[place] == 1 else special)
-        self.refused += unmarked.count(0)
+            self.refuse(family, columns, place, length_rule(widest) if marks[place] == 1 else SPECIAL_RULE)
+        wrong_length = marks.count(1)
+        self.refused_by[length_rule(widest)] += wrong_length
+        self.refused_by[rule_of(SPECIAL_RULE)] += unmarked.count(0) - wrong_length
         return rib.keep_rows(columns, array("B", unmarked))
 
     def check_lengths(
@@ -177,8 +180,9 @@ class Filtering:
             kept = tuple(item for item in members if in_range(length, ranges[self.partner_id(item)]))
             if not kept:
                 chosen[place] = 0
-                self.refused += 1
-                self.refuse(family, columns, place, length_rule(ranges[self.partner_id(members[0])]))
+                rule = length_rule(ranges[self.partner_id(members[0])])
+                self.refused_by[rule] += 1
+                self.refuse(family, columns, place, rule)
             elif kept != members:
                 columns.value[place] = self.new_kind(kept, self.origin_of[kind])
         return rib.keep_rows(columns, chosen)

@@ -13,9 +13,9 @@ from typing import Final
 
 import geo_data
 from _fastpath import rib
-from steering.control.network.feeds import Feed, read_text, refusals_of
+from steering.control.network.feeds import Feed, Reading, read_text
 from steering.errors import FeedError
-from steering.model import Announcement, Cluster, Fleet, Refusal
+from steering.model import Announcement, Cluster, Fleet
 
 OTHER_SITE_MED: Final = 100
 ROUTE_SERVER: Final = 64496  # reserved for documentation, RFC 5398
@@ -26,18 +26,18 @@ def read(path: str, fleet: Fleet) -> Feed:
     """Return the routes of an ASN table, or of the shipped one where `path` is empty."""
     file = Path(path) if path else geo_data.ASN_PREFIXES
     text, digest = read_text(file)
-    columns, tails, found, refused = rib.read(text)
-    refusals = refusals_of(file.name, found)
-    asns = array("q", (int(tail) if tail.isdigit() and int(tail) <= MAX_ASN else -1 for tail in tails))
-    wrong = {kind for kind, asn in enumerate(asns) if asn < 0}
-    for family in (4, 6) if wrong else ():
-        for place in rib.rows_with(columns[family], wrong):
-            tail = tails[columns[family].value[place]].decode("utf-8", "replace")[:80]
-            row = columns[family].row[place]
-            refusals.append(Refusal(file.name, row, tail, f"an ASN is a number from 0 to {MAX_ASN}"))
-            refused += 1
+    return read_lines(file.name, text, digest, fleet)
 
-    deal = Deal(fleet, file.name)
+
+def read_lines(name: str, text: bytes, digest: str, fleet: Fleet) -> Feed:
+    """Return the routes of `prefix ASN` lines."""
+    reading, tails = Reading.of_lines(name, text)
+    asns = array("q", (int(tail) if tail.isdigit() and int(tail) <= MAX_ASN else -1 for tail in tails))
+    rule = f"an ASN is a number from 0 to {MAX_ASN}"
+    wrong = {kind: rule for kind, asn in enumerate(asns) if asn < 0}
+    reading.refuse_kinds(len(asns), wrong, lambda kind: tails[kind].decode("utf-8", "replace"))
+
+    columns, deal = reading.columns, Deal(fleet, name)
     first, shares, heard = array("I"), array("I"), array("B")
     set_of, origin_of = array("I"), array("I")
     for asn in asns:
@@ -51,8 +51,8 @@ def read(path: str, fleet: Fleet) -> Feed:
     for family in (4, 6):
         columns[family] = rib.keep(rib.sort(columns[family]), heard)
         rib.divide(columns[family], first, shares)
-    unheard = before - sum(len(columns[family]) for family in (4, 6)) - (refused - len(found))
-    return Feed(file.name, digest, columns, deal.sets, set_of, origin_of, refusals, refused, unheard)
+    unheard = before - sum(len(columns[family]) for family in (4, 6))
+    return Feed(name, digest, columns, deal.sets, set_of, origin_of, reading.refusals, reading.refused_by, unheard)
 
 
 class Deal:

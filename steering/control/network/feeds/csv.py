@@ -10,14 +10,13 @@ spaces between, nearest first; a missing MED is 0; a missing class is the cluste
 from __future__ import annotations
 
 import csv
-from array import array
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from _fastpath import rib
-from steering.control.network.feeds import Feed, read_text, refusals_of
+from steering.control.network.feeds import Feed, Kinds, Reading, read_text
 from steering.errors import FeedError
-from steering.model import Announcement, Cluster, Fleet, Refusal, RouteClass
+from steering.model import Announcement, Cluster, Fleet, RouteClass
 from steering.routes import ORIGIN_NAMES
 
 COLUMNS: Final = ("prefix", "cluster", "as_path", "origin", "med", "class", "communities")
@@ -37,61 +36,44 @@ def read(path: str, fleet: Fleet) -> Feed:
             f"{file.name} row 1: {header.decode('utf-8', 'replace').strip()[:80]!r} does not name the columns",
             hint=f"the first line begins with prefix, has cluster, and takes {', '.join(COLUMNS[2:])}",
         )
-    columns, tails, found, refused = rib.read(rows, first_row=2)
-    refusals = refusals_of(file.name, found)
-
+    reading, tails = Reading.of_lines(file.name, rows, first_row=2)
     clusters = {cluster.id: cluster for cluster in fleet.clusters}
-    places: dict[Announcement, int] = {}
-    set_of, origin_of, heard = array("I"), array("I"), array("B")
-    rules: dict[int, str] = {}
-    for kind, tail in enumerate(tails):
+    kinds = Kinds()
+    for tail in tails:
         try:
-            announcement, origin = read_announcement(tail, names[1:], clusters, file.name)
+            announcement, origin = announcement_of(fields_of(tail, names[1:]), clusters, file.name)
         except (ValueError, csv.Error) as error:
-            rules[kind] = str(error)
-            set_of.append(0)
-            origin_of.append(0)
-            heard.append(0)
+            kinds.refuse(str(error))
         else:
-            set_of.append(places.setdefault(announcement, len(places)))
-            origin_of.append(origin)
-            heard.append(1)
-    for family in (4, 6) if rules else ():
-        before = len(columns[family])
-        for place in rib.rows_with(columns[family], rules):
-            kind = columns[family].value[place]
-            value = tails[kind].decode("utf-8", "replace")[:80]
-            refusals.append(Refusal(file.name, columns[family].row[place], value, rules[kind]))
-        columns[family] = rib.keep(columns[family], heard)
-        refused += before - len(columns[family])
-    refusals.sort(key=lambda refusal: refusal.row)
-    sets: list[tuple[Announcement, ...]] = [(announcement,) for announcement in places]
-    return Feed(file.name, digest, columns, sets, set_of, origin_of, refusals, refused)
+            kinds.add((announcement,), origin)
+    return reading.feed(digest, kinds, lambda kind: tails[kind].decode("utf-8", "replace"))
 
 
-def read_announcement(
-    tail: bytes, names: list[str], clusters: dict[str, Cluster], feed: str
-) -> tuple[Announcement, int]:
-    """Return what a row says behind its prefix, and its origin AS (0 for an empty path). ValueError names the rule."""
+def fields_of(tail: bytes, names: list[str]) -> dict[str, str]:
+    """Return the fields of a row behind its prefix. Raises ValueError, csv.Error."""
     values = next(csv.reader([tail.decode("utf-8", "replace")], strict=True), [])
     if len(values) > len(names):
-        raise ValueError(f"{len(values) + 1} fields, the first line names {len(names) + 1}")
-    fields = {name: value.strip() for name, value in zip(names, values, strict=False)}
+        raise ValueError(f"at most as many fields as the first line names; {len(values) + 1}, not {len(names) + 1}")
+    return {name: value.strip() for name, value in zip(names, values, strict=False)}
+
+
+def announcement_of(fields: Mapping[str, str], clusters: Mapping[str, Cluster], feed: str) -> tuple[Announcement, int]:
+    """Return what a row says of its prefix, and its origin AS (0 for an empty path). ValueError names the rule."""
     cluster = clusters.get(fields.get("cluster", ""))
     if cluster is None:
-        raise ValueError(f"cluster {fields.get('cluster', '')!r}: the fleet has no such cluster")
+        raise ValueError(f"a cluster is one of the fleet; there is no {fields.get('cluster', '')[:63]!r}")
     path = [number(asn, "as_path", 2**32 - 1) for asn in fields.get("as_path", "").split()]
     if len(path) > MAX_PATH:
-        raise ValueError(f"as_path: {len(path)} ASNs; at most {MAX_PATH}")
+        raise ValueError(f"an as_path has at most {MAX_PATH} ASNs; this has {len(path)}")
     origin = fields.get("origin") or ORIGIN_NAMES[0]
     if origin not in ORIGIN_NAMES:
-        raise ValueError(f"origin {origin!r}: one of {', '.join(ORIGIN_NAMES)}")
+        raise ValueError(f"origin is one of {', '.join(ORIGIN_NAMES)}; not {origin[:40]!r}")
     route_class = fields.get("class") or cluster.route_class.name
     if route_class not in RouteClass.__members__:
-        raise ValueError(f"class {route_class!r}: one of {', '.join(RouteClass.__members__)}")
+        raise ValueError(f"class is one of {', '.join(RouteClass.__members__)}; not {route_class[:40]!r}")
     communities = tuple(fields.get("communities", "").split())
     if len(communities) > MAX_COMMUNITIES:
-        raise ValueError(f"communities: {len(communities)} of them; at most {MAX_COMMUNITIES}")
+        raise ValueError(f"a route has at most {MAX_COMMUNITIES} communities; this has {len(communities)}")
     announcement = Announcement(
         cluster=cluster.number,
         route_class=RouteClass[route_class],
@@ -108,5 +90,5 @@ def read_announcement(
 def number(text: str, name: str, most: int) -> int:
     """Return a decimal number from 0 to `most`, or raise ValueError naming the field."""
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= most):
-        raise ValueError(f"{name} {text[:40]!r}: a number from 0 to {most}")
+        raise ValueError(f"{name} has numbers from 0 to {most}; not {text[:40]!r}")
     return int(text)
