@@ -69,7 +69,8 @@ class Cluster:
 
     `partner` is the ISP whose network it stands in, None at an exchange. `countries` are the countries whose
     networks it hears at an exchange; empty for an embedded cluster. `accepts_off_net` opens it to clients
-    that no route leads to: the fallback rungs.
+    that no route leads to: the fallback rungs. `peers` are the addresses of the routers whose routes it hears, as an
+    MRT dump or a BGP session names them.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Cluster:
     countries: tuple[str, ...] = ()
     accepts_off_net: bool = False
     number: int = UNNUMBERED
+    peers: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

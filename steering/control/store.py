@@ -129,6 +129,7 @@ MIGRATIONS: Final = (
     """
     -- No row, or one: no publish but one by hand until it is gone.
     CREATE TABLE pin (version INTEGER NOT NULL, at REAL NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL) STRICT;
+    ALTER TABLE clusters ADD COLUMN peers TEXT NOT NULL DEFAULT '[]';
     """,
 )
 
@@ -270,13 +271,16 @@ class Store:
             ),
             "sites": ((s.id, s.country, s.city, s.latitude, s.longitude) for s in fleet.sites),
             "clusters": (
-                (c.id, c.site, int(c.route_class), c.partner, json.dumps(c.countries), c.accepts_off_net)
+                (
+                    *(c.id, c.site, int(c.route_class), c.partner),
+                    *(json.dumps(c.countries), c.accepts_off_net, json.dumps(c.peers)),
+                )
                 for c in fleet.clusters
             ),
             "appliances": ((a.id, a.cluster, a.host, a.capacity_gbps, a.ipv4, a.ipv6) for a in fleet.appliances),
             "services": ((s.id, s.url, s.fallback, s.ttl_s, json.dumps(s.regions)) for s in fleet.services),
         }
-        places = {"partners": 8, "sites": 5, "clusters": 6, "appliances": 6, "services": 5}
+        places = {"partners": 8, "sites": 5, "clusters": 7, "appliances": 6, "services": 5}
         for table, values in rows.items():
             marks = ", ".join("?" * places[table])
             self.connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608
@@ -307,8 +311,11 @@ class Store:
             ),
             sites=tuple(Site(*row) for row in rows("SELECT * FROM sites ORDER BY id")),
             clusters=tuple(
-                Cluster(name, site, RouteClass(kind), owner, tuple(json.loads(countries)), bool(off_net), cluster[name])
-                for name, site, kind, owner, countries, off_net in rows("SELECT * FROM clusters ORDER BY id")
+                Cluster(
+                    *(name, site, RouteClass(kind), owner, tuple(json.loads(countries)), bool(off_net), cluster[name]),
+                    tuple(json.loads(peers)),
+                )
+                for name, site, kind, owner, countries, off_net, peers in rows("SELECT * FROM clusters ORDER BY id")
             ),
             appliances=tuple(
                 Appliance(name, home, host, capacity, bool(ipv4), bool(ipv6), slot[name])

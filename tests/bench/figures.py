@@ -5,6 +5,7 @@ Ratios are medians of rounds taken in turn, ours and the peer's, on the same add
 
 from __future__ import annotations
 
+import io
 import statistics
 import time
 from array import array
@@ -12,18 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mrtparse
 import pytest
 import pytricia
 import radix
 
 import geo_data
-from _fastpath import lpm, rib
+from _fastpath import lpm, mrt, rib
 from steering.control.fleet.synth import synthesize
 from steering.control.network.feeds import FeedSource, read_text
 from steering.control.writer import Writer
 from steering.settings import Settings
 from steering.snapshot import Snapshot
 from tests.bench.measure import COUNT, Report, Table, median_ns
+from tests.fastpath import dumps
 
 PAIRS = 7
 
@@ -144,6 +147,31 @@ def test_table_build(benchmark: Any, report: Report) -> None:
         found.append(time.perf_counter() - start)
     report.add("table_build", statistics.median(found), "s")
     benchmark.pedantic(build, rounds=3)
+
+
+def test_mrt_read(report: Report) -> None:
+    """A dump of 1.3 M routes, two routers' full views: read, and the attributes of each kind decoded."""
+    lines = read_text(geo_data.ASN_PREFIXES)[0].decode().split("\n")[:650_000]
+    rows = [(prefix, int(asn)) for prefix, asn in (line.split() for line in lines)]
+    data = dumps.full_view(rows, 2)
+
+    def read() -> int:
+        _, columns, kinds, _, _, _ = mrt.read(data)
+        for _, packed in kinds:
+            mrt.attributes(packed)
+        return len(columns[4][0]) + len(columns[6][0])
+
+    ours = []
+    for _ in range(5):
+        start = time.perf_counter()
+        count = read()
+        ours.append(count / (time.perf_counter() - start))
+    assert count == 1_300_000
+    part = dumps.full_view(rows[:10_000], 2)
+    start = time.perf_counter()
+    read_by_peer = sum(len(item.data.get("rib_entries", ())) for item in mrtparse.Reader(io.BytesIO(part)))
+    theirs = read_by_peer / (time.perf_counter() - start)
+    report.add("mrt_read", statistics.median(ours), "routes/s", "mrtparse", theirs)
 
 
 def test_publish(benchmark: Any, report: Report, tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ class Report:
         peer_value: float | None = None,
         why: str = "",
     ) -> None:
-        """Add a figure; ratio = value / peer_value, lower is better. A value of None comes with why there is none."""
-        ratio = value / peer_value if value is not None and peer_value else None
+        """Add a figure; ratio = value / peer_value, lower is better; a rate has none. None comes with why there is none."""
+        ratio = value / peer_value if value is not None and peer_value and not unit.endswith("/s") else None
         row = {
             "name": name,
             "value": rounded(value),

@@ -13,6 +13,7 @@ so that a misspelt one is not silently a default. Numbers and slots are the stor
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import math
 import re
@@ -72,6 +73,14 @@ def is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def is_address(value: Any) -> bool:
+    """Tell whether it is an IP address, written as the ipaddress module writes it."""
+    try:
+        return isinstance(value, str) and "%" not in value and str(ipaddress.ip_address(value)) == value
+    except ValueError:
+        return False
+
+
 ASN_RULE = "an ASN is a number from 1 to 4294967294"
 LENGTHS_RULE = "the least and most prefix length, as 8-24, within 0 and"
 ID_RULE = "1 to 63 lower-case letters, digits and hyphens, the first no hyphen"
@@ -116,6 +125,7 @@ KINDS: Final[dict[str, tuple[type[Noun], int, tuple[Field, ...]]]] = {
             Field("partner", lambda value: value is None or text(ID)(value), ID_RULE, None),
             Field("countries", text(COUNTRY), COUNTRY_RULE, (), most=300),
             Field("accepts_off_net", is_bool, "true or false", False),
+            Field("peers", is_address, "an IPv4 or IPv6 address in its shortest form", (), most=1000),
         ),
     ),
     "appliances": (

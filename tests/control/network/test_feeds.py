@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import dataclasses
 import gzip
 import io
 import json
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 
 from steering.control.network.feeds import Feed, FeedSource, Kind, kind_of, read_feed
 from steering.errors import FeedError
-from steering.model import Fleet
+from steering.model import Fleet, RouteClass
+from tests.fastpath import dumps
 
 
 def read(path: Path, fleet: Fleet, kind: Kind | None = None) -> Feed:
@@ -120,6 +122,87 @@ def test_a_bad_line_is_refused_and_the_others_are_taken(tmp_path: Path, fleet: F
     assert feed.refused_by == {rule.partition(";")[0]: 1}
 
 
+# ---- table dumps
+
+HEARD = ("192.0.2.1", 64500)
+
+
+@pytest.fixture
+def listening(fleet: Fleet) -> Fleet:
+    """The tiny fleet, whose clusters in Mumbai hear a router each; and London hears both."""
+    heard = {"bom001-a": ("192.0.2.1",), "bom002-a": ("2001:db8::2",), "lhr001-a": ("192.0.2.1", "2001:db8::2")}
+    clusters = tuple(dataclasses.replace(item, peers=heard.get(item.id, ())) for item in fleet.clusters)
+    return dataclasses.replace(fleet, clusters=clusters)
+
+
+def dump_of(*parts: bytes) -> bytes:
+    """Return a dump of three routers, the last of which no cluster hears."""
+    return dumps.peer_index([HEARD, ("2001:db8::2", 64511), ("192.0.2.3", 64512)]) + b"".join(parts)
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress)])
+def test_a_dump_is_heard_by_the_clusters_of_its_routers(
+    tmp_path: Path, listening: Fleet, ending: str, pack: Any
+) -> None:
+    path = tmp_path / f"rib.20261124{ending}"
+    said = dumps.attributes([64500, 64501], origin=1, med=20, communities=["64500:120"])
+    entries = [(0, said), (1, dumps.attributes([64511])), (2, dumps.attributes([64512]))]
+    path.write_bytes(
+        pack(dump_of(dumps.rib("10.0.0.0/8", entries), dumps.rib("2001:db8::/32", [(1, said, 7)], paths=True)))
+    )
+    feed = read(path, listening)
+    assert (feed.accepted, feed.unheard, feed.refused) == (3, 1, 0)
+    both = (RouteClass.embedded, (64500,), 2, 1, 20, ("64500:120",))
+    exchange = (RouteClass.exchange, *both[1:])
+    ten, doc = 10 << 56, 0x20010DB8 << 32
+    assert routes_of(feed) == [
+        (4, ten, 0, 8, [(0, *both), (3, *exchange)], 64501),
+        (4, ten, 0, 8, [(1, RouteClass.exchange, (), 1, 0, 0, ()), (3, RouteClass.exchange, (), 1, 0, 0, ())], 64511),
+        (6, doc, 0, 32, [(1, *exchange), (3, *exchange)], 64501),
+    ]
+
+
+def test_bad_attributes_and_sets_are_refused_with_the_offset_of_their_record(tmp_path: Path, listening: Fleet) -> None:
+    path = tmp_path / "dump.mrt"
+    bad = [
+        dumps.rib("10.0.0.0/8", [(0, dumps.attributes([1], as_set=[7, 8]))]),
+        dumps.rib("11.0.0.0/8", [(0, b"garbage!")]),
+        dumps.rib("12.0.0.0/8", [(9, dumps.attributes([1]))]),
+        dumps.rib("13.0.0.0/8", [(0, dumps.attribute(2, 2 * (b"\2\x80" + b"\0\0\0\1" * 128)))]),
+    ]
+    path.write_bytes(dump_of(*bad, dumps.rib("14.0.0.0/8", [(0, dumps.attributes([1]))])))
+    feed = read(path, listening)
+    offsets = [len(dump_of(*bad[:place])) for place in range(4)]
+    assert [(item.row, item.rule) for item in feed.refusals] == [
+        (offsets[0], "a path has no AS_SET (RFC 9774)"),
+        (offsets[1], "an attribute ends within the attributes; attribute 97 has 29282 bytes"),
+        (offsets[2], "an entry's peer is in the peer index; it has 3, not 9"),
+        (offsets[3], "an AS path has at most 255 ASNs"),
+    ]
+    assert (feed.accepted, feed.refused_by.total()) == (1, 4)
+    assert feed.refusals[0].value.startswith("192.0.2.1 400101")
+
+
+def test_a_dump_that_nobody_hears_names_its_routers(tmp_path: Path, fleet: Fleet) -> None:
+    path = tmp_path / "dump.mrt"
+    path.write_bytes(dump_of(dumps.rib("10.0.0.0/8", [(0, b"")])))
+    with pytest.raises(
+        FeedError, match=r"no cluster hears its routers: 192\.0\.2\.1 \(AS64500\), 2001:db8::2"
+    ) as caught:
+        read(path, fleet)
+    assert "among a cluster's peers" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("cut", "rule"), [(-1, "cut off: the record at byte"), (-300, "cut off"), (0, "holds no table dump")]
+)
+def test_half_a_dump_is_refused_whole(tmp_path: Path, listening: Fleet, cut: int, rule: str) -> None:
+    path = tmp_path / "dump.mrt"
+    path.write_bytes(dump_of(*(dumps.rib(f"{i}.0.0.0/8", [(0, dumps.attributes([1]))]) for i in range(1, 30)))[:cut])
+    with pytest.raises(FeedError, match=f"^dump.mrt: {rule}"):
+        read(path, listening)
+
+
 # ---- packing
 
 
@@ -139,7 +222,8 @@ def test_a_packed_feed_is_read_whole_or_not_at_all(tmp_path: Path, fleet: Fleet,
 
 NAMES = [
     ("routes.csv", "csv"), ("a.csv.gz", "csv"), ("r.jsonl", "jsonl"), ("r.ndjson.xz", "jsonl"), ("table.txt", "asn"),
-    ("nothing", "asn"),
+    ("nothing", "asn"), ("a.mrt.bz2", "mrt"), ("rib.20261124.0000.bz2", "mrt"), ("bview.20261124.0000.gz", "mrt"),
+    ("latest-bview.gz", "mrt"), ("rib.csv.mrt", "mrt"),
 ]  # fmt: skip
 
 

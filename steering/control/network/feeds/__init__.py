@@ -30,11 +30,12 @@ from steering.model import Announcement, Fleet, Refusal
 MAX_TEXT: Final = 4 << 30  # bytes of a feed once unpacked; 16 M routes take about 1 GB
 KEPT: Final = 1000  # refusals with their rows; the rest are counted
 
-Kind = Literal["asn", "csv", "jsonl"]
+Kind = Literal["asn", "csv", "jsonl", "mrt"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
-SUFFIXES: Final[dict[str, Kind]] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+SUFFIXES: Final[dict[str, Kind]] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".mrt": "mrt"}
+DUMP_NAMES: Final = ("bview.", "rib.", "latest-bview")  # as the archives name them
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,6 +123,11 @@ class Reading:
         reading.refused_by.update(refused_by)
         return reading, tails
 
+    @property
+    def rows(self) -> int:
+        """Return how many rows there are."""
+        return len(self.columns[4]) + len(self.columns[6])
+
     def relabel(self, tails: list[bytes]) -> None:
         """Make each row's value the number that its tail is."""
         labels = array("I", map(int, tails))
@@ -162,6 +168,8 @@ def rule_of(text: str) -> str:
 
 def kind_of(path: Path) -> Kind:
     """Return the kind of a feed that a file's name tells; `asn` where it tells nothing."""
+    if path.name.startswith(DUMP_NAMES):
+        return "mrt"
     return next((SUFFIXES[suffix] for suffix in path.suffixes if suffix in SUFFIXES), "asn")
 
 
