@@ -175,7 +175,7 @@ def test_bad_attributes_and_sets_are_refused_with_the_offset_of_their_record(tmp
     offsets = [len(dump_of(*bad[:place])) for place in range(4)]
     assert [(item.row, item.rule) for item in feed.refusals] == [
         (offsets[0], "a path has no AS_SET (RFC 9774)"),
-        (offsets[1], "an attribute ends within the attributes; attribute 97 has 29282 bytes"),
+        (offsets[1], "an attribute ends within the attributes; attribute 97 has 114 bytes"),
         (offsets[2], "an entry's peer is in the peer index; it has 3, not 9"),
         (offsets[3], "an AS path has at most 255 ASNs"),
     ]
@@ -203,6 +203,125 @@ def test_half_a_dump_is_refused_whole(tmp_path: Path, listening: Fleet, cut: int
         read(path, listening)
 
 
+# ---- coverage zones
+
+
+def write_zones(tmp_path: Path, zones: Any, top: str = "coverageZones") -> Path:
+    path = tmp_path / "czf.json"
+    path.write_text(json.dumps({"revision": "2026-11-24", "customerName": "example", top: zones}))
+    return path
+
+
+def test_a_zone_is_heard_where_its_name_or_its_coordinates_say(tmp_path: Path, fleet: Fleet) -> None:
+    zones = {
+        "del001-a": {"network": ["10.0.0.0/8"], "network6": ["2001:db8::/32"]},
+        "lhr001": {"network": ["11.0.0.0/8"], "coordinates": {"latitude": 0, "longitude": 0}},
+        "us-ny-newyork": {"network": ["12.0.0.0/8"], "coordinates": {"latitude": 40.7, "longitude": -74.0}},
+        "sg": {"network": ["13.0.0.0/8"], "coordinates": {"latitude": 1.3, "longitude": 103.8}},
+    }
+    feed = read(write_zones(tmp_path, zones), fleet)
+    assert feed.refused == 0
+    heard = {row[1] >> 56 if row[0] == 4 else "v6": [member[0] for member in row[4]] for row in routes_of(feed)}
+    # New York is nearest to London's exchange, Singapore to Mumbai's; Mumbai's embedded cluster is not open to them.
+    assert heard == {10: [2], "v6": [2], 11: [3], 12: [3], 13: [1]}
+
+
+def test_a_deep_zone_is_heard_by_the_clusters_of_its_caches(tmp_path: Path, fleet: Fleet) -> None:
+    caches = ["c001-bom001", "c002-bom001.cdn.example", "c001-del001"]
+    path = write_zones(tmp_path, {"any": {"network": ["10.0.0.0/8"], "caches": caches}}, "deepCoverageZones")
+    assert [[member[0] for member in row[4]] for row in routes_of(read(path, fleet))] == [[0, 2]]
+
+
+def test_a_prefix_in_several_zones_is_the_first_ones(tmp_path: Path, fleet: Fleet) -> None:
+    zones = {
+        "nowhere": {"network": ["10.0.0.0/8"]},  # refused, so it wins nothing
+        "del001-a": {"network": ["10.0.0.0/8", "11.0.0.0/8", "11.0.0.0/8"]},
+        "bom001-a": {"network": ["12.0.0.0/8", "11.0.0.0/8", "10.0.0.0/8"]},
+    }
+    feed = read(write_zones(tmp_path, zones), fleet)
+    rule = "a prefix lies in one zone, the first that names it; del001-a does"
+    assert [(item.row, item.value, item.rule) for item in feed.refusals] == [
+        (1, "nowhere", "a zone is named as a cluster or site is, or has coordinates"),
+        (6, "bom001-a", rule),
+        (7, "bom001-a", rule),
+    ]
+    assert [(row[1] >> 56, row[4][0][0]) for row in routes_of(feed)] == [(10, 2), (11, 2), (11, 2), (12, 0)]
+
+
+BAD_ZONES = [
+    (["10.0.0.0/8"], "a zone is an object"),
+    ({"network": ["10.0.0.1/8"]}, "host bits are set; write 10.0.0.0/8"),
+    ({"network": [7]}, "a network is written address/length"),
+    ({"network": "10.0.0.0/8 0"}, "a network is written address/length"),
+    ({"network": ["10.0.0.0/8\n"]}, "a network is written address/length"),
+    ({"network": [None]}, "a network is written address/length"),
+    ({"network": ["10.0.0.0/8"], "colour": 1}, "a zone has caches, coordinates, network, network6; not 'colour'"),
+    ({"network": ["10.0.0.0/8"], "caches": "c001-bom001"}, "caches are a list of names"),
+    ({"network": ["10.0.0.0/8"], "caches": ["nosuch"]}, "a cache is an appliance of the fleet; there is no 'nosuch'"),
+]
+PLACES: list[Any] = [
+    None, [], {"latitude": 1}, {"latitude": "1", "longitude": 1}, {"latitude": 91, "longitude": 1},
+    {"latitude": 10**400, "longitude": 1}, {"latitude": True, "longitude": 1}, {"latitude": float("nan"), "longitude": 1},
+]  # fmt: skip
+PLACE_RULE = "coordinates have a latitude from -90 to 90 and a longitude from -180 to 180"
+
+
+@pytest.mark.parametrize(
+    ("zone", "rule", "name"),
+    [(zone, rule, "del001-a") for zone, rule in BAD_ZONES]
+    + [({"network": ["10.0.0.0/8"], "coordinates": place}, PLACE_RULE, "elsewhere") for place in PLACES],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_bad_zone_is_refused_and_the_others_are_taken(
+    tmp_path: Path, fleet: Fleet, zone: Any, rule: str, name: str
+) -> None:
+    feed = read(write_zones(tmp_path, {name: zone, "bom001-a": {"network": ["192.0.2.0/24"]}}), fleet)
+    if isinstance(zone, list):  # it has no rows to refuse
+        assert (feed.accepted, feed.refused) == (1, 0)
+        return
+    assert feed.accepted == 1
+    assert [(item.row, item.rule) for item in feed.refusals] == [(1, rule)]
+
+
+BAD_FILES = [
+    "", "{", "[]", "{}", '{"coverageZones": []}', '{"coverageZones": {}, "deepCoverageZones": {}}', "[" * 99_999,
+    '{"coverageZones": {"a": {}, "a": {}}}', '{"coverageZones": {"bom001-a": {"network": []}}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD_FILES, ids=lambda text: text[:40])
+def test_what_is_no_coverage_zone_file_is_refused_whole(tmp_path: Path, fleet: Fleet, text: str) -> None:
+    path = tmp_path / "czf.json"
+    path.write_text(text)
+    with pytest.raises(FeedError, match=r"^czf\.json: (not JSON|is no coverage-zone file|holds no route)"):
+        read(path, fleet)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("10.0.0.0/8"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["network", "network6", "coordinates", "caches", "latitude", "longitude", "bom001-a", "x"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(zones=JSON)
+def test_whatever_stands_in_a_zone_file_is_read_or_refused(
+    zones: Any, fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    try:
+        feed = read(write_zones(tmp_path_factory.mktemp("zones"), zones), fleet)
+    except FeedError:
+        return
+    assert feed.accepted
+
+
 # ---- packing
 
 
@@ -223,7 +342,7 @@ def test_a_packed_feed_is_read_whole_or_not_at_all(tmp_path: Path, fleet: Fleet,
 NAMES = [
     ("routes.csv", "csv"), ("a.csv.gz", "csv"), ("r.jsonl", "jsonl"), ("r.ndjson.xz", "jsonl"), ("table.txt", "asn"),
     ("nothing", "asn"), ("a.mrt.bz2", "mrt"), ("rib.20261124.0000.bz2", "mrt"), ("bview.20261124.0000.gz", "mrt"),
-    ("latest-bview.gz", "mrt"), ("rib.csv.mrt", "mrt"),
+    ("czf.json", "zones"), ("latest-bview.gz", "mrt"), ("rib.csv.mrt", "mrt"),
 ]  # fmt: skip
 
 

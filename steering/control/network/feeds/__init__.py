@@ -30,11 +30,17 @@ from steering.model import Announcement, Fleet, Refusal
 MAX_TEXT: Final = 4 << 30  # bytes of a feed once unpacked; 16 M routes take about 1 GB
 KEPT: Final = 1000  # refusals with their rows; the rest are counted
 
-Kind = Literal["asn", "csv", "jsonl", "mrt"]
+Kind = Literal["asn", "csv", "jsonl", "mrt", "zones"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
-SUFFIXES: Final[dict[str, Kind]] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".mrt": "mrt"}
+SUFFIXES: Final[dict[str, Kind]] = {
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".mrt": "mrt",
+    ".json": "zones",
+}
 DUMP_NAMES: Final = ("bview.", "rib.", "latest-bview")  # as the archives name them
 
 
