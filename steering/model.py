@@ -144,6 +144,17 @@ class Announcement:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Region:
+    """A country or a part of one (`IN`, `IN-MH`), empty where unknown, and where known degrees north and east."""
+
+    code: str
+    place: tuple[float, float] | None = None
+
+
+NOWHERE: Final = Region("")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Refusal:
     """A feed's row that was not taken: where it stands, what it said, and the rule it broke."""
 

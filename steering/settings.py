@@ -80,7 +80,10 @@ class Settings(BaseSettings):
         16, ge=1, le=256, description="how many of the nearest sites that accept off-net clients end each ladder"
     )
     country_mmdb: Path | None = pydantic.Field(
-        None, description="an MMDB with ISO country codes to use instead of the shipped country map"
+        None, description="an MMDB of countries or cities to use instead of the shipped country map"
+    )
+    geofeeds: Annotated[tuple[Path, ...], NoDecode] = pydantic.Field(
+        (), max_length=1000, description="geofeeds (RFC 8805), whose word counts before that map; comma-separated"
     )
     accept_v4: str = pydantic.Field("8-32", description="the IPv4 prefix lengths that are accepted from feeds")
     accept_v6: str = pydantic.Field("16-128", description="the IPv6 prefix lengths that are accepted from feeds")
@@ -121,9 +124,9 @@ class Settings(BaseSettings):
             raise ValueError(f"name the least and most prefix length, as 8-24, within 0 and {most}")
         return value
 
-    @pydantic.field_validator("decision_titles", mode="before")
+    @pydantic.field_validator("decision_titles", "geofeeds", mode="before")
     @classmethod
-    def split_titles(cls, value: Any) -> Any:
+    def split_texts(cls, value: Any) -> Any:
         """Take `a, b` as well as a list."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 

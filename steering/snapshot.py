@@ -155,6 +155,7 @@ class BuiltTable:
     counts: dict[str, int]
     duplicates: int = 0
     conflicts: tuple[str, ...] = ()
+    regions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def rungs_of(zone: Zone, rungs: Sequence[int]) -> Iterator[tuple[int, int, bool]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -167,10 +168,15 @@ def write_mmdb(tmp_path: Path) -> Callable[..., Path]:
     def encode(value: object) -> bytes:
         match value:
             case str():
-                return bytes([2 << 5 | len(value)]) + value.encode()
+                size = bytes([2 << 5 | len(value)]) if len(value) < 29 else bytes([2 << 5 | 29, len(value) - 29])
+                return size + value.encode()
             case dict():
                 pairs = b"".join(encode(key) + encode(item) for key, item in value.items())
                 return bytes([7 << 5 | len(value)]) + pairs
+            case float():
+                return bytes([3 << 5 | 8]) + struct.pack(">d", value)
+            case [dict(), *_]:  # an array
+                return bytes([len(value), 11 - 7]) + b"".join(encode(item) for item in value)
             case []:
                 return bytes([0, 11 - 7])
             case [size, number]:  # an unsigned number of so many bytes

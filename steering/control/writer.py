@@ -592,6 +592,7 @@ def report_of(sources: Sequence[FeedSource], feeds: Sequence[Feed], table: Built
             }
             for source, feed in zip(sources, feeds, strict=True)
         ],
+        "regions": table.regions,
         "counts": table.counts,
         "duplicates": table.duplicates,
         "conflicts": list(table.conflicts[:refusals]),

@@ -80,7 +80,7 @@ def test_places_lie_on_the_earth_once_a_country_and_every_large_country_has_some
 
 
 def test_the_readme_pins_and_attributes_what_the_rebuild_fetches() -> None:
-    for package in (rebuild.ASN, rebuild.COUNTRY, rebuild.AIRPORTS):
+    for package in (rebuild.ASN, rebuild.COUNTRY, rebuild.AIRPORTS, rebuild.CODES):
         assert f"`{package.name}` | {package.version} |" in README
         assert re.fullmatch("[0-9a-f]{64}", package.sha256)
     assert "[IP Geolocation by DB-IP](https://db-ip.com)" in README
@@ -125,7 +125,7 @@ WriteMmdb = Callable[..., Path]
 
 @pytest.fixture
 def packages(tmp_path: Path, write_mmdb: WriteMmdb, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Return tiny archives in the shape of the three packages, pinned in their place."""
+    """Return tiny archives in the shape of the four packages, pinned in their place."""
     listed = [code for item in rebuild.MAIN_AIRPORTS.split() for code in item.partition(":")[2].split(",")]
     table = io.StringIO()
     writer = csv.writer(table)
@@ -155,6 +155,10 @@ def packages(tmp_path: Path, write_mmdb: WriteMmdb, monkeypatch: pytest.MonkeyPa
             "iptoasn-country-ipv6.mmdb": write_mmdb({"2001:db8::/32": {"country_code": "FR"}}).read_bytes(),
         },
         "AIRPORTS": {"airports.csv": table.getvalue()},
+        "CODES": {
+            "1.js": "{state: 'assigned',\n alpha2: 'IN',\n},{ alpha2: 'FR', }",
+            "2.js": "/** (example: `'GB-BFS'`) */ {\n code: 'IN-MH',\n parent: 'IN' }, { code: 'FR-75C', parent: 'FR-IDF' }",
+        },
     }
     archives = {}
     for constant, files in content.items():
@@ -208,6 +212,15 @@ def test_the_rebuild_expands_joins_and_names_and_equal_input_gives_equal_bytes(
         places[row["country"]].append((row["iata"], row["city"], row["latitude"], row["longitude"]))
     assert places["ZZ"] == [("ZZB", "Big International", "3.0000", "4.0000")]
     assert places["CH"] == [(code, f"City of {code}", "10.1235", "-20.0000") for code in ("ZRH", "GVA")]
+
+
+def test_the_codes_are_of_countries_and_their_subdivisions(packages: dict[str, Path], tmp_path: Path) -> None:
+    rebuild.rebuild(tmp_path, lambda package, _: packages[package.name], lambda _: None)
+    assert lines_of(tmp_path / "regions.txt.xz") == ["FR", "FR-75C", "IN", "IN-MH"]
+    codes = geo_data.read_region_codes()
+    assert {"IN", "IN-MH", "US-CA", "GB-BFS", "FR-IDF"} <= codes
+    assert {code[:2] for code in codes} == {code for code in codes if len(code) == 2}
+    assert f"| {len(codes):,} | {geo_data.REGIONS.stat().st_size:,} |" in README
 
 
 def test_a_package_that_is_not_the_pinned_one_is_refused_by_name_and_both_hashes(

@@ -18,7 +18,7 @@ from _fastpath import rib
 from steering.control.network.feeds import Feed
 from steering.control.network.feeds.regions import read_regions
 from steering.errors import FeedError
-from steering.model import DISTANCE_STEP_KM, Announcement, Fleet, Site
+from steering.model import DISTANCE_STEP_KM, Announcement, Fleet, Region, Site
 from steering.routes import RouteRows, prefix_text
 from steering.settings import Settings
 from steering.snapshot import BuiltTable, Zone
@@ -41,28 +41,19 @@ def build_table(feeds: Sequence[Feed], fleet: Fleet, settings: Settings, progres
     if not fleet.clusters:
         raise FeedError("the fleet has no cluster to steer to", hint="steering fleet import, or steering fleet synth")
     progress("read the country map")
-    regions = read_regions(settings.country_mmdb)
+    regions = read_regions(settings.country_mmdb, settings.geofeeds)
     progress("merge routes")
     routes = MergedRoutes(feeds)
     progress("sweep prefixes")
     chains, wanted = rib.Chains(), rib.Pairs()
     wanted.intern(0, 0)  # zone 0: no route and no region
-    region_chains = rib.Chains()
-    intervals = {}
-    for family in (4, 6):
-        network = rib.sweep(routes.prefixes[family], chains)
-        places = rib.sweep(regions.columns[family], region_chains)
-        intervals[family] = (network, places)
-    # A chain of the map stands for its longest prefix's country; region 0 is none.
-    codes = ["", *regions.codes]
-    labels = array("I", [0, *(region_chains.value[chain] + 1 for chain in range(1, len(region_chains)))])
     overlaid = {
-        family: rib.overlay(network, rib.rename(places, labels), wanted)
-        for family, (network, places) in intervals.items()
+        family: rib.overlay(rib.sweep(routes.prefixes[family], chains), regions.intervals[family], wanted)
+        for family in (4, 6)
     }
     progress("make ladders")
-    ladders = make_ladders(wanted, chains, routes, fleet, codes, settings)
-    zones, zone_of = make_zones(wanted, ladders, codes)
+    ladders = make_ladders(wanted, chains, routes, fleet, regions.regions, settings)
+    zones, zone_of = make_zones(wanted, ladders, regions.regions)
     zoned = {family: rib.rename(found, zone_of) for family, found in overlaid.items()}
     return BuiltTable(
         intervals=zoned,
@@ -76,6 +67,7 @@ def build_table(feeds: Sequence[Feed], fleet: Fleet, settings: Settings, progres
             "policy": list(settings.ladder),
             "fallback_sites": settings.fallback_sites,
             "regions": regions.name,
+            "geofeeds": [feed.name for feed in regions.geofeeds],
             "feeds": [feed.describe() for feed in feeds],
         },
         counts={
@@ -91,6 +83,7 @@ def build_table(feeds: Sequence[Feed], fleet: Fleet, settings: Settings, progres
         },
         duplicates=routes.duplicates,
         conflicts=tuple(routes.conflicts(fleet)),
+        regions={"map": regions.name, "sha256": regions.sha256, "geofeeds": [f.describe() for f in regions.geofeeds]},
     )
 
 
@@ -152,7 +145,7 @@ class MergedRoutes:
 
 
 def make_ladders(
-    wanted: rib.Pairs, chains: rib.Chains, routes: MergedRoutes, fleet: Fleet, codes: list[str], settings: Settings
+    wanted: rib.Pairs, chains: rib.Chains, routes: MergedRoutes, fleet: Fleet, regions: list[Region], settings: Settings
 ) -> rib.Ladders:
     """Return the ladder of every (chain, region), by the policy, ending with the nearest open sites."""
     size = max(cluster.number for cluster in fleet.clusters) + 1
@@ -162,7 +155,7 @@ def make_ladders(
     for cluster in fleet.clusters:
         cluster_places[3 * cluster.number : 3 * cluster.number + 3] = array("d", sites[cluster.site])
         cluster_partners[cluster.number] = partner_numbers[cluster.partner] if cluster.partner else 0
-    region_places = region_vectors(codes, fleet)
+    region_places = region_vectors(regions, fleet)
     fallback_first, fallback_clusters = array("I", [0]), array("I")
     open_clusters: dict[str, list[int]] = defaultdict(list)
     for cluster in fleet.clusters:
@@ -195,22 +188,22 @@ def make_ladders(
     )
 
 
-def make_zones(wanted: rib.Pairs, ladders: rib.Ladders, codes: list[str]) -> tuple[list[Zone], array[int]]:
+def make_zones(wanted: rib.Pairs, ladders: rib.Ladders, regions: list[Region]) -> tuple[list[Zone], array[int]]:
     """Return the zones, and the zone of each (chain, region): clients with one ladder, region and partner share one."""
-    numbers: dict[tuple[int, int, int], int] = {}
+    numbers: dict[tuple[int, str, int], int] = {}
     zone_of = array("I")
     for pair in range(len(wanted)):
-        key = (ladders.ladder[pair], wanted.right[pair], ladders.partner[pair])
+        key = (ladders.ladder[pair], regions[wanted.right[pair]].code, ladders.partner[pair])
         zone_of.append(numbers.setdefault(key, len(numbers)))
     zones = [
-        Zone(ladders.first[ladder], ladders.first[ladder + 1] - ladders.first[ladder], partner, codes[region])
-        for ladder, region, partner in numbers
+        Zone(ladders.first[ladder], ladders.first[ladder + 1] - ladders.first[ladder], partner, code)
+        for ladder, code, partner in numbers
     ]
     return zones, zone_of
 
 
-def region_vectors(codes: list[str], fleet: Fleet) -> list[Vector]:
-    """Return where the clients of each region are taken to be: the mean of the sites' places in that country.
+def region_vectors(regions: list[Region], fleet: Fleet) -> list[Vector]:
+    """Return where the clients of each region are taken to be: its place, or the mean of the sites' in that country.
 
     Without a site there, the mean of the country's shipped places; where that is unknown too, of all sites.
     """
@@ -221,7 +214,12 @@ def region_vectors(codes: list[str], fleet: Fleet) -> list[Vector]:
     for place in geo_data.read_places():
         known[place.country].append(unit_vector(place.latitude, place.longitude))
     everywhere = mean(list(itertools.chain.from_iterable(by_country.values())))
-    return [mean(by_country.get(code) or known.get(code) or [everywhere]) for code in codes]
+    return [
+        unit_vector(*region.place)
+        if region.place
+        else mean(by_country.get(region.code[:2]) or known.get(region.code[:2]) or [everywhere])
+        for region in regions
+    ]
 
 
 def place_of(site: Site) -> Vector:

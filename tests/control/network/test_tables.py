@@ -186,8 +186,8 @@ def test_two_feeds_are_one_table_whatever_their_order(tmp_path: Path, fleet: Fle
 
 def test_the_shipped_country_map_is_read() -> None:
     regions = read_regions()
-    assert len(regions.columns[4]) > 100_000
-    assert {"IN", "US", "BR", "DE", "NG"} <= set(regions.codes)
+    assert len(regions.intervals[4]) > 100_000
+    assert {"IN", "US", "BR", "DE", "NG"} <= {region.code for region in regions.regions}
 
 
 RECORDS = [
@@ -219,9 +219,9 @@ def test_countries_come_from_an_mmdb_of_the_operators_own(
     }
     path = write_mmdb(records)
     regions = read_regions(path)
-    assert [regions.codes[code] for code in regions.columns[4].value] == ["IN"]
-    assert [regions.codes[code] for code in regions.columns[6].value] == ["GB"]
-    assert list(regions.columns[4].length) == [25]
+    assert [regions.regions[number].code for number in regions.intervals[4].value] == ["", "IN", ""]
+    assert [regions.regions[number].code for number in regions.intervals[6].value] == ["", "GB", ""]
+    assert list(regions.intervals[4].high) == [0, 0xC0000200 << 32, 0xC0000280 << 32]
     assert {zone.region for zone in build(country_mmdb=path).zones} == {"", "IN", "GB"}
 
 

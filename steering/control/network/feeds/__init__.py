@@ -30,7 +30,7 @@ from steering.model import Announcement, Fleet, Refusal
 MAX_TEXT: Final = 4 << 30  # bytes of a feed once unpacked; 16 M routes take about 1 GB
 KEPT: Final = 1000  # refusals with their rows; the rest are counted
 
-Kind = Literal["asn", "csv", "jsonl", "mrt", "zones"]
+Kind = Literal["asn", "csv", "jsonl", "mmdb", "mrt", "zones"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
@@ -38,6 +38,7 @@ SUFFIXES: Final[dict[str, Kind]] = {
     ".csv": "csv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".mmdb": "mmdb",
     ".mrt": "mrt",
     ".json": "zones",
 }
@@ -213,8 +214,7 @@ def read_text(path: Path) -> tuple[bytes, str]:
 def read_bytes(path: Path) -> tuple[bytes, str]:
     """Return a feed's bytes, unpacked by its ending (.gz, .bz2, .xz), and the SHA-256 of the file. Raises FeedError."""
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(path)
         with open_packed(path) as unpacked:
             found = unpacked.read(MAX_TEXT + 1)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
@@ -225,6 +225,12 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
     if len(found) > MAX_TEXT:
         raise FeedError(f"{path.name}: over {MAX_TEXT >> 30} GiB once unpacked")
     return found, digest
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_packed(path: Path) -> BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File:
