@@ -132,3 +132,15 @@ def ladders(
     step_km: float,
 ) -> Ladders:
     """Return the Ladders of every wanted (chain, region)."""
+
+def validate(
+    columns: Columns, origins: array[int], payloads: Columns, asns: array[int], longest: array[int]
+) -> array[int]:
+    """Return by row what route origin validation finds (RFC 6811, an array of B): 0 not found, 1 valid, 2 invalid.
+
+    Both columns are sorted. A row's origin AS is in `origins`, 0 where it is not known, which is not validated; a
+    payload's value is a place in `asns` and `longest`, the length up to which it allows its AS (arrays of I).
+    """
+
+def shifted(values: array[int], steps: array[int], by: int) -> array[int]:
+    """Return an array of I with `by` times its step (an array of B) added to each value."""

@@ -533,6 +533,73 @@ cdef inline Py_ssize_t after_equals(const uint32_t[::1] value, Py_ssize_t place,
     return place
 
 
+def validate(columns, origins, payloads, asns, longest):
+    """Return by row what route origin validation finds (RFC 6811, an array of B): 0 not found, 1 valid, 2 invalid.
+
+    Both columns are sorted. A row's origin AS is in `origins`, 0 where it is not known, which is not validated; a
+    payload's value is a place in `asns` and `longest`, the length up to which it allows its AS (arrays of I).
+    """
+    cdef const uint64_t[::1] high = columns.high, low = columns.low, p_high = payloads.high, p_low = payloads.low
+    cdef const uint8_t[::1] length = columns.length, p_length = payloads.length
+    cdef const uint32_t[::1] origin = origins, p_value = payloads.value, asn = asns, most = longest
+    cdef Py_ssize_t i, j = 0, k, depth = 0, n = high.shape[0], m = p_high.shape[0]
+    cdef Py_ssize_t* open_ = <Py_ssize_t*> malloc((m + 1) * sizeof(Py_ssize_t))
+    cdef wide start, other
+    states = zeros("B", n)
+    cdef uint8_t[::1] out = states
+    if open_ == NULL:
+        raise MemoryError
+    try:
+        for i in range(n):
+            start = wide_of(high[i], low[i])
+            while j < m:
+                other = wide_of(p_high[j], p_low[j])
+                if other > start or (other == start and p_length[j] > length[i]):
+                    break
+                depth = covering_payloads(open_, depth, p_high, p_low, p_length, other)
+                open_[depth] = j
+                depth += 1
+                j += 1
+            depth = covering_payloads(open_, depth, p_high, p_low, p_length, start)
+            if origin[i]:
+                for k in range(depth):
+                    out[i] = 2
+                    if asn[p_value[open_[k]]] == origin[i] and length[i] <= most[p_value[open_[k]]]:
+                        out[i] = 1
+                        break
+    finally:
+        free(open_)
+    return states
+
+
+cdef inline Py_ssize_t covering_payloads(
+    const Py_ssize_t* open_, Py_ssize_t depth, const uint64_t[::1] high, const uint64_t[::1] low,
+    const uint8_t[::1] length, wide address,
+) noexcept:
+    """Return how many of the payloads on the stack still cover an address."""
+    cdef Py_ssize_t top
+    while depth:
+        top = open_[depth - 1]
+        if last_of(wide_of(high[top], low[top]), length[top]) >= address:
+            break
+        depth -= 1
+    return depth
+
+
+def shifted(values, steps, uint32_t by):
+    """Return an array of I with `by` times its step (an array of B) added to each value."""
+    cdef const uint32_t[::1] value = values
+    cdef const uint8_t[::1] step = steps
+    cdef Py_ssize_t i
+    if value.shape[0] != step.shape[0]:
+        raise ValueError(f"{value.shape[0]} values and {step.shape[0]} steps")
+    found = zeros("I", value.shape[0])
+    cdef uint32_t[::1] out = found
+    for i in range(value.shape[0]):
+        out[i] = value[i] + step[i] * by
+    return found
+
+
 # ---- interning: pairs of numbers to small numbers
 
 

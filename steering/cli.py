@@ -220,7 +220,7 @@ def show_routes(report: dict[str, Any]) -> None:
 def print_routes(routes: list[dict[str, Any]]) -> None:
     """Print routes, one a line."""
     console.print_table(
-        ("prefix", "cluster", "class", "AS path", "MED", "feed"),
+        ("prefix", "cluster", "class", "AS path", "MED", "feed", "RPKI"),
         [
             (
                 route["prefix"],
@@ -229,6 +229,7 @@ def print_routes(routes: list[dict[str, Any]]) -> None:
                 " ".join(str(asn) for asn in route["as_path"]),
                 str(route["med"]),
                 route["feed"],
+                route["rpki"],
             )
             for route in routes
         ],

@@ -22,6 +22,14 @@ class RouteClass(enum.IntEnum):
     transit = 3
 
 
+class Rpki(enum.IntEnum):
+    """What route origin validation finds (RFC 6811)."""
+
+    not_found = 0
+    valid = 1
+    invalid = 2
+
+
 LADDER_KEYS: Final = ("prefix", "as_path", "origin", "med", "class", "distance")
 
 LADDER_POLICIES: Final[dict[str, tuple[str, ...]]] = {

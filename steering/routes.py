@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from steering.model import Announcement, RouteClass
+from steering.model import Announcement, Refusal, RouteClass, Rpki
 from steering.statefile import Data, StateFile, write_sections
 
 ORIGIN_NAMES = ("igp", "egp", "incomplete")
@@ -32,13 +32,14 @@ class Intervals(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RouteRows:
-    """The accepted routes of one family, sorted by (prefix, length); `sets` and `origins` are by row."""
+    """The accepted routes of one family, sorted by (prefix, length); sets, origins and RPKI states are by row."""
 
     high: array[int]
     low: array[int]
     lengths: array[int]
     sets: array[int]
     origins: array[int]
+    states: array[int]
 
 
 def write_routes(
@@ -49,6 +50,7 @@ def write_routes(
     announcements: Sequence[Announcement],
     set_first: array[int],
     set_members: array[int],
+    refusals: Sequence[Refusal] = (),
 ) -> None:
     """Write `routes.<version>`; set s is `announcements[m] for m in set_members[set_first[s]:set_first[s + 1]]`."""
     sections: dict[str, Data] = {"meta": json.dumps(meta).encode()}
@@ -59,6 +61,7 @@ def write_routes(
             f"v{family}_length": columns.lengths,
             f"v{family}_set": columns.sets,
             f"v{family}_origin": columns.origins,
+            f"v{family}_rpki": columns.states,
             f"v{family}_zone_high": intervals.high,
             f"v{family}_zone": intervals.value,
         }
@@ -67,6 +70,7 @@ def write_routes(
     sections["announcements"] = json.dumps([dataclasses.astuple(item) for item in announcements]).encode()
     sections["set_first"] = set_first
     sections["set_members"] = set_members
+    sections["refusals"] = json.dumps([dataclasses.astuple(item) for item in refusals]).encode()
     write_sections(path, "routes", sections)
 
 
@@ -106,6 +110,9 @@ class Routes:
             family: (file[f"v{family}_zone_high"].cast("Q"), file["v6_zone_low"].cast("Q") if family == 6 else None)
             for family in (4, 6)
         }
+        # Files written before these sections came say nothing of them.
+        self.states = {family: file.sections.get(f"v{family}_rpki") for family in (4, 6)}
+        self.refusals = [Refusal(*item) for item in json.loads(bytes(file.sections.get("refusals", b"[]")))]
         self.zone_of = {family: file[f"v{family}_zone"].cast("I") for family in (4, 6)}
 
     @staticmethod
@@ -138,6 +145,8 @@ class Routes:
     def routes_at(self, family: int, row: int) -> list[dict[str, Any]]:
         """Return the routes of one row, one dict a cluster; `cluster` is its number."""
         high, low, lengths, sets, origins = self.columns[family]
+        states = self.states[family]
+        state = Rpki(states[row]).name if states is not None and self.meta.get("rpki") else None
         number = high[row] << 64 | (low[row] if low is not None else 0)
         members = self.set_members[self.set_first[sets[row]] : self.set_first[sets[row] + 1]]
         return [
@@ -151,6 +160,7 @@ class Routes:
                 "med": item.med,
                 "communities": list(item.communities),
                 "feed": item.feed,
+                "rpki": state,
             }
             for item in (self.announcements[member] for member in members)
         ]

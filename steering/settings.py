@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     asn: int = pydantic.Field(
         0, ge=0, le=4294967294, description="our AS number: communities <asn>:0, :80 and :120 are obeyed; 0 obeys none"
     )
+    rpki: Path | None = pydantic.Field(
+        None, description="an RPKI validator's payloads as JSON; routes that they make invalid are refused"
+    )
     guard_moved: float = pydantic.Field(
         0.25, ge=0, le=1, description="the share of a family's clients that a publish may move; 1 is no guard"
     )

@@ -44,7 +44,7 @@ from _fastpath.pick import (
     key_of,
 )
 from steering.errors import PartnerError, SnapshotError
-from steering.model import Announcement, Fleet, RouteClass
+from steering.model import Announcement, Fleet, Refusal, RouteClass
 from steering.routes import Intervals, RouteRows, Routes, write_routes
 from steering.statefile import FORMATS, StateFile, write_atomically, write_sections
 
@@ -155,7 +155,8 @@ class BuiltTable:
     counts: dict[str, int]
     duplicates: int = 0
     conflicts: tuple[str, ...] = ()
-    regions: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    other_sources: Sequence[Mapping[str, Any]] = ()  # the map, geofeeds, RPKI: as reports describe a feed
+    refusals: Sequence[Refusal] = ()
 
 
 def rungs_of(zone: Zone, rungs: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
@@ -190,6 +191,7 @@ def write_table(state: Path, version: int, table: BuiltTable) -> tuple[str, str]
         table.announcements,
         table.set_first,
         table.set_members,
+        table.refusals,
     )
     return f"table.{version}", f"routes.{version}"
 

@@ -23,10 +23,11 @@ from steering.control.fleet.weights import word_of
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
 from steering.control.network.changes import compare, side_of_files, side_of_table
-from steering.control.network.feeds import Feed, FeedSource, read_feed
+from steering.control.network.feeds import KINDS, Feed, FeedSource, read_feed
 from steering.control.network.filters import filter_feed
 from steering.control.network.guards import broken_guards
 from steering.control.network.index import RouteIndex
+from steering.control.network.rpki import read_payloads, validated
 from steering.control.network.tables import Progress, build_table, quiet
 from steering.control.store import NAME, Entry, Pin, Store, Wish
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError
@@ -249,7 +250,10 @@ class Writer:
                 return {**report_of(sources, feeds, table, refusals=20), "changes": changes, "guards": broken}
 
             report = self.run("build the table", build, progress)
-            recorded = [{key: value for key, value in feed.items() if key != "refusals"} for feed in report["feeds"]]
+            recorded = [
+                {key: value for key, value in source.items() if key not in ("refusals", "warnings")}
+                for source in (*report["feeds"], *report["other_sources"])
+            ]
             if report["guards"]:
                 why = "; ".join([why] * bool(why) + [f"forced, {force}", *report["guards"]])
             self.store.record_written(version, self.store.fleet_version(), who, why, recorded, report["counts"])
@@ -271,7 +275,7 @@ class Writer:
         if not versions:
             raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
         self.require_unpinned()
-        sources = [FeedSource(source["kind"], source["path"]) for source in versions[0].sources]
+        sources = [FeedSource(item["kind"], item["path"]) for item in versions[0].sources if item["kind"] in KINDS]
         return self.publish(sources, who, f"reload of table {versions[0].table}", progress)
 
     def rollback(self, version: int, who: str, why: str = "") -> dict[str, Any]:
@@ -503,8 +507,15 @@ class Writer:
         for source in sources:
             with step(f"read {source.path or 'the shipped table of the Internet'}", progress):
                 feeds.append(filter_feed(read_feed(source, self.inventory), self.inventory, self.settings))
+        payloads = None
+        if self.settings.rpki:
+            with step(f"read {self.settings.rpki}", progress):
+                payloads = read_payloads(self.settings.rpki)
+            feeds = [validated(feed, payloads) for feed in feeds]
         with step("build the table", quiet):
-            table = build_table(feeds, self.inventory, self.settings, progress)
+            table = build_table(
+                feeds, self.inventory, self.settings, progress, payloads.describe() if payloads else None
+            )
             if not table.counts["routes_v4"] + table.counts["routes_v6"]:
                 raise FeedError("no feed has a route")
         return feeds, table
@@ -592,7 +603,7 @@ def report_of(sources: Sequence[FeedSource], feeds: Sequence[Feed], table: Built
             }
             for source, feed in zip(sources, feeds, strict=True)
         ],
-        "regions": table.regions,
+        "other_sources": table.other_sources,
         "counts": table.counts,
         "duplicates": table.duplicates,
         "conflicts": list(table.conflicts[:refusals]),

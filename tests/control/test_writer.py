@@ -103,7 +103,7 @@ BAD_FEEDS: list[tuple[str, Callable[[Path], FeedSource], str]] = [
     (
         "refused rows only",
         lambda folder: text(folder, "prefix,cluster\n1.2.3.0/24,x\n"),
-        "the fleet has no such cluster",
+        "a cluster is one of the fleet; there is no 'x'",
     ),
     ("a last line cut off", lambda folder: text(folder, "prefix,cluster\n203.0.113.0/24,bom"), "no line end"),
     ("a cut-off xz file", cut_off, "routes.csv.xz: cut off or damaged"),

@@ -12,6 +12,7 @@ import math
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import geo_data
 from _fastpath import rib
@@ -33,8 +34,14 @@ def quiet(step: str) -> None:
     """Take the name of each step of a build as it begins, and say nothing."""
 
 
-def build_table(feeds: Sequence[Feed], fleet: Fleet, settings: Settings, progress: Progress = quiet) -> BuiltTable:
-    """Return the table of all the feeds' routes for a numbered fleet.
+def build_table(
+    feeds: Sequence[Feed],
+    fleet: Fleet,
+    settings: Settings,
+    progress: Progress = quiet,
+    rpki: dict[str, Any] | None = None,
+) -> BuiltTable:
+    """Return the table of all the feeds' routes for a numbered fleet; `rpki` describes what validated them.
 
     Its bytes do not depend on the order of feeds or rows. Raises FeedError where it would lead nowhere.
     """
@@ -67,6 +74,7 @@ def build_table(feeds: Sequence[Feed], fleet: Fleet, settings: Settings, progres
             "policy": list(settings.ladder),
             "fallback_sites": settings.fallback_sites,
             "regions": regions.name,
+            "rpki": rpki["feed"] if rpki else None,
             "geofeeds": [feed.name for feed in regions.geofeeds],
             "feeds": [feed.describe() for feed in feeds],
         },
@@ -83,7 +91,12 @@ def build_table(feeds: Sequence[Feed], fleet: Fleet, settings: Settings, progres
         },
         duplicates=routes.duplicates,
         conflicts=tuple(routes.conflicts(fleet)),
-        regions={"map": regions.name, "sha256": regions.sha256, "geofeeds": [f.describe() for f in regions.geofeeds]},
+        refusals=[refusal for feed in feeds for refusal in feed.refusals],
+        other_sources=[
+            {"kind": "regions", "feed": regions.name, "sha256": regions.sha256},
+            *({"kind": "geofeed", **feed.describe()} for feed in regions.geofeeds),
+            *([{"kind": "rpki", **rpki}] if rpki else []),
+        ],
     )
 
 
@@ -93,7 +106,7 @@ class MergedRoutes:
     def __init__(self, feeds: Sequence[Feed]) -> None:
         numbers: dict[Announcement, int] = {}
         self.sets: list[tuple[int, ...]] = []
-        set_of, origin_of = array("I"), array("I")
+        set_of, origin_of, state_of = array("I"), array("I"), array("I")
         merged = {4: rib.Columns(), 6: rib.Columns()}
         for feed in feeds:
             offset = len(self.sets)
@@ -101,6 +114,7 @@ class MergedRoutes:
             shifted = array("I", range(len(set_of), len(set_of) + len(feed.set_of)))
             set_of.extend(value + offset for value in feed.set_of) if offset else set_of.extend(feed.set_of)
             origin_of.extend(feed.origin_of)
+            state_of.extend(list(feed.state_of or bytes(len(feed.set_of))))
             for family in (4, 6):
                 columns = feed.columns[family]
                 if shifted and shifted[0]:
@@ -114,8 +128,9 @@ class MergedRoutes:
         for family in (4, 6):
             columns = rib.sort(merged[family])
             origins = rib.relabelled(columns.value, origin_of)
+            states = array("B", rib.relabelled(columns.value, state_of))
             columns.value = rib.relabelled(columns.value, set_of)
-            self.rows[family] = RouteRows(columns.high, columns.low, columns.length, columns.value, origins)
+            self.rows[family] = RouteRows(columns.high, columns.low, columns.length, columns.value, origins, states)
             grouped, found, (_, repeated) = rib.group(rib.sort(columns), len(self.sets) + len(combinations))
             self.prefixes[family] = grouped
             self.duplicates += repeated

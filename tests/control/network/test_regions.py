@@ -180,7 +180,7 @@ def test_a_geofeed_reaches_the_ladders(
     found = {zone.region: table.rungs[2 * zone.first] for zone in table.zones if zone.region}
     assert found["GB"] == 3
     assert found["IN-MH"] == 1
-    assert table.regions["geofeeds"][0]["accepted"] == 2
+    assert [(item["kind"], item.get("accepted")) for item in table.other_sources] == [("regions", None), ("geofeed", 2)]
 
 
 # ---- databases

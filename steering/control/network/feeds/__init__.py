@@ -66,6 +66,7 @@ class Feed:
     refusals: list[Refusal]
     refused_by: Counter[str]
     unheard: int = 0
+    state_of: array[int] | None = None  # an Rpki by kind; None where nothing was validated
 
     @property
     def accepted(self) -> int:
