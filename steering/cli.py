@@ -475,7 +475,8 @@ def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: b
     """Show what publishing these feeds would serve, refuse and move elsewhere. Changes nothing.
 
     The name of FILE tells its format: .csv or .jsonl (routes), else `prefix ASN` lines; .gz, .bz2 and .xz are
-    unpacked. `csv:FILE` says it outright, so do jsonl: and asn:. Without a FILE, the shipped table of the Internet.
+    unpacked. `csv:FILE` says it outright, so do jsonl: and asn:. `bgp:` is what live sessions say, and changes of
+    theirs are followed from then on. Without a FILE, the shipped table of the Internet.
     """
     with writing(settings) as writer, progress_for(as_json) as progress:
         report = writer.check(sources_of(sources), progress)
@@ -609,6 +610,35 @@ def reload(settings: Settings, as_json: bool) -> None:
     show_table(report, as_json, "published")
 
 
+@main.command()
+@options
+def sessions(settings: Settings, as_json: bool) -> None:
+    """List the live BGP sessions, and how many routes each has announced."""
+    with writing(settings) as writer:
+        rows = writer.sessions()
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        ("cluster", "peer", "AS", "family", "state", "since", "routes", "stale", "refused", "reason"),
+        [
+            (
+                row["cluster"],
+                row["peer"],
+                str(row["peer_asn"]),
+                f"IPv{row['family']}",
+                row["state"],
+                console.time_text(row["since"]),
+                row["routes"],
+                row["stale"],
+                row["refused"],
+                row["reason"],
+            )
+            for row in rows
+        ],
+    )
+
+
 def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
     """Return the feeds that a command names; their paths made absolute, for a process that stands elsewhere."""
     from steering.control.network.feeds import KINDS, FeedSource, kind_of
@@ -620,7 +650,7 @@ def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
         said, colon, rest = name.partition(":")
         kinds = [kind for kind in KINDS if colon and kind == said]
         kind, path = (kinds[0], rest) if kinds else (kind_of(Path(name)), name)
-        if path or kind != "asn":
+        if path or kind not in ("asn", "bgp"):
             path = str(Path(path).absolute())
         sources.append(FeedSource(kind, path))
     return sources

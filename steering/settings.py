@@ -101,6 +101,12 @@ class Settings(BaseSettings):
     rpki: Path | None = pydantic.Field(
         None, description="an RPKI validator's payloads as JSON; routes that they make invalid are refused"
     )
+    bgp: Path | None = pydantic.Field(
+        None, description="a TOML file of live BGP sessions, [[session]] each; none is off"
+    )
+    bgp_hold_s: float = pydantic.Field(
+        120.0, ge=0, le=86_400, description="how long the routes of a BGP session that went down are kept"
+    )
     guard_moved: float = pydantic.Field(
         0.25, ge=0, le=1, description="the share of a family's clients that a publish may move; 1 is no guard"
     )

@@ -103,11 +103,11 @@ def disk(folder: Path, options: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def until(condition: Callable[[], bool]) -> float:
+def until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> float:
     """Wait for something that other processes do; return how long it took."""
     began = time.monotonic()
     while not condition():
-        assert time.monotonic() - began < PATIENCE_S, "it did not happen"
+        assert time.monotonic() - began < seconds, "it did not happen"
         time.sleep(0.02)
     return time.monotonic() - began
 

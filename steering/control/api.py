@@ -29,7 +29,7 @@ class Source(pydantic.BaseModel, extra="forbid"):
         """Refuse a path that would depend on where the control process stands."""
         if self.path and not pathlib.Path(self.path).is_absolute():
             raise ValueError(f"path {self.path!r} is not absolute")
-        if not self.path and self.kind != "asn":
+        if not self.path and self.kind not in ("asn", "bgp"):
             raise ValueError(f"a {self.kind} feed has a path")
         return self
 
@@ -150,6 +150,10 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
     @router.post("/v1/reload", summary="Read the last publish's sources again and publish them")
     async def reload(caller: Ops) -> dict[str, Any]:
         return await run(lambda: writer.reload(caller.who))
+
+    @router.get("/v1/sessions", summary="The live BGP sessions, and how many routes each has announced")
+    async def sessions(_: Ops) -> list[dict[str, Any]]:
+        return writer.sessions()
 
     @router.get("/v1/fleet", summary="The fleet on record, as a fleet document", response_class=Response)
     async def export_fleet(_: Ops) -> Response:

@@ -24,10 +24,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from steering.apart import run_gently
 from steering.control.api import make_router
+from steering.control.bgp import FollowBgp
 from steering.control.callers import Caller, caller_of
 from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.folder import SOCKET
-from steering.control.loop import Errands, Job, jobs_of, work
+from steering.control.loop import Errands, Job, work
 from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError, SettingsError, SteeringError
 from steering.settings import MAX_SOCKET_PATH, Settings
@@ -59,6 +60,11 @@ def run(
     finally:
         thread.submit(writer.close).result()
         thread.shutdown()
+
+
+def jobs_of(settings: Settings) -> list[Job]:
+    """Return the jobs that the settings ask for."""
+    return [FollowBgp(settings)] if settings.bgp else []
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
 
 from steering.control.writer import Writer
-from steering.settings import Settings
 
 PAUSE_S: Final = 10.0
 
@@ -31,11 +30,6 @@ class Run(Protocol):
 
 
 Job = Callable[[Writer, Run], Coroutine[Any, Any, None]]
-
-
-def jobs_of(settings: Settings) -> list[Job]:  # noqa: ARG001
-    """Return the jobs that the settings ask for."""
-    return []
 
 
 class Errands:

@@ -122,6 +122,11 @@ class RemoteWriter:
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/tables").json()
         return rows
 
+    def sessions(self) -> list[dict[str, Any]]:
+        """As `Writer.sessions`."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/sessions").json()
+        return rows
+
     def routes(self, prefix: str) -> dict[str, Any]:
         """As `Writer.routes`."""
         return report(self.ask("GET", "/v1/routes", params={"prefix": prefix}))

@@ -434,6 +434,11 @@ class Store:
             for table, fleet, at, who, why, sources, counts in rows
         ]
 
+    def forget(self, tables: Iterable[int]) -> None:
+        """Forget versions, as if they never were published."""
+        with self.change() as connection:
+            connection.executemany("DELETE FROM versions WHERE version = ?", ((table,) for table in tables))
+
     def pin(self) -> Pin | None:
         """Return the pin that is set, if one is."""
         row = self.connection.execute("SELECT * FROM pin").fetchone()

@@ -28,14 +28,16 @@ from steering.control.network.filters import filter_feed
 from steering.control.network.guards import broken_guards
 from steering.control.network.index import RouteIndex
 from steering.control.network.rpki import read_payloads, validated
+from steering.control.network.sessions import FILE as BGP_FILE
 from steering.control.network.tables import Progress, build_table, quiet
-from steering.control.store import NAME, Entry, Pin, Store, Wish
+from steering.control.store import NAME, Entry, Pin, Store, Version, Wish
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError
 from steering.model import UNNUMBERED, Appliance, Fleet
 from steering.routes import Routes
 from steering.settings import Settings
 from steering.snapshot import BuiltTable, Current, write_table
 
+LIVE: Final = "bgp"  # who publishes what live sessions say
 MAX_WEIGHT: Final = 0xFFFF
 MAX_TOKEN_NAME: Final = 100
 MAX_TOKEN_DAYS: Final = 36_500
@@ -70,6 +72,7 @@ class Writer:
         self.state = settings.state
         self.clock = clock
         self.index: tuple[str, RouteIndex] | None = None
+        self.sessions: Callable[[], list[dict[str, Any]]] = list  # of live BGP, where it is followed
         make_folder(self.state)
         self.lock = Lock(self.state)
         try:
@@ -260,7 +263,8 @@ class Writer:
             before = self.hand_over.serving()
             current = self.switch(candidate, progress)
         self.store.record_published(version, number_of(current.fleet), current.published_at)
-        self.note_switch(Entry(current.published_at, who, "publish", f"table {version}", before, None, why), None)
+        if who != LIVE:
+            self.note_switch(Entry(current.published_at, who, "publish", f"table {version}", before, None, why), None)
         self.remove_old()
         return {
             **report,
@@ -275,8 +279,15 @@ class Writer:
         if not versions:
             raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
         self.require_unpinned()
-        sources = [FeedSource(item["kind"], item["path"]) for item in versions[0].sources if item["kind"] in KINDS]
-        return self.publish(sources, who, f"reload of table {versions[0].table}", progress)
+        return self.publish(feeds_of(versions[0]), who, f"reload of table {versions[0].table}", progress)
+
+    def follow(self) -> dict[str, Any] | None:
+        """Publish what live sessions changed; None where the last publish took none of them, or a table is pinned."""
+        versions = self.store.versions()
+        sources = feeds_of(versions[0]) if versions else []
+        if not any(source.kind == "bgp" for source in sources) or self.store.pin():
+            return None
+        return self.publish(sources, LIVE)
 
     def rollback(self, version: int, who: str, why: str = "") -> dict[str, Any]:
         """Serve a kept table again, as it was written, with the fleet of now; pin it against reloads."""
@@ -504,7 +515,7 @@ class Writer:
     def build(self, sources: Sequence[FeedSource], progress: Progress) -> tuple[list[Feed], BuiltTable]:
         """Read the sources and build their table in memory. Changes nothing of this object."""
         feeds = []
-        for source in sources:
+        for source in map(self.located, sources):
             with step(f"read {source.path or 'the shipped table of the Internet'}", progress):
                 feeds.append(filter_feed(read_feed(source, self.inventory), self.inventory, self.settings))
         payloads = None
@@ -519,6 +530,10 @@ class Writer:
             if not table.counts["routes_v4"] + table.counts["routes_v6"]:
                 raise FeedError("no feed has a route")
         return feeds, table
+
+    def located(self, source: FeedSource) -> FeedSource:
+        """Return a source with its path: live routes lie in the state folder."""
+        return FeedSource("bgp", str(self.state / BGP_FILE)) if source.kind == "bgp" else source
 
     def require_unpinned(self) -> None:
         """Raise PartnerError 409 where a table is pinned."""
@@ -576,8 +591,14 @@ class Writer:
         return self.hand_over.switch(candidate, self.words, self.store, self.clock(), progress)
 
     def remove_old(self) -> None:
-        """Keep the files of the newest published tables, as many as the setting `retain` says."""
-        self.hand_over.remove_old(self.store.versions()[: self.settings.retain])
+        """Keep the files of the newest published tables, as many as the setting `retain` says.
+
+        Of those that followed live routes the newest counts, and beside it one an hour is kept.
+        """
+        kept, gone = kept_versions(self.store.versions(), self.settings.retain)
+        if gone:
+            self.store.forget(version.table for version in gone)
+        self.hand_over.remove_old(kept)
 
     def warnings(self) -> list[str]:
         """Return what an operator would want to know about the fleet on record."""
@@ -608,6 +629,29 @@ def report_of(sources: Sequence[FeedSource], feeds: Sequence[Feed], table: Built
         "duplicates": table.duplicates,
         "conflicts": list(table.conflicts[:refusals]),
     }
+
+
+def feeds_of(version: Version) -> list[FeedSource]:
+    """Return the feeds that a version was made from, to be read again."""
+    return [FeedSource(item["kind"], item["path"]) for item in version.sources if item["kind"] in KINDS]
+
+
+def kept_versions(versions: Sequence[Version], retain: int) -> tuple[list[Version], list[Version]]:
+    """Return which versions, newest first, keep their files, and which live ones are not even remembered."""
+    kept: list[Version] = []
+    gone: list[Version] = []
+    hours: set[int] = set()
+    by_hand = 0
+    for version in versions:
+        if version.who != LIVE:
+            by_hand += 1
+            kept += [version] * (by_hand <= retain)
+        elif (hour := int(version.published_at // 3600)) not in hours:
+            hours.add(hour)
+            kept += [version] * (len(hours) <= retain)
+        else:
+            gone.append(version)
+    return kept, gone
 
 
 def change_of(before: Sequence[Any], after: Sequence[Any]) -> dict[str, int]:

@@ -72,6 +72,7 @@ ENDPOINTS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/pin"): OPS,
     ("DELETE", "/v1/pin"): OPS,
     ("GET", "/v1/routes"): OPS,
+    ("GET", "/v1/sessions"): OPS,
     ("POST", "/v1/reload"): OPS,
     ("GET", "/v1/fleet"): OPS,
     ("POST", "/v1/fleet"): OPS,

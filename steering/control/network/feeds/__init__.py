@@ -30,7 +30,7 @@ from steering.model import Announcement, Fleet, Refusal
 MAX_TEXT: Final = 4 << 30  # bytes of a feed once unpacked; 16 M routes take about 1 GB
 KEPT: Final = 1000  # refusals with their rows; the rest are counted
 
-Kind = Literal["asn", "csv", "jsonl", "mmdb", "mrt", "zones"]
+Kind = Literal["asn", "bgp", "csv", "jsonl", "mmdb", "mrt", "zones"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
@@ -188,7 +188,7 @@ def read_feed(source: FeedSource, fleet: Fleet) -> Feed:
     """
     module = importlib.import_module(f"steering.control.network.feeds.{source.kind}")
     feed: Feed = module.read(source.path, fleet)
-    if not feed.accepted:
+    if not feed.accepted and source.kind != "bgp":  # all sessions may have withdrawn all they said
         first = f"; the first of {feed.refused} refused rows: {feed.refusals[0]}" if feed.refusals else ""
         raise FeedError(f"{feed.name}: holds no route for this fleet{first}")
     return feed
