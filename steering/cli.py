@@ -28,6 +28,7 @@ from steering.settings import Settings, read_settings
 if TYPE_CHECKING:
     from steering.control.network.feeds import FeedSource
     from steering.control.remote import RemoteWriter
+    from steering.control.what_if import Question
     from steering.control.writer import Writer
     from steering.replay import Replay
 
@@ -237,35 +238,82 @@ def print_routes(routes: list[dict[str, Any]]) -> None:
     )
 
 
+def asking(command: Command) -> Command:
+    """Give a command the client, and what is asked for, as a `Question`."""
+
+    @click.argument("ip", metavar="IP|PREFIX")
+    @click.option("--title", default="a title", show_default=True, help="What is to be played.")
+    @click.option("--service", help="The service (default: setting `default_service`).")
+    @click.option("--session", default="", help="The viewer's session.")
+    @click.option("-n", type=click.IntRange(1, 8), default=3, show_default=True, help="How many targets.")
+    @click.option("--family", type=click.Choice(["4", "6"]), help="Only appliances up on this IP version.")
+    @functools.wraps(command)
+    def run(
+        settings: Settings,
+        as_json: bool,
+        ip: str,
+        title: str,
+        service: str | None,
+        session: str,
+        n: int,
+        family: str | None,
+        **given: Any,
+    ) -> None:
+        from steering.control.what_if import Question, first_address
+
+        name = service or settings.default_service
+        question = Question(first_address(ip), title, name, session, n, int(family or 0))
+        command(settings, as_json, question=question, **given)
+
+    return run  # type: ignore[return-value]
+
+
 @main.command()
-@click.argument("ip")
-@click.option("--title", required=True, help="What is to be played.")
-@click.option("--service", help="The service (default: setting `default_service`).")
-@click.option("--session", default="", help="The viewer's session.")
-@click.option("-n", type=click.IntRange(1, 8), default=3, show_default=True, help="How many targets.")
-@click.option("--family", type=click.Choice(["4", "6"]), help="Only appliances up on this IP version.")
 @click.option("--all", "show_all", is_flag=True, help="Show every candidate, not the first 24.")
 @options
-def explain(
-    settings: Settings,
-    as_json: bool,
-    ip: str,
-    title: str,
-    service: str | None,
-    session: str,
-    n: int,
-    family: str | None,
-    show_all: bool,
-) -> None:
-    """Show why a client is sent where: routes, ladder, every candidate with its reason, and the answer."""
+@asking
+def explain(settings: Settings, as_json: bool, question: Question, show_all: bool) -> None:
+    """Show why a client is sent where: routes, ladder, every candidate with its reason, and the answer.
+
+    Of a prefix, its first address is asked for; the scope says for which others the answer is the same.
+    """
     from steering.snapshot import Snapshot
 
-    snapshot = Snapshot.map(settings.state)
-    service = service or settings.default_service
-    report = snapshot.explain(ip, title, service=service, session=session, n=n, family=int(family or 0))
+    report = question.asked_of(Snapshot.map(settings.state))
+    if as_json:
+        console.print_json(report)
+    else:
+        show_explained(report, show_all)
+
+
+@main.command("what-if")
+@click.option("--table", type=click.IntRange(1), help="With this kept table.")
+@click.option("--off", multiple=True, metavar="ID", help="With this appliance, or all of this site, switched off.")
+@click.option("--route", "routes", multiple=True, metavar="ROW", help="With prefix,cluster[,as_path,med,class,origin].")
+@options
+@asking
+def what_if(
+    settings: Settings,
+    as_json: bool,
+    question: Question,
+    table: int | None,
+    off: tuple[str, ...],
+    routes: tuple[str, ...],
+) -> None:
+    """Show what a client would be answered with another table, with appliances off, or with a route more."""
+    from steering.control.what_if import what_if as ask
+
+    report = ask(settings, question, table=table, off=off, routes=routes)
     if as_json:
         console.print_json(report)
         return
+    show_explained(report["then"], show_all=False)
+    was = ", ".join(target.get("appliance", "fallback") for target in report["now"]["targets"])
+    click.echo(f"now it is {was}" if report["changed"] else "that is the answer now, too")
+
+
+def show_explained(report: dict[str, Any], show_all: bool) -> None:
+    """Print an answer and its reasons."""
     why = report["explain"]
     partner = why["partner"]
     console.print_facts(
@@ -275,21 +323,27 @@ def explain(
             ("origin", asns(why["origins"])),
             ("partner", f"{partner['name']} ({partner['id']}, {partner['country']})" if partner else None),
             ("region", why["region"]),
-            ("scope", f"{why['scope']} (the same answer for all of it)"),
-            ("table", f"{report['table']} (fleet {why['versions']['fleet']}, zone {why['zone']})"),
+            ("scope", f"{why['scope']} (the same answer for all of it)" if why["scope"] else None),
+            ("table", f"{report['table']} (fleet {why['versions']['fleet']}), {why['versions']['age_s']:,.0f} s old"),
             ("policy", " > ".join(why["policy"])),
         ]
     )
     click.echo()
     print_routes(why["routes"])
     console.print_table(
-        ("rank", "cluster", "class", "city", "country", ""),
+        ("rank", "cluster", "class", "city", "country", "behind by"),
         [
-            (rung["rank"], rung["cluster"], rung["class"], rung["city"], rung["country"], rung["fallback"] * "fallback")
+            (rung["rank"], rung["cluster"], rung["class"], rung["city"], rung["country"], rung["behind"])
             for rung in why["ladder"]
         ],
         title="ladder",
     )
+    if why["refused"]:
+        console.print_table(
+            ("feed", "row", "value", "rule"),
+            [(item["feed"], item["row"], item["value"], item["rule"]) for item in why["refused"]],
+            title="refused",
+        )
     most = None if show_all else 24
     candidates = why["candidates"]
     console.print_table(

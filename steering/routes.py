@@ -6,6 +6,7 @@ announcement set and origin AS. The zone intervals stand beside them, so that th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import json
@@ -136,10 +137,21 @@ class Routes:
     def covering(self, address: bytes) -> list[dict[str, Any]]:
         """Return every accepted route that covers a packed address, longest prefix first, one dict a cluster."""
         family, number = aligned(address)
-        found: list[dict[str, Any]] = []
-        for length in range(len(address) * 8, -1, -1):
-            for row in self.rows_of(family, number & ~(ALL_ONES >> length), length):
-                found += self.routes_at(family, row)
+        return [route for row in self.covering_rows(family, number) for route in self.routes_at(family, row)]
+
+    def covering_rows(self, family: int, number: int) -> Iterator[int]:
+        """Yield the rows whose prefixes cover a left-aligned address, longest prefix first."""
+        for length in range(32 if family == 4 else 128, -1, -1):
+            yield from self.rows_of(family, number & ~(ALL_ONES >> length), length)
+
+    def refused_for(self, address: bytes) -> list[Refusal]:
+        """Return the refusals on record whose value is a prefix that covers a packed address."""
+        parsed = ipaddress.ip_address(address)
+        found = []
+        for refusal in self.refusals:
+            with contextlib.suppress(ValueError):
+                if parsed in ipaddress.ip_network(refusal.value.partition(" ")[0], strict=False):
+                    found.append(refusal)
         return found
 
     def routes_at(self, family: int, row: int) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ from _fastpath.pick import (
 )
 from steering.errors import PartnerError, SnapshotError
 from steering.model import Announcement, Fleet, Refusal, RouteClass
-from steering.routes import Intervals, RouteRows, Routes, write_routes
+from steering.routes import ORIGIN_NAMES, Intervals, RouteRows, Routes, write_routes
 from steering.statefile import FORMATS, StateFile, write_atomically, write_sections
 
 __all__ = [
@@ -423,6 +423,7 @@ class Snapshot:
         place = self.describe(address)
         packed = ipaddress.ip_address(place["address"]).packed
         routes = [{**self.names.cluster(route.pop("cluster")), **route} for route in self.routes.covering(packed)]
+        tell_steps(place["ladder"], routes, self.meta["policy"])
         candidates = [
             {
                 **self.names.appliance(appliance),
@@ -439,11 +440,43 @@ class Snapshot:
             **place,
             "policy": self.meta["policy"],
             "routes": routes,
+            "refused": [dataclasses.asdict(refusal) for refusal in self.routes.refused_for(packed)],
             "candidates": candidates,
             "reasons": {letter: REASONS[letter] for letter in used},
-            "versions": self.describe_version(),
+            "versions": self.describe_version() | {"age_s": round(time.time() - self.current.published_at, 3)},
         }
         return answer
+
+
+def tell_steps(ladder: list[dict[str, Any]], routes: list[dict[str, Any]], policy: Sequence[str]) -> None:
+    """Tell each rung `behind`: the first key of the policy by which it stands behind the rung above; None for equals.
+
+    Distance is not kept in a table, so it is named where nothing else is different, or where it comes first.
+    """
+    prefixes = list(dict.fromkeys(route["prefix"] for route in routes))
+    best: dict[str, tuple[int, ...]] = {}
+    known = [key for key in policy if key != "distance"]
+    for route in routes:
+        values = {
+            "prefix": prefixes.index(route["prefix"]),
+            "as_path": route["hops"],
+            "origin": ORIGIN_NAMES.index(route["origin"]),
+            "med": route["med"],
+            "class": RouteClass[route["class"]].value,
+        }
+        key = tuple(values[name] for name in known)
+        best[route["cluster"]] = min(best.get(route["cluster"], key), key)
+    above: dict[str, Any] | None = None
+    for rung in ladder:
+        rung["behind"] = None
+        if rung["fallback"]:
+            rung["behind"] = "no route"
+        elif above is not None and above["rank"] != rung["rank"]:
+            pairs = zip(known, best[above["cluster"]], best[rung["cluster"]], strict=True)
+            step = next((name for name, left, right in pairs if left != right), "distance")
+            earlier = "distance" in policy and policy.index("distance") < policy.index(step)
+            rung["behind"] = f"distance or {step}" if earlier else step
+        above = rung
 
 
 class FleetNames:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from steering.control import nouns
@@ -13,9 +14,11 @@ from steering.control.callers import Caller
 from steering.control.fleet.documents import format_fleet, parse_fleet
 from steering.control.loop import Run
 from steering.control.network.feeds import FeedSource, Kind
+from steering.control.what_if import Question, first_address, what_if
 from steering.control.writer import MAX_TOKEN_NAME, Writer
 from steering.errors import PartnerError
 from steering.model import Fleet
+from steering.snapshot import Snapshot
 
 
 class Source(pydantic.BaseModel, extra="forbid"):
@@ -151,6 +154,23 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
     async def reload(caller: Ops) -> dict[str, Any]:
         return await run(lambda: writer.reload(caller.who))
 
+    @router.get("/v1/explain", summary="Why a client is sent where")
+    async def explain(question: Annotated[Question, Depends(asked)], _: Ops) -> dict[str, Any]:
+        state = writer.settings.state
+        return await to_thread.run_sync(lambda: question.asked_of(Snapshot.map(state)))
+
+    @router.get("/v1/what-if", summary="The same with another table, appliances or sites off, or a route more")
+    async def if_so(
+        question: Annotated[Question, Depends(asked)],
+        _: Ops,
+        table: Annotated[int | None, Query(ge=1, lt=1 << 32)] = None,
+        off: Annotated[list[str] | None, Query(max_length=1000)] = None,
+        route: Annotated[list[str] | None, Query(max_length=100)] = None,
+    ) -> dict[str, Any]:
+        return await to_thread.run_sync(
+            lambda: what_if(writer.settings, question, table=table, off=off or (), routes=route or ())
+        )
+
     @router.get("/v1/sessions", summary="The live BGP sessions, and how many routes each has announced")
     async def sessions(_: Ops) -> list[dict[str, Any]]:
         return writer.sessions()
@@ -201,6 +221,20 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
     for kind in nouns.SINGULAR:
         add_nouns(router, writer, run, kind)
     return router
+
+
+def asked(
+    request: Request,
+    ip: Annotated[str, Query(max_length=64, description="an address, or a prefix: its first address")],
+    title: Annotated[str, Query(max_length=256)] = "a title",
+    service: Annotated[str, Query(max_length=63)] = "",
+    session: Annotated[str, Query(max_length=256)] = "",
+    n: Annotated[int, Query(ge=1, le=8)] = 3,
+    family: Annotated[Literal["4", "6", ""], Query()] = "",
+) -> Question:
+    """Return the question of a request."""
+    default: str = request.app.state.default_service
+    return Question(first_address(ip), title, service or default, session, n, int(family or 0))
 
 
 def add_nouns(router: APIRouter, writer: Writer, run: Run, kind: str) -> None:

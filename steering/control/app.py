@@ -30,7 +30,7 @@ from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.folder import SOCKET
 from steering.control.loop import Errands, Job, work
 from steering.control.writer import Writer
-from steering.errors import FeedError, PartnerError, SettingsError, SteeringError
+from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError, SteeringError
 from steering.settings import MAX_SOCKET_PATH, Settings
 
 T = TypeVar("T")
@@ -120,6 +120,7 @@ def make_app(
             await working
 
     app = FastAPI(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.default_service = writer.settings.default_service
     app.include_router(make_router(writer, run_there, errands.run))
     app.add_exception_handler(SteeringError, answer_error)
     app.add_exception_handler(RequestValidationError, answer_error)
@@ -246,7 +247,9 @@ def problem_of(error: SteeringError) -> JSONResponse:
     """Return an error as application/problem+json (RFC 9457); `error` names its class and `hint` what to do."""
     status = 500
     members: dict[str, Any] = {}
-    if isinstance(error, PartnerError):
+    if isinstance(error, SnapshotError):
+        status = 503
+    elif isinstance(error, PartnerError):
         status = error.status
         members = {name: getattr(error, name) for name in ("parameter", "value", "rule") if getattr(error, name)}
     elif isinstance(error, FeedError):

@@ -13,7 +13,7 @@ import time
 from typing import Final
 
 from steering.control.loop import Run
-from steering.control.network.sessions import LiveRoutes, read_sessions, unknown_clusters
+from steering.control.network.sessions import LiveRoutes, read_sessions, unknown_clusters, write_routes
 from steering.control.network.speaker import speaking
 from steering.control.writer import Writer
 from steering.errors import SteeringError
@@ -76,7 +76,7 @@ class FollowBgp:
             await self.gather(live)
             done = live.changed
             began = time.monotonic()
-            await asyncio.to_thread(live.write, self.settings.state)
+            await asyncio.to_thread(write_routes, self.settings.state, live.copied())
             try:
                 report = await run(writer.follow)
                 if report:

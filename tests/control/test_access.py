@@ -73,6 +73,8 @@ ENDPOINTS: dict[tuple[str, str], set[str]] = {
     ("DELETE", "/v1/pin"): OPS,
     ("GET", "/v1/routes"): OPS,
     ("GET", "/v1/sessions"): OPS,
+    ("GET", "/v1/explain"): OPS,
+    ("GET", "/v1/what-if"): OPS,
     ("POST", "/v1/reload"): OPS,
     ("GET", "/v1/fleet"): OPS,
     ("POST", "/v1/fleet"): OPS,
@@ -127,7 +129,7 @@ def ask(client: httpx.Client, method: str, path: str, name: str = "as64511") -> 
     path = path.replace("{name}", name).replace("{number}", "99")
     path = re.sub(r"\{(version|before|after)\}", "1", path)
     body = {"json": BODIES.get(path, {})} if method in ("POST", "PUT") else {}
-    params = {"prefix": "203.0.113.0/24"} if path == "/v1/routes" else {}
+    params = {"/v1/routes": {"prefix": "203.0.113.0/24"}, "/v1/explain": {"ip": "203.0.113.1"}}.get(path, {})
     return client.request(method, path, params=params, **body)
 
 

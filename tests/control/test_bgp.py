@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from steering.control.network.feeds import FeedSource
-from steering.control.network.sessions import FILE, LiveRoutes, Session, read_sessions
+from steering.control.network.sessions import FILE, LiveRoutes, Session, lines_of, read_sessions, write_routes
 from steering.control.network.speaker import configuration, environment, router_id
 from steering.control.remote import RemoteWriter
 from steering.control.store import Version
@@ -68,7 +68,7 @@ def live() -> LiveRoutes:
 
 
 def rows(live: LiveRoutes) -> list[str]:
-    return [line for line in "".join(live.lines()).splitlines()[1:] if not line.startswith("#")]
+    return [line for line in "".join(lines_of(live.copied())).splitlines()[1:] if not line.startswith("#")]
 
 
 def test_announcements_changes_and_withdrawals_are_followed(live: LiveRoutes) -> None:
@@ -136,7 +136,7 @@ def test_going_down_twice_does_not_begin_the_hold_again(live: LiveRoutes) -> Non
 def test_a_control_process_that_starts_has_the_routes_of_the_one_before(live: LiveRoutes, tmp_path: Path) -> None:
     live.take(update(ONE, ["10.0.0.0/8"], med=7), NOW)
     live.take(update(SIX, ["2001:db8::/32"]), NOW)
-    live.write(tmp_path)
+    write_routes(tmp_path, live.copied())
     again = LiveRoutes([SIX], hold_s=120, now=NOW)  # the other session was taken out of the file
     again.read_back(tmp_path)
     assert rows(again) == ["2001:db8::/32,del001-a,64500,igp,0,"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import itertools
 import json
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -233,16 +234,9 @@ class LiveRoutes:
 
     # ---- the feed
 
-    def lines(self) -> Iterator[str]:
-        """Yield the feed's lines."""
-        yield HEADER
-        for key, heard in self.heard.items():
-            yield f"{SESSION_LINE}{key[0]} {key[1]}\n"
-            yield "".join([f"{prefix},{said}" for prefix, said in heard.routes.items()])
-
-    def write(self, state: Path) -> None:
-        """Write the feed into the state folder."""
-        write_atomically(state / FILE, (line.encode() for line in self.lines()))
+    def copied(self) -> dict[Key, dict[str, str]]:
+        """Return what each session says, to be written while they go on."""
+        return {key: heard.routes.copy() for key, heard in self.heard.items()}
 
     def read_back(self, state: Path) -> None:
         """Take what was written last as the routes of sessions that are down."""
@@ -279,6 +273,21 @@ class LiveRoutes:
             }
             for key, session in self.sessions.items()
         ]
+
+
+def lines_of(routes: dict[Key, dict[str, str]]) -> Iterator[str]:
+    """Yield the feed's lines."""
+    yield HEADER
+    for key, said in routes.items():
+        yield f"{SESSION_LINE}{key[0]} {key[1]}\n"
+        rest = iter(said.items())
+        while some := [f"{prefix},{text}" for prefix, text in itertools.islice(rest, 10_000)]:
+            yield "".join(some)
+
+
+def write_routes(state: Path, routes: dict[Key, dict[str, str]]) -> None:
+    """Write the feed into the state folder."""
+    write_atomically(state / FILE, (line.encode() for line in lines_of(routes)))
 
 
 def prefixes_of(listed: Any) -> Iterator[str]:
