@@ -530,7 +530,7 @@ def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: b
 
     The name of FILE tells its format: .csv or .jsonl (routes), else `prefix ASN` lines; .gz, .bz2 and .xz are
     unpacked. `csv:FILE` says it outright, so do jsonl: and asn:. `bgp:` is what live sessions say, and changes of
-    theirs are followed from then on. Without a FILE, the shipped table of the Internet.
+    theirs are followed from then on. FILE may be a folder, or a URL. Without one, the shipped table of the Internet.
     """
     with writing(settings) as writer, progress_for(as_json) as progress:
         report = writer.check(sources_of(sources), progress)
@@ -696,6 +696,7 @@ def sessions(settings: Settings, as_json: bool) -> None:
 def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
     """Return the feeds that a command names; their paths made absolute, for a process that stands elsewhere."""
     from steering.control.network.feeds import KINDS, FeedSource, kind_of
+    from steering.control.network.fetch import is_url, path_of
 
     if not names:
         return [FeedSource("asn")]
@@ -703,8 +704,11 @@ def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
     for name in names:
         said, colon, rest = name.partition(":")
         kinds = [kind for kind in KINDS if colon and kind == said]
-        kind, path = (kinds[0], rest) if kinds else (kind_of(Path(name)), name)
-        if path or kind not in ("asn", "bgp"):
+        file = Path(path_of(name) if is_url(name) else name)
+        kind, path = (kinds[0], rest) if kinds else (kind_of(file), name)
+        if not kinds and Path(name).is_dir():
+            kind = "folder"
+        if (path or kind not in ("asn", "bgp")) and not is_url(path):
             path = str(Path(path).absolute())
         sources.append(FeedSource(kind, path))
     return sources

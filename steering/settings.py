@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     bgp_hold_s: float = pydantic.Field(
         120.0, ge=0, le=86_400, description="how long the routes of a BGP session that went down are kept"
     )
+    watch: bool = pydantic.Field(False, description="publish again when a file or URL of the last publish changed")
+    fetch_s: float = pydantic.Field(300.0, ge=1, le=86_400, description="how often a watched URL is asked")
+    fetch_mb: int = pydantic.Field(1024, ge=1, le=4096, description="the most MiB that a URL may bring")
     guard_moved: float = pydantic.Field(
         0.25, ge=0, le=1, description="the share of a family's clients that a publish may move; 1 is no guard"
     )

@@ -14,6 +14,7 @@ from steering.control.callers import Caller
 from steering.control.fleet.documents import format_fleet, parse_fleet
 from steering.control.loop import Run
 from steering.control.network.feeds import FeedSource, Kind
+from steering.control.network.fetch import is_url
 from steering.control.what_if import Question, first_address, what_if
 from steering.control.writer import MAX_TOKEN_NAME, Writer
 from steering.errors import PartnerError
@@ -30,8 +31,8 @@ class Source(pydantic.BaseModel, extra="forbid"):
     @pydantic.model_validator(mode="after")
     def check_path(self) -> Source:
         """Refuse a path that would depend on where the control process stands."""
-        if self.path and not pathlib.Path(self.path).is_absolute():
-            raise ValueError(f"path {self.path!r} is not absolute")
+        if self.path and not pathlib.Path(self.path).is_absolute() and not is_url(self.path):
+            raise ValueError(f"path {self.path!r} is neither absolute nor a URL")
         if not self.path and self.kind not in ("asn", "bgp"):
             raise ValueError(f"a {self.kind} feed has a path")
         return self

@@ -29,6 +29,7 @@ from steering.control.callers import Caller, caller_of
 from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.folder import SOCKET
 from steering.control.loop import Errands, Job, work
+from steering.control.watch import Watch
 from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError, SteeringError
 from steering.settings import MAX_SOCKET_PATH, Settings
@@ -64,7 +65,12 @@ def run(
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Return the jobs that the settings ask for."""
-    return [FollowBgp(settings)] if settings.bgp else []
+    jobs: list[Job] = []
+    if settings.bgp:
+        jobs.append(FollowBgp(settings))
+    if settings.watch:
+        jobs.append(Watch(settings))
+    return jobs
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import logging
 import string
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
 
@@ -23,7 +24,8 @@ from steering.control.fleet.weights import word_of
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
 from steering.control.network.changes import compare, side_of_files, side_of_table
-from steering.control.network.feeds import KINDS, Feed, FeedSource, read_feed
+from steering.control.network.feeds import KINDS, Feed, FeedSource, files_of, kind_of, read_feed
+from steering.control.network.fetch import fetch, is_url
 from steering.control.network.filters import filter_feed
 from steering.control.network.guards import broken_guards
 from steering.control.network.index import RouteIndex
@@ -214,9 +216,9 @@ class Writer:
             feeds, table = self.build(sources, progress)
             changes = self.compare_with_serving(table, progress)
             return {
-                **report_of(sources, feeds, table, refusals=1000),
+                **report_of(feeds, table, refusals=1000),
                 "changes": changes,
-                "guards": broken_guards(feeds, changes, self.settings),
+                "guards": broken_guards([feed for _, feed in feeds], changes, self.settings),
             }
 
         return {
@@ -244,13 +246,13 @@ class Writer:
             def build(progress: Progress) -> dict[str, Any]:
                 feeds, table = self.build(sources, progress)
                 changes = self.compare_with_serving(table, progress)
-                broken = broken_guards(feeds, changes, self.settings)
+                broken = broken_guards([feed for _, feed in feeds], changes, self.settings)
                 if broken and not force:
                     raise FeedError("; ".join(broken), hint="see `steering table check`; --force REASON publishes it")
                 with step("write the table", progress):
                     write_table(self.state, version, table)
                 self.hand_over.try_out(candidate, table, progress)
-                return {**report_of(sources, feeds, table, refusals=20), "changes": changes, "guards": broken}
+                return {**report_of(feeds, table, refusals=20), "changes": changes, "guards": broken}
 
             report = self.run("build the table", build, progress)
             recorded = [
@@ -288,6 +290,13 @@ class Writer:
         if not any(source.kind == "bgp" for source in sources) or self.store.pin():
             return None
         return self.publish(sources, LIVE)
+
+    def watched(self) -> tuple[list[FeedSource], int]:
+        """Return the sources of the last publish, none where a table is pinned, and the version of that publish."""
+        versions = self.store.versions()
+        if not versions or self.store.pin():
+            return [], 0
+        return feeds_of(versions[0]), versions[0].table
 
     def rollback(self, version: int, who: str, why: str = "") -> dict[str, Any]:
         """Serve a kept table again, as it was written, with the fleet of now; pin it against reloads."""
@@ -512,10 +521,13 @@ class Writer:
                 status=409,
             )
 
-    def build(self, sources: Sequence[FeedSource], progress: Progress) -> tuple[list[Feed], BuiltTable]:
+    def build(
+        self, sources: Sequence[FeedSource], progress: Progress
+    ) -> tuple[list[tuple[FeedSource, Feed]], BuiltTable]:
         """Read the sources and build their table in memory. Changes nothing of this object."""
         feeds = []
-        for source in map(self.located, sources):
+        located = [found for source in sources for found in self.located(source, progress)]
+        for source in located:
             with step(f"read {source.path or 'the shipped table of the Internet'}", progress):
                 feeds.append(filter_feed(read_feed(source, self.inventory), self.inventory, self.settings))
         payloads = None
@@ -529,11 +541,25 @@ class Writer:
             )
             if not table.counts["routes_v4"] + table.counts["routes_v6"]:
                 raise FeedError("no feed has a route")
-        return feeds, table
+        return list(zip(located, feeds, strict=True)), table
 
-    def located(self, source: FeedSource) -> FeedSource:
-        """Return a source with its path: live routes lie in the state folder."""
-        return FeedSource("bgp", str(self.state / BGP_FILE)) if source.kind == "bgp" else source
+    def located(self, source: FeedSource, progress: Progress) -> list[FeedSource]:
+        """Return the files that a source leads to: the copy of a URL, those of a folder, live routes."""
+        if source.kind == "bgp":
+            return [FeedSource("bgp", str(self.state / BGP_FILE), "bgp")]
+        if source.kind == "folder":
+            try:
+                files = files_of(Path(source.path))
+            except OSError as error:
+                raise FeedError(f"{source.path}: {error.strerror}") from error
+            if not files:
+                raise FeedError(f"{source.path}: has no file")
+            return [FeedSource(kind_of(file), str(file), source.path) for file in files]
+        if is_url(source.path):
+            with step(f"fetch {source.path}", progress):
+                copy = fetch(source.path, self.state, self.settings.fetch_mb << 20).path
+            return [FeedSource(source.kind, str(copy), source.path)]
+        return [source]
 
     def require_unpinned(self) -> None:
         """Raise PartnerError 409 where a table is pinned."""
@@ -610,19 +636,20 @@ class Writer:
         ]
 
 
-def report_of(sources: Sequence[FeedSource], feeds: Sequence[Feed], table: BuiltTable, refusals: int) -> dict[str, Any]:
+def report_of(feeds: Sequence[tuple[FeedSource, Feed]], table: BuiltTable, refusals: int) -> dict[str, Any]:
     """Return what was read and built; `refusals` is how many of each feed's are shown."""
     return {
         "feeds": [
             {
                 "kind": source.kind,
                 "path": source.path,
+                "named": source.named,
                 **feed.describe(),
                 "refusals": [
                     {"row": item.row, "value": item.value, "rule": item.rule} for item in feed.refusals[:refusals]
                 ],
             }
-            for source, feed in zip(sources, feeds, strict=True)
+            for source, feed in feeds
         ],
         "other_sources": table.other_sources,
         "counts": table.counts,
@@ -632,8 +659,17 @@ def report_of(sources: Sequence[FeedSource], feeds: Sequence[Feed], table: Built
 
 
 def feeds_of(version: Version) -> list[FeedSource]:
-    """Return the feeds that a version was made from, to be read again."""
-    return [FeedSource(item["kind"], item["path"]) for item in version.sources if item["kind"] in KINDS]
+    """Return the feeds that a version was made from, as they were named, to be read again."""
+    found = []
+    for item in version.sources:
+        named = item.get("named", "")
+        if item["kind"] not in KINDS:
+            continue
+        if item["kind"] == "bgp" or not named:
+            found.append(FeedSource(item["kind"], "" if named else item["path"]))
+        else:
+            found.append(FeedSource(item["kind"] if is_url(named) else "folder", named))
+    return list(dict.fromkeys(found))
 
 
 def kept_versions(versions: Sequence[Version], retain: int) -> tuple[list[Version], list[Version]]:

@@ -30,7 +30,7 @@ from steering.model import Announcement, Fleet, Refusal
 MAX_TEXT: Final = 4 << 30  # bytes of a feed once unpacked; 16 M routes take about 1 GB
 KEPT: Final = 1000  # refusals with their rows; the rest are counted
 
-Kind = Literal["asn", "bgp", "csv", "jsonl", "mmdb", "mrt", "zones"]
+Kind = Literal["asn", "bgp", "csv", "folder", "jsonl", "mmdb", "mrt", "zones"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
@@ -47,10 +47,14 @@ DUMP_NAMES: Final = ("bview.", "rib.", "latest-bview")  # as the archives name t
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FeedSource:
-    """Where a feed is read from; kind `asn` with an empty path is the shipped table."""
+    """Where a feed is read from: a file, or a URL; of kind `folder`, all the files of a folder.
+
+    Kind `asn` with an empty path is the shipped table. `named` is what was named where the path is what it led to.
+    """
 
     kind: Kind
     path: str = ""
+    named: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -179,6 +183,15 @@ def kind_of(path: Path) -> Kind:
     if path.name.startswith(DUMP_NAMES):
         return "mrt"
     return next((SUFFIXES[suffix] for suffix in path.suffixes if suffix in SUFFIXES), "asn")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the feeds of a folder, by name; hidden files and those still being written (.tmp, .part) are none."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and not path.name.startswith(".") and path.suffix not in (".tmp", ".part")
+    )
 
 
 def read_feed(source: FeedSource, fleet: Fleet) -> Feed:
