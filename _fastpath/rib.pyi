@@ -57,13 +57,17 @@ class Ladders:
     partner: array[int]
 
 def read(
-    text: bytes, first_row: int = 1
+    text: bytes, first_row: int = 1, start: int = 0
 ) -> tuple[dict[int, Columns], list[bytes], list[tuple[int, str, str]], dict[str, int]]:
     """Return ({4: Columns, 6: Columns}, tails, refusals, refused_by) of lines `prefix<space, tab or comma>tail`.
 
-    Each row's value is the place of its tail among `tails`. Empty lines and lines that begin with `#` are passed over.
+    The first line begins at byte `start`. Each row's value is the place of its tail among `tails`. Empty lines and
+    lines that begin with `#` are passed over.
     Refusals are (row, text, rule), the first 1,000; `refused_by` counts them all by rule, up to its semicolon.
     """
+
+def shared(columns: Columns) -> Columns:
+    """Return other Columns over the same arrays."""
 
 def sort(columns: Columns) -> Columns:
     """Return the columns ordered by (prefix, length, value, row); the same object where they are already."""
@@ -91,9 +95,11 @@ def extents(intervals: Intervals, family: int, values: int) -> array[float]:
 def compare(
     before: Columns, after: Columns, limit: int
 ) -> tuple[list[int], list[int], list[int], tuple[int, int, int, int, int]]:
-    """Return (added, removed, changed, counts) of sorted Columns: prefixes only in `after`, only in `before`, and in
-    both with other values. The first three are places of a row of the first `limit` prefixes, in the Columns that has
-    them (`after` of what changed); counts are of (before, after, added, removed, changed) prefixes.
+    """Return (added, removed, changed, counts): prefixes only in `after`, only in `before`, and in both with other
+    values. Columns are sorted by prefix and length; values of one prefix are a set. `low` may be empty where it is 0.
+
+    The first three are places of a row of the first `limit` prefixes, in the Columns that has them; counts are of
+    (before, after, added, removed, changed) prefixes.
     """
 
 def pair_up(left: array[int], right: array[int], pairs: Pairs) -> array[int]:

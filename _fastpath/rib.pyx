@@ -100,8 +100,10 @@ cdef inline bint is_space(char character) noexcept nogil:
     return character == b" " or character == b"\t" or character == b"\r"
 
 
-def read(bytes text not None, uint32_t first_row=1):
+def read(bytes text not None, uint32_t first_row=1, Py_ssize_t start=0):
     """Return ({4: Columns, 6: Columns}, tails, refusals, refused_by) of lines `prefix<space, tab or comma>tail`.
+
+    The first line begins at byte `start`.
 
     Each row's value is the place of its tail (the rest of the line, bytes, ends stripped) in `tails`. Empty lines and
     lines that begin with `#` are passed over. Refusals are (row, text, rule), the first 1,000; `refused_by` counts them
@@ -129,7 +131,9 @@ def read(bytes text not None, uint32_t first_row=1):
     cdef uint64_t[::1] high4 = v4.high, high6 = v6.high, low6 = v6.low
     cdef uint8_t[::1] length4 = v4.length, length6 = v6.length
     cdef uint32_t[::1] value4 = v4.value, value6 = v6.value, row4 = v4.row, row6 = v6.row
-    line = data
+    if not 0 <= start <= len(text):
+        raise ValueError(f"byte {start} lies outside of {len(text)} bytes")
+    line = data + start
     while line < end:
         stop = <const char*> memchr(line, b"\n", end - line)
         if stop == NULL:
@@ -199,6 +203,14 @@ def read(bytes text not None, uint32_t first_row=1):
         row += 1
         line = next_line
     return {4: shorten(v4, n4), 6: shorten(v6, n6)}, list(places), refusals, refused_by
+
+
+def shared(columns):
+    """Return other Columns over the same arrays."""
+    out = Columns()
+    for name in Columns.__slots__:
+        setattr(out, name, getattr(columns, name))
+    return out
 
 
 cdef shorten(columns, Py_ssize_t count):
@@ -471,37 +483,35 @@ def extents(intervals, int family, uint32_t values):
 
 
 def compare(before, after, Py_ssize_t limit):
-    """Return (added, removed, changed, counts) of sorted Columns: prefixes only in `after`, only in `before`, and in
-    both with other values. The first three are places of a row of the first `limit` prefixes, in the Columns that has
-    them; counts are of (before, after, added, removed, changed) prefixes.
+    """Return (added, removed, changed, counts): prefixes only in `after`, only in `before`, and in both with other
+    values. Columns are sorted by prefix and length; values of one prefix are a set. `low` may be empty where it is 0.
+
+    The first three are places of a row of the first `limit` prefixes, in the Columns that has them; counts are of
+    (before, after, added, removed, changed) prefixes.
     """
     cdef const uint64_t[::1] high = before.high, low = before.low, other_high = after.high, other_low = after.low
     cdef const uint8_t[::1] length = before.length, other_length = after.length
     cdef const uint32_t[::1] value = before.value, other_value = after.value
-    cdef Py_ssize_t i = 0, j = 0, k, first, n = high.shape[0], m = other_high.shape[0], end, other_end
+    cdef Py_ssize_t i = 0, j = 0, n = high.shape[0], m = other_high.shape[0], end, other_end
     cdef Py_ssize_t prefixes = 0, others = 0, added = 0, removed = 0, changed = 0
     cdef int order
-    cdef bint same
     cdef list places_added = [], places_removed = [], places_changed = []
     while i < n or j < m:
         if i == n or j == m:
             order = 1 if i == n else -1
         elif high[i] != other_high[j]:
             order = -1 if high[i] < other_high[j] else 1
-        elif low[i] != other_low[j]:
+        elif low.shape[0] and low[i] != other_low[j]:
             order = -1 if low[i] < other_low[j] else 1
         else:
             order = <int> length[i] - <int> other_length[j]
         end, other_end = i, j
         if order <= 0:
             prefixes += 1
-            while end < n and high[end] == high[i] and low[end] == low[i] and length[end] == length[i]:
-                end += 1
+            end = after_prefix(high, low, length, i)
         if order >= 0:
             others += 1
-            while (other_end < m and other_high[other_end] == other_high[j] and other_low[other_end] == other_low[j]
-                    and other_length[other_end] == other_length[j]):
-                other_end += 1
+            other_end = after_prefix(other_high, other_low, other_length, j)
         if order < 0:
             removed += 1
             if removed <= limit:
@@ -510,27 +520,51 @@ def compare(before, after, Py_ssize_t limit):
             added += 1
             if added <= limit:
                 places_added.append(j)
-        else:
-            first, k = j, i
-            same = True
-            while same and k < end and j < other_end:  # a row that is there twice says no more than once
-                same = value[k] == other_value[j]
-                k = after_equals(value, k, end)
-                j = after_equals(other_value, j, other_end)
-            if not same or k < end or j < other_end:
-                changed += 1
-                if changed <= limit:
-                    places_changed.append(first)
+        elif not same_set(value, i, end, other_value, j, other_end):
+            changed += 1
+            if changed <= limit:
+                places_changed.append(j)
         i, j = end, other_end
     return places_added, places_removed, places_changed, (prefixes, others, added, removed, changed)
 
 
-cdef inline Py_ssize_t after_equals(const uint32_t[::1] value, Py_ssize_t place, Py_ssize_t end) noexcept:
-    """Return the place behind a run of equal values."""
-    cdef uint32_t first = value[place]
-    while place < end and value[place] == first:
-        place += 1
-    return place
+cdef inline Py_ssize_t after_prefix(
+    const uint64_t[::1] high, const uint64_t[::1] low, const uint8_t[::1] length, Py_ssize_t place
+) noexcept:
+    """Return the place behind the rows of one prefix."""
+    cdef Py_ssize_t i = place + 1
+    while (i < high.shape[0] and high[i] == high[place] and length[i] == length[place]
+            and (not low.shape[0] or low[i] == low[place])):
+        i += 1
+    return i
+
+
+cdef bint same_set(
+    const uint32_t[::1] some, Py_ssize_t i, Py_ssize_t end,
+    const uint32_t[::1] others, Py_ssize_t j, Py_ssize_t other_end,
+):
+    """Tell whether two runs hold the same values."""
+    if end - i == 1 and other_end - j == 1:
+        return some[i] == others[j]
+    if end - i > 32 or other_end - j > 32:
+        return {some[k] for k in range(i, end)} == {others[k] for k in range(j, other_end)}
+    return lies_in(some, i, end, others, j, other_end) and lies_in(others, j, other_end, some, i, end)
+
+
+cdef inline bint lies_in(
+    const uint32_t[::1] some, Py_ssize_t i, Py_ssize_t end,
+    const uint32_t[::1] others, Py_ssize_t j, Py_ssize_t other_end,
+) noexcept:
+    """Tell whether each value of one run is in another."""
+    cdef Py_ssize_t k
+    while i < end:
+        k = j
+        while k < other_end and others[k] != some[i]:
+            k += 1
+        if k == other_end:
+            return False
+        i += 1
+    return True
 
 
 def validate(columns, origins, payloads, asns, longest):

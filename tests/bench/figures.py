@@ -6,6 +6,10 @@ Ratios are medians of rounds taken in turn, ours and the peer's, on the same add
 from __future__ import annotations
 
 import io
+import ipaddress
+import itertools
+import random
+import resource
 import statistics
 import time
 from array import array
@@ -20,6 +24,7 @@ import radix
 
 import geo_data
 from _fastpath import lpm, mrt, rib
+from steering import apart
 from steering.control.fleet.synth import synthesize
 from steering.control.network.feeds import FeedSource, read_text
 from steering.control.writer import Writer
@@ -185,6 +190,36 @@ def test_publish(benchmark: Any, report: Report, tmp_path: Path) -> None:
             found.append(time.perf_counter() - start)
         report.add("publish", statistics.median(found), "s")
         benchmark.pedantic(lambda: writer.publish([FeedSource("asn")], who="bench", why="bench"), rounds=3)
+
+
+def test_publish_16_sites(report: Report, tmp_path: Path) -> None:
+    """A million prefixes, each heard at sixteen sites: time and memory, in a process of its own as control has it."""
+    fleet = synthesize()
+    heard_at = [cluster.id for cluster in random.Random(1).sample(fleet.clusters, 16)]
+    lines = read_text(geo_data.ASN_PREFIXES)[0].decode().splitlines()
+    prefixes = dict.fromkeys(line.split()[0] for line in lines)
+    for prefix in list(prefixes):
+        network = ipaddress.ip_network(prefix)
+        if len(prefixes) < 1_000_000 and network.version == 4 and network.prefixlen < 24:
+            prefixes |= dict.fromkeys(map(str, network.subnets(1)))
+    feed = tmp_path / "routes.csv"
+    with feed.open("w") as file:
+        file.write("prefix,cluster,as_path,med\n")
+        for place, prefix in enumerate(itertools.islice(prefixes, 1_000_000)):
+            asn = 64_500 + place // 8 % 4000
+            file.writelines(f"{prefix},{name},{asn},{(place >> site % 4) % 8}\n" for site, name in enumerate(heard_at))
+
+    def publish(_: Any) -> tuple[float, int]:
+        with Writer(Settings(state=tmp_path / "state", max_prefixes=16_000_000)) as writer:
+            writer.import_fleet(fleet, who="bench")
+            start = time.perf_counter()
+            writer.publish([FeedSource("csv", str(feed))], who="bench", why="bench")
+            return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+    prefixes.clear()
+    seconds, peak = apart.run("publish", publish, lambda _: None)
+    report.add("publish_16_sites", seconds, "s")
+    report.add("publish_16_sites_rss", peak, "bytes")
 
 
 def test_diff_and_rollback(report: Report, tmp_path: Path) -> None:

@@ -68,6 +68,14 @@ def test_a_bad_line_is_refused_with_its_row_value_and_rule(line: str, value: str
     assert len(columns[4]) == len(columns[6]) == 1
 
 
+def test_reading_may_begin_further_on() -> None:
+    columns, tails, _, _ = rib.read(b"head\n10.0.0.0/8 a\n", 2, 5)
+    assert (list(columns[4].row), tails) == ([2], [b"a"])
+    for start in (-1, 19):
+        with pytest.raises(ValueError, match=f"byte {start} lies outside of 18 bytes"):
+            rib.read(b"head\n10.0.0.0/8 a\n", 2, start)
+
+
 def test_refusals_beyond_a_thousand_are_counted() -> None:
     _, _, refusals, refused_by = rib.read(b"nonsense\n" * 2500 + b"10.0.0.1/8\n10.1.1.1/16\n")
     assert len(refusals) == 1000

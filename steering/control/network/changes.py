@@ -59,16 +59,11 @@ def side_of_files(state: Path, version: int) -> Side:
     routes = Routes(state / f"routes.{version}")
     rows, intervals = {}, {}
     for family in (4, 6):
-        high, low, lengths, sets, origins = routes.columns[family]
+        mapped: Any = routes.columns[family]  # not copied: there may be gigabytes
+        high, low, lengths, sets, origins = mapped
         zone_high, zone_low = routes.zones[family]
-        rows[family] = RouteRows(
-            array("Q", high),
-            array("Q", low) if low is not None else array("Q", bytes(8 * len(high))),
-            array("B", lengths),
-            array("I", sets),
-            array("I", origins),
-            array("B", bytes(len(high))),  # what validation found is no difference
-        )
+        # What validation found is no difference.
+        rows[family] = RouteRows(high, low if low is not None else array("Q"), lengths, sets, origins, array("B"))
         intervals[family] = rib.Intervals(
             array("Q", zone_high),
             array("Q", zone_low) if zone_low is not None else array("Q", bytes(8 * len(zone_high))),
@@ -102,9 +97,8 @@ def make_side(
     columns = {}
     for family, found in rows.items():
         columns[family] = rib.Columns()
-        columns[family].high, columns[family].low = found.high, found.low
+        columns[family].high, columns[family].low = found.high, found.low if family == 6 else array("Q")
         columns[family].length, columns[family].value = found.lengths, found.sets
-        columns[family].row = array("I", bytes(4 * len(found.high)))
     nearest, routed = [], []
     for zone in zones:
         ladder = list(rungs_of(zone, rungs))
@@ -177,15 +171,14 @@ def compare_prefixes(before: Side, after: Side, examples: int) -> dict[str, Any]
         pairs = rib.Pairs()
         sides = []
         for side, label in zip((before, after), labels, strict=True):
-            columns = rib.Columns()
-            found = side.rows[family]
-            columns.high, columns.low, columns.length, columns.row = found.high, found.low, found.length, found.row
-            columns.value = rib.pair_up(rib.relabelled(found.value, label), side.origins[family], pairs)
-            sides.append(rib.sort(columns))
+            columns = rib.shared(side.rows[family])
+            columns.value = rib.pair_up(rib.relabelled(columns.value, label), side.origins[family], pairs)
+            sides.append(columns)
         added, removed, changed, counts = rib.compare(sides[0], sides[1], examples)
 
         def texts(columns: rib.Columns, places: list[int], family: int = family) -> list[str]:
-            return [prefix_text(family, columns.high[at] << 64 | columns.low[at], columns.length[at]) for at in places]
+            numbers = [columns.high[at] << 64 | (columns.low[at] if family == 6 else 0) for at in places]
+            return [prefix_text(family, number, columns.length[at]) for number, at in zip(numbers, places, strict=True)]
 
         report[f"v{family}"] = {
             **dict(zip(("before", "after", "added", "removed", "changed"), counts, strict=True)),

@@ -126,8 +126,7 @@ def validated(feed: Feed, payloads: Payloads) -> Feed:
             refusals.append(Refusal(feed.name, found.row[place], text, rule))
         if count := sum(invalid):
             refused_by[INVALID] += count
-        marked = rib.Columns()
-        marked.high, marked.low, marked.length, marked.row = found.high, found.low, found.length, found.row
+        marked = rib.shared(found)
         # Kinds stand three times: as they are, valid, and invalid.
         marked.value = rib.shifted(found.value, states, kinds)
         columns[family] = rib.keep_rows(marked, array("B", (not flag for flag in invalid))) if count else marked

@@ -119,7 +119,10 @@ class MergedRoutes:
                 columns = feed.columns[family]
                 if shifted and shifted[0]:
                     columns.value = rib.relabelled(columns.value, shifted)
-                merged[family].extend(columns)
+                if len(feeds) == 1:  # there may be gigabytes of it
+                    merged[family] = rib.shared(columns)
+                else:
+                    merged[family].extend(columns)
         self.announcements = list(numbers)
         self.rows: dict[int, RouteRows] = {}
         self.prefixes: dict[int, rib.Columns] = {}

@@ -127,9 +127,9 @@ class Reading:
         self.refused_by: Counter[str] = Counter()
 
     @classmethod
-    def of_lines(cls, name: str, text: bytes, first_row: int = 1) -> tuple[Reading, list[bytes]]:
+    def of_lines(cls, name: str, text: bytes, first_row: int = 1, start: int = 0) -> tuple[Reading, list[bytes]]:
         """Return the reading of lines `prefix tail`, and the distinct tails: a row's value is the place of its own."""
-        columns, tails, found, refused_by = rib.read(text, first_row)
+        columns, tails, found, refused_by = rib.read(text, first_row, start)
         reading = cls(name, columns)
         reading.refusals = [Refusal(name, row, value, rule) for row, value, rule in found]
         reading.refused_by.update(refused_by)

@@ -28,7 +28,8 @@ def read(path: str, fleet: Fleet) -> Feed:
     """Return the routes of a CSV feed."""
     file = Path(path)
     text, digest = read_text(file)
-    header, _, rows = text.removeprefix(b"\xef\xbb\xbf").partition(b"\n")
+    end = text.index(b"\n")  # the rows may be a gigabyte: they are not copied
+    header = text[:end].removeprefix(b"\xef\xbb\xbf")
     names = [name.strip() for name in header.decode("utf-8", "replace").split(",")]
     unknown = [name for name in names if name not in COLUMNS]
     if unknown or names[:1] != ["prefix"] or "cluster" not in names or len(set(names)) != len(names):
@@ -36,7 +37,7 @@ def read(path: str, fleet: Fleet) -> Feed:
             f"{file.name} row 1: {header.decode('utf-8', 'replace').strip()[:80]!r} does not name the columns",
             hint=f"the first line begins with prefix, has cluster, and takes {', '.join(COLUMNS[2:])}",
         )
-    reading, tails = Reading.of_lines(file.name, rows, first_row=2)
+    reading, tails = Reading.of_lines(file.name, text, first_row=2, start=end + 1)
     clusters = {cluster.id: cluster for cluster in fleet.clusters}
     kinds = Kinds()
     for tail in tails:

@@ -93,7 +93,7 @@ def laid_over(
         labels = array("I", range(len(regions), len(regions) + len(feed.regions)))
         regions += feed.regions
         for family, found in feed.columns.items():
-            shifted = rib.keep_rows(found, array("B", [1]) * len(found))
+            shifted = rib.shared(found)
             shifted.value = rib.relabelled(found.value, labels)
             merged[family].extend(shifted)
     both = {}
