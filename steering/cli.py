@@ -665,6 +665,43 @@ def reload(settings: Settings, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--partner", default="", help="Of this partner alone.")
+@options
+def report(settings: Settings, as_json: bool, partner: str) -> None:
+    """Show what could be mended in the routes: stolen space, no second site, uneven clusters, one family, refusals."""
+    with writing(settings) as writer:
+        found = writer.route_report(partner)
+    if as_json:
+        console.print_json(found)
+        return
+    shown = False
+    for name, columns, title in REPORTS:
+        if found[name]:
+            shown = True
+            console.print_table(
+                (*columns, *(["for example"] if "first" in found[name][0] else [])),
+                [
+                    (*(row[column] for column in columns), *([" ".join(row["first"][:3])] if "first" in row else []))
+                    for row in found[name][:MOST_MOVED]
+                ],
+                title=title,
+            )
+            if len(found[name]) > MOST_MOVED:
+                click.echo(f"and {len(found[name]) - MOST_MOVED} more; --json has them")
+    if not shown:
+        click.echo("nothing to mend")
+
+
+REPORTS = (
+    ("stolen", ("partner", "cluster", "v4", "v6"), "a longer prefix elsewhere takes clients away (addresses, /48s)"),
+    ("single_site", ("partner", "site", "v4", "v6"), "prefixes that no other site of the partner hears"),
+    ("uneven", ("partner", "site", "v4", "v6"), "prefixes that only some clusters of the site hear"),
+    ("one_family", ("partner", "cluster", "v4", "v6"), "clusters that hear one family and could serve both (prefixes)"),
+    ("refused", ("feed", "rows", "rule"), "refused"),
+)
+
+
+@main.command()
 @options
 def sessions(settings: Settings, as_json: bool) -> None:
     """List the live BGP sessions, and how many routes each has announced."""

@@ -172,6 +172,16 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
             lambda: what_if(writer.settings, question, table=table, off=off or (), routes=route or ())
         )
 
+    @router.get("/v1/reports/routes", summary="What could be mended in the routes, by partner")
+    async def report_routes(
+        caller: Owner, partner: Annotated[str, Query(max_length=63, description="of this partner alone")] = ""
+    ) -> dict[str, Any]:
+        if caller.role == "partner":
+            if partner not in ("", caller.subject):
+                raise nouns.missing("partners", partner)
+            partner = caller.subject
+        return await run(lambda: writer.route_report(partner))
+
     @router.get("/v1/sessions", summary="The live BGP sessions, and how many routes each has announced")
     async def sessions(_: Ops) -> list[dict[str, Any]]:
         return writer.sessions()

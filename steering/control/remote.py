@@ -122,6 +122,10 @@ class RemoteWriter:
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/tables").json()
         return rows
 
+    def route_report(self, partner: str = "") -> dict[str, Any]:
+        """As `Writer.route_report`."""
+        return report(self.ask("GET", "/v1/reports/routes", params={"partner": partner}))
+
     def sessions(self) -> list[dict[str, Any]]:
         """As `Writer.sessions`."""
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/sessions").json()

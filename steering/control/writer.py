@@ -29,6 +29,7 @@ from steering.control.network.fetch import fetch, is_url
 from steering.control.network.filters import filter_feed
 from steering.control.network.guards import broken_guards
 from steering.control.network.index import RouteIndex
+from steering.control.network.reports import route_report
 from steering.control.network.rpki import read_payloads, validated
 from steering.control.network.sessions import FILE as BGP_FILE
 from steering.control.network.tables import Progress, build_table, quiet
@@ -383,6 +384,14 @@ class Writer:
         for route in (*found["exact"], *found["covering"]):
             route["cluster"] = names.get(route["cluster"], f"#{route['cluster']}")
         return {**found, "serving": self.hand_over.serving()}
+
+    def route_report(self, partner: str = "") -> dict[str, Any]:
+        """Return what could be mended in the routes that serve, of one partner or all."""
+        current = self.hand_over.current
+        if current is None:
+            raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
+        fleet, path = self.inventory, self.state / current.routes
+        return self.run("look at the routes", lambda _: route_report(Routes(path), fleet, partner), quiet)
 
     def wished(self) -> list[dict[str, Any]]:
         """Return the wishes on record that are for appliances of the fleet, ordered by id."""

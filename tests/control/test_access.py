@@ -73,6 +73,7 @@ ENDPOINTS: dict[tuple[str, str], set[str]] = {
     ("DELETE", "/v1/pin"): OPS,
     ("GET", "/v1/routes"): OPS,
     ("GET", "/v1/sessions"): OPS,
+    ("GET", "/v1/reports/routes"): OWNERS,
     ("GET", "/v1/explain"): OPS,
     ("GET", "/v1/what-if"): OPS,
     ("POST", "/v1/reload"): OPS,
