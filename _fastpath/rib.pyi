@@ -150,3 +150,10 @@ def validate(
 
 def shifted(values: array[int], steps: array[int], by: int) -> array[int]:
     """Return an array of I with `by` times its step (an array of B) added to each value."""
+
+def mixed(both: Intervals, pairs: Pairs, same: array[int], split: int, length: int, share: int) -> Intervals:
+    """Return the Intervals of a canary: of each pair of values its left, or `split` + its right.
+
+    The left where the pair is the same (an array of B by pair) or the block's hash is not below `share` of 2^32. Blocks
+    have prefix length `length`, or a shorter one where an interval would have over 4,096.
+    """

@@ -839,6 +839,62 @@ def overlay(left, right, Pairs pairs not None):
             here = after_right
 
 
+cdef inline wide end_of(const uint64_t[::1] high, const uint64_t[::1] low, Py_ssize_t i) noexcept:
+    """Return the last address of an interval."""
+    return wide_of(high[i + 1], low[i + 1]) - 1 if i + 1 < high.shape[0] else last_of(0, 0)
+
+
+cdef inline uint64_t hash_of(wide block) noexcept nogil:
+    cdef uint64_t x = high_of(block) ^ low_of(block) * 0x9E3779B97F4A7C15u
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu
+    return x ^ x >> 31
+
+
+cdef inline unsigned block_bits(wide start, wide end, unsigned bits) noexcept nogil:
+    """Return how many bits an address has inside its block, so that an interval has 4,096 blocks at most."""
+    while (end >> bits) - (start >> bits) >= 4096:
+        bits += 1
+    return bits
+
+
+def mixed(both, Pairs pairs not None, same, uint32_t split, unsigned length, uint64_t share):
+    """Return the Intervals of a canary: of each pair of values its left, or `split` + its right.
+
+    The left where the pair is the same (an array of B by pair) or the block's hash is not below `share` of 2^32. Blocks
+    have prefix length `length`, or a shorter one where an interval would have over 4,096.
+    """
+    cdef const uint64_t[::1] high = both.high, low = both.low
+    cdef const uint32_t[::1] value = both.value
+    cdef const uint8_t[::1] flag = same
+    cdef Py_ssize_t i, n = high.shape[0], blocks = 0
+    cdef wide start, end
+    cdef unsigned bits
+    if flag.shape[0] != pairs.count:
+        raise ValueError(f"{flag.shape[0]} flags for {pairs.count} pairs")
+    for i in range(n):
+        start, end = wide_of(high[i], low[i]), end_of(high, low, i)
+        bits = block_bits(start, end, 128 - length)
+        blocks += 1 if flag[value[i]] else <Py_ssize_t> ((end >> bits) - (start >> bits)) + 1
+    cdef Cutter cutter = Cutter(blocks)
+    for i in range(n):
+        start = wide_of(high[i], low[i])
+        if flag[value[i]]:
+            cutter.cut(start, pairs.left.data.as_uints[value[i]])
+            continue
+        end = end_of(high, low, i)
+        bits = block_bits(start, end, 128 - length)
+        while True:
+            if hash_of(start >> bits) & 0xFFFFFFFF < share:
+                cutter.cut(start, split + pairs.right.data.as_uints[value[i]])
+            else:
+                cutter.cut(start, pairs.left.data.as_uints[value[i]])
+            if end >> bits == start >> bits:
+                break
+            start = (start >> bits) + 1 << bits
+    return cutter.intervals()
+
+
 def rename(intervals, labels):
     """Return the Intervals with each value replaced by `labels[value]` (an array of I), equal neighbours joined."""
     cdef const uint64_t[::1] high = intervals.high

@@ -325,6 +325,7 @@ def show_explained(report: dict[str, Any], show_all: bool) -> None:
             ("region", why["region"]),
             ("scope", f"{why['scope']} (the same answer for all of it)" if why["scope"] else None),
             ("table", f"{report['table']} (fleet {why['versions']['fleet']}), {why['versions']['age_s']:,.0f} s old"),
+            ("canary", f"{why['canary']} the change" if why["canary"] else None),
             ("policy", " > ".join(why["policy"])),
         ]
     )
@@ -550,14 +551,16 @@ def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: b
 @SOURCES
 @WHY
 @click.option("--force", default="", metavar="REASON", help="Publish past the guards, for this reason.")
+@click.option("--canary", type=click.FloatRange(0, 100, max_open=True), default=0.0, help="Percent of who would move.")
 @options
-def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: str, force: str) -> None:
+def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: str, force: str, canary: float) -> None:
     """Read, build and prove a table of these feeds, and serve it; running workers take it over by themselves.
 
-    FILE is as in `table check`. A failure at any step leaves what is serving untouched. A pin is taken away.
+    FILE is as in `table check`. A failure at any step leaves what is serving untouched. A pin is taken away. With
+    --canary 5, of the clients that would be sent elsewhere only 5 % are, until `table promote` or `table withdraw`.
     """
     with writing(settings) as writer, progress_for(as_json) as progress:
-        report = writer.publish(sources_of(sources), who(), why, progress, force)
+        report = writer.publish(sources_of(sources), who(), why, progress, force, canary / 100)
     show_table(report, as_json, "published")
 
 
@@ -622,12 +625,34 @@ def diff(settings: Settings, as_json: bool, before: int, after: int, examples: i
 def rollback(settings: Settings, as_json: bool, version: int, why: str) -> None:
     """Serve a kept table again, as it was written, and pin it. Appliances and weights stay as they are now."""
     with writing(settings) as writer:
-        report = writer.rollback(version, who(), why)
+        show_served(writer.rollback(version, who(), why), as_json, ", and pinned; steering table unpin")
+
+
+def show_served(report: dict[str, Any], as_json: bool, more: str) -> None:
+    """Print which table serves again."""
     if as_json:
         console.print_json(report)
-    else:
-        done = f"table {version} is serving again in {report['seconds']:.2f} s, and pinned; steering table unpin"
-        click.echo(click.style(done, fg="green"))
+        return
+    done = f"table {report['serving']['table']} is serving in {report['seconds']:.2f} s{more}"
+    click.echo(click.style(done, fg="green"))
+
+
+@table.command()
+@WHY
+@options
+def promote(settings: Settings, as_json: bool, why: str) -> None:
+    """Serve all clients with the table whose canary serves."""
+    with writing(settings) as writer:
+        show_served(writer.promote(who(), why), as_json, "")
+
+
+@table.command()
+@WHY
+@options
+def withdraw(settings: Settings, as_json: bool, why: str) -> None:
+    """Serve all clients with the table from before the canary, and pin it."""
+    with writing(settings) as writer:
+        show_served(writer.withdraw(who(), why), as_json, ", and pinned; steering table unpin")
 
 
 @table.command()
@@ -696,7 +721,7 @@ REPORTS = (
     ("stolen", ("partner", "cluster", "v4", "v6"), "a longer prefix elsewhere takes clients away (addresses, /48s)"),
     ("single_site", ("partner", "site", "v4", "v6"), "prefixes that no other site of the partner hears"),
     ("uneven", ("partner", "site", "v4", "v6"), "prefixes that only some clusters of the site hear"),
-    ("one_family", ("partner", "cluster", "v4", "v6"), "clusters that hear one family and could serve both (prefixes)"),
+    ("one_family", ("partner", "cluster", "v4", "v6"), "clusters that hear one family alone"),
     ("refused", ("feed", "rows", "rule"), "refused"),
 )
 

@@ -173,6 +173,12 @@ def read_zones(table: StateFile) -> list[Zone]:
     ]
 
 
+def read_meta(table: Path) -> dict[str, Any]:
+    """Return what a written table says of itself. Raises SnapshotError."""
+    found: dict[str, Any] = json.loads(bytes(StateFile(table, "table")["meta"]))
+    return found
+
+
 def write_table(state: Path, version: int, table: BuiltTable) -> tuple[str, str]:
     """Write `table.<version>` and `routes.<version>` and return their names; `write_current` makes them served."""
     meta = {**table.meta, "version": version, "counts": table.counts}
@@ -363,6 +369,21 @@ class Snapshot:
         """The accepted routes, mapped on first use."""
         return Routes(self.state / self.current.routes)
 
+    def canary_side(self, zone: int) -> str | None:
+        """Return on which side of a canary a zone is, `before` or `after`; None where none serves."""
+        canary = self.meta.get("canary")
+        return ("before" if zone < canary["zones"] else "after") if canary else None
+
+    def routes_for(self, zone: int) -> Routes:
+        """Return the accepted routes that a zone was made from: in a canary, one of two tables'."""
+        canary = self.meta.get("canary")
+        return self.routes_before if canary and zone < canary["zones"] else self.routes
+
+    @functools.cached_property
+    def routes_before(self) -> Routes:
+        """The accepted routes of the table that served before a canary, mapped on first use."""
+        return Routes(self.state / f"routes.{self.meta['canary']['before']}")
+
     @functools.cached_property
     def names(self) -> FleetNames:
         """The fleet's names, read on first use."""
@@ -395,7 +416,7 @@ class Snapshot:
         number = self.prefixes.lookup(address)
         packed = address if isinstance(address, bytes) else ipaddress.ip_address(address).packed
         first, count, partner, region = ZONE.unpack_from(self.zones, number * ZONE.size)
-        matched = self.routes.matched(packed)
+        matched = self.routes_for(number).matched(packed)
         return {
             "address": str(ipaddress.ip_address(packed)),
             "prefix": matched[0] if matched else None,
@@ -403,6 +424,7 @@ class Snapshot:
             "partner": self.names.partner(partner),
             "region": region.rstrip(b"\0").decode() or None,
             "zone": number,
+            "canary": self.canary_side(number),
             "scope": self.routes.scope(packed),
             "ladder": [
                 {
@@ -422,7 +444,8 @@ class Snapshot:
         body = self.steer(address, title, service=service, session=session, n=n, family=family, trace=trace)
         place = self.describe(address)
         packed = ipaddress.ip_address(place["address"]).packed
-        routes = [{**self.names.cluster(route.pop("cluster")), **route} for route in self.routes.covering(packed)]
+        accepted = self.routes_for(place["zone"])
+        routes = [{**self.names.cluster(route.pop("cluster")), **route} for route in accepted.covering(packed)]
         tell_steps(place["ladder"], routes, self.meta["policy"])
         candidates = [
             {
@@ -440,7 +463,7 @@ class Snapshot:
             **place,
             "policy": self.meta["policy"],
             "routes": routes,
-            "refused": [dataclasses.asdict(refusal) for refusal in self.routes.refused_for(packed)],
+            "refused": [dataclasses.asdict(refusal) for refusal in accepted.refused_for(packed)],
             "candidates": candidates,
             "reasons": {letter: REASONS[letter] for letter in used},
             "versions": self.describe_version() | {"age_s": round(time.time() - self.current.published_at, 3)},

@@ -44,6 +44,7 @@ class Publish(pydantic.BaseModel, extra="forbid"):
     sources: list[Source] = pydantic.Field([Source(kind="asn")], min_length=1, max_length=100)
     why: str = pydantic.Field("", max_length=1000)
     force: str = pydantic.Field("", max_length=1000, description="the reason to publish past the guards")
+    canary: float = pydantic.Field(0.0, ge=0, lt=1, description="only this share of the clients that would move")
 
 
 class Reason(pydantic.BaseModel, extra="forbid"):
@@ -119,7 +120,9 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
 
     @router.post("/v1/tables/publish", summary="Read, build, prove and serve a table of these sources")
     async def publish(body: Publish, caller: Ops) -> dict[str, Any]:
-        return await run(lambda: writer.publish(sources_of(body), caller.who, body.why, force=body.force))
+        return await run(
+            lambda: writer.publish(sources_of(body), caller.who, body.why, force=body.force, canary=body.canary)
+        )
 
     @router.get("/v1/tables", summary="Every published version, newest first")
     async def tables(_: Ops) -> list[dict[str, Any]]:
@@ -138,6 +141,14 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
     @router.post("/v1/tables/{version}/rollback", summary="Serve a kept table again; pins it against reloads")
     async def rollback(version: Version, body: Reason, caller: Ops) -> dict[str, Any]:
         return await run(lambda: writer.rollback(version, caller.who, body.why))
+
+    @router.post("/v1/canary/promote", summary="Serve all clients with the table whose canary serves")
+    async def promote(body: Reason, caller: Ops) -> dict[str, Any]:
+        return await run(lambda: writer.promote(caller.who, body.why))
+
+    @router.post("/v1/canary/withdraw", summary="Serve all clients with the table from before the canary; pins it")
+    async def withdraw(body: Reason, caller: Ops) -> dict[str, Any]:
+        return await run(lambda: writer.withdraw(caller.who, body.why))
 
     @router.post("/v1/pin", summary="Keep the table that serves: no reload replaces it")
     async def pin(body: Reason, caller: Ops) -> dict[str, Any]:

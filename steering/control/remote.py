@@ -85,16 +85,30 @@ class RemoteWriter:
         return report(self.ask("POST", "/v1/tables/check", json={"sources": rows_of(sources)}))
 
     def publish(
-        self, sources: Sequence[FeedSource], who: str, why: str = "", progress: Progress = quiet, force: str = ""
+        self,
+        sources: Sequence[FeedSource],
+        who: str,
+        why: str = "",
+        progress: Progress = quiet,
+        force: str = "",
+        canary: float = 0.0,
     ) -> dict[str, Any]:
         """As `Writer.publish`."""
         progress("publish in the control process")
-        body = {"sources": rows_of(sources), "why": why, "force": force}
+        body = {"sources": rows_of(sources), "why": why, "force": force, "canary": canary}
         return report(self.ask("POST", "/v1/tables/publish", who, json=body))
 
     def rollback(self, version: int, who: str, why: str = "") -> dict[str, Any]:
         """As `Writer.rollback`."""
         return report(self.ask("POST", f"/v1/tables/{version}/rollback", who, json={"why": why}))
+
+    def promote(self, who: str, why: str = "") -> dict[str, Any]:
+        """As `Writer.promote`."""
+        return report(self.ask("POST", "/v1/canary/promote", who, json={"why": why}))
+
+    def withdraw(self, who: str, why: str = "") -> dict[str, Any]:
+        """As `Writer.withdraw`."""
+        return report(self.ask("POST", "/v1/canary/withdraw", who, json={"why": why}))
 
     def pin(self, who: str, why: str = "") -> dict[str, Any]:
         """As `Writer.pin`."""

@@ -23,11 +23,12 @@ from steering.control.callers import check_role, make_secret
 from steering.control.fleet.weights import word_of
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
+from steering.control.network.canary import mixed_with_serving
 from steering.control.network.changes import compare, side_of_files, side_of_table
 from steering.control.network.feeds import KINDS, Feed, FeedSource, files_of, kind_of, read_feed
 from steering.control.network.fetch import fetch, is_url
 from steering.control.network.filters import filter_feed
-from steering.control.network.guards import broken_guards
+from steering.control.network.guards import broken_guards, percent
 from steering.control.network.index import RouteIndex
 from steering.control.network.reports import route_report
 from steering.control.network.rpki import read_payloads, validated
@@ -38,7 +39,7 @@ from steering.errors import FeedError, PartnerError, SettingsError, SnapshotErro
 from steering.model import UNNUMBERED, Appliance, Fleet
 from steering.routes import Routes
 from steering.settings import Settings
-from steering.snapshot import BuiltTable, Current, write_table
+from steering.snapshot import BuiltTable, Current, read_meta, write_table
 
 LIVE: Final = "bgp"  # who publishes what live sessions say
 MAX_WEIGHT: Final = 0xFFFF
@@ -229,20 +230,29 @@ class Writer:
         }
 
     def publish(
-        self, sources: Sequence[FeedSource], who: str, why: str = "", progress: Progress = quiet, force: str = ""
+        self,
+        sources: Sequence[FeedSource],
+        who: str,
+        why: str = "",
+        progress: Progress = quiet,
+        force: str = "",
+        canary: float = 0.0,
     ) -> dict[str, Any]:
         """Make the table of these sources the one being served, and report it.
 
-        `force` is the reason to pass the guards with; a pin is taken away.
+        `force` is the reason to pass the guards with; a pin is taken away. With `canary`, a share from 0 to 1, only
+        that share of the clients that would move do; the table waits beside it for `promote` or `withdraw`, pinned.
         """
         began = time.perf_counter()
         self.require_publishable(sources)
+        before_canary = self.require_no_canary(canary) if canary else 0
         # A database restored from a backup is behind the files that were written since.
         written = max((number for _, kind, number in versioned_files(self.state) if kind == "table"), default=0)
         version = self.store.take_version(written)
+        versions = [version, self.store.take_version(version)] if canary else [version]
         with self.hand_over.undone_on_error() as made:
-            candidate = self.prepare(f"table.{version}", f"routes.{version}", made, progress)
-            made += [candidate.table, candidate.routes]
+            candidate = self.prepare(f"table.{versions[-1]}", f"routes.{versions[-1]}", made, progress)
+            made += [f"{kind}.{number}" for kind in ("table", "routes") for number in versions]
 
             def build(progress: Progress) -> dict[str, Any]:
                 feeds, table = self.build(sources, progress)
@@ -252,6 +262,10 @@ class Writer:
                     raise FeedError("; ".join(broken), hint="see `steering table check`; --force REASON publishes it")
                 with step("write the table", progress):
                     write_table(self.state, version, table)
+                if canary:
+                    with step("write the canary", progress):
+                        table = mixed_with_serving(self.state, before_canary, version, table, canary)
+                        write_table(self.state, versions[-1], table)
                 self.hand_over.try_out(candidate, table, progress)
                 return {**report_of(feeds, table, refusals=20), "changes": changes, "guards": broken}
 
@@ -262,12 +276,19 @@ class Writer:
             ]
             if report["guards"]:
                 why = "; ".join([why] * bool(why) + [f"forced, {force}", *report["guards"]])
-            self.store.record_written(version, self.store.fleet_version(), who, why, recorded, report["counts"])
+            pin = None
+            if canary:
+                pin = Pin(versions[-1], self.clock(), who, f"canary of table {version}, {percent(canary)}")
+                why = "; ".join(filter(None, (why, pin.why)))
+            for number in versions:
+                self.store.record_written(number, self.store.fleet_version(), who, why, recorded, report["counts"])
             before = self.hand_over.serving()
             current = self.switch(candidate, progress)
-        self.store.record_published(version, number_of(current.fleet), current.published_at)
+        for number in versions:
+            self.store.record_published(number, number_of(current.fleet), current.published_at)
         if who != LIVE:
-            self.note_switch(Entry(current.published_at, who, "publish", f"table {version}", before, None, why), None)
+            entry = Entry(current.published_at, who, "publish", f"table {versions[-1]}", before, None, why)
+            self.note_switch(entry, pin)
         self.remove_old()
         return {
             **report,
@@ -301,6 +322,28 @@ class Writer:
 
     def rollback(self, version: int, who: str, why: str = "") -> dict[str, Any]:
         """Serve a kept table again, as it was written, with the fleet of now; pin it against reloads."""
+        return self.serve_again(version, who, why, "rollback", Pin(version, self.clock(), who, why or "rolled back"))
+
+    def promote(self, who: str, why: str = "") -> dict[str, Any]:
+        """Serve all clients with the table whose canary serves."""
+        return self.serve_again(self.canary()["after"], who, why, "promote", None)
+
+    def withdraw(self, who: str, why: str = "") -> dict[str, Any]:
+        """Serve all clients with the table that served before the canary, and pin it."""
+        version = self.canary()["before"]
+        pin = Pin(version, self.clock(), who, why or "a canary was withdrawn")
+        return self.serve_again(version, who, why, "withdraw", pin)
+
+    def canary(self) -> dict[str, Any]:
+        """Return which canary serves. Raises PartnerError 409 where none does."""
+        current = self.hand_over.current
+        found = read_meta(self.state / current.table).get("canary") if current else None
+        if found is None:
+            raise PartnerError("no canary serves", hint="steering table publish --canary PERCENT", status=409)
+        return dict(found)
+
+    def serve_again(self, version: int, who: str, why: str, what: str, pin: Pin | None) -> dict[str, Any]:
+        """Serve a kept table, and pin it or not."""
         began = time.perf_counter()
         self.require_kept(version)
         before = self.hand_over.serving()
@@ -309,14 +352,13 @@ class Writer:
             candidate = self.prepare(f"table.{version}", f"routes.{version}", made)
             self.hand_over.try_out(candidate)
             # On record before it serves: were we killed between, no reload would undo what was asked for.
-            pin = Pin(version, self.clock(), who, why or "rolled back")
             self.set_pin(pin)
             try:
                 current = self.switch(candidate)
             except BaseException:
                 self.set_pin(old_pin)
                 raise
-        self.note_switch(Entry(current.published_at, who, "rollback", f"table {version}", before, None, why), pin)
+        self.note_switch(Entry(current.published_at, who, what, f"table {version}", before, None, why), pin)
         self.remove_old()
         return {"serving": self.hand_over.serving(), "before": before, "seconds": round(time.perf_counter() - began, 3)}
 
@@ -569,6 +611,17 @@ class Writer:
                 copy = fetch(source.path, self.state, self.settings.fetch_mb << 20).path
             return [FeedSource(source.kind, str(copy), source.path)]
         return [source]
+
+    def require_no_canary(self, share: float) -> int:
+        """Return the table that serves and that a canary can stand beside. Raises PartnerError."""
+        if not 0 < share < 1:
+            raise PartnerError.of_parameter("canary", str(share), "a share of clients, more than 0 and less than 1")
+        current = self.hand_over.current
+        if current is None:
+            raise PartnerError("nothing was published yet", hint="publish without a canary first", status=409)
+        if read_meta(self.state / current.table).get("canary"):
+            raise PartnerError("a canary serves already", hint="steering table promote, or withdraw", status=409)
+        return number_of(current.table)
 
     def require_unpinned(self) -> None:
         """Raise PartnerError 409 where a table is pinned."""

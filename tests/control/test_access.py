@@ -69,6 +69,8 @@ ENDPOINTS: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/tables/{version}"): OPS,
     ("GET", "/v1/tables/{before}/diff/{after}"): OPS,
     ("POST", "/v1/tables/{version}/rollback"): OPS,
+    ("POST", "/v1/canary/promote"): OPS,
+    ("POST", "/v1/canary/withdraw"): OPS,
     ("POST", "/v1/pin"): OPS,
     ("DELETE", "/v1/pin"): OPS,
     ("GET", "/v1/routes"): OPS,

@@ -314,7 +314,7 @@ def test_the_commands(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -
     assert "changed: 203.0.113.0/24" in run("table", "diff", "1", "2")
     assert json.loads(run("table", "diff", "1", "2", "--json"))["moved"]["v4"] == 1.0
     assert "prefix,203.0.113.0/24,changed," in run("table", "diff", "1", "2", "--csv").splitlines()
-    assert "table 1 is serving again" in run("table", "rollback", "1", "--why", "Delhi is full")
+    assert "table 1 is serving in" in run("table", "rollback", "1", "--why", "Delhi is full")
     assert "serving pinned" in run("table", "list")
     assert "pinned by" in run("reload", status=1)
     assert "no table is pinned" in run("table", "unpin")
