@@ -27,8 +27,8 @@ from steering.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from steering.control.network.feeds import FeedSource
+    from steering.control.network.what_if import Question
     from steering.control.remote import RemoteWriter
-    from steering.control.what_if import Question
     from steering.control.writer import Writer
     from steering.replay import Replay
 
@@ -259,7 +259,7 @@ def asking(command: Command) -> Command:
         family: str | None,
         **given: Any,
     ) -> None:
-        from steering.control.what_if import Question, first_address
+        from steering.control.network.what_if import Question, first_address
 
         name = service or settings.default_service
         question = Question(first_address(ip), title, name, session, n, int(family or 0))
@@ -301,7 +301,7 @@ def what_if(
     routes: tuple[str, ...],
 ) -> None:
     """Show what a client would be answered with another table, with appliances off, or with a route more."""
-    from steering.control.what_if import what_if as ask
+    from steering.control.network.what_if import what_if as ask
 
     report = ask(settings, question, table=table, off=off, routes=routes)
     if as_json:

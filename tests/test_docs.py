@@ -11,7 +11,10 @@ import pytest
 
 from steering.cli import main
 from steering.control.fleet.documents import KINDS, parse_fleet
-from steering.control.network.feeds import csv
+from steering.control.network.feeds import FeedSource, csv, kind_of, read_feed
+from steering.control.network.rpki import read_payloads
+from steering.control.network.sessions import read_sessions
+from steering.model import Fleet
 from steering.playback.app import PARAMETERS
 from steering.settings import Settings
 from steering.snapshot import REASONS
@@ -75,4 +78,23 @@ def test_every_column_and_field_is_told_to_who_writes_feeds_and_fleets() -> None
 
 def test_the_fleet_document_of_the_docs_is_one() -> None:
     blocks = re.findall(r"```json\n(.+?)```", (ROOT / "docs" / "formats.md").read_text(), re.DOTALL)
-    assert len(parse_fleet(json.dumps(json.loads(blocks[0])).encode()).appliances) == 1
+    (fleet,) = (found for found in map(json.loads, blocks) if "partners" in found)
+    assert len(parse_fleet(json.dumps(fleet).encode()).appliances) == 1
+
+
+def test_the_feeds_and_sessions_of_the_docs_are_some(fleet: Fleet, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "formats.md").read_text()
+    found = [json.loads(block) for block in re.findall(r"```json\n(.+?)```", page, re.DOTALL)]
+    (route,) = (item for item in found if "prefix" in item)
+    (zones,) = (item for item in found if "coverageZones" in item)
+    (payloads,) = (item for item in found if "roas" in item)
+    for name, text in (("r.jsonl", json.dumps(route)), ("z.json", json.dumps(zones)), ("p.json", json.dumps(payloads))):
+        (tmp_path / name).write_text(text + "\n")
+    for name in ("r.jsonl", "z.json"):
+        feed = read_feed(FeedSource(kind_of(Path(name)), str(tmp_path / name)), fleet)
+        assert feed.accepted
+        assert not feed.refused
+    assert read_payloads(tmp_path / "p.json").describe()["accepted"] == 1
+    (toml,) = re.findall(r"```toml\n(\[\[session.+?)```", page, re.DOTALL)
+    (tmp_path / "bgp.toml").write_text(toml)
+    assert len(read_sessions(tmp_path / "bgp.toml", 65000)) == 1

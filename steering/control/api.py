@@ -15,7 +15,7 @@ from steering.control.fleet.documents import format_fleet, parse_fleet
 from steering.control.loop import Run
 from steering.control.network.feeds import FeedSource, Kind
 from steering.control.network.fetch import is_url
-from steering.control.what_if import Question, first_address, what_if
+from steering.control.network.what_if import Question, first_address, what_if
 from steering.control.writer import MAX_TOKEN_NAME, Writer
 from steering.errors import PartnerError
 from steering.model import Fleet

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from steering.cli import main
 from steering.control.network.feeds import FeedSource
-from steering.control.what_if import Question, first_address, what_if
+from steering.control.network.what_if import Question, first_address, what_if
 from steering.control.writer import Writer
 from steering.errors import PartnerError
 from steering.model import LADDER_KEYS, Fleet
