@@ -116,7 +116,7 @@ REFUSED = [
     ("POST", "/v1/tables/publish", b'{"sources": []}', {}, 422, "sources"),
     ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "csv", "path": "here.csv"}]}', {}, 422, "absolute"),
     ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "csv"}]}', {}, 422, "has a path"),
-    ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "mrt", "path": "/x"}]}', {}, 422, "kind"),
+    ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "nosuch", "path": "/x"}]}', {}, 422, "kind"),
     ("POST", "/v1/tables/publish", b'{"surces": []}', {}, 422, "surces"),
     ("POST", "/v1/wishes", b'{"appliances": ["a"]}', {}, 422, "enabled, weight, or both"),
     ("POST", "/v1/wishes", b'{"appliances": ["a"], "weight": "7"}', {}, 422, "weight"),

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import random
+import signal
 import struct
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 Entry = tuple[int, bytes] | tuple[int, bytes, int]  # peer, attributes, and with ADD-PATH a path id
+
+
+def import_mrtparse() -> Any:
+    """Return the judge, without what its import does to the process: a closed connection would end it."""
+    before = signal.getsignal(signal.SIGPIPE)
+    try:
+        return importlib.import_module("mrtparse")
+    finally:
+        signal.signal(signal.SIGPIPE, before)
 
 
 def record(subtype: int, body: bytes, kind: int = 13) -> bytes:
