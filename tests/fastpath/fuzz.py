@@ -6,17 +6,29 @@ of real requests; they run under AddressSanitizer in the other half of `make fuz
 
 from __future__ import annotations
 
+import atexit
+import json
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import atheris
 
 with atheris.instrument_imports(include=["steering"]):
-    from steering.errors import PartnerError
+    from steering.control.network.feeds import FeedSource, read_feed
+    from steering.control.network.feeds.geofeed import read_geofeed
+    from steering.control.network.rpki import read_payloads
+    from steering.control.network.sessions import LiveRoutes, Session, lines_of
+    from steering.errors import FeedError, PartnerError, SnapshotError
+    from steering.model import Appliance, Cluster, Fleet, RouteClass, Site
     from steering.playback.client import Trust, find_client
     from steering.playback.query import read_steer_query
     from steering.settings import Settings
+    from steering.statefile import StateFile, write_sections
 
+from _fastpath import mrt as mrt_reader
 from _fastpath.lane import Lane, Peer
 
 TRUST = Trust(Settings().trusted)
@@ -25,6 +37,107 @@ PEER = Peer(bytes([127, 0, 0, 1]), True)
 SEED = (
     b"GET /v1/steer?title=a%20b&n=3&ip=2001:db8::1 HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4, 127.0.0.1\r\n\r\n"
 )
+
+
+SCRATCH = Path(tempfile.mkdtemp(prefix="steering-fuzz-"))
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
+FLEET = Fleet(
+    partners=(),
+    services=(),
+    sites=(Site("bom001", "IN", "Mumbai", 19.09, 72.87),),
+    clusters=(Cluster("bom001-a", "bom001", RouteClass.exchange, None, ("IN",), True, 0, ("192.0.2.1",)),),
+    appliances=(Appliance("c001", "bom001-a", "c001.cdn.example", 100.0, slot=0),),
+)
+
+
+def file_of(data: bytes, name: str) -> Path:
+    """Return a file that holds the data."""
+    path = SCRATCH / name
+    path.write_bytes(data)
+    return path
+
+
+def feed(data: bytes, name: str, kind: str) -> None:
+    """Read a feed; only a FeedError may come out, and rows that hold together."""
+    try:
+        found = read_feed(FeedSource(kind, str(file_of(data, name))), FLEET)  # type: ignore[arg-type]
+    except FeedError:
+        return
+    for columns in found.columns.values():
+        assert all(value < len(found.set_of) for value in columns.value)
+    assert len(found.refusals) <= found.refused
+
+
+def mrt(data: bytes) -> None:
+    """Read a dump, and the data as attributes."""
+    feed(data, "dump.mrt", "mrt")
+    try:
+        path, _, origin, _, communities = mrt_reader.attributes(data)
+    except ValueError:
+        return
+    assert len(path) <= 255
+    assert origin <= 2
+    assert len(communities) <= 64
+
+
+def zones(data: bytes) -> None:
+    """Read coverage zones: the data as a file, and as the networks of a zone."""
+    feed(data, "czf.json", "zones")
+    text = data.decode("utf-8", "replace").splitlines()
+    feed(json.dumps({"coverageZones": {"bom001-a": {"network": text}}}).encode(), "czf.json", "zones")
+
+
+def routes(data: bytes) -> None:
+    """Read routes, as CSV and JSON Lines."""
+    feed(b"prefix,cluster,as_path,med\n" + data + b"\n", "routes.csv", "csv")
+    feed(data + b"\n", "routes.jsonl", "jsonl")
+
+
+def geofeed(data: bytes) -> None:
+    """Read a geofeed."""
+    try:
+        found = read_geofeed(
+            file_of(data + b"\n", "geofeed.csv"), frozenset({"IN", "IN-MH"}), {("IN", "mumbai"): (19.0, 73.0)}
+        )
+    except FeedError:
+        return
+    for columns in found.columns.values():
+        assert all(value < len(found.regions) for value in columns.value)
+
+
+def rpki(data: bytes) -> None:
+    """Read a validator's payloads."""
+    for text in (data, b'{"roas": [' + data + b"]}"):
+        try:
+            read_payloads(file_of(text, "payloads.json"))
+        except FeedError:
+            continue
+
+
+def session(data: bytes) -> None:
+    """Take what a speaker says: nothing may come out of it but lines of a feed."""
+    live = LiveRoutes([Session("bom001-a", "192.0.2.1", 1, "192.0.2.9", 2, 4)], 1.0, 0.0)
+    about = '"neighbor": {"address": {"local": "192.0.2.9", "peer": "192.0.2.1"}'
+    live.take(f'{{"type": "state", {about}, "state": "up"}}}}'.encode(), 0.0)
+    live.take(data, 0.0)
+    live.take(b'{"type": "update", ' + about.encode() + b', "message": {"update": ' + data + b"}}}", 0.0)
+    assert "".join(lines_of(live.copied())).endswith("\n")
+
+
+def state(data: bytes) -> None:
+    """Map a state file that something was written over."""
+    provider = atheris.FuzzedDataProvider(data)
+    path = SCRATCH / "table.1"
+    write_sections(path, "table", {"meta": b"{}", "zones": bytes(40)})
+    whole = path.read_bytes()
+    at = provider.ConsumeIntInRange(0, len(whole))
+    over = provider.ConsumeBytes(sys.maxsize)
+    path.write_bytes(whole[:at] + over + whole[at + len(over) :])
+    try:
+        found = StateFile(path, "table")
+    except SnapshotError:
+        return
+    assert bytes(found["meta"]) == b"{}"
 
 
 def head(data: bytes) -> None:
@@ -54,7 +167,9 @@ def forwarded(data: bytes) -> None:
         assert find_client("8.8.8.8", [(name.encode(), data)], TRUST, name).packed == bytes([8, 8, 8, 8])
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"head": head, "query": query, "forwarded": forwarded}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (head, query, forwarded, mrt, zones, routes, geofeed, rpki, session, state)
+}
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:

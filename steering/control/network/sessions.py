@@ -8,6 +8,7 @@ that are down.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import itertools
@@ -146,14 +147,15 @@ class LiveRoutes:
         heard = self.heard.get(key)
         if heard is None:
             return
-        if event.get("type") == "state" and neighbor.get("state") in ("up", "down"):
-            self.set_state(heard, neighbor["state"] == "up", str(neighbor.get("reason", "")), now)
-        elif event.get("type") == "update" and heard.is_up:
-            message = neighbor.get("message", {})
-            if "eor" in message:
-                self.drop_stale(heard)
-            elif "update" in message:
-                self.update(key, heard, message["update"])
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # of another shape than ours
+            if event["type"] == "state" and neighbor["state"] in ("up", "down"):
+                self.set_state(heard, neighbor["state"] == "up", str(neighbor.get("reason", "")), now)
+            elif event["type"] == "update" and heard.is_up:
+                message = neighbor["message"]
+                if "eor" in message:
+                    self.drop_stale(heard)
+                else:
+                    self.update(key, heard, message["update"])
 
     def set_state(self, heard: Heard, is_up: bool, reason: str, now: float) -> None:
         """Note that a session came up or went down; what it said before is stale from here on."""
