@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     watch: bool = pydantic.Field(False, description="publish again when a file or URL of the last publish changed")
     fetch_s: float = pydantic.Field(300.0, ge=1, le=86_400, description="how often a watched URL is asked")
     fetch_mb: int = pydantic.Field(1024, ge=1, le=4096, description="the most MiB that a URL may bring")
+    traffic: Path | None = pydantic.Field(
+        None, description="lines `prefix amount`: clients moved are counted by traffic instead of addresses"
+    )
     guard_moved: float = pydantic.Field(
         0.25, ge=0, le=1, description="the share of a family's clients that a publish may move; 1 is no guard"
     )
@@ -118,6 +121,9 @@ class Settings(BaseSettings):
     )
     guard_refused: float = pydantic.Field(
         0.1, ge=0, le=1, description="the share of the feeds' rows that may be refused; 1 is no guard"
+    )
+    guard_unknown: float = pydantic.Field(
+        0.01, ge=0, le=1, description="the share of the rows that may name what the fleet has not; 1 is no guard"
     )
     guard_from: int = pydantic.Field(
         1000, ge=0, description="the guards on shares apply from this number of prefixes, or rows, on"

@@ -34,6 +34,7 @@ from steering.control.network.reports import route_report
 from steering.control.network.rpki import read_payloads, validated
 from steering.control.network.sessions import FILE as BGP_FILE
 from steering.control.network.tables import Progress, build_table, quiet
+from steering.control.network.traffic import Traffic, read_traffic
 from steering.control.store import NAME, Entry, Pin, Store, Version, Wish
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError
 from steering.model import UNNUMBERED, Appliance, Fleet
@@ -390,7 +391,7 @@ class Writer:
         def build(progress: Progress) -> dict[str, Any]:
             with step("compare", progress):
                 sides = [side_of_files(self.state, version) for version in (before, after)]
-                return compare(sides[0], sides[1], self.inventory, examples)
+                return compare(sides[0], sides[1], self.inventory, examples, self.traffic())
 
         return self.run("compare the tables", build, quiet)
 
@@ -650,7 +651,11 @@ class Writer:
             except SnapshotError as error:
                 logger.warning("%s: nothing to compare with", error.message)
                 return None
-            return compare(before, side_of_table(table), self.inventory)
+            return compare(before, side_of_table(table), self.inventory, traffic=self.traffic())
+
+    def traffic(self) -> Traffic | None:
+        """Return where the traffic is, if a file says so."""
+        return read_traffic(self.settings.traffic) if self.settings.traffic else None
 
     def set_pin(self, pin: Pin | None) -> None:
         """Put a pin, or that there is none, on record."""

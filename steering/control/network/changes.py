@@ -2,7 +2,8 @@
 
 A client moves where the set of clusters of its ladder's rank 0 changes. How many move is counted in address space, over
 the intervals of both tables laid together: IPv4 by address, IPv6 by /48, and of both only what a route covers in one of
-the tables. Clients that no route leads to are served from fallback rungs either way, and are left out.
+the tables; with a traffic file, by the traffic of that space. Clients that no route leads to are served from fallback
+rungs either way, and are left out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath import rib
+from steering.control.network.traffic import Traffic
 from steering.model import Announcement, Fleet
 from steering.routes import Intervals, RouteRows, Routes, prefix_text
 from steering.snapshot import BuiltTable, Zone, read_zones, rungs_of
@@ -119,12 +121,15 @@ def make_side(
     )
 
 
-def compare(before: Side, after: Side, fleet: Fleet, examples: int = 20) -> dict[str, Any]:
-    """Return what is different, as a report; shares are of the address space that a route covers in either."""
+def compare(
+    before: Side, after: Side, fleet: Fleet, examples: int = 20, traffic: Traffic | None = None
+) -> dict[str, Any]:
+    """Return what is different, as a report; shares are of what a route covers in either, address space or traffic."""
     names = {cluster.number: cluster.id for cluster in fleet.clusters}
     partners = {partner.number: partner.id for partner in fleet.partners}
-    moves = {family: find_moves(before, after, family) for family in (4, 6)}
+    moves = {family: find_moves(before, after, family, traffic) for family in (4, 6)}
     return {
+        "weighed_by": traffic.name if traffic else None,
         "before": before.version,
         "after": after.version,
         "prefixes": compare_prefixes(before, after, examples),
@@ -210,12 +215,13 @@ class Moves:
         return self.share_of(self.moved)
 
 
-def find_moves(before: Side, after: Side, family: int) -> Moves:
+def find_moves(before: Side, after: Side, family: int, traffic: Traffic | None) -> Moves:
     """Return the moves of one family."""
     pairs = rib.Pairs()
     both = rib.overlay(before.intervals[family], after.intervals[family], pairs)
     found = Moves()
-    for number, extent in enumerate(rib.extents(both, family, len(pairs))):
+    extents = traffic.weigh(both, family, len(pairs)) if traffic else rib.extents(both, family, len(pairs))
+    for number, extent in enumerate(extents):
         old, new = pairs.left[number], pairs.right[number]
         if not (before.routed[old] or after.routed[new]):
             continue

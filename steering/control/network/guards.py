@@ -7,10 +7,16 @@ guards on shares apply from `guard_from` routes on. Whoever means it gives a rea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from steering.control.network.feeds import Feed
 from steering.settings import Settings
+
+UNKNOWN: Final = (
+    "a cluster is one of the fleet",
+    "a cache is an appliance of the fleet",
+    "a zone is named as a cluster or site is, or has coordinates",
+)
 
 
 def broken_guards(feeds: Sequence[Feed], changes: dict[str, Any] | None, settings: Settings) -> list[str]:
@@ -21,6 +27,12 @@ def broken_guards(feeds: Sequence[Feed], changes: dict[str, Any] | None, setting
         found.append(
             f"{refused:,} of {accepted + refused:,} rows are refused, {percent(refused / (accepted + refused))} "
             f"(guard_refused {percent(settings.guard_refused)})"
+        )
+    unknown = sum(feed.refused_by[rule] for feed in feeds for rule in UNKNOWN)
+    if accepted + refused >= settings.guard_from and unknown > settings.guard_unknown * (accepted + refused):
+        found.append(
+            f"{unknown:,} of {accepted + refused:,} rows name clusters that the fleet has not, "
+            f"{percent(unknown / (accepted + refused))} (guard_unknown {percent(settings.guard_unknown)})"
         )
     if changes is None:
         return found

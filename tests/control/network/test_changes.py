@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steering.control.network.changes import compare, side_of_files, side_of_table
-from steering.control.network.feeds import Feed
+from steering.control.network.feeds import Feed, FeedSource, read_feed
 from steering.control.network.guards import broken_guards
+from steering.control.network.traffic import read_traffic
+from steering.errors import FeedError
 from steering.model import Fleet
 from steering.settings import Settings
 from steering.snapshot import BuiltTable, Snapshot, write_table
@@ -171,6 +174,86 @@ def test_the_guard_on_refused_rows_needs_nothing_to_compare_with(
     assert found == ["101 of 1,000 rows are refused, 10.1 % (guard_refused 10.0 %)"] * stops
 
 
+@pytest.mark.parametrize(("unknown", "stops"), [(10, False), (11, True)])
+def test_the_guard_on_unknown_clusters(fleet: Fleet, tmp_path: Path, unknown: int, stops: bool) -> None:
+    path = tmp_path / "routes.csv"
+    good = "".join(f"10.{row >> 8}.{row & 255}.0/24,bom001-a\n" for row in range(1000 - unknown))
+    path.write_text("prefix,cluster\n" + good + "11.0.0.0/8,nosuch\n" * (unknown - 1) + "12.0.0.0/8,other\n")
+    found = broken_guards([read_feed(FeedSource("csv", str(path)), fleet)], None, Settings())
+    said = "11 of 1,000 rows name clusters that the fleet has not, 1.1 % (guard_unknown 1.0 %)"
+    assert found == [said] * stops
+
+
+TRAFFIC = "198.51.100.0/24 100\n198.51.100.128/25 300\n2001:db8::/32 7\n"
+
+
+def test_moves_are_weighed_by_traffic(build: Callable[..., BuiltTable], fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "traffic.txt").write_text(TRAFFIC)
+    traffic = read_traffic(tmp_path / "traffic.txt")
+    before = side_of_table(build(HEADER + "198.51.100.0/24,bom001-a,64500,0\n2001:db8::/32,bom001-a,64500,0\n"))
+    half = (
+        HEADER
+        + "198.51.100.0/24,bom001-a,64500,0\n198.51.100.192/26,del001-a,64500,0\n2001:db8::/32,bom001-a,64500,0\n"
+    )
+    after = side_of_table(build(half))
+    assert compare(before, after, fleet)["moved"] == {"v4": 0.25, "v6": 0.0}
+    report = compare(before, after, fleet, traffic=traffic)
+    # The amount of the /24 lies in its lower half: of 400, half of the upper half's 300 moves.
+    assert (report["weighed_by"], report["moved"]) == ("traffic.txt", {"v4": 0.375, "v6": 0.0})
+    assert [row["gained_v4"] for row in report["clusters"] if row["cluster"] == "del001-a"] == [0.375]
+
+
+@given(
+    amounts=st.dictionaries(V4, st.integers(0, 9), min_size=1, max_size=5),
+    rows=st.lists(st.tuples(V4, st.sampled_from(CLUSTERS)), min_size=1, max_size=5),
+)
+@settings(max_examples=40, deadline=None)
+def test_weighed_moves_are_what_asking_every_address_finds(
+    amounts: dict[str, int],
+    rows: list[tuple[str, str]],
+    build: Callable[..., BuiltTable],
+    publish: Callable[..., Path],
+    fleet: Fleet,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("traffic")
+    (folder / "t").write_text("".join(f"{prefix} {amount}\n" for prefix, amount in amounts.items()))
+    texts = [HEADER + ALWAYS, HEADER + ALWAYS + "".join(f"{prefix},{cluster},64500,0\n" for prefix, cluster in rows)]
+    snapshots = [Snapshot.map(publish(folder / name, text)) for name, text in zip("ab", texts, strict=True)]
+    owners = {address: longest(amounts, address) for address in WORLDS["v4"]}
+    sizes = Counter(owners.values())
+    moved = routed = 0.0
+    for address, owner in owners.items():
+        (old, old_routed), (new, new_routed) = (nearest(snapshot, address) for snapshot in snapshots)
+        if owner is not None and (old_routed or new_routed):
+            routed += amounts[owner] / sizes[owner]
+            moved += amounts[owner] / sizes[owner] * (old != new)
+    report = compare(*(side_of_table(build(text)) for text in texts), fleet, traffic=read_traffic(folder / "t"))
+    assert report["moved"]["v4"] == pytest.approx(moved / routed if routed else 0.0, abs=1e-6)
+
+
+def longest(prefixes: dict[str, int], address: str) -> str | None:
+    covering = [prefix for prefix in prefixes if ipaddress.ip_address(address) in ipaddress.ip_network(prefix)]
+    return max(covering, key=lambda prefix: ipaddress.ip_network(prefix).prefixlen, default=None)
+
+
+BAD_TRAFFIC = [
+    ("10.0.0.1/8 7\n", "t row 1: 10.0.0.1/8: host bits are set"),
+    ("10.0.0.0/8 -1\n", "'-1': an amount is a number, 0 or more"),
+    ("10.0.0.0/8 nan\n", "'nan': an amount is a number, 0 or more"),
+    ("10.0.0.0/8 much\n", "'much': an amount is a number, 0 or more"),
+    ("10.0.0.0/8 1\n10.0.0.0/8 2\n", "a prefix is given twice"),
+    ("10.0.0.0/8 1", "cut off"),
+]
+
+
+@pytest.mark.parametrize(("text", "rule"), BAD_TRAFFIC)
+def test_a_bad_traffic_file_is_refused_whole(tmp_path: Path, text: str, rule: str) -> None:
+    (tmp_path / "t").write_text(text)
+    with pytest.raises(FeedError, match=rule):
+        read_traffic(tmp_path / "t")
+
+
 @pytest.mark.parametrize("name", ["guard_moved", "guard_shrink", "guard_refused"])
 def test_a_guard_of_one_is_none(feed_of_rows: Callable[[int, int], Feed], name: str) -> None:
     everything = changes(moved=1.0, after=1)
@@ -182,7 +265,6 @@ def test_a_guard_of_one_is_none(feed_of_rows: Callable[[int, int], Feed], name: 
 @pytest.fixture
 def feed_of_rows(fleet: Fleet, tmp_path: Path) -> Callable[[int, int], Feed]:
     """Return a function that reads a feed of so many good and bad rows."""
-    from steering.control.network.feeds import FeedSource, read_feed
 
     def make(accepted: int, refused: int) -> Feed:
         path = tmp_path / "routes.csv"
