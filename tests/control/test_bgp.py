@@ -27,6 +27,7 @@ from steering.errors import SettingsError
 from steering.model import Fleet
 from steering.settings import Settings
 from steering.snapshot import Snapshot
+from tests.fastpath import test_mrt
 from tests.processes import Served, serving, until
 
 ONE = Session("bom001-a", "192.0.2.1", 64500, "192.0.2.9", 65000, 4)
@@ -449,6 +450,43 @@ def test_control_is_killed_and_no_route_is_lost(
                 assert nearest(service.state, "203.0.113.1") == "bom001-a"
                 time.sleep(0.1)
             assert nearest(service.state, "203.0.113.1") == "bom001-a"
+
+
+def test_a_table_dump_of_a_bird_is_published_and_judged(
+    tmp_path: Path, fleet: Fleet, bird: Bird, settings: Settings
+) -> None:
+    """A real dump, as a router's operator hands it in: appended to again and again, with several tables."""
+    (bird.folder / "bird.conf").write_text(
+        f"""log "{bird.folder}/log" all; router id 192.0.2.1; protocol device {{}}
+        protocol static {{ ipv4; route 203.0.113.0/24 blackhole {{ bgp_path.prepend(64500); bgp_med = 7;
+          bgp_community.add((64500, 1)); bgp_large_community.add((64500, 1, 2)); }}; route 198.51.100.0/25 blackhole; }}
+        protocol static {{ ipv6; route 2001:db8::/32 blackhole {{ bgp_path.prepend(64501); bgp_path.prepend(64500); }}; }}
+        protocol mrt {{ table "master*"; filename "{tmp_path}/dump.mrt"; period 1; always add path yes; }}"""
+    )
+    bird.start()
+    until(lambda: (tmp_path / "dump.mrt").exists() and (tmp_path / "dump.mrt").stat().st_size > 600)
+    bird.kill()
+    judge_and_serve(tmp_path / "dump.mrt", "::", fleet, settings)
+
+
+def judge_and_serve(dump: Path, peer: str, fleet: Fleet, settings: Settings) -> None:
+    """Compare a dump entry by entry with mrtparse, and publish it for the cluster that hears the router."""
+    data = dump.read_bytes()
+    views = test_mrt.judged_views(data)
+    assert len(views) > 1  # it was dumped more than once
+    last = dict(views)
+    expected = [entry for entries in last.values() for entry in entries]
+    assert sorted(test_mrt.ours(data)) == sorted(expected)
+    clusters = tuple(
+        dataclasses.replace(item, peers=(peer,) if item.id == "del001-a" else ()) for item in fleet.clusters
+    )
+    with Writer(settings) as writer:
+        writer.import_fleet(dataclasses.replace(fleet, clusters=clusters), "test")
+        report = writer.publish([FeedSource("mrt", str(dump))], "test")
+    assert report["feeds"][0]["accepted"] == len(expected)
+    for address in ("203.0.113.9", "2001:db8::9"):
+        answer = json.loads(Snapshot.map(settings.state).steer(address, "t", service="video"))
+        assert [target["site"] for target in answer["targets"][:2]] == ["del001", "del001"]
 
 
 def test_a_gobgp_announces_changes_and_withdraws(tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,12 @@ mrtparse = dumps.import_mrtparse()
 
 def judged(dump: bytes) -> list[tuple[Any, ...]]:
     """Return every entry as mrtparse reads it: prefix, peer, and what its attributes say."""
-    found: list[tuple[Any, ...]] = []
+    return [entry for _, entries in judged_views(dump) for entry in entries]
+
+
+def judged_views(dump: bytes) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    """Return the entries by view, in the order of the dumps in the file."""
+    views: list[tuple[str, list[tuple[Any, ...]]]] = []
     peers: list[tuple[str, int]] = []
     for item in mrtparse.Reader(io.BytesIO(dump)):
         data = item.data
@@ -30,6 +35,7 @@ def judged(dump: bytes) -> list[tuple[Any, ...]]:
         if subtype == 1:
             listed = data["peer_entries"]
             peers = [(str(ipaddress.ip_address(peer["peer_ip"])), int(peer["peer_as"])) for peer in listed]
+            views.append((data["view_name"], []))
             continue
         for entry in data["rib_entries"]:
             said = {next(iter(a["type"])): a["value"] for a in reversed(entry["path_attributes"])}
@@ -37,7 +43,7 @@ def judged(dump: bytes) -> list[tuple[Any, ...]]:
             path_ = [int(asn) for s in segments if next(iter(s["type"])) == 2 for asn in s["value"]]
             sets = any(next(iter(s["type"])) in (1, 4) for s in segments)
             large = [str(text) for text in said.get(32, [])]
-            found.append(
+            views[-1][1].append(
                 (
                     f"{data['prefix']}/{data['length']}",
                     peers[entry["peer_index"]],
@@ -50,7 +56,7 @@ def judged(dump: bytes) -> list[tuple[Any, ...]]:
                     ),
                 )
             )
-    return found
+    return views
 
 
 def ours(data: bytes) -> list[tuple[Any, ...]]:
