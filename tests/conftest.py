@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from steering.control.network.feeds import FeedSource, read_feed
@@ -35,6 +36,9 @@ def pytest_configure() -> None:
     """Set what the tests' services have in common: no control door over TCP, and documentation prefixes are routes."""
     os.environ.setdefault("STEERING_CONTROL_LISTEN", "")
     os.environ.setdefault("STEERING_SPECIAL_PREFIXES", "accept")
+    # A property is about what is right; on a busy machine anything may take long.
+    hypothesis.settings.register_profile("steering", deadline=None)
+    hypothesis.settings.load_profile("steering")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
