@@ -735,6 +735,9 @@ def sessions(settings: Settings, as_json: bool) -> None:
     if as_json:
         console.print_json(rows)
         return
+    if not rows:
+        click.echo("no live sessions: control is not running, or the setting bgp names none")
+        return
     console.print_table(
         ("cluster", "peer", "AS", "family", "state", "since", "routes", "stale", "refused", "reason"),
         [
@@ -789,6 +792,14 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
             [(feed, row["row"], row["value"], row["rule"]) for feed, row in refusals],
             title="refused",
         )
+    doubts = [
+        (source["feed"], kind.rstrip("s"), item["row"], item["value"], item["rule"])
+        for source in report["other_sources"]
+        for kind in ("refusals", "warnings")
+        for item in source.get(kind, [])[:MOST_MOVED]
+    ]
+    if doubts:
+        console.print_table(("beside the feeds", "", "row", "value", "rule"), doubts)
     if any(len(feed["refused_by"]) > 1 or feed["refused"] > len(feed["refusals"]) for feed in report["feeds"]):
         console.print_table(
             ("feed", "rows", "refused by rule"),

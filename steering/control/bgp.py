@@ -42,6 +42,7 @@ class FollowBgp:
             logger.warning("bgp: the fleet has no cluster %s; what its sessions say is refused", cluster)
         live = LiveRoutes(sessions, self.settings.bgp_hold_s, time.time())
         live.read_back(self.settings.state)
+        write_routes(self.settings.state, live.copied())  # so that it can be published before anybody said anything
         writer.sessions = live.describe
         async with asyncio.TaskGroup() as group:
             group.create_task(self.speak(live))

@@ -689,6 +689,8 @@ class Writer:
         Of those that followed live routes the newest counts, and beside it one an hour is kept.
         """
         kept, gone = kept_versions(self.store.versions(), self.settings.retain)
+        serving = self.hand_over.serving()
+        gone = [version for version in gone if serving is None or version.table != serving["table"]]
         if gone:
             self.store.forget(version.table for version in gone)
         self.hand_over.remove_old(kept)

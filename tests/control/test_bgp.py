@@ -257,6 +257,35 @@ def test_live_versions_roll_over_and_one_an_hour_is_kept() -> None:
     assert [item.table for item in gone] == [8, 5]
 
 
+def test_a_live_version_that_serves_again_is_not_forgotten(
+    serving_live: Writer, settings: Settings, write_feed: Callable[..., FeedSource]
+) -> None:
+    for med in (1, 2, 3):
+        (settings.state / FILE).write_text(f"prefix,cluster,med\n203.0.113.0/24,bom001-a,{med}\n")
+        serving_live.follow()
+    assert [row["table"] for row in serving_live.tables()] == [4, 1]
+    assert [(row["who"], row["table"]) for row in serving_live.tables() if row["serving"]] == [(LIVE, 4)]
+    serving_live.rollback(4, "test")
+    assert serving_live.follow() is None  # pinned
+    serving_live.unpin("test")
+    serving_live.follow()
+    assert [row["table"] for row in serving_live.tables()] == [5, 1]
+
+
+@pytest.fixture
+def serving_live(writer: Writer, settings: Settings, fleet: Fleet) -> Writer:
+    """A writer whose last publish by hand took live routes."""
+    (settings.state / FILE).write_text("prefix,cluster\n203.0.113.0/24,bom001-a\n")
+    writer.import_fleet(fleet, "test")
+    writer.publish([FeedSource("bgp")], "test")
+    writer.clock = lambda: 7200.0
+    return writer
+
+
+def test_without_live_routes_in_the_last_publish_nothing_is_followed(serving: Writer) -> None:
+    assert serving.follow() is None
+
+
 # ---- real speakers
 
 

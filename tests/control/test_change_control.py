@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -320,6 +322,19 @@ def test_the_commands(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -
     assert "no table is pinned" in run("table", "unpin")
     assert "table 1 is pinned" in run("table", "pin")
     assert "table 1 is pinned by" in run("reload", status=1)
+
+
+def test_what_is_wrong_beside_the_feeds_is_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Settings, fleet: Fleet, write_feed: WriteFeed
+) -> None:
+    (tmp_path / "geo.csv").write_text("192.0.2.0/24,IN,IN-99\n192.0.2.1/24,IN\n")
+    monkeypatch.setenv("STEERING_GEOFEEDS", str(tmp_path / "geo.csv"))
+    with Writer(settings) as writer:
+        writer.import_fleet(fleet, "test")
+    result = CliRunner().invoke(main, ["table", "check", write_feed(HOME).path, "--state", str(settings.state)])
+    assert result.exit_code == 0, result.output
+    assert re.search(r"geo\.csv +refusal +2 +192\.0\.2\.1/24 +host bits are set", result.output)
+    assert re.search(r"geo\.csv +warning +1 +.*the country counts", result.output, re.DOTALL)
 
 
 def test_strict_fails_where_a_guard_would_stop_the_publish(

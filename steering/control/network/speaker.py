@@ -92,7 +92,8 @@ async def speaking(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Give the running speaker, whose lines go to `take`; ended on the way out."""
     program = find_speaker()
-    folder = Path(tempfile.mkdtemp(prefix="steering-bgp-", dir=PRIVATE if PRIVATE.is_dir() else None))
+    private = PRIVATE if PRIVATE.is_dir() and os.access(PRIVATE, os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="steering-bgp-", dir=private))
     connected = asyncio.Event()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
