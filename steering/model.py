@@ -95,7 +95,8 @@ class Cluster:
 class Appliance:
     """One cache server: host name in its URLs, capacity, and the families it answers on.
 
-    It is *assumed*: believed at its capacity until it reports.
+    It is *assumed*, believed at its capacity, until it reports or is wished to. `addresses` are its own; where
+    `health_url` is given, a checker asks for it there, for an appliance that cannot report.
     """
 
     id: str
@@ -105,6 +106,8 @@ class Appliance:
     ipv4: bool = True
     ipv6: bool = True
     slot: int = UNNUMBERED
+    addresses: tuple[str, ...] = ()
+    health_url: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -113,6 +116,8 @@ class Service:
 
     `url` and `fallback` are templates: `{host}` is the appliance's host, `{title}` the percent-encoded title;
     a fallback has no `{host}`. `regions` are the ISO 3166 regions whose sites may serve it; empty means all.
+    `holdings` says what appliances report that they hold, titles or files. A zone in which nobody is left is answered
+    with the fallback alone, or with `fail_open` by appliances that are full, unhealthy or stale.
     """
 
     id: str
@@ -120,6 +125,8 @@ class Service:
     fallback: str
     ttl_s: int = 300
     regions: tuple[str, ...] = ()
+    holdings: str = "title"
+    fail_open: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -97,6 +97,7 @@ class Current:
     fleet: str
     weights: str
     published_at: float
+    holdings: str = ""  # empty: nobody says what it holds
 
 
 def read_current(state: Path) -> Current:
@@ -109,8 +110,10 @@ def read_current(state: Path) -> Current:
         raise SnapshotError(f"{path}: {error.strerror}", hint="nothing is published yet") from error
     except (ValueError, TypeError) as error:
         raise SnapshotError(f"{path}: torn or not ours: {error}") from error
-    for kind in ("table", "routes", "fleet", "weights"):
+    for kind in ("table", "routes", "fleet", "weights", "holdings"):
         name = getattr(current, kind)
+        if kind == "holdings" and name == "":
+            continue
         start, _, number = name.partition(".") if isinstance(name, str) else ("", "", "")
         if start != kind or not number.isdecimal():
             raise SnapshotError(f"{path}: {kind} is {name!r}; a file is named {kind}.<number>")

@@ -131,6 +131,28 @@ MIGRATIONS: Final = (
     CREATE TABLE pin (version INTEGER NOT NULL, at REAL NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL) STRICT;
     ALTER TABLE clusters ADD COLUMN peers TEXT NOT NULL DEFAULT '[]';
     """,
+    """
+    ALTER TABLE appliances ADD COLUMN addresses TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE appliances ADD COLUMN health_url TEXT NOT NULL DEFAULT '';
+    ALTER TABLE services ADD COLUMN holdings TEXT NOT NULL DEFAULT 'title';
+    ALTER TABLE services ADD COLUMN fail_open INTEGER NOT NULL DEFAULT 0;
+    -- '': as the setting says; else assumed or reported.
+    ALTER TABLE wishes ADD COLUMN belief TEXT NOT NULL DEFAULT '';
+    -- Maintenance of an appliance, a cluster or a site; rows stay when they are over or cancelled.
+    CREATE TABLE windows (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        begins_at REAL NOT NULL,
+        ends_at REAL NOT NULL,
+        made_at REAL NOT NULL,
+        who TEXT NOT NULL,
+        why TEXT NOT NULL,
+        cancelled_at REAL
+    ) STRICT;
+    -- What was last known of an appliance, as JSON.
+    CREATE TABLE states (appliance TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    """,
 )
 
 AUDIT_KEPT: Final = 1_000_000
@@ -141,10 +163,15 @@ FIRST_NUMBER: Final = {"partner": 1, "cluster": 0, "appliance": 0}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wish:
-    """What people want of an appliance: to serve or not, and a weight instead of its capacity's."""
+    """What people want of an appliance: to serve or not, a weight instead of its capacity's, and whom to believe.
+
+    `belief` is `assumed` (at its capacity, whatever it reports), `reported` (by its reports alone), or empty: as the
+    setting says.
+    """
 
     enabled: bool = True
     weight: int | None = None
+    belief: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -277,10 +304,16 @@ class Store:
                 )
                 for c in fleet.clusters
             ),
-            "appliances": ((a.id, a.cluster, a.host, a.capacity_gbps, a.ipv4, a.ipv6) for a in fleet.appliances),
-            "services": ((s.id, s.url, s.fallback, s.ttl_s, json.dumps(s.regions)) for s in fleet.services),
+            "appliances": (
+                (a.id, a.cluster, a.host, a.capacity_gbps, a.ipv4, a.ipv6, json.dumps(a.addresses), a.health_url)
+                for a in fleet.appliances
+            ),
+            "services": (
+                (s.id, s.url, s.fallback, s.ttl_s, json.dumps(s.regions), s.holdings, s.fail_open)
+                for s in fleet.services
+            ),
         }
-        places = {"partners": 8, "sites": 5, "clusters": 7, "appliances": 6, "services": 5}
+        places = {"partners": 8, "sites": 5, "clusters": 7, "appliances": 8, "services": 7}
         for table, values in rows.items():
             marks = ", ".join("?" * places[table])
             self.connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608
@@ -318,12 +351,19 @@ class Store:
                 for name, site, kind, owner, countries, off_net, peers in rows("SELECT * FROM clusters ORDER BY id")
             ),
             appliances=tuple(
-                Appliance(name, home, host, capacity, bool(ipv4), bool(ipv6), slot[name])
-                for name, home, host, capacity, ipv4, ipv6 in rows("SELECT * FROM appliances ORDER BY id")
+                Appliance(
+                    *(name, home, host, capacity, bool(ipv4), bool(ipv6), slot[name]),
+                    *(tuple(json.loads(addresses)), url),
+                )
+                for name, home, host, capacity, ipv4, ipv6, addresses, url in rows(
+                    "SELECT * FROM appliances ORDER BY id"
+                )
             ),
             services=tuple(
-                Service(name, url, fallback, ttl_s, tuple(json.loads(regions)))
-                for name, url, fallback, ttl_s, regions in rows("SELECT * FROM services ORDER BY id")
+                Service(name, url, fallback, ttl_s, tuple(json.loads(regions)), holdings, bool(fail_open))
+                for name, url, fallback, ttl_s, regions, holdings, fail_open in rows(
+                    "SELECT * FROM services ORDER BY id"
+                )
             ),
         )
 
@@ -331,14 +371,14 @@ class Store:
 
     def wishes(self) -> dict[str, Wish]:
         """Return every wish on record, by appliance id, also of appliances that are not in the fleet now."""
-        rows = self.connection.execute("SELECT appliance, enabled, weight FROM wishes")
-        return {name: Wish(bool(enabled), weight) for name, enabled, weight in rows}
+        rows = self.connection.execute("SELECT appliance, enabled, weight, belief FROM wishes")
+        return {name: Wish(bool(enabled), weight, belief) for name, enabled, weight, belief in rows}
 
     def set_wishes(self, wishes: dict[str, Wish], who: str, now: float) -> None:
         """Record wishes, all or none; a part of the caller's `change`."""
         self.connection.executemany(
-            "INSERT OR REPLACE INTO wishes VALUES (?, ?, ?, ?, ?)",
-            ((name, wish.enabled, wish.weight, now, who) for name, wish in wishes.items()),
+            "INSERT OR REPLACE INTO wishes VALUES (?, ?, ?, ?, ?, ?)",
+            ((name, wish.enabled, wish.weight, now, who, wish.belief) for name, wish in wishes.items()),
         )
 
     # ---- tokens

@@ -213,8 +213,8 @@ def test_a_partner_drains_its_own_and_nobody_elses(door: Control) -> None:
     with door.client(door.make_token("ops")) as client:
         entry = client.get("/v1/audit", params={"count": 10}).json()[2]
         assert (entry["what"], entry["subject"], entry["who"]) == ("wish", own, "token 1 (noc)")
-        assert entry["before"] == {own: {"enabled": True, "weight": None}}
-        assert entry["after"] == {own: {"enabled": False, "weight": None}}
+        assert entry["before"] == {own: {"enabled": True, "weight": None, "belief": ""}}
+        assert entry["after"] == {own: {"enabled": False, "weight": None, "belief": ""}}
 
 
 def test_an_appliance_sees_itself_alone(door: Control) -> None:

@@ -42,6 +42,7 @@ PART = r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*"
 AUTHORITY = r"[A-Za-z0-9._~:-]*"
 URL = re.compile(rf"https?://{AUTHORITY}\{{host\}}{AUTHORITY}/{PART}\{{title\}}{PART}")
 FALLBACK = re.compile(rf"https?://[A-Za-z0-9]{AUTHORITY}/{PART}\{{title\}}{PART}")
+HEALTH_URL = re.compile(rf"(?=.{{0,500}}$)(https?://[A-Za-z0-9]{AUTHORITY}(/{PART})?)?")
 
 Noun = Partner | Site | Cluster | Appliance | Service
 
@@ -143,6 +144,8 @@ KINDS: Final[dict[str, tuple[type[Noun], int, tuple[Field, ...]]]] = {
             ),
             Field("ipv4", is_bool, "true or false", True),
             Field("ipv6", is_bool, "true or false", True),
+            Field("addresses", is_address, "an IPv4 or IPv6 address in its shortest form", (), most=16),
+            Field("health_url", text(HEALTH_URL), "an http(s) URL of at most 500 characters, or none", ""),
         ),
     ),
     "services": (
@@ -154,6 +157,8 @@ KINDS: Final[dict[str, tuple[type[Noun], int, tuple[Field, ...]]]] = {
             Field("fallback", text(FALLBACK), FALLBACK_RULE),
             Field("ttl_s", number(1, 86400, whole=True), "whole seconds, from 1 to 86400", 300),
             Field("regions", text(COUNTRY), COUNTRY_RULE, (), most=300),
+            Field("holdings", lambda kind: kind in ("title", "file"), "title or file", "title"),
+            Field("fail_open", is_bool, "true or false", False),
         ),
     ),
 }
@@ -333,6 +338,8 @@ class Reading:
                 self.refuse(f"{path}.cluster", appliance.cluster, "no such cluster")
             if hosts.setdefault(appliance.host.lower(), appliance.id) != appliance.id:
                 self.refuse(f"{path}.host", appliance.host, f"is {hosts[appliance.host.lower()]}'s already")
+            if appliance.health_url and not appliance.addresses:
+                self.refuse(f"{path}.health_url", appliance.health_url, "is asked for at `addresses`; give at least one")
             if not appliance.ipv4 and not appliance.ipv6:
                 self.refuse(f"{path}.ipv6", False, "an appliance answers on IPv4, IPv6 or both")
 
