@@ -112,7 +112,7 @@ def test_who_recovers_starts_slowly_and_is_told(bench: Bench) -> None:
         bench.tick()
         bench.say("c0-bom001")
         weights.append(bench.word("c0-bom001") & 0xFFFF)
-    assert weights[29] == pytest.approx(600, abs=10)
+    assert weights[30] == pytest.approx(600, abs=1)
     assert weights == sorted(weights)
     assert bench.word("c0-bom001") == 1000 | BOTH
     assert [(change.before, change.after) for change in bench.changes] == [
