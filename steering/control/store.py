@@ -366,7 +366,7 @@ class Store:
             ),
             services=tuple(
                 Service(
-                    name, url, fallback, ttl_s, tuple(json.loads(regions)), kept, bool(fail_open), **read_more(more)
+                    name, url, fallback, ttl_s, tuple(json.loads(regions)), holdings, bool(fail_open), **read_more(more)
                 )
                 for name, url, fallback, ttl_s, regions, holdings, fail_open, more in rows(
                     "SELECT * FROM services ORDER BY id"
