@@ -41,13 +41,25 @@ HOST = re.compile(
 # The characters of RFC 3986 but for braces, which mark the places to be filled.
 PART = r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*"
 AUTHORITY = r"[A-Za-z0-9._~:-]*"
-URL = re.compile(rf"https?://{AUTHORITY}\{{host\}}{AUTHORITY}/{PART}\{{title\}}{PART}")
+BEFORE_TITLE = rf"{PART}(\{{token\}}{PART})?"
+URL = re.compile(rf"https?://{AUTHORITY}\{{host\}}{AUTHORITY}/{BEFORE_TITLE}\{{title\}}{PART}(\{{token\}}{PART})?")
 FALLBACK = re.compile(rf"https?://[A-Za-z0-9]{AUTHORITY}/{PART}\{{title\}}{PART}")
 PLAIN_URL = re.compile(rf"(?=.{{0,500}}$)(https?://[A-Za-z0-9]{AUTHORITY}(/{PART})?)?")
 REGION = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 SUBDIVISION = re.compile(r"([A-Z]{2}-[A-Z0-9]{1,3})?")
 PATHWAY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # draft-pantos-content-steering
-TOKEN_FORMS: Final = ("", "path", "query", "secure_link")
+# Where each form of token stands in a service's URL, and the rule in words.
+IN_QUERY = re.compile(r"[^{}]*\{host\}[^{}?#]*\{title\}[^{}?#]*\?([^{}#]*&)?\{token\}(&[^{}#]*)?")
+QUERY_RULE: Final = "{title} in its path and {token} in its query: https://{host}/v/{title}?{token}"
+TOKEN_PLACES: Final = {
+    "": (re.compile(r"[^{}]*\{host\}[^{}]*\{title\}[^{}]*"), "no {token}, or the form of its token"),
+    "path": (
+        re.compile(r"[^{}]*\{host\}[^{}/?#]*/\{token\}/[^{}?#]*\{title\}[^{}#]*"),
+        "{token} as the first part of its path, {title} in another: https://{host}/{token}/v/{title}",
+    ),
+    "query": (IN_QUERY, QUERY_RULE),
+    "secure_link": (IN_QUERY, QUERY_RULE),
+}
 
 Noun = Partner | Site | Cluster | Appliance | Service
 
@@ -79,6 +91,11 @@ def is_bool(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def is_token_form(value: Any) -> bool:
+    """Tell whether it names a form of tokens, or none."""
+    return isinstance(value, str) and value in TOKEN_PLACES
+
+
 def is_address(value: Any) -> bool:
     """Tell whether it is an IP address, written as the ipaddress module writes it."""
     try:
@@ -108,7 +125,7 @@ REGION_RULE = "a country (ISO 3166-1) or a part of one (ISO 3166-2), such as IN 
 PATHWAY_RULE = "an id of 1 to 64 letters, digits and ._- and one of classes, clusters (lists of them) and host"
 COUNTRY_RULE = "a country is two capital letters (ISO 3166-1)"
 LABEL_RULE = "1 to 200 characters without control characters"
-URL_RULE = "an http(s) URL with {host} once in the place of its host and {title} once behind it"
+URL_RULE = "an http(s) URL with {host} once in the place of its host, {title} once behind it, and {token} where signed"
 FALLBACK_RULE = "an http(s) URL with a host of its own, {title} once behind it, and no {host}"
 
 KINDS: Final[dict[str, tuple[type[Noun], int, tuple[Field, ...]]]] = {
@@ -178,15 +195,16 @@ KINDS: Final[dict[str, tuple[type[Noun], int, tuple[Field, ...]]]] = {
             Field("url", text(URL), URL_RULE),
             Field("fallback", text(FALLBACK), FALLBACK_RULE),
             Field("ttl_s", number(1, 86400, whole=True), "whole seconds, from 1 to 86400", 300),
-            Field("regions", text(COUNTRY), COUNTRY_RULE, (), most=300),
+            Field("regions", text(REGION), REGION_RULE, (), most=1000),
             Field("holdings", lambda kind: kind in ("title", "file"), "title or file", "title"),
             Field("fail_open", is_bool, "true or false", False),
             Field("n", number(1, 8, whole=True), "a number from 1 to 8", 3),
             Field("client_regions", text(REGION), REGION_RULE, (), most=1000),
             Field("refused_url", text(PLAIN_URL), URL_OR_NONE, ""),
-            Field("token", lambda form: form in TOKEN_FORMS, f"one of {', '.join(TOKEN_FORMS[1:])}, or none", ""),
+            Field("token", is_token_form, f"one of {', '.join(filter(None, TOKEN_PLACES))}, or none", ""),
             Field("token_ttl_s", number(60, 604_800, whole=True), "whole seconds, from 60 to 604800", 43_200),
             Field("token_bind", is_bool, "true or false", False),
+            Field("token_covers", lambda what: what in ("title", "service"), "title or service", "title"),
             Field("keys", text(ID), ID_RULE, (), most=8),
             Field("steer_ttl_s", number(1, 86_400, whole=True), "whole seconds, from 1 to 86400", 30),
             Field("ttl_jitter", number(0, 0.5), "a share from 0 to 0.5", 0.1),
@@ -375,9 +393,8 @@ class Reading:
                     f"{path}.countries", list(cluster.countries), "only a cluster at an exchange hears countries"
                 )
         for place, service in nouns["services"]:
+            self.check_signing(f"services[{place}]", service)
             path = f"services[{place}]"
-            if service.token and not service.keys:
-                self.refuse(f"{path}.keys", [], f"URLs of form {service.token} are signed with a key; name one")
             names = [pathway.id for pathway in service.pathways]
             for at, pathway in enumerate(service.pathways):
                 if names.index(pathway.id) < at:
@@ -398,6 +415,22 @@ class Reading:
                 )
             if not appliance.ipv4 and not appliance.ipv6:
                 self.refuse(f"{path}.ipv6", False, "an appliance answers on IPv4, IPv6 or both")
+
+
+    def check_signing(self, path: str, service: Service) -> None:
+        """Note where a service's form of token, its URL and its keys do not go together."""
+        pattern, rule = TOKEN_PLACES[service.token]
+        if not pattern.fullmatch(service.url):
+            self.refuse(f"{path}.url", service.url, f"with token {service.token!r} a URL has {rule}")
+        if service.token and not service.keys:
+            self.refuse(f"{path}.keys", [], f"URLs of form {service.token} are signed with a key; name one")
+        for at, key in enumerate(service.keys):
+            if service.keys.index(key) < at:
+                self.refuse(f"{path}.keys[{at}]", key, "is named already")
+        if service.token_covers == "service" and service.token != "path":
+            self.refuse(f"{path}.token_covers", "service", "only a token of form path covers more than one URL")
+        if service.refused_url and not service.client_regions:
+            self.refuse(f"{path}.refused_url", service.refused_url, "nobody is refused; name client_regions")
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -38,6 +38,16 @@ def added(kind: str, **fields: Any) -> bytes:
     return changed(kind, [*SMALL[kind], {**SMALL[kind][0], **fields}])
 
 
+def with_service(**fields: Any) -> bytes:
+    """Return the small document with a service that has these fields, too."""
+    return changed("services.0", {**SMALL["services"][0], **fields})
+
+
+def signed(form: str, url: str, **fields: Any) -> bytes:
+    """Return the small document with a service whose URLs are signed."""
+    return with_service(**{"token": form, "url": url, "keys": ["k1"]} | fields)
+
+
 BROKEN: list[tuple[str, bytes, str]] = [
     ("not JSON", b"{", "not JSON: Expecting property name"),
     ("not UTF-8", b'{"format": "\xff"}', "not JSON: 'utf-8' codec can't decode byte 0xff"),
@@ -112,8 +122,61 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("a fallback without title", changed("services.0.fallback", "https://origin.example/"), "and no {host}"),
     ("a ttl of 0", changed("services.0.ttl_s", 0), "services[0].ttl_s = 0: whole seconds, from 1 to 86400"),
     ("a ttl in halves", changed("services.0.ttl_s", 1.5), "services[0].ttl_s = 1.5: whole seconds"),
-    ("a subdivision", changed("services.0.regions", ["US-CA"]), "services[0].regions[0] = 'US-CA': a country is two"),
+    ("half a region", changed("services.0.regions", ["US-"]), "services[0].regions[0] = 'US-': a country (ISO 3166-1)"),
+    ("clients of nowhere", changed("services.0.client_regions", ["in"]), "services[0].client_regions[0] = 'in': a country"),
+    ("nobody to be sent away", with_service(refused_url="https://a.example/"), "nobody is refused; name client_regions"),
+    ("no such form", with_service(token="jwt"), "services[0].token = 'jwt': one of path, query, secure_link, or none"),
+    ("a form that is a list", with_service(token=[]), "services[0].token = []: one of path, query, secure_link, or none"),
+    ("a place for no token", with_service(url="https://{host}/{token}/{title}"), "with token '' a URL has no {token}"),
+    ("no place for a token", signed("path", "https://{host}/v/{title}"), "with token 'path' a URL has {token} as the first"),
+    ("two places", signed("path", "https://{host}/{token}/{title}?{token}"), "with token 'path' a URL has {token} as"),
+    ("a token behind the title", signed("path", "https://{host}/{title}/{token}"), "with token 'path' a URL has {token}"),
+    ("a token behind a part", signed("path", "https://{host}/v/{token}/{title}"), "with token 'path' a URL has {token} as"),
+    ("a part of a part", signed("path", "https://{host}/x{token}/{title}"), "with token 'path' a URL has {token} as"),
+    ("a title that no token covers", signed("path", "https://{host}/{token}/v?f={title}"), "with token 'path' a URL has"),
+    ("a fragment is not sent", signed("path", "https://{host}/{token}/v/{title}#a"), "with token 'path' a URL has {token}"),
+    ("a query token in the path", signed("query", "https://{host}/{token}/{title}"), "with token 'query' a URL has {title}"),
+    ("a title in the query", signed("query", "https://{host}/v?f={title}&{token}"), "with token 'query' a URL has {title}"),
+    ("a token as a value", signed("query", "https://{host}/{title}?t={token}"), "with token 'query' a URL has {title} in"),
+    ("a token with more to it", signed("query", "https://{host}/{title}?{token}x"), "with token 'query' a URL has {title}"),
+    ("a token in the fragment", signed("query", "https://{host}/{title}?a#{token}"), "with token 'query' a URL has {title}"),
+    ("nginx's in the path", signed("secure_link", "https://{host}/{token}/{title}"), "with token 'secure_link' a URL has"),
+    ("nobody signs", signed("path", "https://{host}/{token}/{title}", keys=[]), "services[0].keys = []: URLs of form path"),
+    (
+        "a key twice",
+        signed("path", "https://{host}/{token}/{title}", keys=["k1", "k2", "k1"]),
+        "services[0].keys[2] = 'k1': is named already",
+    ),
+    (
+        "a query that covers all",
+        signed("query", "https://{host}/{title}?{token}", token_covers="service"),
+        "services[0].token_covers = 'service': only a token of form path covers more than one URL",
+    ),
 ]
+
+
+SIGNED: list[tuple[str, bytes]] = [
+    ("path", signed("path", "https://{host}/{token}/v/{title}/master.m3u8?a=b")),
+    ("the least path", signed("path", "http://{host}:8080/{token}/{title}", keys=["k2", "k1"], token_covers="service")),
+    ("query", signed("query", "https://{host}/v/{title}.mp4?{token}", token_bind=True)),
+    ("query among others", signed("query", "https://{host}/v/{title}?a=b&{token}&c=d", token_ttl_s=60)),
+    ("secure_link", signed("secure_link", "https://cdn-{host}/{title}?a&{token}")),
+    ("somewhere", with_service(regions=["US-CA", "DE"], client_regions=["IN-MH"], refused_url="https://a.example/why")),
+]
+
+
+@pytest.mark.parametrize(("name", "document"), SIGNED, ids=[row[0] for row in SIGNED])
+def test_what_is_signed_and_where_it_may_be_played_is_read_and_written_back(name: str, document: bytes) -> None:
+    fleet = parse_fleet(document)
+    assert parse_fleet(format_fleet(fleet).encode()) == fleet
+    (row,) = json.loads(format_fleet(fleet))["services"]
+    (given,) = json.loads(document)["services"]
+    assert row == given
+
+
+def test_a_very_long_url_is_refused_as_fast_as_it_is_read() -> None:
+    with pytest.raises(FeedError, match="an http"):
+        parse_fleet(with_service(url="https://{host}/" + "a/" * 1_000_000 + "{titel}"))
 
 
 @pytest.mark.parametrize(("name", "document", "expected"), BROKEN, ids=[row[0] for row in BROKEN])
