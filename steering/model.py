@@ -129,17 +129,16 @@ class Service:
     """One kind of traffic.
 
     `url` and `fallback` are templates: `{host}` is the appliance's host, `{title}` the percent-encoded title;
-    a fallback has no `{host}`. `regions` are the countries, or parts of them (ISO 3166), whose sites may serve it; empty
-    means all.
+    a fallback has no `{host}`. `regions` are the countries, or parts of them, whose sites may serve it; none means all.
     `holdings` says what appliances report that they hold, titles or files. A zone in which nobody is left is answered
     with the fallback alone, or with `fail_open` by appliances that are full, unhealthy or stale.
 
     `n` is how many targets an answer has that asks for no number. `client_regions`, countries or parts of them, are
     where clients may be; others are refused, or sent to `refused_url`. `token` is the form in which URLs are signed, at
-    `{token}`: empty, `path`, `query` or `secure_link`, for `token_ttl_s`, with the first of `keys`, and with `token_bind`
-    for the client's network alone. Of form `path` one covers a title, or all titles where `token_covers` is `service`
-    (`playback/signing.py`). `pathways` are those that playlists declare, `clones` the players that are offered others;
-    steering manifests live `steer_ttl_s`, more or less by `ttl_jitter`. `origin` is where playlists are fetched.
+    `{token}`: empty, `path`, `query` or `secure_link`, for `token_ttl_s`, with the first of `keys`, with `token_bind`
+    for the client's network alone. A `path` token covers a `title`, or the whole `service`, as `token_covers` says.
+    `pathways` are those that playlists declare, `clones` the players that are offered others; steering manifests live
+    `steer_ttl_s`, more or less by `ttl_jitter`. `origin` is where playlists are fetched.
     """
 
     id: str
@@ -155,7 +154,7 @@ class Service:
     token: str = ""
     token_ttl_s: int = 43_200
     token_bind: bool = False
-    token_covers: str = "title"
+    token_covers: str = "title"  # noqa: S105 (no password)
     keys: tuple[str, ...] = ()
     steer_ttl_s: int = 30
     ttl_jitter: float = 0.1

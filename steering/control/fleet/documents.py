@@ -48,13 +48,15 @@ PLAIN_URL = re.compile(rf"(?=.{{0,500}}$)(https?://[A-Za-z0-9]{AUTHORITY}(/{PART
 REGION = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
 SUBDIVISION = re.compile(r"([A-Z]{2}-[A-Z0-9]{1,3})?")
 PATHWAY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # draft-pantos-content-steering
+# The parameters of tokens in a query: nothing else in a URL may have their names.
+TOKEN_NAMES: Final = {"query": {"k", "e", "b", "t"}, "secure_link": {"md5", "expires", "k", "b"}}
 # Where each form of token stands in a service's URL, and the rule in words.
 IN_QUERY = re.compile(r"[^{}]*\{host\}[^{}?#]*\{title\}[^{}?#]*\?([^{}#]*&)?\{token\}(&[^{}#]*)?")
 QUERY_RULE: Final = "{title} in its path and {token} in its query: https://{host}/v/{title}?{token}"
 TOKEN_PLACES: Final = {
     "": (re.compile(r"[^{}]*\{host\}[^{}]*\{title\}[^{}]*"), "no {token}, or the form of its token"),
     "path": (
-        re.compile(r"[^{}]*\{host\}[^{}/?#]*/\{token\}/[^{}?#]*\{title\}[^{}#]*"),
+        re.compile(r"[^{}]*\{host\}[^{}/?#]*/\{token\}/([^{}?#/]*/){0,90}[^{}?#/]*\{title\}[^{}#]*"),
         "{token} as the first part of its path, {title} in another: https://{host}/{token}/v/{title}",
     ),
     "query": (IN_QUERY, QUERY_RULE),
@@ -416,18 +418,20 @@ class Reading:
             if not appliance.ipv4 and not appliance.ipv6:
                 self.refuse(f"{path}.ipv6", False, "an appliance answers on IPv4, IPv6 or both")
 
-
     def check_signing(self, path: str, service: Service) -> None:
         """Note where a service's form of token, its URL and its keys do not go together."""
         pattern, rule = TOKEN_PLACES[service.token]
         if not pattern.fullmatch(service.url):
             self.refuse(f"{path}.url", service.url, f"with token {service.token!r} a URL has {rule}")
+        names = {part.partition("=")[0] for part in service.url.partition("?")[2].split("&")}
+        for name in sorted(names & TOKEN_NAMES.get(service.token, set())):
+            self.refuse(f"{path}.url", service.url, f"{name}= is a parameter of the token's")
         if service.token and not service.keys:
             self.refuse(f"{path}.keys", [], f"URLs of form {service.token} are signed with a key; name one")
         for at, key in enumerate(service.keys):
             if service.keys.index(key) < at:
                 self.refuse(f"{path}.keys[{at}]", key, "is named already")
-        if service.token_covers == "service" and service.token != "path":
+        if service.token != "path" and service.token_covers != "title":  # noqa: S105 (no passwords)
             self.refuse(f"{path}.token_covers", "service", "only a token of form path covers more than one URL")
         if service.refused_url and not service.client_regions:
             self.refuse(f"{path}.refused_url", service.refused_url, "nobody is refused; name client_regions")
