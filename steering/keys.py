@@ -55,7 +55,7 @@ def read_keys(state: Path) -> dict[str, Key]:
     try:
         keys = {name: key_of(name, row) for name, row in json.loads(data).items()}
     except (ValueError, TypeError, AttributeError):
-        raise SnapshotError(f"{path}: torn or not ours", hint="make its keys again: steering key make") from None
+        raise SnapshotError(f"{path}: torn or not ours", hint=f"remove {path}, and make its keys again") from None
     return keys
 
 

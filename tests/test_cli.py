@@ -243,6 +243,29 @@ def test_the_command_starts_fast_enough_to_be_typed(tmp_path: Path) -> None:
     assert found.stdout.strip() == "[]"
 
 
+def test_a_key_is_shown_once_or_written_to_a_new_file_and_listed_without_its_secret(run: Run, tmp_path: Path) -> None:
+    shown = run("key", "make", "k1").output.strip()
+    assert re.fullmatch(r"[A-Za-z0-9_-]{43}", shown)
+    assert "its secret is in secret" in run("key", "make", "k2", "--secret-file", "secret").output
+    written = (tmp_path / "secret").read_text().strip()
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    assert "name a file that is not there yet" in run("key", "make", "k3", "--secret-file", "secret", code=2).output
+    assert "is there already" in run("key", "make", "k1", "--secret-file", "other", code=1).output
+    assert not (tmp_path / "other").exists()
+    given = "given-0123456789abcdefghijklmnopqrstuvwxyz"
+    assert run("key", "make", "k3", "--from", "-", stdin=given + "\n").output == "key k3 is made\n"
+    assert json.loads(run("key", "make", "k4", "--json", "--from", "secret").output).keys() == {"id", "made_at"}
+    assert "is empty; nothing was made" in run("key", "make", "k5", "--from", "-", code=1).output
+    assert "32 to 128 letters" in run("key", "make", "k5", "--from", "-", stdin="\0" * 40, code=1).output
+    keys = json.loads((tmp_path / "state" / "keys").read_text())
+    assert [keys[name]["secret"] for name in ("k1", "k2", "k3", "k4")] == [shown, written, given, written]
+    said = run("key", "list").output + run("key", "list", "--json").output + run("audit", "--json").output
+    assert [row["id"] for row in json.loads(run("key", "list", "--json").output)] == ["k1", "k2", "k3", "k4"]
+    assert not [secret for secret in (shown, written, given) if secret in said]
+    assert "k4" in run("key", "retire", "k3", "k4").output
+    assert "there is none of this id" in run("key", "retire", "k4", "--json", code=1).output
+
+
 def test_a_token_is_shown_once_listed_without_its_secret_and_revoked(served: Run) -> None:
     text = served("token", "make", "partner:as64500", "--name", "noc", "--days", "30").output.strip()
     assert re.fullmatch(r"steering-1-[A-Za-z0-9_-]{43}", text)

@@ -27,6 +27,7 @@ FLOORS = {
     "steering.model": 1,
     "steering.settings": 1,
     "steering.statefile": 2,
+    "steering.keys": 2,
     "steering.routes": 2,
     "steering.snapshot": 2,
     "steering.apart": 2,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import pydantic
 from anyio import to_thread
@@ -53,6 +53,7 @@ class Reason(pydantic.BaseModel, extra="forbid"):
     why: str = pydantic.Field("", max_length=1000)
 
 
+KEYS: Final = "/v1/keys"
 WISHES = {"enabled", "weight", "belief"}
 
 
@@ -78,6 +79,13 @@ class TokenWish(pydantic.BaseModel, extra="forbid"):
     role: str = pydantic.Field(max_length=100)
     name: str = pydantic.Field("", max_length=MAX_TOKEN_NAME)
     days: float | None = None
+
+
+class KeyWish(pydantic.BaseModel, extra="forbid"):
+    """A key to make: its id, and its secret where that is not to be made here."""
+
+    id: str = pydantic.Field(max_length=63)
+    secret: pydantic.SecretStr = pydantic.SecretStr("")
 
 
 def role_in(*roles: str) -> Any:
@@ -245,6 +253,19 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
     @router.delete("/v1/tokens/{number}", summary="Let a token open no door any more")
     async def revoke_token(number: Annotated[int, Path(ge=1, lt=1 << 63)], caller: Ops) -> dict[str, Any]:
         return await run_soon(lambda: writer.revoke_token(number, caller.who))
+
+    @router.get(KEYS, summary="Every key that URLs are signed with, and for which services; never its secret")
+    async def list_keys(_: Ops) -> list[dict[str, Any]]:
+        return await run_soon(writer.list_keys)
+
+    @router.post(KEYS, summary="Make a key; its secret is in this answer and nowhere else", status_code=201)
+    async def make_key(body: KeyWish, caller: Ops, response: Response) -> dict[str, Any]:
+        response.headers["cache-control"] = "no-store"
+        return await run_soon(lambda: writer.make_key(body.id, caller.who, body.secret.get_secret_value()))
+
+    @router.delete(f"{KEYS}/{{name}}", summary="Take a key away that no service names any more")
+    async def retire_key(name: str, caller: Ops) -> dict[str, Any]:
+        return await run_soon(lambda: writer.retire_key(name, caller.who))
 
     @router.get("/v1/audit", summary="Who changed what, newest first")
     async def audit(

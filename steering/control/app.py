@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from steering.apart import run_gently
-from steering.control.api import make_router
+from steering.control.api import KEYS, make_router
 from steering.control.bgp import FollowBgp
 from steering.control.callers import Caller, caller_of
 from steering.control.fleet.documents import MAX_DOCUMENT
@@ -243,7 +243,9 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "body"
-        error = PartnerError.of_parameter(where, str(first.get("input", "")), str(first["msg"]), status=422)
+        # What was given for a key may be a secret.
+        given = "" if request.url.path.startswith(KEYS) else str(first.get("input", ""))
+        error = PartnerError.of_parameter(where, given, str(first["msg"]), status=422)
     elif isinstance(error, HTTPException):
         error = PartnerError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
     assert isinstance(error, SteeringError)

@@ -15,7 +15,7 @@ from steering.errors import SettingsError
 SOCKET: Final = "control.sock"
 
 VERSIONED: Final = re.compile(r"(table|routes|fleet|weights)\.([0-9]{1,18})")
-UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|weights|current)\.?[0-9]*\.[0-9]+")
+UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|weights|current|keys)\.?[0-9]*\.[0-9]+")
 
 
 def make_folder(state: Path) -> None:

@@ -187,6 +187,19 @@ class RemoteWriter:
         """As `Writer.revoke_token`."""
         return report(self.ask("DELETE", f"/v1/tokens/{number}", who))
 
+    def make_key(self, name: str, who: str, secret: str = "") -> dict[str, Any]:
+        """As `Writer.make_key`."""
+        return report(self.ask("POST", "/v1/keys", who, json={"id": name, "secret": secret}))
+
+    def list_keys(self) -> list[dict[str, Any]]:
+        """As `Writer.list_keys`."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/keys").json()
+        return rows
+
+    def retire_key(self, name: str, who: str) -> dict[str, Any]:
+        """As `Writer.retire_key`."""
+        return report(self.ask("DELETE", f"/v1/keys/{quote(name, safe='')}", who))
+
     def audit(self, count: int = 100, below: int | None = None) -> list[dict[str, Any]]:
         """As `Writer.audit`."""
         params = {"count": count} | ({"below": below} if below else {})

@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol, TypeVar
 from steering.apart import Task
 from steering.control import nouns
 from steering.control.callers import check_role, make_secret
+from steering.control.fleet import keys as key_file
 from steering.control.fleet.blast import Limits
 from steering.control.fleet.health import Rules, full_weight
 from steering.control.fleet.vitals import Vitals, Wished
@@ -41,6 +42,7 @@ from steering.control.network.tables import Progress, build_table, quiet
 from steering.control.network.traffic import Traffic, read_traffic
 from steering.control.store import NAME, Entry, Pin, Store, Version, Wish
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError
+from steering.keys import read_keys
 from steering.model import UNNUMBERED, Appliance, Fleet
 from steering.routes import Routes
 from steering.settings import Settings
@@ -582,6 +584,24 @@ class Writer:
         self.tokens = self.store.tokens()
         return {"id": number, "role": token.role, "name": token.name}
 
+    def make_key(self, name: str, who: str, secret: str = "") -> dict[str, Any]:
+        """Make a key to sign URLs with. A secret that is made here is in this report, and else in the `keys` file."""
+        now = self.clock()
+        with self.store.change():
+            self.store.note(Entry(now, who, "make key", f"key {name[:64]}", None, {"given": bool(secret)}))
+            return key_file.make_key(self.state, name, now, secret)
+
+    def list_keys(self) -> list[dict[str, Any]]:
+        """Return every key, without its secret, and what it signs."""
+        return key_file.list_keys(self.state, self.inventory.services)
+
+    def retire_key(self, name: str, who: str) -> dict[str, Any]:
+        """Take a key away that no service names any more."""
+        with self.store.change():
+            report = key_file.retire_key(self.state, name, self.inventory.services)
+            self.store.note(Entry(self.clock(), who, "retire key", f"key {name}", {"made_at": report["made_at"]}))
+        return report
+
     def audit(self, count: int = 100, below: int | None = None) -> list[dict[str, Any]]:
         """Return the newest entries of the audit log, newest first; `below` a number, to read on."""
         return self.store.audit(count, below)
@@ -739,11 +759,16 @@ class Writer:
     def warnings(self) -> list[str]:
         """Return what an operator would want to know about the fleet on record."""
         name = self.settings.default_service
-        if any(service.id == name for service in self.inventory.services):
-            return []
-        return [
-            f"the fleet has no service {name!r}: requests that name no service are refused (setting default_service)"
-        ]
+        found = []
+        if all(service.id != name for service in self.inventory.services):
+            found.append(
+                f"the fleet has no service {name!r}: requests that name no service are refused"
+                " (setting default_service)"
+            )
+        try:
+            return found + key_file.warnings_of(read_keys(self.state), self.inventory.services)
+        except SnapshotError as error:
+            return [*found, error.message]
 
 
 def vitals_of(settings: Settings) -> Vitals:

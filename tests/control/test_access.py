@@ -88,6 +88,9 @@ ENDPOINTS: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/tokens"): OPS,
     ("POST", "/v1/tokens"): OPS,
     ("DELETE", "/v1/tokens/{number}"): OPS,
+    ("GET", "/v1/keys"): OPS,
+    ("POST", "/v1/keys"): OPS,
+    ("DELETE", "/v1/keys/{name}"): OPS,
     ("GET", "/v1/audit"): OPS,
     **{("GET", f"/v1/{kind}{name}"): OWNERS for kind in ("partners", "sites", "clusters") for name in ("", "/{name}")},
     ("GET", "/v1/appliances"): EVERY_ROLE,
@@ -105,6 +108,7 @@ BODIES: dict[str, Any] = {
     "/v1/tables/publish": {},
     "/v1/wishes": {"appliances": ["c001-man001"], "enabled": True},
     "/v1/tokens": {"role": "ops"},
+    "/v1/keys": {"id": "k1"},
     "/v1/fleet": {},
 }
 KINDS = {
