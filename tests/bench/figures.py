@@ -32,7 +32,7 @@ from steering.control.writer import Writer
 from steering.model import Service
 from steering.playback.signing import Signing, SigningKey, token_for
 from steering.settings import Settings
-from steering.snapshot import Snapshot
+from steering.snapshot import Snapshot, Trace
 from tests.bench.measure import COUNT, Report, Table, median_ns
 from tests.fastpath import dumps
 
@@ -129,9 +129,9 @@ def sixteen_candidates() -> Any:
 
 def candidates(snapshot: Snapshot, address: str) -> int:
     """Return how many candidates the address's first rank has."""
-    trace: list[Any] = []
+    trace = Trace()
     snapshot.steer(address, "t", service="video", trace=trace)
-    return sum(rank == 0 for _, rank, _, _, _ in trace)
+    return sum(rank == 0 for _, rank, *_ in trace.candidates)
 
 
 def test_sign(benchmark: Any, report: Report) -> None:
