@@ -52,6 +52,7 @@ from _fastpath.pick import (
 )
 from steering.errors import PartnerError, SnapshotError
 from steering.model import Announcement, Fleet, Refusal, RouteClass
+from steering.residency import lies_in, regions_of_sites
 from steering.routes import ORIGIN_NAMES, Intervals, RouteRows, Routes, write_routes
 from steering.statefile import FORMATS, StateFile, write_atomically, write_sections
 
@@ -224,9 +225,9 @@ def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
     its target ready as text.
     """
     site_numbers = {site.id: number for number, site in enumerate(fleet.sites)}
-    regions = sorted({site.country for site in fleet.sites})
+    region_of = regions_of_sites(fleet.sites, fleet.services)
+    regions = sorted(set(region_of.values()))
     region_numbers = {region: number for number, region in enumerate(regions)}
-    sites = {site.id: site for site in fleet.sites}
     members: dict[str, list[Any]] = {cluster.id: [] for cluster in fleet.clusters}
     for appliance in fleet.appliances:
         members[appliance.cluster].append(appliance)
@@ -236,7 +237,7 @@ def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
     text = bytearray()
     for cluster in sorted(fleet.clusters, key=lambda cluster: cluster.number):
         inside = sorted(members[cluster.id], key=lambda appliance: appliance.slot)
-        region = region_numbers[sites[cluster.site].country]
+        region = region_numbers[region_of[cluster.site]]
         clusters[cluster.number] = (len(records), len(inside), site_numbers[cluster.site], region)
         for appliance in inside:
             host = appliance.host.encode()
@@ -342,11 +343,22 @@ class Snapshot:
                 item["fallback"],
                 item["ttl_s"],
                 self.table_version,
-                [numbers[region] for region in item["regions"] if region in numbers] if item["regions"] else None,
+                [number for region, number in numbers.items() if lies_in(region, item["regions"])]
+                if item["regions"]
+                else None,
                 self.holdings,
                 item.get("fail_open", False),
             )
             for item in served["services"]
+        }
+
+        # Fleets of the format before say nothing of these.
+        self.client_regions = {
+            item["id"]: frozenset(item["client_regions"]) for item in served["services"] if item.get("client_regions")
+        }
+        self.refused_urls: dict[str, str] = {item["id"]: item.get("refused_url", "") for item in served["services"]}
+        self.plain_services = {
+            name: service for name, service in self.services.items() if name not in self.client_regions
         }
 
     @classmethod
@@ -378,6 +390,15 @@ class Snapshot:
             return self.picker.answer(address, title, self.services[service], n, family, session, trace, counters)
         except (KeyError, ValueError):
             raise self.refusal(address, title, service, session, n) from None
+
+    def refused_region(self, packed: bytes, service: str) -> str | None:
+        """Return the region of a client that a service does not serve there, empty where it is unknown; else None."""
+        allowed = self.client_regions.get(service)
+        if allowed is None:
+            return None
+        at = self.prefixes.lookup(packed) * ZONE.size
+        region = str(ZONE.unpack_from(self.zones, at)[3].rstrip(b"\0"), "ascii")
+        return None if lies_in(region, allowed) else region
 
     def refusal(self, address: str | bytes, title: str, service: str, session: str, n: int) -> PartnerError:
         """Return the error that names which of the parameters `steer` refused."""
@@ -517,6 +538,7 @@ class Snapshot:
         answer: dict[str, Any] = json.loads(body)
         answer["explain"] = {
             **place,
+            "refused_region": self.refused_region(packed, service),
             "policy": self.meta["policy"],
             "routes": routes,
             "refused": [dataclasses.asdict(refusal) for refusal in accepted.refused_for(packed)],

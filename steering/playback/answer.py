@@ -18,6 +18,19 @@ def redirect(body: bytes) -> tuple[str, list[str]]:
     return first, [f'<{url}>; rel="duplicate"; pri={place}' for place, url in enumerate(others, 2)]
 
 
+def refused_in(region: str, service: str, elsewhere: str) -> PartnerError:
+    """Return the error for a client in a region that a service is not for (RFC 7725); `region` is empty if unknown."""
+    place = region or "a region that is not known"
+    return PartnerError(
+        f"service {service} is not for clients in {place}",
+        hint=f"see {elsewhere}" if elsewhere else "",
+        status=HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS,
+        parameter="region",
+        value=region,
+        rule="a region that the service is for",
+    )
+
+
 def problem(error: PartnerError) -> bytes:
     """Return an error as a problem document (RFC 9457), with parameter, value and rule where one is to blame."""
     document: dict[str, Any] = {

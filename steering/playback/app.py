@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from _fastpath.counters import Counters
 from steering.errors import PartnerError, SnapshotError
-from steering.playback.answer import problem, redirect
+from steering.playback.answer import problem, redirect, refused_in
 from steering.playback.client import Trust, find_client
 from steering.playback.decisions import DecisionLog
 from steering.playback.docs_page import CONTENT_SECURITY_POLICY, docs_page
@@ -138,6 +138,11 @@ def make_app(
             # Explaining reads files; answering others goes on meanwhile.
             explain = functools.partial(snapshot.explain, client.packed, query.title, **asked)
             return JSONResponse(await anyio.to_thread.run_sync(explain), headers=PLAYER_HEADERS)
+        if (region := snapshot.refused_region(client.packed, query.service)) is not None:
+            elsewhere = snapshot.refused_urls[query.service]
+            if query.redirect and elsewhere:
+                return Response(status_code=302, headers={**PLAYER_HEADERS, "location": elsewhere})
+            raise refused_in(region, query.service, elsewhere)
         if decisions is not None and decisions.wants(query.title):
             trace = Trace()
             body = snapshot.steer(client.packed, query.title, **asked, trace=trace, counters=counters)
@@ -273,6 +278,7 @@ STEER_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     400: {"description": "a parameter is wrong; the problem document names it, its value and the rule"},
     403: {"description": "ip= or explain= from a caller that is not trusted"},
     404: {"description": "there is no such service"},
+    451: {"description": "the service is not for clients in this region; the problem document names it"},
     503: {"description": "nothing is published yet"},
 }
 READY_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
