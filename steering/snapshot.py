@@ -356,10 +356,12 @@ class Snapshot:
         self.client_regions = {
             item["id"]: frozenset(item["client_regions"]) for item in served["services"] if item.get("client_regions")
         }
-        self.refused_urls: dict[str, str] = {item["id"]: item.get("refused_url", "") for item in served["services"]}
         self.plain_services = {
-            name: service for name, service in self.services.items() if name not in self.client_regions
+            item["id"]: self.services[item["id"]]
+            for item in served["services"]
+            if not item.get("client_regions") and not item.get("token")
         }
+        self.services_on_record: dict[str, dict[str, Any]] = {item["id"]: item for item in served["services"]}
 
     @classmethod
     def map(cls, state: Path, before: Snapshot | None = None) -> Snapshot:

@@ -21,8 +21,10 @@ from steering.playback.answer import problem, redirect, refused_in
 from steering.playback.client import Trust, find_client
 from steering.playback.decisions import DecisionLog
 from steering.playback.docs_page import CONTENT_SECURITY_POLICY, docs_page
+from steering.playback.keyring import Keyring
 from steering.playback.metrics import CONTENT_TYPE, metrics_text
 from steering.playback.query import read_steer_query
+from steering.playback.signer import Signer
 from steering.settings import Settings
 from steering.snapshot import Snapshot, Trace
 
@@ -54,9 +56,10 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = {
 
 
 class Holder(Protocol):
-    """Who holds the snapshot: `follow.Follower`."""
+    """Who holds the snapshot and the keys: `follow.Follower`."""
 
     snapshot: Snapshot | None
+    keyring: Keyring
     error: SnapshotError | None
 
 
@@ -104,6 +107,7 @@ def make_app(
         redirect_slashes=False,  # it would send players to whatever Host says
     )
     trust = Trust(settings.trusted)
+    signer = Signer(holder.keyring)
     if counters is not None:
         app.add_middleware(CountAnswers, counters=counters)
 
@@ -139,7 +143,7 @@ def make_app(
             explain = functools.partial(snapshot.explain, client.packed, query.title, **asked)
             return JSONResponse(await anyio.to_thread.run_sync(explain), headers=PLAYER_HEADERS)
         if (region := snapshot.refused_region(client.packed, query.service)) is not None:
-            elsewhere = snapshot.refused_urls[query.service]
+            elsewhere = snapshot.services_on_record[query.service]["refused_url"]
             if query.redirect and elsewhere:
                 return Response(status_code=302, headers={**PLAYER_HEADERS, "location": elsewhere})
             raise refused_in(region, query.service, elsewhere)
@@ -149,6 +153,7 @@ def make_app(
             decisions.note(snapshot, client.packed, query.service, query.n, query.family, trace)
         else:
             body = snapshot.steer(client.packed, query.title, **asked, counters=counters)
+        body = signer.signed(body, snapshot, query.service, query.title, client.packed)
         if query.redirect:
             location, links = redirect(body)
             response = Response(status_code=302, headers={**PLAYER_HEADERS, "location": location})

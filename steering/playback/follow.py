@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from steering.errors import SnapshotError
+from steering.playback.keyring import Keyring
 from steering.snapshot import Snapshot
 
 RETRY_S: Final = 2.0
@@ -41,6 +42,7 @@ class Follower:
         self.take = take
         self.refuse = refuse
         self.snapshot: Snapshot | None = None
+        self.keyring = Keyring(state)
         self.error: SnapshotError | None = None
         self.seen: tuple[int, int, int] | None = (0, 0, 0)  # unlike any: the first step always maps
         self.retry_at = 0.0
@@ -49,6 +51,7 @@ class Follower:
 
     def step(self) -> None:
         """Look once, and take over what has changed."""
+        self.keyring.step()
         seen = self.look()
         if seen == self.seen and (self.error is None or self.clock() < self.retry_at):
             return

@@ -34,7 +34,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from steering.model import Service
 from steering.playback.client import pack, unwrap
@@ -83,6 +83,8 @@ class Signing:
     ttl_s: int
     binds: bool
     keys: tuple[str, ...]
+    before_title: str
+    after_title: str
     parts: int = 0
 
     @classmethod
@@ -91,10 +93,15 @@ class Signing:
         if not service.token:
             return None
         parts = 0
+        path = "/" + service.url.partition("?")[0].split("/", 3)[3].removeprefix("{token}/")
+        before, _, after = path.partition("{title}")
         if service.token == "path":  # noqa: S105 (no password)
-            between = service.url.partition("{token}")[2].partition("{title}")[0]
-            parts = between.count("/") - {"title": 0, "service": 1}[service.token_covers]
-        return cls(service.token, service.token_ttl_s, service.token_bind, service.keys, parts)
+            parts = before.count("/") - {"title": 0, "service": 1}[service.token_covers]
+        return cls(service.token, service.token_ttl_s, service.token_bind, service.keys, before, after, parts)
+
+    def path_of(self, title: str) -> str:
+        """Return the path of a title's URL, percent-encoded as in answers, without the token."""
+        return f"{self.before_title}{quote(title, safe='')}{self.after_title}"
 
 
 def token_for(signing: Signing, keys: Mapping[str, SigningKey], path: str, client: bytes, now: float) -> str | None:

@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 from steering.errors import FeedError
 from steering.model import Appliance, Cluster, Fleet, Partner, Pathway, RouteClass, Service, Site
@@ -423,6 +424,8 @@ class Reading:
         pattern, rule = TOKEN_PLACES[service.token]
         if not pattern.fullmatch(service.url):
             self.refuse(f"{path}.url", service.url, f"with token {service.token!r} a URL has {rule}")
+        if service.token and not {b".", b".."}.isdisjoint(unquote_to_bytes(service.url.partition("?")[0]).split(b"/")):
+            self.refuse(f"{path}.url", service.url, "a path that is signed has no part . or ..")
         names = {part.partition("=")[0] for part in service.url.partition("?")[2].split("&")}
         for name in sorted(names & TOKEN_NAMES.get(service.token, set())):
             self.refuse(f"{path}.url", service.url, f"{name}= is a parameter of the token's")
