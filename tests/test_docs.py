@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import click
@@ -14,8 +17,9 @@ from steering.control.fleet.documents import KINDS, parse_fleet
 from steering.control.network.feeds import FeedSource, csv, kind_of, read_feed
 from steering.control.network.rpki import read_payloads
 from steering.control.network.sessions import read_sessions
-from steering.model import Fleet
+from steering.model import Fleet, Service
 from steering.playback.app import PARAMETERS
+from steering.playback.signing import Signing, SigningKey, token_for
 from steering.settings import Settings
 from steering.snapshot import REASONS
 
@@ -98,3 +102,46 @@ def test_the_feeds_and_sessions_of_the_docs_are_some(fleet: Fleet, tmp_path: Pat
     (toml,) = re.findall(r"```toml\n(\[\[session.+?)```", page, re.DOTALL)
     (tmp_path / "bgp.toml").write_text(toml)
     assert len(read_sessions(tmp_path / "bgp.toml", 65000)) == 1
+
+
+def test_the_tokens_of_the_docs_are_what_is_signed_and_what_openssl_says() -> None:
+    page = (ROOT / "docs" / "formats.md").read_text()
+    told = page[page.index("## Tokens in URLs") : page.index("## The state folder")]
+    found = re.search(r"the secret `(\S+)` of the key `(k1)`, at (\d+) .*for the client (\S+), the title (\d+)", told)
+    assert found
+    secret, key, now, client, title = found.groups()
+    urls = [line for line in told.splitlines() if line.startswith("https://")]
+    templates = dict(re.findall(r"^\| `(\w+)` \| `(https://\S+\})[^`]*`", told, re.MULTILINE))
+    templates["path"] += "/master.m3u8"
+    signed = []
+    for form, bind in (
+        ("path", False),
+        ("path", True),
+        ("query", False),
+        ("secure_link", False),
+        ("secure_link", True),
+    ):
+        service = Service(
+            "video", templates[form], "https://origin.example/{title}", token=form, token_bind=bind, keys=(key,)
+        )
+        how = Signing.of(service)
+        assert how
+        keys = {key: SigningKey(key, secret)}
+        token = token_for(how, keys, how.path_of(title), ipaddress.ip_address(client).packed, float(now))
+        assert token
+        url = service.url.replace("{host}", "c001-bom001.cdn.example").replace("{title}", title)
+        signed.append(url.replace("{token}", token))
+    assert urls == signed
+    command, printed = re.findall(r"```console\n\$ (printf .+)\n(\S+)\n```", told)[0]
+    assert f"~{printed}/" in urls[0]
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed")
+    assert subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout.strip() == printed
+
+
+def test_the_example_services_are_a_fleet_that_uses_what_there_is() -> None:
+    fleet = parse_fleet((ROOT / "deploy" / "services.json").read_bytes())
+    assert [service.id for service in fleet.services] == ["download", "game", "video"]
+    assert {service.token for service in fleet.services} == {"path", "secure_link"}
+    assert {service.token_covers for service in fleet.services} == {"title", "service"}
+    assert len({key for service in fleet.services for key in service.keys}) == 4
