@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from steering.model import Service
 from steering.playback import signing
-from steering.playback.client import unwrap
+from steering.playback.client import pack, unwrap
 from steering.playback.signing import Signing, SigningKey, Verdict, token_for, verify
 
 NOW = 1_767_225_000.0
@@ -93,7 +93,7 @@ def is_good(form: str, url: str, client: str, now: float) -> bool:
 FORMS = st.sampled_from(list(URLS))
 TITLES = st.text(min_size=1, max_size=60).filter(lambda title: len(title.encode("utf-8", "ignore")) <= 256)
 # As steering knows clients: those of 6to4 and the like are unwrapped.
-ADDRESSES = st.ip_addresses().map(lambda address: str(ipaddress.ip_address(unwrap(address.packed))))
+ADDRESSES = st.ip_addresses().map(lambda address: str(ipaddress.ip_address(unwrap(pack(str(address)) or b""))))
 
 
 def services() -> st.SearchStrategy[Service]:
