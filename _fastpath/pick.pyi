@@ -22,6 +22,7 @@ MAX_PICKS: int
 MAX_TITLE: int
 MAX_HOT: int
 MAX_SPREAD: int
+MAX_FILES: int
 ZONE: struct.Struct
 CLUSTER: struct.Struct
 APPLIANCE: struct.Struct
@@ -157,3 +158,20 @@ class Picker:
         self, address: str | bytes, titles: list[str], service: Service, n: int, family: int, session: str = ""
     ) -> list[list[tuple[int, int]]]:
         """Return, for each title, its picks as (appliance, rank), best first."""
+
+    def playback(
+        self,
+        address: str | bytes,
+        files: list[str],
+        service: Service,
+        n: int,
+        family: int,
+        session: str = "",
+        title: str = "",
+        counters: Counters | None = None,
+    ) -> bytes:
+        """Return an answer for many files as compact JSON, and count it: each server once, and for each file its picks.
+
+        With `title`, holdings are looked up for the title that the files are of, else for each file. Files are distinct, 1
+        to MAX_FILES. Raises ValueError.
+        """

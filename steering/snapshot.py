@@ -379,6 +379,35 @@ class Snapshot:
         except (KeyError, ValueError):
             raise self.refusal(address, title, service, session, n) from None
 
+    def playback(
+        self,
+        address: str | bytes,
+        files: list[str],
+        *,
+        service: str,
+        title: str = "",
+        session: str = "",
+        n: int = 3,
+        family: int = 0,
+        counters: Counters | None = None,
+    ) -> bytes:
+        """Return who serves each of the files of a title, as compact JSON; and count it.
+
+        `{"table":…,"ttl":…,"url":"https://{host}/v/{title}","fallback":"…","servers":[{"host","appliance","site","rank"},…],
+        "files":{"a":[0,3,1],…}}`: servers by their place in the list, best first, and the fallback where there are fewer
+        than n. A file's picks are those that `steer` gives it. Holdings are asked for the title where one is given, else
+        for each file. The files are distinct, MAX_FILES at most. Raises PartnerError.
+        """
+        try:
+            if len(session) > MAX_SESSION:
+                raise ValueError
+            return self.picker.playback(address, files, self.services[service], n, family, session, title, counters)
+        except (KeyError, ValueError) as error:
+            found = self.refusal(address, "a title", service, session, n)
+            if found.parameter == "title":
+                found = PartnerError.of_parameter("files", f"{len(files)} files", str(error))
+            raise found from None
+
     def refusal(self, address: str | bytes, title: str, service: str, session: str, n: int) -> PartnerError:
         """Return the error that names which of the parameters `steer` refused."""
         if service not in self.services:
