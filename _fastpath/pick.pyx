@@ -164,7 +164,7 @@ def content_key_of(str service not None, str title not None):
 
 
 cdef uint64_t viewer_of_client(int family, uint64_t upper) noexcept nogil:
-    """Return whom a client without a session is taken for: its /24, or its /48; `upper` is as `PrefixTable.find` has it."""
+    """Return whom a client without a session is taken for: its /24 or /48. `upper` is that of `PrefixTable.find`."""
     return mix(upper >> 8 | <uint64_t> 4 << 48) if family == 4 else mix(upper >> 16 | <uint64_t> 6 << 48)
 
 
@@ -423,7 +423,7 @@ cdef class Picker:
         self, Service service, uint64_t key, const char* session, Py_ssize_t session_length, int family, uint64_t upper,
         question* asked
     ) noexcept nogil:
-        """Make the keys that a title, by its own, is ranked by for a viewer. What holdings know it by is set already."""
+        """Make the keys that a title, by its own, is ranked by for a viewer. The key of its content is set already."""
         cdef uint64_t viewer
         asked.spread = self.weights.spread_of(asked.content)
         asked.title = asked.session = key
@@ -689,7 +689,9 @@ cdef class Picker:
         found = self.choose(zone, &asked, service, chosen, &came, NULL, NULL)
         return [(chosen[i].appliance, chosen[i].rank) for i in range(found)]
 
-    def picks(self, address, list titles not None, Service service not None, int n, int family, str session not None=""):
+    def picks(
+        self, address, list titles not None, Service service not None, int n, int family, str session not None=""
+    ):
         cdef int address_family, found, i
         cdef uint64_t upper, key
         cdef uint32_t zone = self.table.find(address, &address_family, &upper)
@@ -710,7 +712,6 @@ cdef class Picker:
             found = self.choose(zone, &asked, service, chosen, &came, NULL, NULL)
             out.append([(chosen[i].appliance, chosen[i].rank) for i in range(found)])
         return out
-
 
     def playback(
         self, address, list files not None, Service service not None, int n, int family, str session not None="",

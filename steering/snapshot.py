@@ -9,7 +9,7 @@
 Control writes a file beside its place, syncs and renames it, and never touches it again; then it advances `current`.
 A worker that sees `current` change maps the named files, checks them whole, and swaps its snapshot with one
 assignment. A snapshot is frozen but for the weights it reads, so the same request on the same snapshot and
-weights gives the same bytes. Tables, fleets and holdings refer to each other by the store's numbers, so they change apart.
+weights gives the same bytes. Tables, fleets and holdings go by the store's numbers, so they change apart.
 """
 
 from __future__ import annotations
@@ -393,10 +393,10 @@ class Snapshot:
     ) -> bytes:
         """Return who serves each of the files of a title, as compact JSON; and count it.
 
-        `{"table":…,"ttl":…,"url":"https://{host}/v/{title}","fallback":"…","servers":[{"host","appliance","site","rank"},…],
-        "files":{"a":[0,3,1],…}}`: servers by their place in the list, best first, and the fallback where there are fewer
-        than n. A file's picks are those that `steer` gives it. Holdings are asked for the title where one is given, else
-        for each file. The files are distinct, MAX_FILES at most. Raises PartnerError.
+        `{"table":…,"ttl":…,"url":"https://{host}/v/{title}","fallback":"…",
+        "servers":[{"host","appliance","site","rank"},…],"files":{"a":[0,3,1],…}}`: servers by their place in the list,
+        best first, and the fallback where there are fewer than n. A file's picks are those that `steer` gives it.
+        Holdings are asked for the title where one is given, else for each file. Raises PartnerError.
         """
         try:
             if len(session) > MAX_SESSION:
