@@ -269,7 +269,7 @@ cdef class Lane:
         cdef uint64_t key
         cdef uint32_t zone
         cdef int picks
-        cdef bytes out, ending
+        cdef bytes out, ending, token = None
         cdef char* at
         if served is None or not read_query(text, stop, &asked):
             return None
@@ -283,24 +283,32 @@ cdef class Lane:
             if not trusted:
                 return None
             client = asked.ip
-        key = hash_bytes(asked.title, asked.title_length)
-        if not shed and self.is_wanted(key):
-            return None
         unwrap(&client)
         picker = served.picker
-        picks = 0
-        came.failed_open = False
-        if not shed:
+        if not shed or not service.everywhere:
             if client.family == 4:
                 client.high = client.four
                 zone = picker.table.zone_v4(client.four)
             else:
                 zone = picker.table.zone_v6(client.high, client.low)
+            if not service.serves(picker.zones + zone):
+                return None
+        key = hash_bytes(asked.title, asked.title_length)
+        if not shed and self.is_wanted(key):
+            return None
+        escaped_length = escape(asked.title, asked.title_length, escaped)
+        picks = 0
+        came.failed_open = False
+        if not shed:
             wanted.n = asked.n
             wanted.family_bit = C_IPV6_UP if (asked.family or client.family) == 6 else C_IPV4_UP
             wanted.content = content_key(key, service.salt)
             picker.ask(service, key, asked.session, asked.session_length, client.family, client.high, &wanted)
             picks = picker.choose(zone, &wanted, service, chosen, &came, NULL, NULL)
+            if service.sign is not None and picks:
+                token = service.token_for(escaped, escaped_length, client.family, client.high)
+                if token is None:
+                    picks = came.failed_open = 0
         if self.counters is not None:
             if shed:
                 self.counters.count_target(0, True)
@@ -308,8 +316,7 @@ cdef class Lane:
                 picker.tally(
                     self.counters, service, &wanted, chosen, picks, &came, asked.title, asked.title_length
                 )
-        escaped_length = escape(asked.title, asked.title_length, escaped)
-        length = picker.measure(service, chosen, picks, asked.n, &came, escaped_length)
+        length = picker.measure(service, chosen, picks, asked.n, &came, escaped_length, token)
         ending = SHED_END if shed else JSON_END
         total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(PLAYER_HEAD) + digits_of(<uint32_t> length)
         total += PyBytes_GET_SIZE(ending)
@@ -318,7 +325,7 @@ cdef class Lane:
         at = join(at, PLAYER_HEAD)
         at = join(write_number(at, <uint32_t> length), ending)
         if has_body:
-            picker.write(at, service, chosen, picks, asked.n, &came, escaped, escaped_length)
+            picker.write(at, service, chosen, picks, asked.n, &came, escaped, escaped_length, token)
         return out
 
     cdef bint read_head(self, const char* at, const char* end, bint trusted, head* found) noexcept nogil:

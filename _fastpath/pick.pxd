@@ -109,8 +109,17 @@ cdef class Service:
     cdef uint32_t holdings_bit
     cdef bint fail_open
     cdef bytes playback_opening, opening, before_host, before_title, after_title, before_fallback, after_fallback
+    cdef readonly object sign  # None where URLs are not signed
+    cdef bytes behind_token
+    cdef bint token_is_first  # before the title
     cdef uint64_t regions[REGION_WORDS]
     cdef bint any_region
+    cdef readonly bint everywhere
+    cdef bytes places  # the regions of clients, ascending, as `code_of` has them
+
+    cdef bint is_named(self, uint64_t place) noexcept
+    cdef bint serves(self, const zone_record* zone) noexcept
+    cdef bytes token_for(self, const char* title, Py_ssize_t title_length, int family, uint64_t upper)
 
 
 cdef class Picker:
@@ -149,9 +158,9 @@ cdef class Picker:
     ) noexcept
     cdef bytes join_playback(self, Service service, const handful* found)
     cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, int n, const outcome* came,
-                            Py_ssize_t title_length) noexcept
+                            Py_ssize_t title_length, bytes token) noexcept
     cdef char* write(self, char* at, Service service, const candidate* chosen, int found, int n, const outcome* came,
-                     const char* title, Py_ssize_t title_length) noexcept
+                     const char* title, Py_ssize_t title_length, bytes token) noexcept
 
 
 cdef bint is_dots(const char* title, Py_ssize_t length) noexcept nogil

@@ -2,7 +2,7 @@
 
 import struct
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from typing_extensions import Buffer
 
@@ -70,13 +70,23 @@ class Weights:
     def hot(self) -> dict[int, int]:
         """Return the spreads of hot titles by content key."""
 
+Sign = Callable[[bytes, int, int], bytes | None]
+
 class Service:
     """A service's URL parts, made ready to be joined. `regions` are the region numbers it may use; None is all.
 
     `holdings` are those of the picker that it is used with.
+
+    With `sign`, the URL has `{token}`, before or behind the title. It is called once an answer, with the escaped title
+    and the client's family and upper 32 or 64 bits, and returns what stands there in all URLs; None, where there is no
+    key, makes the answer the fallback alone. Without, `{token}` stays as it is.
+
+    `client_regions` are where the lane may answer, countries (`IN`) and parts of them (`IN-MH`); none is everywhere.
     """
 
     id: str
+    sign: Sign | None
+    everywhere: bool
     def __init__(
         self,
         id: str,
@@ -87,6 +97,8 @@ class Service:
         regions: Iterable[int] | None = None,
         holdings: Holdings | None = None,
         fail_open: bool = False,
+        sign: Sign | None = None,
+        client_regions: Iterable[str] = (),
     ) -> None: ...
 
 class Trace:

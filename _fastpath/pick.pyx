@@ -60,6 +60,7 @@ import math
 import mmap
 import os
 import struct
+from array import array
 
 DISABLED = 1 << 16
 NO_HEADROOM = 1 << 17
@@ -300,7 +301,7 @@ cdef inline uint64_t hot_at(uint64_t slots) noexcept nogil:
 cdef class Service:
     def __cinit__(
         self, str id not None, str url not None, str fallback not None, uint32_t ttl_s, uint32_t table, regions=None,
-        Holdings holdings=None, bint fail_open=False
+        Holdings holdings=None, bint fail_open=False, sign=None, client_regions=()
     ):
         cdef uint32_t number
         before_host, rest = url.split("{host}")
@@ -314,6 +315,17 @@ cdef class Service:
         self.before_host = f'{{"url":"{before_host}'.encode()
         self.before_title = before_title.encode()
         self.after_title = after_title.encode()
+        self.sign = sign
+        if sign is not None:
+            self.token_is_first = "{token}" in before_title
+            before, behind = (before_title if self.token_is_first else after_title).split("{token}")
+            if self.token_is_first:
+                self.before_title = before.encode()
+            else:
+                self.after_title = before.encode()
+            self.behind_token = behind.encode()
+        self.everywhere = not client_regions
+        self.places = array("Q", sorted(set(map(code_of, client_regions)))).tobytes()
         self.before_fallback = f'{{"url":"{first}'.encode()
         self.after_fallback = f'{last}","fallback":true}}'.encode()
         self.id_bytes = id.encode()
@@ -327,6 +339,48 @@ cdef class Service:
             if number >= REGION_WORDS * 64:
                 raise ValueError(f"region number {number}; there is room for {REGION_WORDS * 64}")
             self.regions[number >> 6] |= <uint64_t> 1 << (number & 63)
+
+    cdef bint is_named(self, uint64_t place) noexcept:
+        """Tell whether a region of clients is one of the service's, by halving."""
+        cdef const char* places = PyBytes_AS_STRING(self.places)
+        cdef Py_ssize_t low = 0, high = PyBytes_GET_SIZE(self.places) >> 3, middle
+        cdef uint64_t found
+        while low < high:
+            middle = (low + high) >> 1
+            memcpy(&found, places + 8 * middle, 8)
+            if found == place:
+                return True
+            if found < place:
+                low = middle + 1
+            else:
+                high = middle
+        return False
+
+    cdef bint serves(self, const zone_record* zone) noexcept:
+        """Tell whether the service is for clients of a zone: its region is named, or its country."""
+        cdef char country[8]
+        cdef uint64_t place
+        if self.everywhere:
+            return True
+        memcpy(&place, zone.region, 8)
+        if self.is_named(place):
+            return True
+        memset(country, 0, 8)
+        memcpy(country, zone.region, 2)
+        memcpy(&place, country, 8)
+        return self.is_named(place)
+
+    cdef bytes token_for(self, const char* title, Py_ssize_t title_length, int family, uint64_t upper):
+        """Return what stands for `{token}` in the URLs of an answer, None where there is no key to sign with."""
+        return self.sign(title[:title_length], family, upper)
+
+
+cdef uint64_t code_of(str region) except? 0:
+    """Return a region as a number: its text as it lies in a zone's record."""
+    data = region.encode("ascii")
+    if not 2 <= len(data) <= 8:
+        raise ValueError(f"a region has 2 to 8 characters, not {region!r}")
+    return struct.unpack("=Q", data.ljust(8, b"\0"))[0]
 
 
 @cython.no_gc  # a view must not be cleared before what is exported of it
@@ -557,7 +611,7 @@ cdef class Picker:
         cdef const char* viewer
         cdef Py_ssize_t length, viewer_length, escaped_length = 0
         cdef note* notes = NULL
-        cdef bytes out
+        cdef bytes out, token = None
         text = text_of(title, &length)
         viewer = text_of(session, &viewer_length)
         if not 1 <= length <= C_MAX_TITLE:
@@ -588,11 +642,15 @@ cdef class Picker:
                 free(notes)
             trace.title_key, trace.session_key, trace.content_key = asked.title, asked.session, asked.content
             trace.spread, trace.failed_open = asked.spread, came.failed_open
+        escaped_length = escape(text, length, escaped)
+        if service.sign is not None and found:
+            token = service.token_for(escaped, escaped_length, address_family, upper)
+            if token is None:
+                found = came.failed_open = 0
         if counters is not None:
             self.tally(counters, service, &asked, chosen, found, &came, text, length)
-        escaped_length = escape(text, length, escaped)
-        out = PyBytes_FromStringAndSize(NULL, self.measure(service, chosen, found, n, &came, escaped_length))
-        self.write(PyBytes_AS_STRING(out), service, chosen, found, n, &came, escaped, escaped_length)
+        out = PyBytes_FromStringAndSize(NULL, self.measure(service, chosen, found, n, &came, escaped_length, token))
+        self.write(PyBytes_AS_STRING(out), service, chosen, found, n, &came, escaped, escaped_length, token)
         return out
 
     cdef int begin(self, question* asked, int n, int family) except -1:
@@ -628,7 +686,7 @@ cdef class Picker:
             )
 
     cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, int n, const outcome* came,
-                            Py_ssize_t title_length) noexcept:
+                            Py_ssize_t title_length, bytes token) noexcept:
         """Return the length of the answer that `write` writes."""
         cdef bint fallback = found < n
         cdef Py_ssize_t length = PyBytes_GET_SIZE(service.opening) + max(found + fallback - 1, 0)
@@ -641,13 +699,15 @@ cdef class Picker:
                 + title_length + PyBytes_GET_SIZE(service.after_title) + appliance.tail_length
                 + digits_of(chosen[i].rank) + 1
             )
+        if token is not None:
+            length += found * (PyBytes_GET_SIZE(token) + PyBytes_GET_SIZE(service.behind_token))
         if fallback:
             length += PyBytes_GET_SIZE(service.before_fallback) + title_length
             length += PyBytes_GET_SIZE(service.after_fallback)
         return length + PyBytes_GET_SIZE(OPEN_END if came.failed_open else END)
 
     cdef char* write(self, char* at, Service service, const candidate* chosen, int found, int n, const outcome* came,
-                     const char* title, Py_ssize_t title_length) noexcept:
+                     const char* title, Py_ssize_t title_length, bytes token) noexcept:
         """Join the fragments of the answer at a place with room for them, and return its end."""
         cdef const appliance_record* appliance
         cdef int i
@@ -659,8 +719,14 @@ cdef class Picker:
             at = join(at, PyBytes_AS_STRING(service.before_host), PyBytes_GET_SIZE(service.before_host))
             at = join(at, self.text + appliance.host, appliance.host_length)
             at = join(at, PyBytes_AS_STRING(service.before_title), PyBytes_GET_SIZE(service.before_title))
+            if token is not None and service.token_is_first:
+                at = join(at, PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))
+                at = join(at, PyBytes_AS_STRING(service.behind_token), PyBytes_GET_SIZE(service.behind_token))
             at = join(at, title, title_length)
             at = join(at, PyBytes_AS_STRING(service.after_title), PyBytes_GET_SIZE(service.after_title))
+            if token is not None and not service.token_is_first:
+                at = join(at, PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))
+                at = join(at, PyBytes_AS_STRING(service.behind_token), PyBytes_GET_SIZE(service.behind_token))
             at = join(at, self.text + appliance.tail, appliance.tail_length)
             at = write_number(at, chosen[i].rank)
             at = join(at, b"}", 1)

@@ -20,7 +20,7 @@ import ipaddress
 import json
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,6 +82,9 @@ __all__ = [
     "write_table",
     "write_weights",
 ]
+
+# Of a service as a fleet file has it: what makes its tokens, None where its URLs are not signed.
+SignOf = Callable[[Mapping[str, Any]], Callable[[bytes, int, int], bytes | None] | None]
 
 MAX_SESSION: Final = 256
 WEIGHT_UNIT_GBPS: Final = 0.1
@@ -299,7 +302,9 @@ class Snapshot:
     From the snapshot `before` it takes over the holdings where they are the same: they are the most to check.
     """
 
-    def __init__(self, state: Path, current: Current, before: Snapshot | None = None) -> None:
+    def __init__(
+        self, state: Path, current: Current, before: Snapshot | None = None, sign_of: SignOf = lambda _: None
+    ) -> None:
         self.state = state
         self.current = current
         self.loaded_at = time.time()
@@ -347,26 +352,22 @@ class Snapshot:
                 if item["regions"]
                 else None,
                 self.holdings,
-                item.get("fail_open", False),
+                item.get("fail_open", False),  # fleets of the format before say nothing of these
+                sign_of(item),
+                item.get("client_regions", ()),
             )
             for item in served["services"]
         }
 
-        # Fleets of the format before say nothing of these.
-        self.client_regions = {
-            item["id"]: frozenset(item["client_regions"]) for item in served["services"] if item.get("client_regions")
-        }
-        self.plain_services = {
-            item["id"]: self.services[item["id"]]
-            for item in served["services"]
-            if not item.get("client_regions") and not item.get("token")
-        }
         self.services_on_record: dict[str, dict[str, Any]] = {item["id"]: item for item in served["services"]}
 
     @classmethod
-    def map(cls, state: Path, before: Snapshot | None = None) -> Snapshot:
-        """Return the snapshot that `current` names, checked and read into memory. Raises SnapshotError."""
-        return cls(state, read_current(state), before)
+    def map(cls, state: Path, before: Snapshot | None = None, sign_of: SignOf = lambda _: None) -> Snapshot:
+        """Return the snapshot that `current` names, checked and read into memory. Raises SnapshotError.
+
+        `sign_of` says how the URLs of a service on record are signed; where nobody signs, they have `{token}`.
+        """
+        return cls(state, read_current(state), before, sign_of)
 
     def steer(
         self,
@@ -395,8 +396,8 @@ class Snapshot:
 
     def refused_region(self, packed: bytes, service: str) -> str | None:
         """Return the region of a client that a service does not serve there, empty where it is unknown; else None."""
-        allowed = self.client_regions.get(service)
-        if allowed is None:
+        allowed = self.services_on_record.get(service, {}).get("client_regions")
+        if not allowed:
             return None
         at = self.prefixes.lookup(packed) * ZONE.size
         region = str(ZONE.unpack_from(self.zones, at)[3].rstrip(b"\0"), "ascii")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import ipaddress
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from _fastpath.lane import Peer
 from steering.model import Fleet, Site
 from steering.playback.follow import Follower
+from steering.playback.protocol import Connections
 from steering.residency import lies_in, regions_of_sites
 from steering.settings import Settings
 from steering.snapshot import Snapshot
@@ -89,7 +92,44 @@ def test_clients_elsewhere_are_told_of_by_the_snapshot(follower: Follower) -> No
     assert snapshot.explain(NOWHERE, **asked)["explain"]["refused_region"] == ""
     assert snapshot.explain(BRITISH, **asked)["explain"]["refused_region"] is None
     assert snapshot.explain(AMERICAN, "t", service="video")["explain"]["refused_region"] is None
-    assert list(snapshot.plain_services) == ["video"]
+    assert [name for name, service in snapshot.services.items() if service.everywhere] == ["video"]
+
+
+NAMED = [
+    ("IN",),
+    ("IN-MH",),
+    ("GB", "IN-KA", "IN-MH"),
+    ("IN-M",),
+    ("I", "IN-MHX"),
+    ("GB",),
+    tuple(f"{a}{b}" for a in "ABI" for b in "LMN"),
+]
+ADDRESSES = {"198.18.0.1": "IN-MH", "198.18.1.1": "IN-KA", "198.18.2.1": "IN", BRITISH: "GB", NOWHERE: ""}
+
+
+@pytest.mark.parametrize("named", NAMED, ids=str)
+@pytest.mark.parametrize("shed", [False, True])
+def test_the_lane_answers_whom_the_service_is_for_and_leaves_others(
+    tmp_path: Path, publish: Publish, fleet: Fleet, named: tuple[str, ...], shed: bool
+) -> None:
+    feed = tmp_path / "geofeed.csv"
+    feed.write_text("198.18.0.0/24,IN,IN-MH,,\n198.18.1.0/24,IN,IN-KA,,\n198.18.2.0/24,IN,,,\n")
+    named = tuple(region for region in named if len(region) > 1)
+    bound = dataclasses.replace(fleet.services[0], client_regions=named)
+    state = publish(tmp_path / "state", fleet=dataclasses.replace(fleet, services=(bound,)), geofeeds=(feed,))
+    snapshot = Snapshot.map(state)
+    connections = Connections(Settings())
+    connections.serve(snapshot)
+    peer = Peer(bytes([127, 0, 0, 1]), True)
+    for address, region in ADDRESSES.items():
+        assert snapshot.describe(address)["region"] == (region or None)
+        head = f"GET /v1/steer?title=t&ip={address} HTTP/1.1\r\nhost: a\r\n\r\n".encode()
+        answered = connections.lane.answer(head, 0, peer, shed) is not None
+        assert (
+            answered
+            == lies_in(region, named)
+            == (snapshot.refused_region(ipaddress.ip_address(address).packed, "video") is None)
+        )
 
 
 DOORS = [

@@ -21,10 +21,8 @@ from steering.playback.answer import problem, redirect, refused_in
 from steering.playback.client import Trust, find_client
 from steering.playback.decisions import DecisionLog
 from steering.playback.docs_page import CONTENT_SECURITY_POLICY, docs_page
-from steering.playback.keyring import Keyring
 from steering.playback.metrics import CONTENT_TYPE, metrics_text
 from steering.playback.query import read_steer_query
-from steering.playback.signer import Signer
 from steering.settings import Settings
 from steering.snapshot import Snapshot, Trace
 
@@ -56,10 +54,9 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = {
 
 
 class Holder(Protocol):
-    """Who holds the snapshot and the keys: `follow.Follower`."""
+    """Who holds the snapshot: `follow.Follower`."""
 
     snapshot: Snapshot | None
-    keyring: Keyring
     error: SnapshotError | None
 
 
@@ -107,7 +104,6 @@ def make_app(
         redirect_slashes=False,  # it would send players to whatever Host says
     )
     trust = Trust(settings.trusted)
-    signer = Signer(holder.keyring)
     if counters is not None:
         app.add_middleware(CountAnswers, counters=counters)
 
@@ -153,7 +149,6 @@ def make_app(
             decisions.note(snapshot, client.packed, query.service, query.n, query.family, trace)
         else:
             body = snapshot.steer(client.packed, query.title, **asked, counters=counters)
-        body = signer.signed(body, snapshot, query.service, query.title, client.packed)
         if query.redirect:
             location, links = redirect(body)
             response = Response(status_code=302, headers={**PLAYER_HEADERS, "location": location})

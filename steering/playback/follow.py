@@ -15,6 +15,7 @@ from typing import Final
 
 from steering.errors import SnapshotError
 from steering.playback.keyring import Keyring
+from steering.playback.signer import Signer
 from steering.snapshot import Snapshot
 
 RETRY_S: Final = 2.0
@@ -43,6 +44,7 @@ class Follower:
         self.refuse = refuse
         self.snapshot: Snapshot | None = None
         self.keyring = Keyring(state)
+        self.signer = Signer(self.keyring)
         self.error: SnapshotError | None = None
         self.seen: tuple[int, int, int] | None = (0, 0, 0)  # unlike any: the first step always maps
         self.retry_at = 0.0
@@ -57,7 +59,7 @@ class Follower:
             return
         self.seen = seen
         try:
-            snapshot = Snapshot.map(self.state, self.snapshot)
+            snapshot = Snapshot.map(self.state, self.snapshot, self.signer.sign_of)
         except SnapshotError as error:
             if self.error is None or error.message != self.error.message:
                 serving = f"table {self.snapshot.table_version} serves on" if self.snapshot else "nothing is served"

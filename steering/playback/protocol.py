@@ -72,7 +72,7 @@ class Connections:
 
     def serve(self, snapshot: Snapshot) -> None:
         """Answer from this snapshot from here on; any thread may call it."""
-        self.lane.serve(snapshot.picker, snapshot.plain_services, self.default_service)
+        self.lane.serve(snapshot.picker, snapshot.services, self.default_service)
         if self.counters:
             self.counters.set_gauge("generation", snapshot.current.generation)
             self.counters.set_gauge("table", snapshot.table_version)

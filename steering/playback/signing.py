@@ -34,7 +34,7 @@ import math
 import re
 from collections.abc import Mapping
 from typing import Final
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from steering.model import Service
 from steering.playback.client import pack, unwrap
@@ -100,8 +100,8 @@ class Signing:
         return cls(service.token, service.token_ttl_s, service.token_bind, service.keys, before, after, parts)
 
     def path_of(self, title: str) -> str:
-        """Return the path of a title's URL, percent-encoded as in answers, without the token."""
-        return f"{self.before_title}{quote(title, safe='')}{self.after_title}"
+        """Return the path of a title's URL without the token; the title is percent-encoded as in answers."""
+        return f"{self.before_title}{title}{self.after_title}"
 
 
 def token_for(signing: Signing, keys: Mapping[str, SigningKey], path: str, client: bytes, now: float) -> str | None:

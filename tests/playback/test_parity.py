@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from _fastpath.holdings import HoldingsBuilder
 from _fastpath.lane import Peer
+from steering.keys import Key, write_keys
 from steering.model import Fleet
 from steering.playback.follow import Follower
 from steering.settings import Settings
@@ -116,7 +117,7 @@ GOOD_PARAMETERS = st.one_of(
 )
 PARAMETERS = st.one_of(
     parameter("title", TITLES),
-    parameter("service", st.sampled_from(["video", "nosuch", "", "Video", "v" * 64])),
+    parameter("service", st.sampled_from(["video", "signed", "nosuch", "", "Video", "v" * 64])),
     parameter("session", st.one_of(st.sampled_from(["", "s", "s" * 256, "s" * 257, "\xe9"]), st.text(max_size=10))),
     parameter("n", st.sampled_from(["1", "2", "3", "8", "0", "9", "99", "", "-1", "3 ", "\u0663"])),
     parameter("family", st.sampled_from(["4", "6", "5", "", "46"])),
@@ -250,13 +251,19 @@ def make_world(state: Path, world: str, fleet: Fleet) -> Path:
         video = dataclasses.replace(video, fail_open=True)
         for slot in range(8):
             weights.set_word(slot, weights.word(slot) | (STALE, UNHEALTHY, NO_HEADROOM, DISABLED)[slot % 4])
+    url = "https://{host}/v/{title}?{token}&a=b"
+    keys = ("k1",)
+    signed = dataclasses.replace(
+        video, id="signed", url=url, token="query", token_bind=True, keys=keys, client_regions=("IN", "US")
+    )
+    write_keys(state, {"k1": Key("s" * 43, 1.5)})
     builder = HoldingsBuilder(None, [("video", title) for title in HELD] + [("games", "t")])
     for number, bitmaps in enumerate([(b"\x3f", b"\x11"), (b"\x02", None), (b"\x19", b"\x19"), (None, None)]):
         slots = (2 * number, 2 * number + 1)
         builder.set_cluster(number, slots, [{"video", "games"}, {"video"}], bitmaps)
     named = dataclasses.replace(
         current,
-        fleet=write_fleet(state, 2, dataclasses.replace(fleet, services=(games, video))),
+        fleet=write_fleet(state, 2, dataclasses.replace(fleet, services=(games, signed, video))),
         holdings=write_holdings(state, 1, builder),
     )
     write_current(state, named)
@@ -269,6 +276,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]
         pairs = {}
         for world in WORLDS:
             follower = Follower(make_world(publish(tmp_path_factory.mktemp("parity") / "state"), world, fleet), 0.1)
+            follower.signer.clock = lambda: 1_767_225_600.0
             follower.step()
             for caller, chosen in CALLERS.items():
                 without = chosen.model_copy(update={"lane": False})

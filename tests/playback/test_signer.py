@@ -14,13 +14,15 @@ from typing import Any
 import httpx
 import pytest
 
+from _fastpath.lane import Peer
 from steering.keys import Key, write_keys
 from steering.model import Fleet
 from steering.playback.follow import Follower
 from steering.playback.keyring import Keyring
-from steering.playback.signer import Signer
+from steering.playback.protocol import Connections
 from steering.playback.signing import STEP_S, Verdict, verify
 from steering.settings import Settings
+from steering.snapshot import Snapshot
 from tests.playback.doors import Listening
 
 ISP, STRANGER = "203.0.113.9", "198.51.100.7"
@@ -112,25 +114,45 @@ def test_a_service_that_is_not_signed_is_answered_as_before(follower: Follower) 
     body = snapshot.steer(ISP, TITLE, service="video")
     assert ask(follower, {"service": "video"})[0].content == body
     assert b"{token}" not in body
-    assert list(snapshot.plain_services) == ["video"]
 
 
-def test_a_reason_is_shown_without_a_token(follower: Follower) -> None:
-    (answer,) = ask(follower, {"service": "query-0", "explain": 1})
-    assert answer.json()["targets"][0]["url"].endswith("?a=b&{token}")
+def test_whoever_has_no_keys_explains_with_the_place_of_the_token(follower: Follower) -> None:
+    found = Snapshot.map(follower.state).explain(ISP, "t", service="query-0")
+    assert found["targets"][0]["url"].endswith("/v/t?a=b&{token}")
+
+
+def test_both_doors_sign_alike(follower: Follower) -> None:
+    follower.signer.clock = lambda: 1_767_225_600.0
+    clients = [ISP, STRANGER, "2001:db8::1", "2002:cb00:7109::1", "::ffff:203.0.113.9", "64:ff9b::cb00:7109"]
+    queries = [
+        {"service": f"{form.replace('_', '-')}-{bind}", "ip": client, "n": n, "title": title}
+        for form in URLS
+        for bind in (0, 1)
+        for client in clients
+        for n, title in ((1, "t"), (8, TITLE), (3, "%2e/x"))
+    ]
+    hot, cold = ask(follower, *queries), ask(follower, *queries, lane=False)
+    assert [answer.content for answer in hot] == [answer.content for answer in cold]
+    assert {answer.status_code for answer in hot} == {200}
+    connections = Connections(Settings())
+    assert follower.snapshot
+    connections.serve(follower.snapshot)
+    head = b"GET /v1/steer?title=t&service=path-1&ip=203.0.113.9 HTTP/1.1\r\nhost: a\r\n\r\n"
+    assert connections.lane.answer(head, 0, Peer(bytes([127, 0, 0, 1]), True)), "the lane leaves it to nobody"
+    assert all(target["url"].count("token") <= 1 for answer in hot for target in answer.json()["targets"])
 
 
 def test_keys_are_changed_while_it_serves_and_without_any_the_fallback_answers_alone(
     follower: Follower, caplog: pytest.LogCaptureFixture
 ) -> None:
-    snapshot, state = follower.snapshot, follower.state
-    assert snapshot
+    state = follower.state
     clock = [1_767_225_600.0]
-    signer = Signer(follower.keyring, lambda: clock[0])
+    follower.signer.clock = lambda: clock[0]
+    snapshot = follower.snapshot
+    assert snapshot
 
-    def first(n: int = 3) -> str:
-        body = snapshot.steer(PACKED, TITLE, service="query-0", n=n)
-        targets = json.loads(signer.signed(body, snapshot, "query-0", TITLE, PACKED))["targets"]
+    def first() -> str:
+        targets = json.loads(snapshot.steer(PACKED, TITLE, service="query-0"))["targets"]
         return "&".join(part for part in str(targets[0]["url"]).split("&") if part.startswith(("k=", "e=")))
 
     assert first() == "k=k1&e=1767268800"
@@ -144,17 +166,14 @@ def test_keys_are_changed_while_it_serves_and_without_any_the_fallback_answers_a
     assert first() == "k=k2&e=1767269100"
     write(state)
     follower.step()
-    for _ in range(2):
-        body = signer.signed(snapshot.steer(PACKED, TITLE, service="query-0"), snapshot, "query-0", TITLE, PACKED)
-        url = "https://origin.example/v/%C3%84on%2F1%20%7Btoken%7D%3F"
-        assert json.loads(body) == {"table": 1, "ttl": 300, "targets": [{"url": url, "fallback": True}]}
-        whole = snapshot.steer(PACKED, TITLE, service="video", n=8)
-        assert whole.startswith(body[: body.index(b"[")])
+    url = "https://origin.example/v/%C3%84on%2F1%20%7Btoken%7D%3F"
+    fallback = {"table": 1, "ttl": 300, "targets": [{"url": url, "fallback": True}]}
+    for lane in (True, False):
+        (answer,) = ask(follower, {"service": "query-0"}, lane=lane)
+        assert answer.json() == fallback
     assert [record.message for record in caplog.records] == [
         "service query-0: none of its keys is there; answered with its fallback alone"
     ]
-    (answer,) = ask(follower, {"service": "query-0"})
-    assert answer.json()["targets"][0]["fallback"] is True
     write(state, "k1")
     follower.step()
     assert first() == "k=k1&e=1767269100"
