@@ -128,6 +128,12 @@ class Settings(BaseSettings):
     guard_from: int = pydantic.Field(
         1000, ge=0, description="the guards on shares apply from this number of prefixes, or rows, on"
     )
+    holdings_s: float = pydantic.Field(
+        60.0, ge=1, le=3600, description="the least time between two publishes of what appliances hold"
+    )
+    max_titles: int = pydantic.Field(
+        1_000_000, ge=1, le=4_000_000, description="the most titles and files that appliances may report to hold, in all"
+    )
     retain: int = pydantic.Field(8, ge=2, le=1000, description="how many published tables are kept")
     poll_s: float = pydantic.Field(
         0.1, gt=0, le=0.2, description="how often a worker looks for a newly published snapshot"

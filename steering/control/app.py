@@ -26,9 +26,11 @@ from steering.apart import run_gently
 from steering.control.api import make_router
 from steering.control.bgp import FollowBgp
 from steering.control.callers import Caller, caller_of
+from steering.control.fleet import reports, wire
 from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.folder import SOCKET
 from steering.control.loop import Errands, Job, work
+from steering.control.publish_holdings import PublishHoldings
 from steering.control.watch import Watch
 from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError, SteeringError
@@ -65,7 +67,7 @@ def run(
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Return the jobs that the settings ask for."""
-    jobs: list[Job] = []
+    jobs: list[Job] = [PublishHoldings(settings)]
     if settings.bgp:
         jobs.append(FollowBgp(settings))
     if settings.watch:
@@ -125,26 +127,51 @@ def make_app(
         with suppress(asyncio.CancelledError):
             await working
 
-    app = FastAPI(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = Application(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.default_service = writer.settings.default_service
     app.include_router(make_router(writer, run_there, errands.run))
     app.add_exception_handler(SteeringError, answer_error)
     app.add_exception_handler(RequestValidationError, answer_error)
     app.add_exception_handler(HTTPException, answer_error)
     app.add_middleware(BodyLimit)
-    app.add_middleware(Entrance, writer=writer)
+    app.add_middleware(
+        Entrance, writer=writer, take_reports=reports.ReportsEndpoint(writer.vitals, writer.holdings, refuse)
+    )
     return app
+
+
+class Application(FastAPI):
+    """FastAPI's application, which describes the endpoint that it does not serve as well."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description of all endpoints."""
+        if not self.openapi_schema:
+            found = super().openapi()
+            found["paths"][reports.PATH] = {"post": reports.DESCRIPTION}
+            found["components"].setdefault("schemas", {}).update(wire.schemas())
+        return super().openapi()
+
+
+def refuse(error: PartnerError) -> JSONResponse:
+    """Return an error of the reports' endpoint as a problem document."""
+    answer = problem_of(error)
+    if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["allow"] = "POST"
+    elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["retry-after"] = "1"
+    return answer
 
 
 class Entrance:
     """Lets in who comes over `control.sock`, as ops, and who has a good token, as its role; before a body is read.
 
-    /healthz is everybody's. What the application sees is `request.state.caller`.
+    /healthz is everybody's. What the application sees is `request.state.caller`. Reports go their own way from here.
     """
 
-    def __init__(self, app: ASGIApp, writer: Writer) -> None:
+    def __init__(self, app: ASGIApp, writer: Writer, take_reports: ASGIApp) -> None:
         self.app = app
         self.writer = writer
+        self.take_reports = take_reports
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with its caller, or answer 401."""
@@ -161,7 +188,7 @@ class Entrance:
             caller = caller_of(given, self.writer.tokens, self.writer.clock())
         if caller:
             state["caller"] = caller
-            await self.app(scope, receive, send)
+            await (self.take_reports if scope["path"] == reports.PATH else self.app)(scope, receive, send)
             return
         asked = f"{scope['method']} {scope['path'][:200]}"
         error = PartnerError(f"{asked}: no good bearer token", hint="steering token make ROLE", status=401)

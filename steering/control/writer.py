@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol, TypeVar
 from steering.apart import Task
 from steering.control import nouns
 from steering.control.callers import check_role, make_secret
+from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_holdings
 from steering.control.fleet.weights import word_of
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
@@ -41,6 +42,7 @@ from steering.model import UNNUMBERED, Appliance, Fleet
 from steering.routes import Routes
 from steering.settings import Settings
 from steering.snapshot import BuiltTable, Current, read_meta, write_table
+from steering.statefile import StateFile
 
 LIVE: Final = "bgp"  # who publishes what live sessions say
 MAX_WEIGHT: Final = 0xFFFF
@@ -78,6 +80,7 @@ class Writer:
         self.clock = clock
         self.index: tuple[str, RouteIndex] | None = None
         self.sessions: Callable[[], list[dict[str, Any]]] = list  # of live BGP, where it is followed
+        self.holdings = HoldingsReported(settings.max_titles)
         make_folder(self.state)
         self.lock = Lock(self.state)
         try:
@@ -121,6 +124,7 @@ class Writer:
             self.store.record_published(number_of(current.table), number_of(current.fleet), current.published_at)
             try:
                 self.hand_over.weights.use(current.weights)
+                current = self.adopt_holdings(current)
                 if number_of(current.fleet) != self.store.fleet_version():
                     with self.hand_over.undone_on_error() as made:
                         self.switch(self.prepare_fleet(current, made))
@@ -131,12 +135,23 @@ class Writer:
                 self.set_pin(None)  # a rollback that was killed before it served
         self.remove_old()
 
+    def adopt_holdings(self, current: Current) -> Current:
+        """Begin with the holdings that serve; where they are unusable, serve without, and ask for all again."""
+        if current.holdings:
+            try:
+                self.holdings.adopt(self.state / current.holdings)
+            except SnapshotError as error:
+                logger.warning("%s; every appliance is asked what it holds", error.message)
+                return self.switch(dataclasses.replace(current, holdings=""))
+        return current
+
     def take_fleet(self) -> None:
         """Read the fleet on record, and work out the word that every slot in use should hold."""
         self.inventory = self.store.fleet()
         self.appliances = {appliance.id: appliance for appliance in self.inventory.appliances}
         nothing = Wish()
         self.words = {item.slot: word_of(item, self.wishes.get(item.id, nothing)) for item in self.inventory.appliances}
+        self.holdings.use_fleet(self.inventory)
 
     # ---- verbs
 
@@ -313,6 +328,41 @@ class Writer:
         if not any(source.kind == "bgp" for source in sources) or self.store.pin():
             return None
         return self.publish(sources, LIVE)
+
+    def publish_holdings(self) -> dict[str, Any] | None:
+        """Publish what appliances said they hold; None where nothing changed, or nothing serves yet."""
+        began = time.perf_counter()
+        changes = self.holdings.begin() if self.hand_over.current else None
+        if changes is None:
+            return None
+        path = opened = None
+        try:
+            with self.hand_over.undone_on_error() as made:
+                files = versioned_files(self.state)
+                version = max((number for _, kind, number in files if kind == "holdings"), default=0) + 1
+                path = self.state / f"holdings.{version}"
+                made.append(path.name)
+
+                def write(progress: Progress) -> None:
+                    with step("write the holdings", progress):
+                        write_holdings(path, changes)
+
+                self.run("write the holdings", write, quiet)
+                opened = open_holdings(StateFile(path, "holdings"))
+                self.switch(dataclasses.replace(self.hand_over.current, holdings=path.name))
+        except BaseException:
+            opened = None
+            raise
+        finally:
+            self.holdings.end(path, opened)
+        self.remove_old()
+        return {
+            "holdings": path.name,
+            "titles": opened.titles,
+            "changed": len(changes.held),
+            "serving": self.hand_over.serving(),
+            "seconds": round(time.perf_counter() - began, 3),
+        }
 
     def watched(self) -> tuple[list[FeedSource], int]:
         """Return the sources of the last publish, none where a table is pinned, and the version of that publish."""
