@@ -128,16 +128,57 @@ class Settings(BaseSettings):
     guard_from: int = pydantic.Field(
         1000, ge=0, description="the guards on shares apply from this number of prefixes, or rows, on"
     )
+    belief: Literal["auto", "assumed", "reported"] = pydantic.Field(
+        "auto",
+        description="appliances are believed at their capacity (assumed), by reports, or (auto) once they report",
+    )
+    tick_s: float = pydantic.Field(1.0, ge=0.1, le=10, description="how often weights follow health and load")
+    report_s: float = pydantic.Field(10.0, ge=1, le=3600, description="how often appliances are to report")
+    missed_reports: int = pydantic.Field(3, ge=1, le=100, description="an appliance is stale after so many missed ones")
+    down_after: int = pydantic.Field(3, ge=1, le=100, description="observations in a row that make one unhealthy")
+    up_after: int = pydantic.Field(2, ge=1, le=100, description="observations in a row that make one healthy again")
+    high_headroom: float = pydantic.Field(
+        0.2, gt=0, le=1, description="the headroom, as a share of capacity, below which clients are shed"
+    )
+    low_headroom: float = pydantic.Field(
+        0.05, ge=0, lt=1, description="the headroom at which an appliance takes no new clients"
+    )
+    weight_step: float = pydantic.Field(
+        0.1, gt=0, le=1, description="the share of its full weight that an appliance's may change in a tick"
+    )
+    slow_start_s: float = pydantic.Field(
+        60.0, ge=0, le=3600, description="how long a recovered appliance takes from a tenth to its full weight"
+    )
+    load_excess: float = pydantic.Field(
+        0.15, gt=0, le=10, description="an appliance this much above its share of its cluster's load is passed over"
+    )
+    blast_cluster: float = pydantic.Field(
+        0.5, ge=0, le=1, description="the share of a cluster that silence, checkers and monitors may take out"
+    )
+    blast_fleet: float = pydantic.Field(
+        0.05, ge=0, le=1, description="the share of the fleet that they may take out in blast_s seconds"
+    )
+    blast_s: float = pydantic.Field(600.0, ge=1, le=86_400, description="the interval of blast_fleet")
     holdings_s: float = pydantic.Field(
         60.0, ge=1, le=3600, description="the least time between two publishes of what appliances hold"
     )
     max_titles: int = pydantic.Field(
-        1_000_000, ge=1, le=4_000_000, description="the most titles and files that appliances may report to hold, in all"
+        1_000_000,
+        ge=1,
+        le=4_000_000,
+        description="the most titles and files that appliances may report to hold, in all",
     )
     retain: int = pydantic.Field(8, ge=2, le=1000, description="how many published tables are kept")
     poll_s: float = pydantic.Field(
         0.1, gt=0, le=0.2, description="how often a worker looks for a newly published snapshot"
     )
+
+    @pydantic.model_validator(mode="after")
+    def check_marks(self) -> Settings:
+        """Refuse a low mark that is not below the high one."""
+        if self.low_headroom >= self.high_headroom:
+            raise ValueError(f"low_headroom {self.low_headroom} is not below high_headroom {self.high_headroom}")
+        return self
 
     @pydantic.field_validator("accept_v4", "accept_v6")
     @classmethod

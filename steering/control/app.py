@@ -28,9 +28,10 @@ from steering.control.bgp import FollowBgp
 from steering.control.callers import Caller, caller_of
 from steering.control.fleet import reports, wire
 from steering.control.fleet.documents import MAX_DOCUMENT
+from steering.control.fleet.publish_holdings import PublishHoldings
+from steering.control.fleet.pulse import Pulse
 from steering.control.folder import SOCKET
 from steering.control.loop import Errands, Job, work
-from steering.control.publish_holdings import PublishHoldings
 from steering.control.watch import Watch
 from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError, SteeringError
@@ -67,7 +68,7 @@ def run(
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Return the jobs that the settings ask for."""
-    jobs: list[Job] = [PublishHoldings(settings)]
+    jobs: list[Job] = [Pulse(settings.tick_s), PublishHoldings(settings)]
     if settings.bgp:
         jobs.append(FollowBgp(settings))
     if settings.watch:

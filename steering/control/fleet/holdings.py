@@ -262,7 +262,9 @@ class HoldingsReported:
         before = self.sums.get(place, {})
         if (service in before) == (sum_ is not None) and bits == self.bits(place):
             return
-        after = {**before, service: sum_} if sum_ else {name: found for name, found in before.items() if name != service}
+        after = (
+            {**before, service: sum_} if sum_ else {name: found for name, found in before.items() if name != service}
+        )
         self.sums[place] = after
         self.changed[place] = bits
 

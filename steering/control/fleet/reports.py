@@ -37,6 +37,7 @@ LIGHT: Final = 16_384  # bytes of a body that is read in the loop: a millisecond
 MOST_WAITING: Final = 256 << 20  # bytes of all bodies at once
 BREATH: Final = 200  # rows of a batch; between, others are answered
 
+
 def schema_of(name: str) -> dict[str, str]:
     """Return where OpenAPI finds a schema of `wire.py`."""
     return {"$ref": f"#/components/schemas/{name}"}
@@ -91,9 +92,7 @@ class Vitals(Protocol):
 class ReportsEndpoint:
     """The endpoint. `scope["state"]["caller"]` says who asks; `refuse` makes a problem document of an error."""
 
-    def __init__(
-        self, vitals: Vitals, holdings: HoldingsReported, refuse: Callable[[PartnerError], Endpoint]
-    ) -> None:
+    def __init__(self, vitals: Vitals, holdings: HoldingsReported, refuse: Callable[[PartnerError], Endpoint]) -> None:
         self.vitals = vitals
         self.holdings = holdings
         self.refuse = refuse

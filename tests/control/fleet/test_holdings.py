@@ -166,7 +166,9 @@ def test_services_are_known_each_by_itself_and_one_that_fails_costs_the_others_n
     reported: HoldingsReported, fleet: Fleet, tmp_path: Path
 ) -> None:
     said = [full("a"), delta("", "x", service="games"), full("b", service="books")]
-    assert reported.take(OURS, said) == Taken(("games",), "holdings[2].service = 'books': the fleet has no such service")
+    assert reported.take(OURS, said) == Taken(
+        ("games",), "holdings[2].service = 'books': the fleet has no such service"
+    )
     assert sets_in(published(reported, tmp_path / "holdings.1"), fleet) == {(OURS, "video"): {"a"}}
     assert reported.take(OURS, [full("a", "x", service="games")]) == DONE
     assert reported.take(OURS, [delta("a", "b"), delta("ax", (), "a", service="games")]) == DONE
