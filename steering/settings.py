@@ -166,7 +166,7 @@ class Settings(BaseSettings):
         1_000_000,
         ge=1,
         le=4_000_000,
-        description="the most titles and files that appliances may report to hold, in all",
+        description="the most titles and files that appliances may report, in all",
     )
     retain: int = pydantic.Field(8, ge=2, le=1000, description="how many published tables are kept")
     poll_s: float = pydantic.Field(

@@ -364,6 +364,7 @@ class Writer:
 
                 self.run("write the holdings", write, quiet)
                 opened = open_holdings(StateFile(path, "holdings"))
+                assert self.hand_over.current  # errands, done meanwhile, switch to nothing else
                 self.switch(dataclasses.replace(self.hand_over.current, holdings=path.name))
         except BaseException:
             opened = None

@@ -262,10 +262,8 @@ class HoldingsReported:
         before = self.sums.get(place, {})
         if (service in before) == (sum_ is not None) and bits == self.bits(place):
             return
-        after = (
-            {**before, service: sum_} if sum_ else {name: found for name, found in before.items() if name != service}
-        )
-        self.sums[place] = after
+        others = {name: found for name, found in before.items() if name != service}
+        self.sums[place] = {**others, service: sum_} if sum_ else others
         self.changed[place] = bits
 
     def check_fresh(self, service: str, names: Sequence[str], field: str) -> list[int]:
@@ -329,12 +327,13 @@ def build(changes: Changes) -> dict[str, Any]:
     for cluster, slots in changes.members.items():
         known = {slot: found for slot in slots if (found := changes.sums.get((cluster, slot)))}
         sums.update({(cluster, slot): found for slot, found in known.items()})
+        services = {slot: frozenset(found) for slot, found in known.items()}
         before = base.members(cluster) if base else []
-        if before and cluster not in touched and before == [(slot, known[slot].keys()) for slot in known]:
+        if before and cluster not in touched and dict(before) == services:
             builder.keep_cluster(cluster)
         elif known:
             bitmaps = [bitmap_of(changes, base, (cluster, slot)) for slot in known]
-            builder.set_cluster(cluster, list(known), [found.keys() for found in known.values()], bitmaps)
+            builder.set_cluster(cluster, list(known), list(services.values()), bitmaps)
     return {**builder.sections(), "digests": pack_sums(sums)}
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from steering.control.callers import Caller
 from steering.control.fleet.health import Report
@@ -72,6 +72,8 @@ DESCRIPTION: Final[dict[str, Any]] = {
         },
     },
 }
+
+T = TypeVar("T")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -155,7 +157,7 @@ class ReportsEndpoint:
         finally:
             self.waiting -= length
 
-    async def apart(self, work: Callable[[], Any]) -> Any:
+    async def apart(self, work: Callable[[], T]) -> T:
         """Return what some work in the thread for holdings returns."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, work)
 

@@ -199,7 +199,9 @@ def fault_of(message: str, raw: bytes | msgspec.Raw) -> Fault:
 
 def report_of(row: ReportRow) -> Report:
     """Return what health is judged by."""
-    heard = row.routes and {int(family): RoutesHeard(said.count, said.digest) for family, said in row.routes.items()}
+    heard: dict[int, RoutesHeard] | None = None
+    if row.routes is not None:
+        heard = {int(family): RoutesHeard(said.count, said.digest) for family, said in row.routes.items()}
     return Report(row.boot, row.seq, row.at, health_of(row.health) if row.health else None, heard)
 
 
