@@ -230,12 +230,12 @@ class Vitals:
                 self.refresh(entry, now)
             return verdict
 
-    def observe(self, name: str, ok: bool, why: str, now: float | None = None) -> None:
+    def observe(self, name: str, ok: bool, why: str, now: float | None = None, family: int = 0) -> None:
         """Take what somebody else finds of an appliance; enough of it in a row counts. Unknown names pass."""
         now = self.clock() if now is None else now
         with self.lock:
             if entry := self.entries.get(name):
-                entry.vital = health.with_observation(entry.vital, ok, why, now, self.rules)
+                entry.vital = health.with_observation(entry.vital, ok, why, now, self.rules, family)
                 self.refresh(entry, now)
 
     def release(self) -> list[str]:
@@ -470,6 +470,11 @@ class Vitals:
             entry = self.find(name)
             return describe(entry, self.rules, self.total)
 
+    def describe_all(self) -> dict[str, dict[str, Any]]:
+        """Return the state of every appliance, by id."""
+        with self.lock:
+            return {name: describe(entry, self.rules, self.total) for name, entry in self.entries.items()}
+
     def describe_cluster(self, name: str) -> dict[str, Any]:
         """Return how many appliances of a cluster are in which state, what it weighs, and its share of the answers."""
         with self.lock:
@@ -516,7 +521,7 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
         busy = reported and bool(known(vital).connections)
         return "draining" if busy else "drained", entry.wished.who if entry.wished else ""
     if word & UNHEALTHY:
-        return "unhealthy", vital.fine.why if vital.healthy.holds else vital.healthy.why
+        return "unhealthy", health.doubt_of(vital).why if vital.healthy.holds else vital.healthy.why
     if word & STALE:
         return ("stale" if vital.reports else "unknown"), vital.heard.why
     if word & NO_HEADROOM:
@@ -526,7 +531,7 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
     if not word & WEIGHT:
         return "weightless", "its weight is 0"
     if entry.held:
-        doubt = vital.heard.why if reported and not vital.heard.holds else vital.fine.why
+        doubt = vital.heard.why if reported and not vital.heard.holds else health.doubt_of(vital).why
         return "held", f"{doubt}; held by the limit of {entry.held}"
     return ("climbing", "slow start") if reported and vital.climbing else ("serving", "")
 
@@ -544,7 +549,7 @@ def describe(entry: Entry, rules: Rules, total: float) -> dict[str, Any]:
         "enabled": entry.wish.enabled and entry.maintenance is None,
         "wished": {"at": entry.wished.at, "who": entry.wished.who} if entry.wished else None,
         "maintenance": dataclasses.asdict(entry.maintenance) if entry.maintenance else None,
-        "healthy": condition(vital.healthy if not vital.healthy.holds else vital.fine),
+        "healthy": condition(vital.healthy if not vital.healthy.holds else health.doubt_of(vital)),
         "stale": condition(dataclasses.replace(vital.heard, holds=reported and not vital.heard.holds)),
         "held": entry.held or None,
         "weight": word & WEIGHT,
