@@ -759,6 +759,11 @@ REPORTS = (
     ("single_site", ("partner", "site", "v4", "v6"), "prefixes that no other site of the partner hears"),
     ("uneven", ("partner", "site", "v4", "v6"), "prefixes that only some clusters of the site hear"),
     ("one_family", ("partner", "cluster", "v4", "v6"), "clusters that hear one family alone"),
+    (
+        "heard_apart",
+        ("partner", "cluster", "family", "sets", "apart"),
+        "clusters whose appliances hear different prefixes, by their own reports",
+    ),
     ("refused", ("feed", "rows", "rule"), "refused"),
 )
 

@@ -499,8 +499,8 @@ class Writer:
         current = self.hand_over.current
         if current is None:
             raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
-        fleet, path = self.inventory, self.state / current.routes
-        return self.run("look at the routes", lambda _: route_report(Routes(path), fleet, partner), quiet)
+        fleet, path, heard = self.inventory, self.state / current.routes, self.vitals.routes_heard()
+        return self.run("look at the routes", lambda _: route_report(Routes(path), fleet, heard, partner), quiet)
 
     def wished(self) -> list[dict[str, Any]]:
         """Return the wishes on record that are for appliances of the fleet, ordered by id."""
