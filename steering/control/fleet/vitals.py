@@ -28,7 +28,6 @@ from steering.snapshot import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMI
 NOBODY: Final = Wish()
 WEIGHT: Final = 0xFFFF
 OUT: Final = UNHEALTHY | STALE
-BUSY: Final = 0.05  # of its capacity; below, what an appliance delivers is no load to be compared
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,6 +73,7 @@ class Entry:
 
     __slots__ = (
         "appliance",
+        "busy",
         "changed_at",
         "held",
         "label",
@@ -100,6 +100,7 @@ class Entry:
         self.held = ""  # what is inferred of it may not act: fleet, or its cluster
         self.over = False
         self.requests = 0.0
+        self.busy = 0.0  # what it says it delivers, as a share of its capacity
         self.word = 0
         self.label = ""
         self.why = ""
@@ -132,6 +133,7 @@ class Vitals:
         self.by_slot: dict[int, Entry] = {}
         self.clusters: dict[str, list[Entry]] = {}
         self.sizes = blast.Sizes(0, {}, {})
+        self.in_maintenance: set[str] = set()
         self.restless: set[str] = set()  # their level is not where it should be
         self.doubted: dict[str, float] = {}  # since when something inferred speaks against them, in that order
         self.recent: dict[str, float] = {}  # taken out by inference, and when
@@ -223,9 +225,10 @@ class Vitals:
                 return "accepted"
             verdict = health.verdict_of(entry.vital, report)
             if verdict == "accepted":
-                first = not entry.vital.reports
+                before, first = entry.vital, not entry.vital.reports
                 entry.vital = health.with_report(entry.vital, report, entry.appliance.capacity_gbps, now, self.rules)
-                if first or entry.vital.boot_before == report.boot:
+                entry.busy = (known(entry.vital).throughput_gbps or 0.0) / entry.appliance.capacity_gbps
+                if first or before.boot != report.boot:
                     self.dirty.add(name)
                 self.refresh(entry, now)
             return verdict
@@ -324,11 +327,12 @@ class Vitals:
 
     def keep_windows(self, maintenance: Mapping[str, Maintenance], now: float) -> None:
         """Begin and end maintenance."""
-        for name, entry in self.entries.items():
-            window = maintenance.get(name)
-            if window != entry.maintenance:
+        for name in maintenance.keys() | self.in_maintenance:
+            entry, window = self.entries.get(name), maintenance.get(name)
+            if entry and window != entry.maintenance:
                 entry.maintenance = window
                 self.refresh(entry, now)
+        self.in_maintenance = set(maintenance)
 
     def hear_silence(self, now: float) -> None:
         """Notice who has been silent for too long."""
@@ -379,24 +383,14 @@ class Vitals:
         for slot, entry in self.by_slot.items():
             entry.requests = entry.requests * fade + answers.get(slot, 0)
         for members in self.clusters.values():
-            if len(members) > 1:
-                over = load.over_limit([self.member(entry) for entry in members if self.can_serve(entry)], self.excess)
-                for entry in members:
-                    if entry.over != (entry.appliance.slot in over):
-                        entry.over = not entry.over
-                        self.refresh(entry, now)
-
-    def can_serve(self, entry: Entry) -> bool:
-        """Tell whether it takes clients, or would were it not over its limit."""
-        return not entry.word & (DISABLED | UNHEALTHY | STALE | NO_HEADROOM) and bool(entry.word & WEIGHT)
-
-    def member(self, entry: Entry) -> load.Member:
-        """Return an appliance as its load is compared."""
-        said = entry.vital.health.throughput_gbps if entry.vital.health else None
-        is_busy = said is not None and said > BUSY * entry.appliance.capacity_gbps
-        return load.Member(
-            entry.appliance.slot, entry.word & WEIGHT, entry.requests, said if is_busy else None, entry.over
-        )
+            over: set[int] = set()
+            loads, busy = [entry.requests for entry in members], [entry.busy for entry in members]
+            if len(members) > 1 and load.may_be_over(loads, busy, self.excess):
+                over = load.over_limit([member_of(entry) for entry in members if can_serve(entry)], self.excess)
+            for entry in members:
+                if entry.over != (entry.appliance.slot in over):
+                    entry.over = not entry.over
+                    self.refresh(entry, now)
 
     def spread_hits(self, asked: Mapping[int, int], elapsed_s: float) -> None:
         """Deal the viewers of hits into more orders."""
@@ -426,8 +420,8 @@ class Vitals:
                 f"look, then `steering held --release`: {', '.join(sorted(names)[:3])}"
             )
             found["held", limit] = Alarm(now, "held", limit, text)
-        for cluster, members in self.clusters.items():
-            wanted = [entry for entry in members if self.is_wanted(entry)]
+        for cluster in {entry.place.cluster for entry in self.entries.values() if entry.word & OUT}:
+            wanted = [entry for entry in self.clusters[cluster] if self.is_wanted(entry)]
             if wanted and all(entry.word & OUT for entry in wanted):
                 text = f"cluster {cluster}: none of its {len(wanted)} appliances can serve: {wanted[0].why}"
                 found["cluster_down", cluster] = Alarm(now, "cluster_down", cluster, text)
@@ -486,7 +480,7 @@ class Vitals:
             return {
                 "appliances": len(members),
                 "states": dict(sorted(states.items())),
-                "weight": sum(entry.word & WEIGHT for entry in members if self.can_serve(entry)),
+                "weight": sum(entry.word & WEIGHT for entry in members if can_serve(entry)),
                 "capacity_gbps": sum(entry.appliance.capacity_gbps for entry in members),
                 "throughput_gbps": sum((known(entry.vital).throughput_gbps or 0.0) for entry in members),
                 "share": requests / self.total if self.total else 0.0,
@@ -504,6 +498,18 @@ class Vitals:
             states = {name: write_state(self.entries[name].vital) for name in names if name in self.entries}
             self.dirty = set()
             return states
+
+
+def can_serve(entry: Entry) -> bool:
+    """Tell whether it takes clients, or would were it not over its limit."""
+    return not entry.word & (DISABLED | UNHEALTHY | STALE | NO_HEADROOM) and bool(entry.word & WEIGHT)
+
+
+def member_of(entry: Entry) -> load.Member:
+    """Return an appliance as its load is compared."""
+    appliance = entry.appliance
+    busy = entry.busy or None
+    return load.Member(appliance.slot, entry.word & WEIGHT, entry.requests, busy, appliance.capacity_gbps, entry.over)
 
 
 def known(vital: Vital) -> health.Health:
