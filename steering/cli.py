@@ -769,6 +769,26 @@ REPORTS = (
 
 
 @main.command()
+@click.option("--partner", default="", help="Of this partner's clusters alone.")
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@options
+def missing(settings: Settings, as_json: bool, partner: str, count: int) -> None:
+    """List what should be filled where: titles that clusters were asked for and do not hold, most asked first."""
+    with writing(settings) as writer:
+        rows = writer.missing(partner, count)
+    if as_json:
+        console.print_json(rows)
+        return
+    if not rows:
+        click.echo("nothing is missing, as far as appliances report what they hold")
+        return
+    console.print_table(
+        ("service", "title", "cluster", "partner", "asked"),
+        [(row["service"], row["title"], row["cluster"], row["partner"], row["misses"]) for row in rows],
+    )
+
+
+@main.command()
 @options
 def sessions(settings: Settings, as_json: bool) -> None:
     """List the live BGP sessions, and how many routes each has announced."""

@@ -24,6 +24,7 @@ from steering.control.callers import check_role, make_secret
 from steering.control.fleet.blast import Limits
 from steering.control.fleet.health import Rules, full_weight
 from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_holdings
+from steering.control.fleet.missing import counters_in, missing
 from steering.control.fleet.vitals import Vitals, Wished
 from steering.control.fleet.weights import WeightFiles
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
@@ -501,6 +502,10 @@ class Writer:
             raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
         fleet, path, heard = self.inventory, self.state / current.routes, self.vitals.routes_heard()
         return self.run("look at the routes", lambda _: route_report(Routes(path), fleet, heard, partner), quiet)
+
+    def missing(self, partner: str = "", count: int = 1000) -> list[dict[str, Any]]:
+        """Return the titles that clusters were asked for and do not hold, most asked first, of one partner or all."""
+        return missing(counters_in(self.state), self.inventory, self.holdings.is_held, partner, count)
 
     def wished(self) -> list[dict[str, Any]]:
         """Return the wishes on record that are for appliances of the fleet, ordered by id."""

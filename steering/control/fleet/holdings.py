@@ -248,6 +248,12 @@ class HoldingsReported:
         self.keep(place, said.service, (bits | bits_of(more, size)) & ~bits_of(less, size), after)
         return True
 
+    def is_held(self, cluster: int, key: int) -> bool:
+        """Tell by a content key whether anybody in a cluster holds a title, by the file that serves."""
+        base = self.base
+        index = base.index_of(key) if base else None
+        return base is not None and index is not None and bool(base.holders(cluster, index))
+
     # ---- how
 
     def bits(self, place: Place) -> int:

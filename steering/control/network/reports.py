@@ -76,7 +76,7 @@ def heard_apart(fleet: Fleet, heard: Heard, partner: str) -> list[dict[str, Any]
     rows = []
     for cluster in fleet.clusters:
         for family in (4, 6):
-            _, *apart = sorted(sets[cluster.id, family].items(), key=lambda item: -len(item[1])) or [None]
+            apart = sorted(sets[cluster.id, family].items(), key=lambda item: -len(item[1]))[1:]
             if apart and partner in ("", cluster.partner):
                 names = [f"{name}: {said.count}" for said, members in apart for name in members]
                 row = {"partner": cluster.partner, "cluster": cluster.id, "family": f"v{family}"}
