@@ -210,8 +210,8 @@ class HoldingsReported:
         """Take a full list, where its digest is right."""
         known = self.index.get(said.service, {})
         names = set(said.full)
-        fresh = [name for name in names if name not in known]
-        old = [known[name] for name in names if name in known]
+        old = [index for index in map(known.get, names) if index is not None]
+        fresh = [name for name in names if name not in known] if len(old) < len(names) else []
         fresh_hashes = self.check_fresh(said.service, fresh, "full")
         total = (sum(map(self.hashes.__getitem__, old)) + sum(fresh_hashes)) % WHOLE
         if digest_text((len(names), total)) != said.digest:
