@@ -23,7 +23,7 @@ from steering.control import nouns
 from steering.control.callers import check_role, make_secret
 from steering.control.fleet.blast import Limits
 from steering.control.fleet.health import Rules, full_weight
-from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_holdings
+from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_changes
 from steering.control.fleet.missing import counters_in, missing
 from steering.control.fleet.vitals import Vitals, Wished
 from steering.control.fleet.weights import WeightFiles
@@ -361,7 +361,7 @@ class Writer:
 
                 def write(progress: Progress) -> None:
                     with step("write the holdings", progress):
-                        write_holdings(path, changes)
+                        write_changes(self.state, version, changes)
 
                 self.run("write the holdings", write, quiet)
                 opened = open_holdings(StateFile(path, "holdings"))

@@ -278,21 +278,32 @@ def test_a_report_changes_the_answers_of_every_worker_and_holdings_outlive_a_kil
         url = served.said[0].removeprefix("control on ")
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
 
-            def are_named() -> set[bool]:
-                answers = [served.steer(title=str(title), n=4)["targets"] for title in range(20)]
+            def named(title: str) -> set[bool]:
+                """Ask all workers whether they name the appliance."""
+                answers = [served.steer(title=title, n=4)["targets"] for _ in range(20)]
                 return {OURS in [target.get("appliance") for target in targets] for targets in answers}
 
-            assert are_named() == {True}
+            def missing() -> list[str]:
+                """Return the titles that should be filled at home."""
+                with RemoteWriter(served.settings) as writer:
+                    return [item["title"] for item in writer.missing() if item["cluster"] == "bom001-a"]
+
+            assert named("a") == {True}
             assert post(client, row(health={"components": {"disk": "failed"}}, holdings=full("a"))) == TAKEN
-            assert are_named() == {False}
+            assert named("a") == {False}
             until(lambda: read_current(served.state).holdings != "")
             os.kill(served.pids("control")[0], signal.SIGKILL)
         with RemoteWriter(served.settings) as writer:
             until(writer.answers)
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
             assert post(client, row(2, health={}, holdings=delta("a"))) == TAKEN
-            assert are_named() == {True}
+            assert named("a") == {True}
+            until(lambda: named("b") == {False})
+            assert "b" in missing()
             assert post(client, row(3, holdings=delta("ab"))) == TAKEN | {"resync": ["video"]}
+            assert post(client, row(4, holdings=full("a", "b"))) == TAKEN
+            until(lambda: named("b") == {True})  # a control process that has just begun does not wait to publish
+            assert "b" not in missing()
 
 
 @contextlib.contextmanager
