@@ -161,6 +161,22 @@ class RemoteWriter:
         """As `Writer.weight`."""
         return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "weight": value}))
 
+    def add_window(
+        self, kind: str, subject: str, begins_at: float | None, ends_at: float, who: str, why: str
+    ) -> dict[str, Any]:
+        """As `Writer.add_window`."""
+        body = {"kind": kind, "subject": subject, "begins_at": begins_at, "ends_at": ends_at, "why": why}
+        return report(self.ask("POST", "/v1/windows", who, json=body))
+
+    def cancel_window(self, number: int, who: str, why: str = "") -> dict[str, Any]:
+        """As `Writer.cancel_window`."""
+        return report(self.ask("DELETE", f"/v1/windows/{number}", who, params={"why": why}))
+
+    def windows(self, ended: bool = False) -> list[dict[str, Any]]:
+        """As `Writer.windows`."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/windows", params={"ended": ended}).json()
+        return rows
+
     def make_token(self, role: str, name: str, who: str, days: float | None = None) -> dict[str, Any]:
         """As `Writer.make_token`."""
         return report(self.ask("POST", "/v1/tokens", who, json={"role": role, "name": name, "days": days}))

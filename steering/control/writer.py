@@ -21,6 +21,7 @@ from steering.apart import Task
 from steering.control import nouns
 from steering.control.callers import check_role, make_secret
 from steering.control.fleet.weights import word_of
+from steering.control.fleet.windows import MOST_OPEN, Window, check_window
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
 from steering.control.network.canary import mixed_with_serving
@@ -109,6 +110,7 @@ class Writer:
         remove_unfinished(self.state)
         self.wishes = self.store.wishes()
         self.tokens = self.store.tokens()
+        self.take_windows()
         self.take_fleet()
         self.hand_over = HandOver(self.state)
         current = self.hand_over.current
@@ -137,6 +139,11 @@ class Writer:
         self.appliances = {appliance.id: appliance for appliance in self.inventory.appliances}
         nothing = Wish()
         self.words = {item.slot: word_of(item, self.wishes.get(item.id, nothing)) for item in self.inventory.appliances}
+
+    def take_windows(self) -> None:
+        """Read the maintenance windows that are on or to come; others read them from their threads."""
+        now = self.clock()
+        self.windows_on_record = {item.id: item for item in self.store.windows(now) if item.is_open(now)}
 
     # ---- verbs
 
@@ -492,6 +499,54 @@ class Writer:
             "serving": self.hand_over.serving(),
         }
 
+    def add_window(
+        self, kind: str, subject: str, begins_at: float | None, ends_at: float, who: str, why: str
+    ) -> dict[str, Any]:
+        """Plan maintenance of an appliance, a cluster or a site; None begins it now. It begins and ends by itself."""
+        now = self.clock()
+        begins_at = now if begins_at is None else begins_at
+        check_window(kind, subject, begins_at, ends_at, self.inventory, now)
+        same = [item for item in self.windows_on_record.values() if (item.kind, item.subject) == (kind, subject)]
+        if sum(item.is_open(now) for item in same) >= MOST_OPEN:
+            raise PartnerError(f"{kind} {subject}: has {MOST_OPEN} windows already", hint="cancel some", status=409)
+        window = Window(0, kind, subject, begins_at, ends_at, now, who, why)
+        with self.store.change():
+            window = dataclasses.replace(window, id=self.store.add_window(window))
+            self.store.note(Entry(now, who, "add window", f"{kind} {subject}", None, window.describe(now), why))
+        self.take_windows()
+        return window.describe(now)
+
+    def cancel_window(self, number: int, who: str, why: str = "") -> dict[str, Any]:
+        """Cancel a window that is to come, or end one early that is on."""
+        now = self.clock()
+        window = self.window(number)
+        if not window.is_open(now):
+            raise PartnerError(f"window {number}: is {window.state(now)} already", status=409)
+        after = dataclasses.replace(window, cancelled_at=now)
+        with self.store.change():
+            self.store.cancel_window(number, now)
+            self.store.note(
+                Entry(
+                    *(now, who, "cancel window", f"{window.kind} {window.subject}"),
+                    *(window.describe(now), after.describe(now), why),
+                )
+            )
+        self.take_windows()
+        return after.describe(now)
+
+    def windows(self, ended: bool = False) -> list[dict[str, Any]]:
+        """Return the windows that are on or to come, the first to begin first; with `ended`, all there ever were."""
+        now = self.clock()
+        found = self.store.windows() if ended else [w for w in self.windows_on_record.values() if w.is_open(now)]
+        return [window.describe(now) for window in sorted(found, key=lambda window: (window.begins_at, window.id))]
+
+    def window(self, number: int) -> Window:
+        """Return a window on record. Raises PartnerError 404."""
+        for window in self.store.windows():
+            if window.id == number:
+                return window
+        raise no_window(number)
+
     def make_token(self, role: str, name: str, who: str, days: float | None = None) -> dict[str, Any]:
         """Make a token for a role; its text is in this report, and nowhere else ever again."""
         check_role(role)
@@ -703,6 +758,11 @@ class Writer:
         return [
             f"the fleet has no service {name!r}: requests that name no service are refused (setting default_service)"
         ]
+
+
+def no_window(number: int) -> PartnerError:
+    """Return the error for a window that is not there, or that is not the caller's to know of."""
+    return PartnerError(f"window {number}: there is none of this id", status=404)
 
 
 def report_of(feeds: Sequence[tuple[FeedSource, Feed]], table: BuiltTable, refusals: int) -> dict[str, Any]:

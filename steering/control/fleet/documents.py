@@ -339,7 +339,9 @@ class Reading:
             if hosts.setdefault(appliance.host.lower(), appliance.id) != appliance.id:
                 self.refuse(f"{path}.host", appliance.host, f"is {hosts[appliance.host.lower()]}'s already")
             if appliance.health_url and not appliance.addresses:
-                self.refuse(f"{path}.health_url", appliance.health_url, "is asked for at `addresses`; give at least one")
+                self.refuse(
+                    f"{path}.health_url", appliance.health_url, "is asked for at `addresses`; give at least one"
+                )
             if not appliance.ipv4 and not appliance.ipv6:
                 self.refuse(f"{path}.ipv6", False, "an appliance answers on IPv4, IPv6 or both")
 
