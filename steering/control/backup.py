@@ -18,6 +18,7 @@ import os
 import shutil
 import sqlite3
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 from typing import IO, Any, Final
@@ -238,8 +239,8 @@ def swap(state: Path, staging: Path) -> Path | None:
     old = [path for path in state.iterdir() if path.name not in kept and not path.name.startswith(ASIDE)]
     aside = None
     if old:
-        aside = state / f"{ASIDE}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
-        aside.mkdir(mode=0o700)
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{stamp}-", dir=state))
         for path in sorted(old, key=lambda path: (not path.name.startswith(NAME), path.name)):
             if path.name == "current":
                 os.link(path, aside / path.name)
