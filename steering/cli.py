@@ -407,14 +407,51 @@ def weight(settings: Settings, as_json: bool, appliance: str, value: str) -> Non
         show_wishes(writer.weight([appliance], None if value == "auto" else int(value), who()), as_json)
 
 
+@main.command()
+@click.argument("belief", type=click.Choice(["assumed", "reported", "auto"]))
+@click.argument("appliances", metavar="APPLIANCE...", nargs=-1, required=True)
+@options
+def believe(settings: Settings, as_json: bool, belief: str, appliances: tuple[str, ...]) -> None:
+    """Believe appliances at their capacity (assumed), by their reports alone (reported), or as the setting says (auto).
+
+    One that is reported and was never heard of takes no clients.
+    """
+    with writing(settings) as writer:
+        show_wishes(writer.believe(appliances, "" if belief == "auto" else belief, who()), as_json)
+
+
+@main.command()
+@click.option("--release", is_flag=True, help="They are down: let them take no clients.")
+@click.option("--why", default="", help="Why, for the record.")
+@options
+def held(settings: Settings, as_json: bool, release: bool, why: str) -> None:
+    """Show appliances that seem down and serve on, because more are than silence or a monitor may take out at once."""
+    with writing(settings) as writer:
+        rows = writer.held()
+        released = writer.release(who(), why)["released"] if release else []
+    if as_json:
+        console.print_json({"held": rows, "released": released})
+        return
+    console.print_table(
+        ("appliance", "since", "why"),
+        [(row["appliance"], console.time_text(row["since"]), row["why"]) for row in rows],
+        title="held" if rows else "none is held",
+    )
+    if released:
+        click.echo(f"{len(released)} released: they take no new clients from the next tick on")
+
+
 def show_wishes(report: dict[str, Any], as_json: bool) -> None:
     """Print what is wished now."""
     if as_json:
         console.print_json(report)
         return
     console.print_table(
-        ("appliance", "enabled", "weight", "set by hand"),
-        [(item["appliance"], item["enabled"], item["weight"], item["set"]) for item in report["appliances"]],
+        ("appliance", "enabled", "weight", "set by hand", "belief"),
+        [
+            (item["appliance"], item["enabled"], item["weight"], item["set"], item["belief"] or "auto")
+            for item in report["appliances"]
+        ],
     )
 
 

@@ -145,10 +145,48 @@ class Settings(BaseSettings):
     alarm_keep_s: float = pydantic.Field(
         3600.0, ge=0, le=86_400, description="how long an alarm that alarm_url does not take is tried again"
     )
+    belief: Literal["auto", "assumed", "reported"] = pydantic.Field(
+        "auto",
+        description="appliances are believed at their capacity (assumed), by reports, or (auto) once they report",
+    )
+    tick_s: float = pydantic.Field(1.0, ge=0.1, le=10, description="how often weights follow health and load")
+    report_s: float = pydantic.Field(10.0, ge=1, le=3600, description="how often appliances are to report")
+    missed_reports: int = pydantic.Field(3, ge=1, le=100, description="an appliance is stale after so many missed ones")
+    down_after: int = pydantic.Field(3, ge=1, le=100, description="observations in a row that make one unhealthy")
+    up_after: int = pydantic.Field(2, ge=1, le=100, description="observations in a row that make one healthy again")
+    high_headroom: float = pydantic.Field(
+        0.2, gt=0, le=1, description="the headroom, as a share of capacity, below which clients are shed"
+    )
+    low_headroom: float = pydantic.Field(
+        0.05, ge=0, lt=1, description="the headroom at which an appliance takes no new clients"
+    )
+    weight_step: float = pydantic.Field(
+        0.1, gt=0, le=1, description="the share of its full weight that an appliance's may change in a tick"
+    )
+    slow_start_s: float = pydantic.Field(
+        60.0, ge=0, le=3600, description="how long a recovered appliance takes from a tenth to its full weight"
+    )
+    load_excess: float = pydantic.Field(
+        0.15, gt=0, le=10, description="an appliance this much above its share of its cluster's load is passed over"
+    )
+    blast_cluster: float = pydantic.Field(
+        0.5, ge=0, le=1, description="the share of a cluster that silence, checkers and monitors may take out"
+    )
+    blast_fleet: float = pydantic.Field(
+        0.05, ge=0, le=1, description="the share of the fleet that they may take out in blast_s seconds"
+    )
+    blast_s: float = pydantic.Field(600.0, ge=1, le=86_400, description="the interval of blast_fleet")
     retain: int = pydantic.Field(8, ge=2, le=1000, description="how many published tables are kept")
     poll_s: float = pydantic.Field(
         0.1, gt=0, le=0.2, description="how often a worker looks for a newly published snapshot"
     )
+
+    @pydantic.model_validator(mode="after")
+    def check_marks(self) -> Settings:
+        """Refuse a low mark that is not below the high one."""
+        if self.low_headroom >= self.high_headroom:
+            raise ValueError(f"low_headroom {self.low_headroom} is not below high_headroom {self.high_headroom}")
+        return self
 
     @pydantic.field_validator("accept_v4", "accept_v6")
     @classmethod
@@ -287,7 +325,8 @@ def read_settings(**flags: Any) -> Settings:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"][:1]) or "settings"
-        value = "(not shown)" if name in SECRETS else repr(first["input"])
+        # Of a rule about several settings, the input is all of them.
+        value = "(not shown)" if name in SECRETS | {"settings"} else repr(first["input"])
         raise SettingsError(f"setting {name} = {value}: {first['msg']}") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{os.environ.get('STEERING_CONFIG', DEFAULT_FILE)}: {error}") from None

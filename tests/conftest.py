@@ -36,6 +36,7 @@ def pytest_configure() -> None:
     """Set what the tests' services have in common: no control door over TCP, and documentation prefixes are routes."""
     os.environ.setdefault("STEERING_CONTROL_LISTEN", "")
     os.environ.setdefault("STEERING_SPECIAL_PREFIXES", "accept")
+    os.environ.setdefault("STEERING_LOAD_EXCESS", "10")  # a test's few titles are no load to be bounded
     # A property is about what is right; on a busy machine anything may take long.
     hypothesis.settings.register_profile("steering", deadline=None)
     hypothesis.settings.load_profile("steering")

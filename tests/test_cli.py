@@ -262,6 +262,6 @@ def test_the_audit_log_says_who_did_what(served: Run) -> None:
     entries = json.loads(served("audit", "--json").output)
     assert [entry["what"] for entry in entries] == ["wish", "publish", "import fleet"]
     assert entries[1]["why"] == "first"
-    assert entries[0]["after"] == {"c001-bom001": {"enabled": False, "weight": None}}
+    assert entries[0]["after"] == {"c001-bom001": {"enabled": False, "weight": None, "belief": ""}}
     assert "c001-bom001" in served("audit", "-n", "1").output
     assert json.loads(served("audit", "-n", "1", "--below", "3", "--json").output) == entries[1:2]

@@ -53,18 +53,22 @@ class Reason(pydantic.BaseModel, extra="forbid"):
     why: str = pydantic.Field("", max_length=1000)
 
 
+WISHES = {"enabled", "weight", "belief"}
+
+
 class WishChange(pydantic.BaseModel, extra="forbid"):
-    """A wish for appliances: `enabled`, or `weight` (null goes back to the capacity's), or both."""
+    """A wish for appliances: `enabled`, `weight` (null is the capacity's), or `belief` (empty is the setting's)."""
 
     appliances: list[str] = pydantic.Field(min_length=1, max_length=1_000_000)
     enabled: bool = True
     weight: pydantic.StrictInt | None = None
+    belief: Literal["", "assumed", "reported"] = ""
 
     @pydantic.model_validator(mode="after")
     def check_given(self) -> WishChange:
         """Refuse a body that wishes nothing."""
-        if not self.model_fields_set & {"enabled", "weight"}:
-            raise ValueError("give enabled, weight, or both")
+        if not self.model_fields_set & WISHES:
+            raise ValueError("give at least one of enabled, weight and belief")
         return self
 
 
@@ -214,12 +218,20 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
 
     @router.post("/v1/wishes", summary="Drain, enable or weigh appliances, from the next request on")
     async def wish(body: WishChange, caller: Owner) -> dict[str, Any]:
-        changes = {name: getattr(body, name) for name in ("enabled", "weight") if name in body.model_fields_set}
+        changes = {name: getattr(body, name) for name in sorted(WISHES & body.model_fields_set)}
         own = seen_by(caller, writer.fleet(), "appliances")
         for name in body.appliances:
             if own is not None and name not in own:
                 raise nouns.missing("appliances", name)
         return await run_soon(lambda: writer.wish(body.appliances, caller.who, **changes))
+
+    @router.get("/v1/held", summary="The appliances that seem down and serve on: more than may be inferred at once")
+    async def held(_: Ops) -> list[dict[str, Any]]:
+        return writer.held()
+
+    @router.post("/v1/held/release", summary="Let them go: a person's word that they are down")
+    async def release(body: Reason, caller: Ops) -> dict[str, Any]:
+        return await run_soon(lambda: writer.release(caller.who, body.why))
 
     @router.get("/v1/tokens", summary="Every token ever made; never what opens a door")
     async def list_tokens(_: Ops) -> list[dict[str, Any]]:

@@ -39,9 +39,9 @@ class Versions:
 class HandOver:
     """The state folder's `current` and the files it names, in the hands of the one writer."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, weights: WeightFiles) -> None:
         self.state = state
-        self.weights = WeightFiles(state)
+        self.weights = weights
         self.previous: Current | None = None
         self.current: Current | None = None
         try:

@@ -177,6 +177,19 @@ class RemoteWriter:
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/windows", params={"ended": ended}).json()
         return rows
 
+    def believe(self, ids: Sequence[str], belief: str, who: str) -> dict[str, Any]:
+        """As `Writer.believe`."""
+        return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "belief": belief}))
+
+    def held(self) -> list[dict[str, Any]]:
+        """As `Writer.held`."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/held").json()
+        return rows
+
+    def release(self, who: str, why: str = "") -> dict[str, Any]:
+        """As `Writer.release`."""
+        return report(self.ask("POST", "/v1/held/release", who, json={"why": why}))
+
     def make_token(self, role: str, name: str, who: str, days: float | None = None) -> dict[str, Any]:
         """As `Writer.make_token`."""
         return report(self.ask("POST", "/v1/tokens", who, json={"role": role, "name": name, "days": days}))

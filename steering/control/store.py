@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -375,6 +375,11 @@ class Store:
         rows = self.connection.execute("SELECT appliance, enabled, weight, belief FROM wishes")
         return {name: Wish(bool(enabled), weight, belief) for name, enabled, weight, belief in rows}
 
+    def wished(self) -> dict[str, tuple[float, str]]:
+        """Return when and by whom each wish was changed last, by appliance id."""
+        rows = self.connection.execute("SELECT appliance, changed_at, who FROM wishes")
+        return {name: (at, who) for name, at, who in rows}
+
     def set_wishes(self, wishes: dict[str, Wish], who: str, now: float) -> None:
         """Record wishes, all or none; a part of the caller's `change`."""
         self.connection.executemany(
@@ -402,6 +407,16 @@ class Store:
         self.connection.execute(
             "UPDATE windows SET cancelled_at = ? WHERE id = ? AND cancelled_at IS NULL", (now, number)
         )
+
+    # ---- states
+
+    def states(self) -> dict[str, str]:
+        """Return what was last known of each appliance, as JSON."""
+        return dict(self.connection.execute("SELECT appliance, state FROM states"))
+
+    def set_states(self, states: Mapping[str, str]) -> None:
+        """Record what is known of appliances; a part of the caller's `change`."""
+        self.connection.executemany("INSERT OR REPLACE INTO states VALUES (?, ?)", states.items())
 
     # ---- tokens
 

@@ -7,6 +7,7 @@ A wish is recorded before it is stored in the words that workers read, so a cras
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import logging
@@ -20,7 +21,10 @@ from typing import Any, Final, Protocol, TypeVar
 from steering.apart import Task
 from steering.control import nouns
 from steering.control.callers import check_role, make_secret
-from steering.control.fleet.weights import word_of
+from steering.control.fleet.blast import Limits
+from steering.control.fleet.health import Rules, full_weight
+from steering.control.fleet.vitals import Vitals, Wished
+from steering.control.fleet.weights import WeightFiles
 from steering.control.fleet.windows import MOST_OPEN, Window, check_window
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
@@ -45,6 +49,7 @@ from steering.snapshot import BuiltTable, Current, read_meta, write_table
 
 LIVE: Final = "bgp"  # who publishes what live sessions say
 MAX_WEIGHT: Final = 0xFFFF
+BELIEFS: Final = ("", "assumed", "reported")
 MAX_TOKEN_NAME: Final = 100
 MAX_TOKEN_DAYS: Final = 36_500
 TOKEN_NAME: Final = frozenset(string.ascii_letters + string.digits + "-_.@")
@@ -77,6 +82,7 @@ class Writer:
         self.run = run
         self.state = settings.state
         self.clock = clock
+        self.vitals = vitals_of(settings)
         self.index: tuple[str, RouteIndex] | None = None
         self.sessions: Callable[[], list[dict[str, Any]]] = list  # of live BGP, where it is followed
         make_folder(self.state)
@@ -101,7 +107,9 @@ class Writer:
         self.close()
 
     def close(self) -> None:
-        """Close the database and let another process write."""
+        """Put what is known on record, close the database and let another process write."""
+        with contextlib.suppress(SettingsError):  # a full disk; what it had is what it has
+            self.keep_states(self.vitals.take_dirty(every=True))
         self.store.close()
         self.lock.release()
 
@@ -112,7 +120,8 @@ class Writer:
         self.tokens = self.store.tokens()
         self.take_windows()
         self.take_fleet()
-        self.hand_over = HandOver(self.state)
+        self.vitals.files = WeightFiles(self.state)
+        self.hand_over = HandOver(self.state, self.vitals.files)
         current = self.hand_over.current
         if current and not self.store.fleet_version():
             raise SettingsError(
@@ -123,6 +132,7 @@ class Writer:
             self.store.record_published(number_of(current.table), number_of(current.fleet), current.published_at)
             try:
                 self.hand_over.weights.use(current.weights)
+                self.vitals.adopt(self.store.states(), self.hand_over.weights.word)
                 if number_of(current.fleet) != self.store.fleet_version():
                     with self.hand_over.undone_on_error() as made:
                         self.switch(self.prepare_fleet(current, made))
@@ -134,11 +144,16 @@ class Writer:
         self.remove_old()
 
     def take_fleet(self) -> None:
-        """Read the fleet on record, and work out the word that every slot in use should hold."""
+        """Read the fleet on record, and let the word that every slot in use should hold be worked out."""
         self.inventory = self.store.fleet()
         self.appliances = {appliance.id: appliance for appliance in self.inventory.appliances}
-        nothing = Wish()
-        self.words = {item.slot: word_of(item, self.wishes.get(item.id, nothing)) for item in self.inventory.appliances}
+        wished = {name: Wished(at, who) for name, (at, who) in self.store.wished().items()}
+        self.vitals.take_fleet(self.inventory, self.wishes, wished)
+
+    @property
+    def words(self) -> dict[int, int]:
+        """The word that every slot in use should hold."""
+        return self.vitals.words()
 
     def take_windows(self) -> None:
         """Read the maintenance windows that are on or to come; others read them from their threads."""
@@ -446,7 +461,7 @@ class Writer:
     def wished(self) -> list[dict[str, Any]]:
         """Return the wishes on record that are for appliances of the fleet, ordered by id."""
         return [
-            {"appliance": name, "enabled": wish.enabled, "weight": wish.weight}
+            {"appliance": name, **dataclasses.asdict(wish)}
             for name, wish in sorted(self.wishes.items())
             if name in self.appliances and wish != Wish()
         ]
@@ -463,13 +478,21 @@ class Writer:
         """Set the weight of appliances, or with None go back to that of their capacity."""
         return self.wish(ids, who, weight=value)
 
+    def believe(self, ids: Sequence[str], belief: str, who: str) -> dict[str, Any]:
+        """Believe appliances at their capacity (`assumed`), by their reports (`reported`), or as the setting says."""
+        return self.wish(ids, who, belief=belief)
+
     def wish(self, ids: Sequence[str], who: str, **changes: Any) -> dict[str, Any]:
-        """Change `enabled` or `weight` of appliances, all or none: on record first, then in the words."""
+        """Change `enabled`, `weight` or `belief` of appliances, all or none: on record first, then in the words."""
         if not ids:
             raise PartnerError("name at least one appliance")
         weight = changes.get("weight")
         if weight is not None and not 0 <= weight <= MAX_WEIGHT:
             raise PartnerError.of_parameter("weight", str(weight), f"a number from 0 to {MAX_WEIGHT}, or auto")
+        if changes.get("belief", "") not in BELIEFS:
+            raise PartnerError.of_parameter(
+                "belief", changes["belief"], "assumed, reported, or empty: as the setting says"
+            )
         appliances = [self.appliance(name) for name in dict.fromkeys(ids)]
         wishes = {
             appliance.id: dataclasses.replace(self.wishes.get(appliance.id, Wish()), **changes)
@@ -483,16 +506,15 @@ class Writer:
             self.store.set_wishes(wishes, who, now)
             self.store.note(Entry(now, who, "wish", " ".join(wishes)[:200], before, after))
         self.wishes = self.wishes | wishes
-        words = {item.slot: word_of(item, wishes[item.id]) for item in appliances}
-        self.words = self.words | words
-        self.hand_over.weights.set_words(words)
+        self.vitals.set_wishes(wishes, Wished(now, who))
         return {
             "appliances": [
                 {
                     "appliance": item.id,
                     "enabled": wishes[item.id].enabled,
-                    "weight": word_of(item, wishes[item.id]) & MAX_WEIGHT,
+                    "weight": full_weight(item, wishes[item.id]),
                     "set": wishes[item.id].weight is not None,
+                    "belief": wishes[item.id].belief,
                 }
                 for item in appliances
             ],
@@ -546,6 +568,25 @@ class Writer:
             if window.id == number:
                 return window
         raise no_window(number)
+
+    def held(self) -> list[dict[str, Any]]:
+        """Return the appliances that seem to be down and serve on, because a limit holds what is inferred of them."""
+        rows = ((name, self.vitals.describe(name)) for name in self.appliances)
+        return [{"appliance": name, **state} for name, state in rows if state["held"]]
+
+    def release(self, who: str, why: str = "") -> dict[str, Any]:
+        """Let those that are held go: a person's word that they are down."""
+        names = self.vitals.release()
+        if names:
+            with self.store.change():
+                subject = f"{len(names)} appliances"
+                self.store.note(Entry(self.clock(), who, "release held", subject, after=names[:1000], why=why))
+        return {"released": names}
+
+    def keep_states(self, states: dict[str, str]) -> None:
+        """Put on record what is known of appliances."""
+        with self.store.change():
+            self.store.set_states(states)
 
     def make_token(self, role: str, name: str, who: str, days: float | None = None) -> dict[str, Any]:
         """Make a token for a role; its text is in this report, and nowhere else ever again."""
@@ -763,6 +804,13 @@ class Writer:
 def no_window(number: int) -> PartnerError:
     """Return the error for a window that is not there, or that is not the caller's to know of."""
     return PartnerError(f"window {number}: there is none of this id", status=404)
+
+
+def vitals_of(settings: Settings) -> Vitals:
+    """Return what is to be known of appliances, by the rules that the settings make."""
+    rules = Rules(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Rules)})
+    limits = Limits(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Limits)})
+    return Vitals(rules, limits, settings.load_excess)
 
 
 def report_of(feeds: Sequence[tuple[FeedSource, Feed]], table: BuiltTable, refusals: int) -> dict[str, Any]:

@@ -83,6 +83,8 @@ ENDPOINTS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/fleet"): OPS,
     ("GET", "/v1/wishes"): OWNERS,
     ("POST", "/v1/wishes"): OWNERS,
+    ("GET", "/v1/held"): OPS,
+    ("POST", "/v1/held/release"): OPS,
     ("GET", "/v1/tokens"): OPS,
     ("POST", "/v1/tokens"): OPS,
     ("DELETE", "/v1/tokens/{number}"): OPS,
@@ -207,7 +209,7 @@ def test_a_partner_drains_its_own_and_nobody_elses(door: Control) -> None:
         absent = client.post("/v1/wishes", json={"appliances": [own, "nosuch"], "enabled": False})
         assert hidden.status_code == absent.status_code == 404
         assert hidden.text.replace(other, "nosuch") == absent.text
-        assert client.get("/v1/wishes").json() == [{"appliance": own, "enabled": False, "weight": None}]
+        assert client.get("/v1/wishes").json() == [{"appliance": own, "enabled": False, "weight": None, "belief": ""}]
     with door.client(door.make_token("partner:as64511")) as client:
         assert client.get("/v1/wishes").json() == []
     with door.client(door.make_token("ops")) as client:

@@ -1,4 +1,4 @@
-"""From wishes to the words that every pick reads: `weights.<epoch>`, one aligned 32-bit word for each appliance slot.
+"""The words that every pick reads: `weights.<epoch>`, one aligned 32-bit word for each appliance slot.
 
 A word is changed in place and seen by the next pick of every worker. When slots run out, a larger file of the next
 epoch is written and named in `current`; the one before it is written along until it is out of use.
@@ -11,24 +11,10 @@ from pathlib import Path
 from typing import Final
 
 from steering.control.folder import versioned_files
-from steering.control.store import Wish
 from steering.errors import SnapshotError
-from steering.model import Appliance
-from steering.snapshot import DISABLED, IPV4_UP, IPV6_UP, Weights, weight_of_capacity, write_weights
+from steering.snapshot import Weights, write_weights
 
 FEWEST_SLOTS: Final = 1024  # one page of words
-
-
-def word_of(appliance: Appliance, wish: Wish) -> int:
-    """Return the word of an assumed appliance: its set weight or its capacity's, its families, and if it is wanted."""
-    word = weight_of_capacity(appliance.capacity_gbps) if wish.weight is None else wish.weight
-    if appliance.ipv4:
-        word |= IPV4_UP
-    if appliance.ipv6:
-        word |= IPV6_UP
-    if not wish.enabled:
-        word |= DISABLED
-    return word
 
 
 class WeightFiles:
@@ -52,6 +38,16 @@ class WeightFiles:
     def names(self) -> list[str]:
         """The files being written, the one in force last."""
         return list(self.mapped)
+
+    def word(self, slot: int) -> int:
+        """Return the word in force of a slot; 0 where there is none."""
+        weights = self.mapped[self.names[-1]] if self.mapped else None
+        return weights.word(slot) if weights and slot < weights.slots else 0
+
+    def set_hot(self, spreads: Mapping[int, int]) -> None:
+        """Store into how many orders the viewers of hits are dealt, by content key."""
+        for weights in self.mapped.values():
+            weights.set_hot(spreads)
 
     def find_room(self, words: Mapping[int, int]) -> str:
         """Return the name of a file with room for every slot: the one in force, or a larger new one with the words."""

@@ -1,0 +1,102 @@
+"""No appliance above its share: bounded load inside a cluster, and titles that became hits spread over more of it.
+
+Rendezvous hashing gives every appliance its share of the *titles*. Demand is not even: one title can be a tenth of it.
+So the load of each appliance is compared with its share by weight of what its cluster gets, by what the workers have
+just sent it and by what it says it delivers. Above (1 + excess) times that it is passed over, `H`, until it has fallen
+back to it (Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", SODA 2018: the overflow of a
+full one goes to the next in its titles' order, and nothing else moves). A hit is too large for any one appliance: its
+viewers are dealt into several orders, a power of two, so that each order carries a fraction of a share.
+
+Rates are counts that fade by half in HALF_LIFE_S: long enough to be no noise, short enough to be over in seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+HALF_LIFE_S: Final = 4.0
+SIGNIFICANT: Final = 3.0  # standard deviations of a Poisson count above the share, so that chance is no overload
+ORDERS_A_SHARE: Final = 8  # into how many orders the viewers of a title are dealt that is one appliance's whole share
+MOST_ORDERS: Final = 1024
+MOST_HOT: Final = 512  # as many as the hot table holds
+FEWEST_LOAD: Final = 20.0  # faded; with fewer an appliance is not busy, and its caches count for more
+FEWEST_REQUESTS: Final = 50.0  # faded; a title asked less often is no hit, whatever its share
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Member:
+    """An appliance of a cluster that can take clients, or could were it not over its limit."""
+
+    slot: int
+    weight: int
+    requests: float  # faded count of answers that named it first
+    gbps: float | None = None  # what it says it delivers
+    over: bool = False
+
+
+def faded(count: float, elapsed_s: float) -> float:
+    """Return what is left of a count after a while."""
+    return count * math.exp2(-elapsed_s / HALF_LIFE_S)
+
+
+def over_limit(members: Sequence[Member], excess: float) -> set[int]:
+    """Return the slots of those above (1 + excess) of their share; who was stays until it is back at the share.
+
+    The most loaded first, and never more than half of the cluster's weight: the others must take what is passed on.
+    """
+    weight = sum(member.weight for member in members)
+    requests = sum(member.requests for member in members)
+    said = [member for member in members if member.gbps is not None]
+    said_weight, gbps = sum(member.weight for member in said), sum(member.gbps or 0.0 for member in said)
+    if len(members) < 2 or not weight:
+        return set()
+    ratios: list[tuple[float, int, int]] = []
+    for member in members:
+        if not member.weight:
+            continue
+        bound = 1.0 if member.over else 1.0 + excess
+        share = requests * member.weight / weight
+        noise = 0.0 if member.over else SIGNIFICANT * math.sqrt(share)
+        ratio = 0.0
+        if member.requests > max(bound * share, share + noise, FEWEST_LOAD):
+            ratio = member.requests / share
+        if member.gbps is not None and len(said) > 1 and gbps:
+            delivered = member.gbps / (gbps * member.weight / said_weight)
+            if delivered > bound:
+                ratio = max(ratio, delivered)
+        if ratio:
+            ratios.append((ratio, member.slot, member.weight))
+    found: set[int] = set()
+    passed_over = 0
+    for _, slot, own in sorted(ratios, reverse=True):
+        if 2 * (passed_over + own) <= weight:
+            found.add(slot)
+            passed_over += own
+    return found
+
+
+def spreads(rates: Mapping[int, float], total: float, largest: int, before: Mapping[int, int]) -> dict[int, int]:
+    """Return into how many orders the viewers of each hit are dealt: powers of two, from 2 on, by content key.
+
+    `rates` are faded counts by key, `total` is that of all requests, `largest` how many appliances the largest cluster
+    has. An order is given up late, at a quarter of what asked for it: it costs caches.
+    """
+    found: dict[int, int] = {}
+    for key, rate in sorted(rates.items(), key=lambda item: -item[1])[:MOST_HOT]:
+        wanted = ORDERS_A_SHARE * largest * rate / total if total else 0.0
+        orders = 1 << max(math.ceil(math.log2(wanted)), 0) if wanted > 1 and rate >= FEWEST_REQUESTS else 1
+        kept = before.get(key, 1)
+        orders = kept if orders < kept <= 4 * max(wanted, 0.25) else orders
+        if orders > 1:
+            found[key] = min(orders, MOST_ORDERS)
+    return found
+
+
+def shares(requests: Mapping[int, float], slots: Iterable[int]) -> dict[int, float]:
+    """Return the share of the answers that each slot gets of those given to all these slots."""
+    counts = {slot: requests.get(slot, 0.0) for slot in slots}
+    total = sum(counts.values())
+    return {slot: count / total if total else 0.0 for slot, count in counts.items()}

@@ -1,0 +1,583 @@
+"""What is known of every appliance at this moment, and the word in `weights` that follows from it.
+
+Reports come in the door's thread, wishes and fleets in the writer's: one lock is between them, held for microseconds.
+What people wish and what an appliance says of itself changes its word at once. The rest is done once a tick: silence,
+the blast radius, levels that move by a step, loads compared with shares, hits spread. Who listens is told after it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from steering.control.fleet import blast, health, load
+from steering.control.fleet.blast import Limits, Place
+from steering.control.fleet.health import Condition, Report, Rules, Vital
+from steering.control.fleet.weights import WeightFiles
+from steering.control.store import Wish
+from steering.errors import PartnerError
+from steering.model import Appliance, Fleet
+from steering.snapshot import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
+
+NOBODY: Final = Wish()
+WEIGHT: Final = 0xFFFF
+OUT: Final = UNHEALTHY | STALE
+BUSY: Final = 0.05  # of its capacity; below, what an appliance delivers is no load to be compared
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StateChange:
+    """An appliance went from one state to another; `why` may be empty."""
+
+    at: float
+    appliance: str
+    before: str
+    after: str
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something a person should look at, raised or over: `kind` is held or cluster_down."""
+
+    at: float
+    kind: str
+    subject: str
+    text: str
+    resolved: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Maintenance:
+    """A window that an appliance is in: its end, and why."""
+
+    until: float
+    why: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wished:
+    """Who wished something of an appliance, and when."""
+
+    at: float
+    who: str
+
+
+class Entry:
+    """One appliance: who it is, what is wished and known of it, and what follows."""
+
+    __slots__ = (
+        "appliance",
+        "changed_at",
+        "held",
+        "label",
+        "maintenance",
+        "out",
+        "over",
+        "place",
+        "requests",
+        "vital",
+        "why",
+        "wish",
+        "wished",
+        "word",
+    )
+
+    def __init__(self, appliance: Appliance, place: Place, now: float) -> None:
+        self.appliance = appliance
+        self.place = place
+        self.wish = NOBODY
+        self.wished: Wished | None = None
+        self.vital = health.unheard(now)
+        self.maintenance: Maintenance | None = None
+        self.out = False  # what is inferred of it acts
+        self.held = ""  # what is inferred of it may not act: fleet, or its cluster
+        self.over = False
+        self.requests = 0.0
+        self.word = 0
+        self.label = ""
+        self.why = ""
+        self.changed_at = now
+
+
+def steady_clock() -> Callable[[], float]:
+    """Return a clock that tells seconds since the epoch as of now, and never jumps when somebody sets the time."""
+    offset = time.time() - time.monotonic()
+    return lambda: time.monotonic() + offset
+
+
+class Vitals:
+    """All appliances of the fleet on record. Every method may be called from any thread."""
+
+    def __init__(
+        self,
+        rules: Rules | None = None,
+        limits: Limits | None = None,
+        excess: float = 0.15,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.rules = rules or Rules()
+        self.limits = limits or Limits()
+        self.excess = excess
+        self.clock = clock or steady_clock()
+        self.lock = threading.RLock()
+        self.files: WeightFiles | None = None
+        self.entries: dict[str, Entry] = {}
+        self.by_slot: dict[int, Entry] = {}
+        self.clusters: dict[str, list[Entry]] = {}
+        self.sizes = blast.Sizes(0, {}, {})
+        self.restless: set[str] = set()  # their level is not where it should be
+        self.doubted: dict[str, float] = {}  # since when something inferred speaks against them, in that order
+        self.recent: dict[str, float] = {}  # taken out by inference, and when
+        self.released: set[str] = set()  # doubted, and to go whatever the limits say
+        self.dirty: set[str] = set()  # what is known of them is not on record
+        self.pending: list[StateChange] = []
+        self.raised: dict[tuple[str, str], Alarm] = {}
+        self.heat: dict[int, float] = {}
+        self.hot: dict[int, int] = {}
+        self.total = 0.0
+        self.ticked_at: float | None = None
+        self.listeners: list[Callable[[StateChange], None]] = []
+        self.alarm_listeners: list[Callable[[Alarm], None]] = []
+
+    # ---- who there is
+
+    def take_fleet(self, fleet: Fleet, wishes: Mapping[str, Wish], wished: Mapping[str, Wished]) -> None:
+        """Take over a fleet and all wishes; what is known of those who stay is kept."""
+        now = self.clock()
+        sites = {cluster.id: cluster.site for cluster in fleet.clusters}
+        with self.lock:
+            files, self.files = self.files, None  # who publishes the fleet stores its words, in its order
+            before, self.entries = self.entries, {}
+            clusters: dict[str, list[Entry]] = defaultdict(list)
+            for appliance in fleet.appliances:
+                place = Place(appliance.cluster, sites[appliance.cluster])
+                entry = before.get(appliance.id) or Entry(appliance, place, now)
+                entry.appliance, entry.place = appliance, place
+                entry.wish, entry.wished = wishes.get(appliance.id, NOBODY), wished.get(appliance.id)
+                self.entries[appliance.id] = entry
+                clusters[place.cluster].append(entry)
+            self.by_slot = {entry.appliance.slot: entry for entry in self.entries.values()}
+            self.clusters = dict(clusters)
+            self.sizes = blast.sizes_of({name: entry.place for name, entry in self.entries.items()})
+            for names in (self.restless, self.released, self.dirty):
+                names.intersection_update(self.entries)
+            self.doubted = {name: at for name, at in self.doubted.items() if name in self.entries}
+            for entry in self.entries.values():
+                self.refresh(entry, now)
+            self.files = files
+
+    def adopt(self, states: Mapping[str, str], word_at: Callable[[int], int]) -> None:
+        """Begin where the last control process ended: with what it had on record, and the words that serve.
+
+        Silence counts from now on: who was heard of has all its time to report again.
+        """
+        now = self.clock()
+        with self.lock:
+            for name, entry in self.entries.items():
+                word = word_at(entry.appliance.slot)
+                if name in states:
+                    entry.vital = read_state(states[name], now)
+                    if word and (full := health.full_weight(entry.appliance, entry.wish)):
+                        entry.vital = dataclasses.replace(entry.vital, level=min((word & WEIGHT) / full, 1.0))
+                        self.restless.add(name)
+                entry.out = bool(word & OUT) and health.is_doubted(entry.vital, entry.wish, self.rules)
+                entry.over = bool(word & OVER_LIMIT)
+                entry.word = word  # so that nobody who never was out starts slowly
+                self.refresh(entry, now)
+            self.pending.clear()
+
+    def words(self) -> dict[int, int]:
+        """Return the word that every slot in use should hold."""
+        with self.lock:
+            return {slot: entry.word for slot, entry in self.by_slot.items()}
+
+    def set_wishes(self, wishes: Mapping[str, Wish], wished: Wished) -> None:
+        """Take over wishes that are on record."""
+        now = self.clock()
+        with self.lock:
+            for name, wish in wishes.items():
+                if entry := self.entries.get(name):
+                    entry.wish, entry.wished = wish, wished
+                    self.refresh(entry, now, f"{wished.who} wished it")
+
+    # ---- what is said
+
+    def report(self, name: str, report: Report, own: bool, now: float | None = None) -> str:
+        """Take a report, an appliance's own or what a monitor says of it; return accepted, repeated or late.
+
+        Raises PartnerError 404 where the fleet has no such appliance.
+        """
+        now = self.clock() if now is None else now
+        with self.lock:
+            entry = self.find(name)
+            if not own:
+                if report.health:
+                    self.observe(name, report.health.state != "failed", f"a monitor: {report.health.why}", now)
+                return "accepted"
+            verdict = health.verdict_of(entry.vital, report)
+            if verdict == "accepted":
+                first = not entry.vital.reports
+                entry.vital = health.with_report(entry.vital, report, entry.appliance.capacity_gbps, now, self.rules)
+                if first or entry.vital.boot_before == report.boot:
+                    self.dirty.add(name)
+                self.refresh(entry, now)
+            return verdict
+
+    def observe(self, name: str, ok: bool, why: str, now: float | None = None) -> None:
+        """Take what somebody else finds of an appliance; enough of it in a row counts. Unknown names pass."""
+        now = self.clock() if now is None else now
+        with self.lock:
+            if entry := self.entries.get(name):
+                entry.vital = health.with_observation(entry.vital, ok, why, now, self.rules)
+                self.refresh(entry, now)
+
+    def release(self) -> list[str]:
+        """Let those that are held go, by a person's word; return who they are. They go at the next tick."""
+        with self.lock:
+            held = [name for name, entry in self.entries.items() if entry.held]
+            self.released.update(held)
+            return held
+
+    # ---- what follows
+
+    def refresh(self, entry: Entry, now: float, why: str = "") -> None:
+        """Work out an appliance's word anew and store it; the caller has the lock."""
+        name = entry.appliance.id
+        vital, wish = entry.vital, entry.wish
+        if health.is_doubted(vital, wish, self.rules):
+            self.doubted.setdefault(name, now)
+        elif name in self.doubted:
+            del self.doubted[name]
+            self.released.discard(name)
+            entry.out, entry.held = False, ""
+        word = self.word_of(entry)
+        if entry.word & OUT and not word & OUT and health.is_reported(vital, wish, self.rules):
+            entry.vital = health.with_slow_start(vital)
+            word = self.word_of(entry)
+        if health.is_reported(vital, wish, self.rules):
+            aim = health.level_aimed_at(vital.health, entry.appliance.capacity_gbps, self.rules)
+            if entry.vital.level != aim:
+                self.restless.add(name)
+        if word != entry.word:
+            if self.files:
+                self.files.set_words({entry.appliance.slot: word})
+            if (word ^ entry.word) & ~WEIGHT:
+                self.dirty.add(name)
+            entry.word = word
+        label, reason = label_of(entry, self.rules)
+        if label != entry.label:
+            if entry.label:
+                self.pending.append(StateChange(now, name, entry.label, label, why or reason))
+            entry.label, entry.changed_at = label, now
+        entry.why = reason
+
+    def word_of(self, entry: Entry) -> int:
+        """Return the word that follows from what is wished and known."""
+        return health.word_of(
+            entry.appliance,
+            entry.wish,
+            entry.vital,
+            self.rules,
+            enabled=entry.maintenance is None,
+            out=entry.out,
+            over=entry.over,
+        )
+
+    def tick(
+        self,
+        answers: Mapping[int, int] | None = None,
+        asked: Mapping[int, int] | None = None,
+        maintenance: Mapping[str, Maintenance] | None = None,
+    ) -> None:
+        """Do what is done once a tick, then tell who listens.
+
+        `answers` are those that named each slot first, `asked` how often each content key was asked for, both since
+        the last tick, by all workers; `maintenance` the windows that are open.
+        """
+        now = self.clock()
+        with self.lock:
+            elapsed_s = 0.0 if self.ticked_at is None else max(now - self.ticked_at, 0.0)
+            self.ticked_at = now
+            self.keep_windows(maintenance or {}, now)
+            self.hear_silence(now)
+            self.take_out(now)
+            self.move_levels(now, elapsed_s)
+            self.bound_loads(answers or {}, now, elapsed_s)
+            self.spread_hits(asked or {}, elapsed_s)
+            if self.files:
+                self.files.set_words({slot: entry.word for slot, entry in self.by_slot.items()})
+            changes, self.pending = self.pending, []
+            alarms = self.alarms_changed(now)
+        for change in changes:
+            for listen in self.listeners:
+                listen(change)
+        for alarm in alarms:
+            for hear in self.alarm_listeners:
+                hear(alarm)
+
+    def keep_windows(self, maintenance: Mapping[str, Maintenance], now: float) -> None:
+        """Begin and end maintenance."""
+        for name, entry in self.entries.items():
+            window = maintenance.get(name)
+            if window != entry.maintenance:
+                entry.maintenance = window
+                self.refresh(entry, now)
+
+    def hear_silence(self, now: float) -> None:
+        """Notice who has been silent for too long."""
+        stale_s = self.rules.stale_s
+        for entry in self.entries.values():
+            vital = entry.vital
+            if vital.heard.holds and vital.heard_at is not None and now - vital.heard_at > stale_s:
+                entry.vital = health.with_silence(vital, now, self.rules)
+                self.refresh(entry, now)
+
+    def take_out(self, now: float) -> None:
+        """Let what is inferred act, as far as the blast radius allows."""
+        self.recent = {name: at for name, at in self.recent.items() if now - at <= self.limits.blast_s}
+        wanted = [name for name in self.doubted if self.is_wanted(self.entries[name])]
+        out = frozenset(name for name in wanted if self.entries[name].out)
+        bound = [name for name in wanted if name not in self.released]
+        places = {name: self.entries[name].place for name in {*wanted, *self.recent} if name in self.entries}
+        found = blast.limit(bound, out, frozenset(self.recent), places, self.sizes, self.limits)
+        for name in self.doubted:
+            entry = self.entries[name]
+            held = found.held.get(name, "")
+            out_now = entry.out or name in found.go or name in self.released or not self.is_wanted(entry)
+            if (out_now, held) != (entry.out, entry.held):
+                if not entry.out and name in found.go:
+                    self.recent[name] = now
+                entry.out, entry.held = out_now, held
+                self.refresh(entry, now)
+
+    def is_wanted(self, entry: Entry) -> bool:
+        """Tell whether people want it to serve."""
+        return entry.wish.enabled and entry.maintenance is None
+
+    def move_levels(self, now: float, elapsed_s: float) -> None:
+        """Move the levels that are not where they should be by a step."""
+        for name in list(self.restless):
+            entry = self.entries[name]
+            stepped = health.with_step(entry.vital, entry.appliance.capacity_gbps, elapsed_s, self.rules)
+            if stepped is entry.vital:
+                self.restless.discard(name)
+            else:
+                entry.vital = stepped
+                self.refresh(entry, now)
+
+    def bound_loads(self, answers: Mapping[int, int], now: float, elapsed_s: float) -> None:
+        """Compare every appliance's load with its share of its cluster's."""
+        fade = load.faded(1.0, elapsed_s)
+        self.total = self.total * fade + sum(answers.values())
+        for slot, entry in self.by_slot.items():
+            entry.requests = entry.requests * fade + answers.get(slot, 0)
+        for members in self.clusters.values():
+            if len(members) > 1:
+                over = load.over_limit([self.member(entry) for entry in members if self.can_serve(entry)], self.excess)
+                for entry in members:
+                    if entry.over != (entry.appliance.slot in over):
+                        entry.over = not entry.over
+                        self.refresh(entry, now)
+
+    def can_serve(self, entry: Entry) -> bool:
+        """Tell whether it takes clients, or would were it not over its limit."""
+        return not entry.word & (DISABLED | UNHEALTHY | STALE | NO_HEADROOM) and bool(entry.word & WEIGHT)
+
+    def member(self, entry: Entry) -> load.Member:
+        """Return an appliance as its load is compared."""
+        said = entry.vital.health.throughput_gbps if entry.vital.health else None
+        is_busy = said is not None and said > BUSY * entry.appliance.capacity_gbps
+        return load.Member(
+            entry.appliance.slot, entry.word & WEIGHT, entry.requests, said if is_busy else None, entry.over
+        )
+
+    def spread_hits(self, asked: Mapping[int, int], elapsed_s: float) -> None:
+        """Deal the viewers of hits into more orders."""
+        fade = load.faded(1.0, elapsed_s)
+        self.heat = {key: rate * fade for key, rate in self.heat.items() if rate * fade >= 1.0}
+        for key, count in asked.items():
+            self.heat[key] = self.heat.get(key, 0.0) + count
+        largest = max((len(members) for members in self.clusters.values()), default=1)
+        hot = load.spreads(self.heat, max(self.total, sum(self.heat.values())), largest, self.hot)
+        if hot != self.hot:
+            self.hot = hot
+            if self.files:
+                self.files.set_hot(hot)
+
+    # ---- told
+
+    def alarms_changed(self, now: float) -> list[Alarm]:
+        """Return the alarms that are new, and those that are over; the caller has the lock."""
+        found: dict[tuple[str, str], Alarm] = {}
+        held: dict[str, list[str]] = defaultdict(list)
+        for name in self.doubted:
+            if reason := self.entries[name].held:
+                held[reason].append(name)
+        for limit, names in held.items():
+            text = (
+                f"{len(names)} appliances seem to be down, more than may be inferred at once ({limit}): they serve on; "
+                f"look, then `steering held --release`: {', '.join(sorted(names)[:3])}"
+            )
+            found["held", limit] = Alarm(now, "held", limit, text)
+        for cluster, members in self.clusters.items():
+            wanted = [entry for entry in members if self.is_wanted(entry)]
+            if wanted and all(entry.word & OUT for entry in wanted):
+                text = f"cluster {cluster}: none of its {len(wanted)} appliances can serve: {wanted[0].why}"
+                found["cluster_down", cluster] = Alarm(now, "cluster_down", cluster, text)
+        told = [alarm for key, alarm in found.items() if key not in self.raised]
+        told += [
+            dataclasses.replace(alarm, at=now, resolved=True) for key, alarm in self.raised.items() if key not in found
+        ]
+        self.raised = {key: self.raised.get(key, alarm) for key, alarm in found.items()}
+        return told
+
+    def alarms(self) -> list[Alarm]:
+        """Return the alarms that are raised."""
+        with self.lock:
+            return list(self.raised.values())
+
+    def listen(self, callback: Callable[[StateChange], None]) -> None:
+        """Call back for every change of a state, from the thread that ticks."""
+        self.listeners.append(callback)
+
+    def on_alarm(self, callback: Callable[[Alarm], None]) -> None:
+        """Call back for every alarm that is raised, or over, from the thread that ticks."""
+        self.alarm_listeners.append(callback)
+
+    def find(self, name: str) -> Entry:
+        """Return an appliance's entry. Raises PartnerError 404."""
+        try:
+            return self.entries[name]
+        except KeyError:
+            raise PartnerError.of_parameter("appliance", name, "the id of an appliance of the fleet", 404) from None
+
+    def believed(self, name: str) -> bool:
+        """Tell whether an appliance is believed by its reports."""
+        with self.lock:
+            entry = self.find(name)
+            return health.is_reported(entry.vital, entry.wish, self.rules)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return the state of an appliance, since when and why, and the figures behind it."""
+        with self.lock:
+            entry = self.find(name)
+            return describe(entry, self.rules, self.total)
+
+    def describe_cluster(self, name: str) -> dict[str, Any]:
+        """Return how many appliances of a cluster are in which state, what it weighs, and its share of the answers."""
+        with self.lock:
+            members = self.clusters.get(name, [])
+            states: dict[str, int] = defaultdict(int)
+            for entry in members:
+                states[entry.label] += 1
+            requests = sum(entry.requests for entry in members)
+            return {
+                "appliances": len(members),
+                "states": dict(sorted(states.items())),
+                "weight": sum(entry.word & WEIGHT for entry in members if self.can_serve(entry)),
+                "capacity_gbps": sum(entry.appliance.capacity_gbps for entry in members),
+                "throughput_gbps": sum((known(entry.vital).throughput_gbps or 0.0) for entry in members),
+                "share": requests / self.total if self.total else 0.0,
+            }
+
+    def routes_heard(self) -> dict[str, Mapping[int, health.RoutesHeard]]:
+        """Return what each appliance that says so hears, by family."""
+        with self.lock:
+            return {name: entry.vital.routes for name, entry in self.entries.items() if entry.vital.routes}
+
+    def take_dirty(self, every: bool = False) -> dict[str, str]:
+        """Return what is to be put on record of whom; of `every` one that ever reported, or of those that changed."""
+        with self.lock:
+            names = [name for name, entry in self.entries.items() if entry.vital.reports] if every else self.dirty
+            states = {name: write_state(self.entries[name].vital) for name in names if name in self.entries}
+            self.dirty = set()
+            return states
+
+
+def known(vital: Vital) -> health.Health:
+    """Return the last health that an appliance reported, or one that says nothing."""
+    return vital.health or health.Health()
+
+
+def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
+    """Return the state of an appliance in a word, and why."""
+    vital, word = entry.vital, entry.word
+    reported = health.is_reported(vital, entry.wish, rules)
+    if entry.maintenance:
+        return "maintenance", entry.maintenance.why
+    if not entry.wish.enabled:
+        busy = reported and bool(known(vital).connections)
+        return "draining" if busy else "drained", entry.wished.who if entry.wished else ""
+    if word & UNHEALTHY:
+        return "unhealthy", vital.fine.why if vital.healthy.holds else vital.healthy.why
+    if word & STALE:
+        return ("stale" if vital.reports else "unknown"), vital.heard.why
+    if word & NO_HEADROOM:
+        return "full", f"headroom {known(vital).headroom_gbps:g} Gbps"
+    if word & OVER_LIMIT:
+        return "over", "above its share of its cluster's load"
+    if not word & WEIGHT:
+        return "weightless", "its weight is 0"
+    if entry.held:
+        doubt = vital.heard.why if reported and not vital.heard.holds else vital.fine.why
+        return "held", f"{doubt}; held by the limit of {entry.held}"
+    return ("climbing", "slow start") if reported and vital.climbing else ("serving", "")
+
+
+def describe(entry: Entry, rules: Rules, total: float) -> dict[str, Any]:
+    """Return an appliance's state for people and machines."""
+    vital, word = entry.vital, entry.word
+    said = known(vital)
+    reported = health.is_reported(vital, entry.wish, rules)
+    return {
+        "state": entry.label,
+        "since": entry.changed_at,
+        "why": entry.why,
+        "belief": "reported" if reported else "assumed",
+        "enabled": entry.wish.enabled and entry.maintenance is None,
+        "wished": {"at": entry.wished.at, "who": entry.wished.who} if entry.wished else None,
+        "maintenance": dataclasses.asdict(entry.maintenance) if entry.maintenance else None,
+        "healthy": condition(vital.healthy if not vital.healthy.holds else vital.fine),
+        "stale": condition(dataclasses.replace(vital.heard, holds=reported and not vital.heard.holds)),
+        "held": entry.held or None,
+        "weight": word & WEIGHT,
+        "level": round(vital.level, 3) if reported else 1.0,
+        "families": [family for family, bit in ((4, IPV4_UP), (6, IPV6_UP)) if word & bit],
+        "throughput_gbps": said.throughput_gbps,
+        "headroom_gbps": said.headroom_gbps,
+        "connections": said.connections,
+        "error_rate": said.error_rate,
+        "disk_used": said.disk_used,
+        "reported_at": vital.heard_at,
+        "clock_skew_s": None if vital.skew_s is None else round(vital.skew_s, 3),
+        "share": entry.requests / total if total else 0.0,
+    }
+
+
+def condition(found: Condition) -> dict[str, Any]:
+    """Return a condition for machines."""
+    return {"holds": found.holds, "since": found.since, "why": found.why}
+
+
+def write_state(vital: Vital) -> str:
+    """Return what is known of an appliance as JSON, to be on record."""
+    return msgspec.json.encode(vital).decode()
+
+
+def read_state(text: str, now: float) -> Vital:
+    """Return what was known of an appliance; what this version cannot read is nothing.
+
+    Who was heard of then has from now on the time to report again.
+    """
+    try:
+        found = msgspec.json.decode(text, type=Vital)
+    except msgspec.MsgspecError:
+        return health.unheard(now)
+    return dataclasses.replace(found, heard_at=now if found.heard.holds else None)
