@@ -37,6 +37,7 @@ FLOORS = {
     "steering.replay": 4,
     "steering.supervisor": 4,
     "steering.console": 2,
+    "steering.top": 3,
     "steering.cli": 5,
 }
 

@@ -15,9 +15,10 @@ import dataclasses
 import json
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
+from steering.control.fleet.vitals import Alarm, StateChange, Vitals
 from steering.errors import PartnerError
 
 KEPT: Final = 4096  # events, about 1 MB: all of a site of 1,000 appliances going and coming twice
@@ -26,11 +27,15 @@ LISTENERS: Final = 200  # of the control door's 1,000 connections
 LISTENERS_OF_ONE: Final = 10  # of one partner, or one appliance
 HEARTBEAT_S: Final = 15.0  # proxies close what is silent for a minute
 RETRY_MS: Final = 2000
+WIRE: Final = "wire"  # the connection's `Wire` in the state of a request
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: `kind` is `state` or `alarm`, `subject` whom it is about, `data` what is told."""
+    """One thing that happened: `kind` is `state` or `alarm`, `data` what is told.
+
+    `subject` is whom it is about, as `appliances/c001-bom001`, empty where it is nobody's but the operators'.
+    """
 
     number: int
     kind: str
@@ -155,7 +160,7 @@ class Listener:
             self.waiting.append(message(kind, data))
             self.awake.set()
 
-    async def chunks(self, heartbeat_s: float = HEARTBEAT_S) -> AsyncIterator[bytes]:
+    async def chunks(self, heartbeat_s: float = HEARTBEAT_S) -> AsyncGenerator[bytes, None]:
         """Yield what is to be sent, as it comes; while nothing comes, a sign of life now and then."""
         while True:
             try:
@@ -176,3 +181,34 @@ def message(kind: str, data: dict[str, Any], event_id: str = "") -> bytes:
     """Return a server-sent event (WHATWG HTML, 9.2); JSON has no line end in it, which would end the data."""
     head = f"id: {event_id}\n" if event_id else ""
     return f"{head}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def follow(vitals: Vitals, hub: Hub) -> None:
+    """Publish every change of a state, and every alarm, from now on; all in the thread that ticks."""
+
+    def take_change(change: StateChange) -> None:
+        hub.publish("state", f"appliances/{change.appliance}", dataclasses.asdict(change))
+
+    def take_alarm(alarm: Alarm) -> None:
+        hub.publish("alarm", subject_of(alarm), dataclasses.asdict(alarm))
+
+    vitals.listen(take_change)
+    vitals.on_alarm(take_alarm)
+
+
+def subject_of(alarm: Alarm) -> str:
+    """Return whom an alarm is about: its cluster, or the operators alone where it is about the whole fleet."""
+    return "" if (alarm.kind, alarm.subject) == ("held", "fleet") else f"clusters/{alarm.subject}"
+
+
+class Wire:
+    """A connection, as an answer without end sees it: told when the process ends, and cut where nobody reads."""
+
+    def __init__(self, abort: Callable[[], None]) -> None:
+        self.abort = abort
+        self.leaving: list[Callable[[], None]] = []
+
+    def leave(self) -> None:
+        """Tell who asked to be told that the process is ending."""
+        for tell in self.leaving:
+            tell()

@@ -177,6 +177,15 @@ class RemoteWriter:
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/windows", params={"ended": ended}).json()
         return rows
 
+    def overview(self, count: int = 20) -> dict[str, Any]:
+        """Return the fleet at a glance, with so many of the worst clusters and of the last changes."""
+        return report(self.ask("GET", "/v1/state", params={"count": count}))
+
+    def alarms(self, resolved: bool = False) -> list[dict[str, Any]]:
+        """Return the alarms that are raised, and with `resolved` those lately over."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/alarms", params={"resolved": resolved}).json()
+        return rows
+
     def believe(self, ids: Sequence[str], belief: str, who: str) -> dict[str, Any]:
         """As `Writer.believe`."""
         return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "belief": belief}))
@@ -208,6 +217,17 @@ class RemoteWriter:
         params = {"count": count} | ({"below": below} if below else {})
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/audit", params=params).json()
         return rows
+
+
+def running_control(settings: Settings) -> RemoteWriter:
+    """Return the running control process. Raises SettingsError where none answers: what is live, nobody else knows."""
+    remote = RemoteWriter(settings)
+    if not remote.answers():
+        remote.close()
+        raise SettingsError(
+            f"state folder {settings.state}: no control process answers on {SOCKET}", hint="steering serve"
+        )
+    return remote
 
 
 def report(answer: httpx.Response) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 A connection goes to a registered address and nowhere else: no name is looked up, no proxy is used, no redirect is
 followed. The URL's host is what the appliance is asked for (`Host`, and SNI with the certificate's name). Each family
-is checked by its own addresses and is well where every one of them answers 2xx in time: clients get any of them. What
-is found is an observation, *inferred*: `vitals.py` says how many of them in a row count, and how far they may go.
+that the appliance answers on is checked by its own addresses, and it is well where every one of them answers 2xx in
+time: clients get any of them. What is found is an observation, *inferred*: `vitals.py` says how many of them in a row
+count, and how far they may go.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import logging
 import random
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Final
 
 import httpx
 
+from steering.control.fleet.vitals import Vitals
 from steering.control.loop import Run
 from steering.control.writer import Writer
 from steering.model import Appliance, Fleet
@@ -34,21 +35,12 @@ SPREAD: Final = 0.1  # of the pause, more or less, so that checks do not march i
 logger = logging.getLogger("steering.checker")
 
 
-class Observe(Protocol):
-    """Takes one observation of an appliance's family, 4 or 6."""
-
-    def __call__(self, name: str, ok: bool, why: str, now: float, family: int, /) -> None:
-        """Note it."""
-
-
 class Checker:
     """The job."""
 
-    def __init__(self, settings: Settings, observe: Observe, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.pause_s = settings.check_s
         self.timeout_s = settings.check_timeout_s
-        self.observe = observe
-        self.clock = clock
         self.room = asyncio.Semaphore(settings.check_parallel)
         self.awake = asyncio.Event()  # somebody is due that was not planned
         self.checked: dict[str, Appliance] = {}
@@ -56,7 +48,7 @@ class Checker:
         self.planned: set[str] = set()  # who is in it, or being checked
         self.transport: httpx.AsyncHTTPTransport | None = None
 
-    async def __call__(self, writer: Writer, run: Run) -> None:  # noqa: ARG002
+    async def __call__(self, writer: Writer, _: Run) -> None:
         """Check until cancelled."""
         fleet: Fleet | None = None
         self.due, self.planned = [], set()
@@ -69,8 +61,8 @@ class Checker:
                     now = time.monotonic()
                     while self.due and self.due[0][0] <= now:
                         await self.room.acquire()
-                        _, name = heapq.heappop(self.due)
-                        group.create_task(self.round(name))
+                        name = heapq.heappop(self.due)[1]
+                        group.create_task(self.round(name, writer.vitals))
                     self.awake.clear()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(min(LOOK_S, self.due[0][0] - now) if self.due else LOOK_S):
@@ -91,16 +83,16 @@ class Checker:
             # Loads the certificates of all authorities, once.
             self.transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
 
-    async def round(self, name: str) -> None:
-        """Check one appliance, each family it has addresses of, and say when it is due again."""
+    async def round(self, name: str, vitals: Vitals) -> None:
+        """Check one appliance, and say when it is due again."""
         try:
             appliance = self.checked.get(name)
             if appliance is None:
                 self.planned.discard(name)
                 return
-            for family, addresses in families_of(appliance):
+            if addresses := addresses_of(appliance):
                 why = await self.check(appliance, addresses)
-                self.observe(name, not why, why, self.clock(), family)
+                vitals.observe(name, not why, why)
             due = time.monotonic() + self.pause_s * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311
             heapq.heappush(self.due, (due, name))
             self.awake.set()
@@ -159,9 +151,7 @@ async def judge(answer: httpx.Response) -> str:
     return ""
 
 
-def families_of(appliance: Appliance) -> Iterator[tuple[int, list[str]]]:
-    """Yield (family, addresses) for each family that an appliance answers on and has addresses of."""
-    for family, answers in ((4, appliance.ipv4), (6, appliance.ipv6)):
-        found = [text for text in appliance.addresses if ipaddress.ip_address(text).version == family]
-        if answers and found:
-            yield family, found
+def addresses_of(appliance: Appliance) -> list[str]:
+    """Return the registered addresses of the families that an appliance answers on."""
+    answers = {4: appliance.ipv4, 6: appliance.ipv6}
+    return [text for text in appliance.addresses if answers[ipaddress.ip_address(text).version]]
