@@ -106,10 +106,14 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Vital:
-    """What is known of one appliance. `streak` counts equal observations in a row: good above 0, bad below."""
+    """What is known of one appliance.
+
+    `fine` is what others infer of it: of the whole, of it over IPv4, over IPv6; `streaks` count equal observations in a
+    row, good above 0, bad below.
+    """
 
     healthy: Condition  # by its own word
-    fine: Condition  # by what others infer of it
+    fine: tuple[Condition, Condition, Condition]
     heard: Condition  # not stale; never heard at all is stale
     boot: str = ""
     boot_before: str = ""
@@ -118,7 +122,7 @@ class Vital:
     skew_s: float | None = None
     health: Health | None = None
     routes: Mapping[int, RoutesHeard] | None = None
-    streak: int = 0
+    streaks: tuple[int, int, int] = (0, 0, 0)
     level: float = 1.0
     climbing: bool = False  # slowly, after a recovery
     full: bool = False
@@ -131,7 +135,8 @@ class Vital:
 
 def unheard(now: float) -> Vital:
     """Return what is known of an appliance at first: nothing."""
-    return Vital(Condition(True, now), Condition(True, now), Condition(False, now, "never heard of"))
+    good = Condition(True, now)
+    return Vital(good, (good, good, good), Condition(False, now, "never heard of"))
 
 
 def is_reported(vital: Vital, wish: Wish, rules: Rules) -> bool:
@@ -175,15 +180,19 @@ def with_report(vital: Vital, report: Report, capacity_gbps: float, now: float, 
     )
 
 
-def with_observation(vital: Vital, ok: bool, why: str, now: float, rules: Rules) -> Vital:
-    """Return what is known after somebody else's observation: enough of them in a row turn what is inferred."""
-    streak = max(vital.streak, 0) + 1 if ok else min(vital.streak, 0) - 1
-    fine = vital.fine
-    if ok and not fine.holds and streak >= rules.up_after:
-        fine = Condition(True, now)
-    elif not ok and fine.holds and -streak >= rules.down_after:
-        fine = Condition(False, now, why)
-    return dataclasses.replace(vital, fine=fine, streak=streak)
+def with_observation(vital: Vital, ok: bool, why: str, now: float, rules: Rules, family: int = 0) -> Vital:
+    """Return what is known after somebody else's observation: enough of them in a row turn what is inferred.
+
+    `family` is 4 or 6 where it is of that alone.
+    """
+    place = (0, 4, 6).index(family)
+    fine, streaks = list(vital.fine), list(vital.streaks)
+    streaks[place] = max(streaks[place], 0) + 1 if ok else min(streaks[place], 0) - 1
+    if ok and not fine[place].holds and streaks[place] >= rules.up_after:
+        fine[place] = Condition(True, now)
+    elif not ok and fine[place].holds and -streaks[place] >= rules.down_after:
+        fine[place] = Condition(False, now, why)
+    return dataclasses.replace(vital, fine=(fine[0], fine[1], fine[2]), streaks=(streaks[0], streaks[1], streaks[2]))
 
 
 def with_silence(vital: Vital, now: float, rules: Rules) -> Vital:
@@ -260,7 +269,10 @@ def word_of(
         word |= UNHEALTHY * (not vital.healthy.holds)
         word |= NO_HEADROOM * vital.full
         word |= STALE * (not vital.heard.holds and (out or not vital.reports))
-    word |= UNHEALTHY * (out and not vital.fine.holds)
+    if out:
+        whole, over_ipv4, over_ipv6 = vital.fine
+        word |= UNHEALTHY * (not whole.holds)
+        ipv4, ipv6 = ipv4 and over_ipv4.holds, ipv6 and over_ipv6.holds
     word |= OVER_LIMIT * over
     word |= DISABLED * (not (enabled and wish.enabled))
     return word | weight | IPV4_UP * ipv4 | IPV6_UP * ipv6
@@ -269,4 +281,9 @@ def word_of(
 def is_doubted(vital: Vital, wish: Wish, rules: Rules) -> bool:
     """Tell whether something inferred speaks against an appliance, whether it may act or not."""
     silent = vital.reports and not vital.heard.holds and is_reported(vital, wish, rules)
-    return silent or not vital.fine.holds
+    return silent or not all(condition.holds for condition in vital.fine)
+
+
+def doubt_of(vital: Vital) -> Condition:
+    """Return what others found wrong, or that it is fine."""
+    return next((condition for condition in vital.fine if not condition.holds), vital.fine[0])

@@ -23,17 +23,23 @@ ORDERS_A_SHARE: Final = 8  # into how many orders the viewers of a title are dea
 MOST_ORDERS: Final = 1024
 MOST_HOT: Final = 512  # as many as the hot table holds
 FEWEST_LOAD: Final = 20.0  # faded; with fewer an appliance is not busy, and its caches count for more
+BUSY: Final = 0.3  # of its capacity: who delivers less is not overloaded, however idle the others are
 FEWEST_REQUESTS: Final = 50.0  # faded; a title asked less often is no hit, whatever its share
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Member:
-    """An appliance of a cluster that can take clients, or could were it not over its limit."""
+    """An appliance of a cluster that can take clients, or could were it not over its limit.
+
+    `requests` is the faded count of answers that named it first, which follows its weight of now. `busy` is what it
+    says it delivers, as a share of its capacity: viewers stay for an hour, so that is compared by capacity.
+    """
 
     slot: int
     weight: int
-    requests: float  # faded count of answers that named it first
-    gbps: float | None = None  # what it says it delivers
+    requests: float
+    busy: float | None = None
+    capacity: float = 1.0
     over: bool = False
 
 
@@ -49,8 +55,8 @@ def over_limit(members: Sequence[Member], excess: float) -> set[int]:
     """
     weight = sum(member.weight for member in members)
     requests = sum(member.requests for member in members)
-    said = [member for member in members if member.gbps is not None]
-    said_weight, gbps = sum(member.weight for member in said), sum(member.gbps or 0.0 for member in said)
+    said = [(member.busy, member.capacity) for member in members if member.busy is not None]
+    mean = sum(busy * capacity for busy, capacity in said) / sum(capacity for _, capacity in said) if said else 0.0
     if len(members) < 2 or not weight:
         return set()
     ratios: list[tuple[float, int, int]] = []
@@ -63,10 +69,8 @@ def over_limit(members: Sequence[Member], excess: float) -> set[int]:
         ratio = 0.0
         if member.requests > max(bound * share, share + noise, FEWEST_LOAD):
             ratio = member.requests / share
-        if member.gbps is not None and len(said) > 1 and gbps:
-            delivered = member.gbps / (gbps * member.weight / said_weight)
-            if delivered > bound:
-                ratio = max(ratio, delivered)
+        if member.busy is not None and member.busy > max(bound * mean, BUSY):
+            ratio = max(ratio, member.busy / mean)
         if ratio:
             ratios.append((ratio, member.slot, member.weight))
     found: set[int] = set()
@@ -76,6 +80,14 @@ def over_limit(members: Sequence[Member], excess: float) -> set[int]:
             found.add(slot)
             passed_over += own
     return found
+
+
+def may_be_over(requests: Iterable[float], busy: Iterable[float], excess: float) -> bool:
+    """Tell, at little cost, whether any of a cluster can be above its share; `busy` of who does not say is 0."""
+    if max(requests, default=0.0) > FEWEST_LOAD:
+        return True
+    said = [share for share in busy if share]
+    return bool(said) and max(said) > max(BUSY, (1.0 + excess) * min(said))
 
 
 def spreads(rates: Mapping[int, float], total: float, largest: int, before: Mapping[int, int]) -> dict[int, int]:

@@ -28,7 +28,6 @@ from steering.snapshot import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMI
 NOBODY: Final = Wish()
 WEIGHT: Final = 0xFFFF
 OUT: Final = UNHEALTHY | STALE
-BUSY: Final = 0.05  # of its capacity; below, what an appliance delivers is no load to be compared
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,6 +73,7 @@ class Entry:
 
     __slots__ = (
         "appliance",
+        "busy",
         "changed_at",
         "held",
         "label",
@@ -100,6 +100,7 @@ class Entry:
         self.held = ""  # what is inferred of it may not act: fleet, or its cluster
         self.over = False
         self.requests = 0.0
+        self.busy = 0.0  # what it says it delivers, as a share of its capacity
         self.word = 0
         self.label = ""
         self.why = ""
@@ -132,6 +133,7 @@ class Vitals:
         self.by_slot: dict[int, Entry] = {}
         self.clusters: dict[str, list[Entry]] = {}
         self.sizes = blast.Sizes(0, {}, {})
+        self.in_maintenance: set[str] = set()
         self.restless: set[str] = set()  # their level is not where it should be
         self.doubted: dict[str, float] = {}  # since when something inferred speaks against them, in that order
         self.recent: dict[str, float] = {}  # taken out by inference, and when
@@ -223,19 +225,20 @@ class Vitals:
                 return "accepted"
             verdict = health.verdict_of(entry.vital, report)
             if verdict == "accepted":
-                first = not entry.vital.reports
+                before, first = entry.vital, not entry.vital.reports
                 entry.vital = health.with_report(entry.vital, report, entry.appliance.capacity_gbps, now, self.rules)
-                if first or entry.vital.boot_before == report.boot:
+                entry.busy = (known(entry.vital).throughput_gbps or 0.0) / entry.appliance.capacity_gbps
+                if first or before.boot != report.boot:
                     self.dirty.add(name)
                 self.refresh(entry, now)
             return verdict
 
-    def observe(self, name: str, ok: bool, why: str, now: float | None = None) -> None:
+    def observe(self, name: str, ok: bool, why: str, now: float | None = None, family: int = 0) -> None:
         """Take what somebody else finds of an appliance; enough of it in a row counts. Unknown names pass."""
         now = self.clock() if now is None else now
         with self.lock:
             if entry := self.entries.get(name):
-                entry.vital = health.with_observation(entry.vital, ok, why, now, self.rules)
+                entry.vital = health.with_observation(entry.vital, ok, why, now, self.rules, family)
                 self.refresh(entry, now)
 
     def release(self) -> list[str]:
@@ -324,11 +327,12 @@ class Vitals:
 
     def keep_windows(self, maintenance: Mapping[str, Maintenance], now: float) -> None:
         """Begin and end maintenance."""
-        for name, entry in self.entries.items():
-            window = maintenance.get(name)
-            if window != entry.maintenance:
+        for name in maintenance.keys() | self.in_maintenance:
+            entry, window = self.entries.get(name), maintenance.get(name)
+            if entry and window != entry.maintenance:
                 entry.maintenance = window
                 self.refresh(entry, now)
+        self.in_maintenance = set(maintenance)
 
     def hear_silence(self, now: float) -> None:
         """Notice who has been silent for too long."""
@@ -379,24 +383,14 @@ class Vitals:
         for slot, entry in self.by_slot.items():
             entry.requests = entry.requests * fade + answers.get(slot, 0)
         for members in self.clusters.values():
-            if len(members) > 1:
-                over = load.over_limit([self.member(entry) for entry in members if self.can_serve(entry)], self.excess)
-                for entry in members:
-                    if entry.over != (entry.appliance.slot in over):
-                        entry.over = not entry.over
-                        self.refresh(entry, now)
-
-    def can_serve(self, entry: Entry) -> bool:
-        """Tell whether it takes clients, or would were it not over its limit."""
-        return not entry.word & (DISABLED | UNHEALTHY | STALE | NO_HEADROOM) and bool(entry.word & WEIGHT)
-
-    def member(self, entry: Entry) -> load.Member:
-        """Return an appliance as its load is compared."""
-        said = entry.vital.health.throughput_gbps if entry.vital.health else None
-        is_busy = said is not None and said > BUSY * entry.appliance.capacity_gbps
-        return load.Member(
-            entry.appliance.slot, entry.word & WEIGHT, entry.requests, said if is_busy else None, entry.over
-        )
+            over: set[int] = set()
+            loads, busy = [entry.requests for entry in members], [entry.busy for entry in members]
+            if len(members) > 1 and load.may_be_over(loads, busy, self.excess):
+                over = load.over_limit([member_of(entry) for entry in members if can_serve(entry)], self.excess)
+            for entry in members:
+                if entry.over != (entry.appliance.slot in over):
+                    entry.over = not entry.over
+                    self.refresh(entry, now)
 
     def spread_hits(self, asked: Mapping[int, int], elapsed_s: float) -> None:
         """Deal the viewers of hits into more orders."""
@@ -426,8 +420,8 @@ class Vitals:
                 f"look, then `steering held --release`: {', '.join(sorted(names)[:3])}"
             )
             found["held", limit] = Alarm(now, "held", limit, text)
-        for cluster, members in self.clusters.items():
-            wanted = [entry for entry in members if self.is_wanted(entry)]
+        for cluster in {entry.place.cluster for entry in self.entries.values() if entry.word & OUT}:
+            wanted = [entry for entry in self.clusters[cluster] if self.is_wanted(entry)]
             if wanted and all(entry.word & OUT for entry in wanted):
                 text = f"cluster {cluster}: none of its {len(wanted)} appliances can serve: {wanted[0].why}"
                 found["cluster_down", cluster] = Alarm(now, "cluster_down", cluster, text)
@@ -470,6 +464,11 @@ class Vitals:
             entry = self.find(name)
             return describe(entry, self.rules, self.total)
 
+    def describe_all(self) -> dict[str, dict[str, Any]]:
+        """Return the state of every appliance, by id."""
+        with self.lock:
+            return {name: describe(entry, self.rules, self.total) for name, entry in self.entries.items()}
+
     def describe_cluster(self, name: str) -> dict[str, Any]:
         """Return how many appliances of a cluster are in which state, what it weighs, and its share of the answers."""
         with self.lock:
@@ -481,7 +480,7 @@ class Vitals:
             return {
                 "appliances": len(members),
                 "states": dict(sorted(states.items())),
-                "weight": sum(entry.word & WEIGHT for entry in members if self.can_serve(entry)),
+                "weight": sum(entry.word & WEIGHT for entry in members if can_serve(entry)),
                 "capacity_gbps": sum(entry.appliance.capacity_gbps for entry in members),
                 "throughput_gbps": sum((known(entry.vital).throughput_gbps or 0.0) for entry in members),
                 "share": requests / self.total if self.total else 0.0,
@@ -501,6 +500,18 @@ class Vitals:
             return states
 
 
+def can_serve(entry: Entry) -> bool:
+    """Tell whether it takes clients, or would were it not over its limit."""
+    return not entry.word & (DISABLED | UNHEALTHY | STALE | NO_HEADROOM) and bool(entry.word & WEIGHT)
+
+
+def member_of(entry: Entry) -> load.Member:
+    """Return an appliance as its load is compared."""
+    appliance = entry.appliance
+    busy = entry.busy or None
+    return load.Member(appliance.slot, entry.word & WEIGHT, entry.requests, busy, appliance.capacity_gbps, entry.over)
+
+
 def known(vital: Vital) -> health.Health:
     """Return the last health that an appliance reported, or one that says nothing."""
     return vital.health or health.Health()
@@ -516,7 +527,7 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
         busy = reported and bool(known(vital).connections)
         return "draining" if busy else "drained", entry.wished.who if entry.wished else ""
     if word & UNHEALTHY:
-        return "unhealthy", vital.fine.why if vital.healthy.holds else vital.healthy.why
+        return "unhealthy", health.doubt_of(vital).why if vital.healthy.holds else vital.healthy.why
     if word & STALE:
         return ("stale" if vital.reports else "unknown"), vital.heard.why
     if word & NO_HEADROOM:
@@ -526,7 +537,7 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
     if not word & WEIGHT:
         return "weightless", "its weight is 0"
     if entry.held:
-        doubt = vital.heard.why if reported and not vital.heard.holds else vital.fine.why
+        doubt = vital.heard.why if reported and not vital.heard.holds else health.doubt_of(vital).why
         return "held", f"{doubt}; held by the limit of {entry.held}"
     return ("climbing", "slow start") if reported and vital.climbing else ("serving", "")
 
@@ -544,7 +555,7 @@ def describe(entry: Entry, rules: Rules, total: float) -> dict[str, Any]:
         "enabled": entry.wish.enabled and entry.maintenance is None,
         "wished": {"at": entry.wished.at, "who": entry.wished.who} if entry.wished else None,
         "maintenance": dataclasses.asdict(entry.maintenance) if entry.maintenance else None,
-        "healthy": condition(vital.healthy if not vital.healthy.holds else vital.fine),
+        "healthy": condition(vital.healthy if not vital.healthy.holds else health.doubt_of(vital)),
         "stale": condition(dataclasses.replace(vital.heard, holds=reported and not vital.heard.holds)),
         "held": entry.held or None,
         "weight": word & WEIGHT,
