@@ -167,7 +167,10 @@ class Settings(BaseSettings):
         60.0, ge=0, le=3600, description="how long a recovered appliance takes from a tenth to its full weight"
     )
     load_excess: float = pydantic.Field(
-        0.15, gt=0, le=10, description="an appliance this much above its share of its cluster's load is passed over"
+        0.15,
+        gt=0,
+        le=10,
+        description="above its share of its cluster's load by half of this an appliance gets less, by four times nothing",
     )
     blast_cluster: float = pydantic.Field(
         0.5, ge=0, le=1, description="the share of a cluster that silence, checkers and monitors may take out"
