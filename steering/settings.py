@@ -170,7 +170,7 @@ class Settings(BaseSettings):
         0.15,
         gt=0,
         le=10,
-        description="above its share of its cluster's load by half of this an appliance gets less, by four times nothing",
+        description="above its share of its cluster's load by half of this one gets fewer clients, by four times none",
     )
     blast_cluster: float = pydantic.Field(
         0.5, ge=0, le=1, description="the share of a cluster that silence, checkers and monitors may take out"
