@@ -25,6 +25,7 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
 from _fastpath.counters cimport HEALTHZ, LANE, STEER, Counters, now_ns
+from _fastpath.hashing cimport hash_bytes
 from _fastpath.pick cimport (
     C_IPV4_UP,
     C_IPV6_UP,
@@ -35,7 +36,6 @@ from _fastpath.pick cimport (
     candidate,
     digits_of,
     escape,
-    hash_bytes,
     is_dots,
     write_number,
 )

@@ -86,7 +86,6 @@ cdef class Picker:
                     candidate* chosen, note* notes, uint32_t* noted) noexcept nogil
 
 
-cdef uint64_t hash_bytes(const char* data, Py_ssize_t length) noexcept nogil
 cdef bint is_dots(const char* title, Py_ssize_t length) noexcept nogil
 cdef Py_ssize_t escape(const char* title, Py_ssize_t length, char* out) noexcept nogil
 cdef int digits_of(uint32_t number) noexcept nogil

@@ -25,6 +25,9 @@ APPLIANCE: struct.Struct
 def key_of(title: str) -> int:
     """Return the 64-bit key that a title is ranked by."""
 
+def content_key_of(service: str, title: str) -> int:
+    """Return the 64-bit key that holdings, heat and misses know a service's title by; never 0."""
+
 def cost(key: int, slot: int) -> int:
     """Return what the appliance in a slot draws for a key: -log2(u) with 32 fractional bits. Lower is better."""
 

@@ -30,6 +30,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from _fastpath.hashing cimport content_key, hash_bytes, mix
 from _fastpath.lpm cimport PyUnicode_1BYTE_DATA, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII, load_word, store_word
 
 cimport cython
@@ -80,25 +81,6 @@ for _i in range(256):
 cdef const char* HEX = b"0123456789ABCDEF"
 
 
-cdef inline uint64_t mix(uint64_t x) noexcept nogil:
-    """Spread every bit over all (the finalizer of splitmix64: Steele, Lea and Flood, OOPSLA 2014)."""
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u
-    x = (x ^ x >> 27) * 0x94D049BB133111EBu
-    return x ^ x >> 31
-
-
-cdef uint64_t hash_bytes(const char* data, Py_ssize_t length) noexcept nogil:
-    """Return 64 bits of the bytes and their length, eight at a time."""
-    cdef uint64_t state = <uint64_t> length * 0x9E3779B97F4A7C15u, word
-    while length > 0:
-        word = 0
-        memcpy(&word, data, min(length, 8))
-        state = mix(state ^ word)
-        data += 8
-        length -= 8
-    return state
-
-
 cdef inline uint64_t cost_of(uint64_t key, uint32_t slot) noexcept nogil:
     """Return -log2(u) with 32 fractional bits, where u in (0, 1) is drawn by key and slot."""
     cdef uint64_t draw = mix(key ^ (<uint64_t> slot + 1) * 0x9E3779B97F4A7C15u) | 1
@@ -125,6 +107,11 @@ def key_of(str title not None):
     """Return the 64-bit key that a title is ranked by."""
     data = title.encode()
     return hash_bytes(data, len(data))
+
+
+def content_key_of(str service not None, str title not None):
+    """Return the 64-bit key that holdings, heat and misses know a service's title by; never 0."""
+    return content_key(key_of(title), key_of(service))
 
 
 def cost(uint64_t key, uint32_t slot):

@@ -903,8 +903,33 @@ REPORTS = (
     ("single_site", ("partner", "site", "v4", "v6"), "prefixes that no other site of the partner hears"),
     ("uneven", ("partner", "site", "v4", "v6"), "prefixes that only some clusters of the site hear"),
     ("one_family", ("partner", "cluster", "v4", "v6"), "clusters that hear one family alone"),
+    (
+        "heard_apart",
+        ("partner", "cluster", "family", "sets", "apart"),
+        "clusters whose appliances hear different prefixes, by their own reports",
+    ),
     ("refused", ("feed", "rows", "rule"), "refused"),
 )
+
+
+@main.command()
+@click.option("--partner", default="", help="Of this partner's clusters alone.")
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@options
+def missing(settings: Settings, as_json: bool, partner: str, count: int) -> None:
+    """List what should be filled where: titles that clusters were asked for and do not hold, most asked first."""
+    with writing(settings) as writer:
+        rows = writer.missing(partner, count)
+    if as_json:
+        console.print_json(rows)
+        return
+    if not rows:
+        click.echo("nothing is missing, as far as appliances report what they hold")
+        return
+    console.print_table(
+        ("service", "title", "cluster", "partner", "asked"),
+        [(row["service"], row["title"], row["cluster"], row["partner"], row["misses"]) for row in rows],
+    )
 
 
 @main.command()
@@ -1288,7 +1313,7 @@ def restore(settings: Settings, as_json: bool, file: Path, records_only: bool) -
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure against peers, and write bench.json. Needs the source tree and the tools of `make setup`."""
     folder = Path(__file__).parents[1] / "tests" / "bench"
-    figures = [folder / "figures.py", folder / "http_figures.py"]
+    figures = [folder / "figures.py", folder / "fleet_figures.py", folder / "http_figures.py"]
     try:
         import pytest
     except ImportError:

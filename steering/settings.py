@@ -179,6 +179,15 @@ class Settings(BaseSettings):
         0.05, ge=0, le=1, description="the share of the fleet that they may take out in blast_s seconds"
     )
     blast_s: float = pydantic.Field(600.0, ge=1, le=86_400, description="the interval of blast_fleet")
+    holdings_s: float = pydantic.Field(
+        60.0, ge=1, le=3600, description="the least time between two publishes of what appliances hold"
+    )
+    max_titles: int = pydantic.Field(
+        1_000_000,
+        ge=1,
+        le=4_000_000,
+        description="the most titles and files that appliances may report, in all",
+    )
     retain: int = pydantic.Field(8, ge=2, le=1000, description="how many published tables are kept")
     poll_s: float = pydantic.Field(
         0.1, gt=0, le=0.2, description="how often a worker looks for a newly published snapshot"

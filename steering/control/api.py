@@ -126,6 +126,7 @@ Owner = Annotated[Caller, OWNERS]
 Version = Annotated[int, Path(ge=1, lt=1 << 32, description="a table's version")]
 Number = Annotated[int, Path(ge=1, lt=1 << 63)]
 Page = Annotated[int, Query(ge=1, le=10_000, description="how many at most")]
+OfPartner = Annotated[str, Query(max_length=63, description="of this partner alone")]
 IfMatch = Annotated[str, Header(max_length=1000, description="the ETag of what was seen")]
 IfNoneMatch = Annotated[str, Header(max_length=1000, description="* to make what is not there")]
 
@@ -210,14 +211,14 @@ def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
             lambda: what_if(writer.settings, question, table=table, off=off or (), routes=route or ())
         )
 
+    @router.get("/v1/missing", summary="Titles that clusters were asked for and do not hold, most asked first")
+    async def missing(caller: Owner, partner: OfPartner = "", count: Page = 1000) -> list[dict[str, Any]]:
+        partner = own_partner(caller, partner)
+        return await run_soon(lambda: writer.missing(partner, count))
+
     @router.get("/v1/reports/routes", summary="What could be mended in the routes, by partner")
-    async def report_routes(
-        caller: Owner, partner: Annotated[str, Query(max_length=63, description="of this partner alone")] = ""
-    ) -> dict[str, Any]:
-        if caller.role == "partner":
-            if partner not in ("", caller.subject):
-                raise nouns.missing("partners", partner)
-            partner = caller.subject
+    async def report_routes(caller: Owner, partner: OfPartner = "") -> dict[str, Any]:
+        partner = own_partner(caller, partner)
         return await run(lambda: writer.route_report(partner))
 
     @router.get("/v1/sessions", summary="The live BGP sessions, and how many routes each has announced")
@@ -407,6 +408,15 @@ def add_nouns(router: APIRouter, writer: Writer, run: Run, kind: str) -> None:
     @router.delete(f"/v1/{kind}/{{name}}", summary=f"Delete one {one}", name=f"delete {one}", status_code=204)
     async def delete_row(name: str, caller: Ops, if_match: IfMatch = "") -> None:
         await run(lambda: writer.delete(kind, name, caller.who, if_match))
+
+
+def own_partner(caller: Caller, partner: str) -> str:
+    """Return whose rows are asked for, empty for all; a partner has its own. Raises PartnerError 404."""
+    if caller.role == "partner":
+        if partner not in ("", caller.subject):
+            raise nouns.missing("partners", partner)
+        return caller.subject
+    return partner
 
 
 def seen_by(caller: Caller, fleet: Fleet, kind: str) -> set[str] | None:

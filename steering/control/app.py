@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -28,8 +29,10 @@ from steering.control.api import make_router
 from steering.control.bgp import FollowBgp
 from steering.control.callers import Caller, caller_of
 from steering.control.events import WIRE, Hub, Wire, follow
+from steering.control.fleet import reports, wire
 from steering.control.fleet.checker import Checker
 from steering.control.fleet.documents import MAX_DOCUMENT
+from steering.control.fleet.publish_holdings import PublishHoldings
 from steering.control.fleet.pulse import Pulse
 from steering.control.fleet.vitals import Vitals
 from steering.control.folder import SOCKET
@@ -60,6 +63,8 @@ def run(
     thread = ThreadPoolExecutor(1, "writer")
     errands = Errands(thread)
     writer = thread.submit(Writer, settings, run=partial(run_gently, meanwhile=errands.do)).result()
+    gc.collect()
+    gc.freeze()  # a fleet stays: looking through it for garbage again and again takes a tenth of a second each time
     try:
         with listening(settings.state) as listener:
             serve(make_app(writer, thread, errands, reloaded, jobs_of(settings, writer.vitals)), listener)
@@ -70,7 +75,7 @@ def run(
 
 def jobs_of(settings: Settings, vitals: Vitals) -> list[Job]:
     """Return the jobs that the settings ask for."""
-    jobs: list[Job] = [Pulse(settings.tick_s)]
+    jobs: list[Job] = [Pulse(settings.tick_s), PublishHoldings(settings)]
     if settings.check_s:
         jobs.append(Checker(settings))
     if settings.alarm_url:
@@ -136,7 +141,7 @@ def make_app(
         with suppress(asyncio.CancelledError):
             await working
 
-    app = FastAPI(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = Application(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.default_service = writer.settings.default_service
     app.state.hub = hub = Hub()
     follow(writer.vitals, hub)
@@ -146,7 +151,39 @@ def make_app(
     app.add_exception_handler(HTTPException, answer_error)
     app.add_middleware(BodyLimit)
     app.add_middleware(Entrance, writer=writer)
+    app.take_reports = Entrance(reports.ReportsEndpoint(writer.vitals, writer.holdings, refuse), writer)
     return app
+
+
+class Application(FastAPI):
+    """FastAPI's application, but for reports: those go past it, and it describes them alone."""
+
+    take_reports: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["path"] == reports.PATH:
+            await self.take_reports(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description of all endpoints."""
+        if not self.openapi_schema:
+            found = super().openapi()
+            found["paths"][reports.PATH] = {"post": reports.DESCRIPTION}
+            found["components"].setdefault("schemas", {}).update(wire.schemas())
+        return super().openapi()
+
+
+def refuse(error: PartnerError) -> JSONResponse:
+    """Return an error of the reports' endpoint as a problem document."""
+    answer = problem_of(error)
+    if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["allow"] = "POST"
+    elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["retry-after"] = "1"
+    return answer
 
 
 class Entrance:

@@ -140,6 +140,11 @@ class RemoteWriter:
         """As `Writer.route_report`."""
         return report(self.ask("GET", "/v1/reports/routes", params={"partner": partner}))
 
+    def missing(self, partner: str = "", count: int = 1000) -> list[dict[str, Any]]:
+        """As `Writer.missing`."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/missing", params={"partner": partner, "count": count}).json()
+        return rows
+
     def sessions(self) -> list[dict[str, Any]]:
         """As `Writer.sessions`."""
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/sessions").json()

@@ -23,6 +23,8 @@ from steering.control import nouns
 from steering.control.callers import check_role, make_secret
 from steering.control.fleet.blast import Limits
 from steering.control.fleet.health import Rules, full_weight
+from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_holdings
+from steering.control.fleet.missing import counters_in, missing
 from steering.control.fleet.vitals import Vitals, Wished
 from steering.control.fleet.weights import WeightFiles
 from steering.control.fleet.windows import MOST_OPEN, Window, check_window
@@ -46,6 +48,7 @@ from steering.model import UNNUMBERED, Appliance, Fleet
 from steering.routes import Routes
 from steering.settings import Settings
 from steering.snapshot import BuiltTable, Current, read_meta, write_table
+from steering.statefile import StateFile
 
 LIVE: Final = "bgp"  # who publishes what live sessions say
 MAX_WEIGHT: Final = 0xFFFF
@@ -85,6 +88,7 @@ class Writer:
         self.vitals = vitals_of(settings)
         self.index: tuple[str, RouteIndex] | None = None
         self.sessions: Callable[[], list[dict[str, Any]]] = list  # of live BGP, where it is followed
+        self.holdings = HoldingsReported(settings.max_titles)
         make_folder(self.state)
         self.lock = Lock(self.state)
         try:
@@ -133,6 +137,7 @@ class Writer:
             try:
                 self.hand_over.weights.use(current.weights)
                 self.vitals.adopt(self.store.states(), self.hand_over.weights.word)
+                current = self.adopt_holdings(current)
                 if number_of(current.fleet) != self.store.fleet_version():
                     with self.hand_over.undone_on_error() as made:
                         self.switch(self.prepare_fleet(current, made))
@@ -143,12 +148,23 @@ class Writer:
                 self.set_pin(None)  # a rollback that was killed before it served
         self.remove_old()
 
+    def adopt_holdings(self, current: Current) -> Current:
+        """Begin with the holdings that serve; where they are unusable, serve without, and ask for all again."""
+        if current.holdings:
+            try:
+                self.holdings.adopt(self.state / current.holdings)
+            except SnapshotError as error:
+                logger.warning("%s; every appliance is asked what it holds", error.message)
+                return self.switch(dataclasses.replace(current, holdings=""))
+        return current
+
     def take_fleet(self) -> None:
         """Read the fleet on record, and let the word that every slot in use should hold be worked out."""
         self.inventory = self.store.fleet()
         self.appliances = {appliance.id: appliance for appliance in self.inventory.appliances}
         wished = {name: Wished(at, who) for name, (at, who) in self.store.wished().items()}
         self.vitals.take_fleet(self.inventory, self.wishes, wished)
+        self.holdings.use_fleet(self.inventory)
 
     @property
     def words(self) -> dict[int, int]:
@@ -336,6 +352,42 @@ class Writer:
             return None
         return self.publish(sources, LIVE)
 
+    def publish_holdings(self) -> dict[str, Any] | None:
+        """Publish what appliances said they hold; None where nothing changed, or nothing serves yet."""
+        began = time.perf_counter()
+        changes = self.holdings.begin() if self.hand_over.current else None
+        if changes is None:
+            return None
+        path = opened = None
+        try:
+            with self.hand_over.undone_on_error() as made:
+                files = versioned_files(self.state)
+                version = max((number for _, kind, number in files if kind == "holdings"), default=0) + 1
+                path = self.state / f"holdings.{version}"
+                made.append(path.name)
+
+                def write(progress: Progress) -> None:
+                    with step("write the holdings", progress):
+                        write_holdings(path, changes)
+
+                self.run("write the holdings", write, quiet)
+                opened = open_holdings(StateFile(path, "holdings"))
+                assert self.hand_over.current  # errands, done meanwhile, switch to nothing else
+                self.switch(dataclasses.replace(self.hand_over.current, holdings=path.name))
+        except BaseException:
+            opened = None
+            raise
+        finally:
+            self.holdings.end(path, opened)
+        self.remove_old()
+        return {
+            "holdings": path.name,
+            "titles": opened.titles,
+            "changed": len(changes.held),
+            "serving": self.hand_over.serving(),
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+
     def watched(self) -> tuple[list[FeedSource], int]:
         """Return the sources of the last publish, none where a table is pinned, and the version of that publish."""
         versions = self.store.versions()
@@ -455,8 +507,12 @@ class Writer:
         current = self.hand_over.current
         if current is None:
             raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
-        fleet, path = self.inventory, self.state / current.routes
-        return self.run("look at the routes", lambda _: route_report(Routes(path), fleet, partner), quiet)
+        fleet, path, heard = self.inventory, self.state / current.routes, self.vitals.routes_heard()
+        return self.run("look at the routes", lambda _: route_report(Routes(path), fleet, heard, partner), quiet)
+
+    def missing(self, partner: str = "", count: int = 1000) -> list[dict[str, Any]]:
+        """Return the titles that clusters were asked for and do not hold, most asked first, of one partner or all."""
+        return missing(counters_in(self.state), self.inventory, self.holdings.is_held, partner, count)
 
     def wished(self) -> list[dict[str, Any]]:
         """Return the wishes on record that are for appliances of the fleet, ordered by id."""
