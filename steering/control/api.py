@@ -295,7 +295,12 @@ def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
         over = [event.data for event in hub.ring if event.kind == "alarm" and sees(event.subject)] if resolved else []
         return found + [row for row in reversed(over) if row["resolved"]]
 
-    @router.get("/v1/events", summary="State changes and alarms as server-sent events", response_class=EventStream, status_code=200)
+    @router.get(
+        "/v1/events",
+        summary="State changes and alarms as server-sent events",
+        response_class=EventStream,
+        status_code=200,
+    )
     async def events(
         caller: Annotated[Caller, EVERY_ROLE], last_event_id: Annotated[str, Header(max_length=100)] = ""
     ) -> EventStream:
