@@ -25,6 +25,7 @@ from steering.errors import SteeringError
 MOST_ROWS: Final = 100
 HEAD_ROWS: Final = 3
 FEWEST_CHANGES: Final = 4
+SPACIOUS: Final = 20  # lines, from which on parts are set apart
 
 # Worst first: the word, what it is called in short, and its colour.
 STATES: Final = {
@@ -94,39 +95,39 @@ def slept(seconds: float) -> str:
 
 def frame(report: Mapping[str, Any], width: int, height: int = 0, trouble: str = "") -> RenderableType:
     """Return one frame of so many columns and lines; of as many lines as it takes where `height` is 0."""
-    room = max(height - HEAD_ROWS - bool(trouble) - 1, 6) if height else MOST_ROWS * 3
     alarms, worst, changes = report["alarms"], report["worst"], report["changes"]
-    # Each part but the totals takes a heading and a line of space.
-    alarm_rows = min(len(alarms), max(room // 4, 1))
-    room -= (alarm_rows + 2) if alarms else 0
-    change_rows = min(len(changes), max(FEWEST_CHANGES, room - 4 - min(len(worst), room // 2)))
-    worst_rows = max(min(len(worst), room - change_rows - 4), 1)
+    rows = share_out(height - HEAD_ROWS - bool(trouble), len(alarms), len(worst), len(changes), height)
+    space = [""] if height >= SPACIOUS or not height else []
     parts: list[RenderableType] = [*head_of(report, width)]
     if trouble:
         parts.append(line(Text(f"not live: {printable(trouble)}", style="bold white on red"), width))
     if alarms:
-        parts += ["", heading("ALARMS", len(alarms), alarm_rows, "bold red")]
-        parts.append(
-            rows_of(
-                [
-                    (clock(row["at"]), Text(row["kind"].replace("_", " "), style="bold red"), printable(row["text"]))
-                    for row in alarms[:alarm_rows]
-                ],
-                width,
-            )
-        )
-    parts += ["", heading("WORST CLUSTERS", report["clusters_hurt"], worst_rows)]
+        parts += [*space, heading("ALARMS", len(alarms), rows[0], "bold red")]
+        parts.append(rows_of([alarm_row(row) for row in alarms[: rows[0]]], width))
+    parts += [*space, heading("WORST CLUSTERS", report["clusters_hurt"], rows[1])]
     if worst:
-        parts.append(worst_table(worst[:worst_rows], width))
+        parts.append(worst_table(worst[: rows[1]], width))
     else:
         parts.append(Text("none: nobody is out but by somebody's wish", style="green"))
-    parts += ["", heading("LAST CHANGES", len(changes), change_rows)]
-    parts.append(
-        rows_of([change_row(row) for row in changes[:change_rows]], width)
-        if changes
-        else Text("none since control began", style="dim")
-    )
+    parts += [*space, heading("LAST CHANGES", len(changes), rows[2])]
+    if changes:
+        parts.append(rows_of([change_row(row) for row in changes[: rows[2]]], width))
+    else:
+        parts.append(Text("none since control began", style="dim"))
     return Group(*parts)
+
+
+def share_out(room: int, alarms: int, worst: int, changes: int, height: int) -> tuple[int, int, int]:
+    """Return how many rows of alarms, clusters and changes fit into so many lines; all where `height` is 0."""
+    if not height:
+        return alarms, worst, changes
+    heads = 1 + (height >= SPACIOUS)
+    room -= 2 * heads + bool(worst) + heads * bool(alarms)
+    shown_alarms = min(alarms, max(room // 4, 1))
+    room -= shown_alarms
+    shown_changes = min(max(changes, 1), max(FEWEST_CHANGES, room - max(worst, 1)))
+    shown_worst = min(worst, max(room - shown_changes, 1))
+    return shown_alarms, shown_worst, max(min(changes, room - max(shown_worst, 1)), 1)
 
 
 def head_of(report: Mapping[str, Any], width: int) -> Iterator[Text]:
@@ -181,6 +182,11 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
     return table
 
 
+def alarm_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
+    """Return the line of an alarm."""
+    return clock(row["at"]), Text(row["kind"].replace("_", " "), style="bold red"), Text(printable(row["text"]))
+
+
 def change_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     """Return the line of a change."""
     became = Text.assemble(
@@ -189,7 +195,7 @@ def change_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     return clock(row["at"]), Text(printable(row["appliance"])), became
 
 
-def rows_of(rows: list[tuple[Text, Text, Text | str]], width: int) -> Table:
+def rows_of(rows: list[tuple[Text, Text, Text]], width: int) -> Table:
     """Return lines of a time, a name and a text, one line each; the text is cut where it does not fit."""
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, show_header=False, width=width)
     table.add_column(no_wrap=True)
