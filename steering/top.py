@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
@@ -98,7 +98,7 @@ def frame(report: Mapping[str, Any], width: int, height: int = 0, trouble: str =
     alarms, worst, changes = report["alarms"], report["worst"], report["changes"]
     rows = share_out(height - HEAD_ROWS - bool(trouble), len(alarms), len(worst), len(changes), height)
     space = [""] if height >= SPACIOUS or not height else []
-    parts: list[RenderableType] = [*head_of(report, width)]
+    parts: list[RenderableType] = [*head_of(report, width, live=bool(height))]
     if trouble:
         parts.append(line(Text(f"not live: {printable(trouble)}", style="bold white on red"), width))
     if alarms:
@@ -130,7 +130,7 @@ def share_out(room: int, alarms: int, worst: int, changes: int, height: int) -> 
     return shown_alarms, shown_worst, max(min(changes, room - max(shown_worst, 1)), 1)
 
 
-def head_of(report: Mapping[str, Any], width: int) -> Iterator[Text]:
+def head_of(report: Mapping[str, Any], width: int, live: bool) -> Iterator[Text]:
     """Yield the lines of totals."""
     serving = report["serving"]
     what = f"table {serving['table']}, fleet {serving['fleet']}" if serving else "nothing is published"
@@ -140,17 +140,22 @@ def head_of(report: Mapping[str, Any], width: int) -> Iterator[Text]:
     )
     yield line(left, width, Text(time.strftime("%H:%M:%S", time.localtime(report["at"]))))
     counts = Text()
-    for state, style in reversed(STATES.items()):
-        if count := report["states"].get(state, 0):
-            counts.append(f"{count:,} {state}", style).append("  ")
+    for state, style, count in reversed(list(counted(report["states"]))):
+        counts.append(f"{count:,} {state}", style).append("  ")
     yield line(counts, width)
-    share = report["throughput_gbps"] / report["capacity_gbps"] if report["capacity_gbps"] else 0.0
     told = [f"{report['answers_per_s']:,.0f} answers/s", f"{gbps(report['capacity_gbps'])} capacity"]
     if report["throughput_gbps"]:
-        told.insert(1, f"{gbps(report['throughput_gbps'])} reported ({100 * share:.0f} %)")
+        told[1] = f"{gbps(report['throughput_gbps'])} of {gbps(report['capacity_gbps'])} reported"
     if report["windows_on"]:
-        told.append(f"{report['windows_on']} windows on")
-    yield line(Text("  ".join(told), style="dim"), width, Text("q ends", style="dim"))
+        told.append(f"{report['windows_on']} window{'s' * (report['windows_on'] > 1)} on")
+    yield line(Text("  ".join(told), style="dim"), width, Text("q ends", style="dim") if live else None)
+
+
+def counted(states: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
+    """Yield (state, colour, how many) of the states that there are, the worst first, and before it any unknown one."""
+    for state in (*(states.keys() - STATES.keys()), *STATES):
+        if states.get(state):
+            yield state, STATES.get(state, "bold magenta"), states[state]
 
 
 def heading(name: str, count: int, shown: int, style: str = "bold") -> Text:
@@ -167,10 +172,10 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
     table.add_column("answers", justify="right", no_wrap=True)
     table.add_column("what", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in worst:
-        serve = sum(row["states"].get(state, 0) for state in ("serving", "climbing", "held"))
+        serve = sum(row["states"].get(state, 0) for state in ("serving", "climbing", "held", "over"))
         what = Text()
-        for state, style in STATES.items():
-            if state != "serving" and (count := row["states"].get(state, 0)):
+        for state, style, count in counted(row["states"]):
+            if state != "serving":
                 what.append(f"{count} {state}", style).append(" ")
         table.add_row(
             Text(printable(row["cluster"])),
@@ -182,9 +187,9 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
     return table
 
 
-def alarm_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
+def alarm_row(row: Mapping[str, Any]) -> tuple[Text, Text]:
     """Return the line of an alarm."""
-    return clock(row["at"]), Text(row["kind"].replace("_", " "), style="bold red"), Text(printable(row["text"]))
+    return clock(row["at"]), Text(printable(row["text"]), style="red")
 
 
 def change_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
@@ -195,11 +200,12 @@ def change_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     return clock(row["at"]), Text(printable(row["appliance"])), became
 
 
-def rows_of(rows: list[tuple[Text, Text, Text]], width: int) -> Table:
-    """Return lines of a time, a name and a text, one line each; the text is cut where it does not fit."""
+def rows_of(rows: Sequence[tuple[Text, ...]], width: int) -> Table:
+    """Return lines of a time, perhaps a name, and a text, which is cut where it does not fit."""
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, show_header=False, width=width)
     table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width // 3, 16))
+    if len(rows[0]) > 2:
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width // 3, 16))
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         table.add_row(*row)

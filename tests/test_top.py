@@ -99,7 +99,7 @@ def test_at_80_by_24_a_bad_night_shows_alarms_clusters_and_changes_and_how_many_
     assert "19,000 appliances in 3,656 clusters, table 42, fleet 7" in lines[0]
     assert all(word in lines[1] for word in ("18,000 serving", "401 drained", "599 unhealthy"))
     assert "45,210 answers/s" in lines[2]
-    assert "42 %" in lines[2]
+    assert "800.0 Tbit/s of 1,900.0 Tbit/s reported" in lines[2]
     places = [text.index(word) for word in ("ALARMS", "WORST CLUSTERS", "LAST CHANGES")]
     assert places == sorted(places)
     assert "of 40" in text
