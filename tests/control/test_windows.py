@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from steering.control.events import Hub, follow
-from steering.control.fleet.vitals import Maintenance
-from steering.control.fleet.windows import MOST_OPEN, in_maintenance
+from steering.control.fleet.vitals import StateChange
+from steering.control.fleet.windows import MOST_OPEN
 from steering.control.remote import RemoteWriter
 from steering.control.writer import Writer
 from steering.errors import PartnerError
@@ -49,8 +49,7 @@ def clocked(writer: Writer, fleet: Fleet) -> Writer:
 
 def tick(writer: Writer) -> None:
     """Do what the pulse does."""
-    windows = in_maintenance(writer.windows_on_record.values(), writer.fleet(), writer.clock())
-    writer.vitals.tick(maintenance={name: Maintenance(one.ends_at, one.why) for name, one in windows.items()})
+    writer.vitals.tick(maintenance=writer.maintenance())
 
 
 def ask(client: httpx.Client, **change: Any) -> httpx.Response:
@@ -86,6 +85,18 @@ def test_an_appliance_is_out_from_its_first_to_its_last_second_and_its_wish_is_u
         assert clocked.vitals.describe("c001-bom001")["state"] == ("maintenance" if out[-1] else "serving")
     assert out == [False, False, True, True, False]
     assert clocked.wished() == []
+
+
+def test_a_control_process_that_starts_inside_a_window_lets_nobody_in_for_a_moment(serving: Writer) -> None:
+    serving.add_window("cluster", "bom001-a", None, serving.clock() + 5 * HOUR, "ann", "new disks")
+    serving.close()
+    with Writer(serving.settings) as again:
+        slots = [again.appliances[f"c00{n}-bom001"].slot for n in (1, 2)]
+        assert all(again.hand_over.weights.word(slot) & DISABLED for slot in slots)
+        changes: list[StateChange] = []
+        again.vitals.listen(changes.append)
+        tick(again)
+        assert changes == []
 
 
 def test_a_window_that_is_over_leaves_who_was_drained_drained(clocked: Writer) -> None:
