@@ -62,13 +62,14 @@ class Partner:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Site:
-    """One place (`bom001`): country, city, and degrees north and east."""
+    """One place (`bom001`): country, city, degrees north and east; the part of its country if known."""
 
     id: str
     country: str
     city: str
     latitude: float
     longitude: float
+    region: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,6 +112,19 @@ class Appliance:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Pathway:
+    """One way to the content that a playlist declares, and what it stands for.
+
+    Appliances of clusters of `classes`, appliances of `clusters`, or the one `host` of another network.
+    """
+
+    id: str
+    classes: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
+    host: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Service:
     """One kind of traffic.
 
@@ -118,6 +132,12 @@ class Service:
     a fallback has no `{host}`. `regions` are the ISO 3166 regions whose sites may serve it; empty means all.
     `holdings` says what appliances report that they hold, titles or files. A zone in which nobody is left is answered
     with the fallback alone, or with `fail_open` by appliances that are full, unhealthy or stale.
+
+    `n` is how many targets an answer has that asks for no number. `client_regions`, countries or parts of them, are
+    where clients may be; others are refused, or sent to `refused_url`. `token` is the form in which URLs are signed:
+    empty, `path`, `query` or `secure_link`, for `token_ttl_s`, with the first of `keys`, and with `token_bind` for the
+    client's network alone. `pathways` are those that playlists declare, `clones` the players that are offered others;
+    steering manifests live `steer_ttl_s`, more or less by `ttl_jitter`. `origin` is where playlists are fetched.
     """
 
     id: str
@@ -127,6 +147,18 @@ class Service:
     regions: tuple[str, ...] = ()
     holdings: str = "title"
     fail_open: bool = False
+    n: int = 3
+    client_regions: tuple[str, ...] = ()
+    refused_url: str = ""
+    token: str = ""
+    token_ttl_s: int = 43_200
+    token_bind: bool = False
+    keys: tuple[str, ...] = ()
+    steer_ttl_s: int = 30
+    ttl_jitter: float = 0.1
+    pathways: tuple[Pathway, ...] = ()
+    clones: tuple[str, ...] = ()
+    origin: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

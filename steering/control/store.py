@@ -19,7 +19,7 @@ from typing import Any, Final
 from steering.control.callers import Token
 from steering.control.fleet.windows import Window
 from steering.errors import SettingsError
-from steering.model import Appliance, Cluster, Fleet, Partner, RouteClass, Service, Site
+from steering.model import Appliance, Cluster, Fleet, Partner, Pathway, RouteClass, Service, Site
 
 NAME: Final = "steering.db"
 
@@ -153,6 +153,11 @@ MIGRATIONS: Final = (
     ) STRICT;
     -- What was last known of an appliance, as JSON.
     CREATE TABLE states (appliance TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE sites ADD COLUMN region TEXT NOT NULL DEFAULT '';
+    -- What else a service is, as JSON: the fields that are not at their default.
+    ALTER TABLE services ADD COLUMN more TEXT NOT NULL DEFAULT '{}';
     """,
 )
 
@@ -297,7 +302,7 @@ class Store:
                 )
                 for p in fleet.partners
             ),
-            "sites": ((s.id, s.country, s.city, s.latitude, s.longitude) for s in fleet.sites),
+            "sites": ((s.id, s.country, s.city, s.latitude, s.longitude, s.region) for s in fleet.sites),
             "clusters": (
                 (
                     *(c.id, c.site, int(c.route_class), c.partner),
@@ -310,11 +315,11 @@ class Store:
                 for a in fleet.appliances
             ),
             "services": (
-                (s.id, s.url, s.fallback, s.ttl_s, json.dumps(s.regions), s.holdings, s.fail_open)
+                (s.id, s.url, s.fallback, s.ttl_s, json.dumps(s.regions), s.holdings, s.fail_open, more_of(s))
                 for s in fleet.services
             ),
         }
-        places = {"partners": 8, "sites": 5, "clusters": 7, "appliances": 8, "services": 7}
+        places = {"partners": 8, "sites": 6, "clusters": 7, "appliances": 8, "services": 8}
         for table, values in rows.items():
             marks = ", ".join("?" * places[table])
             self.connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608
@@ -361,8 +366,10 @@ class Store:
                 )
             ),
             services=tuple(
-                Service(name, url, fallback, ttl_s, tuple(json.loads(regions)), holdings, bool(fail_open))
-                for name, url, fallback, ttl_s, regions, holdings, fail_open in rows(
+                Service(
+                    name, url, fallback, ttl_s, tuple(json.loads(regions)), holdings, bool(fail_open), **read_more(more)
+                )
+                for name, url, fallback, ttl_s, regions, holdings, fail_open, more in rows(
                     "SELECT * FROM services ORDER BY id"
                 )
             ),
@@ -533,3 +540,27 @@ class Store:
             connection.execute("UPDATE generation SET number = max(number, ?) + 1", (above,))
             (number,) = connection.execute("SELECT number FROM generation").fetchone()
         return int(number)
+
+
+def more_of(service: Service) -> str:
+    """Return the fields of a service that have no column of their own and are not at their default, as JSON."""
+    plain = {"id", "url", "fallback", "ttl_s", "regions", "holdings", "fail_open"}
+    found = {
+        field.name: value
+        for field in dataclasses.fields(Service)
+        if field.name not in plain and (value := getattr(service, field.name)) != field.default
+    }
+    if service.pathways:
+        found["pathways"] = [dataclasses.asdict(pathway) for pathway in service.pathways]
+    return json.dumps(found)
+
+
+def read_more(text: str) -> dict[str, Any]:
+    """Return what `more_of` wrote."""
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in json.loads(text).items()}
+    if "pathways" in found:
+        found["pathways"] = tuple(
+            Pathway(item["id"], tuple(item["classes"]), tuple(item["clusters"]), item["host"])
+            for item in found["pathways"]
+        )
+    return found

@@ -13,6 +13,7 @@ so that a misspelt one is not silently a default. Numbers and slots are the stor
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import json
 import math
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from steering.errors import FeedError
-from steering.model import Appliance, Cluster, Fleet, Partner, RouteClass, Service, Site
+from steering.model import Appliance, Cluster, Fleet, Partner, Pathway, RouteClass, Service, Site
 from steering.settings import is_length_range
 
 FORMAT: Final = 1
@@ -42,7 +43,11 @@ PART = r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*"
 AUTHORITY = r"[A-Za-z0-9._~:-]*"
 URL = re.compile(rf"https?://{AUTHORITY}\{{host\}}{AUTHORITY}/{PART}\{{title\}}{PART}")
 FALLBACK = re.compile(rf"https?://[A-Za-z0-9]{AUTHORITY}/{PART}\{{title\}}{PART}")
-HEALTH_URL = re.compile(rf"(?=.{{0,500}}$)(https?://[A-Za-z0-9]{AUTHORITY}(/{PART})?)?")
+PLAIN_URL = re.compile(rf"(?=.{{0,500}}$)(https?://[A-Za-z0-9]{AUTHORITY}(/{PART})?)?")
+REGION = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
+SUBDIVISION = re.compile(r"([A-Z]{2}-[A-Z0-9]{1,3})?")
+PATHWAY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # draft-pantos-content-steering
+TOKEN_FORMS: Final = ("", "path", "query", "secure_link")
 
 Noun = Partner | Site | Cluster | Appliance | Service
 
@@ -82,9 +87,25 @@ def is_address(value: Any) -> bool:
         return False
 
 
+def is_pathway(value: Any) -> bool:
+    """Tell whether it is a pathway: an id, and one of classes, clusters and a host."""
+    if not isinstance(value, dict) or value.keys() - {"id", "classes", "clusters", "host"} or len(value) != 2:
+        return False
+    if not isinstance(value.get("id"), str) or not PATHWAY_ID.fullmatch(value["id"]):
+        return False
+    if "host" in value:
+        return text(HOST)(value["host"])
+    takes = RouteClass.__members__.__contains__ if "classes" in value else text(ID)
+    names = value.get("classes", value.get("clusters"))
+    return isinstance(names, list) and 0 < len(names) <= 1000 and all(isinstance(n, str) and takes(n) for n in names)
+
+
 ASN_RULE = "an ASN is a number from 1 to 4294967294"
 LENGTHS_RULE = "the least and most prefix length, as 8-24, within 0 and"
 ID_RULE = "1 to 63 lower-case letters, digits and hyphens, the first no hyphen"
+URL_OR_NONE = "an http(s) URL of at most 500 characters, or none"
+REGION_RULE = "a country (ISO 3166-1) or a part of one (ISO 3166-2), such as IN or IN-MH"
+PATHWAY_RULE = "an id of 1 to 64 letters, digits and ._- and one of classes, clusters (lists of them) and host"
 COUNTRY_RULE = "a country is two capital letters (ISO 3166-1)"
 LABEL_RULE = "1 to 200 characters without control characters"
 URL_RULE = "an http(s) URL with {host} once in the place of its host and {title} once behind it"
@@ -114,6 +135,7 @@ KINDS: Final[dict[str, tuple[type[Noun], int, tuple[Field, ...]]]] = {
             Field("city", text(LABEL), LABEL_RULE),
             Field("latitude", number(-90, 90), "degrees north, from -90 to 90"),
             Field("longitude", number(-180, 180), "degrees east, from -180 to 180"),
+            Field("region", text(SUBDIVISION), "a part of its country (ISO 3166-2) such as IN-MH, or none", ""),
         ),
     ),
     "clusters": (
@@ -145,7 +167,7 @@ KINDS: Final[dict[str, tuple[type[Noun], int, tuple[Field, ...]]]] = {
             Field("ipv4", is_bool, "true or false", True),
             Field("ipv6", is_bool, "true or false", True),
             Field("addresses", is_address, "an IPv4 or IPv6 address in its shortest form", (), most=16),
-            Field("health_url", text(HEALTH_URL), "an http(s) URL of at most 500 characters, or none", ""),
+            Field("health_url", text(PLAIN_URL), URL_OR_NONE, ""),
         ),
     ),
     "services": (
@@ -159,6 +181,18 @@ KINDS: Final[dict[str, tuple[type[Noun], int, tuple[Field, ...]]]] = {
             Field("regions", text(COUNTRY), COUNTRY_RULE, (), most=300),
             Field("holdings", lambda kind: kind in ("title", "file"), "title or file", "title"),
             Field("fail_open", is_bool, "true or false", False),
+            Field("n", number(1, 8, whole=True), "a number from 1 to 8", 3),
+            Field("client_regions", text(REGION), REGION_RULE, (), most=1000),
+            Field("refused_url", text(PLAIN_URL), URL_OR_NONE, ""),
+            Field("token", lambda form: form in TOKEN_FORMS, f"one of {', '.join(TOKEN_FORMS[1:])}, or none", ""),
+            Field("token_ttl_s", number(60, 604_800, whole=True), "whole seconds, from 60 to 604800", 43_200),
+            Field("token_bind", is_bool, "true or false", False),
+            Field("keys", text(ID), ID_RULE, (), most=8),
+            Field("steer_ttl_s", number(1, 86_400, whole=True), "whole seconds, from 1 to 86400", 30),
+            Field("ttl_jitter", number(0, 0.5), "a share from 0 to 0.5", 0.1),
+            Field("pathways", is_pathway, PATHWAY_RULE, (), most=16),
+            Field("clones", text(ID), ID_RULE, (), most=16),
+            Field("origin", text(PLAIN_URL), URL_OR_NONE, ""),
         ),
     ),
 }
@@ -204,9 +238,16 @@ def row_of(item: Noun, fields: tuple[Field, ...]) -> dict[str, Any]:
             value = value.name
         elif isinstance(value, float) and value.is_integer():
             value = int(value)
+        elif field.name == "pathways":
+            value = tuple({k: v for k, v in dataclasses.asdict(pathway).items() if v} for pathway in value)
         if value != field.default:
             row[field.name] = value
     return row
+
+
+def pathway_of(row: dict[str, Any]) -> Pathway:
+    """Return the pathway of its object in a document."""
+    return Pathway(row["id"], tuple(row.get("classes", ())), tuple(row.get("clusters", ())), row.get("host", ""))
 
 
 def attribute_of(name: str) -> str:
@@ -288,6 +329,8 @@ class Reading:
             if len(self.errors) == before:
                 if kind == "clusters":
                     values["route_class"] = RouteClass[values["route_class"]]
+                if kind == "services":
+                    values["pathways"] = tuple(map(pathway_of, values["pathways"]))
                 yield place, make(**values)
 
     def read_field(self, path: str, field: Field, row: dict[str, Any]) -> Any:
@@ -331,6 +374,17 @@ class Reading:
                 self.refuse(
                     f"{path}.countries", list(cluster.countries), "only a cluster at an exchange hears countries"
                 )
+        for place, service in nouns["services"]:
+            path = f"services[{place}]"
+            if service.token and not service.keys:
+                self.refuse(f"{path}.keys", [], f"URLs of form {service.token} are signed with a key; name one")
+            names = [pathway.id for pathway in service.pathways]
+            for at, pathway in enumerate(service.pathways):
+                if names.index(pathway.id) < at:
+                    self.refuse(f"{path}.pathways[{at}].id", pathway.id, "is another pathway's already")
+                for cluster in pathway.clusters:
+                    if cluster not in ids["clusters"]:
+                        self.refuse(f"{path}.pathways[{at}].clusters", cluster, "no such cluster")
         hosts: dict[str, str] = {}
         for place, appliance in nouns["appliances"]:
             path = f"appliances[{place}]"

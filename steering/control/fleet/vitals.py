@@ -28,6 +28,7 @@ from steering.snapshot import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMI
 NOBODY: Final = Wish()
 WEIGHT: Final = 0xFFFF
 OUT: Final = UNHEALTHY | STALE
+FAMILIES: Final = IPV4_UP | IPV6_UP
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -261,7 +262,7 @@ class Vitals:
             self.released.discard(name)
             entry.out, entry.held = False, ""
         word = self.word_of(entry)
-        if entry.word & OUT and not word & OUT and health.is_reported(vital, wish, self.rules):
+        if is_out(entry.word) and not is_out(word) and health.is_reported(vital, wish, self.rules):
             entry.vital = health.with_slow_start(vital)
             word = self.word_of(entry)
         if health.is_reported(vital, wish, self.rules):
@@ -420,9 +421,9 @@ class Vitals:
                 f"look, then `steering held --release`: {', '.join(sorted(names)[:3])}"
             )
             found["held", limit] = Alarm(now, "held", limit, text)
-        for cluster in {entry.place.cluster for entry in self.entries.values() if entry.word & OUT}:
+        for cluster in {entry.place.cluster for entry in self.entries.values() if is_out(entry.word)}:
             wanted = [entry for entry in self.clusters[cluster] if self.is_wanted(entry)]
-            if wanted and all(entry.word & OUT for entry in wanted):
+            if wanted and all(is_out(entry.word) for entry in wanted):
                 text = f"cluster {cluster}: none of its {len(wanted)} appliances can serve: {wanted[0].why}"
                 found["cluster_down", cluster] = Alarm(now, "cluster_down", cluster, text)
         told = [alarm for key, alarm in found.items() if key not in self.raised]
@@ -500,9 +501,14 @@ class Vitals:
             return states
 
 
+def is_out(word: int) -> bool:
+    """Tell whether an appliance can serve nobody, whatever people wish."""
+    return bool(word & OUT) or not word & FAMILIES
+
+
 def can_serve(entry: Entry) -> bool:
     """Tell whether it takes clients, or would were it not over its limit."""
-    return not entry.word & (DISABLED | UNHEALTHY | STALE | NO_HEADROOM) and bool(entry.word & WEIGHT)
+    return not (entry.word & (DISABLED | NO_HEADROOM) or is_out(entry.word)) and bool(entry.word & WEIGHT)
 
 
 def member_of(entry: Entry) -> load.Member:
@@ -526,7 +532,7 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
     if not entry.wish.enabled:
         busy = reported and bool(known(vital).connections)
         return "draining" if busy else "drained", entry.wished.who if entry.wished else ""
-    if word & UNHEALTHY:
+    if word & UNHEALTHY or not word & FAMILIES:
         return "unhealthy", health.doubt_of(vital).why if vital.healthy.holds else vital.healthy.why
     if word & STALE:
         return ("stale" if vital.reports else "unknown"), vital.heard.why
@@ -539,7 +545,16 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
     if entry.held:
         doubt = vital.heard.why if reported and not vital.heard.holds else health.doubt_of(vital).why
         return "held", f"{doubt}; held by the limit of {entry.held}"
+    lost = [version for bit, version, wanted in family_bits(entry.appliance) if wanted and not word & bit]
+    if lost:
+        doubt = health.doubt_of(vital)
+        return "partial", f"not up over {' and '.join(lost)}" + (f": {doubt.why}" if not doubt.holds else "")
     return ("climbing", "slow start") if reported and vital.climbing else ("serving", "")
+
+
+def family_bits(appliance: Appliance) -> tuple[tuple[int, str, bool], tuple[int, str, bool]]:
+    """Return for each family its bit, its name, and if the appliance is there to answer on it."""
+    return (IPV4_UP, "IPv4", appliance.ipv4), (IPV6_UP, "IPv6", appliance.ipv6)
 
 
 def describe(entry: Entry, rules: Rules, total: float) -> dict[str, Any]:

@@ -203,7 +203,15 @@ def test_a_family_that_a_checker_finds_down_is_not_up(bench: Bench) -> None:
         bench.vitals.observe("c0-bom001", True, "", family=4)
     bench.tick()
     assert bench.word("c0-bom001") == 1000 | IPV4_UP
-    assert bench.vitals.describe("c0-bom001")["families"] == [4]
+    found = bench.vitals.describe("c0-bom001")
+    assert (found["families"], found["state"], found["why"]) == ([4], "partial", "not up over IPv6: refused")
+    for _ in range(3):
+        for name in MUMBAI:
+            bench.vitals.observe(name, False, "refused", family=4)
+            bench.vitals.observe(name, False, "refused", family=6)
+    bench.tick()
+    assert bench.states()["c0-bom001"] == "unhealthy", "no family is left"
+    assert ("cluster_down", "bom001-a") in {(alarm.kind, alarm.subject) for alarm in bench.alarms}
 
 
 def test_maintenance_begins_and_ends_by_itself(bench: Bench) -> None:
