@@ -474,8 +474,11 @@ def add_window(
     if (ends is None) == (lasts is None):
         raise click.UsageError("either --until or --for")
     begins_at = None if begins is None else moment("from", begins)
-    start = time.time() if begins_at is None else begins_at
-    ends_at = moment("until", ends) if ends is not None else start + span("for", lasts or "")
+    if lasts is not None:
+        begins_at = time.time() if begins_at is None else begins_at
+        ends_at = begins_at + span("for", lasts)
+    else:
+        ends_at = moment("until", ends or "")
     with writing(settings) as writer:
         show_windows([writer.add_window(kind, subject, begins_at, ends_at, who(), why)], as_json)
 
@@ -504,6 +507,9 @@ def show_windows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         console.print_json(rows)
         return
+    if not rows:
+        click.echo("no window is on or to come")
+        return
     console.print_table(
         ("id", "of", "", "state", "begins", "ends", "by", "why"),
         [
@@ -519,7 +525,6 @@ def show_windows(rows: list[dict[str, Any]], as_json: bool) -> None:
             )
             for row in rows
         ],
-        title="" if rows else "no window",
     )
 
 
@@ -589,13 +594,15 @@ def alarms(settings: Settings, as_json: bool, resolved: bool) -> None:
     if as_json:
         console.print_json(rows)
         return
+    if not rows:
+        click.echo("no alarm is raised")
+        return
     console.print_table(
         ("since", "alarm", "of", "", "text"),
         [
             (console.time_text(row["at"]), row["kind"], row["subject"], "over" if row["resolved"] else "", row["text"])
             for row in rows
         ],
-        title="" if rows else "no alarm is raised",
     )
 
 

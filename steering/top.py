@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console, Group, RenderableType
@@ -25,6 +25,7 @@ from steering.errors import SteeringError
 MOST_ROWS: Final = 100
 HEAD_ROWS: Final = 3
 FEWEST_CHANGES: Final = 4
+SPACIOUS: Final = 20  # lines, from which on parts are set apart
 
 # Worst first: the word, what it is called in short, and its colour.
 STATES: Final = {
@@ -94,42 +95,42 @@ def slept(seconds: float) -> str:
 
 def frame(report: Mapping[str, Any], width: int, height: int = 0, trouble: str = "") -> RenderableType:
     """Return one frame of so many columns and lines; of as many lines as it takes where `height` is 0."""
-    room = max(height - HEAD_ROWS - bool(trouble) - 1, 6) if height else MOST_ROWS * 3
     alarms, worst, changes = report["alarms"], report["worst"], report["changes"]
-    # Each part but the totals takes a heading and a line of space.
-    alarm_rows = min(len(alarms), max(room // 4, 1))
-    room -= (alarm_rows + 2) if alarms else 0
-    change_rows = min(len(changes), max(FEWEST_CHANGES, room - 4 - min(len(worst), room // 2)))
-    worst_rows = max(min(len(worst), room - change_rows - 4), 1)
-    parts: list[RenderableType] = [*head_of(report, width)]
+    rows = share_out(height - HEAD_ROWS - bool(trouble), len(alarms), len(worst), len(changes), height)
+    space = [""] if height >= SPACIOUS or not height else []
+    parts: list[RenderableType] = [*head_of(report, width, live=bool(height))]
     if trouble:
         parts.append(line(Text(f"not live: {printable(trouble)}", style="bold white on red"), width))
     if alarms:
-        parts += ["", heading("ALARMS", len(alarms), alarm_rows, "bold red")]
-        parts.append(
-            rows_of(
-                [
-                    (clock(row["at"]), Text(row["kind"].replace("_", " "), style="bold red"), printable(row["text"]))
-                    for row in alarms[:alarm_rows]
-                ],
-                width,
-            )
-        )
-    parts += ["", heading("WORST CLUSTERS", report["clusters_hurt"], worst_rows)]
+        parts += [*space, heading("ALARMS", len(alarms), rows[0], "bold red")]
+        parts.append(rows_of([alarm_row(row) for row in alarms[: rows[0]]], width))
+    parts += [*space, heading("WORST CLUSTERS", report["clusters_hurt"], rows[1])]
     if worst:
-        parts.append(worst_table(worst[:worst_rows], width))
+        parts.append(worst_table(worst[: rows[1]], width))
     else:
         parts.append(Text("none: nobody is out but by somebody's wish", style="green"))
-    parts += ["", heading("LAST CHANGES", len(changes), change_rows)]
-    parts.append(
-        rows_of([change_row(row) for row in changes[:change_rows]], width)
-        if changes
-        else Text("none since control began", style="dim")
-    )
+    parts += [*space, heading("LAST CHANGES", len(changes), rows[2])]
+    if changes:
+        parts.append(rows_of([change_row(row) for row in changes[: rows[2]]], width))
+    else:
+        parts.append(Text("none since control began", style="dim"))
     return Group(*parts)
 
 
-def head_of(report: Mapping[str, Any], width: int) -> Iterator[Text]:
+def share_out(room: int, alarms: int, worst: int, changes: int, height: int) -> tuple[int, int, int]:
+    """Return how many rows of alarms, clusters and changes fit into so many lines; all where `height` is 0."""
+    if not height:
+        return alarms, worst, changes
+    heads = 1 + (height >= SPACIOUS)
+    room -= 2 * heads + bool(worst) + heads * bool(alarms)
+    shown_alarms = min(alarms, max(room // 4, 1))
+    room -= shown_alarms
+    shown_changes = min(max(changes, 1), max(FEWEST_CHANGES, room - max(worst, 1)))
+    shown_worst = min(worst, max(room - shown_changes, 1))
+    return shown_alarms, shown_worst, max(min(changes, room - max(shown_worst, 1)), 1)
+
+
+def head_of(report: Mapping[str, Any], width: int, live: bool) -> Iterator[Text]:
     """Yield the lines of totals."""
     serving = report["serving"]
     what = f"table {serving['table']}, fleet {serving['fleet']}" if serving else "nothing is published"
@@ -139,17 +140,22 @@ def head_of(report: Mapping[str, Any], width: int) -> Iterator[Text]:
     )
     yield line(left, width, Text(time.strftime("%H:%M:%S", time.localtime(report["at"]))))
     counts = Text()
-    for state, style in reversed(STATES.items()):
-        if count := report["states"].get(state, 0):
-            counts.append(f"{count:,} {state}", style).append("  ")
+    for state, style, count in reversed(list(counted(report["states"]))):
+        counts.append(f"{count:,} {state}", style).append("  ")
     yield line(counts, width)
-    share = report["throughput_gbps"] / report["capacity_gbps"] if report["capacity_gbps"] else 0.0
     told = [f"{report['answers_per_s']:,.0f} answers/s", f"{gbps(report['capacity_gbps'])} capacity"]
     if report["throughput_gbps"]:
-        told.insert(1, f"{gbps(report['throughput_gbps'])} reported ({100 * share:.0f} %)")
+        told[1] = f"{gbps(report['throughput_gbps'])} of {gbps(report['capacity_gbps'])} reported"
     if report["windows_on"]:
-        told.append(f"{report['windows_on']} windows on")
-    yield line(Text("  ".join(told), style="dim"), width, Text("q ends", style="dim"))
+        told.append(f"{report['windows_on']} window{'s' * (report['windows_on'] > 1)} on")
+    yield line(Text("  ".join(told), style="dim"), width, Text("q ends", style="dim") if live else None)
+
+
+def counted(states: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
+    """Yield (state, colour, how many) of the states that there are, the worst first, and before it any unknown one."""
+    for state in (*(states.keys() - STATES.keys()), *STATES):
+        if states.get(state):
+            yield state, STATES.get(state, "bold magenta"), states[state]
 
 
 def heading(name: str, count: int, shown: int, style: str = "bold") -> Text:
@@ -166,10 +172,10 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
     table.add_column("answers", justify="right", no_wrap=True)
     table.add_column("what", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in worst:
-        serve = sum(row["states"].get(state, 0) for state in ("serving", "climbing", "held"))
+        serve = sum(row["states"].get(state, 0) for state in ("serving", "climbing", "held", "over"))
         what = Text()
-        for state, style in STATES.items():
-            if state != "serving" and (count := row["states"].get(state, 0)):
+        for state, style, count in counted(row["states"]):
+            if state != "serving":
                 what.append(f"{count} {state}", style).append(" ")
         table.add_row(
             Text(printable(row["cluster"])),
@@ -181,6 +187,11 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
     return table
 
 
+def alarm_row(row: Mapping[str, Any]) -> tuple[Text, Text]:
+    """Return the line of an alarm."""
+    return clock(row["at"]), Text(printable(row["text"]), style="red")
+
+
 def change_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     """Return the line of a change."""
     became = Text.assemble(
@@ -189,11 +200,12 @@ def change_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     return clock(row["at"]), Text(printable(row["appliance"])), became
 
 
-def rows_of(rows: list[tuple[Text, Text, Text | str]], width: int) -> Table:
-    """Return lines of a time, a name and a text, one line each; the text is cut where it does not fit."""
+def rows_of(rows: Sequence[tuple[Text, ...]], width: int) -> Table:
+    """Return lines of a time, perhaps a name, and a text, which is cut where it does not fit."""
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, show_header=False, width=width)
     table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width // 3, 16))
+    if len(rows[0]) > 2:
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(width // 3, 16))
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for row in rows:
         table.add_row(*row)

@@ -148,7 +148,9 @@ def restore(
     try:
         lock = Lock(state)
     except LockHeldError as error:
-        raise SettingsError(f"state folder {state}: is in use: {error.message}", hint="end `steering serve`") from error
+        raise SettingsError(
+            f"state folder {state}: is in use; nothing was restored", hint="end `steering serve` first"
+        ) from error
     staging = state / f".restore-{os.getpid()}"
     try:
         for left in state.glob(".restore-*"):  # by one that was killed

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import json
 import time
 from collections import Counter, deque
@@ -27,6 +28,7 @@ LISTENERS: Final = 200  # of the control door's 1,000 connections
 LISTENERS_OF_ONE: Final = 10  # of one partner, or one appliance
 HEARTBEAT_S: Final = 15.0  # proxies close what is silent for a minute
 RETRY_MS: Final = 2000
+BUSY: Final = {"serving", "over", "climbing"}  # states that take turns in a cluster under load
 WIRE: Final = "wire"  # the connection's `Wire` in the state of a request
 
 
@@ -70,10 +72,10 @@ class Hub:
         for listener in self.listeners:
             listener.take(event)
 
-    def recent(self, count: int, kind: str = "state") -> list[dict[str, Any]]:
-        """Return what the last events of a kind told, newest first."""
-        found = [event.data for event in self.ring if event.kind == kind]
-        return found[: -count - 1 : -1]
+    def recent(self, count: int) -> list[dict[str, Any]]:
+        """Return the last changes of states, newest first, but for those that load brings all the time."""
+        news = (event.data for event in reversed(self.ring) if event.kind == "state" and is_news(event.data))
+        return list(itertools.islice(news, count))
 
     def listen(self, owner: str, sees: Callable[[str], bool], last_id: str = "") -> Listener:
         """Return a new listener for the events whose subject it `sees`; give it back with `leave`.
@@ -181,6 +183,11 @@ def message(kind: str, data: dict[str, Any], event_id: str = "") -> bytes:
     """Return a server-sent event (WHATWG HTML, 9.2); JSON has no line end in it, which would end the data."""
     head = f"id: {event_id}\n" if event_id else ""
     return f"{head}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+
+
+def is_news(change: dict[str, Any]) -> bool:
+    """Tell whether a change is more than load going up and down."""
+    return not {change["before"], change["after"]} <= BUSY
 
 
 def follow(vitals: Vitals, hub: Hub) -> None:

@@ -25,9 +25,9 @@ from steering.control.fleet.blast import Limits
 from steering.control.fleet.health import Rules, full_weight
 from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_holdings
 from steering.control.fleet.missing import counters_in, missing
-from steering.control.fleet.vitals import Vitals, Wished
+from steering.control.fleet.vitals import Maintenance, Vitals, Wished
 from steering.control.fleet.weights import WeightFiles
-from steering.control.fleet.windows import MOST_OPEN, Window, check_window
+from steering.control.fleet.windows import MOST_OPEN, Window, check_window, in_maintenance
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
 from steering.control.network.canary import mixed_with_serving
@@ -124,6 +124,8 @@ class Writer:
         self.tokens = self.store.tokens()
         self.take_windows()
         self.take_fleet()
+        with self.vitals.lock:  # before the words are stored: who is in a window takes no client, not for a moment
+            self.vitals.keep_windows(self.maintenance(), self.vitals.clock())
         self.vitals.files = WeightFiles(self.state)
         self.hand_over = HandOver(self.state, self.vitals.files)
         current = self.hand_over.current
@@ -175,6 +177,11 @@ class Writer:
         """Read the maintenance windows that are on or to come; others read them from their threads."""
         now = self.clock()
         self.windows_on_record = {item.id: item for item in self.store.windows(now) if item.is_open(now)}
+
+    def maintenance(self) -> dict[str, Maintenance]:
+        """Return the appliances that a window covers now; from any thread."""
+        found = in_maintenance(self.windows_on_record.values(), self.inventory, self.clock())
+        return {name: Maintenance(window.ends_at, window.why) for name, window in found.items()}
 
     # ---- verbs
 

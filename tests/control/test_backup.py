@@ -187,7 +187,7 @@ def test_while_control_runs_nothing_is_restored(serving: Writer, taken: Path) ->
     before = files_of(serving.state)
     with pytest.raises(SettingsError, match="is in use") as caught:
         restore(serving.state, taken, "bob")
-    assert caught.value.hint == "end `steering serve`"
+    assert caught.value.hint == "end `steering serve` first"
     assert files_of(serving.state) == before
 
 

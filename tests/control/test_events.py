@@ -139,9 +139,10 @@ def test_the_stream_has_what_comes_signs_of_life_between_and_an_end() -> None:
     ]
 
 
-def test_the_recent_are_told_newest_first() -> None:
+def test_the_recent_are_told_newest_first_without_the_turns_of_load() -> None:
     hub = Hub()
-    for number in range(5):
-        hub.publish("state" if number != 3 else "alarm", "a", {"n": number})
-    assert [data["n"] for data in hub.recent(3)] == [4, 2, 1]
-    assert [data["n"] for data in hub.recent(9, "alarm")] == [3]
+    for before, after in (("serving", "stale"), ("serving", "over"), ("over", "serving"), ("over", "unhealthy")):
+        hub.publish("state", "a", {"before": before, "after": after})
+    hub.publish("alarm", "a", {"text": "x"})
+    assert [data["after"] for data in hub.recent(9)] == ["unhealthy", "stale"]
+    assert [data["after"] for data in hub.recent(1)] == ["unhealthy"]

@@ -2,9 +2,8 @@
 
 A connection goes to a registered address and nowhere else: no name is looked up, no proxy is used, no redirect is
 followed. The URL's host is what the appliance is asked for (`Host`, and SNI with the certificate's name). Each family
-that the appliance answers on is checked by its own addresses, and it is well where every one of them answers 2xx in
-time: clients get any of them. What is found is an observation, *inferred*: `vitals.py` says how many of them in a row
-count, and how far they may go.
+is checked by its own addresses, and is well where every one of them answers 2xx in time: clients get any of them. What
+is found is an observation, *inferred*: `vitals.py` says how many of them in a row count, and how far they may go.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import logging
 import random
 import time
 import zlib
+from collections.abc import Iterator
 from typing import Final
 
 import httpx
@@ -84,15 +84,15 @@ class Checker:
             self.transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
 
     async def round(self, name: str, vitals: Vitals) -> None:
-        """Check one appliance, and say when it is due again."""
+        """Check one appliance, each family that it has addresses of, and say when it is due again."""
         try:
             appliance = self.checked.get(name)
             if appliance is None:
                 self.planned.discard(name)
                 return
-            if addresses := addresses_of(appliance):
+            for family, addresses in families_of(appliance):
                 why = await self.check(appliance, addresses)
-                vitals.observe(name, not why, why)
+                vitals.observe(name, not why, why, family=family)
             due = time.monotonic() + self.pause_s * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311
             heapq.heappush(self.due, (due, name))
             self.awake.set()
@@ -151,7 +151,9 @@ async def judge(answer: httpx.Response) -> str:
     return ""
 
 
-def addresses_of(appliance: Appliance) -> list[str]:
-    """Return the registered addresses of the families that an appliance answers on."""
-    answers = {4: appliance.ipv4, 6: appliance.ipv6}
-    return [text for text in appliance.addresses if answers[ipaddress.ip_address(text).version]]
+def families_of(appliance: Appliance) -> Iterator[tuple[int, list[str]]]:
+    """Yield (family, addresses) for each family that an appliance answers on and has addresses of."""
+    for family, answers in ((4, appliance.ipv4), (6, appliance.ipv6)):
+        found = [text for text in appliance.addresses if ipaddress.ip_address(text).version == family]
+        if answers and found:
+            yield family, found

@@ -12,9 +12,9 @@ from steering.control.fleet.load import HALF_LIFE_S
 from steering.control.fleet.vitals import Vitals
 from steering.model import Fleet
 
-# How much of an appliance is lost in each state that nobody wished for.
-LOST: Final = {"unhealthy": 1.0, "stale": 1.0, "unknown": 1.0, "full": 0.5, "over": 0.25, "held": 0.5, "climbing": 0.1}
-SERVING: Final = {"serving", "climbing", "held"}
+# How much of an appliance is lost in each state that nobody wished for; over its share is what a busy one often is.
+LOST: Final = {"unhealthy": 1.0, "stale": 1.0, "unknown": 1.0, "full": 0.5, "held": 0.5}
+SERVING: Final = {"serving", "climbing", "held", "over"}
 
 
 def overview(vitals: Vitals, fleet: Fleet, worst: int) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 
 from _fastpath.counters import Counters
-from steering.control.fleet.vitals import Maintenance
-from steering.control.fleet.windows import in_maintenance
 from steering.control.loop import Run
 from steering.control.writer import Writer
 
@@ -66,9 +64,7 @@ class Pulse:
         due = loop.time()
         keeping: asyncio.Task[None] | None = None
         while True:
-            windows = in_maintenance(writer.windows_on_record.values(), writer.fleet(), writer.clock())
-            maintenance = {name: Maintenance(window.ends_at, window.why) for name, window in windows.items()}
-            writer.vitals.tick(tally.take(), maintenance=maintenance)
+            writer.vitals.tick(tally.take(), maintenance=writer.maintenance())
             if keeping is None or keeping.done():
                 if keeping:
                     keeping.result()  # a disk that is full is this job's error: it begins again

@@ -17,14 +17,14 @@ from typing import Any
 
 import pytest
 
-from steering.control.fleet.checker import MOST_BYTES, Checker, addresses_of
+from steering.control.fleet.checker import MOST_BYTES, Checker, families_of
 from steering.model import Appliance, Fleet
 from steering.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Seen = list[tuple[str, bool, str]]
+Seen = list[tuple[str, bool, str, int]]
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def anyio_backend() -> str:
 class FakeWriter:
     """What the job asks the writer for: the fleet on record, and whom to tell what it finds."""
 
-    def __init__(self, fleet: Fleet, observe: Callable[[str, bool, str], None]) -> None:
+    def __init__(self, fleet: Fleet, observe: Callable[..., None]) -> None:
         self.inventory = fleet
         self.vitals = SimpleNamespace(observe=observe)
 
@@ -122,8 +122,8 @@ async def check(*appliances: Appliance, until: int = 1, **more: float) -> Seen:
     seen: Seen = []
     enough = asyncio.Event()
 
-    def observe(name: str, ok: bool, why: str) -> None:
-        seen.append((name, ok, why))
+    def observe(name: str, ok: bool, why: str, *, family: int) -> None:
+        seen.append((name, ok, why, family))
         if len(seen) >= until:
             enough.set()
 
@@ -160,8 +160,8 @@ ANSWERS = [
 @pytest.mark.parametrize(("answer", "why"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS])
 async def test_an_answer_is_well_only_where_it_is_2xx_in_time_and_of_reasonable_size(answer: Answer, why: str) -> None:
     async with server(answer) as port:
-        ((name, ok, found), *_) = await check(appliance(f"http://a.example:{port}/health", "127.0.0.1"))
-    assert (name, ok) == ("a", why == "")
+        ((name, ok, found, family), *_) = await check(appliance(f"http://a.example:{port}/health", "127.0.0.1"))
+    assert (name, ok, family) == ("a", why == "", 4)
     if why:
         assert found.startswith("127.0.0.1: ")
         assert why in found
@@ -171,7 +171,7 @@ async def test_an_answer_is_well_only_where_it_is_2xx_in_time_and_of_reasonable_
 async def test_a_port_that_nobody_listens_on_is_not_well() -> None:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
-    ((_, ok, why), *_) = await check(appliance(f"http://a.example:{port}/", "127.0.0.1"))
+    ((_, ok, why, _), *_) = await check(appliance(f"http://a.example:{port}/", "127.0.0.1"))
     assert not ok
     assert why
 
@@ -191,7 +191,7 @@ async def test_the_registered_address_is_asked_for_the_host_of_the_url_and_nobod
 
     async with server(count) as port, server(record, "127.0.0.9", port):
         seen = await check(appliance(f"http://localhost:{port}/health?deep=1", "127.0.0.9"), until=3)
-    assert all(ok for _, ok, _ in seen)
+    assert all(ok for _, ok, _, _ in seen)
     assert strangers == 0
     assert heads[0].startswith(b"GET /health?deep=1 HTTP/1.1\r\n")
     assert f"host: localhost:{port}".encode() in heads[0].lower()
@@ -204,7 +204,7 @@ async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.Monkey
     ):
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy}")
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy}")
-        ((_, ok, why), *_) = await check(appliance(f"http://a.example:{port}/", "127.0.0.9"))
+        ((_, ok, why, _), *_) = await check(appliance(f"http://a.example:{port}/", "127.0.0.9"))
     assert ok, why
 
 
@@ -218,25 +218,23 @@ async def test_a_redirect_is_not_followed() -> None:
         go = says(f"HTTP/1.1 301 Go\r\nLocation: http://127.0.0.8:{other}/\r\nContent-Length: 0\r\n\r\n")
         async with server(go) as port:
             seen = await check(appliance(f"http://a.example:{port}/", "127.0.0.1"), until=3)
-    assert not any(ok for _, ok, _ in seen)
+    assert not any(ok for _, ok, _, _ in seen)
     assert not asked
 
 
-async def test_every_address_of_every_family_is_to_be_well() -> None:
-    async with server(OK) as port, server(OK, "127.0.0.2", port), server(OK, "::1", port):
+async def test_each_family_is_checked_by_its_own_addresses_and_all_of_them_are_to_be_well() -> None:
+    async with server(OK) as port, server(OK, "127.0.0.2", port):
         url = f"http://a.example:{port}/"
-        assert (await check(appliance(url, "127.0.0.1", "127.0.0.2", "::1")))[0] == ("a", True, "")
-        for addresses, dead in ((["127.0.0.1", "127.0.0.3"], "127.0.0.3: "), (["::2", "127.0.0.1"], "::2: ")):
-            ((_, ok, why), *_) = await check(appliance(url, *addresses))
-            assert not ok
-            assert why.startswith(dead)
+        seen = await check(appliance(url, "127.0.0.1", "127.0.0.2", "::1"), until=2)
+        assert {(family, ok) for _, ok, _, family in seen} == {(4, True), (6, False)}
+        ((_, ok, why, _), *_) = await check(appliance(url, "127.0.0.1", "127.0.0.3"))
+        assert (ok, why[:10]) == (False, "127.0.0.3:")
 
 
 def test_a_family_that_the_appliance_does_not_answer_on_is_not_checked() -> None:
     one = appliance("http://a.example/", "192.0.2.1", "2001:db8::1", "192.0.2.2")
-    assert addresses_of(one) == ["192.0.2.1", "2001:db8::1", "192.0.2.2"]
-    assert addresses_of(dataclasses.replace(one, ipv6=False)) == ["192.0.2.1", "192.0.2.2"]
-    assert addresses_of(dataclasses.replace(one, ipv4=False)) == ["2001:db8::1"]
+    assert list(families_of(one)) == [(4, ["192.0.2.1", "192.0.2.2"]), (6, ["2001:db8::1"])]
+    assert list(families_of(dataclasses.replace(one, ipv6=False))) == [(4, ["192.0.2.1", "192.0.2.2"])]
 
 
 async def test_checks_at_once_are_bounded_and_one_that_hangs_does_not_hold_up_the_rest() -> None:
@@ -267,7 +265,7 @@ async def test_who_leaves_the_fleet_is_checked_no_more_and_who_comes_is(monkeypa
     async with server(OK) as port:
         one, two = (appliance(f"http://x:{port}/", "127.0.0.1", name=name) for name in ("one", "two"))
         without = dataclasses.replace(one, id="none", health_url="")
-        writer = FakeWriter(fleet_of(one, without), lambda name, *_: seen.put_nowait(name))
+        writer = FakeWriter(fleet_of(one, without), lambda name, *_, **__: seen.put_nowait(name))
         job = Checker(settings())
         running = asyncio.create_task(job(writer, None))  # type: ignore[arg-type]
         async with asyncio.timeout(10):
@@ -298,9 +296,9 @@ async def test_a_certificate_is_to_be_for_the_host_of_the_url(tmp_path: Path, mo
     asked: list[str | None] = []
     context.sni_callback = lambda _, name, __: asked.append(name)
     async with server(OK, ssl=context) as port:
-        ((_, ok, why), *_) = await check(appliance(f"https://a.example:{port}/", "127.0.0.1"))
+        ((_, ok, why, _), *_) = await check(appliance(f"https://a.example:{port}/", "127.0.0.1"))
         assert ok, why
-        ((_, ok, why), *_) = await check(appliance(f"https://b.example:{port}/", "127.0.0.1"))
+        ((_, ok, why, _), *_) = await check(appliance(f"https://b.example:{port}/", "127.0.0.1"))
     assert not ok
     assert "certificate" in why
     assert asked[0] == "a.example"
