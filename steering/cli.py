@@ -16,6 +16,7 @@ import getpass
 import logging
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -1328,6 +1329,54 @@ def bench(arguments: tuple[str, ...]) -> None:
     if not folder.exists():
         fail(SettingsError(f"{folder}: not here", hint="run it from a clone of the repository"), as_json=False)
     sys.exit(pytest.main([*map(str, figures), "-p", "no:cacheprovider", "--timeout=0", *arguments]))
+
+
+@main.command()
+@click.option("--appliances", type=click.IntRange(100, 1_000_000), default=19_000, show_default=True, help="How many.")
+@click.option("--minutes", type=click.FloatRange(0.1, 1440), default=10.0, show_default=True, help="How long in all.")
+@click.option(
+    "--requests-per-s", type=click.FloatRange(1, 100_000), default=1000.0, show_default=True, help="Of all clients."
+)
+@click.option("--only", multiple=True, metavar="FAULT", help="These faults alone; may be given several times.")
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Playback workers.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def drill(
+    appliances: int, minutes: float, requests_per_s: float, only: tuple[str, ...], workers: int, as_json: bool
+) -> None:
+    """Serve a simulated fleet in a temporary folder, let faults happen to it, and tell what became of the answers.
+
+    A fleet that reports, clients that ask, and one fault after another, at the settings of health and load that are in
+    force. Exit status 1 where something did not hold that must.
+    """
+    from steering.sim import drill as drilling
+    from steering.sim import show
+    from steering.sim.faults import FAULTS, book_of
+
+    known = {fault.name: fault for fault in FAULTS}
+    if unknown := [name for name in only if name not in known]:
+        raise click.UsageError(f"{unknown[0]!r} is none of the faults: {', '.join(known)}")
+    faults = [fault for name, fault in known.items() if not only or name in only]
+    try:
+        settings = read_settings()
+        plan = drilling.plan_of(settings, minutes, requests_per_s, len(faults))
+        telling = contextlib.nullcontext(show.show_nothing) if as_json else show.show_play(60 * minutes)
+        with tempfile.TemporaryDirectory(prefix="steering-drill-") as folder:
+            settings = drilling.settings_of_drill(settings, Path(folder) / "state")
+            with progress_for(as_json) as progress:
+                ready = drilling.prepare(settings, appliances, progress)
+            with telling as tell:
+                rows, figures = drilling.run(settings, ready, plan, faults, book_of(settings), tell, workers)
+    except SteeringError as error:
+        fail(error, as_json)
+    wrong = any(row.wrong for row in rows) or figures.reports_failed > 0
+    if as_json:
+        rows_found = [dataclasses.asdict(row) for row in rows]
+        console.print_json({"ok": not wrong, "faults": rows_found, "figures": dataclasses.asdict(figures)})
+    else:
+        show.show_rows(rows)
+        show.show_figures(figures, rows)
+    if wrong:
+        sys.exit(FAILED)
 
 
 @main.command("settings")

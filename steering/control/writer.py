@@ -670,6 +670,20 @@ class Writer:
         self.tokens = self.store.tokens()
         return {"id": number, "role": role, "name": name, "token": f"steering-{number}-{secret}"}
 
+    def make_tokens(self, roles: Sequence[str], name: str, who: str) -> list[str]:
+        """Make a token of one name for each role, all or none; return their texts, in the same order."""
+        for role in roles:
+            check_role(role)
+        now = self.clock()
+        texts = []
+        with self.store.change():
+            for role in roles:
+                secret, sha256 = make_secret()
+                texts.append(f"steering-{self.store.add_token(role, name, sha256, who, now, None)}-{secret}")
+            self.store.note(Entry(now, who, "make tokens", f"{len(roles)} tokens", None, {"name": name}))
+        self.tokens = self.store.tokens()
+        return texts
+
     def list_tokens(self) -> list[dict[str, Any]]:
         """Return every token ever made, without what opens a door."""
         now = self.clock()

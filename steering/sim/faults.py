@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 
 from steering.control.fleet.blast import Limits, allowance
 from steering.control.fleet.health import Rules
+from steering.settings import Settings
 from steering.sim.demand import Asked
 from steering.sim.measure import GRACE_S, OUT, Row
 from steering.sim.world import World
@@ -36,6 +37,13 @@ class Rulebook:
     def soon_s(self) -> float:
         """How long words may take to follow what is known."""
         return 2 * self.tick_s + GRACE_S
+
+
+def book_of(settings: Settings) -> Rulebook:
+    """Return the rules that settings make."""
+    rules = Rules(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Rules)})
+    limits = Limits(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Limits)})
+    return Rulebook(rules, limits, settings.tick_s)
 
 
 class Fault:

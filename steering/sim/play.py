@@ -89,7 +89,7 @@ class Play:
     def advance(self, now: float) -> Due:
         """Go on to a time; return what is due."""
         reports, asked = self.world.advance(now)
-        if now >= self.next_at:
+        if not self.done and now >= self.next_at:
             self.turn()
         if self.is_on:
             self.fault.during(now - self.measure.began)
