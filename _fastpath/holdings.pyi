@@ -1,5 +1,6 @@
 """The public shape of `holdings.pyx`."""
 
+from array import array
 from collections.abc import Collection, Mapping, Sequence
 
 from typing_extensions import Buffer
@@ -22,7 +23,7 @@ class Holdings:
     def nbytes(self) -> int:
         """How many bytes its sections have."""
 
-    def index_of(self, content_key: int) -> int | None:
+    def index_of(self, key: int) -> int | None:
         """Return the index of a title by its content key, None for one that nobody reported."""
 
     def title(self, index: int) -> tuple[str, str]:
@@ -65,5 +66,5 @@ class HoldingsBuilder:
     def keep_cluster(self, number: int) -> None:
         """Take a cluster over from the base as it is."""
 
-    def sections(self) -> dict[str, Buffer]:
+    def sections(self) -> dict[str, bytes | bytearray | array[int]]:
         """Return what `Holdings` and a state file take. Nothing can be set after it."""

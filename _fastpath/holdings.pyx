@@ -115,8 +115,10 @@ cdef class Holdings:
         cdef uint64_t wrong
         cdef uint32_t services = len(self.services)
         cdef int part
+        cdef bint is_aligned
         for part, width in enumerate((8, 4, 4, 1, sizeof(cluster_members), sizeof(member), 4, 1, 1)):
-            if self.views[part].len % width or (self.views[part].len and <uint64_t> self.views[part].buf % min(width, 4)):
+            is_aligned = self.views[part].len == 0 or <uint64_t> self.views[part].buf % min(width, 4) == 0
+            if self.views[part].len % width or not is_aligned:
                 raise ValueError(f"holdings: section {PART_NAMES[part]} is cut off, or not aligned")
             sizes[part] = self.views[part].len // width
             if sizes[part] > 0xFFFFFFFFu:
@@ -219,8 +221,8 @@ cdef class Holdings:
     def nbytes(self):
         return sum(self.views[part].len for part in range(PARTS))
 
-    def index_of(self, uint64_t content_key):
-        found = self.find(content_key)
+    def index_of(self, uint64_t key):
+        found = self.find(key)
         return None if found < 0 else found
 
     def title(self, uint32_t index):
@@ -414,6 +416,7 @@ cdef class HoldingsBuilder:
 
     cdef uint32_t add_row(self, const uint8_t* rows, uint32_t count, uint32_t words) except? 0xFFFFFFFF:
         """Add the blocks of a cluster from its members' rows of bits, and return its row of the directory."""
+        cdef uint64_t row_bytes = <uint64_t> self.block_count * BLOCK_BYTES
         cdef uint64_t most = 1 + BLOCK * <uint64_t> mask_bytes_of(count) + BLOCK
         cdef uint64_t* masks = <uint64_t*> calloc(BLOCK * words, 8)
         cdef uint32_t* row
@@ -428,7 +431,7 @@ cdef class HoldingsBuilder:
             blocks = <uint8_t*> PyByteArray_AS_STRING(self.blocks)
             with nogil:
                 for block in range(self.block_count):
-                    transpose(rows + block * BLOCK_BYTES, <uint64_t> self.block_count * BLOCK_BYTES, count, words, masks)
+                    transpose(rows + block * BLOCK_BYTES, row_bytes, count, words, masks)
                     size = write_block(masks, count, words, blocks + self.used)
                     row[block] = self.keep(blocks, size)
         finally:

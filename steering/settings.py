@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     proxy_protocol: bool = pydantic.Field(
         False, description="connections from trusted addresses begin with a PROXY protocol header, v1 or v2"
     )
+    metrics_per_appliance: bool = pydantic.Field(
+        False, description="count first targets by appliance in /metrics, not by cluster"
+    )
     decision_log: Path | None = pydantic.Field(None, description="a folder for the decision log; none is off")
     decision_sample: int = pydantic.Field(
         1000, ge=0, le=4_000_000_000, description="record one request in so many of each worker; 0 none"

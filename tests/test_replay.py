@@ -15,7 +15,7 @@ from steering.cli import main
 from steering.playback.decisions import BYTE_ORDER, HEADER, MAGIC, Decision, decision_of, encode, read_decisions
 from steering.replay import log_files, replay
 from steering.settings import read_settings
-from steering.snapshot import DISABLED, Snapshot, Weights, key_of
+from steering.snapshot import DISABLED, Snapshot, Trace, Weights, key_of
 from tests.processes import Served, serving
 
 ADDRESSES = ("203.0.113.7", "203.0.1.1", "198.51.100.9", "2001:db8::7", "8.8.8.8", "2a00::1")
@@ -29,9 +29,9 @@ def decisions(snapshot: Snapshot) -> list[Decision]:
     for place, address in enumerate(ADDRESSES):
         weights.set_word(place, weights.word(place) | DISABLED)
         for n in range(1, 9):
-            packed, trace = ipaddress.ip_address(address).packed, []  # type: ignore[var-annotated]
+            packed, trace = ipaddress.ip_address(address).packed, Trace()
             snapshot.steer(packed, f"title {n}", service="video", n=n, trace=trace)
-            found.append(decision_of(1.0, snapshot, packed, key_of(f"title {n}"), "video", n, 0, trace))
+            found.append(decision_of(1.0, snapshot, packed, "video", n, 0, trace))
         weights.set_word(place, weights.word(place) & ~DISABLED)
     return found
 
