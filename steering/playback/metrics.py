@@ -23,7 +23,10 @@ EVENTS: Final = {
     "shed": ("steering_shed_total", "requests answered with the fallback alone, or 503, for want of room"),
     "cut_off": ("steering_cut_off_total", "connections closed because the client was too slow"),
     "unreadable": ("steering_unreadable_total", "connections closed because what came in was no request"),
-    "failed_open": ("steering_failed_open_total", "answers by appliances that are full, unhealthy or stale, all others too"),
+    "failed_open": (
+        "steering_failed_open_total",
+        "answers by appliances that are full, unhealthy or stale, all others too",
+    ),
 }
 GAUGES: Final = {
     "generation": ("steering_generation", "generation of the snapshot that the worker serves"),

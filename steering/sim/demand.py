@@ -85,16 +85,18 @@ def draw_addresses(snapshot: Snapshot, rnd: random.Random) -> list[str]:
     return found
 
 
-def pick_stage(fleet: Fleet, groups: Sequence[Group]) -> str:
-    """Return the partner whose clusters are the stage: the largest that clients were found for, and not too large."""
+def find_stage(fleet: Fleet, groups: Sequence[Group]) -> frozenset[int]:
+    """Return the clusters of the stage: a partner's, the largest that clients were found for, and not too large.
+
+    Where there is no such partner it is the whole fleet.
+    """
     partners = {cluster.number: cluster.partner for cluster in fleet.clusters}
     numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
     sizes = Counter(partners[numbers[appliance.cluster]] for appliance in fleet.appliances)
     asked = {partners[number] for group in groups for number in group.clusters}
-    return max(
-        (name for name, size in sizes.items() if name and name in asked and size <= MOST_ON_STAGE),
-        key=lambda name: (sizes[name], name),
-    )
+    fit = [(size, name) for name, size in sizes.items() if name and name in asked and size <= MOST_ON_STAGE]
+    chosen = max(fit)[1] if fit else None
+    return frozenset(number for number, name in partners.items() if chosen is None or name == chosen)
 
 
 class Demand:

@@ -36,7 +36,7 @@ from steering.settings import Settings
 from steering.sim.demand import Asked
 from steering.sim.faults import Fault, Rulebook
 from steering.sim.measure import GRACE_S, Row
-from steering.sim.play import FIRST_S, Plan, Play, make_world
+from steering.sim.play import Plan, Play, make_world
 from steering.sim.wires import Wires
 from steering.sim.world import NAMED
 from steering.snapshot import Snapshot, Weights
@@ -48,6 +48,8 @@ SAMPLES: Final = 40
 PACE_S: Final = 0.01
 LOOK_S: Final = 1.0
 ASK_CONTROL_S: Final = 2.0
+FIRST: Final = 0.1  # of the time may pass until
+SETTLED_S: Final = 45.0  # loads have settled: three of the half-lives that weights are trimmed by
 QUIET: Final = 0.5  # of a fault's time
 OFF: Final = 0.4  # of a fault's time it has to be over
 BATCH: Final = 5000  # rows of a monitor's request
@@ -86,14 +88,14 @@ def settings_of_drill(settings: Settings, state: Path) -> Settings:
 
 def plan_of(settings: Settings, minutes: float, requests_per_s: float, faults: int) -> Plan:
     """Return a plan that takes so many minutes. Raises PartnerError where a fault would not have its time."""
-    first_s = settings.report_s + FIRST_S
+    first_s = max(settings.report_s + GRACE_S, min(SETTLED_S, FIRST * 60 * minutes))
     part_s = (60 * minutes - first_s) / (faults + QUIET)
-    off_s = max(settings.report_s + 2 * settings.tick_s + GRACE_S + LOOK_S, OFF * part_s)
-    needed_s = settings.report_s * settings.missed_reports + 3 * settings.tick_s + GRACE_S
+    off_s = max(settings.report_s + 2 * settings.tick_s + GRACE_S, OFF * part_s)
+    needed_s = settings.report_s * settings.missed_reports + 2 * settings.tick_s + GRACE_S
     if part_s - off_s < needed_s:
         least = (first_s + (faults + QUIET) * (needed_s + off_s)) / 60
         raise PartnerError.of_parameter("minutes", f"{minutes:g}", f"at least {least:.1f} for so many faults")
-    return Plan(QUIET * part_s, part_s - off_s, off_s, requests_per_s)
+    return Plan(first_s, QUIET * part_s, part_s - off_s, off_s, requests_per_s)
 
 
 def prepare(settings: Settings, appliances: int, progress: Progress) -> tuple[Fleet, list[str]]:

@@ -21,6 +21,8 @@ from steering.sim.world import World
 from steering.snapshot import NO_HEADROOM
 
 MOST_OVERLOAD: Final = 1.25  # an appliance's share of its cluster's answers, beside its weighted share
+MOST_MOVED: Final = 4.0  # switches of a client where much is lost: those that are left fill up, and empty again
+HIT_SETTLES_S: Final = 20.0
 MOST_SWITCHES: Final = 0.5  # of a client in quiet time
 DAYS_S: Final = 86_400.0
 
@@ -208,8 +210,8 @@ class Hit(Fault):
 
     @property
     def settles_s(self) -> float:
-        """Counts have to be heard, and loads have to fade."""
-        return 2 * self.book.soon_s
+        """A third of the demand is even now, so the rest has to be evened anew."""
+        return HIT_SETTLES_S
 
     def wrong(self, row: Row, quiet: Row) -> Iterator[str]:
         """Yield what did not hold."""
@@ -286,9 +288,9 @@ class Flap(Fault):
         """Yield what did not hold."""
         yield from self.acted(row, self.book.rules.report_s + self.book.soon_s)
         yield from self.believed(row)
-        yield from self.calm(
-            row, quiet.switches + MOST_SWITCHES + len(self.about) / len(self.world.appliances) * 2 * (self.flaps + 1)
-        )
+        # Each turn may move the clients of those, and of a neighbour that fills up, away and back.
+        share = len(self.about) / len(self.world.appliances)
+        yield from self.calm(row, quiet.switches + MOST_SWITCHES + 4 * share * (self.flaps + 1))
         if "held" in row.alarms:
             yield "alarm: held, of what they said themselves"
         yield from self.back(row, self.book.rules.report_s + self.book.soon_s)
@@ -319,7 +321,7 @@ class Silence(Fault):
             yield from self.acted(row, self.book.rules.stale_s + self.book.soon_s)
         if row.stranded:
             yield f"{row.stranded} answers named nobody who lives"
-        yield from self.calm(row, quiet.switches + MOST_SWITCHES + 2.0)
+        yield from self.calm(row, quiet.switches + MOST_SWITCHES + MOST_MOVED)
         yield from self.back(row, self.book.rules.report_s + self.book.soon_s)
 
 
@@ -363,4 +365,4 @@ class Isp(Silence):
         self.about = frozenset(number for number, cluster in enumerate(world.cluster) if cluster.number in world.stage)
 
 
-FAULTS: Final[tuple[type[Fault], ...]] = (Clocks, Hit, Overload, Flap, Site, Isp, Monitor)
+FAULTS: Final[tuple[type[Fault], ...]] = (Clocks, Hit, Monitor, Overload, Flap, Site, Isp)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from steering.control.fleet.load import FEWEST_LOAD, LEAST_TRIM, STEADY_S
 from steering.model import Appliance
 from steering.sim.demand import Asked
 from steering.sim.world import World
@@ -24,6 +25,8 @@ WEIGHT: Final = 0xFFFF
 OUT: Final = DISABLED | UNHEALTHY | STALE
 RANK: Final = re.compile(rb'"rank":([0-9]+)')
 CHANCE: Final = 3.0  # standard deviations
+BUSY: Final = FEWEST_LOAD * math.log(2) / STEADY_S  # answers a second
+SHEDS: Final = 0.6 * LEAST_TRIM  # of its full weight; below, an appliance is shed or climbs, and is not only trimmed
 GRACE_S: Final = 2.0  # from a report to answers
 
 
@@ -79,6 +82,8 @@ class Measure:
         self.tick: Counter[int] = Counter()
         self.given: Counter[int] = Counter()
         self.fair: dict[int, float] = {}
+        self.compared_at: float | None = None
+        self.compared_s = 0.0
         self.busiest = 0.0
         self.usable: set[int] | None = None  # of those it is about, when it began
         self.out = 0
@@ -136,22 +141,27 @@ class Measure:
     def compare(self, word_of: Callable[[int], int]) -> None:
         """Compare what each appliance got since the last look with its share of its cluster's."""
         world = self.world
+        judged = self.ended is None and world.now >= self.settled
+        if judged and self.compared_at is not None:
+            self.compared_s += world.now - self.compared_at
+        self.compared_at = world.now
         for members in world.followed_clusters:
             busy = max(world.delivers(number) / world.appliances[number].capacity_gbps for number in members)
             self.busiest = max(self.busiest, busy)
             total = sum(self.tick[number] for number in members)
             words = [word_of(world.appliances[number].slot) for number in members]
             weights = [fair_weight(word, world.appliances[number]) for number, word in zip(members, words, strict=True)]
-            if total and any(weights) and world.now >= self.settled and self.ended is None:
+            if judged and total and any(weights):
                 for number, weight in zip(members, weights, strict=True):
                     self.given[number] += self.tick[number]
                     self.fair[number] = self.fair.get(number, 0.0) + total * weight / sum(weights)
         self.tick.clear()
 
     def overload(self) -> float:
-        """Return the largest share beside the weighted one; 0 where nobody was asked enough."""
+        """Return the largest share beside the weighted one; 0 where nobody was asked so much that steering evens it."""
+        least = BUSY * self.compared_s
         ratios = (
-            (self.given[number] - CHANCE * math.sqrt(fair)) / fair for number, fair in self.fair.items() if fair >= 1
+            (self.given[number] - CHANCE * math.sqrt(fair)) / fair for number, fair in self.fair.items() if fair > least
         )
         return max(ratios, default=0.0)
 
@@ -191,9 +201,6 @@ def is_usable(word: int) -> bool:
 
 
 def fair_weight(word: int, appliance: Appliance) -> int:
-    """Return what an appliance's share goes by: its capacity, unless it is out, or sheds or climbs.
-
-    What is taken off to keep loads even is less than half.
-    """
+    """Return what an appliance's share goes by: its capacity, unless it is out, shed, or climbs."""
     full, weight = weight_of_capacity(appliance.capacity_gbps), word & WEIGHT
-    return 0 if not is_usable(word) else full if 2 * weight >= full else weight
+    return 0 if not is_usable(word) else full if weight >= SHEDS * full else weight

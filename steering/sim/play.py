@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from steering.control.fleet.health import Rules
 from steering.model import Fleet
-from steering.sim.demand import Asked, Demand, find_groups, pick_stage
+from steering.sim.demand import Asked, Demand, find_groups, find_stage
 from steering.sim.faults import Fault, Rulebook
 from steering.sim.measure import Measure, Row
 from steering.sim.world import World
@@ -21,13 +21,16 @@ from steering.snapshot import Snapshot
 
 WATCHED: Final = 6.0  # report intervals that a viewer watches, in the mean: overload has to be seen within a drill
 ASKED: Final = 2.0  # times in a report interval that a client of the panel asks
-FIRST_S: Final = 2.0  # beside a report interval, until all have reported once
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """How it is played: a fault is on for `on_s`, and has `off_s` to be over; before the first `quiet_s` pass."""
+    """How it is played: for `first_s` all report and loads settle, for `quiet_s` nothing happens; then come the faults.
 
+    A fault is on for `on_s`, and has `off_s` to be over.
+    """
+
+    first_s: float
     quiet_s: float
     on_s: float
     off_s: float
@@ -50,8 +53,7 @@ def make_world(fleet: Fleet, snapshot: Snapshot, plan: Plan, rules: Rules) -> Wo
     memory_s, panel_s = WATCHED * rules.report_s, rules.report_s / ASKED
     rnd = random.Random(plan.seed)  # noqa: S311 (a seeded play, no secret)
     groups = find_groups(snapshot, fleet, plan.busy, rnd)
-    partner = pick_stage(fleet, groups)
-    stage = frozenset(cluster.number for cluster in fleet.clusters if cluster.partner == partner)
+    stage = find_stage(fleet, groups)
     demand = Demand(groups, stage, plan.requests_per_s, memory_s, plan.panel, panel_s, rnd)
     return World(fleet, demand, stage, plan.busy, memory_s, rules, rnd)
 
@@ -67,7 +69,7 @@ class Play:
         self.rows: list[Row] = []
         self.told_before: dict[int, int] = {}
         self.is_on = False
-        self.next_at = world.rules.report_s + FIRST_S
+        self.next_at = plan.first_s
         self.measure = Measure(world, frozenset(), {})
 
     @property
@@ -79,12 +81,6 @@ class Play:
     def done(self) -> bool:
         """Whether all were played."""
         return self.part == len(self.parts)
-
-    @property
-    def length_s(self) -> float:
-        """How long it takes."""
-        first_s = self.world.rules.report_s + FIRST_S
-        return first_s + self.plan.quiet_s + (len(self.parts) - 1) * (self.plan.on_s + self.plan.off_s)
 
     def advance(self, now: float) -> Due:
         """Go on to a time; return what is due."""

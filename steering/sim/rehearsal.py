@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from _fastpath.counters import Counters, begin
 from steering.control.fleet.health import Report
+from steering.control.fleet.pulse import Tally
 from steering.control.fleet.vitals import Vitals
 from steering.control.fleet.weights import WeightFiles
 from steering.model import Fleet
@@ -38,7 +39,11 @@ class Rehearsal:
         self.vitals.take_fleet(fleet, {}, {})
         self.vitals.files = WeightFiles(state)
         self.vitals.files.use(self.snapshot.current.weights)
-        self.reasons: Counter[str] = Counter()
+        path = str(state / "worker.1")
+        begin(path, max(appliance.slot for appliance in fleet.appliances) + 1)
+        self.counters = Counters(path, writable=True)
+        self.tally = Tally(state)
+        self.tally.take()  # from now on
 
     def run(self) -> list[Row]:
         """Play it to its end, and return the rows."""
@@ -56,17 +61,13 @@ class Rehearsal:
             self.vitals.report(world.appliances[number].id, world.say(number), own=True)
         for number, ok in due.observed:
             self.vitals.report(world.appliances[number].id, Report("", 0, health=world.seen(ok)), own=False)
-        answers: Counter[int] = Counter()
         for asked in due.asked:
-            trace: list[tuple[int, int, int, str, int | None]] = []
-            body = self.snapshot.steer(asked.address, asked.title, service=self.service, trace=trace)
-            self.reasons.update({reason for _, _, _, reason, _ in trace if reason != "-"})
-            if told := self.play.answered(asked, body):
-                answers[world.appliances[told[0]].slot] += 1
-        self.vitals.tick(answers)
+            body = self.snapshot.steer(asked.address, asked.title, service=self.service, counters=self.counters)
+            self.play.answered(asked, body)
+        self.vitals.tick(*self.tally.take())
         self.play.look(
             self.vitals.files.word if self.vitals.files else lambda _: 0,
             [alarm.kind for alarm in self.vitals.alarms()],
             sum(bool(entry.held) for entry in self.vitals.entries.values()),
-            dict(self.reasons),
+            self.counters.reasons(),
         )

