@@ -55,10 +55,10 @@ def back_up(state: Path, target: Path, *, records_only: bool = False, progress: 
             progress("copy the database")
             copy_database(state / NAME, copy)
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as whole:
                 progress("write the backup")
                 with (
-                    tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+                    tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as tar,
                     copy.open("rb") as database,
                 ):
                     for name, source in ((NAME, database), *((Path(item.name).name, item) for item in served)):
