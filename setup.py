@@ -20,7 +20,7 @@ setup(
                 f"_fastpath.{name}",
                 [f"_fastpath/{name}.pyx"],
                 include_dirs=["_fastpath"],
-                depends=["_fastpath/address.h", "_fastpath/kernels.h"],
+                depends=["_fastpath/address.h", "_fastpath/kernels.h", "_fastpath/texts.h"],
                 extra_compile_args=[*FLAGS, "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"],
                 extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
             )
