@@ -1345,7 +1345,7 @@ def restore(settings: Settings, as_json: bool, file: Path, records_only: bool) -
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure against peers, and write bench.json. Needs the source tree and the tools of `make setup`."""
     folder = Path(__file__).parents[1] / "tests" / "bench"
-    figures = [folder / "figures.py", folder / "fleet_figures.py", folder / "report_figures.py", folder / "http_figures.py"]
+    figures = [folder / f"{name}figures.py" for name in ("", "fleet_", "report_", "http_")]
     try:
         import pytest
     except ImportError:
