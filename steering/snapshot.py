@@ -272,10 +272,11 @@ def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
     return f"fleet.{version}"
 
 
-def write_holdings(state: Path, version: int, builder: HoldingsBuilder) -> str:
-    """Write `holdings.<version>` and return its name. Most of a second for a whole fleet."""
+def write_holdings(state: Path, version: int, builder: HoldingsBuilder, digests: bytes = b"") -> str:
+    """Write `holdings.<version>` and return its name; `digests` are for control. Most of a second for a whole fleet."""
     meta = json.dumps({"version": version}).encode()
-    write_sections(state / f"holdings.{version}", "holdings", {"meta": meta, **builder.sections()})
+    sections = {"meta": meta, **builder.sections(), "digests": digests}
+    write_sections(state / f"holdings.{version}", "holdings", sections)
     return f"holdings.{version}"
 
 
