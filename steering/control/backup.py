@@ -31,7 +31,6 @@ from steering.errors import SettingsError, SnapshotError
 from steering.keys import FILE as KEYS
 from steering.snapshot import Current, Snapshot, read_current, read_meta
 
-KEYS: Final = "keys"  # what URLs are signed with; a record, too
 TRIES: Final = 10  # a publish may remove a file between `current` and it
 ASIDE: Final = "before-restore-"
 CHUNK: Final = 1 << 20
@@ -243,7 +242,9 @@ def swap(state: Path, staging: Path) -> Path | None:
     Killed in between, the folder is one that no service starts on by mistake: its database goes first and `current`
     last. Restoring again finishes it.
     """
-    kept = {"lock", SOCKET, staging.name, KEYS}  # no backup has keys
+    kept = {"lock", SOCKET, staging.name}
+    if not (staging / KEYS).exists():
+        kept.add(KEYS)  # made since; what the restored services name is better there than aside
     old = [path for path in state.iterdir() if path.name not in kept and not path.name.startswith(ASIDE)]
     aside = None
     if old:
