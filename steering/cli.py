@@ -1140,7 +1140,12 @@ def show_fleet(report: dict[str, Any], as_json: bool) -> None:
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure against peers, and write bench.json. Needs the source tree and the tools of `make setup`."""
     folder = Path(__file__).parents[1] / "tests" / "bench"
-    figures = [folder / "figures.py", folder / "fleet_figures.py", folder / "report_figures.py", folder / "http_figures.py"]
+    figures = [
+        folder / "figures.py",
+        folder / "fleet_figures.py",
+        folder / "report_figures.py",
+        folder / "http_figures.py",
+    ]
     try:
         import pytest
     except ImportError:
