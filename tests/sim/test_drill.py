@@ -17,7 +17,7 @@ from steering.control.fleet.health import Health, Report
 from steering.control.fleet.wire import health_of, read_row
 from steering.errors import PartnerError
 from steering.settings import Settings
-from steering.sim import drill
+from steering.sim import drill, wires
 from steering.sim.demand import Asked
 from steering.sim.wires import Wires
 
@@ -117,13 +117,41 @@ def test_answers_are_found_whole(name: str, parts: list[bytes], expected: tuple[
     async def ask() -> list[tuple[int, bytes]]:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
-        wires = Wires()
-        await wires.open(f"http://{host}:{port}", 1)
+        found = Wires()
+        await found.open(f"http://{host}:{port}", 1)
         request = drill.request_of(Asked("192.0.2.1", "t", 0, 0.0))
-        found = await asyncio.gather(wires.ask_one(request), wires.ask_one(request))
-        wires.close()
+        answers = await asyncio.gather(found.ask_one(request), found.ask_one(request))
+        found.close()
         server.close()
         await server.wait_closed()
-        return list(found)
+        return list(answers)
 
     assert asyncio.run(ask()) == [expected, expected]
+
+
+def test_a_connection_that_was_idle_too_long_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wires, "IDLE_S", -1.0)  # any is
+    served = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        with contextlib.closing(writer):
+            if await reader.read(100) and served % 2 == 0:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+                await writer.drain()
+                await reader.read(100)  # and closes without an answer
+            served += 1
+
+    async def ask() -> list[tuple[int, bytes]]:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        found = Wires()
+        await found.open(f"http://{host}:{port}", 1)
+        answers = [await found.ask_one(b"GET"), await found.ask_one(b"GET")]
+        found.close()
+        server.close()
+        await server.wait_closed()
+        return answers
+
+    assert asyncio.run(ask()) == [(200, b"hi"), (200, b"hi")]
+    assert served >= 2
