@@ -69,6 +69,7 @@ class Figures:
 
     reports: int
     reports_failed: int
+    reports_waiting: int  # the most that waited in line at once, because control was behind
     requests: int
     control_cpu: float  # of one core
     workers_cpu: float
@@ -226,6 +227,7 @@ class Drill:
         return Figures(
             reports=self.reports,
             reports_failed=self.reports_failed,
+            reports_waiting=self.waiting,
             requests=self.requests,
             control_cpu=used[0] / lasted_s,
             workers_cpu=sum(used[1:]) / lasted_s,
@@ -250,6 +252,7 @@ class Drill:
             if now >= look_at:
                 self.play.look(self.weights.word, self.alarms, self.held, self.reasons)
                 self.tell("how soon a word is heard" if self.play.done else self.play.fault.name, now)
+                self.waiting = max(self.waiting, self.reporters.waiting())
                 look_at = now + LOOK_S
             if self.play.done and sampling is None:
                 sampling = asyncio.create_task(self.sample())

@@ -130,6 +130,10 @@ class Wires:
         self.turn = (self.turn + 1) % len(self.wires)
         return await self.wires[self.turn].answer(request)
 
+    def waiting(self) -> int:
+        """Return how many requests wait in line."""
+        return sum(len(wire.line) for wire in self.wires)
+
     def close(self) -> None:
         """Close them; who waits is told."""
         for wire in self.wires:
