@@ -20,7 +20,7 @@ setup(
                 f"_fastpath.{name}",
                 [f"_fastpath/{name}.pyx"],
                 include_dirs=["_fastpath"],
-                depends=["_fastpath/address.h", "_fastpath/hashing.h", "_fastpath/kernels.h"],
+                depends=[f"_fastpath/{name}.h" for name in ("address", "hashing", "kernels", "texts")],
                 extra_compile_args=[*FLAGS, "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"],
                 extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
             )

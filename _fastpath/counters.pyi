@@ -64,7 +64,7 @@ class Counters:
         """
 
     def misses(self) -> list[tuple[int, int, int, str, str]]:
-        """Return (content key, cluster, count, service, title): what clusters on the way were known to lack, likewise."""
+        """Return (content key, cluster, count, service, title) of what clusters were known to lack, likewise."""
 
 def begin(path: str, slots: int) -> None:
     """Make the file of a worker's counters where there is none that fits, with every count at 0."""

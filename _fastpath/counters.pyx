@@ -9,11 +9,11 @@ A count is a load, an addition and a store of one aligned word by the only write
 never sees half of one. Nothing here allocates or calls Python: counting one answer of the lane takes about 10 ns, most
 of it the clock. A worker that is started again goes on counting in the file of its number.
 
-A sketch has 512 sets of four titles, and a title one set, by its key. One that is there is counted. For one that is not,
-the lightest of the four loses weight, and at no weight its place: so the heavy ones stay, whatever else is asked for
-once (Misra and Gries, "Finding repeated elements", 1982, in each set). Weights are halved every 256 requests of a set,
-so that yesterday's hits make room. The count itself is of all requests since the title came in: never too high, and of
-two readings the difference is what was asked for between them.
+A sketch has 512 sets of four titles, and a title one set, by its key. One that is there is counted. For one that is
+not, the lightest of the four loses weight, and at no weight its place: so the heavy ones stay, whatever else is asked
+for once (Misra and Gries, "Finding repeated elements", 1982, in each set). Weights are halved every 256 requests of a
+set, so that yesterday's hits make room. The count itself is of all requests since the title came in: never too high,
+and of two readings the difference is what was asked for between them.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -122,7 +122,7 @@ cdef class Counters:
             add_cell(self.cells + C_CELLS + slot, 1)
 
     cdef void count_reasons(self, uint32_t seen) noexcept nogil:
-        """Count a request once for each reason for which it passed somebody over: a bit each, in the order of REASONS."""
+        """Count a request for each reason for which it passed somebody over: a bit each, in the order of REASONS."""
         cdef int place = 0
         while seen:
             if seen & 1:

@@ -25,7 +25,7 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
 from _fastpath.counters cimport HEALTHZ, LANE, STEER, Counters, now_ns
-from _fastpath.hashing cimport hash_bytes
+from _fastpath.hashing cimport content_key, hash_bytes
 from _fastpath.pick cimport (
     C_IPV4_UP,
     C_IPV6_UP,
@@ -298,6 +298,7 @@ cdef class Lane:
                 zone = picker.table.zone_v6(client.high, client.low)
             wanted.n = asked.n
             wanted.family_bit = C_IPV6_UP if (asked.family or client.family) == 6 else C_IPV4_UP
+            wanted.content = content_key(key, service.salt)
             picker.ask(service, key, asked.session, asked.session_length, client.family, client.high, &wanted)
             picks = picker.choose(zone, &wanted, service, chosen, &came, NULL, NULL)
         if self.counters is not None:

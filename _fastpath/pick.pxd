@@ -77,6 +77,14 @@ cdef struct outcome:
     uint32_t missed_by[C_MAX_MISSED]  # the clusters that are known to lack the title
     bint failed_open
 
+cdef struct handful:  # what is found for the files of a playback
+    char* text  # names of files and numbers of servers, as in the answer
+    char* at  # where it ends
+    candidate* servers
+    uint16_t* numbers  # by appliance, its number among the servers plus one; 0 for one that is none
+    uint32_t known
+    bint failed_open
+
 
 cdef class Weights:
     cdef object map
@@ -100,7 +108,7 @@ cdef class Service:
     cdef uint64_t salt
     cdef uint32_t holdings_bit
     cdef bint fail_open
-    cdef bytes opening, before_host, before_title, after_title, before_fallback, after_fallback
+    cdef bytes playback_opening, opening, before_host, before_title, after_title, before_fallback, after_fallback
     cdef uint64_t regions[REGION_WORDS]
     cdef bint any_region
 
@@ -135,6 +143,11 @@ cdef class Picker:
         self, Counters counters, Service service, const question* asked, const candidate* chosen, int found,
         const outcome* came, const char* title, Py_ssize_t title_length
     ) noexcept nogil
+    cdef void pick_file(
+        self, uint32_t zone, const question* asked, Service service, const char* text, Py_ssize_t length,
+        Counters counters, handful* found
+    ) noexcept
+    cdef bytes join_playback(self, Service service, const handful* found)
     cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, int n, const outcome* came,
                             Py_ssize_t title_length) noexcept
     cdef char* write(self, char* at, Service service, const candidate* chosen, int found, int n, const outcome* came,

@@ -22,6 +22,7 @@ MAX_PICKS: int
 MAX_TITLE: int
 MAX_HOT: int
 MAX_SPREAD: int
+MAX_FILES: int
 ZONE: struct.Struct
 CLUSTER: struct.Struct
 APPLIANCE: struct.Struct
@@ -61,7 +62,7 @@ class Weights:
         """Store a slot's word; every process that maps the file reads it at its next pick."""
 
     def set_hot(self, spreads: Mapping[int, int]) -> None:
-        """Make these the hot titles, MAX_HOT at most: by content key, over how many orders (to MAX_SPREAD) each is spread.
+        """Make these the hot titles, MAX_HOT at most: by content key, over how many orders each is spread.
 
         While it is done, a reader may miss a title for a moment.
         """
@@ -91,8 +92,8 @@ class Service:
 class Trace:
     """Why an answer is what it is: `Picker.answer` fills it.
 
-    `candidates` are those looked at: (appliance, rank, word, reason or "-", place among the picks, whether it is known to
-    hold the title, None where it is not known what it holds).
+    `candidates` are those looked at: (appliance, rank, word, reason or "-", place among the picks, whether it holds the
+    title, None where it is not known what it holds).
     """
 
     candidates: list[tuple[int, int, int, str, int | None, bool | None]]
@@ -157,3 +158,20 @@ class Picker:
         self, address: str | bytes, titles: list[str], service: Service, n: int, family: int, session: str = ""
     ) -> list[list[tuple[int, int]]]:
         """Return, for each title, its picks as (appliance, rank), best first."""
+
+    def playback(
+        self,
+        address: str | bytes,
+        files: list[str],
+        service: Service,
+        n: int,
+        family: int,
+        session: str = "",
+        title: str = "",
+        counters: Counters | None = None,
+    ) -> bytes:
+        """Return an answer for many files as compact JSON, and count it: each server once, and for each file its picks.
+
+        With `title`, holdings are looked up for the title that the files are of, else for each file. The files are
+        distinct, 1 to MAX_FILES. Raises ValueError.
+        """

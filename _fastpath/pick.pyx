@@ -34,7 +34,7 @@ here changes after it is made.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
@@ -79,6 +79,7 @@ FALLBACK = 1 << 31  # set in the rank of a rung that no route leads to
 MAX_PICKS = C_MAX_PICKS
 MAX_HOT = C_MAX_HOT
 MAX_SPREAD = C_MAX_SPREAD
+MAX_FILES = C_MAX_FILES
 
 cdef enum:
     C_DISABLED = 1 << 16
@@ -94,6 +95,8 @@ cdef enum:
     HOT_PLACES = 1024
     C_MAX_HOT = 512
     C_MAX_SPREAD = 4096
+    C_MAX_FILES = 1000
+    ROOM = 6  # for "":[], of a file; for a number of a server, below 8,000, and a comma
 
 cdef bytes WEIGHTS_MAGIC = b"STEERWT2"
 cdef bytes COLD_MAGIC = b"STEERWT1"  # the format before: no spreads
@@ -115,6 +118,12 @@ for _i in range(257):
 cdef uint8_t UNRESERVED[256]
 for _i in range(256):
     UNRESERVED[_i] = chr(_i) in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+
+# The parts of a playback answer behind its opening: {"table":…,"servers":[ {"host":"…} ],"files":{ "a":[0,1] }}
+cdef bytes HOST = b'{"host":"'
+cdef bytes BETWEEN = b'],"files":{'
+cdef bytes PLAYBACK_END = b"}}"
+cdef bytes OPEN_PLAYBACK_END = b'},"fail_open":true}'
 
 cdef bytes END = b"]}"
 cdef bytes OPEN_END = b'],"fail_open":true}'
@@ -155,7 +164,7 @@ def content_key_of(str service not None, str title not None):
 
 
 cdef uint64_t viewer_of_client(int family, uint64_t upper) noexcept nogil:
-    """Return whom a client without a session is taken for: its /24, or its /48; `upper` is as `PrefixTable.find` has it."""
+    """Return whom a client without a session is taken for: its /24 or /48. `upper` is that of `PrefixTable.find`."""
     return mix(upper >> 8 | <uint64_t> 4 << 48) if family == 4 else mix(upper >> 16 | <uint64_t> 6 << 48)
 
 
@@ -299,6 +308,9 @@ cdef class Service:
         first, last = fallback.split("{title}")
         self.id = id
         self.opening = f'{{"table":{table},"ttl":{ttl_s},"targets":['.encode()
+        self.playback_opening = (
+            f'{{"table":{table},"ttl":{ttl_s},"url":"{url}","fallback":"{fallback}","servers":['
+        ).encode()
         self.before_host = f'{{"url":"{before_host}'.encode()
         self.before_title = before_title.encode()
         self.after_title = after_title.encode()
@@ -411,9 +423,8 @@ cdef class Picker:
         self, Service service, uint64_t key, const char* session, Py_ssize_t session_length, int family, uint64_t upper,
         question* asked
     ) noexcept nogil:
-        """Make the keys that a title, by its own, is ranked by for a viewer."""
+        """Make the keys that a title, by its own, is ranked by for a viewer. The key of its content is set already."""
         cdef uint64_t viewer
-        asked.content = content_key(key, service.salt)
         asked.spread = self.weights.spread_of(asked.content)
         asked.title = asked.session = key
         if asked.spread > 1 or (service.holdings_bit and self.seats != NULL):
@@ -536,7 +547,7 @@ cdef class Picker:
         trace=None, Counters counters=None
     ):
         cdef int address_family, found, i
-        cdef uint64_t upper
+        cdef uint64_t upper, key
         cdef uint32_t zone = self.table.find(address, &address_family, &upper), noted = 0
         cdef candidate chosen[C_MAX_PICKS]
         cdef question asked
@@ -556,7 +567,9 @@ cdef class Picker:
         if counters is not None:
             counters.check()
         self.begin(&asked, n, family or address_family)
-        self.ask(service, hash_bytes(text, length), viewer, viewer_length, address_family, upper, &asked)
+        key = hash_bytes(text, length)
+        asked.content = content_key(key, service.salt)
+        self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
         if trace is not None:
             notes = <note*> malloc((self.most_candidates + 1) * sizeof(note))
             if notes == NULL:
@@ -676,9 +689,11 @@ cdef class Picker:
         found = self.choose(zone, &asked, service, chosen, &came, NULL, NULL)
         return [(chosen[i].appliance, chosen[i].rank) for i in range(found)]
 
-    def picks(self, address, list titles not None, Service service not None, int n, int family, str session not None=""):
+    def picks(
+        self, address, list titles not None, Service service not None, int n, int family, str session not None=""
+    ):
         cdef int address_family, found, i
-        cdef uint64_t upper
+        cdef uint64_t upper, key
         cdef uint32_t zone = self.table.find(address, &address_family, &upper)
         cdef candidate chosen[C_MAX_PICKS]
         cdef question asked
@@ -690,10 +705,117 @@ cdef class Picker:
         self.begin(&asked, n, family or address_family)
         viewer = text_of(session, &viewer_length)
         for title in titles:
-            text = PyUnicode_AsUTF8AndSize(<str?> title, &length)
-            self.ask(service, hash_bytes(text, length), viewer, viewer_length, address_family, upper, &asked)
+            text = text_of(<str?> title, &length)
+            key = hash_bytes(text, length)
+            asked.content = content_key(key, service.salt)
+            self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
             found = self.choose(zone, &asked, service, chosen, &came, NULL, NULL)
             out.append([(chosen[i].appliance, chosen[i].rank) for i in range(found)])
+        return out
+
+    def playback(
+        self, address, list files not None, Service service not None, int n, int family, str session not None="",
+        str title not None="", Counters counters=None
+    ):
+        cdef int address_family
+        cdef uint64_t upper
+        cdef uint32_t zone = self.table.find(address, &address_family, &upper)
+        cdef question asked
+        cdef const char* text
+        cdef const char* viewer
+        cdef Py_ssize_t length, viewer_length, most = 0
+        cdef uint64_t key, content = 0
+        cdef handful found
+        if not 1 <= len(files) <= C_MAX_FILES:
+            raise ValueError(f"1 to {MAX_FILES} files, not {len(files)}")
+        if len(set(files)) != len(files):
+            raise ValueError("a file is named twice")
+        if counters is not None:
+            counters.check()
+        self.begin(&asked, n, family or address_family)
+        viewer = text_of(session, &viewer_length)
+        if title:
+            text = text_of(title, &length)
+            content = content_key(hash_bytes(text, length), service.salt)
+        for file in files:
+            text = text_of(<str?> file, &length)
+            if not 1 <= length <= C_MAX_TITLE:
+                raise ValueError(f"a file has 1 to {C_MAX_TITLE} bytes, not {length}")
+            most += ROOM + 6 * length + n * ROOM
+        # Room for what is written of files, for every server that there can be, and for a mark on each appliance.
+        found.text = found.at = <char*> malloc(most)
+        found.servers = <candidate*> malloc(len(files) * n * sizeof(candidate))
+        found.numbers = <uint16_t*> calloc(self.appliance_count + 1, sizeof(uint16_t))
+        found.known = 0
+        found.failed_open = False
+        try:
+            if found.text == NULL or found.servers == NULL or found.numbers == NULL:
+                raise MemoryError
+            for file in files:
+                text = text_of(<str> file, &length)
+                key = hash_bytes(text, length)
+                asked.content = content if title else content_key(key, service.salt)
+                self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
+                self.pick_file(zone, &asked, service, text, length, counters, &found)
+            return self.join_playback(service, &found)
+        finally:
+            free(found.text)
+            free(found.servers)
+            free(found.numbers)
+
+    cdef void pick_file(
+        self, uint32_t zone, const question* asked, Service service, const char* text, Py_ssize_t length,
+        Counters counters, handful* found
+    ) noexcept:
+        """Pick for one file, and write its name and the numbers of its servers, new ones after those known."""
+        cdef candidate chosen[C_MAX_PICKS]
+        cdef outcome came
+        cdef int picks = self.choose(zone, asked, service, chosen, &came, NULL, NULL), i
+        cdef uint16_t* number
+        if counters is not None:
+            self.tally(counters, service, asked, chosen, picks, &came, text, length)
+        found.failed_open = found.failed_open or came.failed_open
+        if found.at != found.text:
+            found.at = join(found.at, b",", 1)
+        found.at = join(quote(found.at, text, length), b":[", 2)
+        for i in range(picks):
+            number = found.numbers + chosen[i].appliance
+            if number[0] == 0:
+                found.servers[found.known] = chosen[i]
+                found.known += 1
+                number[0] = <uint16_t> found.known
+            if i:
+                found.at = join(found.at, b",", 1)
+            found.at = write_number(found.at, number[0] - 1)
+        found.at = join(found.at, b"]", 1)
+
+    cdef bytes join_playback(self, Service service, const handful* found):
+        """Return the answer: what goes for all files, the servers, and the files."""
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(service.playback_opening) + (found.at - found.text)
+        cdef bytes end = OPEN_PLAYBACK_END if found.failed_open else PLAYBACK_END
+        cdef const appliance_record* appliance
+        cdef bytes out
+        cdef char* at
+        cdef uint32_t i
+        length += PyBytes_GET_SIZE(BETWEEN) + PyBytes_GET_SIZE(end) + (found.known - 1 if found.known else 0)
+        for i in range(found.known):
+            appliance = self.appliances + found.servers[i].appliance
+            length += PyBytes_GET_SIZE(HOST) + appliance.host_length + appliance.tail_length
+            length += digits_of(found.servers[i].rank) + 1
+        out = PyBytes_FromStringAndSize(NULL, length)
+        at = PyBytes_AS_STRING(out)
+        at = join(at, PyBytes_AS_STRING(service.playback_opening), PyBytes_GET_SIZE(service.playback_opening))
+        for i in range(found.known):
+            appliance = self.appliances + found.servers[i].appliance
+            if i:
+                at = join(at, b",", 1)
+            at = join(at, PyBytes_AS_STRING(HOST), PyBytes_GET_SIZE(HOST))
+            at = join(at, self.text + appliance.host, appliance.host_length)
+            at = join(at, self.text + appliance.tail, appliance.tail_length)
+            at = join(write_number(at, found.servers[i].rank), b"}", 1)
+        at = join(at, PyBytes_AS_STRING(BETWEEN), PyBytes_GET_SIZE(BETWEEN))
+        at = join(at, found.text, found.at - found.text)
+        join(at, PyBytes_AS_STRING(end), PyBytes_GET_SIZE(end))
         return out
 
 
@@ -750,6 +872,24 @@ cdef Py_ssize_t escape(const char* title, Py_ssize_t length, char* out) noexcept
             out[written + 2] = HEX[title[i] & 15]
             written += 3
     return written
+
+
+cdef char* quote(char* at, const char* text, Py_ssize_t length) noexcept nogil:
+    """Write UTF-8 as a JSON string, at most six bytes for each of its own, and return its end."""
+    cdef Py_ssize_t i
+    at = join(at, b'"', 1)
+    for i in range(length):
+        if <uint8_t> text[i] < 0x20:
+            at = join(at, b"\\u00", 4)
+            at[0] = HEX[text[i] >> 4]
+            at[1] = HEX[text[i] & 15]
+            at += 2
+            continue
+        if text[i] == 34 or text[i] == 92:  # " and \\
+            at = join(at, b"\\", 1)
+        at[0] = text[i]
+        at += 1
+    return join(at, b'"', 1)
 
 
 cdef inline char* join(char* at, const char* part, Py_ssize_t length) noexcept nogil:

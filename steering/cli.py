@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 MOST_MOVED: Final = 10  # partners and clusters that a person is shown
+MOST_CONFLICTS: Final = 20
 WRONG: Final = 2
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -725,9 +726,7 @@ def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: b
     with writing(settings) as writer, progress_for(as_json) as progress:
         report = writer.check(sources_of(sources), progress)
     if as_csv:
-        console.print_csv(
-            ("what", "subject", "name", "value"), [*refusal_facts(report), *change_facts(report["changes"])]
-        )
+        console.print_csv(FACTS, [*table_facts(report), *refusal_facts(report), *change_facts(report["changes"])])
     else:
         show_table(report, as_json, "checked")
     if strict and report["counts"]["refused"]:
@@ -756,11 +755,14 @@ def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: st
 @table.command("list")
 @options
 def list_tables(settings: Settings, as_json: bool) -> None:
-    """List the published tables, newest first."""
+    """List the published tables, newest first. --json has all of each `why`, and the feeds with their hashes."""
     with writing(settings) as writer:
         rows = writer.tables()
     if as_json:
         console.print_json(rows)
+        return
+    if not rows:
+        click.echo("nothing was published yet")
         return
     console.print_table(
         ("table", "serving", "kept", "published", "who", "IPv4", "IPv6", "zones", "refused", "why"),
@@ -775,7 +777,7 @@ def list_tables(settings: Settings, as_json: bool) -> None:
                 row["counts"]["prefixes_v6"],
                 row["counts"]["zones"],
                 row["counts"]["refused"],
-                row["why"],
+                console.shortened(row["why"]),
             )
             for row in rows
         ],
@@ -1013,14 +1015,20 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
         for item in source.get(kind, [])[:MOST_MOVED]
     ]
     if doubts:
+        click.echo()
         console.print_table(("beside the feeds", "", "row", "value", "rule"), doubts)
     if any(len(feed["refused_by"]) > 1 or feed["refused"] > len(feed["refusals"]) for feed in report["feeds"]):
+        click.echo()
         console.print_table(
             ("feed", "rows", "refused by rule"),
             [(feed["feed"], rows, rule) for feed in report["feeds"] for rule, rows in feed["refused_by"].items()],
         )
-    for conflict in report["conflicts"]:
+    for conflict in report["conflicts"][:MOST_CONFLICTS]:
         click.echo(f"conflict: {console.printable(conflict)}")
+    if len(report["conflicts"]) > MOST_CONFLICTS:
+        click.echo("there are more conflicts; --json has them")
+    if refusals or doubts or report["conflicts"]:
+        click.echo()
     console.print_table(
         ("feed", "accepted", "refused", "no cluster hears it"),
         [(feed["feed"], feed["accepted"], feed["refused"], feed["unheard"]) for feed in report["feeds"]],
@@ -1062,6 +1070,7 @@ def show_changes(changes: dict[str, Any]) -> None:
         ],
     )
     if changes["partners"]:
+        click.echo()
         console.print_table(
             ("clients moved, of all", *(name for _, name in FAMILIES)),
             [
@@ -1070,6 +1079,7 @@ def show_changes(changes: dict[str, Any]) -> None:
             ],
         )
     if changes["clusters"]:
+        click.echo()
         console.print_table(
             ("nearest cluster", *(f"{name} {verb}" for _, name in FAMILIES for verb in ("gained", "lost"))),
             [
@@ -1084,6 +1094,20 @@ def show_changes(changes: dict[str, Any]) -> None:
                 for row in changes["clusters"][:MOST_MOVED]
             ],
         )
+    if max(len(changes["partners"]), len(changes["clusters"])) > MOST_MOVED:
+        click.echo(f"these are the first {MOST_MOVED}, by share; --json has more")
+
+
+def table_facts(report: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    """Yield what a check read and would build as lines of (what, subject, name, value)."""
+    for feed in report["feeds"]:
+        for name in ("accepted", "refused", "unheard"):
+            yield "feed", feed["feed"], name, feed[name]
+    for name, value in (*report["counts"].items(), ("duplicates", report["duplicates"])):
+        yield "table", "", name, value
+    for conflict in report["conflicts"]:
+        prefix, _, said = conflict.partition(": ")
+        yield "conflict", prefix, said, ""
 
 
 def refusal_facts(report: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
@@ -1321,7 +1345,7 @@ def restore(settings: Settings, as_json: bool, file: Path, records_only: bool) -
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure against peers, and write bench.json. Needs the source tree and the tools of `make setup`."""
     folder = Path(__file__).parents[1] / "tests" / "bench"
-    figures = [folder / "figures.py", folder / "fleet_figures.py", folder / "http_figures.py"]
+    figures = [folder / f"{name}figures.py" for name in ("", "fleet_", "report_", "http_")]
     try:
         import pytest
     except ImportError:

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     guard_unknown: float = pydantic.Field(
         0.01, ge=0, le=1, description="the share of the rows that may name what the fleet has not; 1 is no guard"
     )
+    guard_no_rung: int = pydantic.Field(
+        0, ge=0, description="how many zones a publish may leave without any cluster, where none is without one"
+    )
     guard_from: int = pydantic.Field(
         1000, ge=0, description="the guards on shares apply from this number of prefixes, or rows, on"
     )

@@ -9,7 +9,7 @@
 Control writes a file beside its place, syncs and renames it, and never touches it again; then it advances `current`.
 A worker that sees `current` change maps the named files, checks them whole, and swaps its snapshot with one
 assignment. A snapshot is frozen but for the weights it reads, so the same request on the same snapshot and
-weights gives the same bytes. Tables, fleets and holdings refer to each other by the store's numbers, so they change apart.
+weights gives the same bytes. Tables, fleets and holdings go by the store's numbers, so they change apart.
 """
 
 from __future__ import annotations
@@ -268,10 +268,11 @@ def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
     return f"fleet.{version}"
 
 
-def write_holdings(state: Path, version: int, builder: HoldingsBuilder) -> str:
-    """Write `holdings.<version>` and return its name. Most of a second for a whole fleet."""
+def write_holdings(state: Path, version: int, builder: HoldingsBuilder, digests: bytes = b"") -> str:
+    """Write `holdings.<version>` and return its name; `digests` are for control. Most of a second for a whole fleet."""
     meta = json.dumps({"version": version}).encode()
-    write_sections(state / f"holdings.{version}", "holdings", {"meta": meta, **builder.sections()})
+    sections = {"meta": meta, **builder.sections(), "digests": digests}
+    write_sections(state / f"holdings.{version}", "holdings", sections)
     return f"holdings.{version}"
 
 
@@ -378,6 +379,35 @@ class Snapshot:
             return self.picker.answer(address, title, self.services[service], n, family, session, trace, counters)
         except (KeyError, ValueError):
             raise self.refusal(address, title, service, session, n) from None
+
+    def playback(
+        self,
+        address: str | bytes,
+        files: list[str],
+        *,
+        service: str,
+        title: str = "",
+        session: str = "",
+        n: int = 3,
+        family: int = 0,
+        counters: Counters | None = None,
+    ) -> bytes:
+        """Return who serves each of the files of a title, as compact JSON; and count it.
+
+        `{"table":…,"ttl":…,"url":"https://{host}/v/{title}","fallback":"…",
+        "servers":[{"host","appliance","site","rank"},…],"files":{"a":[0,3,1],…}}`: servers by their place in the list,
+        best first, and the fallback where there are fewer than n. A file's picks are those that `steer` gives it.
+        Holdings are asked for the title where one is given, else for each file. Raises PartnerError.
+        """
+        try:
+            if len(session) > MAX_SESSION:
+                raise ValueError
+            return self.picker.playback(address, files, self.services[service], n, family, session, title, counters)
+        except (KeyError, ValueError) as error:
+            found = self.refusal(address, "a title", service, session, n)
+            if found.parameter == "title":
+                found = PartnerError.of_parameter("files", f"{len(files)} files", str(error))
+            raise found from None
 
     def refusal(self, address: str | bytes, title: str, service: str, session: str, n: int) -> PartnerError:
         """Return the error that names which of the parameters `steer` refused."""

@@ -33,6 +33,7 @@ STATES: Final = {
     "stale": "red",
     "unknown": "red",
     "held": "bold yellow",
+    "partial": "yellow",
     "full": "yellow",
     "over": "yellow",
     "climbing": "cyan",
@@ -172,7 +173,7 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
     table.add_column("answers", justify="right", no_wrap=True)
     table.add_column("what", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in worst:
-        serve = sum(row["states"].get(state, 0) for state in ("serving", "climbing", "held", "over"))
+        serve = sum(row["states"].get(state, 0) for state in ("serving", "climbing", "held", "over", "partial"))
         what = Text()
         for state, style, count in counted(row["states"]):
             if state != "serving":

@@ -40,7 +40,7 @@ def wait_for_control(served: Served) -> None:
 
 
 def kill_all(served: Served) -> None:
-    """Kill the whole service outright, as a power cut does."""
+    """Kill the whole service outright."""
     pids = [served.process.pid, *served.children()]
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
@@ -107,7 +107,7 @@ def test_whatever_was_answered_is_on_record_after_a_kill_right_after_the_answer(
         assert noted[-len(CHANGES) :] == [what for _, _, what in CHANGES]
 
 
-def test_a_power_cut_right_after_the_answer_loses_nothing_either(tmp_path: Path, fleet: Fleet) -> None:
+def test_a_kill_of_the_whole_service_right_after_the_answer_loses_nothing_either(tmp_path: Path, fleet: Fleet) -> None:
     state = publish_tiny_fleet(tmp_path, fleet)
     for change, is_there, _ in CHANGES:
         with serving(state) as served, asking(state) as client:

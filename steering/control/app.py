@@ -7,6 +7,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -46,6 +47,7 @@ T = TypeVar("T")
 LOCAL: Final = "is_local"
 MAX_CONNECTIONS: Final = 1000  # over TCP
 REQUEST_S: Final = 60.0  # for a request to arrive whole; a fleet document may have 64 MB
+SWITCH_S: Final = 0.0005  # how long the loop may wait for the thread that takes lists of titles
 MAX_WHO: Final = 600  # bytes, percent-encoded
 logger = logging.getLogger("steering.control")
 
@@ -63,6 +65,7 @@ def run(
     thread = ThreadPoolExecutor(1, "writer")
     errands = Errands(thread)
     writer = thread.submit(Writer, settings, run=partial(run_gently, meanwhile=errands.do)).result()
+    sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()  # a fleet stays: looking through it for garbage again and again takes a tenth of a second each time
     try:

@@ -30,6 +30,7 @@ from steering.control.store import NAME, Entry, Store
 from steering.errors import SettingsError, SnapshotError
 from steering.snapshot import Current, Snapshot, read_current, read_meta
 
+KEYS: Final = "keys"  # what URLs are signed with; a record, too
 TRIES: Final = 10  # a publish may remove a file between `current` and it
 ASIDE: Final = "before-restore-"
 CHUNK: Final = 1 << 20
@@ -46,20 +47,24 @@ def back_up(state: Path, target: Path, *, records_only: bool = False, progress: 
         with contextlib.ExitStack() as closing:
             closing.callback(part.unlink, missing_ok=True)
             closing.callback(copy.unlink, missing_ok=True)
-            served = [] if records_only else [*map(closing.enter_context, open_served(state))]
+            served: list[IO[bytes]] = [] if records_only else open_served(state)
+            if (state / KEYS).exists():
+                served.append((state / KEYS).open("rb"))
+            for file in served:
+                closing.enter_context(file)
             progress("copy the database")
             copy_database(state / NAME, copy)
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as whole:
                 progress("write the backup")
                 with (
-                    tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+                    tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as tar,
                     copy.open("rb") as database,
                 ):
                     for name, source in ((NAME, database), *((Path(item.name).name, item) for item in served)):
                         add(tar, name, source)
-                file.flush()
-                os.fsync(file.fileno())
+                whole.flush()
+                os.fsync(whole.fileno())
             part.rename(target)
             sync_folder(target.parent)
         return {"backup": str(target), "bytes": target.stat().st_size, **about(target)}
@@ -178,7 +183,7 @@ def unpack(source: Path, staging: Path, records_only: bool) -> float:
             for member in tar:
                 if not member.isreg() or not is_ours(member.name) or (staging / member.name).exists():
                     raise SettingsError(f"{source}: has {member.name[:64]!r}, and is no backup of steering")
-                if records_only and member.name != NAME:
+                if records_only and member.name not in (NAME, KEYS):
                     continue
                 if member.name == NAME:
                     made_at = float(member.mtime)
@@ -198,7 +203,7 @@ def unpack(source: Path, staging: Path, records_only: bool) -> float:
 
 def is_ours(name: str) -> bool:
     """Tell whether a backup may have a file of this name."""
-    return name in (NAME, "current", BGP_FILE) or VERSIONED.fullmatch(name) is not None
+    return name in (NAME, KEYS, "current", BGP_FILE) or VERSIONED.fullmatch(name) is not None
 
 
 def take_on_record(staging: Path, source: Path, made_at: float, who: str) -> dict[str, Any]:

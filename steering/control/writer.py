@@ -23,7 +23,7 @@ from steering.control import nouns
 from steering.control.callers import check_role, make_secret
 from steering.control.fleet.blast import Limits
 from steering.control.fleet.health import Rules, full_weight
-from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_holdings
+from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_changes
 from steering.control.fleet.missing import counters_in, missing
 from steering.control.fleet.vitals import Maintenance, Vitals, Wished
 from steering.control.fleet.weights import WeightFiles
@@ -375,7 +375,7 @@ class Writer:
 
                 def write(progress: Progress) -> None:
                     with step("write the holdings", progress):
-                        write_holdings(path, changes)
+                        write_changes(self.state, version, changes)
 
                 self.run("write the holdings", write, quiet)
                 opened = open_holdings(StateFile(path, "holdings"))
@@ -418,11 +418,16 @@ class Writer:
 
     def canary(self) -> dict[str, Any]:
         """Return which canary serves. Raises PartnerError 409 where none does."""
-        current = self.hand_over.current
-        found = read_meta(self.state / current.table).get("canary") if current else None
+        found = self.canary_that_serves()
         if found is None:
             raise PartnerError("no canary serves", hint="steering table publish --canary PERCENT", status=409)
-        return dict(found)
+        return found
+
+    def canary_that_serves(self) -> dict[str, Any] | None:
+        """Return which tables the canary that serves stands between, None where none does."""
+        current = self.hand_over.current
+        found = read_meta(self.state / current.table).get("canary") if current else None
+        return dict(found) if found else None
 
     def serve_again(self, version: int, who: str, why: str, what: str, pin: Pin | None) -> dict[str, Any]:
         """Serve a kept table, and pin it or not."""
@@ -494,7 +499,9 @@ class Writer:
         for row in self.tables():
             if row["table"] == version:
                 return row
-        raise PartnerError(f"table {version}: none of this version was ever published", status=404)
+        raise PartnerError(
+            f"table {version}: none of this version was ever published", hint="steering table list", status=404
+        )
 
     def routes(self, prefix: str) -> dict[str, Any]:
         """Return the routes of a prefix in the table that serves, of what covers it, and what lies inside it."""
@@ -793,16 +800,21 @@ class Writer:
         current = self.hand_over.current
         if current is None:
             raise PartnerError("nothing was published yet", hint="publish without a canary first", status=409)
-        if read_meta(self.state / current.table).get("canary"):
+        if self.canary_that_serves():
             raise PartnerError("a canary serves already", hint="steering table promote, or withdraw", status=409)
         return number_of(current.table)
 
     def require_unpinned(self) -> None:
         """Raise PartnerError 409 where a table is pinned."""
         if pin := self.store.pin():
+            ends = (
+                "promote, or steering table withdraw"
+                if self.canary_that_serves()
+                else "unpin, or steering table publish"
+            )
             raise PartnerError(
                 f"table {pin.table} is pinned by {pin.who}: {pin.why or 'no reason given'}",
-                hint="steering table unpin, or steering table publish",
+                hint=f"steering table {ends}",
                 status=409,
             )
 

@@ -54,8 +54,8 @@ logger = logging.getLogger("steering.playback")
 class Decision:
     """One answer, and what it was made from.
 
-    `key`, `session_key` and `content_key` are those of the `Trace`; `holdings` is 0 where there were none. `scope` is CIDR
-    text; `candidates` are (slot, word) and `picks` (slot, rank), best first.
+    `key`, `session_key` and `content_key` are those of the `Trace`; `holdings` is 0 where there were none. `scope` is
+    CIDR text; `candidates` are (slot, word) and `picks` (slot, rank), best first.
     """
 
     at: float

@@ -23,10 +23,7 @@ EVENTS: Final = {
     "shed": ("steering_shed_total", "requests answered with the fallback alone, or 503, for want of room"),
     "cut_off": ("steering_cut_off_total", "connections closed because the client was too slow"),
     "unreadable": ("steering_unreadable_total", "connections closed because what came in was no request"),
-    "failed_open": (
-        "steering_failed_open_total",
-        "answers by appliances that are full, unhealthy or stale, all others too",
-    ),
+    "failed_open": ("steering_failed_open_total", "answers by appliances that are full, unhealthy or stale"),
 }
 GAUGES: Final = {
     "generation": ("steering_generation", "generation of the snapshot that the worker serves"),
@@ -40,7 +37,7 @@ GAUGES: Final = {
 
 
 def metrics_text(state: Path, snapshot: Snapshot | None, per_appliance: bool, now: float) -> str:
-    """Return the metrics of all workers. First targets are told by cluster or by appliance, as the snapshot names them."""
+    """Return the metrics of all workers; first targets by cluster or by appliance, as the snapshot names them."""
     found, unreadable = read_workers(state)
     return "".join(f"{line}\n" for line in metrics_lines(found, unreadable, snapshot, per_appliance, now))
 

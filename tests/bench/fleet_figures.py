@@ -1,154 +1,134 @@
-"""The figures of reports: 19,000 appliances with tokens of their own, over HTTP. Part of `make bench`, never of `make test`.
-
-Control, workers and all are on one core, those who report and ask on another.
-"""
+"""The figures of what appliances say: holdings at full size, picks that ask them, and a playback of many files."""
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
-import os
-import subprocess
-import sys
+import dataclasses
+import random
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
 
-from steering.control.callers import make_secret
+from _fastpath.holdings import HoldingsBuilder
+from steering.control.network.feeds import FeedSource
 from steering.control.writer import Writer
 from steering.settings import Settings
-from tests.bench import servers
-from tests.bench.load import Cores, percentile, require
+from steering.snapshot import Snapshot, Trace, read_current, write_holdings
+from tests.bench.figures import candidates, sixteen_candidates
 from tests.bench.measure import Report, Table
-from tests.bench.servers import ROOT
 
-RATE = 1900  # reports a second: 19,000 appliances every ten seconds
-ROUND_S = 11  # in which each has reported, and what is known of it is on record
-PROBES = 200
-ASKING = 16  # connections, dealt out by the kernel: that none of them is a worker's happens once in 32,000 runs
-PATIENCE_S = 10.0
+TITLES = 100_000
+POPULAR_EVERY = 50
+ROUNDS = 7
 
 
-class Probe(NamedTuple):
-    """A client and a title, and who is its first target."""
-
-    path: str
-    appliance: str
+def titles() -> list[tuple[str, str]]:
+    return [("video", str(80_000_000 + index)) for index in range(TITLES)]
 
 
-@pytest.fixture
-def tokens(state: Path) -> dict[str, str]:
-    """Return a token for each appliance of the fleet, on record."""
-    found = {}
-    with Writer(Settings(state=state)) as writer, writer.store.change():
-        for appliance in writer.fleet().appliances:
-            secret, sha256 = make_secret()
-            number = writer.store.add_token(f"appliance:{appliance.id}", "", sha256, "bench", time.time(), None)
-            found[appliance.id] = f"steering-{number}-{secret}"
-    return found
+def bitmaps(rnd: random.Random, members: int) -> Iterator[bytes]:
+    """Yield what each member of a cluster holds: each title once, and of fifty one more often, by Zipf."""
+    popular = TITLES // POPULAR_EVERY
+    holder = rnd.randbytes(TITLES).translate(bytes(byte % members for byte in range(256)))
+    more = [max(2, round(members * rank**-0.3)) - 1 for rank in range(1, popular + 1)]
+    chances = [min(255, round(255 * copies / max(members - 1, 1))) for copies in more]
+    for member in range(members):
+        digits = bytearray(holder.translate(bytes(48 + (byte == member) for byte in range(256))))
+        copies = bytes(48 + (byte < chance) for byte, chance in zip(rnd.randbytes(popular), chances, strict=True))
+        digits[::POPULAR_EVERY] = bytes(a | b for a, b in zip(digits[::POPULAR_EVERY], copies, strict=True))
+        digits.reverse()
+        yield int(bytes(digits), 2).to_bytes(TITLES // 8, "little")
 
 
-@contextlib.contextmanager
-def reporting(url: str, tokens: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Let appliances report at the full rate; at the end none may have failed, and next to none been left out."""
-    path = folder / "tokens"
-    path.write_text("".join(f"{name} {token}\n" for name, token in tokens.items()))
-    command = [sys.executable, "-m", "tests.bench.reporters", url, str(path), str(RATE)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=dict(os.environ)
-    ) as process:
-        yield process
-        found = json.loads(process.communicate("")[0])
-    print("reports:", found)
-    assert found["failed"] == 0
-    assert found["left_out"] <= 0.01 * found["sent"]
+@pytest.fixture(scope="session")
+def held(published: Path, report: Report) -> Snapshot:
+    """Return the synthetic fleet with holdings in which no two clusters are alike, and report their size and time."""
+    snapshot = Snapshot.map(published)
+    rnd = random.Random(1)
+    slots: dict[int, list[int]] = {}
+    for place, slot in enumerate(snapshot.slots):
+        slots.setdefault(snapshot.names.appliances[place][1], []).append(slot)
+    builder = HoldingsBuilder(None, titles())
+    seconds = 0.0
+    for number, members in sorted(slots.items()):
+        found = list(bitmaps(rnd, len(members)))
+        start = time.perf_counter()
+        builder.set_cluster(number, members, [{"video"}] * len(members), found)
+        seconds += time.perf_counter() - start
+    start = time.perf_counter()
+    name = write_holdings(published, 1, builder)
+    report.add("holdings_bytes", (published / name).stat().st_size, "bytes")
+    report.add("holdings_build_s", seconds + time.perf_counter() - start, "s")
+    return Snapshot(published, dataclasses.replace(read_current(published), holdings=name))
 
 
-def cpu_share(pid: int, seconds: float) -> float:
-    """Return the share of a core that a process uses for so long."""
-    stat = Path(f"/proc/{pid}/stat")
-    before, began = servers.read_cpu_s(stat.read_text()), time.monotonic()
-    time.sleep(seconds)
-    return (servers.read_cpu_s(stat.read_text()) - before) / (time.monotonic() - began)
+def median_ns(function: Callable[[], Any], count: int) -> float:
+    """Return the median over rounds of nanoseconds for each of so many."""
+    found = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter_ns()
+        function()
+        found.append((time.perf_counter_ns() - start) / count)
+    return statistics.median(found)
 
 
-def test_reports(
-    report: Report,
-    cores: Cores | None,
-    table: Table,
-    state: Path,
-    tokens: dict[str, str],
-    seconds: int,
-    tmp_path: Path,
-) -> None:
-    """What control uses while the whole fleet reports, and how soon every worker answers by what is said."""
-    server, _ = require(report, cores, (), ("reports_cpu", "cores", None), ("report_to_answer_s", "s", None))
-    with (
-        servers.serve_steering(state, [server], workers=2, control="127.0.0.1:0") as steering,
-        contextlib.ExitStack() as closing,
-    ):
-        workers = [closing.enter_context(connected(steering.url)) for _ in range(ASKING)]
-        control = closing.enter_context(connected(steering.control_url))
-        probes = find_probes(workers[0], table)
-        others = {name: token for name, token in tokens.items() if name not in {probe.appliance for probe in probes}}
-        with reporting(steering.control_url, others, tmp_path):
-            time.sleep(ROUND_S)
-            report.add("reports_cpu", cpu_share(steering.control(), max(3 * seconds, ROUND_S)), "cores")
-            took_s = sorted(answered_after_s(control, workers, probes, tokens))
-    print("report to answer, median and worst:", took_s[len(took_s) // 2], took_s[-1])
-    report.add("report_to_answer_s", took_s[percentile(range(len(took_s)), 99)], "s")
+def test_membership(report: Report, held: Snapshot, published: Path, table: Table) -> None:
+    """What asking holdings adds for a candidate, in answers to clients all over, for titles all over the catalogue."""
+    plain = Snapshot.map(published)
+    rnd = random.Random(2)
+    requests = [(address, str(80_000_000 + rnd.randrange(TITLES))) for address in table.addresses[4][:50_000]]
+    costs = []
+    for snapshot in (held, plain):
+
+        def steer_all(snapshot: Snapshot = snapshot) -> None:
+            for address, title in requests:
+                snapshot.steer(address, title, service="video", n=1)
+
+        looked_at = 0
+        for address, title in requests[:2000]:
+            trace = Trace()
+            snapshot.steer(address, title, service="video", n=1, trace=trace)
+            looked_at += len(trace.candidates)
+        costs.append((median_ns(steer_all, len(requests)), looked_at / 2000))
+    (with_them, looked_at_each), (without, _) = costs
+    report.add("membership_ns", (with_them - without) / looked_at_each, "ns")
 
 
-def find_probes(worker: http.client.HTTPConnection, table: Table) -> list[Probe]:
-    """Return clients whose first targets are different appliances."""
-    found: dict[str, Probe] = {}
-    for place, address in enumerate(table.addresses[4]):
-        path = f"/v1/steer?title={80_000_000 + place}&ip={address}"
-        first = targets_of(worker, path)[0]
-        found.setdefault(first, Probe(path, first))
-        if len(found) == PROBES:
-            break
-    return list(found.values())
+def test_pick_with_holdings(report: Report, held: Snapshot, table: Table, tmp_path: Path) -> None:
+    """A pick of 3 from 16 candidates of one rank, eight of which hold the title; the peer is one without holdings."""
+    fleet = sixteen_candidates()
+    with Writer(Settings(state=tmp_path / "state")) as writer:
+        writer.import_fleet(fleet, who="bench")
+        writer.publish([FeedSource("asn")], who="bench", why="bench")
+    plain = Snapshot.map(tmp_path / "state")
+    builder = HoldingsBuilder(None, titles())
+    rnd = random.Random(3)
+    numbers = Counter(number for _, number in plain.names.appliances)
+    for number, members in numbers.items():
+        slots = [plain.slots[place] for place, (_, other) in enumerate(plain.names.appliances) if other == number]
+        builder.set_cluster(number, slots, [{"video"}] * members, list(bitmaps(rnd, members)))
+    name = write_holdings(tmp_path / "state", 1, builder)
+    asked = Snapshot(tmp_path / "state", dataclasses.replace(plain.current, holdings=name))
+    address = next(item for item in table.addresses[4] if candidates(plain, item) == 16)
+    wanted = [name for _, name in titles()[:50_000]]
+    found = []
+    for snapshot in (asked, plain):
+        service = snapshot.services["video"]
+        found.append(
+            median_ns(
+                lambda picker=snapshot.picker, service=service: picker.picks(address, wanted, service, 3, 0), 50_000
+            )
+        )
+    report.add("pick_with_holdings_ns", found[0], "ns", "without holdings", found[1])
 
+    files = [f"80000000-{number:04}" for number in range(150)]
 
-def answered_after_s(
-    control: http.client.HTTPConnection,
-    workers: Sequence[http.client.HTTPConnection],
-    probes: Sequence[Probe],
-    tokens: dict[str, str],
-) -> Iterator[float]:
-    """Yield how long after its report of a failure was accepted the last worker named each appliance no more."""
-    for probe in probes:
-        send(control, tokens[probe.appliance], probe.appliance, 1, "ok")
-        assert all(probe.appliance in targets_of(worker, probe.path) for worker in workers)
-        send(control, tokens[probe.appliance], probe.appliance, 2, "failed")
-        began = time.monotonic()
-        while any(probe.appliance in targets_of(worker, probe.path) for worker in workers):
-            assert time.monotonic() - began < PATIENCE_S, probe
-        yield time.monotonic() - began
-        send(control, tokens[probe.appliance], probe.appliance, 3, "ok")
+    def play_all() -> None:
+        for viewer in range(200):
+            asked.playback(address, files, service="video", session=str(viewer), title="80000000")
 
-
-def connected(url: str) -> contextlib.closing[http.client.HTTPConnection]:
-    """Return a connection to a door, to be closed."""
-    return contextlib.closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S))
-
-
-def targets_of(connection: http.client.HTTPConnection, path: str) -> list[str]:
-    """Return the appliances of an answer."""
-    connection.request("GET", path)
-    answer = connection.getresponse().read()
-    return [target.get("appliance", "") for target in json.loads(answer)["targets"]]
-
-
-def send(connection: http.client.HTTPConnection, token: str, name: str, seq: int, state: str) -> None:
-    """Report an appliance's health, and have it accepted."""
-    row = {"appliance": name, "boot": "bench", "seq": seq, "health": {"components": {"disk": state}}}
-    connection.request("POST", "/v1/reports", json.dumps(row), {"authorization": f"Bearer {token}"})
-    answer = connection.getresponse()
-    assert json.loads(answer.read())["result"] == "accepted", answer.status
+    report.add("playback_150_files_us", median_ns(play_all, 200) / 1000, "µs")

@@ -164,6 +164,15 @@ def test_records_alone_are_published_again_from_their_feeds(serving: Writer, tak
             assert writer.reload("test")["serving"]["table"] == 2
 
 
+@pytest.mark.parametrize("records_only", [False, True])
+def test_what_urls_are_signed_with_comes_along(serving: Writer, tmp_path: Path, records_only: bool) -> None:
+    (serving.state / "keys").write_bytes(b"secret")
+    back_up(serving.state, tmp_path / "backup.tar", records_only=records_only)
+    restore(tmp_path / "other", tmp_path / "backup.tar", "test", records_only=records_only)
+    assert (tmp_path / "other" / "keys").read_bytes() == b"secret"
+    assert stat.S_IMODE((tmp_path / "other" / "keys").stat().st_mode) == 0o600
+
+
 def test_a_folder_before_the_first_publish_is_backed_up_too(writer: Writer, fleet: Fleet, tmp_path: Path) -> None:
     writer.import_fleet(fleet, "test")
     assert back_up(writer.state, tmp_path / "backup.tar")["files"].keys() == {NAME}

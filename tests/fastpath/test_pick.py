@@ -156,12 +156,32 @@ def test_sixteen_equal_candidates_share_a_million_keys_within_two_percent(tmp_pa
         assert abs(count / 62_500 - 1) < 0.02
 
 
-def test_shares_are_proportional_to_weight(tmp_path: Path) -> None:
-    weights = [100, 200, 400, 800, 1000, 1500, 2000, 4000]
-    found = shares(one_cluster(tmp_path, weights), 400_000, 1)
-    for place, weight in enumerate(weights):
-        wanted = weight / sum(weights) * 400_000
-        assert abs(found[place] / wanted - 1) < 0.05, weight
+def firsts(bench: Bench, count: int) -> list[int]:
+    """Return who is first for each of so many titles."""
+    found: list[int] = []
+    for start in range(0, count, 50_000):
+        titles = [str(title) for title in range(start, start + 50_000)]
+        found += [picks[0][0] for picks in bench.picker.picks(V4, titles, bench.service, 1, 0)]
+    return found
+
+
+def test_shares_follow_the_weights_and_one_change_moves_the_keys_it_must_and_no_others(tmp_path: Path) -> None:
+    weights = [50 + 10 * place for place in range(16)]
+    bench = one_cluster(tmp_path, weights)
+    before = firsts(bench, 1_000_000)
+    counts = Counter(before)
+    for slot, weight in enumerate(weights):
+        assert abs(counts[slot] / (weight / sum(weights) * 1_000_000) - 1) < 0.02, weight
+    for slot, weight, may_lose, may_gain in ((5, 0, {5}, set()), (9, 300, set(), {9}), (12, 40, {12}, set())):
+        word = bench.weights.word(slot)
+        bench.weights.set_word(slot, word & ~0xFFFF | weight)
+        after = firsts(bench, 250_000)
+        moved = [(old, new) for old, new in zip(before, after, strict=False) if old != new]
+        assert all((old in may_lose) if may_lose else (new in may_gain) for old, new in moved)
+        total = sum(weights)
+        wanted = abs(weights[slot] / total - weight / (total - weights[slot] + weight)) * 250_000
+        assert abs(len(moved) / wanted - 1) < 0.03
+        bench.weights.set_word(slot, word)  # which adds it again, with the keys that it had
 
 
 def test_costs_are_minus_log2_of_a_uniform_draw() -> None:
@@ -390,6 +410,99 @@ def test_a_candidate_passed_over_keeps_its_reason(tmp_path: Path, word: int, rea
     assert trace.candidates[0] == (0, 0, word, reason, 0 if reason == "-" else None, None)
     if reason != "-":
         assert trace.candidates[1] == (1, 1, UP | 100, "-", 0, None)
+
+
+@settings(max_examples=300)
+@given(
+    rung_lists(),
+    st.lists(st.tuples(st.integers(0, 6), words), max_size=24),
+    st.integers(1, 8),
+    st.lists(st.one_of(st.sampled_from(NAMED), st.text(min_size=1, max_size=20)), min_size=1, max_size=20, unique=True),
+    KNOWN,
+    HOT,
+    st.booleans(),
+    st.text(max_size=5),
+    st.sampled_from(["", "t", "unheard of"]),
+)
+def test_the_files_of_a_playback_are_picked_for_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory,
+    rungs: list[tuple[int, int]],
+    members: list[tuple[int, int]],
+    n: int,
+    files: list[str],
+    known: dict[int, set[str]],
+    hot: dict[int, int],
+    fail_open: bool,
+    session: str,
+    title: str,
+) -> None:
+    bench = Bench(
+        tmp_path_factory.mktemp("pick"),
+        rungs,
+        [(cluster, f"s{cluster // 2}", word) for cluster, word in members],
+        {slot: titles for slot, titles in known.items() if slot < len(members)},
+        fail_open,
+    )
+    bench.weights.set_hot(hot)
+    body = bench.picker.playback(V4, files, bench.service, n, 0, session, title)
+    answer = json.loads(body)
+    assert list(answer) == [
+        "table",
+        "ttl",
+        "url",
+        "fallback",
+        "servers",
+        "files",
+        *(["fail_open"] if "fail_open" in answer else []),
+    ]
+    assert (answer["url"], answer["fallback"]) == ("https://{host}/v/{title}?x=1", "https://origin.example/{title}")
+    servers = answer["servers"]
+    assert all(list(server) == ["host", "appliance", "site", "rank"] for server in servers)
+    assert len({server["appliance"] for server in servers}) == len(servers)
+    used = [place for places in answer["files"].values() for place in places]
+    assert list(dict.fromkeys(used)) == list(range(len(servers)))  # in the order of their first use
+    opened = False
+    for file, places in zip(files, answer["files"].values(), strict=True):
+        content = pick.content_key_of("video", title or file)
+        keys = reference.keys_of(file, reference.viewer_of(session, V4), hot.get(content, 1))
+        wanted = bench.picker.picks_of_keys(V4, *keys, content, bench.service, n, 0)
+        assert [(servers[place]["appliance"], servers[place]["rank"]) for place in places] == [
+            (f"a{bench.slots[appliance]}", rank) for appliance, rank in wanted
+        ]
+        if not title:
+            assert [(bench.slots[appliance], rank) for appliance, rank in wanted] == bench.picks(
+                file, n, session=session
+            )
+            trace = pick.Trace()
+            if file not in (".", ".."):
+                bench.picker.answer(V4, file, bench.service, n, 0, session, trace)
+            opened = opened or trace.failed_open
+    assert list(answer["files"]) == files
+    if not title and not {".", ".."} & set(files):
+        assert answer.get("fail_open", False) == opened
+
+
+NAMES = ["a", "é", '"', "\\", "\b\n\x1f", "\U0001f600", "x" * 256, "\x7f", "</script>"]
+
+
+def test_a_playback_of_odd_names_is_json_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, [(0, 0), (1, 3)], [(0, "bom001", UP | 100), (1, "del001", UP | 100)])
+    assert list(json.loads(bench.picker.playback(V4, NAMES, bench.service, 3, 0))["files"]) == NAMES
+    assert bench.picker.playback(V4, ["a"], bench.service, 3, 0) == (
+        b'{"table":42,"ttl":300,"url":"https://{host}/v/{title}?x=1","fallback":"https://origin.example/{title}",'
+        b'"servers":[{"host":"a0.example","appliance":"a0","site":"bom001","rank":0},'
+        b'{"host":"a1.example","appliance":"a1","site":"del001","rank":3}],"files":{"a":[0,1]}}'
+    )
+    everything = [f"{'x' * 250}{number}" for number in range(pick.MAX_FILES)]
+    assert len(json.loads(bench.picker.playback(V4, everything, bench.service, 8, 0))["files"]) == pick.MAX_FILES
+    nobody = Bench(tmp_path, [], []).picker
+    assert json.loads(nobody.playback(V4, ["a", "b"], bench.service, 3, 0))["files"] == {"a": [], "b": []}
+    for wrong, rule in (
+        ([], "1 to 1000 files, not 0"), ([*everything, "y"], "not 1001"), (["a", "a"], "named twice"),
+        (["a", ""], "1 to 256 bytes"), (["x" * 257], "1 to 256 bytes"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=rule):
+            bench.picker.playback(V4, wrong, bench.service, 3, 0)
 
 
 HELD_ROWS = [

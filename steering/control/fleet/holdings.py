@@ -36,7 +36,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -44,7 +44,8 @@ from _fastpath.holdings import Holdings, HoldingsBuilder
 from steering.control.fleet.wire import Delta, Full, HoldingsRow, Unknown
 from steering.errors import SnapshotError
 from steering.model import Fleet
-from steering.statefile import StateFile, write_sections
+from steering.snapshot import write_holdings
+from steering.statefile import StateFile
 
 MAX_ID: Final = 256  # bytes of UTF-8, as a title has
 MAX_SERVICES: Final = 32  # of which an appliance's word is kept, in a file
@@ -210,8 +211,8 @@ class HoldingsReported:
         """Take a full list, where its digest is right."""
         known = self.index.get(said.service, {})
         names = set(said.full)
-        fresh = [name for name in names if name not in known]
-        old = [known[name] for name in names if name in known]
+        old = [index for index in map(known.get, names) if index is not None]
+        fresh = [name for name in names if name not in known] if len(old) < len(names) else []
         fresh_hashes = self.check_fresh(said.service, fresh, "full")
         total = (sum(map(self.hashes.__getitem__, old)) + sum(fresh_hashes)) % WHOLE
         if digest_text((len(names), total)) != said.digest:
@@ -324,8 +325,8 @@ class HoldingsReported:
             self.publishing = {}
 
 
-def build(changes: Changes) -> dict[str, Any]:
-    """Return the sections of a new file. Heavy; changes nothing."""
+def write_changes(state: Path, version: int, changes: Changes) -> Path:
+    """Build and write `holdings.<version>`, map it back, and return its path. Heavy; changes nothing else."""
     base = open_holdings(StateFile(changes.base, "holdings")) if changes.base else None
     builder = HoldingsBuilder(base, changes.titles)
     touched = {cluster for cluster, _ in changes.held}
@@ -340,7 +341,9 @@ def build(changes: Changes) -> dict[str, Any]:
         elif known:
             bitmaps = [bitmap_of(changes, base, (cluster, slot)) for slot in known]
             builder.set_cluster(cluster, list(known), list(services.values()), bitmaps)
-    return {**builder.sections(), "digests": pack_sums(sums)}
+    path = state / write_holdings(state, version, builder, pack_sums(sums))
+    open_holdings(StateFile(path, "holdings"))
+    return path
 
 
 def bitmap_of(changes: Changes, base: Holdings | None, place: Place) -> bytes:
@@ -349,12 +352,6 @@ def bitmap_of(changes: Changes, base: Holdings | None, place: Place) -> bytes:
     if bits is None:
         return (base.bitmap(*place) if base else None) or b""
     return bits.to_bytes(-(-bits.bit_length() // 8), "little")
-
-
-def write_holdings(path: Path, changes: Changes) -> None:
-    """Build and write a new file, and map it back."""
-    write_sections(path, "holdings", build(changes))
-    open_holdings(StateFile(path, "holdings"))
 
 
 def open_holdings(file: StateFile) -> Holdings:

@@ -13,8 +13,8 @@ from steering.control.fleet.vitals import Vitals
 from steering.model import Fleet
 
 # How much of an appliance is lost in each state that nobody wished for; over its share is what a busy one often is.
-LOST: Final = {"unhealthy": 1.0, "stale": 1.0, "unknown": 1.0, "full": 0.5, "held": 0.5}
-SERVING: Final = {"serving", "climbing", "held", "over"}
+LOST: Final = {"unhealthy": 1.0, "stale": 1.0, "unknown": 1.0, "full": 0.5, "held": 0.5, "partial": 0.5}
+SERVING: Final = {"serving", "climbing", "held", "over", "partial"}
 
 
 def overview(vitals: Vitals, fleet: Fleet, worst: int) -> dict[str, Any]:

@@ -571,8 +571,8 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
         return "held", f"{doubt}; held by the limit of {entry.held}"
     lost = [version for bit, version, wanted in family_bits(entry.appliance) if wanted and not word & bit]
     if lost:
-        doubt = health.doubt_of(vital)
-        return "partial", f"not up over {' and '.join(lost)}" + (f": {doubt.why}" if not doubt.holds else "")
+        found = health.doubt_of(vital)
+        return "partial", f"not up over {' and '.join(lost)}" + (f": {found.why}" if not found.holds else "")
     return ("climbing", "slow start") if reported and vital.climbing else ("serving", "")
 
 

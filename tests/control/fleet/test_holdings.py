@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.fleet import holdings
-from steering.control.fleet.holdings import HoldingsReported, Taken, digest_of, open_holdings, write_holdings
+from steering.control.fleet.holdings import Changes, HoldingsReported, Taken, digest_of, open_holdings, write_changes
 from steering.control.fleet.wire import Delta, Full, HoldingsRow, Unknown
 from steering.errors import SnapshotError
 from steering.model import Fleet, Service
@@ -55,11 +55,15 @@ def delta(before: Iterable[str], add: Iterable[str] = (), remove: Iterable[str] 
     return Delta(service, judged(before), judged(before - {*remove} | {*add}), list(add), list(remove))
 
 
+def written(path: Path, changes: Changes) -> None:
+    assert write_changes(path.parent, int(path.suffix[1:]), changes) == path
+
+
 def published(reported: HoldingsReported, path: Path) -> Path:
     """Publish what changed, as the writer does."""
     changes = reported.begin()
     assert changes
-    write_holdings(path, changes)
+    written(path, changes)
     reported.end(path, open_holdings(StateFile(path, "holdings")))
     return path
 
@@ -200,7 +204,7 @@ def test_what_comes_while_a_file_is_built_is_kept_for_the_next(
     assert reported.take(OURS, [delta("a", "b")]) == DONE
     assert reported.take("c002-bom001", [full("c")]) == DONE
     first = tmp_path / "holdings.1"
-    write_holdings(first, changes)
+    written(first, changes)
     reported.end(first, open_holdings(StateFile(first, "holdings")))
     assert sets_in(first, fleet) == {(OURS, "video"): {"a"}}
     second = published(reported, tmp_path / "holdings.2")
@@ -276,7 +280,7 @@ def test_where_too_much_waits_a_publish_is_due_and_more_is_asked_for_later(
     changes = reported.begin()
     assert changes
     assert reported.take("c001-lhr001", [full(*names)]) == RESYNC
-    write_holdings(tmp_path / "holdings.1", changes)
+    written(tmp_path / "holdings.1", changes)
     reported.end(tmp_path / "holdings.1", open_holdings(StateFile(tmp_path / "holdings.1", "holdings")))
     assert reported.take("c001-lhr001", [full(*names)]) == DONE
 
@@ -348,7 +352,7 @@ def test_any_order_of_reports_publishes_and_restarts_gives_the_sets_of_a_dict_of
                     reported.adopt(Path(folder, f"holdings.{files - 1}"))
                 judge = dict(saved)
             elif changes := reported.begin():
-                write_holdings(path, changes)
+                written(path, changes)
                 reported.end(path, open_holdings(StateFile(path, "holdings")))
                 files += 1
                 saved = dict(judge)

@@ -169,9 +169,9 @@ def killed_after(module: Any, name: str) -> Callable[[], None]:
 
 
 KILLS = [
-    ("before it is written", killed_before(writing, "write_holdings"), "a"),
+    ("before it is written", killed_before(writing, "write_changes"), "a"),
     ("while it is written", killed_before(statefile.os, "fsync"), "a"),
-    ("when it is written", killed_after(writing, "write_holdings"), "a"),
+    ("when it is written", killed_after(writing, "write_changes"), "a"),
     ("before it serves", killed_before(handover, "write_current"), "a"),
     ("when it serves", killed_after(handover, "write_current"), "b"),
     ("before the old one is removed", killed_before(handover, "remove_unneeded"), "b"),

@@ -6,8 +6,11 @@ import asyncio
 import contextlib
 import gzip
 import json
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,10 +21,13 @@ from steering.control.fleet import reports, wire
 from steering.control.fleet.holdings import HoldingsReported, digest_of
 from steering.control.fleet.reports import ReportsEndpoint
 from steering.control.fleet.vitals import Vitals
+from steering.control.remote import RemoteWriter
 from steering.errors import PartnerError
 from steering.model import Fleet
 from steering.settings import Settings
+from steering.snapshot import read_current
 from tests.control.doors import Control, control
+from tests.processes import publish_tiny_fleet, serving, until
 
 OURS, OTHER = "c001-bom001", "c001-lhr001"
 TAKEN = {"appliance": OURS, "result": "accepted", "believed": True}
@@ -260,6 +266,44 @@ def test_when_too_much_is_being_read_the_next_comes_later(
     assert answer.headers["retry-after"] == "1"
     monkeypatch.undo()
     assert post(appliance, row()) == TAKEN
+
+
+def test_a_report_changes_the_answers_of_every_worker_and_holdings_outlive_a_kill(
+    tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEERING_CONTROL_LISTEN", "127.0.0.1:0")
+    with serving(publish_tiny_fleet(tmp_path, fleet)) as served:
+        with RemoteWriter(served.settings) as writer:
+            token = writer.make_token(f"appliance:{OURS}", "", "test")["token"]
+        url = served.said[0].removeprefix("control on ")
+        with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
+
+            def named(title: str) -> set[bool]:
+                """Ask all workers whether they name the appliance."""
+                answers = [served.steer(title=title, n=4)["targets"] for _ in range(20)]
+                return {OURS in [target.get("appliance") for target in targets] for targets in answers}
+
+            def missing() -> list[str]:
+                """Return the titles that should be filled at home."""
+                with RemoteWriter(served.settings) as writer:
+                    return [item["title"] for item in writer.missing() if item["cluster"] == "bom001-a"]
+
+            assert named("a") == {True}
+            assert post(client, row(health={"components": {"disk": "failed"}}, holdings=full("a"))) == TAKEN
+            assert named("a") == {False}
+            until(lambda: read_current(served.state).holdings != "")
+            os.kill(served.pids("control")[0], signal.SIGKILL)
+        with RemoteWriter(served.settings) as writer:
+            until(writer.answers)
+        with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
+            assert post(client, row(2, health={}, holdings=delta("a"))) == TAKEN
+            assert named("a") == {True}
+            until(lambda: named("b") == {False})
+            assert "b" in missing()
+            assert post(client, row(3, holdings=delta("ab"))) == TAKEN | {"resync": ["video"]}
+            assert post(client, row(4, holdings=full("a", "b"))) == TAKEN
+            until(lambda: named("b") == {True})  # a control process that has just begun does not wait to publish
+            assert "b" not in missing()
 
 
 @contextlib.contextmanager
