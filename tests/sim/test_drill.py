@@ -19,6 +19,7 @@ from steering.errors import PartnerError
 from steering.settings import Settings
 from steering.sim import drill, wires
 from steering.sim.demand import Asked
+from steering.sim.faults import FAULTS, HIT_SETTLES_S, Hit, Site
 from steering.sim.wires import Wires
 
 QUICK = {
@@ -65,12 +66,16 @@ def test_a_drill_that_is_too_short_or_of_no_fault_is_refused() -> None:
     assert "'locusts' is none of the faults: clocks, hit," in ran.stderr
 
 
-def test_a_plan_takes_the_minutes_it_is_given() -> None:
-    plan = drill.plan_of(Settings(), 10, 1000, 7)
-    assert plan.first_s + plan.quiet_s + 7 * (plan.on_s + plan.off_s) == pytest.approx(600)
+def test_a_plan_takes_the_minutes_it_is_given_and_leaves_each_fault_its_time() -> None:
+    plan = drill.plan_of(Settings(), 10, 1000, FAULTS)
+    assert plan.first_s + plan.quiet_s + len(FAULTS) * (plan.on_s + plan.off_s) == pytest.approx(600)
     assert plan.on_s > Settings().report_s * Settings().missed_reports
     with pytest.raises(PartnerError, match="minutes"):
-        drill.plan_of(Settings(), 4, 1000, 7)
+        drill.plan_of(Settings(), 4, 1000, FAULTS)
+    quick = Settings(report_s=1.0, missed_reports=1)
+    assert drill.plan_of(quick, 0.4, 1000, [Site]).on_s < HIT_SETTLES_S
+    with pytest.raises(PartnerError, match="minutes"):
+        drill.plan_of(quick, 0.4, 1000, [Hit])
 
 
 def test_a_drill_takes_the_settings_of_health_alone() -> None:
