@@ -35,8 +35,10 @@ FLOORS = {
     "steering.playback": 3,
     "steering.control": 3,
     "steering.replay": 4,
+    "steering.sim": 4,
     "steering.supervisor": 4,
     "steering.console": 2,
+    "steering.top": 3,
     "steering.cli": 5,
 }
 

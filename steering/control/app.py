@@ -25,13 +25,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from steering.apart import run_gently
+from steering.control.alarms import Webhook
 from steering.control.api import make_router
 from steering.control.bgp import FollowBgp
 from steering.control.callers import Caller, caller_of
+from steering.control.events import WIRE, Hub, Wire, follow
 from steering.control.fleet import reports, wire
+from steering.control.fleet.checker import Checker
 from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.fleet.publish_holdings import PublishHoldings
 from steering.control.fleet.pulse import Pulse
+from steering.control.fleet.vitals import Vitals
 from steering.control.folder import SOCKET
 from steering.control.loop import Errands, Job, work
 from steering.control.watch import Watch
@@ -66,15 +70,21 @@ def run(
     gc.freeze()  # a fleet stays: looking through it for garbage again and again takes a tenth of a second each time
     try:
         with listening(settings.state) as listener:
-            serve(make_app(writer, thread, errands, reloaded, jobs_of(settings)), listener)
+            serve(make_app(writer, thread, errands, reloaded, jobs_of(settings, writer.vitals)), listener)
     finally:
         thread.submit(writer.close).result()
         thread.shutdown()
 
 
-def jobs_of(settings: Settings) -> list[Job]:
+def jobs_of(settings: Settings, vitals: Vitals) -> list[Job]:
     """Return the jobs that the settings ask for."""
     jobs: list[Job] = [Pulse(settings.tick_s), PublishHoldings(settings)]
+    if settings.check_s:
+        jobs.append(Checker(settings))
+    if settings.alarm_url:
+        webhook = Webhook(settings)
+        vitals.on_alarm(webhook.tell)
+        jobs.append(webhook)
     if settings.bgp:
         jobs.append(FollowBgp(settings))
     if settings.watch:
@@ -136,7 +146,9 @@ def make_app(
 
     app = Application(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.default_service = writer.settings.default_service
-    app.include_router(make_router(writer, run_there, errands.run))
+    app.state.hub = hub = Hub()
+    follow(writer.vitals, hub)
+    app.include_router(make_router(writer, run_there, errands.run, hub))
     app.add_exception_handler(SteeringError, answer_error)
     app.add_exception_handler(RequestValidationError, answer_error)
     app.add_exception_handler(HTTPException, answer_error)
@@ -219,6 +231,7 @@ class ControlProtocol(HttpToolsProtocol):
 
     is_local = False
     patience: asyncio.TimerHandle | None = None
+    wire: Wire | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; the mark goes into the state that uvicorn gives to each request's scope."""
@@ -226,7 +239,8 @@ class ControlProtocol(HttpToolsProtocol):
         self.is_local = connection is not None and connection.family == socket.AF_UNIX
         others = sum(not other.is_local for other in self.connections if isinstance(other, ControlProtocol))
         super().connection_made(transport)
-        self.app_state = {**self.app_state, LOCAL: self.is_local}
+        self.wire = Wire(transport.abort)
+        self.app_state = {**self.app_state, LOCAL: self.is_local, WIRE: self.wire}
         if not self.is_local and others >= MAX_CONNECTIONS:
             transport.abort()
         self.await_request()
@@ -251,6 +265,12 @@ class ControlProtocol(HttpToolsProtocol):
         """End a request; between two, uvicorn keeps the time."""
         self.stop_waiting()
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Finish what is in flight and close, for the process is ending; an answer without end is told to end."""
+        if self.wire:
+            self.wire.leave()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""

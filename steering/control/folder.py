@@ -19,9 +19,17 @@ UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|weights|holdings|current)
 
 
 def make_folder(state: Path) -> None:
-    """Make the state folder with mode 0700, or check the one that is there: ours, and written by nobody else."""
+    """Make the state folder with mode 0700, or check the one that is there."""
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"state folder {state}: {error.strerror}") from error
+    check_folder(state)
+
+
+def check_folder(state: Path) -> None:
+    """Raise SettingsError unless a state folder is there, ours, and written by nobody else."""
+    try:
         found = state.stat()
     except OSError as error:
         raise SettingsError(f"state folder {state}: {error.strerror}") from error

@@ -25,8 +25,9 @@ from steering.control.fleet.blast import Limits
 from steering.control.fleet.health import Rules, full_weight
 from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_changes
 from steering.control.fleet.missing import counters_in, missing
-from steering.control.fleet.vitals import Vitals, Wished
+from steering.control.fleet.vitals import Maintenance, Vitals, Wished
 from steering.control.fleet.weights import WeightFiles
+from steering.control.fleet.windows import MOST_OPEN, Window, check_window, in_maintenance
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
 from steering.control.network.canary import mixed_with_serving
@@ -121,7 +122,10 @@ class Writer:
         remove_unfinished(self.state)
         self.wishes = self.store.wishes()
         self.tokens = self.store.tokens()
+        self.take_windows()
         self.take_fleet()
+        with self.vitals.lock:  # before the words are stored: who is in a window takes no client, not for a moment
+            self.vitals.keep_windows(self.maintenance(), self.vitals.clock())
         self.vitals.files = WeightFiles(self.state)
         self.hand_over = HandOver(self.state, self.vitals.files)
         current = self.hand_over.current
@@ -168,6 +172,16 @@ class Writer:
     def words(self) -> dict[int, int]:
         """The word that every slot in use should hold."""
         return self.vitals.words()
+
+    def take_windows(self) -> None:
+        """Read the maintenance windows that are on or to come; others read them from their threads."""
+        now = self.clock()
+        self.windows_on_record = {item.id: item for item in self.store.windows(now) if item.is_open(now)}
+
+    def maintenance(self) -> dict[str, Maintenance]:
+        """Return the appliances that a window covers now; from any thread."""
+        found = in_maintenance(self.windows_on_record.values(), self.inventory, self.clock())
+        return {name: Maintenance(window.ends_at, window.why) for name, window in found.items()}
 
     # ---- verbs
 
@@ -577,6 +591,54 @@ class Writer:
             "serving": self.hand_over.serving(),
         }
 
+    def add_window(
+        self, kind: str, subject: str, begins_at: float | None, ends_at: float, who: str, why: str
+    ) -> dict[str, Any]:
+        """Plan maintenance of an appliance, a cluster or a site; None begins it now. It begins and ends by itself."""
+        now = self.clock()
+        begins_at = now if begins_at is None else begins_at
+        check_window(kind, subject, begins_at, ends_at, self.inventory, now)
+        same = [item for item in self.windows_on_record.values() if (item.kind, item.subject) == (kind, subject)]
+        if sum(item.is_open(now) for item in same) >= MOST_OPEN:
+            raise PartnerError(f"{kind} {subject}: has {MOST_OPEN} windows already", hint="cancel some", status=409)
+        window = Window(0, kind, subject, begins_at, ends_at, now, who, why)
+        with self.store.change():
+            window = dataclasses.replace(window, id=self.store.add_window(window))
+            self.store.note(Entry(now, who, "add window", f"{kind} {subject}", None, window.describe(now), why))
+        self.take_windows()
+        return window.describe(now)
+
+    def cancel_window(self, number: int, who: str, why: str = "") -> dict[str, Any]:
+        """Cancel a window that is to come, or end one early that is on."""
+        now = self.clock()
+        window = self.window(number)
+        if not window.is_open(now):
+            raise PartnerError(f"window {number}: is {window.state(now)} already", status=409)
+        after = dataclasses.replace(window, cancelled_at=now)
+        with self.store.change():
+            self.store.cancel_window(number, now)
+            self.store.note(
+                Entry(
+                    *(now, who, "cancel window", f"{window.kind} {window.subject}"),
+                    *(window.describe(now), after.describe(now), why),
+                )
+            )
+        self.take_windows()
+        return after.describe(now)
+
+    def windows(self, ended: bool = False) -> list[dict[str, Any]]:
+        """Return the windows that are on or to come, the first to begin first; with `ended`, all there ever were."""
+        now = self.clock()
+        found = self.store.windows() if ended else [w for w in self.windows_on_record.values() if w.is_open(now)]
+        return [window.describe(now) for window in sorted(found, key=lambda window: (window.begins_at, window.id))]
+
+    def window(self, number: int) -> Window:
+        """Return a window on record. Raises PartnerError 404."""
+        for window in self.store.windows():
+            if window.id == number:
+                return window
+        raise no_window(number)
+
     def held(self) -> list[dict[str, Any]]:
         """Return the appliances that seem to be down and serve on, because a limit holds what is inferred of them."""
         rows = ((name, self.vitals.describe(name)) for name in self.appliances)
@@ -614,6 +676,20 @@ class Writer:
             self.store.note(Entry(now, who, "make token", f"token {number}", None, {"role": role, "name": name}))
         self.tokens = self.store.tokens()
         return {"id": number, "role": role, "name": name, "token": f"steering-{number}-{secret}"}
+
+    def make_tokens(self, roles: Sequence[str], name: str, who: str) -> list[str]:
+        """Make a token of one name for each role, all or none; return their texts, in the same order."""
+        for role in roles:
+            check_role(role)
+        now = self.clock()
+        texts = []
+        with self.store.change():
+            for role in roles:
+                secret, sha256 = make_secret()
+                texts.append(f"steering-{self.store.add_token(role, name, sha256, who, now, None)}-{secret}")
+            self.store.note(Entry(now, who, "make tokens", f"{len(roles)} tokens", None, {"name": name}))
+        self.tokens = self.store.tokens()
+        return texts
 
     def list_tokens(self) -> list[dict[str, Any]]:
         """Return every token ever made, without what opens a door."""
@@ -812,6 +888,11 @@ class Writer:
         return [
             f"the fleet has no service {name!r}: requests that name no service are refused (setting default_service)"
         ]
+
+
+def no_window(number: int) -> PartnerError:
+    """Return the error for a window that is not there, or that is not the caller's to know of."""
+    return PartnerError(f"window {number}: there is none of this id", status=404)
 
 
 def vitals_of(settings: Settings) -> Vitals:

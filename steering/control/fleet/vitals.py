@@ -83,6 +83,9 @@ class Entry:
         "over",
         "place",
         "requests",
+        "steady",
+        "trim",
+        "trimmed",
         "vital",
         "why",
         "wish",
@@ -101,6 +104,9 @@ class Entry:
         self.held = ""  # what is inferred of it may not act: fleet, or its cluster
         self.over = False
         self.requests = 0.0
+        self.steady = 0.0  # faded more slowly
+        self.trim = 1.0  # the share of its weight that it should keep, so that it has its share of the load
+        self.trimmed = 1.0  # as it is in the word
         self.busy = 0.0  # what it says it delivers, as a share of its capacity
         self.word = 0
         self.label = ""
@@ -292,6 +298,7 @@ class Vitals:
             enabled=entry.maintenance is None,
             out=entry.out,
             over=entry.over,
+            trim=entry.trimmed,
         )
 
     def tick(
@@ -380,17 +387,24 @@ class Vitals:
     def bound_loads(self, answers: Mapping[int, int], now: float, elapsed_s: float) -> None:
         """Compare every appliance's load with its share of its cluster's."""
         fade = load.faded(1.0, elapsed_s)
+        slowly = load.faded(1.0, elapsed_s, load.STEADY_S)
         self.total = self.total * fade + sum(answers.values())
         for slot, entry in self.by_slot.items():
-            entry.requests = entry.requests * fade + answers.get(slot, 0)
+            count = answers.get(slot, 0)
+            entry.requests = entry.requests * fade + count
+            entry.steady = entry.steady * slowly + count
         for members in self.clusters.values():
             over: set[int] = set()
-            loads, busy = [entry.requests for entry in members], [entry.busy for entry in members]
+            loads, busy = [entry.steady for entry in members], [entry.busy for entry in members]
             if len(members) > 1 and load.may_be_over(loads, busy, self.excess):
-                over = load.over_limit([member_of(entry) for entry in members if can_serve(entry)], self.excess)
+                compared = [member_of(entry) for entry in members if can_serve(entry)]
+                over = load.over_limit(compared, self.excess)
+                for slot, trim in load.trims(compared, self.excess, elapsed_s).items():
+                    self.by_slot[slot].trim = trim
             for entry in members:
-                if entry.over != (entry.appliance.slot in over):
-                    entry.over = not entry.over
+                is_over = entry.appliance.slot in over
+                if entry.over != is_over or abs(entry.trim - entry.trimmed) >= load.TRIM_STEP:
+                    entry.over, entry.trimmed = is_over, entry.trim
                     self.refresh(entry, now)
 
     def spread_hits(self, asked: Mapping[int, int], elapsed_s: float) -> None:
@@ -515,7 +529,17 @@ def member_of(entry: Entry) -> load.Member:
     """Return an appliance as its load is compared."""
     appliance = entry.appliance
     busy = entry.busy or None
-    return load.Member(appliance.slot, entry.word & WEIGHT, entry.requests, busy, appliance.capacity_gbps, entry.over)
+    weight = round((entry.word & WEIGHT) / entry.trimmed)
+    return load.Member(
+        appliance.slot,
+        weight,
+        entry.requests,
+        busy,
+        appliance.capacity_gbps,
+        entry.over,
+        entry.steady,
+        entry.trim,
+    )
 
 
 def known(vital: Vital) -> health.Health:
@@ -539,7 +563,7 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
     if word & NO_HEADROOM:
         return "full", f"headroom {known(vital).headroom_gbps:g} Gbps"
     if word & OVER_LIMIT:
-        return "over", "above its share of its cluster's load"
+        return "over", "far above its share of its cluster's load"
     if not word & WEIGHT:
         return "weightless", "its weight is 0"
     if entry.held:
@@ -547,8 +571,8 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
         return "held", f"{doubt}; held by the limit of {entry.held}"
     lost = [version for bit, version, wanted in family_bits(entry.appliance) if wanted and not word & bit]
     if lost:
-        worst = health.doubt_of(vital)
-        return "partial", f"not up over {' and '.join(lost)}" + (f": {worst.why}" if not worst.holds else "")
+        found = health.doubt_of(vital)
+        return "partial", f"not up over {' and '.join(lost)}" + (f": {found.why}" if not found.holds else "")
     return ("climbing", "slow start") if reported and vital.climbing else ("serving", "")
 
 
@@ -575,6 +599,7 @@ def describe(entry: Entry, rules: Rules, total: float) -> dict[str, Any]:
         "held": entry.held or None,
         "weight": word & WEIGHT,
         "level": round(vital.level, 3) if reported else 1.0,
+        "trim": round(entry.trimmed, 3),
         "families": [family for family, bit in ((4, IPV4_UP), (6, IPV6_UP)) if word & bit],
         "throughput_gbps": said.throughput_gbps,
         "headroom_gbps": said.headroom_gbps,
