@@ -6,6 +6,8 @@ import dataclasses
 import json
 import logging
 import stat
+import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,17 +20,17 @@ from steering.control.writer import Writer
 from steering.errors import PartnerError, SnapshotError
 from steering.keys import FILE, Key, read_keys, write_keys
 from steering.model import Fleet
+from steering.playback.signing import Verdict, verify
 from steering.settings import Settings
 from tests.control.doors import Control, control
+from tests.processes import publish_tiny_fleet, serving, until
 
 GIVEN = "given-0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def signing(fleet: Fleet, *keys: str) -> Fleet:
     """Return the fleet with a service that signs with these keys."""
-    service = dataclasses.replace(
-        fleet.services[0], url="https://{host}/{token}/v/{title}", token="path", keys=keys, client_regions=("IN",)
-    )
+    service = dataclasses.replace(fleet.services[0], url="https://{host}/{token}/v/{title}", token="path", keys=keys)
     return dataclasses.replace(fleet, services=(service,))
 
 
@@ -175,6 +177,24 @@ def test_a_secret_is_in_the_keys_file_and_in_the_answer_that_tells_it_and_nowher
         assert b"never-0123" not in (settings.state / FILE).read_bytes()
     assert secret not in caplog.text
     assert GIVEN[:20] not in caplog.text
+
+
+def test_running_workers_sign_with_what_is_made_and_stop_at_what_is_taken_out(tmp_path: Path, fleet: Fleet) -> None:
+    with serving(publish_tiny_fleet(tmp_path, fleet)) as served, RemoteWriter(served.settings) as writer:
+
+        def url() -> str:
+            return str(served.steer()["targets"][0]["url"])
+
+        writer.import_fleet(signing(fleet, "k1"), "alice")
+        until(lambda: url().startswith("https://origin.example/"))
+        secret = writer.make_key("k1", "alice")["secret"]
+        until(lambda: all("/~k1~" in url() for _ in range(10)))
+        assert verify("path", url(), "203.0.113.7", {"k1": secret}, time.time()) is Verdict.good
+        writer.make_key("k2", "alice")
+        writer.import_fleet(signing(fleet, "k2"), "alice")
+        until(lambda: all("/~k2~" in url() for _ in range(10)))
+        writer.retire_key("k1", "alice")
+        assert "/~k2~" in url()
 
 
 def test_the_command_line_speaks_to_a_running_control(settings: Settings) -> None:
