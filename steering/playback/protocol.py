@@ -47,6 +47,7 @@ READ_S: Final = 30
 MAX_PENDING: Final = 256  # requests in the FastAPI door: about 0.1 s of work
 SLICE: Final = 2048  # bytes parsed at a time: a request that waits parsed takes thirty times its bytes
 
+FRAMING: Final = (b"content-length", b"transfer-encoding")
 STEER_LINE: Final = re.compile(rb"(GET|HEAD) (/v1/steer\?[!-~]+) HTTP/1\.[01]\r\n")
 STRANGER: Final = Peer(UNKNOWN, False)
 NOBODY: Final = ("", 0)  # a client without an address, for FastAPI: not trusted
@@ -365,7 +366,8 @@ class ColdDoor(HttpToolsProtocol):
     def read_on(self) -> None:
         """Parse what came in, until a request waits behind another: the rest then waits unparsed, and no more is read.
 
-        A request that asks for another protocol is answered as any other, and the next one follows it.
+        A request that asks for another protocol is answered as any other, and the next one follows it. Where it has a
+        body, or asks for a tunnel, the parser says that what follows is not HTTP: then nothing follows.
         """
         data, at, self.held = self.held, 0, b""
         while at < len(data) and not self.pipeline:
@@ -374,6 +376,9 @@ class ColdDoor(HttpToolsProtocol):
             try:
                 self.parser.feed_data(part)
             except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT" or any(name in FRAMING for name, _ in self.headers):
+                    self.cycle.keep_alive, self.broken = False, True
+                    return
                 at += upgrade.args[0]
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
@@ -480,7 +485,9 @@ class ColdDoor(HttpToolsProtocol):
             raise ValueError("too large")
 
     def on_headers_complete(self) -> None:
-        """Its head is whole."""
+        """Its head is whole; an error ends its parsing."""
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise ValueError("not a version of HTTP that is spoken here")
         super().on_headers_complete()
         self.in_head = False
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import httptools
 import pytest
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from steering.playback import protocol
@@ -103,6 +104,34 @@ async def test_a_request_for_another_protocol_is_answered_in_this_one(listening:
     upgrade = HOT.replace(b"Host: x", b"Connection: upgrade\r\nUpgrade: websocket")
     found = await listening.exchange([upgrade * 2000 + LAST], patience_s=20.0)
     assert found.count(b"HTTP/1.1 200 OK") == 2001
+
+
+SMUGGLED = b"GET /readyz HTTP/1.1\r\n\r\n"
+BODIES = [
+    ("a body", b"POST", b"Upgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED),
+    ("a body of GET", b"GET", b"Upgrade: websocket\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED),
+    ("chunks", b"POST", b"Upgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(SMUGGLED) + SMUGGLED + b"\r\n0\r\n\r\n"),
+    ("a tunnel", b"CONNECT", b"Content-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED),
+    ("a tunnel without", b"CONNECT", b"Host: x\r\n\r\n" + SMUGGLED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "method", "rest"), BODIES, ids=[row[0] for row in BODIES])
+@pytest.mark.parametrize("before", [b"", COLD])
+async def test_a_body_is_never_a_request(
+    listening: Listening, name: str, method: bytes, rest: bytes, before: bytes
+) -> None:
+    data = before + method + b" /v1/steer?title=t HTTP/1.1\r\nConnection: upgrade\r\n" + rest
+    for parts in ([data + LAST], [data[:-30], data[-30:], LAST]):
+        found = await listening.exchange(parts)
+        assert found.count(b"HTTP/1.1 ") == 1 + bool(before), found
+        assert b'"ready"' not in found
+
+
+@pytest.mark.parametrize("version", [b"", b" HTTP/0.9", b" HTTP/2.0", b" HTTP/1.2", b" HTTP/9.9"])
+async def test_other_versions_of_http_are_refused(listening: Listening, version: bytes) -> None:
+    found = await listening.exchange([b"GET /v1/steer?title=t" + version + b"\r\n\r\n"])
+    assert found.startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
 @pytest.mark.parametrize("size", [17_000, 300_000])
@@ -439,8 +468,23 @@ def test_uvicorn_has_the_names_that_the_door_relies_on() -> None:
     assert parameters == ["self", "config", "server_state", "app_state", "_loop"]
     state = ServerState()
     assert (state.connections, state.tasks, state.default_headers) == (set(), set(), [])
+    flow = FlowControl(asyncio.Transport())
+    assert (flow.read_paused, flow.write_paused) == (False, False)
+    assert all(map(callable, (flow.pause_reading, flow.resume_reading, flow.pause_writing, flow.resume_writing)))
+    cycle = inspect.getsource(RequestResponseCycle)
+    for name in (
+        "self.disconnected = False",
+        "self.message_event.wait()",
+        "self.response_started = True",
+        "if not self.keep_alive:\n                    self.transport.close()\n                self.on_response()",
+    ):
+        assert name in cycle, name
     source = inspect.getsource(HttpToolsProtocol)
     for name in (
+        "self.pipeline.appendleft((self.cycle, app))",
+        "name = name.lower()",
+        "self.parser.get_http_version()",
+        "self.parser.get_method()",
         "self.connections.add(self)",
         "self.pipeline",
         "self.cycle.response_complete",
