@@ -9,12 +9,14 @@ cdef enum:
     C_STATUSES = 12
     C_BUCKETS = 20
     C_RANKS = 6
+    C_REASONS = 7
     # Places of the cells: each table of counts begins where the one before ends.
     C_ANSWERS = 0
     C_LATENCY = C_ANSWERS + 2 * C_ENDPOINTS * C_STATUSES
     C_LATENCY_NS = C_LATENCY + 2 * C_BUCKETS
     C_TARGETS = C_LATENCY_NS + 2
-    C_EVENTS = C_TARGETS + C_RANKS
+    C_PASSED_OVER = C_TARGETS + C_RANKS
+    C_EVENTS = C_PASSED_OVER + C_REASONS
     C_GAUGES = C_EVENTS + 4
     C_CELLS = C_GAUGES + 8
 
@@ -32,6 +34,7 @@ cdef class Counters:
     cdef void count(self, int door, int endpoint, int status, uint64_t took_ns) noexcept nogil
     cdef void count_target(self, uint32_t rank, bint fallback) noexcept nogil
     cdef void count_appliance(self, uint32_t slot) noexcept nogil
+    cdef void count_passed_over(self, char reason) noexcept nogil
 
 
 cdef uint64_t now_ns() noexcept nogil

@@ -7,6 +7,7 @@ DOORS: tuple[str, ...]
 ENDPOINTS: tuple[str, ...]
 STATUSES: tuple[int, ...]
 RANKS: tuple[str, ...]
+REASONS: str
 EVENTS: tuple[str, ...]
 GAUGES: tuple[str, ...]
 BOUNDS: tuple[float, ...]
@@ -45,6 +46,9 @@ class Counters:
     def targets(self) -> dict[str, int]:
         """Return the counts of targets by RANKS."""
 
+    def passed_over(self) -> dict[str, int]:
+        """Return how many candidates were passed over, by REASONS."""
+
     def events(self) -> dict[str, int]:
         """Return the counts by EVENTS."""
 
@@ -52,7 +56,7 @@ class Counters:
         """Return GAUGES as stored last."""
 
     def appliances(self) -> dict[int, int]:
-        """Return how often each slot's appliance was the first target of an answer of the lane, without those never."""
+        """Return how often each slot's appliance was the first target of an answer, without those never."""
 
 def begin(path: str, slots: int) -> None:
     """Make the file of a worker's counters where there is none that fits, with every count at 0."""

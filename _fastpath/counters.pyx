@@ -24,6 +24,7 @@ DOORS = ("lane", "app")
 ENDPOINTS = ("steer", "healthz", "readyz", "other")
 STATUSES = (200, 204, 302, 400, 403, 404, 405, 411, 413, 431, 500, 503)
 RANKS = ("0", "1", "2", "3", "4+", "fallback")
+REASONS = "CDFHRSU"  # why candidates are passed over
 EVENTS = ("handed_over", "shed", "cut_off", "unreadable")
 GAUGES = ("generation", "table", "fleet", "mapped_at", "refused", "connections", "huge_pages", "published_at")
 # Upper bounds in seconds; the last bucket is what takes longer.
@@ -39,7 +40,8 @@ cdef enum:
 cdef bytes MAGIC = b"STEERCN1"
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
-assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 4 and len(GAUGES) == 8
+assert len(RANKS) == C_RANKS and len(REASONS) == C_REASONS and len(ENDPOINTS) == C_ENDPOINTS
+assert len(EVENTS) == 4 and len(GAUGES) == 8
 
 cdef uint64_t BOUNDS_NS[C_BUCKETS]
 for _i in range(C_BUCKETS - 1):
@@ -49,6 +51,10 @@ BOUNDS_NS[C_BUCKETS - 1] = 0xFFFFFFFFFFFFFFFFu
 cdef int STATUS_PLACE[600]
 for _i in range(600):
     STATUS_PLACE[_i] = STATUSES.index(_i) if _i in STATUSES else STATUSES.index(500)
+
+cdef int REASON_PLACE[256]
+for _i in range(256):
+    REASON_PLACE[_i] = REASONS.find(chr(_i))
 
 
 cdef extern from *:
@@ -113,6 +119,11 @@ cdef class Counters:
         if slot < self.slots:
             add_cell(self.cells + C_CELLS + slot, 1)
 
+    cdef void count_passed_over(self, char reason) noexcept nogil:
+        cdef int place = REASON_PLACE[<unsigned char> reason]
+        if place >= 0:
+            add_cell(self.cells + C_PASSED_OVER + place, 1)
+
     def note(self, str endpoint not None, int status, double took_s):
         self.check()
         place = ENDPOINTS.index(endpoint) if endpoint in ENDPOINTS else C_ENDPOINTS - 1
@@ -158,6 +169,9 @@ cdef class Counters:
 
     def targets(self):
         return {rank: self.cell(C_TARGETS + i) for i, rank in enumerate(RANKS)}
+
+    def passed_over(self):
+        return {reason: self.cell(C_PASSED_OVER + i) for i, reason in enumerate(REASONS)}
 
     def events(self):
         return {event: self.cell(C_EVENTS + i) for i, event in enumerate(EVENTS)}

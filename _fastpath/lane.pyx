@@ -180,6 +180,8 @@ cdef class Lane:
         self.opening = b"HTTP/1.1 200 OK\r\ndate: " + date
 
     def serve(self, picker, services, default_service):
+        if picker is not None and self.counters is not None:
+            picker.count_in(self.counters)
         self.served = None if picker is None else Served(picker, services, default_service)
 
     def is_sampled(self):

@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from _fastpath.counters cimport Counters
 from _fastpath.lpm cimport PrefixTable
 
 cdef enum:
@@ -67,6 +68,7 @@ cdef class Service:
 cdef class Picker:
     cdef readonly PrefixTable table
     cdef readonly Weights weights
+    cdef Counters counters
     cdef Py_buffer zones_buffer, rungs_buffer, clusters_buffer, appliances_buffer, text_buffer
     cdef int held
     cdef const zone_record* zones

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from typing_extensions import Buffer
 
+from _fastpath.counters import Counters
 from _fastpath.lpm import PrefixTable
 
 DISABLED: int
@@ -73,6 +74,9 @@ class Picker:
         text: Buffer,
         weights: Weights,
     ) -> None: ...
+    def count_in(self, counters: Counters) -> None:
+        """Count from here on who is passed over and why, and who comes first in what `answer` returns."""
+
     def answer(
         self,
         address: str | bytes,

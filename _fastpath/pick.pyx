@@ -261,6 +261,11 @@ cdef class Picker:
             self.most_candidates = max(self.most_candidates, <uint32_t> candidates)
         return 0
 
+    def count_in(self, Counters counters not None):
+        if not counters.writable:
+            raise ValueError("these counters are mapped read-only")
+        self.counters = counters
+
     cdef int choose(self, uint32_t zone, uint64_t key, Service service, int n, uint32_t family_bit,
                     candidate* chosen, note* notes, uint32_t* noted) noexcept nogil:
         """Fill `chosen` with up to n picks and return how many; note every candidate looked at where notes is given."""
@@ -296,6 +301,8 @@ cdef class Picker:
                                 notes[noted[0]] = note(i, current.rank, word, reason)
                                 noted[0] += 1
                             if reason != ABLE:
+                                if self.counters is not None and not again:
+                                    self.counters.count_passed_over(reason)
                                 continue
                             current.appliance = i
                             if again:
@@ -363,6 +370,8 @@ cdef class Picker:
                 raise MemoryError
         found = self.choose(zone, hash_bytes(text, length), service, n,
                             C_IPV6_UP if (family or address_family) == 6 else C_IPV4_UP, chosen, notes, &noted)
+        if found and self.counters is not None:
+            self.counters.count_appliance(self.appliances[chosen[0].appliance].slot)
         if trace is not None:
             try:
                 picked = {chosen[i].appliance: i for i in range(found)}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath.counters import BOUNDS, DOORS, Counters
+from _fastpath.counters import BOUNDS, DOORS, REASONS, Counters
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 FILE: Final = re.compile(r"worker\.([1-9][0-9]{0,4})")
@@ -79,11 +79,14 @@ def metrics_lines(
     yield from about("steering_targets_total", "counter", "targets given, by rank on the ladder")
     for rank, count in sum((Counter(each.targets()) for each in counted), Counter()).items():
         yield sample("steering_targets_total", count, rank=rank)
+    yield from about("steering_passed_over_total", "counter", "candidates that were passed over, by reason")
+    for reason in REASONS:
+        yield sample("steering_passed_over_total", sum(each.passed_over()[reason] for each in counted), reason=reason)
     for event, (name, meaning) in EVENTS.items():
         yield from about(name, "counter", meaning)
         yield sample(name, sum(each.events()[event] for each in counted))
 
-    yield from about("steering_first_targets_total", "counter", "answers of the lane that named the appliance first")
+    yield from about("steering_first_targets_total", "counter", "answers that named the appliance first")
     first: Counter[int] = Counter()
     for each in counted:
         first.update(each.appliances())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -11,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _fastpath.counters import BOUNDS, ENDPOINTS, EVENTS, GAUGES, RANKS, STATUSES, Counters
+from _fastpath.counters import BOUNDS, ENDPOINTS, EVENTS, GAUGES, RANKS, REASONS, STATUSES, Counters
 from _fastpath.lane import Lane, Peer
-from steering.snapshot import Snapshot
+from _fastpath.pick import DISABLED, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
+from steering.snapshot import REASONS as MEANINGS
+from steering.snapshot import Snapshot, Weights
 
 LOOPBACK = Peer(bytes([127, 0, 0, 1]), True)
 
@@ -69,6 +72,35 @@ def test_the_lane_counts_what_it_answers(path: str, snapshot: Snapshot) -> None:
     assert snapshot.appliances_by_slot[slot][0].encode() in answer.partition(b'"appliance":"')[2][:20]
 
 
+def test_whoever_is_passed_over_is_counted_by_reason_at_both_doors(path: str, snapshot: Snapshot) -> None:
+    weights = Weights(str(snapshot.state / snapshot.current.weights), writable=True)
+    counters = Counters(path, 64, writable=True)
+    lane = Lane([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for", counters)
+    lane.serve(snapshot.picker, snapshot.services, "video")
+    client, title = "203.0.113.7", "t"
+    before: list[tuple[int, int, int, str, int | None]] = []
+    snapshot.steer(client, title, service="video", n=8, trace=before)
+    for place, bit in enumerate((DISABLED, UNHEALTHY, STALE, NO_HEADROOM, OVER_LIMIT)):
+        slot = snapshot.slots[before[place][0]]
+        weights.set_word(slot, weights.word(slot) | bit)
+    trace: list[tuple[int, int, int, str, int | None]] = []
+    snapshot.steer(client, title, service="video", n=8, trace=trace)
+    once = Counter(reason for *_, reason, _ in trace if reason != "-")
+    assert counters.passed_over() == {reason: once[reason] for reason in REASONS}
+    assert lane.answer(b"GET /v1/steer?title=t&n=8&ip=203.0.113.7 HTTP/1.1\r\n\r\n", 0, LOOPBACK)
+    assert counters.passed_over() == {reason: 2 * once[reason] for reason in REASONS}
+    assert set("DUSH") <= set(once)
+    assert set(REASONS) == set(MEANINGS)
+
+
+def test_who_comes_first_in_an_answer_of_fastapis_is_counted_too(path: str, snapshot: Snapshot) -> None:
+    counters = Counters(path, 64, writable=True)
+    snapshot.picker.count_in(counters)
+    answer = json.loads(snapshot.steer("203.0.113.7", "t", service="video"))
+    ((slot, count),) = counters.appliances().items()
+    assert (snapshot.appliances_by_slot[slot][0], count) == (answer["targets"][0]["appliance"], 1)
+
+
 def test_another_process_sees_them(path: str) -> None:
     counters = Counters(path, 4, writable=True)
     for event in EVENTS:
@@ -92,13 +124,14 @@ def test_a_worker_that_is_started_again_goes_on_counting(path: str) -> None:
     assert larger.answers() == {}
 
 
-def test_only_the_worker_may_count(path: str) -> None:
+def test_only_the_worker_may_count(path: str, snapshot: Snapshot) -> None:
     Counters(path, writable=True)
     reader = Counters(path)
     for change in (
         lambda: reader.note("steer", 200, 0),
         lambda: reader.set_gauge("table", 1),
         lambda: Lane([], "x", reader),
+        lambda: snapshot.picker.count_in(reader),
     ):
         with pytest.raises(ValueError, match="mapped read-only"):
             change()
