@@ -21,10 +21,10 @@ import struct
 import time
 
 DOORS = ("lane", "app")
-ENDPOINTS = ("steer", "healthz", "readyz", "other")
+ENDPOINTS = ("steer", "healthz", "readyz", "hls", "dash", "playlist", "other")
 STATUSES = (200, 204, 302, 400, 403, 404, 405, 411, 413, 431, 500, 503)
 RANKS = ("0", "1", "2", "3", "4+", "fallback")
-EVENTS = ("handed_over", "shed", "cut_off", "unreadable")
+EVENTS = ("handed_over", "shed", "cut_off", "unreadable", "moved", "odd_hints")
 GAUGES = ("generation", "table", "fleet", "mapped_at", "refused", "connections", "huge_pages", "published_at")
 # Upper bounds in seconds; the last bucket is what takes longer.
 BOUNDS = tuple(
@@ -39,7 +39,7 @@ cdef enum:
 cdef bytes MAGIC = b"STEERCN1"
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
-assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 4 and len(GAUGES) == 8
+assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 6 and len(GAUGES) == 8
 
 cdef uint64_t BOUNDS_NS[C_BUCKETS]
 for _i in range(C_BUCKETS - 1):

@@ -28,6 +28,7 @@ FLOORS = {
     "steering.settings": 1,
     "steering.statefile": 2,
     "steering.routes": 2,
+    "steering.playlists": 2,
     "steering.snapshot": 2,
     "steering.apart": 2,
     "steering.doors": 2,
