@@ -28,6 +28,7 @@ from steering.control.bgp import FollowBgp
 from steering.control.callers import Caller, caller_of
 from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.fleet.pulse import Pulse
+from steering.control.fleet.refresh import Refresh
 from steering.control.folder import SOCKET
 from steering.control.loop import Errands, Job, work
 from steering.control.watch import Watch
@@ -66,7 +67,7 @@ def run(
 
 def jobs_of(settings: Settings) -> list[Job]:
     """Return the jobs that the settings ask for."""
-    jobs: list[Job] = [Pulse(settings.tick_s)]
+    jobs: list[Job] = [Pulse(settings.tick_s), Refresh(settings)]
     if settings.bgp:
         jobs.append(FollowBgp(settings))
     if settings.watch:

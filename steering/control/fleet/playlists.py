@@ -99,14 +99,14 @@ def below(uri: str, base: str, line: int) -> str:
 def cut_hls(body: bytes, base: str) -> tuple[str, str, str]:
     """Return head, pathway and tail of a multivariant playlist (RFC 8216bis, 4.4.6)."""
     text = decoded(body)
-    try:
-        judged = m3u8.loads(text)
-    except (ValueError, LookupError, TypeError) as error:
-        raise FeedError(f"is no HLS playlist: {error}") from error
     reading = HlsReading(base)
     for number, line in enumerate(text.split("\n"), 1):
         reading.read(number, line.strip())
     reading.finish()
+    try:
+        judged = m3u8.loads(text)
+    except (ValueError, LookupError, TypeError) as error:
+        raise FeedError(f"is no HLS playlist: {error}") from error
     found = (len(judged.playlists), len(judged.iframe_playlists), len(judged.media))
     mine = tuple(sum(tag == kind for _, tag, *_ in reading.entries) for kind in (VARIANT, FRAMES, RENDITION))
     uris = [uri for _, tag, _, uri in reading.entries if tag == VARIANT]
@@ -328,8 +328,8 @@ def cut_dash(body: bytes, base: str) -> tuple[str, str, str, str]:
     first = next((at for at, child in enumerate(root) if name_of(child) != "ProgramInformation"), len(root))
     root.insert(first, etree.ProcessingInstruction(HERE))
     text = '<?xml version="1.0" encoding="UTF-8"?>\n' + etree.tostring(root, encoding="unicode")
-    head, mark, tail = text.partition(f"<?{HERE}?>")
-    assert mark
+    head, _, rest = text.partition(f"<?{HERE}")
+    tail = rest.partition("?>")[2]
     prefix = f"{root.prefix}:" if root.prefix else ""
     tag = f"{prefix}BaseURL"
     return head, f'<{tag} serviceLocation="{PATHWAY}">{BASE}{escaped(inside)}</{tag}>\n', tail, prefix
