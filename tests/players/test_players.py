@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -18,7 +19,7 @@ from steering.control.network.feeds import FeedSource
 from steering.control.remote import RemoteWriter
 from steering.control.writer import Writer
 from steering.model import Appliance as Machine
-from steering.model import Cluster, Fleet, Partner, RouteClass, Service, Site
+from steering.model import Cluster, Fleet, Partner, Pathway, RouteClass, Service, Site
 from steering.settings import read_settings
 from steering.snapshot import Snapshot
 from tests.playback.steering_rules import broken_rules
@@ -49,13 +50,13 @@ class Stage:
     browser: Browser
     title: str
 
-    def open(self, *names: str) -> None:
+    def open(self, *names: str, service: str = "video") -> None:
         """Let players begin."""
         urls = {}
         for name in names or PLAYERS:
             player, protocol, file = PLAYERS[name]
-            playlist = f"{self.front.url}/v1/{protocol}/video/{self.title}/{file}"
-            urls[name] = f"{self.front.url}/page.html?player={player}&url={playlist}"
+            playlist = f"{self.front.url}/v1/{protocol}/{service}/{self.title}/{file}?player={player}"
+            urls[name] = f"{self.front.url}/page.html?player={player}&url={quote(playlist, safe='')}"
         self.browser.open(urls)
 
     def wait_for(self, host: str, names: tuple[str, ...] = tuple(PLAYERS), last: int = 3) -> None:
@@ -77,14 +78,16 @@ class Stage:
             lambda: all(self.browser.state(name)["time"] >= began[name] + seconds for name in names), PATIENCE_S
         )
 
-    def check(self, names: tuple[str, ...] = tuple(PLAYERS), longest: float = SEGMENT_S) -> None:
+    def check(
+        self, names: tuple[str, ...] = tuple(PLAYERS), declared: tuple[str, ...] = (*NAMES.values(), "cdn")
+    ) -> None:
         """Hold what was played against what is promised."""
         for name in names:
             state = self.browser.state(name)
             assert [error for error in state["errors"] if error["media"] or error["fatal"]] == [], (
                 f"{name}: {state['errors']}"
             )
-            assert state["longest"] <= longest, f"{name} stood still for {state['longest']:.1f} s"
+            assert state["longest"] <= SEGMENT_S, f"{name} stood still for {state['longest']:.1f} s"
             for found in self.browser.of(name, "steering"):
                 if found["status"] == 200 and found["body"]:
                     headers = {
@@ -92,7 +95,6 @@ class Stage:
                         "cache-control": "no-store",
                         "access-control-allow-origin": "*",
                     }
-                    declared = [*NAMES.values(), "cdn"]
                     assert broken_rules(200, headers, found["body"].encode(), declared) == []
             assert self.browser.of(name, "pageerror") == []
 
@@ -100,6 +102,18 @@ class Stage:
 def make_fleet(machines: dict[str, Appliance]) -> Fleet:
     """Two appliances at a site of the viewers' ISP, one at its next site, and a fallback."""
     port = machines[NEAR].port
+    video = Service(
+        "video",
+        f"http://{{host}}:{port}/v/{{title}}",
+        f"http://{machines[ORIGIN].host}:{port}/v/{{title}}",
+        steer_ttl_s=TTL_S,
+    )
+    pathways = (
+        Pathway("bombay", clusters=("bom001-a",)),
+        Pathway("delhi", clusters=("del001-a",)),
+        Pathway("other", host=machines[ORIGIN].host),
+    )
+    mapped = dataclasses.replace(video, id="mapped", pathways=pathways, clones=("hlsjs",))
     homes = {NEAR: "bom001-a", NEXT: "bom001-a", FAR: "del001-a"}
     return Fleet(
         partners=(Partner("as64500", "Example ISP", "IN", (64500,)),),
@@ -111,14 +125,7 @@ def make_fleet(machines: dict[str, Appliance]) -> Fleet:
                 key=lambda item: item.id,
             )
         ),
-        services=(
-            Service(
-                "video",
-                f"http://{{host}}:{port}/v/{{title}}",
-                f"http://{machines[ORIGIN].host}:{port}/v/{{title}}",
-                steer_ttl_s=TTL_S,
-            ),
-        ),
+        services=(mapped, video),
     )
 
 
@@ -155,7 +162,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             title = find_title(state)
             with Writer(settings) as writer:
                 for kind, name in (("hls", "master.m3u8"), ("dash", "manifest.mpd")):
-                    writer.shelf.put("video", title, kind, (folder / "media" / name).read_bytes(), "test")
+                    for service in ("mapped", "video"):
+                        writer.shelf.put(service, title, kind, (folder / "media" / name).read_bytes(), "test")
             with serving(state) as served:
                 host, _, port = served.url.removeprefix("http://").partition(":")
                 front.door = (host, int(port))
@@ -224,6 +232,20 @@ def test_an_appliance_at_its_limit_loses_viewers_to_its_neighbour_and_a_site_to_
     scene.control.weight([NAMES[NEAR], NAMES[NEXT]], 0, "test")
     scene.wait_for(FAR)
     scene.check()
+
+
+def test_mapped_pathways_move_players_and_clones_move_those_that_take_them(scene: Stage) -> None:
+    scene.open(service="mapped")
+    scene.wait_to_play()
+    scene.control.drain([NAMES[NEAR]], "test")
+    scene.wait_for(NEXT, ("hls.js",))  # by a clone; nobody else can be told of one appliance of many
+    cloned = scene.browser.of("hls.js", "steering")[-1]["body"]
+    assert '"PATHWAY-CLONES":[{"BASE-ID":"bombay","ID":"c002-bom001.' in cloned
+    scene.control.drain([NAMES[NEXT]], "test")
+    scene.wait_for(FAR)
+    scene.control.drain([NAMES[FAR]], "test")
+    scene.wait_for(ORIGIN)
+    scene.check(declared=("bombay", "delhi", "other"))
 
 
 def test_503_in_mid_session_recovers(scene: Stage) -> None:
