@@ -11,7 +11,7 @@ SANITIZE = os.environ.get("STEERING_SANITIZE", "")
 # No -march: kernels that want newer instructions are chosen at run time (_fastpath/kernels.h).
 FLAGS = ["-O1", "-g", f"-fsanitize={SANITIZE}"] if SANITIZE else ["-O3", "-g1"]
 
-MODULES = ["rib", "mrt", "lpm", "pick", "counters", "lane"]
+MODULES = ["rib", "mrt", "lpm", "holdings", "pick", "counters", "lane"]
 
 setup(
     ext_modules=cythonize(
@@ -20,7 +20,7 @@ setup(
                 f"_fastpath.{name}",
                 [f"_fastpath/{name}.pyx"],
                 include_dirs=["_fastpath"],
-                depends=["_fastpath/address.h", "_fastpath/kernels.h"],
+                depends=[f"_fastpath/{name}.h" for name in ("address", "hashing", "kernels", "texts")],
                 extra_compile_args=[*FLAGS, "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"],
                 extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
             )

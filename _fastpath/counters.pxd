@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
     LANE = 0  # doors
@@ -9,14 +9,37 @@ cdef enum:
     C_STATUSES = 12
     C_BUCKETS = 20
     C_RANKS = 6
+    C_REASONS_KNOWN = 7
+    FAILED_OPEN = 4  # among the events
     # Places of the cells: each table of counts begins where the one before ends.
     C_ANSWERS = 0
     C_LATENCY = C_ANSWERS + 2 * C_ENDPOINTS * C_STATUSES
     C_LATENCY_NS = C_LATENCY + 2 * C_BUCKETS
     C_TARGETS = C_LATENCY_NS + 2
     C_EVENTS = C_TARGETS + C_RANKS
-    C_GAUGES = C_EVENTS + 6
-    C_CELLS = C_GAUGES + 8
+    C_GAUGES = C_EVENTS + 7
+    C_REASONS = C_GAUGES + 9
+    C_CELLS = C_REASONS + C_REASONS_KNOWN
+    # The sketches: sets of so many titles each.
+    C_SETS = 512
+    C_WAYS = 4
+    C_TITLE_TEXT = 100
+    C_SERVICE_TEXT = 63
+
+
+cdef struct name_record:
+    uint8_t service_length
+    uint8_t title_length
+    char text[C_SERVICE_TEXT + C_TITLE_TEXT + 3]
+
+cdef struct sketch_set:
+    uint64_t keys[C_WAYS]
+    uint64_t counts[C_WAYS]
+    uint32_t weights[C_WAYS]
+    uint32_t clusters[C_WAYS]
+    uint32_t age
+    uint32_t unused
+    name_record names[C_WAYS]
 
 
 cdef class Counters:
@@ -24,6 +47,8 @@ cdef class Counters:
     cdef Py_buffer buffer
     cdef bint held
     cdef uint64_t* cells
+    cdef sketch_set* titles
+    cdef sketch_set* missing
     cdef readonly uint32_t slots
     cdef readonly bint writable
 
@@ -32,6 +57,13 @@ cdef class Counters:
     cdef void count(self, int door, int endpoint, int status, uint64_t took_ns) noexcept nogil
     cdef void count_target(self, uint32_t rank, bint fallback) noexcept nogil
     cdef void count_appliance(self, uint32_t slot) noexcept nogil
+    cdef void count_reasons(self, uint32_t seen) noexcept nogil
+    cdef void count_event(self, int event) noexcept nogil
+    cdef void count_title(
+        self, sketch_set* sketch, uint64_t key, uint32_t cluster, const char* service, Py_ssize_t service_length,
+        const char* title, Py_ssize_t title_length
+    ) noexcept nogil
+    cdef list read_sketch(self, const sketch_set* sketch)
 
 
 cdef uint64_t now_ns() noexcept nogil

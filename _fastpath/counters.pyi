@@ -1,7 +1,6 @@
 """The public shape of `counters.pyx`."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from array import array
 
 DOORS: tuple[str, ...]
 ENDPOINTS: tuple[str, ...]
@@ -9,6 +8,7 @@ STATUSES: tuple[int, ...]
 RANKS: tuple[str, ...]
 EVENTS: tuple[str, ...]
 GAUGES: tuple[str, ...]
+REASONS: tuple[str, ...]
 BOUNDS: tuple[float, ...]
 """Upper bounds of the latency buckets in seconds; one more bucket holds what takes longer."""
 
@@ -26,9 +26,6 @@ class Counters:
     def __init__(self, path: str, slots: int = 0, writable: bool = False) -> None: ...
     def note(self, endpoint: str, status: int, took_s: float) -> None:
         """Count an answer of the FastAPI door; a status that has no cell counts as 500, an endpoint as `other`."""
-
-    def note_targets(self, targets: Iterable[Mapping[str, Any]]) -> None:
-        """Count the targets of an answer by rank."""
 
     def note_event(self, event: str) -> None:
         """Count one of EVENTS."""
@@ -52,7 +49,22 @@ class Counters:
         """Return GAUGES as stored last."""
 
     def appliances(self) -> dict[int, int]:
-        """Return how often each slot's appliance was the first target of an answer of the lane, without those never."""
+        """Return how often each slot's appliance was the first target of an answer, without those never."""
+
+    def appliances_into(self, buffer: array[int]) -> int:
+        """Copy how often each slot's appliance was the first target into 64-bit numbers; return how many there were."""
+
+    def reasons(self) -> dict[str, int]:
+        """Return by REASONS the requests that passed an appliance over for it."""
+
+    def heat(self) -> list[tuple[int, int, str, str]]:
+        """Return (content key, count, service, title) of what is asked for most, the largest count first.
+
+        A count is of the requests since the title came in, and is never too high. A title of over 100 bytes is cut.
+        """
+
+    def misses(self) -> list[tuple[int, int, int, str, str]]:
+        """Return (content key, cluster, count, service, title) of what clusters were known to lack, likewise."""
 
 def begin(path: str, slots: int) -> None:
     """Make the file of a worker's counters where there is none that fits, with every count at 0."""

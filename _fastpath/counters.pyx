@@ -1,17 +1,27 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
 """Counters: what one worker did, in a mapped file that it alone stores to and anybody of its user reads.
 
-    0    magic "STEERCN1", byte order mark, cells, appliance slots; when the counting began (seconds, double)
+    0    magic "STEERCN2", byte order mark, cells, appliance slots; when the counting began (seconds, double)
     64   the cells: aligned 64-bit numbers; then one for each appliance slot: how often it was the first target
+    …    two sketches: titles asked for most, and titles that clusters lack
 
 A count is a load, an addition and a store of one aligned word by the only writer, so it needs no lock, and a reader
 never sees half of one. Nothing here allocates or calls Python: counting one answer of the lane takes about 10 ns, most
 of it the clock. A worker that is started again goes on counting in the file of its number.
+
+A sketch has 512 sets of four titles, and a title one set, by its key. One that is there is counted. For one that is
+not, the lightest of the four loses weight, and at no weight its place: so the heavy ones stay, whatever else is asked
+for once (Misra and Gries, "Finding repeated elements", 1982, in each set). Weights are halved every 256 requests of a
+set, so that yesterday's hits make room. The count itself is of all requests since the title came in: never too high,
+and of two readings the difference is what was asked for between them.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 from libc.time cimport timespec
+
+from _fastpath.lpm cimport add_cell, fence_reads, fence_writes, load_cell, store_cell
 
 cimport cython
 
@@ -24,8 +34,11 @@ DOORS = ("lane", "app")
 ENDPOINTS = ("steer", "healthz", "readyz", "hls", "dash", "playlist", "other")
 STATUSES = (200, 204, 302, 400, 403, 404, 405, 411, 413, 431, 500, 503)
 RANKS = ("0", "1", "2", "3", "4+", "fallback")
-EVENTS = ("handed_over", "shed", "cut_off", "unreadable", "moved", "odd_hints")
-GAUGES = ("generation", "table", "fleet", "mapped_at", "refused", "connections", "huge_pages", "published_at")
+EVENTS = ("handed_over", "shed", "cut_off", "unreadable", "failed_open", "moved", "odd_hints")
+GAUGES = (
+    "generation", "table", "fleet", "mapped_at", "refused", "connections", "huge_pages", "published_at", "holdings",
+)
+REASONS = ("C", "D", "F", "H", "R", "S", "U")
 # Upper bounds in seconds; the last bucket is what takes longer.
 BOUNDS = tuple(
     round(10**power * step, 7) for power in range(-6, 1) for step in (1, 2, 5) if (power, step) < (0, 2)
@@ -35,11 +48,13 @@ HEADER = struct.Struct("=8sIII4xd32x")
 
 cdef enum:
     HEADER_SIZE = 64
+    HALVED_EVERY = 256
 
-cdef bytes MAGIC = b"STEERCN1"
+cdef bytes MAGIC = b"STEERCN2"
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
-assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 6 and len(GAUGES) == 8
+assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 7 and len(GAUGES) == 9
+assert len(REASONS) == C_REASONS_KNOWN and EVENTS[FAILED_OPEN] == "failed_open"
 
 cdef uint64_t BOUNDS_NS[C_BUCKETS]
 for _i in range(C_BUCKETS - 1):
@@ -51,16 +66,7 @@ for _i in range(600):
     STATUS_PLACE[_i] = STATUSES.index(_i) if _i in STATUSES else STATUSES.index(500)
 
 
-cdef extern from *:
-    """
-    #include <time.h>
-    static inline uint64_t load_cell(const uint64_t *cell) { return __atomic_load_n(cell, __ATOMIC_RELAXED); }
-    static inline void store_cell(uint64_t *cell, uint64_t value) { __atomic_store_n(cell, value, __ATOMIC_RELAXED); }
-    static inline void add_cell(uint64_t *cell, uint64_t more) { store_cell(cell, load_cell(cell) + more); }
-    """
-    uint64_t load_cell(const uint64_t* cell) noexcept nogil
-    void store_cell(uint64_t* cell, uint64_t value) noexcept nogil
-    void add_cell(uint64_t* cell, uint64_t more) noexcept nogil
+cdef extern from "time.h":
     int clock_gettime(int clock, timespec* now) noexcept nogil
     int CLOCK_MONOTONIC
 
@@ -92,6 +98,8 @@ cdef class Counters:
         self.held = True
         self.cells = <uint64_t*> (<char*> self.buffer.buf + HEADER_SIZE)
         self.slots = HEADER.unpack_from(self.map)[3]
+        self.titles = <sketch_set*> (self.cells + C_CELLS + self.slots)
+        self.missing = self.titles + C_SETS
         self.writable = writable
 
     def __dealloc__(self):
@@ -113,20 +121,95 @@ cdef class Counters:
         if slot < self.slots:
             add_cell(self.cells + C_CELLS + slot, 1)
 
+    cdef void count_reasons(self, uint32_t seen) noexcept nogil:
+        """Count a request for each reason for which it passed somebody over: a bit each, in the order of REASONS."""
+        cdef int place = 0
+        while seen:
+            if seen & 1:
+                add_cell(self.cells + C_REASONS + place, 1)
+            seen >>= 1
+            place += 1
+
+    cdef void count_event(self, int event) noexcept nogil:
+        add_cell(self.cells + C_EVENTS + event, 1)
+
+    cdef void count_title(
+        self, sketch_set* sketch, uint64_t key, uint32_t cluster, const char* service, Py_ssize_t service_length,
+        const char* title, Py_ssize_t title_length
+    ) noexcept nogil:
+        """Count one request for a title; `cluster` is 0 where it is of none."""
+        cdef sketch_set* found = sketch + ((key ^ <uint64_t> cluster * 0x9E3779B1u) & (C_SETS - 1))
+        cdef name_record* name
+        cdef int way, lightest = 0
+        found.age += 1
+        if found.age == HALVED_EVERY:
+            found.age = 0
+            for way in range(C_WAYS):
+                found.weights[way] >>= 1
+        for way in range(C_WAYS):
+            if found.keys[way] == key and found.clusters[way] == cluster:
+                store_cell(&found.counts[way], found.counts[way] + 1)
+                found.weights[way] += 1
+                return
+            if found.weights[way] < found.weights[lightest]:
+                lightest = way
+        if found.weights[lightest]:
+            found.weights[lightest] -= 1
+            return
+        # Who reads looks at the key before and after: without one there is nothing to read.
+        store_cell(&found.keys[lightest], 0)
+        fence_writes()
+        found.counts[lightest] = 1
+        found.weights[lightest] = 1
+        found.clusters[lightest] = cluster
+        name = found.names + lightest
+        name.service_length = <uint8_t> min(service_length, C_SERVICE_TEXT)
+        name.title_length = <uint8_t> min(title_length, C_TITLE_TEXT)
+        memcpy(name.text, service, name.service_length)
+        memcpy(name.text + name.service_length, title, name.title_length)
+        store_cell(&found.keys[lightest], key)
+
+    cdef list read_sketch(self, const sketch_set* sketch):
+        """Return (key, cluster, count, service, title) of what is in a sketch, the largest count first."""
+        cdef list out = []
+        cdef name_record name
+        cdef uint64_t key, count
+        cdef uint32_t cluster
+        cdef int place, way
+        for place in range(C_SETS):
+            for way in range(C_WAYS):
+                key = load_cell(&sketch[place].keys[way])
+                if key == 0:
+                    continue
+                count, cluster = load_cell(&sketch[place].counts[way]), sketch[place].clusters[way]
+                name = sketch[place].names[way]
+                fence_reads()
+                if load_cell(&sketch[place].keys[way]) != key:
+                    continue
+                service = name.text[:min(name.service_length, C_SERVICE_TEXT)]
+                title = (name.text + len(service))[:min(name.title_length, C_TITLE_TEXT)]
+                out.append((key, cluster, count, service.decode(), title.decode(errors="ignore")))
+        out.sort(key=lambda row: (-row[2], row[0], row[1]))
+        return out
+
+    def heat(self):
+        return [(key, count, service, title) for key, _, count, service, title in self.read_sketch(self.titles)]
+
+    def misses(self):
+        return self.read_sketch(self.missing)
+
+    def reasons(self):
+        return {reason: self.cell(C_REASONS + i) for i, reason in enumerate(REASONS)}
+
     def note(self, str endpoint not None, int status, double took_s):
         self.check()
         place = ENDPOINTS.index(endpoint) if endpoint in ENDPOINTS else C_ENDPOINTS - 1
         self.count(APP, place, status, <uint64_t> max(took_s * 1e9, 0.0))
 
-    def note_targets(self, targets):
-        self.check()
-        for target in targets:
-            self.count_target(target.get("rank", 0), "fallback" in target)
-
     def note_event(self, str event not None):
         cdef int place = EVENTS.index(event)
         self.check()
-        add_cell(self.cells + C_EVENTS + place, 1)
+        self.count_event(place)
 
     def set_gauge(self, str name not None, uint64_t value):
         cdef int place = GAUGES.index(name)
@@ -169,6 +252,22 @@ cdef class Counters:
         cdef uint32_t slot
         return {slot: self.cell(C_CELLS + slot) for slot in range(self.slots) if self.cells[C_CELLS + slot]}
 
+    def appliances_into(self, buffer not None):
+        cdef Py_buffer out
+        cdef uint64_t* cells
+        cdef uint32_t slot, slots
+        PyObject_GetBuffer(buffer, &out, PyBUF_WRITABLE)
+        try:
+            if out.itemsize != 8 or (out.len and <uint64_t> out.buf % 8):
+                raise ValueError("counts are 64-bit numbers: array('Q')")
+            cells = <uint64_t*> out.buf
+            slots = <uint32_t> min(<uint64_t> out.len // 8, <uint64_t> self.slots)
+            for slot in range(slots):
+                cells[slot] = load_cell(self.cells + C_CELLS + slot)
+        finally:
+            PyBuffer_Release(&out)
+        return slots
+
     cdef object cell(self, uint64_t place):
         return load_cell(self.cells + place)
 
@@ -187,7 +286,7 @@ def begin(str path not None, uint32_t slots):
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, HEADER.pack(MAGIC, 0x01020304, C_CELLS, slots, time.time()))
-        os.ftruncate(descriptor, HEADER.size + 8 * (C_CELLS + slots))
+        os.ftruncate(descriptor, size_of(slots))
     finally:
         os.close(descriptor)
     os.rename(beside, path)
@@ -202,6 +301,10 @@ cdef object why_unfit(str path, head, uint64_t size):
         return f"{path}: not a file of counters that this build reads"
     if byte_order != 0x01020304:
         return f"{path}: made on a machine of the other byte order"
-    if size != HEADER.size + 8 * (<uint64_t> C_CELLS + <uint64_t> slots):
-        return f"{path}: {size} bytes, its header promises {HEADER.size + 8 * (C_CELLS + slots)}"
+    if size != size_of(slots):
+        return f"{path}: {size} bytes, its header promises {size_of(slots)}"
     return None
+
+
+cdef uint64_t size_of(uint64_t slots):
+    return HEADER_SIZE + 8 * (C_CELLS + slots) + 2 * C_SETS * sizeof(sketch_set)

@@ -25,6 +25,7 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
 from _fastpath.counters cimport HEALTHZ, LANE, STEER, Counters, now_ns
+from _fastpath.hashing cimport content_key, hash_bytes
 from _fastpath.pick cimport (
     C_IPV4_UP,
     C_IPV6_UP,
@@ -35,8 +36,9 @@ from _fastpath.pick cimport (
     candidate,
     digits_of,
     escape,
-    hash_bytes,
     is_dots,
+    outcome,
+    question,
     write_number,
 )
 
@@ -77,6 +79,8 @@ cdef struct query:
     Py_ssize_t title_length
     char service[MAX_SERVICE]
     Py_ssize_t service_length
+    char session[MAX_SESSION]
+    Py_ssize_t session_length
     int n
     int family
     address ip
@@ -258,11 +262,13 @@ cdef class Lane:
         cdef bint trusted = peer.trusted
         cdef query asked
         cdef candidate chosen[C_MAX_PICKS]
+        cdef question wanted
+        cdef outcome came
         cdef char escaped[3 * C_MAX_TITLE]
         cdef Py_ssize_t escaped_length, length, total
         cdef uint64_t key
-        cdef uint32_t zone, family_bit
-        cdef int picks, i
+        cdef uint32_t zone
+        cdef int picks
         cdef bytes out, ending
         cdef char* at
         if served is None or not read_query(text, stop, &asked):
@@ -282,23 +288,28 @@ cdef class Lane:
             return None
         unwrap(&client)
         picker = served.picker
-        if client.family == 4:
-            zone = picker.table.zone_v4(client.four)
-        else:
-            zone = picker.table.zone_v6(client.high, client.low)
-        family_bit = C_IPV6_UP if (asked.family or client.family) == 6 else C_IPV4_UP
         picks = 0
+        came.failed_open = False
         if not shed:
-            picks = picker.choose(zone, key, service, asked.n, family_bit, chosen, NULL, NULL)
+            if client.family == 4:
+                client.high = client.four
+                zone = picker.table.zone_v4(client.four)
+            else:
+                zone = picker.table.zone_v6(client.high, client.low)
+            wanted.n = asked.n
+            wanted.family_bit = C_IPV6_UP if (asked.family or client.family) == 6 else C_IPV4_UP
+            wanted.content = content_key(key, service.salt)
+            picker.ask(service, key, asked.session, asked.session_length, client.family, client.high, &wanted)
+            picks = picker.choose(zone, &wanted, service, chosen, &came, NULL, NULL)
         if self.counters is not None:
-            for i in range(picks):
-                self.counters.count_target(chosen[i].rank, False)
-            if picks:
-                self.counters.count_appliance(picker.appliances[chosen[0].appliance].slot)
-            if picks < asked.n:
+            if shed:
                 self.counters.count_target(0, True)
+            else:
+                picker.tally(
+                    self.counters, service, &wanted, chosen, picks, &came, asked.title, asked.title_length
+                )
         escaped_length = escape(asked.title, asked.title_length, escaped)
-        length = picker.measure(service, chosen, picks, picks < asked.n, escaped_length)
+        length = picker.measure(service, chosen, picks, asked.n, &came, escaped_length)
         ending = SHED_END if shed else JSON_END
         total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(PLAYER_HEAD) + digits_of(<uint32_t> length)
         total += PyBytes_GET_SIZE(ending)
@@ -307,7 +318,7 @@ cdef class Lane:
         at = join(at, PLAYER_HEAD)
         at = join(write_number(at, <uint32_t> length), ending)
         if has_body:
-            picker.write(at, service, chosen, picks, picks < asked.n, escaped, escaped_length)
+            picker.write(at, service, chosen, picks, asked.n, &came, escaped, escaped_length)
         return out
 
     cdef bint read_head(self, const char* at, const char* end, bint trusted, head* found) noexcept nogil:
@@ -423,12 +434,13 @@ cdef bint read_query(const char* at, const char* end, query* asked) noexcept nog
     cdef const char* name_end
     cdef const char* stop
     cdef char digit[1]
-    cdef char text[MAX_SESSION]
+    cdef char text[MAX_ADDRESS]
     cdef Py_ssize_t length
     cdef unsigned parameter
     asked.seen = 0
     asked.n = 3
     asked.family = 0
+    asked.session_length = 0
     while True:
         stop = <const char*> memchr(at, b"&", end - at)
         if stop == NULL:
@@ -453,7 +465,8 @@ cdef bint read_query(const char* at, const char* end, query* asked) noexcept nog
                 if asked.service_length < 0:
                     return False
             elif parameter == SESSION:
-                if decode(name_end, stop, text, MAX_SESSION) < 0:
+                asked.session_length = decode(name_end, stop, asked.session, MAX_SESSION)
+                if asked.session_length < 0:
                     return False
             elif parameter == N:
                 if decode(name_end, stop, digit, 1) != 1 or not b"1" <= digit[0] <= b"8":

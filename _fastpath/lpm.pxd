@@ -29,6 +29,11 @@ cdef extern from "kernels.h":
     uint64_t popcount_portable(uint64_t) noexcept nogil
     uint32_t load_word(const uint32_t* word) noexcept nogil
     void store_word(uint32_t* word, uint32_t value) noexcept nogil
+    uint64_t load_cell(const uint64_t* cell) noexcept nogil
+    void store_cell(uint64_t* cell, uint64_t value) noexcept nogil
+    void add_cell(uint64_t* cell, uint64_t more) noexcept nogil
+    void fence_reads() noexcept nogil
+    void fence_writes() noexcept nogil
 
 
 cdef extern from "Python.h":
@@ -45,6 +50,6 @@ cdef class PrefixTable:
 
     cdef uint32_t zone_v4(self, uint32_t address) noexcept nogil
     cdef uint32_t zone_v6(self, uint64_t high, uint64_t low) noexcept nogil
-    cdef uint32_t find(self, object address, int* family) except? 0xFFFFFFFF
+    cdef uint32_t find(self, object address, int* family, uint64_t* upper) except? 0xFFFFFFFF
     cdef int open(self) except -1
     cdef const unsigned char* part(self, int place, uint64_t count, uint64_t width) except NULL

@@ -124,10 +124,11 @@ cdef class PrefixTable:
     @cython.always_allow_keywords(False)
     def lookup(self, address):
         cdef int family
-        return self.find(address, &family)
+        cdef uint64_t upper
+        return self.find(address, &family, &upper)
 
-    cdef uint32_t find(self, object address, int* family) except? 0xFFFFFFFF:
-        """Return the zone of a text or packed address, and its family."""
+    cdef uint32_t find(self, object address, int* family, uint64_t* upper) except? 0xFFFFFFFF:
+        """Return the zone of a text or packed address, its family, and the address: of IPv6 the upper 64 bits."""
         cdef const char* text
         cdef Py_ssize_t length
         cdef uint32_t four
@@ -137,25 +138,23 @@ cdef class PrefixTable:
                 text = <const char*> PyUnicode_1BYTE_DATA(address)
                 length = PyUnicode_GET_LENGTH(address)
                 if parse_v4(text, length, &four):
-                    family[0] = 4
+                    family[0], upper[0] = 4, four
                     return KERNELS.v4(&self.v4, four)
                 if parse_v6(text, length, &high, &low):
-                    family[0] = 6
+                    family[0], upper[0] = 6, high
                     return KERNELS.v6(&self.v6, high, low)
             raise ValueError(f"{address[:64]!r} is no IPv4 or IPv6 address")
         if PyBytes_Check(address):
             text = PyBytes_AS_STRING(address)
             length = PyBytes_GET_SIZE(address)
             if length == 4:
-                family[0] = 4
-                return KERNELS.v4(&self.v4, load_big_endian_32(<const unsigned char*> text))
+                four = load_big_endian_32(<const unsigned char*> text)
+                family[0], upper[0] = 4, four
+                return KERNELS.v4(&self.v4, four)
             if length == 16:
-                family[0] = 6
-                return KERNELS.v6(
-                    &self.v6,
-                    load_big_endian_64(<const unsigned char*> text),
-                    load_big_endian_64(<const unsigned char*> text + 8),
-                )
+                high = load_big_endian_64(<const unsigned char*> text)
+                family[0], upper[0] = 6, high
+                return KERNELS.v6(&self.v6, high, load_big_endian_64(<const unsigned char*> text + 8))
             raise ValueError(f"a packed address has 4 or 16 bytes, this one has {length}")
         raise TypeError(f"an address is str or bytes, not {type(address).__name__}")
 

@@ -17,9 +17,9 @@ import os
 from array import array
 
 from cpython cimport array as c_array
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from _fastpath.texts cimport text_piece, text_table, texts_begin, texts_end, texts_number
 
 TABLE_DUMP_V2 = 13
 ORIGINS = 3  # IGP, EGP, INCOMPLETE
@@ -45,95 +45,25 @@ cdef inline uint32_t u32(const uint8_t* at) noexcept nogil:
     return <uint32_t> at[0] << 24 | <uint32_t> at[1] << 16 | <uint32_t> at[2] << 8 | at[3]
 
 
-cdef inline uint64_t mixed(uint64_t hash_, uint64_t word) noexcept nogil:
-    hash_ = (hash_ ^ word) * 0x9E3779B97F4A7C15u
-    return hash_ ^ hash_ >> 29
-
-
-cdef uint64_t hash_of(uint64_t seed, uint32_t peer, const uint8_t* at, uint32_t length) noexcept nogil:
-    cdef uint64_t hash_ = mixed(seed, <uint64_t> peer << 32 | length), word
-    while length >= 8:
-        memcpy(&word, at, 8)
-        hash_ = mixed(hash_, word)
-        at += 8
-        length -= 8
-    word = 0
-    memcpy(&word, at, length)
-    return mixed(hash_, word)
-
-
-cdef struct kind:
-    const uint8_t* attributes
-    uint64_t hash_
-    uint32_t length
-    uint32_t peer
-
-
 cdef class Reader:
-    """One pass over a dump: open addressing over (peer, attributes), and rows of both families."""
+    """One pass over a dump: the distinct attributes, tagged with their peer, and rows of both families."""
 
-    cdef uint64_t seed
-    cdef uint32_t* slots      # number + 1 of the kind kept there, 0 where empty
-    cdef uint64_t mask
-    cdef c_array.array store  # of kind, as bytes
-    cdef uint32_t count
+    cdef text_table kinds
     cdef list refusals
     cdef dict refused_by
     cdef Py_ssize_t used[2]   # rows, by family
     cdef list rows            # by family: high, low, length, value, row
 
     def __cinit__(self, Py_ssize_t limit4, Py_ssize_t limit6):
-        self.seed = int.from_bytes(os.urandom(8), "little")  # a dump cannot choose what collides
-        self.mask = 0xFFFF
-        self.slots = <uint32_t*> calloc(self.mask + 1, sizeof(uint32_t))
-        if self.slots == NULL:
+        if not texts_begin(&self.kinds, int.from_bytes(os.urandom(8), "little")):
             raise MemoryError
-        self.store = c_array.clone(array("B"), sizeof(kind) * (self.mask + 1) // 2 + sizeof(kind), zero=False)
         self.refusals = []
         self.refused_by = {}
         self.used[0] = self.used[1] = 0
         self.rows = [columns(limit4), columns(limit6)]
 
     def __dealloc__(self):
-        free(self.slots)
-
-    cdef inline kind* kinds(self) noexcept:
-        return <kind*> self.store.data.as_chars
-
-    cdef int number(self, uint32_t peer, const uint8_t* at, uint32_t length, uint32_t* out) except -1:
-        """Put the number of (peer, attributes) into `out`."""
-        cdef uint64_t hash_ = hash_of(self.seed, peer, at, length), slot = hash_ & self.mask
-        cdef kind* other
-        while self.slots[slot]:
-            other = self.kinds() + self.slots[slot] - 1
-            if (other.hash_ == hash_ and other.peer == peer and other.length == length
-                    and memcmp(other.attributes, at, length) == 0):
-                out[0] = self.slots[slot] - 1
-                return 0
-            slot = slot + 1 & self.mask
-        self.kinds()[self.count] = kind(at, hash_, length, peer)
-        self.count += 1
-        self.slots[slot] = self.count
-        out[0] = self.count - 1
-        if self.count * 2 > self.mask:
-            self.grow()
-        return 0
-
-    cdef int grow(self) except -1:
-        cdef uint64_t slot
-        cdef uint32_t i
-        free(self.slots)
-        self.mask = self.mask * 2 + 1
-        self.slots = <uint32_t*> calloc(self.mask + 1, sizeof(uint32_t))
-        if self.slots == NULL:
-            raise MemoryError
-        c_array.resize(self.store, sizeof(kind) * ((self.mask + 1) // 2 + 1))
-        for i in range(self.count):
-            slot = self.kinds()[i].hash_ & self.mask
-            while self.slots[slot]:
-                slot = slot + 1 & self.mask
-            self.slots[slot] = i + 1
-        return 0
+        texts_end(&self.kinds)
 
     cdef int refuse(self, Py_ssize_t offset, str value, str rule) except -1:
         if len(self.refusals) < KEPT:
@@ -146,7 +76,8 @@ cdef class Reader:
         self, const uint8_t* at, const uint8_t* end, Py_ssize_t offset, int six, bint paths, const uint32_t[::1] peers
     ) except -1:
         """Read one record: a prefix and its entries."""
-        cdef uint32_t length, entries, peer, size, value, i
+        cdef uint32_t length, entries, peer, size, i
+        cdef int64_t value
         cdef uint64_t high = 0, low = 0
         cdef uint8_t packed[16]
         cdef Py_ssize_t row
@@ -187,21 +118,23 @@ cdef class Reader:
                     f"an entry's peer is in the peer index; it has {peers.shape[0]}, not {peer}",
                 )
             else:
-                self.number(peers[peer], at, size, &value)
+                value = texts_number(&self.kinds, peers[peer], <const char*> at, size)
+                if value < 0:
+                    raise MemoryError
                 row = self.used[six]
                 (<c_array.array> out[0]).data.as_ulonglongs[row] = high
                 (<c_array.array> out[1]).data.as_ulonglongs[row] = low
                 (<c_array.array> out[2]).data.as_uchars[row] = <uint8_t> length
-                (<c_array.array> out[3]).data.as_uints[row] = value
+                (<c_array.array> out[3]).data.as_uints[row] = <uint32_t> value
                 (<c_array.array> out[4]).data.as_uints[row] = <uint32_t> offset
                 self.used[six] = row + 1
             at += size
         return 0
 
     cdef list all_kinds(self):
-        cdef kind* found = self.kinds()
+        cdef const text_piece* found = self.kinds.pieces
         cdef uint32_t i
-        return [(found[i].peer, found[i].attributes[:found[i].length]) for i in range(self.count)]
+        return [(found[i].tag, found[i].at[:found[i].length]) for i in range(self.kinds.count)]
 
 
 cdef tuple columns(Py_ssize_t count):

@@ -1,10 +1,17 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from _fastpath.counters cimport Counters
+from _fastpath.holdings cimport Holdings
 from _fastpath.lpm cimport PrefixTable
 
 cdef enum:
     C_MAX_PICKS = 8
     C_MAX_TITLE = 256
+    C_MAX_MISSED = 16  # clusters of one answer that are said to miss a title
+    # What is known of a title and a candidate.
+    UNKNOWN = -1
+    NOT_HELD = 0
+    HELD = 1
     C_IPV4_UP = 1 << 21
     C_IPV6_UP = 1 << 22
     RANK = 0x7FFFFFFF
@@ -45,7 +52,38 @@ cdef struct note:
     uint32_t appliance
     uint32_t rank
     uint32_t word
+    int held
     char reason
+
+cdef struct seat_record:
+    uint32_t services  # whose holdings the appliance reports, a bit each
+    uint32_t place  # among its cluster's members
+
+cdef struct hot_title:
+    uint64_t key
+    uint64_t spread
+
+cdef struct question:
+    uint64_t title  # ranks those of whom it is not known what they hold
+    uint64_t session  # ranks those that hold it
+    uint64_t content
+    uint32_t spread
+    uint32_t family_bit
+    int n
+
+cdef struct outcome:
+    uint32_t seen  # the reasons, a bit each
+    int missed
+    uint32_t missed_by[C_MAX_MISSED]  # the clusters that are known to lack the title
+    bint failed_open
+
+cdef struct handful:  # what is found for the files of a playback
+    char* text  # names of files and numbers of servers, as in the answer
+    char* at  # where it ends
+    candidate* servers
+    uint16_t* numbers  # by appliance, its number among the servers plus one; 0 for one that is none
+    uint32_t known
+    bint failed_open
 
 
 cdef class Weights:
@@ -55,11 +93,22 @@ cdef class Weights:
     cdef uint32_t* words
     cdef readonly uint32_t slots
     cdef readonly bint writable
+    cdef uint32_t* hot_count
+    cdef hot_title* hot_table
+
+    cdef int check_writable(self) except -1
+    cdef uint32_t spread_of(self, uint64_t key) noexcept nogil
 
 
 cdef class Service:
     cdef readonly str id
-    cdef bytes opening, before_host, before_title, after_title, before_fallback, after_fallback
+    cdef bytes id_bytes
+    cdef const char* id_text
+    cdef Py_ssize_t id_length
+    cdef uint64_t salt
+    cdef uint32_t holdings_bit
+    cdef bint fail_open
+    cdef bytes playback_opening, opening, before_host, before_title, after_title, before_fallback, after_fallback
     cdef uint64_t regions[REGION_WORDS]
     cdef bint any_region
 
@@ -67,6 +116,8 @@ cdef class Service:
 cdef class Picker:
     cdef readonly PrefixTable table
     cdef readonly Weights weights
+    cdef readonly Holdings holdings
+    cdef seat_record* seats
     cdef Py_buffer zones_buffer, rungs_buffer, clusters_buffer, appliances_buffer, text_buffer
     cdef int held
     cdef const zone_record* zones
@@ -78,15 +129,31 @@ cdef class Picker:
 
     cdef Py_buffer* part(self, int number) noexcept
     cdef int check(self) except -1
-    cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, bint fallback,
+    cdef int seat(self) except -1
+    cdef int begin(self, question* asked, int n, int family) except -1
+    cdef void ask(
+        self, Service service, uint64_t key, const char* session, Py_ssize_t session_length, int family, uint64_t upper,
+        question* asked
+    ) noexcept nogil
+    cdef int choose(self, uint32_t zone, const question* asked, Service service, candidate* chosen, outcome* came,
+                    note* notes, uint32_t* noted) noexcept nogil
+    cdef int walk(self, uint32_t zone, const question* asked, Service service, bint forgives, candidate* chosen,
+                  outcome* came, note* notes, uint32_t* noted) noexcept nogil
+    cdef void tally(
+        self, Counters counters, Service service, const question* asked, const candidate* chosen, int found,
+        const outcome* came, const char* title, Py_ssize_t title_length
+    ) noexcept nogil
+    cdef void pick_file(
+        self, uint32_t zone, const question* asked, Service service, const char* text, Py_ssize_t length,
+        Counters counters, handful* found
+    ) noexcept
+    cdef bytes join_playback(self, Service service, const handful* found)
+    cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, int n, const outcome* came,
                             Py_ssize_t title_length) noexcept
-    cdef char* write(self, char* at, Service service, const candidate* chosen, int found, bint fallback,
+    cdef char* write(self, char* at, Service service, const candidate* chosen, int found, int n, const outcome* came,
                      const char* title, Py_ssize_t title_length) noexcept
-    cdef int choose(self, uint32_t zone, uint64_t key, Service service, int n, uint32_t family_bit,
-                    candidate* chosen, note* notes, uint32_t* noted) noexcept nogil
 
 
-cdef uint64_t hash_bytes(const char* data, Py_ssize_t length) noexcept nogil
 cdef bint is_dots(const char* title, Py_ssize_t length) noexcept nogil
 cdef Py_ssize_t escape(const char* title, Py_ssize_t length, char* out) noexcept nogil
 cdef int digits_of(uint32_t number) noexcept nogil

@@ -2,10 +2,12 @@
 
 import struct
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from typing_extensions import Buffer
 
+from _fastpath.counters import Counters
+from _fastpath.holdings import Holdings
 from _fastpath.lpm import PrefixTable
 
 DISABLED: int
@@ -18,6 +20,9 @@ IPV6_UP: int
 FALLBACK: int
 MAX_PICKS: int
 MAX_TITLE: int
+MAX_HOT: int
+MAX_SPREAD: int
+MAX_FILES: int
 ZONE: struct.Struct
 CLUSTER: struct.Struct
 APPLIANCE: struct.Struct
@@ -25,17 +30,26 @@ APPLIANCE: struct.Struct
 def key_of(title: str) -> int:
     """Return the 64-bit key that a title is ranked by."""
 
+def content_key_of(service: str, title: str) -> int:
+    """Return the 64-bit key that holdings, heat and misses know a service's title by; never 0."""
+
+def viewer_of(session: str, packed: bytes) -> int:
+    """Return the number of a viewer: of a session, or where it is empty, of a packed address's /24 or /48."""
+
 def cost(key: int, slot: int) -> int:
     """Return what the appliance in a slot draws for a key: -log2(u) with 32 fractional bits. Lower is better."""
 
 class Weights:
-    """The words of all appliance slots in a mapped file, which one process stores to and many read.
+    """The words of all appliance slots, and the spreads of hot titles, in a mapped file: one process stores, many read.
 
     Raises OSError, or ValueError naming the file and what is wrong with it.
     """
 
     slots: int
     writable: bool
+    has_hot_table: bool
+    """False for a file of the format before: nothing is hot."""
+
     def __init__(self, path: str, writable: bool = False) -> None: ...
     @staticmethod
     def image(words: array[int]) -> bytes:
@@ -47,13 +61,50 @@ class Weights:
     def set_word(self, slot: int, word: int) -> None:
         """Store a slot's word; every process that maps the file reads it at its next pick."""
 
+    def set_hot(self, spreads: Mapping[int, int]) -> None:
+        """Make these the hot titles, MAX_HOT at most: by content key, over how many orders each is spread.
+
+        While it is done, a reader may miss a title for a moment.
+        """
+
+    def hot(self) -> dict[int, int]:
+        """Return the spreads of hot titles by content key."""
+
 class Service:
-    """A service's URL parts, made ready to be joined. `regions` are the region numbers it may use; None is all."""
+    """A service's URL parts, made ready to be joined. `regions` are the region numbers it may use; None is all.
+
+    `holdings` are those of the picker that it is used with.
+    """
 
     id: str
     def __init__(
-        self, id: str, url: str, fallback: str, ttl_s: int, table: int, regions: Iterable[int] | None = None
+        self,
+        id: str,
+        url: str,
+        fallback: str,
+        ttl_s: int,
+        table: int,
+        regions: Iterable[int] | None = None,
+        holdings: Holdings | None = None,
+        fail_open: bool = False,
     ) -> None: ...
+
+class Trace:
+    """Why an answer is what it is: `Picker.answer` fills it.
+
+    `candidates` are those looked at: (appliance, rank, word, reason or "-", place among the picks, whether it holds the
+    title, None where it is not known what it holds).
+    """
+
+    candidates: list[tuple[int, int, int, str, int | None, bool | None]]
+    title_key: int
+    """What ranked those of whom it is not known what they hold."""
+    session_key: int
+    """What ranked those that hold it."""
+    content_key: int
+    spread: int
+    failed_open: bool
+    def __init__(self) -> None: ...
 
 class Picker:
     """Chooses appliances from the records of a table file and a fleet file; see `pick.pyx` for the rules.
@@ -63,6 +114,7 @@ class Picker:
 
     table: PrefixTable
     weights: Weights
+    holdings: Holdings | None
     def __init__(
         self,
         table: PrefixTable,
@@ -72,6 +124,7 @@ class Picker:
         appliances: Buffer,
         text: Buffer,
         weights: Weights,
+        holdings: Holdings | None = None,
     ) -> None: ...
     def answer(
         self,
@@ -80,20 +133,45 @@ class Picker:
         service: Service,
         n: int,
         family: int,
-        trace: list[tuple[int, int, int, str, int | None]] | None = None,
+        session: str = "",
+        trace: Trace | None = None,
+        counters: Counters | None = None,
     ) -> bytes:
-        """Return the answer as compact JSON. `family` 0 is the address's own.
+        """Return the answer as compact JSON, and count it. `family` 0 is the address's own.
 
-        Each candidate looked at is added to `trace`: (appliance, rank, word, reason or "-", place among the picks).
         Raises ValueError for what is no address, title or n.
         """
 
-    def picks_of_key(
-        self, address: str | bytes, key: int, service: Service, n: int, family: int
+    def picks_of_keys(
+        self,
+        address: str | bytes,
+        title_key: int,
+        session_key: int,
+        content: int,
+        service: Service,
+        n: int,
+        family: int,
     ) -> list[tuple[int, int]]:
-        """Return the picks for the key of a title as (appliance, rank), best first."""
+        """Return the picks for the keys of a `Trace` as (appliance, rank), best first."""
 
     def picks(
-        self, address: str | bytes, titles: list[str], service: Service, n: int, family: int
+        self, address: str | bytes, titles: list[str], service: Service, n: int, family: int, session: str = ""
     ) -> list[list[tuple[int, int]]]:
         """Return, for each title, its picks as (appliance, rank), best first."""
+
+    def playback(
+        self,
+        address: str | bytes,
+        files: list[str],
+        service: Service,
+        n: int,
+        family: int,
+        session: str = "",
+        title: str = "",
+        counters: Counters | None = None,
+    ) -> bytes:
+        """Return an answer for many files as compact JSON, and count it: each server once, and for each file its picks.
+
+        With `title`, holdings are looked up for the title that the files are of, else for each file. The files are
+        distinct, 1 to MAX_FILES. Raises ValueError.
+        """

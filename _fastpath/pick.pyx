@@ -1,12 +1,13 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
-"""pick: a zone's ladder, the weights and a title in; a few appliances out, with a reason for each passed over.
+"""pick: a zone's ladder, who holds what, the weights and a title in; a few appliances out, and why each other was not.
 
 *Where* was decided when the table was built: a zone's ladder lists clusters by rank, 0 nearest. *Who* is decided here.
 The ladder is walked rank by rank. An appliance is dropped, for the first of these reasons that holds:
 
     R  its region may not serve the service     F  it is not up in the client's address family
-    D  disabled or draining                     H  no headroom, over its limit, or of weight 0
-    U  unhealthy                                S  stale: its last report is too old
+    D  disabled or draining                     C  it is known what it holds, and the title is not among it
+    U  unhealthy                                H  no headroom, over its limit, or of weight 0
+    S  stale: its last report is too old
 
 What is left of a rank is ordered by weighted rendezvous hashing (Schindler and Barth, "Weighted Distributed Hash
 Tables", SPAA 2005): each appliance draws u in (0, 1) from a hash of the key and its slot, and the lowest
@@ -15,24 +16,45 @@ appliance moves only the keys it must. In integers: -log2(u) comes from a table 
 fractional bits; two candidates are compared by multiplying crosswise, so nothing is divided. Costs are below 2**39 and
 weights below 2**16: a product fits 64 bits.
 
+The key is the title's where it is not known what an appliance holds: a title keeps to its places, and caches fill. It
+is the viewer's, title and session together, where the appliance is known to hold the title: viewers spread over the
+copies. A viewer is a session; without one, the client's /24 or /48. A title that is hot has a *spread* k among the
+weights, and then k keys, of which the viewer has one: k orders of the same appliances instead of one.
+
 At most two picks of a site are taken in one round, one when two are asked for, so that where two sites can serve, two
 do. Rounds repeat, each passing over what is picked already, until n are found or a round finds none. A title that too
-few appliances can serve ends with the service's fallback.
+few appliances can serve ends with the service's fallback. Where nobody can, and the service fails open, the ladder is
+walked again and U, S and H are forgiven.
 
 Weights are one 32-bit word for each appliance slot, in a file that control stores to and workers map: 16 bits of weight
-and the flags below, read at every pick with a relaxed atomic load. Nothing else here changes after it is made.
+and the flags below, read at every pick with a relaxed atomic load; behind them the spreads of hot titles. Nothing else
+here changes after it is made.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
 
-from _fastpath.lpm cimport PyUnicode_1BYTE_DATA, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII, load_word, store_word
+from _fastpath.counters cimport FAILED_OPEN, Counters
+from _fastpath.hashing cimport content_key, hash_bytes, mix
+from _fastpath.holdings cimport Holdings, cluster_members, member
+from _fastpath.lpm cimport (
+    PyUnicode_1BYTE_DATA,
+    PyUnicode_GET_LENGTH,
+    PyUnicode_IS_COMPACT_ASCII,
+    fence_writes,
+    load_cell,
+    load_word,
+    store_cell,
+    store_word,
+)
 
 cimport cython
+
+from _fastpath.counters import REASONS
 
 import math
 import mmap
@@ -55,6 +77,9 @@ CLUSTER = struct.Struct("=IIII")
 APPLIANCE = struct.Struct("=IIIHH")
 FALLBACK = 1 << 31  # set in the rank of a rung that no route leads to
 MAX_PICKS = C_MAX_PICKS
+MAX_HOT = C_MAX_HOT
+MAX_SPREAD = C_MAX_SPREAD
+MAX_FILES = C_MAX_FILES
 
 cdef enum:
     C_DISABLED = 1 << 16
@@ -63,9 +88,26 @@ cdef enum:
     C_STALE = 1 << 19
     C_OVER_LIMIT = 1 << 20
     ABLE = 45  # "-", the reason of a candidate that could serve
+    HARD = C_DISABLED
+    SOFT = C_UNHEALTHY | C_STALE | C_NO_HEADROOM | C_OVER_LIMIT  # what is forgiven where nobody is left
     WEIGHTS_HEADER = 64
+    HOT_COUNT = 4  # place among the header's words
+    HOT_PLACES = 1024
+    C_MAX_HOT = 512
+    C_MAX_SPREAD = 4096
+    C_MAX_FILES = 1000
+    ROOM = 6  # for "":[], of a file; for a number of a server, below 8,000, and a comma
 
-cdef bytes WEIGHTS_MAGIC = b"STEERWT1"
+cdef bytes WEIGHTS_MAGIC = b"STEERWT2"
+cdef bytes COLD_MAGIC = b"STEERWT1"  # the format before: no spreads
+
+# The bit of a reason in `outcome.seen`, by letter.
+cdef uint32_t REASON_BIT[128]
+for _i, _letter in enumerate(REASONS):
+    REASON_BIT[ord(_letter)] = 1 << _i
+
+cdef uint64_t MOST = C_MAX_SPREAD
+cdef uint64_t VARIANT = 0x9E3779B97F4A7C15u  # odd
 
 # log2(1 + i / 256) with 32 fractional bits.
 cdef uint64_t LOG2[257]
@@ -77,26 +119,15 @@ cdef uint8_t UNRESERVED[256]
 for _i in range(256):
     UNRESERVED[_i] = chr(_i) in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
+# The parts of a playback answer behind its opening: {"table":…,"servers":[ {"host":"…} ],"files":{ "a":[0,1] }}
+cdef bytes HOST = b'{"host":"'
+cdef bytes BETWEEN = b'],"files":{'
+cdef bytes PLAYBACK_END = b"}}"
+cdef bytes OPEN_PLAYBACK_END = b'},"fail_open":true}'
+
+cdef bytes END = b"]}"
+cdef bytes OPEN_END = b'],"fail_open":true}'
 cdef const char* HEX = b"0123456789ABCDEF"
-
-
-cdef inline uint64_t mix(uint64_t x) noexcept nogil:
-    """Spread every bit over all (the finalizer of splitmix64: Steele, Lea and Flood, OOPSLA 2014)."""
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u
-    x = (x ^ x >> 27) * 0x94D049BB133111EBu
-    return x ^ x >> 31
-
-
-cdef uint64_t hash_bytes(const char* data, Py_ssize_t length) noexcept nogil:
-    """Return 64 bits of the bytes and their length, eight at a time."""
-    cdef uint64_t state = <uint64_t> length * 0x9E3779B97F4A7C15u, word
-    while length > 0:
-        word = 0
-        memcpy(&word, data, min(length, 8))
-        state = mix(state ^ word)
-        data += 8
-        length -= 8
-    return state
 
 
 cdef inline uint64_t cost_of(uint64_t key, uint32_t slot) noexcept nogil:
@@ -127,6 +158,24 @@ def key_of(str title not None):
     return hash_bytes(data, len(data))
 
 
+def content_key_of(str service not None, str title not None):
+    """Return the 64-bit key that holdings, heat and misses know a service's title by; never 0."""
+    return content_key(key_of(title), key_of(service))
+
+
+cdef uint64_t viewer_of_client(int family, uint64_t upper) noexcept nogil:
+    """Return whom a client without a session is taken for: its /24 or /48. `upper` is that of `PrefixTable.find`."""
+    return mix(upper >> 8 | <uint64_t> 4 << 48) if family == 4 else mix(upper >> 16 | <uint64_t> 6 << 48)
+
+
+def viewer_of(str session not None, bytes packed not None):
+    """Return the number of a viewer: of a session, or where it is empty, of a packed address's /24 or /48."""
+    data = session.encode()
+    if data:
+        return hash_bytes(data, len(data))
+    return viewer_of_client(4 if len(packed) == 4 else 6, int.from_bytes(packed[:8], "big"))
+
+
 def cost(uint64_t key, uint32_t slot):
     """Return what the appliance in a slot draws for a key: -log2(u) with 32 fractional bits. Lower is better."""
     return cost_of(key, slot)
@@ -148,12 +197,18 @@ cdef class Weights:
         PyObject_GetBuffer(self.map, &self.buffer, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
         self.held = True
         magic, byte_order, self.slots = struct.unpack_from("=8sII", self.map)
-        if magic != WEIGHTS_MAGIC:
+        if magic not in (WEIGHTS_MAGIC, COLD_MAGIC):
             raise ValueError(f"{path}: not a weights file that this build reads")
         if byte_order != 0x01020304:
             raise ValueError(f"{path}: made on a machine of the other byte order")
-        if WEIGHTS_HEADER + 4 * <uint64_t> self.slots != <uint64_t> size:
-            raise ValueError(f"{path}: {size} bytes, its header promises {WEIGHTS_HEADER + 4 * self.slots}")
+        promised = WEIGHTS_HEADER + 4 * <uint64_t> self.slots
+        if magic == WEIGHTS_MAGIC:
+            promised = hot_at(self.slots) + HOT_PLACES * sizeof(hot_title)
+        if promised != <uint64_t> size:
+            raise ValueError(f"{path}: {size} bytes, its header promises {promised}")
+        if magic == WEIGHTS_MAGIC:
+            self.hot_count = <uint32_t*> self.buffer.buf + HOT_COUNT
+            self.hot_table = <hot_title*> (<char*> self.buffer.buf + hot_at(self.slots))
         self.words = <uint32_t*> (<char*> self.buffer.buf + WEIGHTS_HEADER)
         self.writable = writable
 
@@ -164,7 +219,8 @@ cdef class Weights:
     @staticmethod
     def image(words):
         header = struct.pack("=8sII", WEIGHTS_MAGIC, 0x01020304, len(words))
-        return header + bytes(WEIGHTS_HEADER - len(header)) + words.tobytes()
+        table = hot_at(len(words)) + HOT_PLACES * sizeof(hot_title) - WEIGHTS_HEADER - 4 * len(words)
+        return header + bytes(WEIGHTS_HEADER - len(header)) + words.tobytes() + bytes(table)
 
     def word(self, uint32_t slot):
         if slot >= self.slots:
@@ -172,16 +228,79 @@ cdef class Weights:
         return load_word(self.words + slot)
 
     def set_word(self, uint32_t slot, uint32_t word):
-        if not self.writable:
-            raise ValueError("these weights are mapped read-only")
+        self.check_writable()
         if slot >= self.slots:
             raise IndexError(f"slot {slot} of {self.slots}")
         store_word(self.words + slot, word)
 
+    cdef int check_writable(self) except -1:
+        if not self.writable:
+            raise ValueError("these weights are mapped read-only")
+        return 0
+
+    @property
+    def has_hot_table(self):
+        return self.hot_table != NULL
+
+    cdef uint32_t spread_of(self, uint64_t key) noexcept nogil:
+        """Return over how many orders a title's viewers are spread: 1 where it is not hot."""
+        cdef uint64_t found
+        cdef int i
+        if self.hot_table == NULL or load_word(self.hot_count) == 0:
+            return 1
+        for i in range(HOT_PLACES):  # half of the places are empty, but this ends whatever is in the file
+            found = load_cell(&self.hot_table[(key + i) & (HOT_PLACES - 1)].key)
+            if found == key:
+                found = load_cell(&self.hot_table[(key + i) & (HOT_PLACES - 1)].spread)
+                return <uint32_t> found if 1 <= found <= MOST else 1
+            if found == 0:
+                return 1
+        return 1
+
+    def set_hot(self, spreads not None):
+        cdef hot_title table[HOT_PLACES]
+        cdef uint64_t key, spread
+        cdef int place
+        self.check_writable()
+        if self.hot_table == NULL:
+            raise ValueError("a weights file of the format before has no room for hot titles")
+        if len(spreads) > C_MAX_HOT:
+            raise ValueError(f"{len(spreads)} hot titles; at most {C_MAX_HOT}")
+        memset(table, 0, sizeof(table))
+        for key, spread in sorted(spreads.items()):
+            if key == 0 or not 1 <= spread <= C_MAX_SPREAD:
+                raise ValueError(f"key {key} with a spread of {spread}; a spread is 1 to {MAX_SPREAD}")
+            place = key & (HOT_PLACES - 1)
+            while table[place].key:
+                place = (place + 1) & (HOT_PLACES - 1)
+            table[place] = hot_title(key, spread)
+        for place in range(HOT_PLACES):
+            if self.hot_table[place].key != table[place].key:
+                store_cell(&self.hot_table[place].key, 0)  # so that nobody reads one's spread as the other's
+                fence_writes()
+            store_cell(&self.hot_table[place].spread, table[place].spread)
+            store_cell(&self.hot_table[place].key, table[place].key)
+        store_word(self.hot_count, <uint32_t> len(spreads))
+
+    def hot(self):
+        cdef int place
+        if self.hot_table == NULL or load_word(self.hot_count) == 0:
+            return {}
+        return {
+            self.hot_table[place].key: self.hot_table[place].spread
+            for place in range(HOT_PLACES) if self.hot_table[place].key
+        }
+
+
+cdef inline uint64_t hot_at(uint64_t slots) noexcept nogil:
+    """Return where the spreads begin: behind the words, on eight bytes."""
+    return (WEIGHTS_HEADER + 4 * slots + 7) & ~<uint64_t> 7
+
 
 cdef class Service:
     def __cinit__(
-        self, str id not None, str url not None, str fallback not None, uint32_t ttl_s, uint32_t table, regions=None
+        self, str id not None, str url not None, str fallback not None, uint32_t ttl_s, uint32_t table, regions=None,
+        Holdings holdings=None, bint fail_open=False
     ):
         cdef uint32_t number
         before_host, rest = url.split("{host}")
@@ -189,11 +308,20 @@ cdef class Service:
         first, last = fallback.split("{title}")
         self.id = id
         self.opening = f'{{"table":{table},"ttl":{ttl_s},"targets":['.encode()
+        self.playback_opening = (
+            f'{{"table":{table},"ttl":{ttl_s},"url":"{url}","fallback":"{fallback}","servers":['
+        ).encode()
         self.before_host = f'{{"url":"{before_host}'.encode()
         self.before_title = before_title.encode()
         self.after_title = after_title.encode()
         self.before_fallback = f'{{"url":"{first}'.encode()
         self.after_fallback = f'{last}","fallback":true}}'.encode()
+        self.id_bytes = id.encode()
+        self.id_text = PyBytes_AS_STRING(self.id_bytes)
+        self.id_length = PyBytes_GET_SIZE(self.id_bytes)
+        self.salt = hash_bytes(self.id_text, self.id_length)
+        self.holdings_bit = holdings.service_bit(id) if holdings is not None else 0
+        self.fail_open = fail_open
         self.any_region = regions is None
         for number in regions or ():
             if number >= REGION_WORDS * 64:
@@ -203,9 +331,13 @@ cdef class Service:
 
 @cython.no_gc  # a view must not be cleared before what is exported of it
 cdef class Picker:
-    def __cinit__(self, PrefixTable table not None, zones, rungs, clusters, appliances, text, Weights weights not None):
+    def __cinit__(
+        self, PrefixTable table not None, zones, rungs, clusters, appliances, text, Weights weights not None,
+        Holdings holdings=None
+    ):
         self.table = table
         self.weights = weights
+        self.holdings = holdings
         for part, buffer in enumerate((zones, rungs, clusters, appliances, text)):
             PyObject_GetBuffer(buffer, self.part(part), PyBUF_SIMPLE)
             self.held = part + 1
@@ -215,10 +347,14 @@ cdef class Picker:
         self.appliances = <const appliance_record*> self.appliances_buffer.buf
         self.text = <const char*> self.text_buffer.buf
         self.check()
+        if holdings is not None:
+            self.seat()
 
     def __dealloc__(self):
+        cdef int part
         for part in range(self.held):
             PyBuffer_Release(self.part(part))
+        free(self.seats)
 
     cdef Py_buffer* part(self, int number) noexcept:
         if number == 0:
@@ -261,20 +397,72 @@ cdef class Picker:
             self.most_candidates = max(self.most_candidates, <uint32_t> candidates)
         return 0
 
-    cdef int choose(self, uint32_t zone, uint64_t key, Service service, int n, uint32_t family_bit,
-                    candidate* chosen, note* notes, uint32_t* noted) noexcept nogil:
+    cdef int seat(self) except -1:
+        """Find each appliance's place among its cluster's members, as holdings number them: both go by slot.
+
+        One that is not among them, as one that has just moved, is one whose holdings are not known.
+        """
+        cdef uint32_t number, i, at
+        cdef const cluster_members* found
+        cdef const member* members
+        self.seats = <seat_record*> calloc(self.appliance_count + 1, sizeof(seat_record))
+        if self.seats == NULL:
+            raise MemoryError
+        for number in range(min(self.cluster_count, self.holdings.clusters)):
+            found = self.holdings.cluster_table + number
+            members = self.holdings.member_table + found.first
+            at = 0
+            for i in range(self.clusters[number].first, self.clusters[number].first + self.clusters[number].count):
+                while at < found.count and members[at].slot < self.appliances[i].slot:
+                    at += 1
+                if at < found.count and members[at].slot == self.appliances[i].slot:
+                    self.seats[i] = seat_record(members[at].services, at)
+        return 0
+
+    cdef void ask(
+        self, Service service, uint64_t key, const char* session, Py_ssize_t session_length, int family, uint64_t upper,
+        question* asked
+    ) noexcept nogil:
+        """Make the keys that a title, by its own, is ranked by for a viewer. The key of its content is set already."""
+        cdef uint64_t viewer
+        asked.spread = self.weights.spread_of(asked.content)
+        asked.title = asked.session = key
+        if asked.spread > 1 or (service.holdings_bit and self.seats != NULL):
+            viewer = hash_bytes(session, session_length) if session_length else viewer_of_client(family, upper)
+            viewer = mix(viewer)
+            if viewer % asked.spread:
+                asked.title = mix(key ^ viewer % asked.spread * VARIANT)
+            asked.session = mix(key ^ viewer)
+
+    cdef int choose(self, uint32_t zone, const question* asked, Service service, candidate* chosen, outcome* came,
+                    note* notes, uint32_t* noted) noexcept nogil:
         """Fill `chosen` with up to n picks and return how many; note every candidate looked at where notes is given."""
+        cdef int found
+        came.seen = came.missed = 0
+        came.failed_open = False
+        found = self.walk(zone, asked, service, False, chosen, came, notes, noted)
+        if found == 0 and service.fail_open:
+            found = self.walk(zone, asked, service, True, chosen, came, NULL, NULL)
+            came.failed_open = found > 0
+        return found
+
+    cdef int walk(self, uint32_t zone, const question* asked, Service service, bint forgives, candidate* chosen,
+                  outcome* came, note* notes, uint32_t* noted) noexcept nogil:
+        """Walk the ladder once, or as often as there are rounds."""
         cdef const rung_record* rung = self.rungs + self.zones[zone].first
         cdef const rung_record* end = rung + self.zones[zone].count
         cdef const rung_record* first
         cdef const cluster_record* cluster
         cdef const appliance_record* appliance
+        cdef const uint8_t* mask = NULL
         cdef candidate current
-        cdef int found = 0, round_start = 0, rank_start, at, same, worst
+        cdef int found = 0, round_start = 0, rank_start, at, same, worst, n = asked.n, held = UNKNOWN
         cdef int limit = 1 if n == 2 else 2
-        cdef uint32_t i, word
+        cdef uint32_t i, word, refused = HARD if forgives else HARD | SOFT, least = 1 if forgives else 0
+        cdef uint32_t services = service.holdings_bit if self.seats != NULL else 0
+        cdef int64_t title = self.holdings.find(asked.content) if services else -1
         cdef char reason
-        cdef bint allowed, again = False
+        cdef bint allowed, again = forgives, reports, holds
         while True:
             round_start = found
             first = rung
@@ -288,12 +476,27 @@ cdef class Picker:
                         allowed = service.any_region or (
                             service.regions[cluster.region >> 6] >> (cluster.region & 63) & 1
                         )
+                        if title >= 0:
+                            mask = self.holdings.mask_of(first.cluster, <uint32_t> title)
+                        reports = holds = False
                         for i in range(cluster.first, cluster.first + cluster.count):
                             appliance = self.appliances + i
                             word = load_word(self.weights.words + appliance.slot)
-                            reason = reason_of(word, family_bit, allowed)
+                            if services:
+                                held = UNKNOWN
+                                if self.seats[i].services & services:
+                                    # A place is one among the members that the mask has bits for.
+                                    at = self.seats[i].place
+                                    held = mask != NULL and mask[at >> 3] >> (at & 7) & 1
+                                    reports = True
+                                    holds |= held
+                            if word & refused == 0 and word & asked.family_bit and word & 0xFFFF and allowed and held:
+                                reason = ABLE
+                            else:
+                                reason = reason_of(word, asked.family_bit, allowed, held, forgives)
+                                came.seen |= REASON_BIT[<uint8_t> reason]
                             if notes != NULL and not again:
-                                notes[noted[0]] = note(i, current.rank, word, reason)
+                                notes[noted[0]] = note(i, current.rank, word, held, reason)
                                 noted[0] += 1
                             if reason != ABLE:
                                 continue
@@ -306,8 +509,8 @@ cdef class Picker:
                                     at = -1
                                 if at >= 0:
                                     continue
-                            current.weight = word & 0xFFFF
-                            current.cost = cost_of(key, appliance.slot)
+                            current.weight = max(word & 0xFFFF, least)
+                            current.cost = cost_of(asked.session if held == HELD else asked.title, appliance.slot)
                             # The picks of this site in this round, and the worst of them at this rank.
                             same = 0
                             worst = -1
@@ -331,54 +534,104 @@ cdef class Picker:
                                 chosen[at] = chosen[at - 1]
                                 at -= 1
                             chosen[at] = current
+                        if reports and not holds and allowed and not again and came.missed < C_MAX_MISSED:
+                            came.missed_by[came.missed] = first.cluster
+                            came.missed += 1
                     first += 1
             if found == n or found == round_start:
                 return found
             again = True
 
-    def answer(self, address, str title not None, Service service not None, int n, int family, list trace=None):
+    def answer(
+        self, address, str title not None, Service service not None, int n, int family, str session not None="",
+        trace=None, Counters counters=None
+    ):
         cdef int address_family, found, i
-        cdef uint32_t zone = self.table.find(address, &address_family), noted = 0
+        cdef uint64_t upper, key
+        cdef uint32_t zone = self.table.find(address, &address_family, &upper), noted = 0
         cdef candidate chosen[C_MAX_PICKS]
+        cdef question asked
+        cdef outcome came
         cdef char escaped[3 * C_MAX_TITLE]
         cdef const char* text
-        cdef Py_ssize_t length, escaped_length = 0
+        cdef const char* viewer
+        cdef Py_ssize_t length, viewer_length, escaped_length = 0
         cdef note* notes = NULL
         cdef bytes out
-        if PyUnicode_IS_COMPACT_ASCII(title):
-            text = <const char*> PyUnicode_1BYTE_DATA(title)
-            length = PyUnicode_GET_LENGTH(title)
-        else:
-            text = PyUnicode_AsUTF8AndSize(title, &length)
+        text = text_of(title, &length)
+        viewer = text_of(session, &viewer_length)
         if not 1 <= length <= C_MAX_TITLE:
             raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, not {length}")
         if is_dots(text, length):
             raise ValueError("a title is not . or .., which clients resolve as path segments")
-        if not 1 <= n <= C_MAX_PICKS:
-            raise ValueError(f"n is 1 to {MAX_PICKS}, not {n}")
-        escaped_length = escape(text, length, escaped)
+        if counters is not None:
+            counters.check()
+        self.begin(&asked, n, family or address_family)
+        key = hash_bytes(text, length)
+        asked.content = content_key(key, service.salt)
+        self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
         if trace is not None:
             notes = <note*> malloc((self.most_candidates + 1) * sizeof(note))
             if notes == NULL:
                 raise MemoryError
-        found = self.choose(zone, hash_bytes(text, length), service, n,
-                            C_IPV6_UP if (family or address_family) == 6 else C_IPV4_UP, chosen, notes, &noted)
+        found = self.choose(zone, &asked, service, chosen, &came, notes, &noted)
         if trace is not None:
             try:
                 picked = {chosen[i].appliance: i for i in range(found)}
-                for i in range(noted):
+                for i in range(<int> noted):
                     place = picked.get(notes[i].appliance)
-                    trace.append((notes[i].appliance, notes[i].rank, notes[i].word, chr(notes[i].reason), place))
+                    held = None if notes[i].held == UNKNOWN else notes[i].held == HELD
+                    trace.candidates.append(
+                        (notes[i].appliance, notes[i].rank, notes[i].word, chr(notes[i].reason), place, held)
+                    )
             finally:
                 free(notes)
-        out = PyBytes_FromStringAndSize(NULL, self.measure(service, chosen, found, found < n, escaped_length))
-        self.write(PyBytes_AS_STRING(out), service, chosen, found, found < n, escaped, escaped_length)
+            trace.title_key, trace.session_key, trace.content_key = asked.title, asked.session, asked.content
+            trace.spread, trace.failed_open = asked.spread, came.failed_open
+        if counters is not None:
+            self.tally(counters, service, &asked, chosen, found, &came, text, length)
+        escaped_length = escape(text, length, escaped)
+        out = PyBytes_FromStringAndSize(NULL, self.measure(service, chosen, found, n, &came, escaped_length))
+        self.write(PyBytes_AS_STRING(out), service, chosen, found, n, &came, escaped, escaped_length)
         return out
 
-    cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, bint fallback,
+    cdef int begin(self, question* asked, int n, int family) except -1:
+        """Check n, and note it and the family."""
+        if not 1 <= n <= C_MAX_PICKS:
+            raise ValueError(f"n is 1 to {MAX_PICKS}, not {n}")
+        asked.n = n
+        asked.family_bit = C_IPV6_UP if family == 6 else C_IPV4_UP
+        return 0
+
+    cdef void tally(
+        self, Counters counters, Service service, const question* asked, const candidate* chosen, int found,
+        const outcome* came, const char* title, Py_ssize_t title_length
+    ) noexcept nogil:
+        """Count an answer: its targets, whom it passed over, and what was asked for."""
+        cdef int i
+        for i in range(found):
+            counters.count_target(chosen[i].rank, False)
+        if found:
+            counters.count_appliance(self.appliances[chosen[0].appliance].slot)
+        if found < asked.n:
+            counters.count_target(0, True)
+        counters.count_reasons(came.seen)
+        if came.failed_open:
+            counters.count_event(FAILED_OPEN)
+        counters.count_title(
+            counters.titles, asked.content, 0, service.id_text, service.id_length, title, title_length
+        )
+        for i in range(came.missed):
+            counters.count_title(
+                counters.missing, asked.content, came.missed_by[i], service.id_text, service.id_length, title,
+                title_length
+            )
+
+    cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, int n, const outcome* came,
                             Py_ssize_t title_length) noexcept:
         """Return the length of the answer that `write` writes."""
-        cdef Py_ssize_t length = PyBytes_GET_SIZE(service.opening) + 2 + max(found + fallback - 1, 0)
+        cdef bint fallback = found < n
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(service.opening) + max(found + fallback - 1, 0)
         cdef const appliance_record* appliance
         cdef int i
         for i in range(found):
@@ -391,9 +644,9 @@ cdef class Picker:
         if fallback:
             length += PyBytes_GET_SIZE(service.before_fallback) + title_length
             length += PyBytes_GET_SIZE(service.after_fallback)
-        return length
+        return length + PyBytes_GET_SIZE(OPEN_END if came.failed_open else END)
 
-    cdef char* write(self, char* at, Service service, const candidate* chosen, int found, bint fallback,
+    cdef char* write(self, char* at, Service service, const candidate* chosen, int found, int n, const outcome* came,
                      const char* title, Py_ssize_t title_length) noexcept:
         """Join the fragments of the answer at a place with room for them, and return its end."""
         cdef const appliance_record* appliance
@@ -411,56 +664,194 @@ cdef class Picker:
             at = join(at, self.text + appliance.tail, appliance.tail_length)
             at = write_number(at, chosen[i].rank)
             at = join(at, b"}", 1)
-        if fallback:
+        if found < n:
             if found:
                 at = join(at, b",", 1)
             at = join(at, PyBytes_AS_STRING(service.before_fallback), PyBytes_GET_SIZE(service.before_fallback))
             at = join(at, title, title_length)
             at = join(at, PyBytes_AS_STRING(service.after_fallback), PyBytes_GET_SIZE(service.after_fallback))
-        return join(at, b"]}", 2)
+        if came.failed_open:
+            return join(at, PyBytes_AS_STRING(OPEN_END), PyBytes_GET_SIZE(OPEN_END))
+        return join(at, PyBytes_AS_STRING(END), PyBytes_GET_SIZE(END))
 
-    def picks_of_key(self, address, uint64_t key, Service service not None, int n, int family):
+    def picks_of_keys(
+        self, address, uint64_t title_key, uint64_t session_key, uint64_t content, Service service not None, int n,
+        int family
+    ):
         cdef int address_family, found, i
-        cdef uint32_t zone = self.table.find(address, &address_family)
+        cdef uint64_t upper
+        cdef uint32_t zone = self.table.find(address, &address_family, &upper)
         cdef candidate chosen[C_MAX_PICKS]
-        if not 1 <= n <= C_MAX_PICKS:
-            raise ValueError(f"n is 1 to {MAX_PICKS}, not {n}")
-        found = self.choose(zone, key, service, n, C_IPV6_UP if (family or address_family) == 6 else C_IPV4_UP,
-                            chosen, NULL, NULL)
+        cdef question asked
+        cdef outcome came
+        self.begin(&asked, n, family or address_family)
+        asked.title, asked.session, asked.content, asked.spread = title_key, session_key, content, 1
+        found = self.choose(zone, &asked, service, chosen, &came, NULL, NULL)
         return [(chosen[i].appliance, chosen[i].rank) for i in range(found)]
 
-    def picks(self, address, list titles not None, Service service not None, int n, int family):
+    def picks(
+        self, address, list titles not None, Service service not None, int n, int family, str session not None=""
+    ):
         cdef int address_family, found, i
-        cdef uint32_t zone = self.table.find(address, &address_family)
-        cdef uint32_t family_bit = C_IPV6_UP if (family or address_family) == 6 else C_IPV4_UP
+        cdef uint64_t upper, key
+        cdef uint32_t zone = self.table.find(address, &address_family, &upper)
         cdef candidate chosen[C_MAX_PICKS]
+        cdef question asked
+        cdef outcome came
         cdef const char* text
-        cdef Py_ssize_t length
+        cdef const char* viewer
+        cdef Py_ssize_t length, viewer_length
         cdef list out = []
-        if not 1 <= n <= C_MAX_PICKS:
-            raise ValueError(f"n is 1 to {MAX_PICKS}, not {n}")
+        self.begin(&asked, n, family or address_family)
+        viewer = text_of(session, &viewer_length)
         for title in titles:
-            text = PyUnicode_AsUTF8AndSize(<str?> title, &length)
-            found = self.choose(zone, hash_bytes(text, length), service, n, family_bit, chosen, NULL, NULL)
+            text = text_of(<str?> title, &length)
+            key = hash_bytes(text, length)
+            asked.content = content_key(key, service.salt)
+            self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
+            found = self.choose(zone, &asked, service, chosen, &came, NULL, NULL)
             out.append([(chosen[i].appliance, chosen[i].rank) for i in range(found)])
         return out
 
+    def playback(
+        self, address, list files not None, Service service not None, int n, int family, str session not None="",
+        str title not None="", Counters counters=None
+    ):
+        cdef int address_family
+        cdef uint64_t upper
+        cdef uint32_t zone = self.table.find(address, &address_family, &upper)
+        cdef question asked
+        cdef const char* text
+        cdef const char* viewer
+        cdef Py_ssize_t length, viewer_length, most = 0
+        cdef uint64_t key, content = 0
+        cdef handful found
+        if not 1 <= len(files) <= C_MAX_FILES:
+            raise ValueError(f"1 to {MAX_FILES} files, not {len(files)}")
+        if len(set(files)) != len(files):
+            raise ValueError("a file is named twice")
+        if counters is not None:
+            counters.check()
+        self.begin(&asked, n, family or address_family)
+        viewer = text_of(session, &viewer_length)
+        if title:
+            text = text_of(title, &length)
+            content = content_key(hash_bytes(text, length), service.salt)
+        for file in files:
+            text = text_of(<str?> file, &length)
+            if not 1 <= length <= C_MAX_TITLE:
+                raise ValueError(f"a file has 1 to {C_MAX_TITLE} bytes, not {length}")
+            most += ROOM + 6 * length + n * ROOM
+        # Room for what is written of files, for every server that there can be, and for a mark on each appliance.
+        found.text = found.at = <char*> malloc(most)
+        found.servers = <candidate*> malloc(len(files) * n * sizeof(candidate))
+        found.numbers = <uint16_t*> calloc(self.appliance_count + 1, sizeof(uint16_t))
+        found.known = 0
+        found.failed_open = False
+        try:
+            if found.text == NULL or found.servers == NULL or found.numbers == NULL:
+                raise MemoryError
+            for file in files:
+                text = text_of(<str> file, &length)
+                key = hash_bytes(text, length)
+                asked.content = content if title else content_key(key, service.salt)
+                self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
+                self.pick_file(zone, &asked, service, text, length, counters, &found)
+            return self.join_playback(service, &found)
+        finally:
+            free(found.text)
+            free(found.servers)
+            free(found.numbers)
 
-cdef inline char reason_of(uint32_t word, uint32_t family_bit, bint allowed) noexcept nogil:
-    if word & (C_DISABLED | C_UNHEALTHY | C_STALE | C_NO_HEADROOM | C_OVER_LIMIT) == 0 and word & family_bit \
-            and word & 0xFFFF and allowed:
-        return ABLE
+    cdef void pick_file(
+        self, uint32_t zone, const question* asked, Service service, const char* text, Py_ssize_t length,
+        Counters counters, handful* found
+    ) noexcept:
+        """Pick for one file, and write its name and the numbers of its servers, new ones after those known."""
+        cdef candidate chosen[C_MAX_PICKS]
+        cdef outcome came
+        cdef int picks = self.choose(zone, asked, service, chosen, &came, NULL, NULL), i
+        cdef uint16_t* number
+        if counters is not None:
+            self.tally(counters, service, asked, chosen, picks, &came, text, length)
+        found.failed_open = found.failed_open or came.failed_open
+        if found.at != found.text:
+            found.at = join(found.at, b",", 1)
+        found.at = join(quote(found.at, text, length), b":[", 2)
+        for i in range(picks):
+            number = found.numbers + chosen[i].appliance
+            if number[0] == 0:
+                found.servers[found.known] = chosen[i]
+                found.known += 1
+                number[0] = <uint16_t> found.known
+            if i:
+                found.at = join(found.at, b",", 1)
+            found.at = write_number(found.at, number[0] - 1)
+        found.at = join(found.at, b"]", 1)
+
+    cdef bytes join_playback(self, Service service, const handful* found):
+        """Return the answer: what goes for all files, the servers, and the files."""
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(service.playback_opening) + (found.at - found.text)
+        cdef bytes end = OPEN_PLAYBACK_END if found.failed_open else PLAYBACK_END
+        cdef const appliance_record* appliance
+        cdef bytes out
+        cdef char* at
+        cdef uint32_t i
+        length += PyBytes_GET_SIZE(BETWEEN) + PyBytes_GET_SIZE(end) + (found.known - 1 if found.known else 0)
+        for i in range(found.known):
+            appliance = self.appliances + found.servers[i].appliance
+            length += PyBytes_GET_SIZE(HOST) + appliance.host_length + appliance.tail_length
+            length += digits_of(found.servers[i].rank) + 1
+        out = PyBytes_FromStringAndSize(NULL, length)
+        at = PyBytes_AS_STRING(out)
+        at = join(at, PyBytes_AS_STRING(service.playback_opening), PyBytes_GET_SIZE(service.playback_opening))
+        for i in range(found.known):
+            appliance = self.appliances + found.servers[i].appliance
+            if i:
+                at = join(at, b",", 1)
+            at = join(at, PyBytes_AS_STRING(HOST), PyBytes_GET_SIZE(HOST))
+            at = join(at, self.text + appliance.host, appliance.host_length)
+            at = join(at, self.text + appliance.tail, appliance.tail_length)
+            at = join(write_number(at, found.servers[i].rank), b"}", 1)
+        at = join(at, PyBytes_AS_STRING(BETWEEN), PyBytes_GET_SIZE(BETWEEN))
+        at = join(at, found.text, found.at - found.text)
+        join(at, PyBytes_AS_STRING(end), PyBytes_GET_SIZE(end))
+        return out
+
+
+class Trace:
+    """Why an answer is what it is; `Picker.answer` fills it."""
+
+    def __init__(self):
+        self.candidates = []
+        self.title_key = self.session_key = self.content_key = 0
+        self.spread = 1
+        self.failed_open = False
+
+
+cdef const char* text_of(str text, Py_ssize_t* length) except NULL:
+    """Return the UTF-8 of a string, as long as the string lives."""
+    if PyUnicode_IS_COMPACT_ASCII(text):
+        length[0] = PyUnicode_GET_LENGTH(text)
+        return <const char*> PyUnicode_1BYTE_DATA(text)
+    return PyUnicode_AsUTF8AndSize(text, length)
+
+
+cdef char reason_of(uint32_t word, uint32_t family_bit, bint allowed, int held, bint forgives) noexcept nogil:
+    """Return the first reason that holds, or that none does."""
     if not allowed:
         return b"R"
     if word & C_DISABLED:
         return b"D"
-    if word & C_UNHEALTHY:
+    if word & C_UNHEALTHY and not forgives:
         return b"U"
-    if word & C_STALE:
+    if word & C_STALE and not forgives:
         return b"S"
     if not word & family_bit:
         return b"F"
-    return b"H"
+    if held == NOT_HELD:
+        return b"C"
+    return ABLE if forgives else b"H"
 
 
 cdef bint is_dots(const char* title, Py_ssize_t length) noexcept nogil:
@@ -481,6 +872,24 @@ cdef Py_ssize_t escape(const char* title, Py_ssize_t length, char* out) noexcept
             out[written + 2] = HEX[title[i] & 15]
             written += 3
     return written
+
+
+cdef char* quote(char* at, const char* text, Py_ssize_t length) noexcept nogil:
+    """Write UTF-8 as a JSON string, at most six bytes for each of its own, and return its end."""
+    cdef Py_ssize_t i
+    at = join(at, b'"', 1)
+    for i in range(length):
+        if <uint8_t> text[i] < 0x20:
+            at = join(at, b"\\u00", 4)
+            at[0] = HEX[text[i] >> 4]
+            at[1] = HEX[text[i] & 15]
+            at += 2
+            continue
+        if text[i] == 34 or text[i] == 92:  # " and \\
+            at = join(at, b"\\", 1)
+        at[0] = text[i]
+        at += 1
+    return join(at, b'"', 1)
 
 
 cdef inline char* join(char* at, const char* part, Py_ssize_t length) noexcept nogil:

@@ -16,15 +16,18 @@ A *chain* is the list of route sets on the prefixes that cover an address, longe
 Nothing here runs on the request path.
 """
 
+import os
 from array import array
 
+cimport cython
 from cpython cimport array as c_array
 from libc.math cimport acos
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memchr, memcmp
 
 from _fastpath.address cimport parse_v4, parse_v6
+from _fastpath.texts cimport text_table, texts_begin, texts_end, texts_number
 
 cdef extern from *:
     """
@@ -51,11 +54,17 @@ cdef uint32_t FALLBACK_BIT = 1 << 31  # as pick.FALLBACK
 cdef enum:
     KEYS = 6  # the ladder keys there are; see KEY_NAMES
     KEPT = 1000  # how many refusals or duplicates are kept with their rows; the rest are counted
+    NONE = 0xFFFFFFFF  # no number of a pair
 
 
 cdef c_array.array zeros(str code, Py_ssize_t count):
     # Of none, clone would zero a null pointer, which C leaves undefined.
     return c_array.clone(array(code), count, zero=True) if count else array(code)
+
+
+cdef c_array.array room(str code, Py_ssize_t count):
+    """Return an array to be filled from its start, and cut where that ends: pages never written cost nothing."""
+    return c_array.clone(array(code), count, zero=False) if count else array(code)
 
 
 class Columns:
@@ -79,6 +88,13 @@ class Columns:
             getattr(self, name).extend(getattr(other, name))
 
 
+cdef columns_with_room(Py_ssize_t count):
+    out = Columns()
+    out.high, out.low, out.length = room("Q", count), room("Q", count), room("B", count)
+    out.value, out.row = room("I", count), room("I", count)
+    return out
+
+
 class Intervals:
     """Address space cut where the value changes: high, low (Q), value (I); the first begins at address 0."""
 
@@ -100,6 +116,29 @@ cdef inline bint is_space(char character) noexcept nogil:
     return character == b" " or character == b"\t" or character == b"\r"
 
 
+cdef class Texts:
+    """Distinct pieces of a text that outlives this, numbered in the order first seen."""
+
+    cdef text_table table
+
+    def __cinit__(self):
+        if not texts_begin(&self.table, int.from_bytes(os.urandom(8), "little")):
+            raise MemoryError
+
+    def __dealloc__(self):
+        texts_end(&self.table)
+
+    cdef int64_t number(self, const char* at, Py_ssize_t length) except -1:
+        cdef int64_t found = texts_number(&self.table, 0, at, length)
+        if found < 0:
+            raise MemoryError
+        return found
+
+    cdef list all(self):
+        cdef uint32_t i
+        return [self.table.pieces[i].at[:self.table.pieces[i].length] for i in range(self.table.count)]
+
+
 def read(bytes text not None, uint32_t first_row=1, Py_ssize_t start=0):
     """Return ({4: Columns, 6: Columns}, tails, refusals, refused_by) of lines `prefix<space, tab or comma>tail`.
 
@@ -116,18 +155,20 @@ def read(bytes text not None, uint32_t first_row=1, Py_ssize_t start=0):
     cdef const char* split
     cdef const char* slash
     cdef const char* tail
-    cdef const char* last_tail = NULL
+    cdef const char* last = NULL  # the prefix that was read last: feeds say many things of one
     cdef Py_ssize_t lines = text.count(b"\n") + 1, last_length = -1
-    cdef uint32_t row = first_row, four, value = 0
-    cdef uint64_t high, low
-    cdef unsigned length, digit
-    cdef int family
+    cdef uint32_t row = first_row, four
+    cdef int64_t value
+    cdef uint64_t high = 0, low = 0
+    cdef unsigned length = 0, digit
+    cdef int family = 0
     cdef Py_ssize_t n4 = 0, n6 = 0
     cdef str rule
-    cdef dict places = {}
+    cdef Texts tails = Texts()
     cdef dict refused_by = {}
     cdef list refusals = []
-    v4, v6 = Columns(lines), Columns(lines)
+    v4, v6 = columns_with_room(lines), columns_with_room(lines)
+    v4.low = zeros("Q", lines)
     cdef uint64_t[::1] high4 = v4.high, high6 = v6.high, low6 = v6.low
     cdef uint8_t[::1] length4 = v4.length, length6 = v6.length
     cdef uint32_t[::1] value4 = v4.value, value6 = v6.value, row4 = v4.row, row6 = v6.row
@@ -147,35 +188,37 @@ def read(bytes text not None, uint32_t first_row=1, Py_ssize_t start=0):
             split = line
             while split < stop and split[0] != b"," and not is_space(split[0]):
                 split += 1
-            slash = <const char*> memchr(line, b"/", split - line)
             rule = None
-            length = 0
-            if slash == NULL:
-                rule = "a prefix is written address/length"
-            else:
-                tail = slash + 1
-                if tail == split or split - tail > 3 or (tail[0] == b"0" and split - tail > 1):
-                    rule = "the length is a decimal number without leading zeros"
-                while rule is None and tail < split:
-                    digit = <unsigned> (<unsigned char> tail[0]) - 48
-                    if digit > 9:
-                        rule = "the length is a decimal number without leading zeros"
-                    length = length * 10 + digit
-                    tail += 1
-            if rule is None:
-                if parse_v4(line, slash - line, &four):
-                    family = 4
-                    high, low = <uint64_t> four << 32, 0
-                elif parse_v6(line, slash - line, &high, &low):
-                    family = 6
+            if split - line != last_length or memcmp(line, last, last_length) != 0:
+                slash = <const char*> memchr(line, b"/", split - line)
+                length = 0
+                if slash == NULL:
+                    rule = "a prefix is written address/length"
                 else:
-                    family = 0
-                if family == 0:
-                    rule = "no IPv4 or IPv6 address"
-                elif length > (32 if family == 4 else 128):
-                    rule = f"an IPv{family} length is at most {32 if family == 4 else 128}"
-                elif wide_of(high, low) & last_of(0, length):
-                    rule = f"host bits are set; write {network_text(high, low, length, family)}"
+                    tail = slash + 1
+                    if tail == split or split - tail > 3 or (tail[0] == b"0" and split - tail > 1):
+                        rule = "the length is a decimal number without leading zeros"
+                    while rule is None and tail < split:
+                        digit = <unsigned> (<unsigned char> tail[0]) - 48
+                        if digit > 9:
+                            rule = "the length is a decimal number without leading zeros"
+                        length = length * 10 + digit
+                        tail += 1
+                if rule is None:
+                    if parse_v4(line, slash - line, &four):
+                        family = 4
+                        high, low = <uint64_t> four << 32, 0
+                    elif parse_v6(line, slash - line, &high, &low):
+                        family = 6
+                    else:
+                        family = 0
+                    if family == 0:
+                        rule = "no IPv4 or IPv6 address"
+                    elif length > (32 if family == 4 else 128):
+                        rule = f"an IPv{family} length is at most {32 if family == 4 else 128}"
+                    elif wide_of(high, low) & last_of(0, length):
+                        rule = f"host bits are set; write {network_text(high, low, length, family)}"
+                last, last_length = line, split - line if rule is None else -1
             if rule is not None:
                 if len(refusals) < KEPT:
                     refusals.append((row, line[:min(split - line, 80)].decode("utf-8", "replace"), rule))
@@ -187,22 +230,16 @@ def read(bytes text not None, uint32_t first_row=1, Py_ssize_t start=0):
                 else:
                     while split < stop and is_space(split[0]):
                         split += 1
-                if stop - split != last_length or memcmp(split, last_tail, last_length) != 0:
-                    last_tail, last_length = split, stop - split
-                    tail_bytes = split[:last_length]
-                    place = places.get(tail_bytes)
-                    if place is None:
-                        place = places[tail_bytes] = len(places)
-                    value = place
+                value = tails.number(split, stop - split)
                 if family == 4:
-                    high4[n4], length4[n4], value4[n4], row4[n4] = high, length, value, row
+                    high4[n4], length4[n4], value4[n4], row4[n4] = high, length, <uint32_t> value, row
                     n4 += 1
                 else:
-                    high6[n6], low6[n6], length6[n6], value6[n6], row6[n6] = high, low, length, value, row
+                    high6[n6], low6[n6], length6[n6], value6[n6], row6[n6] = high, low, length, <uint32_t> value, row
                     n6 += 1
         row += 1
         line = next_line
-    return {4: shorten(v4, n4), 6: shorten(v6, n6)}, list(places), refusals, refused_by
+    return {4: shorten(v4, n4), 6: shorten(v6, n6)}, tails.all(), refusals, refused_by
 
 
 def shared(columns):
@@ -232,76 +269,164 @@ cdef str network_text(uint64_t high, uint64_t low, unsigned length, int family):
 # ---- sorting and grouping
 
 
-cdef struct row_record:
+cdef struct row_run:  # rows of one prefix that stand together
     uint64_t high
     uint64_t low
+    Py_ssize_t start
     uint32_t length
-    uint32_t value
-    uint32_t row
+    uint32_t count
 
 
-cdef int compare_rows(const void* left, const void* right) noexcept nogil:
-    cdef const row_record* a = <const row_record*> left
-    cdef const row_record* b = <const row_record*> right
-    if a.high != b.high:
-        return -1 if a.high < b.high else 1
-    if a.low != b.low:
-        return -1 if a.low < b.low else 1
-    if a.length != b.length:
-        return -1 if a.length < b.length else 1
-    if a.value != b.value:
-        return -1 if a.value < b.value else 1
-    return 0 if a.row == b.row else (-1 if a.row < b.row else 1)
+cdef inline int compare_prefixes(
+    uint64_t high, uint64_t low, uint32_t length, uint64_t other_high, uint64_t other_low, uint32_t other_length
+) noexcept nogil:
+    if high != other_high:
+        return -1 if high < other_high else 1
+    if low != other_low:
+        return -1 if low < other_low else 1
+    return (length > other_length) - (length < other_length)
 
 
+cdef int compare_runs(const void* left, const void* right) noexcept nogil:
+    cdef const row_run* a = <const row_run*> left
+    cdef const row_run* b = <const row_run*> right
+    cdef int order = compare_prefixes(a.high, a.low, a.length, b.high, b.low, b.length)
+    return order if order else (a.start > b.start) - (a.start < b.start)
+
+
+cdef int compare_numbers(const void* left, const void* right) noexcept nogil:
+    cdef uint64_t a = (<const uint64_t*> left)[0], b = (<const uint64_t*> right)[0]
+    return (a > b) - (a < b)
+
+
+cdef void sort_numbers(uint64_t* numbers, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i, j
+    cdef uint64_t number
+    if count > 32:
+        qsort(numbers, count, sizeof(uint64_t), compare_numbers)
+        return
+    for i in range(1, count):
+        number = numbers[i]
+        j = i
+        while j and numbers[j - 1] > number:
+            numbers[j] = numbers[j - 1]
+            j -= 1
+        numbers[j] = number
+
+
+@cython.boundscheck(False)  # all columns have `count` rows, which is looked at first; runs lie within them
 def sort(columns):
-    """Return the columns ordered by (prefix, length, value, row); the same object where they are already."""
-    cdef const uint64_t[::1] high = columns.high
-    cdef const uint64_t[::1] low = columns.low
+    """Return the columns ordered by (prefix, length, value, row); the same object where they are already.
+
+    Feeds say many things of one prefix, one behind another: such runs are sorted as one, and then the rows of each
+    prefix. Where prefixes are in order already, their columns are shared.
+    """
+    cdef const uint64_t[::1] high = columns.high, low = columns.low
     cdef const uint8_t[::1] length = columns.length
-    cdef const uint32_t[::1] value = columns.value
-    cdef const uint32_t[::1] row = columns.row
-    cdef Py_ssize_t count = high.shape[0], i
-    cdef bint ordered = True
-    cdef row_record* rows = <row_record*> malloc((count + 1) * sizeof(row_record))
-    if rows == NULL:
-        raise MemoryError
+    cdef const uint32_t[::1] value = columns.value, row = columns.row
+    cdef Py_ssize_t count = high.shape[0], used = 0, most = 0, i, size
+    cdef bint ordered = True, prefixes_ordered = True
+    cdef int order
+    if not count == low.shape[0] == length.shape[0] == value.shape[0] == row.shape[0]:
+        raise ValueError("columns have one length")
+    for i in range(count):
+        order = compare_prefixes(high[i - 1], low[i - 1], length[i - 1], high[i], low[i], length[i]) if i else -1
+        if order:
+            used += 1
+            prefixes_ordered &= order < 0
+        else:
+            ordered &= value[i - 1] < value[i] or (value[i - 1] == value[i] and row[i - 1] <= row[i])
+    if ordered and prefixes_ordered:
+        return columns
+    cdef row_run* runs = <row_run*> malloc((used + 1) * sizeof(row_run))
+    cdef uint64_t* rows = NULL  # of one prefix: value and row
     try:
+        if runs == NULL:
+            raise MemoryError
+        used = 0
         for i in range(count):
-            rows[i] = row_record(high[i], low[i], length[i], value[i], row[i])
-            if i and ordered and compare_rows(rows + i - 1, rows + i) > 0:
-                ordered = False
-        if ordered:
-            return columns
-        with nogil:
-            qsort(rows, count, sizeof(row_record), compare_rows)
-        return columns_of(rows, count)
+            if i and not compare_prefixes(high[i - 1], low[i - 1], length[i - 1], high[i], low[i], length[i]):
+                runs[used - 1].count += 1
+            else:
+                runs[used] = row_run(high[i], low[i], i, length[i], 1)
+                used += 1
+        if not prefixes_ordered:
+            with nogil:
+                qsort(runs, used, sizeof(row_run), compare_runs)
+        i = 0
+        while i < used:
+            i = after_run(runs, used, i, &size)
+            most = max(most, size)
+        rows = <uint64_t*> malloc(most * sizeof(uint64_t))
+        if rows == NULL:
+            raise MemoryError
+        return sorted_columns(columns, runs, used, rows, prefixes_ordered)
     finally:
+        free(runs)
         free(rows)
 
 
-cdef columns_of(const row_record* rows, Py_ssize_t count):
-    out = Columns(count)
-    cdef uint64_t[::1] high = out.high, low = out.low
-    cdef uint8_t[::1] length = out.length
-    cdef uint32_t[::1] value = out.value, row = out.row
-    cdef Py_ssize_t i
-    for i in range(count):
-        high[i], low[i], length[i] = rows[i].high, rows[i].low, <uint8_t> rows[i].length
-        value[i], row[i] = rows[i].value, rows[i].row
+cdef Py_ssize_t after_run(const row_run* runs, Py_ssize_t used, Py_ssize_t i, Py_ssize_t* rows) noexcept nogil:
+    """Return the place behind the runs of one prefix, and put how many rows they have into `rows`."""
+    cdef const row_run* first = runs + i
+    rows[0] = 0
+    while i < used and not compare_prefixes(
+        first.high, first.low, first.length, runs[i].high, runs[i].low, runs[i].length
+    ):
+        rows[0] += runs[i].count
+        i += 1
+    return i
+
+
+@cython.boundscheck(False)  # the runs have all rows of the columns, each once
+cdef sorted_columns(columns, const row_run* runs, Py_ssize_t used, uint64_t* rows, bint shares_prefixes):
+    cdef const uint32_t[::1] value = columns.value, row = columns.row
+    cdef Py_ssize_t count = value.shape[0], at = 0, i = 0, j, k, size
+    out = shared(columns) if shares_prefixes else columns_with_room(count)
+    out.value, out.row = room("I", count), room("I", count)
+    cdef uint32_t[::1] out_value = out.value, out_row = out.row
+    cdef uint64_t[::1] out_high, out_low
+    cdef uint8_t[::1] out_length
+    if not shares_prefixes:
+        out_high, out_low, out_length = out.high, out.low, out.length
+    while i < used:
+        j = after_run(runs, used, i, &size)
+        if not shares_prefixes:
+            for k in range(at, at + size):
+                out_high[k], out_low[k], out_length[k] = runs[i].high, runs[i].low, <uint8_t> runs[i].length
+        size = 0
+        while i < j:
+            for k in range(runs[i].start, runs[i].start + runs[i].count):
+                rows[size] = <uint64_t> value[k] << 32 | row[k]
+                size += 1
+            i += 1
+        sort_numbers(rows, size)
+        for k in range(size):
+            out_value[at + k], out_row[at + k] = <uint32_t> (rows[k] >> 32), <uint32_t> rows[k]
+        at += size
     return out
 
 
-def relabelled(values, labels):
-    """Return an array of I with each value replaced by `labels[value]` (both arrays of I)."""
-    cdef const uint32_t[::1] value = values
-    cdef const uint32_t[::1] label = labels
-    cdef c_array.array out = zeros("I", value.shape[0])
+ctypedef fused label:
+    uint8_t
+    uint32_t
+
+
+cdef relabel(const uint32_t[::1] value, const label[::1] labels, label[::1] out):
     cdef Py_ssize_t i
     for i in range(value.shape[0]):
-        if value[i] >= label.shape[0]:
-            raise ValueError(f"row {i} has value {value[i]}, there are {label.shape[0]} labels")
-        out.data.as_uints[i] = label[value[i]]
+        if value[i] >= labels.shape[0]:
+            raise ValueError(f"row {i} has value {value[i]}, there are {labels.shape[0]} labels")
+        out[i] = labels[value[i]]
+
+
+def relabelled(values, labels):
+    """Return an array with each value (I) replaced by `labels[value]`; labels are I or B, and so is what they make."""
+    out = room(labels.typecode, len(values))
+    if labels.typecode == "B":
+        relabel[uint8_t](values, labels, out)
+    else:
+        relabel[uint32_t](values, labels, out)
     return out
 
 
@@ -310,7 +435,7 @@ def keep(columns, wanted):
     cdef const uint32_t[::1] value = columns.value
     cdef const uint8_t[::1] flag = wanted
     cdef Py_ssize_t i
-    chosen = zeros("B", value.shape[0])
+    chosen = room("B", value.shape[0])
     cdef uint8_t[::1] out = chosen
     for i in range(value.shape[0]):
         out[i] = flag[value[i]]
@@ -326,7 +451,7 @@ def keep_rows(columns, chosen):
     cdef const uint32_t[::1] row = columns.row
     cdef const uint8_t[::1] flag = chosen
     cdef Py_ssize_t i, kept = 0
-    out = Columns(high.shape[0])
+    out = columns_with_room(high.shape[0])
     cdef uint64_t[::1] out_high = out.high, out_low = out.low
     cdef uint8_t[::1] out_length = out.length
     cdef uint32_t[::1] out_value = out.value, out_row = out.row
@@ -381,8 +506,9 @@ def group(columns, uint32_t sets):
     cdef uint64_t repeated = 0
     cdef list duplicates = []
     cdef dict places = {}
-    cdef list distinct
-    out = Columns(count)
+    cdef Pairs values = Pairs()  # a combination: (the one without its last value, that value)
+    cdef uint32_t combination, several
+    out = columns_with_room(count)
     cdef uint64_t[::1] out_high = out.high, out_low = out.low
     cdef uint8_t[::1] out_length = out.length
     cdef uint32_t[::1] out_value = out.value, out_row = out.row
@@ -393,23 +519,31 @@ def group(columns, uint32_t sets):
         out_high[used], out_low[used], out_length[used] = high[i], low[i], length[i]
         out_value[used], out_row[used] = value[i], row[i]
         if j > i + 1:
-            distinct = [value[i]]
+            combination, several = values.number(NONE, value[i]), 0
             for k in range(i + 1, j):
                 if value[k] == value[k - 1]:
                     if repeated < KEPT:
                         duplicates.append((row[k], row[k - 1]))
                     repeated += 1
                 else:
-                    distinct.append(value[k])
-            if len(distinct) > 1:
-                combination = tuple(distinct)
+                    combination, several = values.number(combination, value[k]), 1
+            if several:
                 place = places.get(combination)
                 if place is None:
                     place = places[combination] = len(places)
                 out_value[used] = sets + <uint32_t> place
         used += 1
         i = j
-    return shorten(out, used), list(places), (duplicates, repeated)
+    return shorten(out, used), [chained(values, number) for number in places], (duplicates, repeated)
+
+
+cdef tuple chained(Pairs values, uint32_t number):
+    """Return the values of a combination."""
+    cdef list found = []
+    while number != NONE:
+        found.append(values.right.data.as_uints[number])
+        number = values.left.data.as_uints[number]
+    return tuple(reversed(found))
 
 
 def rows_with(columns, values, Py_ssize_t limit=KEPT):
@@ -440,6 +574,9 @@ def mark(columns, unsigned least, unsigned most, special):
     marks = zeros("B", high.shape[0])
     cdef uint8_t[::1] out = marks
     for i in range(high.shape[0]):
+        if i and not compare_prefixes(high[i - 1], low[i - 1], length[i - 1], high[i], low[i], length[i]):
+            out[i] = out[i - 1]
+            continue
         if length[i] < least or length[i] > most:
             out[i] = 1
             continue
@@ -627,7 +764,7 @@ def shifted(values, steps, uint32_t by):
     cdef Py_ssize_t i
     if value.shape[0] != step.shape[0]:
         raise ValueError(f"{value.shape[0]} values and {step.shape[0]} steps")
-    found = zeros("I", value.shape[0])
+    found = room("I", value.shape[0])
     cdef uint32_t[::1] out = found
     for i in range(value.shape[0]):
         out[i] = value[i] + step[i] * by
@@ -702,7 +839,7 @@ def pair_up(left, right, Pairs pairs not None):
     """Return the number of each pair of two arrays of one length (an array of I), interned into `pairs`."""
     cdef const uint32_t[::1] a = left, b = right
     cdef Py_ssize_t i
-    numbers = zeros("I", a.shape[0])
+    numbers = room("I", a.shape[0])
     cdef uint32_t[::1] out = numbers
     for i in range(a.shape[0]):
         out[i] = pairs.number(a[i], b[i])
@@ -719,7 +856,7 @@ cdef class Cutter:
     cdef Py_ssize_t count
 
     def __cinit__(self, Py_ssize_t limit):
-        self.high, self.low, self.value = zeros("Q", limit), zeros("Q", limit), zeros("I", limit)
+        self.high, self.low, self.value = room("Q", limit), room("Q", limit), room("I", limit)
 
     cdef void cut(self, wide start, uint32_t value) noexcept:
         cdef Py_ssize_t last = self.count - 1

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import functools
 import getpass
 import logging
+import re
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 MOST_MOVED: Final = 10  # partners and clusters that a person is shown
+MOST_CONFLICTS: Final = 20
 WRONG: Final = 2
 
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -441,6 +446,109 @@ def held(settings: Settings, as_json: bool, release: bool, why: str) -> None:
         click.echo(f"{len(released)} released: they take no new clients from the next tick on")
 
 
+# ---- maintenance
+
+
+@main.group(cls=Commands)
+def window() -> None:
+    """Plan, list and cancel maintenance windows; they begin and end by themselves."""
+
+
+@window.command("add")
+@click.argument("kind", type=click.Choice(["appliance", "cluster", "site"]))
+@click.argument("subject", metavar="ID")
+@click.option("--from", "begins", metavar="TIME", help="When, as 2026-12-01T22:00, in local time (default: now).")
+@click.option("--until", "ends", metavar="TIME", help="Until when.")
+@click.option("--for", "lasts", metavar="SPAN", help="Instead of --until: for how long, as 6h or 2d.")
+@click.option("--why", required=True, help="Why, for the record.")
+@options
+def add_window(
+    settings: Settings,
+    as_json: bool,
+    kind: str,
+    subject: str,
+    begins: str | None,
+    ends: str | None,
+    lasts: str | None,
+    why: str,
+) -> None:
+    """Take an appliance, a cluster or a site out for maintenance: 3 hours to 30 days, at most 93 days ahead."""
+    if (ends is None) == (lasts is None):
+        raise click.UsageError("either --until or --for")
+    begins_at = None if begins is None else moment("from", begins)
+    if lasts is not None:
+        begins_at = time.time() if begins_at is None else begins_at
+        ends_at = begins_at + span("for", lasts)
+    else:
+        ends_at = moment("until", ends or "")
+    with writing(settings) as writer:
+        show_windows([writer.add_window(kind, subject, begins_at, ends_at, who(), why)], as_json)
+
+
+@window.command("list")
+@click.option("--ended", is_flag=True, help="Also those that are over or cancelled.")
+@options
+def list_windows(settings: Settings, as_json: bool, ended: bool) -> None:
+    """List the windows that are on or to come."""
+    with writing(settings) as writer:
+        show_windows(writer.windows(ended), as_json)
+
+
+@window.command("cancel")
+@click.argument("ids", metavar="ID...", type=click.IntRange(1), nargs=-1, required=True)
+@click.option("--why", default="", help="Why, for the record.")
+@options
+def cancel_window(settings: Settings, as_json: bool, ids: tuple[int, ...], why: str) -> None:
+    """Cancel windows that are to come, or end early those that are on."""
+    with writing(settings) as writer:
+        show_windows([writer.cancel_window(number, who(), why) for number in ids], as_json)
+
+
+def show_windows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Print maintenance windows."""
+    if as_json:
+        console.print_json(rows)
+        return
+    if not rows:
+        click.echo("no window is on or to come")
+        return
+    console.print_table(
+        ("id", "of", "", "state", "begins", "ends", "by", "why"),
+        [
+            (
+                row["id"],
+                row["kind"],
+                row["subject"],
+                row["state"],
+                console.time_text(row["begins_at"]),
+                console.time_text(row["ends_at"]),
+                row["who"],
+                row["why"],
+            )
+            for row in rows
+        ],
+    )
+
+
+def moment(name: str, text: str) -> float:
+    """Return a time since 1970, of ISO 8601; one without a zone is local."""
+    try:
+        return datetime.datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise PartnerError.of_parameter(name, text, "a time as 2026-12-01T22:00 or 2026-12-01T22:00Z") from error
+
+
+SPAN = re.compile(r"([0-9]{1,6})([hd])", re.ASCII)
+
+
+def span(name: str, text: str) -> float:
+    """Return the seconds of `6h` or `2d`."""
+    found = SPAN.fullmatch(text)
+    if not found:
+        raise PartnerError.of_parameter(name, text, "hours or days, as 6h or 2d")
+    return int(found[1]) * (3600.0 if found[2] == "h" else 86_400.0)
+
+
 def show_wishes(report: dict[str, Any], as_json: bool) -> None:
     """Print what is wished now."""
     if as_json:
@@ -451,6 +559,51 @@ def show_wishes(report: dict[str, Any], as_json: bool) -> None:
         [
             (item["appliance"], item["enabled"], item["weight"], item["set"], item["belief"] or "auto")
             for item in report["appliances"]
+        ],
+    )
+
+
+# ---- watch
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Print it once and end.")
+@click.option("--every", type=click.FloatRange(0.5, 60), default=2.0, show_default=True, help="Seconds between looks.")
+@options
+def top(settings: Settings, as_json: bool, once: bool, every: float) -> None:
+    """Show the fleet live: totals, alarms, the clusters that are worst off, the last changes. `q` ends it."""
+    from steering import top as looking
+    from steering.control.remote import running_control
+
+    with running_control(settings) as control:
+        if as_json:
+            console.print_json(control.overview())
+        elif once or not sys.stdout.isatty():
+            console.output().print(looking.frame(control.overview(), console.output().width, 0))
+        else:
+            looking.watch(lambda: control.overview(looking.MOST_ROWS), every)
+
+
+@main.command()
+@click.option("--resolved", is_flag=True, help="Also those that are lately over.")
+@options
+def alarms(settings: Settings, as_json: bool, resolved: bool) -> None:
+    """List the alarms that are raised."""
+    from steering.control.remote import running_control
+
+    with running_control(settings) as control:
+        rows = control.alarms(resolved)
+    if as_json:
+        console.print_json(rows)
+        return
+    if not rows:
+        click.echo("no alarm is raised")
+        return
+    console.print_table(
+        ("since", "alarm", "of", "", "text"),
+        [
+            (console.time_text(row["at"]), row["kind"], row["subject"], "over" if row["resolved"] else "", row["text"])
+            for row in rows
         ],
     )
 
@@ -573,9 +726,7 @@ def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: b
     with writing(settings) as writer, progress_for(as_json) as progress:
         report = writer.check(sources_of(sources), progress)
     if as_csv:
-        console.print_csv(
-            ("what", "subject", "name", "value"), [*refusal_facts(report), *change_facts(report["changes"])]
-        )
+        console.print_csv(FACTS, [*table_facts(report), *refusal_facts(report), *change_facts(report["changes"])])
     else:
         show_table(report, as_json, "checked")
     if strict and report["counts"]["refused"]:
@@ -604,11 +755,14 @@ def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: st
 @table.command("list")
 @options
 def list_tables(settings: Settings, as_json: bool) -> None:
-    """List the published tables, newest first."""
+    """List the published tables, newest first. --json has all of each `why`, and the feeds with their hashes."""
     with writing(settings) as writer:
         rows = writer.tables()
     if as_json:
         console.print_json(rows)
+        return
+    if not rows:
+        click.echo("nothing was published yet")
         return
     console.print_table(
         ("table", "serving", "kept", "published", "who", "IPv4", "IPv6", "zones", "refused", "why"),
@@ -623,7 +777,7 @@ def list_tables(settings: Settings, as_json: bool) -> None:
                 row["counts"]["prefixes_v6"],
                 row["counts"]["zones"],
                 row["counts"]["refused"],
-                row["why"],
+                console.shortened(row["why"]),
             )
             for row in rows
         ],
@@ -759,8 +913,33 @@ REPORTS = (
     ("single_site", ("partner", "site", "v4", "v6"), "prefixes that no other site of the partner hears"),
     ("uneven", ("partner", "site", "v4", "v6"), "prefixes that only some clusters of the site hear"),
     ("one_family", ("partner", "cluster", "v4", "v6"), "clusters that hear one family alone"),
+    (
+        "heard_apart",
+        ("partner", "cluster", "family", "sets", "apart"),
+        "clusters whose appliances hear different prefixes, by their own reports",
+    ),
     ("refused", ("feed", "rows", "rule"), "refused"),
 )
+
+
+@main.command()
+@click.option("--partner", default="", help="Of this partner's clusters alone.")
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@options
+def missing(settings: Settings, as_json: bool, partner: str, count: int) -> None:
+    """List what should be filled where: titles that clusters were asked for and do not hold, most asked first."""
+    with writing(settings) as writer:
+        rows = writer.missing(partner, count)
+    if as_json:
+        console.print_json(rows)
+        return
+    if not rows:
+        click.echo("nothing is missing, as far as appliances report what they hold")
+        return
+    console.print_table(
+        ("service", "title", "cluster", "partner", "asked"),
+        [(row["service"], row["title"], row["cluster"], row["partner"], row["misses"]) for row in rows],
+    )
 
 
 @main.command()
@@ -836,14 +1015,20 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
         for item in source.get(kind, [])[:MOST_MOVED]
     ]
     if doubts:
+        click.echo()
         console.print_table(("beside the feeds", "", "row", "value", "rule"), doubts)
     if any(len(feed["refused_by"]) > 1 or feed["refused"] > len(feed["refusals"]) for feed in report["feeds"]):
+        click.echo()
         console.print_table(
             ("feed", "rows", "refused by rule"),
             [(feed["feed"], rows, rule) for feed in report["feeds"] for rule, rows in feed["refused_by"].items()],
         )
-    for conflict in report["conflicts"]:
+    for conflict in report["conflicts"][:MOST_CONFLICTS]:
         click.echo(f"conflict: {console.printable(conflict)}")
+    if len(report["conflicts"]) > MOST_CONFLICTS:
+        click.echo("there are more conflicts; --json has them")
+    if refusals or doubts or report["conflicts"]:
+        click.echo()
     console.print_table(
         ("feed", "accepted", "refused", "no cluster hears it"),
         [(feed["feed"], feed["accepted"], feed["refused"], feed["unheard"]) for feed in report["feeds"]],
@@ -885,6 +1070,7 @@ def show_changes(changes: dict[str, Any]) -> None:
         ],
     )
     if changes["partners"]:
+        click.echo()
         console.print_table(
             ("clients moved, of all", *(name for _, name in FAMILIES)),
             [
@@ -893,6 +1079,7 @@ def show_changes(changes: dict[str, Any]) -> None:
             ],
         )
     if changes["clusters"]:
+        click.echo()
         console.print_table(
             ("nearest cluster", *(f"{name} {verb}" for _, name in FAMILIES for verb in ("gained", "lost"))),
             [
@@ -907,6 +1094,20 @@ def show_changes(changes: dict[str, Any]) -> None:
                 for row in changes["clusters"][:MOST_MOVED]
             ],
         )
+    if max(len(changes["partners"]), len(changes["clusters"])) > MOST_MOVED:
+        click.echo(f"these are the first {MOST_MOVED}, by share; --json has more")
+
+
+def table_facts(report: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    """Yield what a check read and would build as lines of (what, subject, name, value)."""
+    for feed in report["feeds"]:
+        for name in ("accepted", "refused", "unheard"):
+            yield "feed", feed["feed"], name, feed[name]
+    for name, value in (*report["counts"].items(), ("duplicates", report["duplicates"])):
+        yield "table", "", name, value
+    for conflict in report["conflicts"]:
+        prefix, _, said = conflict.partition(": ")
+        yield "conflict", prefix, said, ""
 
 
 def refusal_facts(report: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
@@ -1147,6 +1348,59 @@ def show_fleet(report: dict[str, Any], as_json: bool) -> None:
     click.echo(click.style(f"fleet {report['fleet']} is on record; {where}", fg="green"))
 
 
+# ---- what must not be lost
+
+RECORDS_ONLY = click.option("--records-only", is_flag=True, help="The database alone, without the table that serves.")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@RECORDS_ONLY
+@options
+def backup(settings: Settings, as_json: bool, file: Path, records_only: bool) -> None:
+    """Write all that is needed to serve again into one file, while the service runs or not.
+
+    That is the database (fleet, wishes, windows, tokens, the audit log) and the table that serves with it.
+    """
+    from steering.control.backup import back_up
+
+    with progress_for(as_json) as progress:
+        report = back_up(settings.state, file, records_only=records_only, progress=progress)
+    if as_json:
+        console.print_json(report)
+        return
+    console.print_table(("file", "bytes"), list(report["files"].items()))
+    click.echo(click.style(f"{file} has it all, {report['bytes']:,} bytes", fg="green"))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@RECORDS_ONLY
+@options
+def restore(settings: Settings, as_json: bool, file: Path, records_only: bool) -> None:
+    """Put a backup in the place of what the state folder has; what was there is kept aside.
+
+    The service must not be running. Everything is checked before anything is moved.
+    """
+    from steering.control.backup import restore as put_back
+
+    with progress_for(as_json) as progress:
+        report = put_back(settings.state, file, who(), records_only=records_only, progress=progress)
+    if as_json:
+        console.print_json(report)
+        return
+    console.print_facts(
+        [
+            ("backup of", console.time_text(report["made_at"])),
+            ("fleet", f"{report['fleet']}, {report['appliances']:,} appliances"),
+            ("table", report["table"] or "none; it is published again from its feeds when `steering serve` starts"),
+            ("good tokens", f"{report['tokens']}; those that were revoked since then are good again"),
+            ("kept aside", report["aside"]),
+        ]
+    )
+    click.echo(click.style("restored; steering serve", fg="green"))
+
+
 # ---- about itself
 
 
@@ -1155,7 +1409,7 @@ def show_fleet(report: dict[str, Any], as_json: bool) -> None:
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure against peers, and write bench.json. Needs the source tree and the tools of `make setup`."""
     folder = Path(__file__).parents[1] / "tests" / "bench"
-    figures = [folder / "figures.py", folder / "http_figures.py"]
+    figures = [folder / f"{name}figures.py" for name in ("", "fleet_", "report_", "http_")]
     try:
         import pytest
     except ImportError:
@@ -1163,6 +1417,54 @@ def bench(arguments: tuple[str, ...]) -> None:
     if not folder.exists():
         fail(SettingsError(f"{folder}: not here", hint="run it from a clone of the repository"), as_json=False)
     sys.exit(pytest.main([*map(str, figures), "-p", "no:cacheprovider", "--timeout=0", *arguments]))
+
+
+@main.command()
+@click.option("--appliances", type=click.IntRange(100, 1_000_000), default=19_000, show_default=True, help="How many.")
+@click.option("--minutes", type=click.FloatRange(0.1, 1440), default=10.0, show_default=True, help="How long in all.")
+@click.option(
+    "--requests-per-s", type=click.FloatRange(1, 100_000), default=1000.0, show_default=True, help="Of all clients."
+)
+@click.option("--only", multiple=True, metavar="FAULT", help="These faults alone; may be given several times.")
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Playback workers.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def drill(
+    appliances: int, minutes: float, requests_per_s: float, only: tuple[str, ...], workers: int, as_json: bool
+) -> None:
+    """Serve a simulated fleet in a temporary folder, let faults happen to it, and tell what became of the answers.
+
+    A fleet that reports, clients that ask, and one fault after another, at the settings of health and load that are in
+    force. Exit status 1 where something did not hold that must.
+    """
+    from steering.sim import drill as drilling
+    from steering.sim import show
+    from steering.sim.faults import FAULTS, book_of
+
+    known = {fault.name: fault for fault in FAULTS}
+    if unknown := [name for name in only if name not in known]:
+        raise click.UsageError(f"{unknown[0]!r} is none of the faults: {', '.join(known)}")
+    faults = [fault for name, fault in known.items() if not only or name in only]
+    try:
+        settings = read_settings()
+        plan = drilling.plan_of(settings, minutes, requests_per_s, len(faults))
+        telling = contextlib.nullcontext(show.show_nothing) if as_json else show.show_play(60 * minutes)
+        with tempfile.TemporaryDirectory(prefix="steering-drill-") as folder:
+            settings = drilling.settings_of_drill(settings, Path(folder) / "state")
+            with progress_for(as_json) as progress:
+                ready = drilling.prepare(settings, appliances, progress)
+            with telling as tell:
+                rows, figures = drilling.run(settings, ready, plan, faults, book_of(settings), tell, workers)
+    except SteeringError as error:
+        fail(error, as_json)
+    wrong = any(row.wrong for row in rows) or figures.reports_failed > 0
+    if as_json:
+        rows_found = [dataclasses.asdict(row) for row in rows]
+        console.print_json({"ok": not wrong, "faults": rows_found, "figures": dataclasses.asdict(figures)})
+    else:
+        show.show_rows(rows)
+        show.show_figures(figures, rows)
+    if wrong:
+        sys.exit(FAILED)
 
 
 @main.command("settings")

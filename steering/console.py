@@ -87,19 +87,24 @@ def printable(text: str) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
-    """Print rows under their columns; numbers to the right."""
+    """Print rows under their columns; numbers and shares to the right. A title has an empty line before it."""
     from rich.box import SIMPLE_HEAD
 
     listed = [["" if value is None else value for value in row] for row in rows]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, title_justify="left", title_style="bold")
-    if title:
-        table.title = title
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    if title:  # not the table's own, which would be folded to its width
+        click.echo("\n" + click.style(title, bold=True))
     for place, column in enumerate(columns):
-        is_number = bool(listed) and all(isinstance(row[place], int | float) or row[place] == "" for row in listed)
+        is_number = bool(listed) and all(is_amount(row[place]) for row in listed)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in listed:
         table.add_row(*(Text(printable(shown(value))) for value in row))
     output().print(table)
+
+
+def is_amount(value: Any) -> bool:
+    """Tell whether a field is a number, a share, or empty."""
+    return isinstance(value, int | float) or value == "" or (isinstance(value, str) and value.endswith(" %"))
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -131,6 +136,11 @@ def shown(value: Any) -> str:
 def percent(share: float) -> str:
     """Return a share for people."""
     return f"{100 * share:.1f} %" if share >= 0.001 or not share else "< 0.1 %"
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """Return a text cut where it is longer than that."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def time_text(seconds: float) -> str:

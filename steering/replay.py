@@ -33,9 +33,9 @@ def replay(state: Path, decisions: Iterable[Decision], table: int | None = None)
     found = Replay()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        past: dict[tuple[int, int], tuple[Snapshot, Weights] | str] = {}
+        past: dict[tuple[int, int, int], tuple[Snapshot, Weights] | str] = {}
         for decision in decisions:
-            versions = decision.table if table is None else table, decision.fleet
+            versions = decision.table if table is None else table, decision.fleet, decision.holdings
             if versions not in past:
                 past[versions] = open_past(state, *versions, scratch=folder, believed=table is not None)
             opened = past[versions]
@@ -46,7 +46,9 @@ def replay(state: Path, decisions: Iterable[Decision], table: int | None = None)
     return found
 
 
-def open_past(state: Path, table: int, fleet: int, *, scratch: Path, believed: bool) -> tuple[Snapshot, Weights] | str:
+def open_past(
+    state: Path, table: int, fleet: int, holdings: int, *, scratch: Path, believed: bool
+) -> tuple[Snapshot, Weights] | str:
     """Return a snapshot of these versions, and the words it reads; or what is wrong with its files.
 
     The words of appliances that a record does not have are those of now where `believed`, else 0: nobody looked.
@@ -55,8 +57,9 @@ def open_past(state: Path, table: int, fleet: int, *, scratch: Path, believed: b
         current = read_current(state)
         now = Weights(str(state / current.weights))
         words = [now.word(slot) if believed else 0 for slot in range(now.slots)]
-        name = write_weights(scratch, table * 1_000_000 + fleet, words)
-        past = Current(0, f"table.{table}", f"routes.{table}", f"fleet.{fleet}", str(scratch / name), 0.0)
+        name = write_weights(scratch, sum(1 for _ in scratch.iterdir()) + 1, words)
+        held = f"holdings.{holdings}" if holdings else ""
+        past = Current(0, f"table.{table}", f"routes.{table}", f"fleet.{fleet}", str(scratch / name), 0.0, held)
         return Snapshot(state, past), Weights(str(scratch / name), writable=True)
     except SnapshotError as error:
         return error.message
@@ -70,7 +73,7 @@ def answer_again(decision: Decision, snapshot: Snapshot, weights: Weights, found
             weights.set_word(slot, word)
     try:
         picks = snapshot.picks(
-            decision.address, decision.key, service=decision.service, n=decision.n, family=decision.family
+            decision.address, decision.keys, service=decision.service, n=decision.n, family=decision.family
         )
     except PartnerError as error:
         found.missing[error.message] = found.missing.get(error.message, 0) + 1

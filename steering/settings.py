@@ -8,6 +8,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic_settings import (
@@ -24,6 +25,8 @@ from steering.model import LADDER_KEYS, LADDER_POLICIES
 DEFAULT_FILE = "steering.toml"
 # Read elsewhere: where the file of settings is, and the portable lookups instead of this processor's.
 OTHER_VARIABLES = {"STEERING_CONFIG", "STEERING_PORTABLE"}
+
+SECRETS = {"alarm_url"}  # their values are shown nowhere
 
 MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its end, unix(7)
 
@@ -60,6 +63,9 @@ class Settings(BaseSettings):
     )
     proxy_protocol: bool = pydantic.Field(
         False, description="connections from trusted addresses begin with a PROXY protocol header, v1 or v2"
+    )
+    metrics_per_appliance: bool = pydantic.Field(
+        False, description="count first targets by appliance in /metrics, not by cluster"
     )
     decision_log: Path | None = pydantic.Field(None, description="a folder for the decision log; none is off")
     decision_sample: int = pydantic.Field(
@@ -140,8 +146,25 @@ class Settings(BaseSettings):
     guard_unknown: float = pydantic.Field(
         0.01, ge=0, le=1, description="the share of the rows that may name what the fleet has not; 1 is no guard"
     )
+    guard_no_rung: int = pydantic.Field(
+        0, ge=0, description="how many zones a publish may leave without any cluster, where none is without one"
+    )
     guard_from: int = pydantic.Field(
         1000, ge=0, description="the guards on shares apply from this number of prefixes, or rows, on"
+    )
+    check_s: float = pydantic.Field(
+        10.0, ge=0, le=3600, description="how often an appliance with a health_url is asked for it; 0 never"
+    )
+    check_timeout_s: float = pydantic.Field(
+        3.0, gt=0, le=60, description="how long an appliance may take to answer a check"
+    )
+    check_parallel: int = pydantic.Field(64, ge=1, le=1000, description="how many appliances are checked at once")
+    alarm_url: pydantic.SecretStr | None = pydantic.Field(
+        None, description="an http(s) URL that alarms are posted to as JSON; a secret, never shown"
+    )
+    alarm_timeout_s: float = pydantic.Field(10.0, gt=0, le=300, description="how long alarm_url may take to answer")
+    alarm_keep_s: float = pydantic.Field(
+        3600.0, ge=0, le=86_400, description="how long an alarm that alarm_url does not take is tried again"
     )
     belief: Literal["auto", "assumed", "reported"] = pydantic.Field(
         "auto",
@@ -165,7 +188,10 @@ class Settings(BaseSettings):
         60.0, ge=0, le=3600, description="how long a recovered appliance takes from a tenth to its full weight"
     )
     load_excess: float = pydantic.Field(
-        0.15, gt=0, le=10, description="an appliance this much above its share of its cluster's load is passed over"
+        0.15,
+        gt=0,
+        le=10,
+        description="above its share of its cluster's load by half of this one gets fewer clients, by four times none",
     )
     blast_cluster: float = pydantic.Field(
         0.5, ge=0, le=1, description="the share of a cluster that silence, checkers and monitors may take out"
@@ -174,6 +200,15 @@ class Settings(BaseSettings):
         0.05, ge=0, le=1, description="the share of the fleet that they may take out in blast_s seconds"
     )
     blast_s: float = pydantic.Field(600.0, ge=1, le=86_400, description="the interval of blast_fleet")
+    holdings_s: float = pydantic.Field(
+        60.0, ge=1, le=3600, description="the least time between two publishes of what appliances hold"
+    )
+    max_titles: int = pydantic.Field(
+        1_000_000,
+        ge=1,
+        le=4_000_000,
+        description="the most titles and files that appliances may report, in all",
+    )
     retain: int = pydantic.Field(8, ge=2, le=1000, description="how many published tables are kept")
     poll_s: float = pydantic.Field(
         0.1, gt=0, le=0.2, description="how often a worker looks for a newly published snapshot"
@@ -194,6 +229,20 @@ class Settings(BaseSettings):
         if not is_length_range(value, most):
             raise ValueError(f"name the least and most prefix length, as 8-24, within 0 and {most}")
         return value
+
+    @pydantic.field_validator("alarm_url")
+    @classmethod
+    def check_alarm_url(cls, value: pydantic.SecretStr | None) -> pydantic.SecretStr | None:
+        """Refuse what nothing can be posted to."""
+        if value:
+            try:
+                parts = urlsplit(value.get_secret_value())
+                is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+            except ValueError:
+                is_good = False
+            if not is_good:
+                raise ValueError("an http:// or https:// URL with a host")
+        return value or None
 
     @pydantic.field_validator("decision_titles", "geofeeds", mode="before")
     @classmethod
@@ -309,6 +358,8 @@ def read_settings(**flags: Any) -> Settings:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"][:1]) or "settings"
-        raise SettingsError(f"setting {name} = {first['input']!r}: {first['msg']}") from None
+        # Of a rule about several settings, the input is all of them.
+        value = "(not shown)" if name in SECRETS | {"settings"} else repr(first["input"])
+        raise SettingsError(f"setting {name} = {value}: {first['msg']}") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{os.environ.get('STEERING_CONFIG', DEFAULT_FILE)}: {error}") from None

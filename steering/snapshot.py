@@ -3,12 +3,13 @@
 `current` names the files that belong together:
 
     table.7     prefix table, zones, ladders        routes.7   every accepted route, for explain
-    fleet.3     clusters, appliances, services      weights.1  one mutable word for each appliance slot
+    fleet.3     clusters, appliances, services      weights.1  one mutable word for each appliance slot, and hot titles
+    holdings.9  who holds what; none where nobody reports it
 
 Control writes a file beside its place, syncs and renames it, and never touches it again; then it advances `current`.
 A worker that sees `current` change maps the named files, checks them whole, and swaps its snapshot with one
 assignment. A snapshot is frozen but for the weights it reads, so the same request on the same snapshot and
-weights gives the same bytes. Tables and fleets refer to each other by the store's numbers, so they change apart.
+weights gives the same bytes. Tables, fleets and holdings go by the store's numbers, so they change apart.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from _fastpath.counters import Counters
+from _fastpath.holdings import Holdings, HoldingsBuilder
 from _fastpath.lpm import PrefixTable
 from _fastpath.pick import (
     APPLIANCE,
@@ -32,7 +35,9 @@ from _fastpath.pick import (
     FALLBACK,
     IPV4_UP,
     IPV6_UP,
+    MAX_HOT,
     MAX_PICKS,
+    MAX_SPREAD,
     MAX_TITLE,
     NO_HEADROOM,
     OVER_LIMIT,
@@ -41,7 +46,9 @@ from _fastpath.pick import (
     ZONE,
     Picker,
     Service,
+    Trace,
     Weights,
+    content_key_of,
     cost,
     key_of,
 )
@@ -56,6 +63,8 @@ __all__ = [
     "DISABLED",
     "IPV4_UP",
     "IPV6_UP",
+    "MAX_HOT",
+    "MAX_SPREAD",
     "NO_HEADROOM",
     "OVER_LIMIT",
     "STALE",
@@ -64,13 +73,16 @@ __all__ = [
     "Chosen",
     "Current",
     "Snapshot",
+    "Trace",
     "Weights",
     "Zone",
+    "content_key_of",
     "key_of",
     "read_current",
     "weight_of_capacity",
     "write_current",
     "write_fleet",
+    "write_holdings",
     "write_table",
     "write_weights",
 ]
@@ -265,10 +277,21 @@ def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
     return f"fleet.{version}"
 
 
-def write_weights(state: Path, epoch: int, words: Sequence[int]) -> str:
-    """Write `weights.<epoch>` with a word for each slot and return its name."""
-    write_atomically(state / f"weights.{epoch}", [Weights.image(array("I", words))])
-    return f"weights.{epoch}"
+def write_holdings(state: Path, version: int, builder: HoldingsBuilder, digests: bytes = b"") -> str:
+    """Write `holdings.<version>` and return its name; `digests` are for control. Most of a second for a whole fleet."""
+    meta = json.dumps({"version": version}).encode()
+    sections = {"meta": meta, **builder.sections(), "digests": digests}
+    write_sections(state / f"holdings.{version}", "holdings", sections)
+    return f"holdings.{version}"
+
+
+def write_weights(state: Path, epoch: int, words: Sequence[int], hot: Mapping[int, int] | None = None) -> str:
+    """Write `weights.<epoch>` with a word for each slot, and the spreads of hot titles, and return its name."""
+    path = state / f"weights.{epoch}"
+    write_atomically(path, [Weights.image(array("I", words))])
+    if hot:
+        Weights(str(path), writable=True).set_hot(hot)
+    return path.name
 
 
 def weight_of_capacity(gbps: float) -> int:
@@ -292,9 +315,12 @@ class Chosen:
 
 
 class Snapshot:
-    """One consistent set of mapped files. Frozen but for the weights, which another process changes."""
+    """One consistent set of mapped files. Frozen but for the weights, which another process changes.
 
-    def __init__(self, state: Path, current: Current) -> None:
+    From the snapshot `before` it takes over the holdings where they are the same: they are the most to check.
+    """
+
+    def __init__(self, state: Path, current: Current, before: Snapshot | None = None) -> None:
         self.state = state
         self.current = current
         self.loaded_at = time.time()
@@ -306,7 +332,15 @@ class Snapshot:
         self.fleet_version: int = served["version"]
         self.zones = table["zones"]
         self.rungs = table["rungs"].cast("I")
+        self.holdings: Holdings | None = None
+        self.holdings_version: int | None = None
         try:
+            if before is not None and (before.state, before.current.holdings) == (state, current.holdings):
+                self.holdings, self.holdings_version = before.holdings, before.holdings_version
+            elif current.holdings:
+                file = StateFile(state / current.holdings, "holdings")
+                self.holdings = Holdings(file.sections)
+                self.holdings_version = json.loads(bytes(file["meta"]))["version"]
             self.weights = Weights(str(state / current.weights))
             self.prefixes = PrefixTable(table["prefixes"])
             self.picker = Picker(
@@ -317,9 +351,11 @@ class Snapshot:
                 self.fleet_file["appliances"],
                 self.fleet_file["text"],
                 self.weights,
+                self.holdings,
             )
         except (OSError, ValueError) as error:
-            raise SnapshotError(f"{current.table}, {current.fleet}, {current.weights}: {error}") from error
+            names = ", ".join(filter(None, (current.table, current.fleet, current.weights, current.holdings)))
+            raise SnapshotError(f"{names}: {error}") from error
         self.playlists = Playlists(state / current.playlists) if current.playlists else None
         numbers = {region: number for number, region in enumerate(served["regions"])}
         self.services = {
@@ -330,14 +366,16 @@ class Snapshot:
                 item["ttl_s"],
                 self.table_version,
                 [numbers[region] for region in item["regions"] if region in numbers] if item["regions"] else None,
+                self.holdings,
+                item.get("fail_open", False),
             )
             for item in served["services"]
         }
 
     @classmethod
-    def map(cls, state: Path) -> Snapshot:
+    def map(cls, state: Path, before: Snapshot | None = None) -> Snapshot:
         """Return the snapshot that `current` names, checked and read into memory. Raises SnapshotError."""
-        return cls(state, read_current(state))
+        return cls(state, read_current(state), before)
 
     def steer(
         self,
@@ -348,18 +386,19 @@ class Snapshot:
         session: str = "",
         n: int = 3,
         family: int = 0,
-        trace: list[tuple[int, int, int, str, int | None]] | None = None,
+        trace: Trace | None = None,
+        counters: Counters | None = None,
     ) -> bytes:
-        """Return the answer as compact JSON: table version, ttl, targets best first.
+        """Return the answer as compact JSON: table version, ttl, targets best first; and count it.
 
-        `address` is text, or packed in 4 or 16 bytes; `family` 0 is its own. `session` will spread viewers over the
-        copies of a title once holdings are known; until then a title is ranked by its name alone. Each candidate
-        looked at is added to `trace`. Raises PartnerError naming the parameter at fault.
+        `address` is text, or packed in 4 or 16 bytes; `family` 0 is its own. `session` spreads viewers over the
+        appliances that are known to hold a title, and over those of a hot one; without one the client's /24 or /48
+        does. Why is told to `trace`. Raises PartnerError naming the parameter at fault.
         """
         try:
             if len(session) > MAX_SESSION:
                 raise ValueError
-            return self.picker.answer(address, title, self.services[service], n, family, trace)
+            return self.picker.answer(address, title, self.services[service], n, family, session, trace, counters)
         except (KeyError, ValueError):
             raise self.refusal(address, title, service, session, n) from None
 
@@ -390,15 +429,18 @@ class Snapshot:
         session: str = "",
         n: int = MAX_PICKS,
         family: int = 0,
+        counters: Counters | None = None,
     ) -> list[Chosen]:
-        """Return the appliances that `steer` would answer with, best first, without the fallback. Raises as it does."""
-        trace: list[tuple[int, int, int, str, int | None]] = []
-        self.steer(address, title, service=service, session=session, n=n, family=family, trace=trace)
-        key, records, text = key_of(title), self.fleet_file["appliances"], self.fleet_file["text"]
+        """Return the appliances that `steer` answers with, best first, without the fallback; raise and count as it."""
+        trace = Trace()
+        asked: dict[str, Any] = {"service": service, "session": session, "n": n, "family": family}
+        self.steer(address, title, **asked, trace=trace, counters=counters)
+        records, text = self.fleet_file["appliances"], self.fleet_file["text"]
         found: dict[int, Chosen] = {}
-        for place, rank, word, _, pick in trace:
+        for place, rank, word, _, pick, holds in trace.candidates:
             if pick is None:
                 continue
+            key = trace.session_key if holds else trace.title_key
             slot, at, behind, length, more = APPLIANCE.unpack_from(records, place * APPLIANCE.size)
             tail = bytes(text[behind : behind + more]).decode()  # ","appliance":"ID","site":…
             span = bisect_right(self.kinds, place, key=lambda kind: kind[0]) - 1
@@ -407,6 +449,35 @@ class Snapshot:
             draw = cost(key, slot) / max(word & 0xFFFF, 1)
             found[pick] = Chosen(tail.split('"')[4], host, rank, draw, cluster, route_class)
         return [found[pick] for pick in sorted(found)]
+
+    def playback(
+        self,
+        address: str | bytes,
+        files: list[str],
+        *,
+        service: str,
+        title: str = "",
+        session: str = "",
+        n: int = 3,
+        family: int = 0,
+        counters: Counters | None = None,
+    ) -> bytes:
+        """Return who serves each of the files of a title, as compact JSON; and count it.
+
+        `{"table":…,"ttl":…,"url":"https://{host}/v/{title}","fallback":"…",
+        "servers":[{"host","appliance","site","rank"},…],"files":{"a":[0,3,1],…}}`: servers by their place in the list,
+        best first, and the fallback where there are fewer than n. A file's picks are those that `steer` gives it.
+        Holdings are asked for the title where one is given, else for each file. Raises PartnerError.
+        """
+        try:
+            if len(session) > MAX_SESSION:
+                raise ValueError
+            return self.picker.playback(address, files, self.services[service], n, family, session, title, counters)
+        except (KeyError, ValueError) as error:
+            found = self.refusal(address, "a title", service, session, n)
+            if found.parameter == "title":
+                found = PartnerError.of_parameter("files", f"{len(files)} files", str(error))
+            raise found from None
 
     def refusal(self, address: str | bytes, title: str, service: str, session: str, n: int) -> PartnerError:
         """Return the error that names which of the parameters `steer` refused."""
@@ -428,6 +499,7 @@ class Snapshot:
             "generation": self.current.generation,
             "table": self.table_version,
             "fleet": self.fleet_version,
+            "holdings": self.holdings_version,
             "published_at": self.current.published_at,
             "formats": FORMATS,
         }
@@ -470,10 +542,21 @@ class Snapshot:
         """The slot of each appliance, in the order of the fleet file, read on first use."""
         return [slot for slot, *_ in APPLIANCE.iter_unpack(self.fleet_file["appliances"])]
 
-    def picks(self, address: str, key: int, *, service: str, n: int, family: int) -> list[tuple[int, int]]:
-        """Return who is picked for the 64-bit key of a title, best first, as (slot, rank). Raises PartnerError."""
+    @functools.cached_property
+    def clusters_by_slot(self) -> dict[int, tuple[str, str]]:
+        """The (cluster, site) of each appliance by its slot, read on first use."""
+        named = (self.names.appliance(place) for place in range(len(self.slots)))
+        return {slot: (name["cluster"], name["site"]) for slot, name in zip(self.slots, named, strict=True)}
+
+    def picks(
+        self, address: str, keys: tuple[int, int, int], *, service: str, n: int, family: int
+    ) -> list[tuple[int, int]]:
+        """Return who is picked for keys, a trace's for title, session and content: best first, as (slot, rank).
+
+        Raises PartnerError.
+        """
         try:
-            found = self.picker.picks_of_key(address, key, self.services[service], n, family)
+            found = self.picker.picks_of_keys(address, *keys, self.services[service], n, family)
         except (KeyError, ValueError):
             raise self.refusal(address, "a title", service, "", n) from None
         return [(self.slots[appliance], rank) for appliance, rank in found]
@@ -510,10 +593,12 @@ class Snapshot:
         self, address: str | bytes, title: str, *, service: str, session: str = "", n: int = 3, family: int = 0
     ) -> dict[str, Any]:
         """Return the answer that `steer` gives, as a dict, with the reasons it was made for under `explain`."""
-        trace: list[tuple[int, int, int, str, int | None]] = []
+        trace = Trace()
         body = self.steer(address, title, service=service, session=session, n=n, family=family, trace=trace)
         place = self.describe(address)
         packed = ipaddress.ip_address(place["address"]).packed
+        if not session and (trace.spread > 1 or any(held for *_, held in trace.candidates)):
+            place["scope"] = narrowed(place["scope"], packed)
         accepted = self.routes_for(place["zone"])
         routes = [{**self.names.cluster(route.pop("cluster")), **route} for route in accepted.covering(packed)]
         tell_steps(place["ladder"], routes, self.meta["policy"])
@@ -522,10 +607,11 @@ class Snapshot:
                 **self.names.appliance(appliance),
                 "rank": rank,
                 "weight": word & 0xFFFF,
+                "holds": held,
                 "reason": None if reason == "-" else reason,
                 "pick": None if pick is None else pick + 1,
             }
-            for appliance, rank, word, reason, pick in trace
+            for appliance, rank, word, reason, pick, held in trace.candidates
         ]
         used = sorted({candidate["reason"] for candidate in candidates if candidate["reason"]})
         answer: dict[str, Any] = json.loads(body)
@@ -535,10 +621,20 @@ class Snapshot:
             "routes": routes,
             "refused": [dataclasses.asdict(refusal) for refusal in accepted.refused_for(packed)],
             "candidates": candidates,
+            "spread": trace.spread,
+            "failed_open": trace.failed_open,
             "reasons": {letter: REASONS[letter] for letter in used},
             "versions": self.describe_version() | {"age_s": round(time.time() - self.current.published_at, 3)},
         }
         return answer
+
+
+def narrowed(scope: str, packed: bytes) -> str:
+    """Return a scope, or within it the /24 or /48 of an address: whom a client without a session is taken for."""
+    network = ipaddress.ip_network(scope)
+    if network.prefixlen >= (length := 24 if len(packed) == 4 else 48):
+        return scope
+    return str(ipaddress.ip_network((packed, length), strict=False))
 
 
 def tell_steps(ladder: list[dict[str, Any]], routes: list[dict[str, Any]], policy: Sequence[str]) -> None:

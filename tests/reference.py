@@ -55,25 +55,80 @@ def ladder(
     return [(cluster, ranks[key]) for cluster, key in ordered]
 
 
+ALL = 2**64 - 1
+
+
+def mix(x: int) -> int:
+    """Return the finalizer of splitmix64, in numbers without an end."""
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & ALL
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & ALL
+    return x ^ x >> 31
+
+
+def hash_text(text: str) -> int:
+    """Return the hash of a text's bytes, eight at a time."""
+    data = text.encode()
+    state = len(data) * 0x9E3779B97F4A7C15 & ALL
+    for start in range(0, len(data), 8):
+        state = mix(state ^ int.from_bytes(data[start : start + 8], "little"))
+    return state
+
+
+def viewer_of(session: str, address: str) -> int:
+    """Return the number of a viewer: the session's, or the /24's or /48's."""
+    if session:
+        return hash_text(session)
+    parsed = ipaddress.ip_address(address)
+    return mix(int(parsed) >> 8 | 4 << 48) if parsed.version == 4 else mix(int(parsed) >> 80 | 6 << 48)
+
+
+def keys_of(title: str, viewer: int, spread: int = 1) -> tuple[int, int]:
+    """Return what ranks the appliances of whom it is not known what they hold, and what ranks those that hold a title."""
+    key = hash_text(title)
+    variant = mix(viewer) % spread
+    return mix(key ^ variant * 0x9E3779B97F4A7C15 & ALL) if variant else key, mix(key ^ mix(viewer))
+
+
+def reason_of(item: dict[str, Any], family_bit: int, forgives: bool = False) -> str:
+    """Return why a candidate is passed over, "-" for one that is not; `held` is None where it is not known."""
+    word = item["word"]
+    soft = not forgives
+    rules = (
+        ("R", not item.get("allowed", True)),
+        ("D", word & pick.DISABLED),
+        ("U", word & pick.UNHEALTHY and soft),
+        ("S", word & pick.STALE and soft),
+        ("F", not word & family_bit),
+        ("C", item.get("held") is False),
+        ("H", (word & (pick.NO_HEADROOM | pick.OVER_LIMIT) or not word & 0xFFFF) and soft),
+    )
+    return next((letter for letter, holds in rules if holds), "-")
+
+
 def choose(
     rungs: Sequence[tuple[int, int]],
     clusters: dict[int, list[dict[str, Any]]],
-    key: int,
+    keys: tuple[int, int],
     n: int,
     family_bit: int,
+    fail_open: bool = False,
 ) -> list[tuple[int, int]]:
-    """Return (slot, rank) picks: rank by rank, by cost / weight, at most two a site in each round (one where n is 2)."""
-    bad = pick.DISABLED | pick.UNHEALTHY | pick.STALE | pick.NO_HEADROOM | pick.OVER_LIMIT
-    able: list[tuple[int, list[dict[str, Any]]]] = []
-    for rank, group in itertools.groupby(rungs, key=lambda rung: rung[1]):
-        candidates = [
-            appliance
-            for cluster, _ in group
-            for appliance in clusters.get(cluster, [])
-            if not appliance["word"] & bad and appliance["word"] & family_bit and appliance["word"] & 0xFFFF
-        ]
-        candidates.sort(key=lambda item: (pick.cost(key, item["slot"]) / (item["word"] & 0xFFFF), item["slot"]))
-        able.append((rank, candidates))
+    """Return (slot, rank) picks: rank by rank, by cost / weight, at most two a site in each round (one where n is 2).
+
+    With `fail_open`, where nobody can: the same with what is forgiven.
+    """
+    for forgives in (False, True)[: 1 + fail_open]:
+        able: list[tuple[int, list[dict[str, Any]]]] = []
+        for rank, group in itertools.groupby(rungs, key=lambda rung: rung[1]):
+            candidates = [
+                (pick.cost(keys[bool(item.get("held"))], item["slot"]) / max(item["word"] & 0xFFFF, 1), item)
+                for cluster, _ in group
+                for item in clusters.get(cluster, [])
+                if reason_of(item, family_bit, forgives) == "-"
+            ]
+            able.append((rank, [item for _, item in sorted(candidates, key=lambda pair: (pair[0], pair[1]["slot"]))]))
+        if any(candidates for _, candidates in able):
+            break
     picks: list[tuple[int, int]] = []
     taken: set[int] = set()
     while len(picks) < n:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from click.testing import CliRunner, Result
 from steering import cli
 from steering.cli import main
 from steering.control.fleet.documents import format_fleet
+from steering.control.fleet.health import Health, Report
 from steering.model import Fleet
-from steering.settings import Settings
+from steering.settings import Settings, read_settings
 from steering.snapshot import Snapshot
+from tests.control.doors import control
 
 Run = Callable[..., Result]
 
@@ -265,3 +268,78 @@ def test_the_audit_log_says_who_did_what(served: Run) -> None:
     assert entries[0]["after"] == {"c001-bom001": {"enabled": False, "weight": None, "belief": ""}}
     assert "c001-bom001" in served("audit", "-n", "1").output
     assert json.loads(served("audit", "-n", "1", "--below", "3", "--json").output) == entries[1:2]
+
+
+def test_a_window_is_planned_listed_and_cancelled(served: Run) -> None:
+    made = json.loads(
+        served("window", "add", "site", "bom001", "--for", "6h", "--why", "new power feed", "--json").output
+    )
+    assert (made[0]["ends_at"] - made[0]["begins_at"], made[0]["state"]) == (6 * 3600, "on")
+    later = time.time() + 10 * 86_400
+    begins = time.strftime("%Y-%m-%dT%H:%M", time.localtime(later))
+    ends = time.strftime("%Y-%m-%dT%H:%M", time.localtime(later + 86_400))
+    served("window", "add", "cluster", "del001-a", "--from", begins, "--until", ends, "--why", "disks")
+    shortest = served("window", "add", "site", "lhr001", "--for", "3h", "--why", "x", "--json").output
+    assert json.loads(shortest)[0]["state"] == "on"
+    listed = served("window", "list").output
+    assert all(word in listed for word in ("new power feed", "del001-a", "to come", begins.replace("T", " ")))
+    assert "cancelled" in served("window", "cancel", "2", "--why", "no truck").output
+    assert [row["id"] for row in json.loads(served("window", "list", "--json").output)] == [1, 3]
+    assert len(json.loads(served("window", "list", "--ended", "--json").output)) == 3
+    served("window", "cancel", "1", "3")
+    assert served("window", "list").output == "no window is on or to come\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--for", "2h"), 1, "3 hours to 30 days"),
+        (("--for", "6 hours"), 1, "parameter for = '6 hours'"),
+        (("--until", "tomorrow"), 1, "parameter until = 'tomorrow'"),
+        (("--from", "2020-01-01T00:00", "--for", "6h"), 1, "begins_at = '20"),
+        (("--from", "2999-13-01", "--for", "6h"), 1, "parameter from"),
+        ((), 2, "either --until or --for"),
+        (("--for", "6h", "--until", "2999-01-01"), 2, "either --until or --for"),
+    ],
+    ids=str,
+)
+def test_a_window_that_cannot_be_is_refused(served: Run, arguments: tuple[str, ...], code: int, message: str) -> None:
+    assert message in served("window", "add", "site", "bom001", "--why", "x", *arguments, code=code).output
+
+
+def test_a_backup_is_taken_and_restored(served: Run, tmp_path: Path) -> None:
+    served("drain", "c001-bom001")
+    found = served("backup", "b.tar").output
+    assert all(name in found for name in ("steering.db", "table.1", "b.tar has it all"))
+    assert json.loads(served("backup", "r.tar", "--records-only", "--json").output)["files"].keys() == {"steering.db"}
+    served("enable", "c001-bom001")
+    found = served("restore", "b.tar").output
+    assert all(word in found for word in ("8 appliances", "kept aside", "restored; steering serve"))
+    assert "c001-bom001" in served("explain", "203.0.113.7").output
+    assert json.loads(served("audit", "-n", "1", "--json").output)[0]["what"] == "restore"
+    report = json.loads(served("restore", "b.tar", "--json").output)
+    assert (report["table"], report["appliances"]) == (1, 8)
+    (tmp_path / "x.tar").write_bytes(b"x" * 2000)
+    assert "is no backup" in served("restore", "x.tar", code=2).output
+
+
+def test_what_is_live_needs_a_running_control(served: Run) -> None:
+    for command in ("top", "alarms"):
+        assert "no control process answers" in served(command, code=2).output
+
+
+def test_the_live_fleet_and_its_alarms_are_shown(served: Run, tmp_path: Path) -> None:
+    with control(read_settings(state=tmp_path / "state")) as door:
+        assert served("alarms").output == "no alarm is raised\n"
+        failed = Report("boot", 1, None, Health("failed", "no uplink"))
+        for name in ("c001-bom001", "c002-bom001"):
+            door.writer.vitals.report(name, failed, own=True)
+        door.in_loop(door.writer.vitals.tick)
+        frame = served("top", "--once").output
+        assert all(word in frame for word in ("8 appliances in 4 clusters", "ALARMS", "0/2", "serving → unhealthy"))
+        assert json.loads(served("top", "--json").output)["states"] == {"serving": 6, "unhealthy": 2}
+        assert "none of its 2 appliances can serve: no uplink" in served("alarms").output.replace("\n", " ")
+        door.writer.vitals.report("c001-bom001", Report("boot", 2, None, Health()), own=True)
+        door.in_loop(door.writer.vitals.tick)
+        assert json.loads(served("alarms", "--json").output) == []
+        assert [row["resolved"] for row in json.loads(served("alarms", "--resolved", "--json").output)] == [True]

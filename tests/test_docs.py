@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from steering.cli import main
 from steering.control.fleet.documents import KINDS, parse_fleet
+from steering.control.fleet.holdings import digest_of
+from steering.control.fleet.wire import Delta, Full, HealthRow, ReportRow, parse
 from steering.control.network.feeds import FeedSource, csv, kind_of, read_feed
 from steering.control.network.rpki import read_payloads
 from steering.control.network.sessions import read_sessions
@@ -65,8 +69,7 @@ def test_every_setting_and_every_command_is_told_to_operators() -> None:
 def test_every_parameter_and_every_reason_is_told_to_player_engineers() -> None:
     told = (ROOT / "docs" / "api.md").read_text()
     assert [name for name in PARAMETERS if f"| `{name}` |" not in told] == []
-    used = [letter for letter in REASONS if letter != "C"]  # what somebody holds is not reported yet
-    assert [letter for letter in used if f"`{letter}` " not in told] == []
+    assert [letter for letter in REASONS if f"`{letter}` " not in told] == []
 
 
 def test_every_column_and_field_is_told_to_who_writes_feeds_and_fleets() -> None:
@@ -80,6 +83,29 @@ def test_the_fleet_document_of_the_docs_is_one() -> None:
     blocks = re.findall(r"```json\n(.+?)```", (ROOT / "docs" / "formats.md").read_text(), re.DOTALL)
     (fleet,) = (found for found in map(json.loads, blocks) if "partners" in found)
     assert len(parse_fleet(json.dumps(fleet).encode()).appliances) == 1
+
+
+def test_the_reports_of_the_docs_are_some() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    whole, change = (json.loads(block) for block in re.findall(r"```json\n(.+?)```", page, re.DOTALL))
+    row, then = (parse(json.dumps(said).encode()) for said in (whole, whole | {"holdings": change}))
+    assert isinstance(row, ReportRow)
+    assert isinstance(then, ReportRow)
+    first, second = row.holdings, then.holdings
+    assert isinstance(first, Full)
+    assert isinstance(second, Delta)
+    assert second.base == first.digest == digest_of(first.full)
+    assert second.digest == digest_of({*first.full, *second.add} - {*second.remove})
+    (python,) = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
+    scope: dict[str, Any] = {"hashlib": hashlib}
+    exec(python, scope)
+    assert scope["digest"](set(first.full)) == first.digest
+
+
+def test_every_field_of_a_report_is_told_to_appliance_engineers() -> None:
+    told = (ROOT / "docs" / "api.md").read_text()
+    fields = {name for kind in (ReportRow, HealthRow, Full, Delta) for name in kind.__struct_fields__} - {"health"}
+    assert [name for name in sorted(fields) if f"`{name}`" not in told and f"`health.{name}`" not in told] == []
 
 
 def test_the_feeds_and_sessions_of_the_docs_are_some(fleet: Fleet, tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from _fastpath import counters, lane, lpm, pick, rib
+from _fastpath import counters, holdings, lane, lpm, pick, rib
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for folder in ("steering", "geo_data") for path in (ROOT / folder).rglob("*.py"))
-COMPILED = ("counters", "lane", "lpm", "pick", "rib")
+COMPILED = ("counters", "holdings", "lane", "lpm", "pick", "rib")
 BANNED = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
 FASTAPI_DOORS = {"steering.playback.app", "steering.control.api", "steering.control.app"}
 
@@ -36,8 +36,10 @@ FLOORS = {
     "steering.playback": 3,
     "steering.control": 3,
     "steering.replay": 4,
+    "steering.sim": 4,
     "steering.supervisor": 4,
     "steering.console": 2,
+    "steering.top": 3,
     "steering.cli": 5,
 }
 
@@ -134,7 +136,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 
 def test_the_compiled_modules_are_the_ones_loaded() -> None:
-    for module in (counters, lane, lpm, pick, rib):
+    for module in (counters, holdings, lane, lpm, pick, rib):
         assert module.__file__ is not None
         assert Path(module.__file__).suffix == ".so"
 

@@ -5,17 +5,40 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import httpx
 import pytest
 from click.testing import CliRunner
 
+from _fastpath.holdings import HoldingsBuilder
 from steering.cli import main
-from steering.playback.decisions import BYTE_ORDER, HEADER, MAGIC, Decision, decision_of, encode, read_decisions
+from steering.playback.decisions import (
+    BYTE_ORDER,
+    FIELDS_BEFORE,
+    HEADER,
+    MAGIC,
+    MAGIC_BEFORE,
+    Decision,
+    decision_of,
+    encode,
+    read_decisions,
+)
 from steering.replay import log_files, replay
 from steering.settings import read_settings
-from steering.snapshot import DISABLED, Snapshot, Weights, key_of
+from steering.snapshot import (
+    DISABLED,
+    Snapshot,
+    Trace,
+    Weights,
+    content_key_of,
+    key_of,
+    read_current,
+    write_current,
+    write_holdings,
+)
 from tests.processes import Served, serving
 
 ADDRESSES = ("203.0.113.7", "203.0.1.1", "198.51.100.9", "2001:db8::7", "8.8.8.8", "2a00::1")
@@ -29,9 +52,9 @@ def decisions(snapshot: Snapshot) -> list[Decision]:
     for place, address in enumerate(ADDRESSES):
         weights.set_word(place, weights.word(place) | DISABLED)
         for n in range(1, 9):
-            packed, trace = ipaddress.ip_address(address).packed, []  # type: ignore[var-annotated]
+            packed, trace = ipaddress.ip_address(address).packed, Trace()
             snapshot.steer(packed, f"title {n}", service="video", n=n, trace=trace)
-            found.append(decision_of(1.0, snapshot, packed, key_of(f"title {n}"), "video", n, 0, trace))
+            found.append(decision_of(1.0, snapshot, packed, "video", n, 0, trace))
         weights.set_word(place, weights.word(place) & ~DISABLED)
     return found
 
@@ -41,6 +64,58 @@ def test_every_answer_is_the_same_again_whatever_the_weights_are_now(
 ) -> None:
     found = replay(snapshot.state, decisions)
     assert (found.answers, found.different, found.missing) == (48, 0, {})
+
+
+def test_what_was_picked_by_holdings_and_heat_is_picked_again_by_the_holdings_of_then(
+    state_folder: Path,
+) -> None:
+    weights = Weights(str(state_folder / "weights.1"), writable=True)
+    found = []
+    for version in (1, 2):
+        builder = HoldingsBuilder(None, [("video", f"title {number}") for number in range(8)])
+        for cluster in range(4):
+            builder.set_cluster(
+                cluster,
+                [2 * cluster, 2 * cluster + 1],
+                [{"video"}, {"video"}],
+                [bytes([0x55 * version & 0xFF]), b"\xf0"],
+            )
+        current = read_current(state_folder)
+        write_current(
+            state_folder, dataclasses.replace(current, holdings=write_holdings(state_folder, version, builder))
+        )
+        snapshot = Snapshot.map(state_folder)
+        weights.set_hot({content_key_of("video", "title 1"): 4 * version})
+        for place, address in enumerate(ADDRESSES):
+            for n in range(1, 9):
+                packed, trace = ipaddress.ip_address(address).packed, Trace()
+                snapshot.steer(packed, f"title {n}", service="video", n=n, session="me" * (place % 2), trace=trace)
+                found.append(decision_of(1.0, snapshot, packed, "video", n, 0, trace))
+    assert {decision.holdings for decision in found} == {1, 2}
+    weights.set_hot({})
+    report = replay(state_folder, found)
+    assert (report.answers, report.different, report.missing) == (96, 0, {})
+    swapped = [dataclasses.replace(decision, holdings=3 - decision.holdings) for decision in found]
+    assert replay(state_folder, swapped).different > 20
+
+
+def test_a_log_of_the_format_before_is_replayed(decisions: list[Decision], snapshot: Snapshot, tmp_path: Path) -> None:
+    old = tmp_path / "decisions.1.1"
+    with old.open("wb") as file:
+        file.write(HEADER.pack(MAGIC_BEFORE, BYTE_ORDER))
+        for decision in decisions:
+            network = ipaddress.ip_network(decision.scope)
+            body = FIELDS_BEFORE.pack(
+                decision.at, decision.key, decision.generation, decision.table, decision.fleet,
+                network.network_address.packed, network.prefixlen, network.version, decision.family, decision.n,
+                len(decision.service), len(decision.candidates), len(decision.picks),
+            ) + decision.service.encode()  # fmt: skip
+            body += b"".join(struct.pack("=II", *pair) for pair in (*decision.candidates, *decision.picks))
+            file.write(struct.pack("=II", len(body), zlib.crc32(body)) + body)
+    found = list(read_decisions(old))
+    assert [decision.key for decision in found] == [decision.key for decision in decisions]
+    report = replay(snapshot.state, found)
+    assert (report.answers, report.different, report.missing) == (48, 0, {})
 
 
 def test_another_word_is_another_answer(decisions: list[Decision], snapshot: Snapshot) -> None:

@@ -13,9 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from _fastpath.holdings import HoldingsBuilder
 from steering.errors import PartnerError, SnapshotError
 from steering.model import Fleet, Pathway
-from steering.snapshot import DISABLED, Current, Snapshot, Weights, read_current, write_current, write_fleet
+from steering.snapshot import (
+    DISABLED,
+    UNHEALTHY,
+    Current,
+    Snapshot,
+    Weights,
+    content_key_of,
+    read_current,
+    write_current,
+    write_fleet,
+    write_holdings,
+)
+from steering.statefile import StateFile, write_sections
 
 Publish = Callable[..., Path]
 ISP = "203.0.113.9"
@@ -156,6 +169,123 @@ def test_explain_shows_routes_ladder_candidates_and_reasons(snapshot: Snapshot, 
     assert why["reasons"] == {"D": "disabled or draining"}
     assert why["scope"] == "203.0.113.0/24"
     assert why["policy"] == ["prefix", "as_path", "med", "class", "distance"]
+
+
+def publish_holdings(state: Path, version: int, *held: bytes | None, services: tuple[str, ...] = ("video",)) -> None:
+    """Publish what the eight appliances of the tiny fleet hold of the titles "a" and "b"; None is not known."""
+    builder = HoldingsBuilder(None, [("video", "a"), ("video", "b")])
+    for number in range(4):
+        pair = held[2 * number : 2 * number + 2]
+        builder.set_cluster(number, [2 * number, 2 * number + 1], [set(services)] * 2, list(pair))
+    current = read_current(state)
+    held_by = write_holdings(state, version, builder)
+    write_current(state, dataclasses.replace(current, generation=current.generation + 1, holdings=held_by))
+
+
+def test_explain_shows_who_holds_a_title_and_why_others_were_passed_over(state_folder: Path) -> None:
+    publish_holdings(state_folder, 3, b"\x01", b"\x02", None, None, b"\x02", b"\x02", None, None)
+    snapshot = Snapshot.map(state_folder)
+    found = snapshot.explain(ISP, "a", service="video", n=3)
+    why = found["explain"]
+    assert {c["appliance"]: (c["holds"], c["reason"]) for c in why["candidates"]} == {
+        "c001-bom001": (True, None),
+        "c002-bom001": (False, "C"),
+        "c001-del001": (False, "C"),
+        "c002-del001": (False, "C"),
+        "c001-bom002": (None, None),
+        "c002-bom002": (None, None),
+    }
+    assert why["reasons"] == {"C": "does not hold the title"}
+    assert sites(found) == ["bom001", "bom002", "bom002"]
+    assert (why["spread"], why["failed_open"], why["versions"]["holdings"]) == (1, False, 3)
+
+
+def test_the_scope_is_the_client_network_where_answers_differ_by_viewer(state_folder: Path) -> None:
+    publish_holdings(state_folder, 1, *[b"\x01"] * 8)
+    snapshot = Snapshot.map(state_folder)
+    wide = "203.0.5.5"
+    assert snapshot.explain(wide, "b", service="video")["explain"]["scope"] == snapshot.describe(wide)["scope"]
+    assert (
+        snapshot.explain(wide, "a", service="video", session="s")["explain"]["scope"]
+        == snapshot.describe(wide)["scope"]
+    )
+    assert snapshot.explain(wide, "a", service="video")["explain"]["scope"] == "203.0.5.0/24"
+    assert snapshot.explain("2a00:1:2::3", "a", service="video")["explain"]["scope"] == "2a00:1:2::/48"
+    assert snapshot.explain(ISP, "a", service="video")["explain"]["scope"] == "203.0.113.0/24"
+    first = {json.dumps(snapshot.steer(f"203.0.5.{host}", "a", service="video").decode()) for host in range(256)}
+    assert len(first) == 1
+    weights = Weights(str(state_folder / "weights.1"), writable=True)
+    weights.set_hot({content_key_of("video", "c"): 2})
+    publish_holdings(state_folder, 2, *[None] * 8)
+    assert Snapshot.map(state_folder).explain(wide, "c", service="video")["explain"]["scope"] == "203.0.5.0/24"
+
+
+def test_explain_says_where_a_service_failed_open(tmp_path: Path, publish: Publish, fleet: Fleet) -> None:
+    opening = dataclasses.replace(fleet, services=(dataclasses.replace(fleet.services[0], fail_open=True),))
+    state = publish(tmp_path / "state", fleet=opening)
+    snapshot = Snapshot.map(state)
+    weights = Weights(str(state / "weights.1"), writable=True)
+    for slot in range(8):
+        weights.set_word(slot, weights.word(slot) | UNHEALTHY)
+    found = snapshot.explain(ISP, "t", service="video")
+    assert found["fail_open"] is True
+    assert found["explain"]["failed_open"] is True
+    assert {(c["reason"], c["pick"] is not None) for c in found["explain"]["candidates"][:2]} == {("U", True)}
+    assert sites(found) == ["bom001", "bom001", "del001"]
+
+
+def test_holdings_that_are_the_same_are_taken_over_and_others_are_mapped(state_folder: Path, fleet: Fleet) -> None:
+    publish_holdings(state_folder, 1, *[b"\x01"] * 8)
+    first = Snapshot.map(state_folder)
+    write_current(
+        state_folder, dataclasses.replace(read_current(state_folder), fleet=write_fleet(state_folder, 2, fleet))
+    )
+    second = Snapshot.map(state_folder, first)
+    assert second.holdings is first.holdings is not None
+    assert (second.fleet_version, second.holdings_version) == (2, 1)
+    publish_holdings(state_folder, 2, *[b"\x02"] * 8)
+    third = Snapshot.map(state_folder, second)
+    assert third.holdings is not second.holdings
+    assert sites(third.steer(ISP, "a", service="video")) == [None]
+    assert sites(second.steer(ISP, "a", service="video", n=1)) == ["bom001"]
+    write_current(state_folder, dataclasses.replace(read_current(state_folder), holdings=""))
+    assert Snapshot.map(state_folder, third).holdings is None
+
+
+def test_holdings_that_cannot_be_are_refused(state_folder: Path) -> None:
+    publish_holdings(state_folder, 1, *[b"\x01"] * 8)
+    sections: Any = dict(StateFile(state_folder / "holdings.1", "holdings").sections)
+    write_sections(state_folder / "holdings.1", "holdings", sections | {"directory": b"\xff" * 16})
+    with pytest.raises(SnapshotError, match=r"holdings.1: holdings: cluster 0: "):
+        Snapshot.map(state_folder)
+    (state_folder / "holdings.1").unlink()
+    with pytest.raises(SnapshotError, match=r"holdings.1: No such file"):
+        Snapshot.map(state_folder)
+
+
+def test_a_playback_is_answered_for_all_its_files_as_for_each(snapshot: Snapshot) -> None:
+    files = [f"file {number}" for number in range(150)]
+    answer = json.loads(snapshot.playback(ISP, files, service="video", title="t", n=4))
+    for file in files:
+        single = json.loads(snapshot.steer(ISP, file, service="video", n=4))
+        wanted = [(target["appliance"], target["rank"]) for target in single["targets"]]
+        places = [answer["servers"][place] for place in answer["files"][file]]
+        assert [(server["appliance"], server["rank"]) for server in places] == wanted
+        assert [target["url"] for target in single["targets"]] == [
+            answer["url"].format(host=server["host"], title=file.replace(" ", "%20")) for server in places
+        ]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "change"),
+    [("service", {"service": "nosuch"}), ("n", {"n": 9}), ("ip", {"address": "x"}), ("files", {"files": []}),
+     ("files", {"files": ["a", "a"]}), ("files", {"files": ["x" * 257]}), ("session", {"session": "s" * 257})],
+)  # fmt: skip
+def test_a_wrong_parameter_of_a_playback_is_named(snapshot: Snapshot, parameter: str, change: dict[str, Any]) -> None:
+    request: dict[str, Any] = {"address": ISP, "files": ["a"], "service": "video", **change}
+    with pytest.raises(PartnerError) as caught:
+        snapshot.playback(request.pop("address"), request.pop("files"), **request)
+    assert caught.value.parameter == parameter
 
 
 def test_both_presets_order_a_prepended_embedded_route_as_they_say(tmp_path: Path, publish: Publish) -> None:

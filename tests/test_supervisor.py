@@ -93,6 +93,14 @@ def test_playback_serves_on_while_control_is_dead_and_control_comes_back(served:
         assert writer.tables()[0]["serving"]
 
 
+def test_the_last_good_table_serves_after_a_restart_without_its_feeds(tmp_path: Path, fleet: Fleet) -> None:
+    state = publish_tiny_fleet(tmp_path, fleet)
+    (tmp_path / "routes.csv").unlink()
+    with serving(state) as served:
+        assert served.steer()["table"] == 1
+        assert served.steer()["targets"][0]["site"] == "bom001"
+
+
 def test_sighup_reads_the_feeds_again(served: Served, tmp_path: Path) -> None:
     (tmp_path / "routes.csv").write_text("prefix,cluster\n203.0.113.0/24,lhr001-a\n")
     served.process.send_signal(signal.SIGHUP)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
 import pathlib
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal
 
 import pydantic
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from starlette.types import Receive, Scope, Send
 
 from steering.control import nouns
 from steering.control.callers import Caller
+from steering.control.events import WIRE, Hub, Listener, Wire, subject_of
 from steering.control.fleet.documents import format_fleet, parse_fleet
+from steering.control.fleet.overview import overview
+from steering.control.fleet.windows import KINDS as WINDOW_KINDS
+from steering.control.fleet.windows import covers_only
 from steering.control.loop import Run
 from steering.control.network.feeds import FeedSource, Kind
 from steering.control.network.fetch import is_url
 from steering.control.network.what_if import Question, first_address, what_if
 from steering.control.shelf import bring
-from steering.control.writer import MAX_TOKEN_NAME, Writer
+from steering.control.writer import MAX_TOKEN_NAME, Writer, no_window
 from steering.errors import PartnerError
 from steering.model import Fleet
 from steering.snapshot import Snapshot
@@ -73,12 +82,25 @@ class WishChange(pydantic.BaseModel, extra="forbid"):
         return self
 
 
+class WindowWish(pydantic.BaseModel, extra="forbid"):
+    """Maintenance of an appliance, a cluster or a site; times in seconds since 1970, no `begins_at` is now."""
+
+    kind: Literal["appliance", "cluster", "site"]
+    subject: str = pydantic.Field(max_length=63)
+    begins_at: float | None = None
+    ends_at: float
+    why: str = pydantic.Field(min_length=1, max_length=1000)
+
+
 class TokenWish(pydantic.BaseModel, extra="forbid"):
     """A token to make: for which role, its name for the record, and for how many days (null: until it is revoked)."""
 
     role: str = pydantic.Field(max_length=100)
     name: str = pydantic.Field("", max_length=MAX_TOKEN_NAME)
     days: float | None = None
+
+
+SEND_S: Final = 30.0  # for a reader of events to make room for one more
 
 
 def role_in(*roles: str) -> Any:
@@ -103,15 +125,17 @@ EVERY_ROLE = role_in("ops", "partner", "appliance")
 Ops = Annotated[Caller, OPS]
 Owner = Annotated[Caller, OWNERS]
 Version = Annotated[int, Path(ge=1, lt=1 << 32, description="a table's version")]
+Number = Annotated[int, Path(ge=1, lt=1 << 63)]
 Page = Annotated[int, Query(ge=1, le=10_000, description="how many at most")]
+OfPartner = Annotated[str, Query(max_length=63, description="of this partner alone")]
 IfMatch = Annotated[str, Header(max_length=1000, description="the ETag of what was seen")]
 IfNoneMatch = Annotated[str, Header(max_length=1000, description="* to make what is not there")]
 
 
-def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
+def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
     """Return the endpoints over a writer, called through `run`, or `run_soon` where it need not wait for a publish.
 
-    What only looks at the fleet waits for nobody.
+    What only looks at the fleet waits for nobody. The hub has the events.
     """
     router = APIRouter()
 
@@ -188,14 +212,14 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
             lambda: what_if(writer.settings, question, table=table, off=off or (), routes=route or ())
         )
 
+    @router.get("/v1/missing", summary="Titles that clusters were asked for and do not hold, most asked first")
+    async def missing(caller: Owner, partner: OfPartner = "", count: Page = 1000) -> list[dict[str, Any]]:
+        partner = own_partner(caller, partner)
+        return await run_soon(lambda: writer.missing(partner, count))
+
     @router.get("/v1/reports/routes", summary="What could be mended in the routes, by partner")
-    async def report_routes(
-        caller: Owner, partner: Annotated[str, Query(max_length=63, description="of this partner alone")] = ""
-    ) -> dict[str, Any]:
-        if caller.role == "partner":
-            if partner not in ("", caller.subject):
-                raise nouns.missing("partners", partner)
-            partner = caller.subject
+    async def report_routes(caller: Owner, partner: OfPartner = "") -> dict[str, Any]:
+        partner = own_partner(caller, partner)
         return await run(lambda: writer.route_report(partner))
 
     @router.get("/v1/sessions", summary="The live BGP sessions, and how many routes each has announced")
@@ -226,6 +250,69 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
                 raise nouns.missing("appliances", name)
         return await run_soon(lambda: writer.wish(body.appliances, caller.who, **changes))
 
+    @router.get("/v1/windows", summary="Maintenance windows that are on or to come; with `ended`, all there ever were")
+    async def windows(caller: Owner, ended: bool = False) -> list[dict[str, Any]]:
+        rows = await run_soon(lambda: writer.windows(ended))
+        fleet = writer.fleet()
+        own = {kind: seen_by(caller, fleet, f"{kind}s") for kind in WINDOW_KINDS}
+        return [row for row in rows if (ids := own[row["kind"]]) is None or row["subject"] in ids]
+
+    @router.post("/v1/windows", summary="Plan maintenance; it begins and ends by itself", status_code=201)
+    async def add_window(body: WindowWish, caller: Owner) -> dict[str, Any]:
+        missing = nouns.missing(f"{body.kind}s", body.subject)
+        require_own(caller, writer.fleet(), body.kind, body.subject, missing)
+        return await run_soon(
+            lambda: writer.add_window(body.kind, body.subject, body.begins_at, body.ends_at, caller.who, body.why)
+        )
+
+    @router.delete("/v1/windows/{number}", summary="Cancel a window that is to come, or end one early that is on")
+    async def cancel_window(
+        number: Number, caller: Owner, why: Annotated[str, Query(max_length=1000)] = ""
+    ) -> dict[str, Any]:
+        def cancel() -> dict[str, Any]:
+            window = writer.window(number)
+            require_own(caller, writer.fleet(), window.kind, window.subject, no_window(number))
+            return writer.cancel_window(number, caller.who, why)
+
+        return await run_soon(cancel)
+
+    @router.get("/v1/state", summary="The fleet at a glance: totals, worst clusters, recent changes, alarms")
+    async def state(_: Ops, count: Annotated[int, Query(ge=0, le=1000)] = 20) -> dict[str, Any]:
+        changes = hub.recent(count)
+        found = await to_thread.run_sync(lambda: overview(writer.vitals, writer.fleet(), count))
+        now = writer.clock()
+        return {
+            "at": now,
+            "serving": writer.hand_over.serving(),
+            **found,
+            "windows_on": sum(window.is_on(now) for window in writer.windows_on_record.values()),
+            "alarms": [dataclasses.asdict(alarm) for alarm in writer.vitals.alarms()],
+            "changes": changes,
+        }
+
+    @router.get("/v1/alarms", summary="The alarms that are raised; with `resolved`, also those lately over")
+    async def alarms(caller: Owner, resolved: bool = False) -> list[dict[str, Any]]:
+        sees = eyes_of(caller, writer)
+        found = [dataclasses.asdict(alarm) for alarm in writer.vitals.alarms() if sees(subject_of(alarm))]
+        over = [event.data for event in hub.ring if event.kind == "alarm" and sees(event.subject)] if resolved else []
+        return found + [row for row in reversed(over) if row["resolved"]]
+
+    @router.get(
+        "/v1/events",
+        summary="State changes and alarms as server-sent events",
+        response_class=EventStream,
+        status_code=200,
+    )
+    async def events(
+        caller: Annotated[Caller, EVERY_ROLE], last_event_id: Annotated[str, Header(max_length=100)] = ""
+    ) -> EventStream:
+        def is_good() -> bool:
+            token = writer.tokens.get(caller.token)
+            return not caller.token or (token is not None and token.is_good(writer.clock()))
+
+        owner = "" if caller.role == "ops" else f"{caller.role}:{caller.subject}"
+        return EventStream(hub, hub.listen(owner, eyes_of(caller, writer), last_event_id), is_good)
+
     @router.get("/v1/held", summary="The appliances that seem down and serve on: more than may be inferred at once")
     async def held(_: Ops) -> list[dict[str, Any]]:
         return writer.held()
@@ -244,7 +331,7 @@ def make_router(writer: Writer, run: Run, run_soon: Run) -> APIRouter:
         return await run_soon(lambda: writer.make_token(body.role, body.name, caller.who, body.days))
 
     @router.delete("/v1/tokens/{number}", summary="Let a token open no door any more")
-    async def revoke_token(number: Annotated[int, Path(ge=1, lt=1 << 63)], caller: Ops) -> dict[str, Any]:
+    async def revoke_token(number: Number, caller: Ops) -> dict[str, Any]:
         return await run_soon(lambda: writer.revoke_token(number, caller.who))
 
     @router.get("/v1/audit", summary="Who changed what, newest first")
@@ -317,18 +404,24 @@ def add_nouns(router: APIRouter, writer: Writer, run: Run, kind: str) -> None:
         count: Page = 1000,
         after: Annotated[str, Query(max_length=63, description="begin behind this id")] = "",
     ) -> dict[str, Any]:
-        fleet = writer.fleet()
-        own = seen_by(caller, fleet, kind)
-        rows = [
-            row for name, row in nouns.rows_by_id(fleet, kind).items() if name > after and (own is None or name in own)
-        ]
-        return {kind: rows[:count], "next": rows[count - 1]["id"] if len(rows) > count else None}
+        def find() -> dict[str, Any]:
+            fleet = writer.fleet()
+            own = seen_by(caller, fleet, kind)
+            rows = [
+                row
+                for name, row in nouns.rows_by_id(fleet, kind).items()
+                if name > after and (own is None or name in own)
+            ]
+            following = rows[count - 1]["id"] if len(rows) > count else None
+            return {kind: [with_state(writer, kind, row) for row in rows[:count]], "next": following}
+
+        return await to_thread.run_sync(find)
 
     @router.get(f"/v1/{kind}/{{name}}", summary=f"One {one}, with its ETag", name=f"get {one}")
     async def get_row(name: str, response: Response, caller: Caller = readers) -> dict[str, Any]:
         row = find_seen(caller, writer.fleet(), kind, name)
         response.headers["etag"] = nouns.etag_of(row)
-        return row
+        return with_state(writer, kind, row)
 
     @router.put(f"/v1/{kind}/{{name}}", summary=f"Make or replace one {one}", name=f"put {one}")
     async def put_row(
@@ -339,15 +432,26 @@ def add_nouns(router: APIRouter, writer: Writer, run: Run, kind: str) -> None:
         if_match: IfMatch = "",
         if_none_match: IfNoneMatch = "",
     ) -> dict[str, Any]:
+        if kind in DESCRIBED:
+            row.pop("state", None)  # who changes an object sends back what was read
         report = await run(lambda: writer.put(kind, name, row, caller.who, if_match, if_none_match))
         made: dict[str, Any] = report["row"]
         response.status_code = 201 if report["made"] else 200
         response.headers["etag"] = nouns.etag_of(made)
-        return made
+        return with_state(writer, kind, made)
 
     @router.delete(f"/v1/{kind}/{{name}}", summary=f"Delete one {one}", name=f"delete {one}", status_code=204)
     async def delete_row(name: str, caller: Ops, if_match: IfMatch = "") -> None:
         await run(lambda: writer.delete(kind, name, caller.who, if_match))
+
+
+def own_partner(caller: Caller, partner: str) -> str:
+    """Return whose rows are asked for, empty for all; a partner has its own. Raises PartnerError 404."""
+    if caller.role == "partner":
+        if partner not in ("", caller.subject):
+            raise nouns.missing("partners", partner)
+        return caller.subject
+    return partner
 
 
 def seen_by(caller: Caller, fleet: Fleet, kind: str) -> set[str] | None:
@@ -357,6 +461,90 @@ def seen_by(caller: Caller, fleet: Fleet, kind: str) -> set[str] | None:
     if caller.role == "partner":
         return nouns.ids_of_partner(fleet, kind, caller.subject)
     return {caller.subject} if kind == "appliances" else set()
+
+
+DESCRIBED: Final = ("appliances", "clusters")
+
+
+def with_state(writer: Writer, kind: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return an object with its state of this moment, which is no part of it; null where it has only just come."""
+    if kind == "clusters":
+        return {**row, "state": writer.vitals.describe_cluster(row["id"])}
+    if kind == "appliances":
+        try:
+            return {**row, "state": writer.vitals.describe(row["id"])}
+        except PartnerError:
+            return {**row, "state": None}
+    return row
+
+
+def eyes_of(caller: Caller, writer: Writer) -> Callable[[str], bool]:
+    """Return what tells whether the caller may know of an event's subject, by the fleet on record at that moment."""
+    if caller.role == "ops":
+        return lambda _: True
+    seen: tuple[Fleet | None, frozenset[str]] = None, frozenset()
+
+    def sees(subject: str) -> bool:
+        nonlocal seen
+        fleet = writer.fleet()
+        if fleet is not seen[0]:
+            own = {kind: seen_by(caller, fleet, kind) or () for kind in DESCRIBED}
+            seen = fleet, frozenset(f"{kind}/{name}" for kind, names in own.items() for name in names)
+        return subject in seen[1]
+
+    return sees
+
+
+def require_own(caller: Caller, fleet: Fleet, kind: str, subject: str, missing: PartnerError) -> None:
+    """Raise `missing` where a window's subject is not the caller's to know of, and 403 where it is not its alone."""
+    own = seen_by(caller, fleet, f"{kind}s")
+    if own is None:
+        return
+    if subject not in own:
+        raise missing
+    if not covers_only(kind, subject, fleet, nouns.ids_of_partner(fleet, "clusters", caller.subject)):
+        raise PartnerError(f"{kind} {subject}: is not yours alone", hint="name your clusters there", status=403)
+
+
+class EventStream(Response):
+    """A listener's events, as long as somebody reads them; who does not is cut off."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, hub: Hub, listener: Listener, is_good: Callable[[], bool]) -> None:
+        super().__init__(headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self.hub = hub
+        self.listener = listener
+        self.is_good = is_good
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send events until the reader is gone, its token is no longer good, or the process ends."""
+        wire: Wire | None = scope.get("state", {}).get(WIRE)
+        if wire:
+            wire.leaving.append(lambda: self.listener.end("bye", {"why": "control ends; come back"}))
+        gone = asyncio.create_task(self.until_gone(receive))
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            async with contextlib.aclosing(self.listener.chunks()) as chunks:
+                async for chunk in chunks:
+                    if not self.is_good():
+                        break
+                    async with asyncio.timeout(SEND_S):
+                        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            if wire:
+                wire.abort()
+        finally:
+            gone.cancel()
+            self.hub.leave(self.listener)
+
+    async def until_gone(self, receive: Receive) -> None:
+        """Wait for the reader to go, and end its events."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.listener.end("bye", {})
 
 
 def find_seen(caller: Caller, fleet: Fleet, kind: str, name: str) -> dict[str, Any]:

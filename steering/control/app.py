@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -23,12 +25,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from steering.apart import run_gently
+from steering.control.alarms import Webhook
 from steering.control.api import make_router
 from steering.control.bgp import FollowBgp
 from steering.control.callers import Caller, caller_of
+from steering.control.events import WIRE, Hub, Wire, follow
+from steering.control.fleet import reports, wire
+from steering.control.fleet.checker import Checker
 from steering.control.fleet.documents import MAX_DOCUMENT
+from steering.control.fleet.publish_holdings import PublishHoldings
 from steering.control.fleet.pulse import Pulse
 from steering.control.fleet.refresh import Refresh
+from steering.control.fleet.vitals import Vitals
 from steering.control.folder import SOCKET
 from steering.control.loop import Errands, Job, work
 from steering.control.watch import Watch
@@ -40,6 +48,7 @@ T = TypeVar("T")
 LOCAL: Final = "is_local"
 MAX_CONNECTIONS: Final = 1000  # over TCP
 REQUEST_S: Final = 60.0  # for a request to arrive whole; a fleet document may have 64 MB
+SWITCH_S: Final = 0.0005  # how long the loop may wait for the thread that takes lists of titles
 MAX_WHO: Final = 600  # bytes, percent-encoded
 logger = logging.getLogger("steering.control")
 
@@ -57,17 +66,26 @@ def run(
     thread = ThreadPoolExecutor(1, "writer")
     errands = Errands(thread)
     writer = thread.submit(Writer, settings, run=partial(run_gently, meanwhile=errands.do)).result()
+    sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()  # a fleet stays: looking through it for garbage again and again takes a tenth of a second each time
     try:
         with listening(settings.state) as listener:
-            serve(make_app(writer, thread, errands, reloaded, jobs_of(settings)), listener)
+            serve(make_app(writer, thread, errands, reloaded, jobs_of(settings, writer.vitals)), listener)
     finally:
         thread.submit(writer.close).result()
         thread.shutdown()
 
 
-def jobs_of(settings: Settings) -> list[Job]:
+def jobs_of(settings: Settings, vitals: Vitals) -> list[Job]:
     """Return the jobs that the settings ask for."""
-    jobs: list[Job] = [Pulse(settings.tick_s), Refresh(settings)]
+    jobs: list[Job] = [Pulse(settings.tick_s), PublishHoldings(settings), Refresh(settings)]
+    if settings.check_s:
+        jobs.append(Checker(settings))
+    if settings.alarm_url:
+        webhook = Webhook(settings)
+        vitals.on_alarm(webhook.tell)
+        jobs.append(webhook)
     if settings.bgp:
         jobs.append(FollowBgp(settings))
     if settings.watch:
@@ -127,15 +145,49 @@ def make_app(
         with suppress(asyncio.CancelledError):
             await working
 
-    app = FastAPI(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = Application(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.default_service = writer.settings.default_service
-    app.include_router(make_router(writer, run_there, errands.run))
+    app.state.hub = hub = Hub()
+    follow(writer.vitals, hub)
+    app.include_router(make_router(writer, run_there, errands.run, hub))
     app.add_exception_handler(SteeringError, answer_error)
     app.add_exception_handler(RequestValidationError, answer_error)
     app.add_exception_handler(HTTPException, answer_error)
     app.add_middleware(BodyLimit)
     app.add_middleware(Entrance, writer=writer)
+    app.take_reports = Entrance(reports.ReportsEndpoint(writer.vitals, writer.holdings, refuse), writer)
     return app
+
+
+class Application(FastAPI):
+    """FastAPI's application, but for reports: those go past it, and it describes them alone."""
+
+    take_reports: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and scope["path"] == reports.PATH:
+            await self.take_reports(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description of all endpoints."""
+        if not self.openapi_schema:
+            found = super().openapi()
+            found["paths"][reports.PATH] = {"post": reports.DESCRIPTION}
+            found["components"].setdefault("schemas", {}).update(wire.schemas())
+        return super().openapi()
+
+
+def refuse(error: PartnerError) -> JSONResponse:
+    """Return an error of the reports' endpoint as a problem document."""
+    answer = problem_of(error)
+    if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["allow"] = "POST"
+    elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["retry-after"] = "1"
+    return answer
 
 
 class Entrance:
@@ -180,6 +232,7 @@ class ControlProtocol(HttpToolsProtocol):
 
     is_local = False
     patience: asyncio.TimerHandle | None = None
+    wire: Wire | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin; the mark goes into the state that uvicorn gives to each request's scope."""
@@ -187,7 +240,8 @@ class ControlProtocol(HttpToolsProtocol):
         self.is_local = connection is not None and connection.family == socket.AF_UNIX
         others = sum(not other.is_local for other in self.connections if isinstance(other, ControlProtocol))
         super().connection_made(transport)
-        self.app_state = {**self.app_state, LOCAL: self.is_local}
+        self.wire = Wire(transport.abort)
+        self.app_state = {**self.app_state, LOCAL: self.is_local, WIRE: self.wire}
         if not self.is_local and others >= MAX_CONNECTIONS:
             transport.abort()
         self.await_request()
@@ -212,6 +266,12 @@ class ControlProtocol(HttpToolsProtocol):
         """End a request; between two, uvicorn keeps the time."""
         self.stop_waiting()
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Finish what is in flight and close, for the process is ending; an answer without end is told to end."""
+        if self.wire:
+            self.wire.leave()
+        super().shutdown()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""

@@ -43,11 +43,15 @@ class Token:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: `role` is ops, partner or appliance, `subject` which of them, `who` what goes on record."""
+    """Who asks: `role` is ops, partner or appliance, `subject` which of them, `who` what goes on record.
+
+    `token` is the id of the one that opened the door, 0 for who came over `control.sock`.
+    """
 
     role: str
     subject: str
     who: str
+    token: int = 0
 
     def sees_partner(self, partner: str | None) -> bool:
         """Tell whether what belongs to this partner is the caller's business."""
@@ -84,4 +88,5 @@ def caller_of(authorization: str, tokens: Mapping[int, Token], now: float) -> Ca
     if token is None or not is_same or not token.is_good(now):
         return None
     role, _, subject = token.role.partition(":")
-    return Caller(role, subject, f"token {token.id} ({token.name})" if token.name else f"token {token.id}")
+    who = f"token {token.id} ({token.name})" if token.name else f"token {token.id}"
+    return Caller(role, subject, who, token.id)

@@ -14,14 +14,22 @@ from steering.errors import SettingsError
 
 SOCKET: Final = "control.sock"
 
-VERSIONED: Final = re.compile(r"(table|routes|fleet|weights|playlists)\.([0-9]{1,18})")
-UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|weights|playlists|current)\.?[0-9]*\.[0-9]+")
+VERSIONED: Final = re.compile(r"(table|routes|fleet|weights|holdings|playlists)\.([0-9]{1,18})")
+UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|weights|holdings|playlists|current)\.?[0-9]*\.[0-9]+")
 
 
 def make_folder(state: Path) -> None:
-    """Make the state folder with mode 0700, or check the one that is there: ours, and written by nobody else."""
+    """Make the state folder with mode 0700, or check the one that is there."""
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"state folder {state}: {error.strerror}") from error
+    check_folder(state)
+
+
+def check_folder(state: Path) -> None:
+    """Raise SettingsError unless a state folder is there, ours, and written by nobody else."""
+    try:
         found = state.stat()
     except OSError as error:
         raise SettingsError(f"state folder {state}: {error.strerror}") from error
@@ -70,7 +78,7 @@ class Lock:
 
 
 def versioned_files(state: Path) -> Iterator[tuple[Path, str, int]]:
-    """Yield (path, kind, number) of every versioned file: tables, routes, fleets, weights and playlists."""
+    """Yield (path, kind, number) of every versioned file: tables, routes, fleets, weights, holdings and playlists."""
     for path in state.iterdir():
         if found := VERSIONED.fullmatch(path.name):
             yield path, found[1], int(found[2])

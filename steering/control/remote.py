@@ -140,6 +140,11 @@ class RemoteWriter:
         """As `Writer.route_report`."""
         return report(self.ask("GET", "/v1/reports/routes", params={"partner": partner}))
 
+    def missing(self, partner: str = "", count: int = 1000) -> list[dict[str, Any]]:
+        """As `Writer.missing`."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/missing", params={"partner": partner, "count": count}).json()
+        return rows
+
     def sessions(self) -> list[dict[str, Any]]:
         """As `Writer.sessions`."""
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/sessions").json()
@@ -160,6 +165,31 @@ class RemoteWriter:
     def weight(self, ids: Sequence[str], value: int | None, who: str) -> dict[str, Any]:
         """As `Writer.weight`."""
         return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "weight": value}))
+
+    def add_window(
+        self, kind: str, subject: str, begins_at: float | None, ends_at: float, who: str, why: str
+    ) -> dict[str, Any]:
+        """As `Writer.add_window`."""
+        body = {"kind": kind, "subject": subject, "begins_at": begins_at, "ends_at": ends_at, "why": why}
+        return report(self.ask("POST", "/v1/windows", who, json=body))
+
+    def cancel_window(self, number: int, who: str, why: str = "") -> dict[str, Any]:
+        """As `Writer.cancel_window`."""
+        return report(self.ask("DELETE", f"/v1/windows/{number}", who, params={"why": why}))
+
+    def windows(self, ended: bool = False) -> list[dict[str, Any]]:
+        """As `Writer.windows`."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/windows", params={"ended": ended}).json()
+        return rows
+
+    def overview(self, count: int = 20) -> dict[str, Any]:
+        """Return the fleet at a glance, with so many of the worst clusters and of the last changes."""
+        return report(self.ask("GET", "/v1/state", params={"count": count}))
+
+    def alarms(self, resolved: bool = False) -> list[dict[str, Any]]:
+        """Return the alarms that are raised, and with `resolved` those lately over."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/alarms", params={"resolved": resolved}).json()
+        return rows
 
     def believe(self, ids: Sequence[str], belief: str, who: str) -> dict[str, Any]:
         """As `Writer.believe`."""
@@ -228,6 +258,17 @@ class RemoteShelf:
 def path_of(service: str, title: str, kind: str) -> str:
     """Return the path of a playlist."""
     return "/v1/playlists/" + "/".join(quote(part, safe="") for part in (service, title, kind))
+
+
+def running_control(settings: Settings) -> RemoteWriter:
+    """Return the running control process. Raises SettingsError where none answers: what is live, nobody else knows."""
+    remote = RemoteWriter(settings)
+    if not remote.answers():
+        remote.close()
+        raise SettingsError(
+            f"state folder {settings.state}: no control process answers on {SOCKET}", hint="steering serve"
+        )
+    return remote
 
 
 def report(answer: httpx.Response) -> dict[str, Any]:

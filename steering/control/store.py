@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from steering.control.callers import Token
+from steering.control.fleet.windows import Window
 from steering.errors import SettingsError
 from steering.model import Appliance, Cluster, Fleet, Partner, Pathway, RouteClass, Service, Site
 
@@ -424,6 +425,27 @@ class Store:
         self.connection.executemany(
             "INSERT OR REPLACE INTO wishes VALUES (?, ?, ?, ?, ?, ?)",
             ((name, wish.enabled, wish.weight, now, who, wish.belief) for name, wish in wishes.items()),
+        )
+
+    # ---- windows
+
+    def windows(self, ends_after: float = 0.0) -> list[Window]:
+        """Return the maintenance windows that end after a time, in the order in which they were made."""
+        rows = self.connection.execute("SELECT * FROM windows WHERE ends_at > ? ORDER BY id", (ends_after,))
+        return [Window(*row) for row in rows]
+
+    def add_window(self, window: Window) -> int:
+        """Record a window and return the id it is given; a part of the caller's `change`."""
+        added = self.connection.execute(
+            "INSERT INTO windows (kind, subject, begins_at, ends_at, made_at, who, why) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            dataclasses.astuple(window)[1:8],
+        )
+        return int(added.lastrowid or 0)
+
+    def cancel_window(self, number: int, now: float) -> None:
+        """Record that a window is cancelled, or ended early; a part of the caller's `change`."""
+        self.connection.execute(
+            "UPDATE windows SET cancelled_at = ? WHERE id = ? AND cancelled_at IS NULL", (now, number)
         )
 
     # ---- states

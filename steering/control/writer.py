@@ -23,8 +23,11 @@ from steering.control import nouns
 from steering.control.callers import check_role, make_secret
 from steering.control.fleet.blast import Limits
 from steering.control.fleet.health import Rules, full_weight
-from steering.control.fleet.vitals import Vitals, Wished
+from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_changes
+from steering.control.fleet.missing import counters_in, missing
+from steering.control.fleet.vitals import Maintenance, Vitals, Wished
 from steering.control.fleet.weights import WeightFiles
+from steering.control.fleet.windows import MOST_OPEN, Window, check_window, in_maintenance
 from steering.control.folder import Lock, make_folder, number_of, remove_unfinished, versioned_files
 from steering.control.handover import HandOver, Versions, step
 from steering.control.network.canary import mixed_with_serving
@@ -46,6 +49,7 @@ from steering.model import UNNUMBERED, Appliance, Fleet
 from steering.routes import Routes
 from steering.settings import Settings
 from steering.snapshot import BuiltTable, Current, read_meta, write_table
+from steering.statefile import StateFile
 
 LIVE: Final = "bgp"  # who publishes what live sessions say
 MAX_WEIGHT: Final = 0xFFFF
@@ -85,6 +89,7 @@ class Writer:
         self.vitals = vitals_of(settings)
         self.index: tuple[str, RouteIndex] | None = None
         self.sessions: Callable[[], list[dict[str, Any]]] = list  # of live BGP, where it is followed
+        self.holdings = HoldingsReported(settings.max_titles)
         make_folder(self.state)
         self.lock = Lock(self.state)
         try:
@@ -118,7 +123,10 @@ class Writer:
         remove_unfinished(self.state)
         self.wishes = self.store.wishes()
         self.tokens = self.store.tokens()
+        self.take_windows()
         self.take_fleet()
+        with self.vitals.lock:  # before the words are stored: who is in a window takes no client, not for a moment
+            self.vitals.keep_windows(self.maintenance(), self.vitals.clock())
         self.vitals.files = WeightFiles(self.state)
         self.hand_over = HandOver(self.state, self.vitals.files)
         self.shelf = Shelf(self.state, self.store, self.fleet, self.clock, self.serve_playlists)
@@ -133,7 +141,9 @@ class Writer:
             try:
                 self.hand_over.weights.use(current.weights)
                 self.vitals.adopt(self.store.states(), self.hand_over.weights.word)
+                current = self.adopt_holdings(current)
                 self.serve_playlists()
+                current = self.hand_over.current or current
                 if number_of(current.fleet) != self.store.fleet_version():
                     with self.hand_over.undone_on_error() as made:
                         self.switch(self.prepare_fleet(current, made))
@@ -144,17 +154,38 @@ class Writer:
                 self.set_pin(None)  # a rollback that was killed before it served
         self.remove_old()
 
+    def adopt_holdings(self, current: Current) -> Current:
+        """Begin with the holdings that serve; where they are unusable, serve without, and ask for all again."""
+        if current.holdings:
+            try:
+                self.holdings.adopt(self.state / current.holdings)
+            except SnapshotError as error:
+                logger.warning("%s; every appliance is asked what it holds", error.message)
+                return self.switch(dataclasses.replace(current, holdings=""))
+        return current
+
     def take_fleet(self) -> None:
         """Read the fleet on record, and let the word that every slot in use should hold be worked out."""
         self.inventory = self.store.fleet()
         self.appliances = {appliance.id: appliance for appliance in self.inventory.appliances}
         wished = {name: Wished(at, who) for name, (at, who) in self.store.wished().items()}
         self.vitals.take_fleet(self.inventory, self.wishes, wished)
+        self.holdings.use_fleet(self.inventory)
 
     @property
     def words(self) -> dict[int, int]:
         """The word that every slot in use should hold."""
         return self.vitals.words()
+
+    def take_windows(self) -> None:
+        """Read the maintenance windows that are on or to come; others read them from their threads."""
+        now = self.clock()
+        self.windows_on_record = {item.id: item for item in self.store.windows(now) if item.is_open(now)}
+
+    def maintenance(self) -> dict[str, Maintenance]:
+        """Return the appliances that a window covers now; from any thread."""
+        found = in_maintenance(self.windows_on_record.values(), self.inventory, self.clock())
+        return {name: Maintenance(window.ends_at, window.why) for name, window in found.items()}
 
     # ---- verbs
 
@@ -332,6 +363,42 @@ class Writer:
             return None
         return self.publish(sources, LIVE)
 
+    def publish_holdings(self) -> dict[str, Any] | None:
+        """Publish what appliances said they hold; None where nothing changed, or nothing serves yet."""
+        began = time.perf_counter()
+        changes = self.holdings.begin() if self.hand_over.current else None
+        if changes is None:
+            return None
+        path = opened = None
+        try:
+            with self.hand_over.undone_on_error() as made:
+                files = versioned_files(self.state)
+                version = max((number for _, kind, number in files if kind == "holdings"), default=0) + 1
+                path = self.state / f"holdings.{version}"
+                made.append(path.name)
+
+                def write(progress: Progress) -> None:
+                    with step("write the holdings", progress):
+                        write_changes(self.state, version, changes)
+
+                self.run("write the holdings", write, quiet)
+                opened = open_holdings(StateFile(path, "holdings"))
+                assert self.hand_over.current  # errands, done meanwhile, switch to nothing else
+                self.switch(dataclasses.replace(self.hand_over.current, holdings=path.name))
+        except BaseException:
+            opened = None
+            raise
+        finally:
+            self.holdings.end(path, opened)
+        self.remove_old()
+        return {
+            "holdings": path.name,
+            "titles": opened.titles,
+            "changed": len(changes.held),
+            "serving": self.hand_over.serving(),
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+
     def watched(self) -> tuple[list[FeedSource], int]:
         """Return the sources of the last publish, none where a table is pinned, and the version of that publish."""
         versions = self.store.versions()
@@ -355,11 +422,16 @@ class Writer:
 
     def canary(self) -> dict[str, Any]:
         """Return which canary serves. Raises PartnerError 409 where none does."""
-        current = self.hand_over.current
-        found = read_meta(self.state / current.table).get("canary") if current else None
+        found = self.canary_that_serves()
         if found is None:
             raise PartnerError("no canary serves", hint="steering table publish --canary PERCENT", status=409)
-        return dict(found)
+        return found
+
+    def canary_that_serves(self) -> dict[str, Any] | None:
+        """Return which tables the canary that serves stands between, None where none does."""
+        current = self.hand_over.current
+        found = read_meta(self.state / current.table).get("canary") if current else None
+        return dict(found) if found else None
 
     def serve_again(self, version: int, who: str, why: str, what: str, pin: Pin | None) -> dict[str, Any]:
         """Serve a kept table, and pin it or not."""
@@ -431,7 +503,9 @@ class Writer:
         for row in self.tables():
             if row["table"] == version:
                 return row
-        raise PartnerError(f"table {version}: none of this version was ever published", status=404)
+        raise PartnerError(
+            f"table {version}: none of this version was ever published", hint="steering table list", status=404
+        )
 
     def routes(self, prefix: str) -> dict[str, Any]:
         """Return the routes of a prefix in the table that serves, of what covers it, and what lies inside it."""
@@ -451,8 +525,12 @@ class Writer:
         current = self.hand_over.current
         if current is None:
             raise PartnerError("nothing was published yet", hint="steering table publish", status=409)
-        fleet, path = self.inventory, self.state / current.routes
-        return self.run("look at the routes", lambda _: route_report(Routes(path), fleet, partner), quiet)
+        fleet, path, heard = self.inventory, self.state / current.routes, self.vitals.routes_heard()
+        return self.run("look at the routes", lambda _: route_report(Routes(path), fleet, heard, partner), quiet)
+
+    def missing(self, partner: str = "", count: int = 1000) -> list[dict[str, Any]]:
+        """Return the titles that clusters were asked for and do not hold, most asked first, of one partner or all."""
+        return missing(counters_in(self.state), self.inventory, self.holdings.is_held, partner, count)
 
     def wished(self) -> list[dict[str, Any]]:
         """Return the wishes on record that are for appliances of the fleet, ordered by id."""
@@ -517,6 +595,54 @@ class Writer:
             "serving": self.hand_over.serving(),
         }
 
+    def add_window(
+        self, kind: str, subject: str, begins_at: float | None, ends_at: float, who: str, why: str
+    ) -> dict[str, Any]:
+        """Plan maintenance of an appliance, a cluster or a site; None begins it now. It begins and ends by itself."""
+        now = self.clock()
+        begins_at = now if begins_at is None else begins_at
+        check_window(kind, subject, begins_at, ends_at, self.inventory, now)
+        same = [item for item in self.windows_on_record.values() if (item.kind, item.subject) == (kind, subject)]
+        if sum(item.is_open(now) for item in same) >= MOST_OPEN:
+            raise PartnerError(f"{kind} {subject}: has {MOST_OPEN} windows already", hint="cancel some", status=409)
+        window = Window(0, kind, subject, begins_at, ends_at, now, who, why)
+        with self.store.change():
+            window = dataclasses.replace(window, id=self.store.add_window(window))
+            self.store.note(Entry(now, who, "add window", f"{kind} {subject}", None, window.describe(now), why))
+        self.take_windows()
+        return window.describe(now)
+
+    def cancel_window(self, number: int, who: str, why: str = "") -> dict[str, Any]:
+        """Cancel a window that is to come, or end one early that is on."""
+        now = self.clock()
+        window = self.window(number)
+        if not window.is_open(now):
+            raise PartnerError(f"window {number}: is {window.state(now)} already", status=409)
+        after = dataclasses.replace(window, cancelled_at=now)
+        with self.store.change():
+            self.store.cancel_window(number, now)
+            self.store.note(
+                Entry(
+                    *(now, who, "cancel window", f"{window.kind} {window.subject}"),
+                    *(window.describe(now), after.describe(now), why),
+                )
+            )
+        self.take_windows()
+        return after.describe(now)
+
+    def windows(self, ended: bool = False) -> list[dict[str, Any]]:
+        """Return the windows that are on or to come, the first to begin first; with `ended`, all there ever were."""
+        now = self.clock()
+        found = self.store.windows() if ended else [w for w in self.windows_on_record.values() if w.is_open(now)]
+        return [window.describe(now) for window in sorted(found, key=lambda window: (window.begins_at, window.id))]
+
+    def window(self, number: int) -> Window:
+        """Return a window on record. Raises PartnerError 404."""
+        for window in self.store.windows():
+            if window.id == number:
+                return window
+        raise no_window(number)
+
     def held(self) -> list[dict[str, Any]]:
         """Return the appliances that seem to be down and serve on, because a limit holds what is inferred of them."""
         rows = ((name, self.vitals.describe(name)) for name in self.appliances)
@@ -554,6 +680,20 @@ class Writer:
             self.store.note(Entry(now, who, "make token", f"token {number}", None, {"role": role, "name": name}))
         self.tokens = self.store.tokens()
         return {"id": number, "role": role, "name": name, "token": f"steering-{number}-{secret}"}
+
+    def make_tokens(self, roles: Sequence[str], name: str, who: str) -> list[str]:
+        """Make a token of one name for each role, all or none; return their texts, in the same order."""
+        for role in roles:
+            check_role(role)
+        now = self.clock()
+        texts = []
+        with self.store.change():
+            for role in roles:
+                secret, sha256 = make_secret()
+                texts.append(f"steering-{self.store.add_token(role, name, sha256, who, now, None)}-{secret}")
+            self.store.note(Entry(now, who, "make tokens", f"{len(roles)} tokens", None, {"name": name}))
+        self.tokens = self.store.tokens()
+        return texts
 
     def list_tokens(self) -> list[dict[str, Any]]:
         """Return every token ever made, without what opens a door."""
@@ -664,16 +804,21 @@ class Writer:
         current = self.hand_over.current
         if current is None:
             raise PartnerError("nothing was published yet", hint="publish without a canary first", status=409)
-        if read_meta(self.state / current.table).get("canary"):
+        if self.canary_that_serves():
             raise PartnerError("a canary serves already", hint="steering table promote, or withdraw", status=409)
         return number_of(current.table)
 
     def require_unpinned(self) -> None:
         """Raise PartnerError 409 where a table is pinned."""
         if pin := self.store.pin():
+            ends = (
+                "promote, or steering table withdraw"
+                if self.canary_that_serves()
+                else "unpin, or steering table publish"
+            )
             raise PartnerError(
                 f"table {pin.table} is pinned by {pin.who}: {pin.why or 'no reason given'}",
-                hint="steering table unpin, or steering table publish",
+                hint=f"steering table {ends}",
                 status=409,
             )
 
@@ -773,6 +918,11 @@ class Writer:
         return [
             f"the fleet has no service {name!r}: requests that name no service are refused (setting default_service)"
         ]
+
+
+def no_window(number: int) -> PartnerError:
+    """Return the error for a window that is not there, or that is not the caller's to know of."""
+    return PartnerError(f"window {number}: there is none of this id", status=404)
 
 
 def vitals_of(settings: Settings) -> Vitals:

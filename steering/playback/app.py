@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 from http import HTTPStatus
 from importlib.metadata import version
@@ -30,7 +29,7 @@ from steering.playback.metrics import CONTENT_TYPE, metrics_text
 from steering.playback.players import MANIFESTS, Asked, Sign, read_request
 from steering.playback.query import read_steer_query
 from steering.settings import Settings
-from steering.snapshot import Snapshot
+from steering.snapshot import Snapshot, Trace
 
 # The answer is one client's, at one moment; players on any page may read it.
 PLAYER_HEADERS: Final = {"cache-control": "no-store", "access-control-allow-origin": "*"}
@@ -175,13 +174,11 @@ def make_app(
             explain = functools.partial(snapshot.explain, client.packed, query.title, **asked)
             return JSONResponse(await anyio.to_thread.run_sync(explain), headers=PLAYER_HEADERS)
         if decisions is not None and decisions.wants(query.title):
-            trace: list[tuple[int, int, int, str, int | None]] = []
-            body = snapshot.steer(client.packed, query.title, **asked, trace=trace)
-            decisions.note(snapshot, client.packed, query.title, query.service, query.n, query.family, trace)
+            trace = Trace()
+            body = snapshot.steer(client.packed, query.title, **asked, trace=trace, counters=counters)
+            decisions.note(snapshot, client.packed, query.service, query.n, query.family, trace)
         else:
-            body = snapshot.steer(client.packed, query.title, **asked)
-        if counters is not None:
-            counters.note_targets(json.loads(body)["targets"])
+            body = snapshot.steer(client.packed, query.title, **asked, counters=counters)
         if query.redirect:
             location, links = redirect(body)
             response = Response(status_code=302, headers={**PLAYER_HEADERS, "location": location})
@@ -202,10 +199,8 @@ def make_app(
 
     def steer_player(request: Request) -> Response:
         asked = asked_by(request)
-        found = players.steer(holder.snapshot, asked, settings)
+        found = players.steer(holder.snapshot, asked, settings, counters)
         if counters is not None:
-            if found.first:
-                counters.note_targets([{"rank": found.first.rank}])
             for event, happened in (("moved", found.moves), ("odd_hints", asked.hints.odd)):
                 if happened:
                     counters.note_event(event)
@@ -215,7 +210,7 @@ def make_app(
         asked = asked_by(request)
         if not asked.name:  # a title whose name ends as a playlist's, or a path of another shape
             return steer_player(request)
-        body = players.make_playlist(served(), asked, settings, sign)
+        body = players.make_playlist(served(), asked, settings, sign, counters)
         return Response(body, headers=PLAYER_HEADERS, media_type=players.MEDIA_TYPES[asked.protocol])
 
     @app.head("/v1/hls/{service}/{title}/master.m3u8", include_in_schema=False)
@@ -275,8 +270,9 @@ def make_app(
     async def metrics(request: Request) -> Response:
         """Return what all workers did, in Prometheus text. For trusted callers."""
         require_trust(request)
-        appliances = holder.snapshot.appliances_by_slot if holder.snapshot else {}
-        text = await anyio.to_thread.run_sync(metrics_text, settings.state, appliances, time.time())
+        text = await anyio.to_thread.run_sync(
+            metrics_text, settings.state, holder.snapshot, settings.metrics_per_appliance, time.time()
+        )
         return Response(text, media_type=CONTENT_TYPE)
 
     @app.head("/openapi.json", include_in_schema=False)

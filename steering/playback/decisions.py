@@ -1,13 +1,14 @@
 """The decision log: one request in so many, and every one for some titles, with all that its answer was made from.
 
-A record says when, which versions, whose region of address space, the key of what was asked for, each candidate's word
-and who was picked: enough for `steering replay` to answer again. It never holds the session or the title, and of the
-address only the scope of the answer: the widest prefix around the client in which everybody gets the same.
+A record says when, which versions, whose region of address space, the keys that appliances were ranked by, each
+candidate's word and who was picked: enough for `steering replay` to answer again. It never holds the session or the
+title, and of the address only the widest prefix around the client whose clients share a zone. (Where viewers are spread
+over copies, the keys of title and session together give away a hash of the session, or without one the /24 or /48.)
 
 A sampled request leaves the lane and is answered by FastAPI's door with a trace; the rest happens in a thread of its
 own, behind a queue that drops when it is full. Files are named `decisions.<worker>.<number>`:
 
-    0   magic "STEERDL1", byte order mark, 4 unused
+    0   magic "STEERDL2", byte order mark, 4 unused
     16  records: length, CRC-32 of what follows; then fixed fields, service id, candidates, picks
 """
 
@@ -28,14 +29,17 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from steering.errors import FeedError, SteeringError
-from steering.snapshot import Snapshot, key_of
+from steering.snapshot import Snapshot, Trace
 
-MAGIC: Final = b"STEERDL1"
+MAGIC: Final = b"STEERDL2"
+MAGIC_BEFORE: Final = b"STEERDL1"  # one key, of the title, and no holdings
 BYTE_ORDER: Final = 0x01020304
 HEADER: Final = struct.Struct("=8sI4x")
 FRAME: Final = struct.Struct("=II")
-# Seconds, key, generation, table, fleet; scope (address, length, family); family asked for, n; lengths of the rest.
-FIELDS: Final = struct.Struct("=dQQII16sBBBBBHB")
+# Seconds, keys (title, session, content), generation, table, fleet, holdings; scope (address, length, family); family
+# asked for, n; lengths of the rest.
+FIELDS: Final = struct.Struct("=dQQQQIII16sBBBBBHB")
+FIELDS_BEFORE: Final = struct.Struct("=dQQII16sBBBBBHB")
 CANDIDATE: Final = struct.Struct("=II")  # slot, word
 PICK: Final = struct.Struct("=II")  # slot, rank
 MAX_RECORD: Final = 1 << 20
@@ -50,7 +54,8 @@ logger = logging.getLogger("steering.playback")
 class Decision:
     """One answer, and what it was made from.
 
-    `scope` is CIDR text; `candidates` are (slot, word) and `picks` (slot, rank), best first.
+    `key`, `session_key` and `content_key` are those of the `Trace`; `holdings` is 0 where there were none. `scope` is
+    CIDR text; `candidates` are (slot, word) and `picks` (slot, rank), best first.
     """
 
     at: float
@@ -64,6 +69,14 @@ class Decision:
     n: int
     candidates: tuple[tuple[int, int], ...]
     picks: tuple[tuple[int, int], ...]
+    session_key: int = 0
+    content_key: int = 0
+    holdings: int = 0
+
+    @property
+    def keys(self) -> tuple[int, int, int]:
+        """The keys, as `Snapshot.picks` takes them."""
+        return self.key, self.session_key, self.content_key
 
     @property
     def address(self) -> str:
@@ -77,10 +90,11 @@ def encode(decision: Decision) -> bytes:
     service = decision.service.encode()
     fields = FIELDS.pack(
         decision.at,
-        decision.key,
+        *decision.keys,
         decision.generation,
         decision.table,
         decision.fleet,
+        decision.holdings,
         network.network_address.packed,
         network.prefixlen,
         network.version,
@@ -96,12 +110,19 @@ def encode(decision: Decision) -> bytes:
     return FRAME.pack(len(body), zlib.crc32(body)) + body
 
 
-def decode(body: bytes) -> Decision:
-    """Return the decision of a record's body. Raises ValueError where it is none."""
+def decode(body: bytes, magic: bytes = MAGIC) -> Decision:
+    """Return the decision of a record's body, of a file with this magic. Raises ValueError where it is none."""
+    session_key = content_key = holdings = 0
     try:
-        at, key, generation, table, fleet, packed, length, version, family, n, *rest = FIELDS.unpack_from(body)
+        if magic == MAGIC_BEFORE:
+            fields = FIELDS_BEFORE
+            at, key, generation, table, fleet, packed, length, version, family, n, *rest = fields.unpack_from(body)
+        else:
+            fields = FIELDS
+            at, key, session_key, content_key, generation, table, fleet, holdings, *more = fields.unpack_from(body)
+            packed, length, version, family, n, *rest = more
         service_length, candidates, picks = rest
-        start = FIELDS.size + service_length
+        start = fields.size + service_length
         middle = start + candidates * CANDIDATE.size
         if middle + picks * PICK.size != len(body):
             raise ValueError("its length is not that of its parts")
@@ -111,13 +132,16 @@ def decode(body: bytes) -> Decision:
             generation=generation,
             table=table,
             fleet=fleet,
-            service=body[FIELDS.size : start].decode(),
+            service=body[fields.size : start].decode(),
             key=key,
             scope=str(network),
             family=family,
             n=n,
             candidates=tuple((slot, word) for slot, word in CANDIDATE.iter_unpack(body[start:middle])),
             picks=tuple((slot, rank) for slot, rank in PICK.iter_unpack(body[middle:])),
+            session_key=session_key,
+            content_key=content_key,
+            holdings=holdings,
         )
     except struct.error as error:
         raise ValueError(str(error)) from error
@@ -129,7 +153,8 @@ def read_decisions(path: Path) -> Iterator[Decision]:
         data = path.read_bytes()
     except OSError as error:
         raise FeedError(f"{path}: {error.strerror}") from error
-    if len(data) < HEADER.size or HEADER.unpack_from(data)[0] != MAGIC:
+    magic = data[: len(MAGIC)]
+    if len(data) < HEADER.size or magic not in (MAGIC, MAGIC_BEFORE):
         raise FeedError(f"{path}: no decision log that this version reads")
     if HEADER.unpack_from(data)[1] != BYTE_ORDER:
         raise FeedError(f"{path}: written on a machine of the other byte order")
@@ -144,7 +169,7 @@ def read_decisions(path: Path) -> Iterator[Decision]:
                 raise ValueError(f"a record of {length} bytes is cut off")
             if zlib.crc32(body) != checksum:
                 raise ValueError("the checksum of a record does not match")
-            decision = decode(body)
+            decision = decode(body, magic)
         except ValueError as error:
             raise FeedError(f"{path} at byte {at}: {error}") from error
         yield decision
@@ -186,20 +211,11 @@ class DecisionLog:
         """Tell whether the answer to this request is to be recorded."""
         return self.sampler.is_sampled() or title in self.titles
 
-    def note(
-        self,
-        snapshot: Snapshot,
-        packed: bytes,
-        title: str,
-        service: str,
-        n: int,
-        family: int,
-        trace: Sequence[tuple[int, int, int, str, int | None]],
-    ) -> None:
+    def note(self, snapshot: Snapshot, packed: bytes, service: str, n: int, family: int, trace: Trace) -> None:
         """Record an answer; its trace is as `Snapshot.steer` fills it."""
-        at, key = self.clock(), key_of(title)
+        at = self.clock()
         try:
-            self.queue.put_nowait(lambda: decision_of(at, snapshot, packed, key, service, n, family, trace))
+            self.queue.put_nowait(lambda: decision_of(at, snapshot, packed, service, n, family, trace))
         except queue.Full:
             self.dropped += 1
 
@@ -259,28 +275,26 @@ class DecisionLog:
 
 
 def decision_of(
-    at: float,
-    snapshot: Snapshot,
-    packed: bytes,
-    key: int,
-    service: str,
-    n: int,
-    family: int,
-    trace: Sequence[tuple[int, int, int, str, int | None]],
+    at: float, snapshot: Snapshot, packed: bytes, service: str, n: int, family: int, trace: Trace
 ) -> Decision:
     """Return the record of an answer; it reads files, and so is called off the request's path."""
     slots = snapshot.slots
-    picked = sorted((place, slots[appliance], rank) for appliance, rank, _, _, place in trace if place is not None)
+    picked = sorted(
+        (place, slots[appliance], rank) for appliance, rank, _, _, place, _ in trace.candidates if place is not None
+    )
     return Decision(
         at=at,
         generation=snapshot.current.generation,
         table=snapshot.table_version,
         fleet=snapshot.fleet_version,
         service=service,
-        key=key,
+        key=trace.title_key,
         scope=snapshot.routes.scope(packed),
         family=family or (4 if len(packed) == 4 else 6),
         n=n,
-        candidates=tuple((slots[appliance], word) for appliance, _, word, _, _ in trace),
+        candidates=tuple((slots[appliance], word) for appliance, _, word, *_ in trace.candidates),
         picks=tuple((slot, rank) for _, slot, rank in picked),
+        session_key=trace.session_key,
+        content_key=trace.content_key,
+        holdings=snapshot.holdings_version or 0,
     )

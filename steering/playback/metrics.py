@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from _fastpath.counters import BOUNDS, DOORS, Counters
+from steering.snapshot import REASONS, Snapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 FILE: Final = re.compile(r"worker\.([1-9][0-9]{0,4})")
@@ -22,6 +23,7 @@ EVENTS: Final = {
     "shed": ("steering_shed_total", "requests answered with the fallback alone, or 503, for want of room"),
     "cut_off": ("steering_cut_off_total", "connections closed because the client was too slow"),
     "unreadable": ("steering_unreadable_total", "connections closed because what came in was no request"),
+    "failed_open": ("steering_failed_open_total", "answers by appliances that are full, unhealthy or stale"),
     "moved": ("steering_moved_total", "steering manifests that send a player elsewhere than it said it plays from"),
     "odd_hints": ("steering_odd_hints_total", "steering requests with hints that could not be read"),
 }
@@ -29,16 +31,17 @@ GAUGES: Final = {
     "generation": ("steering_generation", "generation of the snapshot that the worker serves"),
     "table": ("steering_table_version", "table that the worker serves"),
     "fleet": ("steering_fleet_version", "fleet that the worker serves"),
+    "holdings": ("steering_holdings_version", "holdings that the worker serves, 0 where there are none"),
     "refused": ("steering_snapshot_refused", "1 while the newest files are unusable and the last good ones serve"),
     "connections": ("steering_connections", "open connections"),
     "huge_pages": ("steering_table_huge_pages", "1 where the table lies in huge pages"),
 }
 
 
-def metrics_text(state: Path, appliances: Mapping[int, tuple[str, str]], now: float) -> str:
-    """Return the metrics of all workers; `appliances` are (id, site) by slot."""
+def metrics_text(state: Path, snapshot: Snapshot | None, per_appliance: bool, now: float) -> str:
+    """Return the metrics of all workers; first targets by cluster or by appliance, as the snapshot names them."""
     found, unreadable = read_workers(state)
-    return "".join(f"{line}\n" for line in metrics_lines(found, unreadable, appliances, now))
+    return "".join(f"{line}\n" for line in metrics_lines(found, unreadable, snapshot, per_appliance, now))
 
 
 def read_workers(state: Path) -> tuple[dict[str, Counters], int]:
@@ -54,7 +57,7 @@ def read_workers(state: Path) -> tuple[dict[str, Counters], int]:
 
 
 def metrics_lines(
-    workers: Mapping[str, Counters], unreadable: int, appliances: Mapping[int, tuple[str, str]], now: float
+    workers: Mapping[str, Counters], unreadable: int, snapshot: Snapshot | None, per_appliance: bool, now: float
 ) -> Iterator[str]:
     """Yield the lines, a metric after another."""
     counted = workers.values()
@@ -85,13 +88,14 @@ def metrics_lines(
         yield from about(name, "counter", meaning)
         yield sample(name, sum(each.events()[event] for each in counted))
 
-    yield from about("steering_first_targets_total", "counter", "answers of the lane that named the appliance first")
-    first: Counter[int] = Counter()
-    for each in counted:
-        first.update(each.appliances())
-    for slot, count in sorted(first.items()):
-        name, site = appliances.get(slot, (f"#{slot}", ""))
-        yield sample("steering_first_targets_total", count, appliance=name, site=site)
+    yield from about("steering_passed_over_total", "counter", "requests that passed an appliance over, by the reason")
+    for letter, count in sum((Counter(each.reasons()) for each in counted), Counter()).items():
+        yield sample("steering_passed_over_total", count, reason=letter, means=REASONS[letter])
+
+    kind = "appliance" if per_appliance else "cluster"
+    yield from about("steering_first_targets_total", "counter", f"answers that named the {kind} first")
+    for (name, site), count in sorted(first_targets(counted, snapshot, per_appliance).items()):
+        yield sample("steering_first_targets_total", count, **{kind: name, "site": site})
 
     gauges = {number: each.gauges() for number, each in workers.items()}
     for gauge, (name, meaning) in GAUGES.items():
@@ -108,6 +112,20 @@ def metrics_lines(
         yield sample("steering_counting_since_seconds", round(each.began_at, 3), worker=number)
     yield from about("steering_workers_unreadable", "gauge", "files of counters that could not be read")
     yield sample("steering_workers_unreadable", unreadable)
+
+
+def first_targets(
+    workers: Iterable[Counters], snapshot: Snapshot | None, per_appliance: bool
+) -> Counter[tuple[str, str]]:
+    """Return how many answers named first whom: by (id, site) of the appliance or the cluster."""
+    named: Mapping[int, tuple[str, str]] = {}
+    if snapshot is not None:
+        named = snapshot.appliances_by_slot if per_appliance else snapshot.clusters_by_slot
+    found: Counter[tuple[str, str]] = Counter()
+    for each in workers:
+        for slot, count in each.appliances().items():
+            found[named.get(slot, (f"#{slot}" if per_appliance else "", ""))] += count
+    return found
 
 
 def about(name: str, kind: str, meaning: str) -> tuple[str, str]:

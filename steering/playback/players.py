@@ -15,6 +15,7 @@ from html import escape
 from typing import Final
 from urllib.parse import quote, unquote
 
+from _fastpath.counters import Counters
 from steering.errors import PartnerError
 from steering.model import Service
 from steering.playback import manifests, pathways
@@ -48,10 +49,9 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Steered:
-    """A steering manifest; who was picked first, if anybody; and if the player is to leave what it plays from."""
+    """A steering manifest, and if the player is to leave what it plays from."""
 
     body: bytes
-    first: Chosen | None = None
     moves: bool = False
 
 
@@ -73,15 +73,15 @@ def read_request(
     return Asked(protocol, service, title, name, hints, client)
 
 
-def steer(snapshot: Snapshot | None, asked: Asked, settings: Settings) -> Steered:
-    """Return the steering manifest for a request; the static one where nobody can be picked."""
+def steer(snapshot: Snapshot | None, asked: Asked, settings: Settings, counters: Counters | None = None) -> Steered:
+    """Return the steering manifest for a request, the static one where nobody can be picked; and count it."""
     hints = asked.hints
     viewer = manifests.viewer_of(hints.session, asked.client.packed)
     rules = snapshot.rules if snapshot else {}
     service = rules.get(asked.service)
     picks: list[Chosen] | None = None
     if snapshot and service:
-        picks = pick(snapshot, service, asked)
+        picks = pick(snapshot, service, asked, counters)
     if service is None or picks is None:
         service = service or rules.get(settings.default_service)
         return Steered(manifests.static_body(service, hints.pathways, viewer, asked.title))
@@ -90,10 +90,10 @@ def steer(snapshot: Snapshot | None, asked: Asked, settings: Settings) -> Steere
     if service.pathways and hints.player and hints.player in service.clones:
         found = pathways.with_clones(found, service, picks, hints.pathways, settings.steer_gain)
     body = manifests.steering_body(service, found, viewer, asked.title)
-    return Steered(body, picks[0] if picks else None, found.moves)
+    return Steered(body, found.moves)
 
 
-def pick(snapshot: Snapshot, service: Service, asked: Asked) -> list[Chosen] | None:
+def pick(snapshot: Snapshot, service: Service, asked: Asked, counters: Counters | None) -> list[Chosen] | None:
     """Return whom the client is sent to, best first; None for what is no title."""
     try:
         return snapshot.chosen(
@@ -103,18 +103,21 @@ def pick(snapshot: Snapshot, service: Service, asked: Asked) -> list[Chosen] | N
             session=asked.hints.session,
             n=MOST,
             family=asked.hints.family,
+            counters=counters,
         )
     except PartnerError:
         return None
 
 
-def make_playlist(snapshot: Snapshot, asked: Asked, settings: Settings, sign: Sign | None) -> bytes:
+def make_playlist(
+    snapshot: Snapshot, asked: Asked, settings: Settings, sign: Sign | None, counters: Counters | None = None
+) -> bytes:
     """Return the registered playlist of a title for one client. Raises PartnerError 404 where there is none."""
     service = snapshot.rules.get(asked.service)
     found = None
     if service and snapshot.playlists and service.token in SIGNED and (sign or not service.token):
         found = snapshot.playlists.find(service.id, asked.title, asked.protocol)
-    picks = pick(snapshot, service, asked) if service and found else None
+    picks = pick(snapshot, service, asked, counters) if service and found else None
     if service is None or found is None or picks is None:
         raise PartnerError.of_parameter(
             "title", asked.title, f"service {asked.service[:63]!r} has no {asked.protocol} playlist of it", 404

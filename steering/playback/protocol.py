@@ -77,6 +77,7 @@ class Connections:
             self.counters.set_gauge("generation", snapshot.current.generation)
             self.counters.set_gauge("table", snapshot.table_version)
             self.counters.set_gauge("fleet", snapshot.fleet_version)
+            self.counters.set_gauge("holdings", snapshot.holdings_version or 0)
             self.counters.set_gauge("published_at", round(snapshot.current.published_at * 1000))
             self.counters.set_gauge("refused", 0)
             self.counters.set_gauge("huge_pages", snapshot.table_file.lies_in_huge_pages())

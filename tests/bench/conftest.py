@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from steering.settings import Settings
 from steering.snapshot import Snapshot
+from tests.bench.load import Cores
 from tests.bench.measure import Report, Table
 
 
@@ -52,6 +55,29 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     yield found
     path.write_text(json.dumps(found.merged(before), indent=1) + "\n")
     request.config.stash[ROWS] = found.rows
+
+
+@pytest.fixture(scope="module")
+def cores() -> Iterator[Cores | None]:
+    """Return two cores, with this process and the clients it starts on the second; None where there is only one."""
+    before = os.sched_getaffinity(0)
+    found = Cores(*sorted(before)[:2]) if len(before) > 1 else None
+    if found:
+        os.sched_setaffinity(0, {found.client})
+    yield found
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture
+def state(published: Path, tmp_path: Path) -> Path:
+    """Return a copy of the published state folder, to be served and published into."""
+    return shutil.copytree(published, tmp_path / "state")
+
+
+@pytest.fixture(scope="session")
+def seconds(request: pytest.FixtureRequest) -> int:
+    """Return how long a run is."""
+    return int(request.config.getoption("--seconds"))
 
 
 ROWS = pytest.StashKey[list[dict[str, Any]]]()

@@ -29,7 +29,7 @@ from steering.control.fleet.synth import synthesize
 from steering.control.network.feeds import FeedSource, read_text
 from steering.control.writer import Writer
 from steering.settings import Settings
-from steering.snapshot import Snapshot
+from steering.snapshot import Snapshot, Trace
 from tests.bench.measure import COUNT, Report, Table, median_ns
 from tests.fastpath import dumps
 
@@ -126,9 +126,9 @@ def sixteen_candidates() -> Any:
 
 def candidates(snapshot: Snapshot, address: str) -> int:
     """Return how many candidates the address's first rank has."""
-    trace: list[Any] = []
+    trace = Trace()
     snapshot.steer(address, "t", service="video", trace=trace)
-    return sum(rank == 0 for _, rank, _, _, _ in trace)
+    return sum(rank == 0 for _, rank, *_ in trace.candidates)
 
 
 def test_table_build(benchmark: Any, report: Report) -> None:

@@ -7,7 +7,6 @@ asked in turn; the one that is not asked sleeps. A figure whose tools are absent
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import statistics
 import threading
@@ -23,6 +22,7 @@ import pytricia
 
 from steering.snapshot import Snapshot
 from tests.bench import load, servers
+from tests.bench.load import Cores, Row, require
 from tests.bench.measure import Report, Table
 from tests.bench.servers import Server, Steering
 
@@ -33,54 +33,11 @@ WORKER_REQUESTS = 100_000
 NGINX_ONLY = len("Server: nginx\r\nConnection: keep-alive\r\n")
 
 
-class Cores(NamedTuple):
-    """Which core serves, and which asks."""
-
-    server: int
-    client: int
-
-
-@pytest.fixture(scope="module")
-def cores() -> Iterator[Cores | None]:
-    """Return two cores, with this process and the clients it starts on the second; None where there is only one."""
-    before = os.sched_getaffinity(0)
-    found = Cores(*sorted(before)[:2]) if len(before) > 1 else None
-    if found:
-        os.sched_setaffinity(0, {found.client})
-    yield found
-    os.sched_setaffinity(0, before)
-
-
 @pytest.fixture(scope="module")
 def requests(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return 100,000 requests from addresses inside the real prefixes, a fifth of them IPv6."""
     path = tmp_path_factory.mktemp("load") / "requests"
     return load.write_requests(path, table.addresses[4][:80_000], table.addresses[6][:20_000])
-
-
-@pytest.fixture
-def state(published: Path, tmp_path: Path) -> Path:
-    """Return a copy of the published state folder, to be served and published into."""
-    return shutil.copytree(published, tmp_path / "state")
-
-
-@pytest.fixture(scope="session")
-def seconds(request: pytest.FixtureRequest) -> int:
-    """Return how long a run is."""
-    return int(request.config.getoption("--seconds"))
-
-
-Row = tuple[str, str, str | None]  # name, unit, peer
-
-
-def require(report: Report, cores: Cores | None, tools: tuple[str, ...], *rows: Row) -> Cores:
-    """Return the cores; where these rows cannot be measured, let them say why, and skip."""
-    why = load.missing(*tools) or ("" if cores else "it takes two cores")
-    if why or cores is None:
-        for name, unit, peer in rows:
-            report.add(name, None, unit, peer, why=why)
-        pytest.skip(why)
-    return cores
 
 
 class Cost(NamedTuple):

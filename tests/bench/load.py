@@ -11,8 +11,11 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.bench.measure import SEED
+import pytest
+
+from tests.bench.measure import SEED, Report
 
 SCRIPT = Path(__file__).parent / "steer.lua"
 CONNECTIONS = 64
@@ -41,6 +44,26 @@ def find(tool: str) -> str | None:
 def missing(*tools: str) -> str:
     """Return why a figure cannot be measured here: the first tool that is not there; empty where all are."""
     return next((f"{tool} is not on PATH" for tool in tools if find(tool) is None), "")
+
+
+class Cores(NamedTuple):
+    """Which core serves, and which asks."""
+
+    server: int
+    client: int
+
+
+Row = tuple[str, str, str | None]  # name, unit, peer
+
+
+def require(report: Report, cores: Cores | None, tools: tuple[str, ...], *rows: Row) -> Cores:
+    """Return the cores; where these rows cannot be measured, let them say why, and skip."""
+    why = missing(*tools) or ("" if cores else "it takes two cores")
+    if why or cores is None:
+        for name, unit, peer in rows:
+            report.add(name, None, unit, peer, why=why)
+        pytest.skip(why)
+    return cores
 
 
 def write_requests(path: Path, v4: Sequence[str], v6: Sequence[str]) -> Path:

@@ -45,8 +45,14 @@ class Steering(Server):
 
     def __init__(self, process: subprocess.Popen[str], state: Path) -> None:
         assert process.stdout is not None
-        said = next((line for line in process.stdout if line.startswith("serving on ")), None)
-        assert said, f"steering serve ended with status {process.wait()}"
+        self.control_url = ""
+        for said in process.stdout:
+            if said.startswith("control on "):
+                self.control_url = said.removeprefix("control on ").strip()
+            if said.startswith("serving on "):
+                break
+        else:
+            raise AssertionError(f"steering serve ended with status {process.wait()}")
         super().__init__(process, said.removeprefix("serving on ").strip())
         self.state = state
 
@@ -115,9 +121,14 @@ def running(command: Sequence[str], cores: Iterable[int], env: dict[str, str]) -
 
 
 @contextlib.contextmanager
-def serve_steering(state: Path, cores: Iterable[int], workers: int = 1, lane: bool = True) -> Iterator[Steering]:
-    """Serve a published state folder; `lane` off answers everything through FastAPI, where there is that setting."""
-    env = {**os.environ, "STEERING_CONTROL_LISTEN": ""}
+def serve_steering(
+    state: Path, cores: Iterable[int], workers: int = 1, lane: bool = True, control: str = ""
+) -> Iterator[Steering]:
+    """Serve a published state folder; `lane` off answers everything through FastAPI, where there is that setting.
+
+    `control` is where the control door listens over TCP.
+    """
+    env = {**os.environ, "STEERING_CONTROL_LISTEN": control}
     if "lane" in Settings.model_fields:
         env["STEERING_LANE"] = str(int(lane))
     command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state)]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import uvicorn
@@ -22,15 +23,28 @@ from steering.control.loop import Errands
 from steering.control.writer import Writer
 from steering.settings import Settings
 
+T = TypeVar("T")
+
+
+class Server(uvicorn.Server):
+    """A server whose loop is known."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Control:
-    """A running control door: its application, its address over TCP, and the writer, to be used from its thread."""
+    """A running control door: its application, its address over TCP, its loop, and the writer, for its own thread."""
 
     app: FastAPI
     address: tuple[str, int]
     writer: Writer
     thread: ThreadPoolExecutor
+    server: Server
 
     @property
     def url(self) -> str:
@@ -40,6 +54,14 @@ class Control:
         """Return the headers of a new holder of a token."""
         report = self.thread.submit(self.writer.make_token, role, more.pop("name", ""), "test", **more).result()
         return {"authorization": f"Bearer {report['token']}"}
+
+    def in_loop(self, do: Callable[[], T]) -> T:
+        """Do something in the thread that the door answers in, as jobs do."""
+
+        async def done() -> T:
+            return do()
+
+        return asyncio.run_coroutine_threadsafe(done(), self.server.loop).result(20)
 
     def client(self, headers: dict[str, str] | None = None) -> httpx.Client:
         """Return a client over TCP."""
@@ -55,13 +77,13 @@ def control(settings: Settings) -> Iterator[Control]:
     try:
         with listening(settings.state) as listener, socket.create_server(("127.0.0.1", 0)) as tcp:
             app = make_app(writer, thread, errands)
-            server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, http=ControlProtocol))
+            server = Server(uvicorn.Config(app, lifespan="off", log_config=None, http=ControlProtocol))
             serving = threading.Thread(target=server.run, kwargs={"sockets": [listener, tcp]})
             serving.start()
             while not server.started:
                 time.sleep(0.01)
             try:
-                yield Control(app, tcp.getsockname(), writer, thread)
+                yield Control(app, tcp.getsockname(), writer, thread, server)
             finally:
                 server.should_exit = True
                 serving.join()

@@ -96,8 +96,9 @@ def test_a_withdrawn_canary_is_for_nobody_and_no_reload_brings_it_back(with_cana
 
 
 def test_while_a_canary_serves_nothing_is_published_by_itself(with_canary: Writer) -> None:
-    with pytest.raises(PartnerError, match=r"table 4 is pinned by alice: canary of table 3, 20\.0 %"):
+    with pytest.raises(PartnerError, match=r"table 4 is pinned by alice: canary of table 3, 20\.0 %") as caught:
         with_canary.reload("SIGHUP")
+    assert caught.value.hint == "steering table promote, or steering table withdraw"
     assert with_canary.follow() is None
     assert with_canary.watched() == ([], 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -19,7 +20,7 @@ from steering.control.network.feeds import FeedSource
 from steering.control.remote import RemoteWriter
 from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError, SnapshotError
-from steering.model import Fleet
+from steering.model import Fleet, Service
 from steering.settings import Settings, read_settings
 from steering.snapshot import Snapshot
 from tests.control.doors import control
@@ -98,6 +99,15 @@ def test_a_reload_is_guarded_too(guarded: Writer, strict: Settings, write_feed: 
     with pytest.raises(FeedError, match="clients would move"):
         guarded.reload("test")
     assert nearest(strict) == "bom001"
+
+
+def test_zones_are_not_left_without_any_cluster(guarded: Writer, fleet: Fleet, write_feed: WriteFeed) -> None:
+    closed = tuple(dataclasses.replace(item, accepts_off_net=False) for item in fleet.clusters)
+    guarded.import_fleet(dataclasses.replace(fleet, clusters=closed), "test")
+    with pytest.raises(FeedError, match=r"zones would have no cluster at all, and none is without one now"):
+        guarded.publish([write_feed(HOME)], "test")
+    guarded.publish([write_feed(HOME)], "test", force="our clients alone")
+    guarded.publish([write_feed(HOME)], "test")  # it is no news any more
 
 
 def test_damage_to_what_serves_does_not_stop_the_publish_that_replaces_it(
@@ -249,6 +259,23 @@ def test_retention_keeps_what_is_served_and_what_is_pinned(
         for number in range(5):
             writer.publish([write_feed(HOME, f"198.51.100.{number}/32,lhr001-a,64511,0\n")], "test")
         assert [row["table"] for row in writer.tables() if row["kept"]] == [5, 4]
+        writer.rollback(4, "test")
+        for name in ("a", "b", "c"):
+            writer.pin("test", name)
+            writer.import_fleet(dataclasses.replace(fleet, services=(*fleet.services, service(name))), "test")
+        assert [row["table"] for row in writer.tables() if row["kept"]] == [5, 4]
+        writer.unpin("test")
+        for number in range(2):
+            writer.publish([write_feed(HOME, f"198.51.100.{number}/32,lhr001-a,64511,0\n")], "test")
+        assert [row["table"] for row in writer.tables() if row["kept"]] == [7, 6]
+        writer.settings = settings.model_copy(update={"retain": 1})
+        writer.rollback(6, "test")
+        writer.import_fleet(fleet, "test")
+        assert [row["table"] for row in writer.tables() if row["kept"]] == [7, 6]  # the newest, and what serves
+
+
+def service(name: str) -> Service:
+    return Service(name, "https://{host}/v/{title}", "https://origin.example/v/{title}")
 
 
 def test_two_kept_tables_are_compared(serving: Writer, write_feed: WriteFeed) -> None:
@@ -306,13 +333,42 @@ def test_the_commands(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -
     with Writer(settings) as writer:
         writer.import_fleet(fleet, "test")
     home, away = write_feed(HOME, name="home.csv").path, write_feed(AWAY, name="away.csv").path
+    assert "nothing was published yet" in run("table", "list")
+    mixed = write_feed(HOME, HOME, HOME.replace(",0", ",7"), AWAY, "10.0.0.1/8,bom001-a,1,0\n", name="mixed.csv").path
+    assert run("table", "check", mixed, "--csv").splitlines() == [
+        "what,subject,name,value",
+        "feed,mixed.csv,accepted,4",
+        "feed,mixed.csv,refused,1",
+        "feed,mixed.csv,unheard,0",
+        "table,,routes_v4,4",
+        "table,,routes_v6,0",
+        "table,,prefixes_v4,1",
+        "table,,prefixes_v6,0",
+        *(
+            line
+            for line in run("table", "check", mixed, "--csv").splitlines()
+            if re.match("table,,(inter|zones|lad)", line)
+        ),
+        "table,,refused,1",
+        "table,,duplicates,1",
+        "conflict,203.0.113.0/24,heard in different ways by bom001-a; the better is used,",
+        "refused_by,mixed.csv,host bits are set,1",
+        "refused,mixed.csv:6,host bits are set; write 10.0.0.0/8,10.0.0.1/8",
+    ]
+    report = json.loads(run("table", "check", mixed, "--json"))
+    assert (report["duplicates"], report["counts"]["refused"], report["serving"]) == (1, 1, None)
+    shown = run("table", "check", mixed)
+    assert "conflict: 203.0.113.0/24: heard in different ways" in shown
+    assert re.search(r"duplicates +1\n", shown)
     run("table", "publish", home)
     assert "100.0 %" in run("table", "check", away)
     lines = run("table", "check", away, "--csv").splitlines()
     assert lines[0] == "what,subject,name,value"
     assert "moved,v4,share,1.0" in lines
     assert "cluster,del001-a,gained_v4,1.0" in lines
-    run("table", "publish", away, "--why", "to Delhi")
+    assert "feed,away.csv,accepted,1" in lines
+    run("table", "publish", away, "--why", "to Delhi" + " at last" * 20)
+    assert re.search(r"to Delhi( at last)+ at…$", run("table", "list"), re.MULTILINE)
     assert "changed: 203.0.113.0/24" in run("table", "diff", "1", "2")
     assert json.loads(run("table", "diff", "1", "2", "--json"))["moved"]["v4"] == 1.0
     assert "prefix,203.0.113.0/24,changed," in run("table", "diff", "1", "2", "--csv").splitlines()

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from steering.cli import main
+from steering.control.fleet.health import Report, RoutesHeard
 from steering.control.network.feeds import FeedSource
 from steering.control.network.reports import route_report
 from steering.control.writer import Writer
@@ -231,4 +232,31 @@ def test_clusters_that_left_the_fleet_are_passed_over(
     routes = Routes(settings.state / read_current(settings.state).routes)
     numbered = [dataclasses.replace(item, number=place) for place, item in enumerate(isp.clusters)]
     gone = dataclasses.replace(without, clusters=tuple(item for item in numbered if item.id != "bom003-a"))
-    assert route_report(routes, gone)["stolen"][0]["v4"] == 256
+    assert route_report(routes, gone, {})["stolen"][0]["v4"] == 256
+
+
+def test_clusters_whose_appliances_report_that_they_hear_different_prefixes_are_told(
+    decided: Callable[..., Any], settings: Settings
+) -> None:
+    decided("203.0.113.0/24,bom001-a,64500,,0\n")
+    most, fewer, other = RoutesHeard(12, "00ff"), RoutesHeard(11, "00fe"), RoutesHeard(12, "ff00")
+    said = {
+        "c001-bom001-a": {4: most, 6: most},
+        "c002-bom001-a": {4: fewer, 6: most},
+        "c001-bom003-a": {4: most},
+        "c002-bom003-a": {4: other, 6: other},
+        "c001-bom004-a": {6: fewer},
+        "c002-bom004-a": {6: most},
+    }
+    with Writer(settings) as writer:
+        for name, heard in said.items():
+            writer.vitals.report(name, Report("b", 1, None, None, heard), True)
+        every, own = writer.route_report()["heard_apart"], writer.route_report("as64511")["heard_apart"]
+    rows = [
+        ("as64500", "bom001-a", "v4", 2, 1, ["c002-bom001-a: 11"]),
+        ("as64511", "bom003-a", "v4", 2, 1, ["c002-bom003-a: 12"]),
+        (None, "bom004-a", "v6", 2, 1, ["c002-bom004-a: 12"]),
+    ]
+    names = ("partner", "cluster", "family", "sets", "apart", "first")
+    assert every == [dict(zip(names, row, strict=True)) for row in rows]
+    assert own == every[1:2]

@@ -118,7 +118,7 @@ REFUSED = [
     ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "csv"}]}', {}, 422, "has a path"),
     ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "nosuch", "path": "/x"}]}', {}, 422, "kind"),
     ("POST", "/v1/tables/publish", b'{"surces": []}', {}, 422, "surces"),
-    ("POST", "/v1/wishes", b'{"appliances": ["a"]}', {}, 422, "enabled, weight, or both"),
+    ("POST", "/v1/wishes", b'{"appliances": ["a"]}', {}, 422, "at least one of enabled"),
     ("POST", "/v1/wishes", b'{"appliances": ["a"], "weight": "7"}', {}, 422, "weight"),
     ("POST", "/v1/wishes", b'{"appliances": ["a"], "weight": 1.5}', {}, 422, "weight"),
     ("POST", "/v1/fleet", b'{"sites": 7}', {}, 422, "sites"),

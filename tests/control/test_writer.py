@@ -379,7 +379,9 @@ def test_draining_and_enabling_change_the_next_pick_of_who_has_the_snapshot_mapp
 
     assert first_two() == {"c001-bom001", "c002-bom001"}
     report = serving.drain(["c001-bom001"], "alice")
-    assert report["appliances"] == [{"appliance": "c001-bom001", "enabled": False, "weight": 1000, "set": False}]
+    assert report["appliances"] == [
+        {"appliance": "c001-bom001", "enabled": False, "weight": 1000, "set": False, "belief": ""}
+    ]
     assert "c001-bom001" not in first_two()
     serving.enable(["c001-bom001"], "alice")
     assert first_two() == {"c001-bom001", "c002-bom001"}

@@ -7,6 +7,7 @@ of real requests; they run under AddressSanitizer in the other half of `make fuz
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import json
 import shutil
 import sys
@@ -17,12 +18,14 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["steering"]):
+    from steering.control.fleet import wire
+    from steering.control.fleet.holdings import HoldingsReported
     from steering.control.network.feeds import FeedSource, read_feed
     from steering.control.network.feeds.geofeed import read_geofeed
     from steering.control.network.rpki import read_payloads
     from steering.control.network.sessions import LiveRoutes, Session, lines_of
     from steering.errors import FeedError, PartnerError, SnapshotError
-    from steering.model import Appliance, Cluster, Fleet, RouteClass, Site
+    from steering.model import Appliance, Cluster, Fleet, RouteClass, Service, Site
     from steering.playback.client import Trust, find_client
     from steering.playback.query import read_steer_query
     from steering.settings import Settings
@@ -48,6 +51,8 @@ FLEET = Fleet(
     clusters=(Cluster("bom001-a", "bom001", RouteClass.exchange, None, ("IN",), True, 0, ("192.0.2.1",)),),
     appliances=(Appliance("c001", "bom001-a", "c001.cdn.example", 100.0, slot=0),),
 )
+HELD = HoldingsReported(10_000)
+HELD.use_fleet(dataclasses.replace(FLEET, services=(Service("video", "", ""), Service("games", "", ""))))
 
 
 def file_of(data: bytes, name: str) -> Path:
@@ -124,6 +129,36 @@ def session(data: bytes) -> None:
     assert "".join(lines_of(live.copied())).endswith("\n")
 
 
+REPORTS = (
+    b'{"appliance":"c001","boot":"b","seq":1,"health":{"components":{"disk":"ok"},"headroom_gbps":1.5,"ipv6":false},'
+    b'"routes":{"4":{"count":1,"digest":"00ff"}},"holdings":[{"service":"video","kind":"full","full":["a","b"],"digest":'
+    b'"2-1a2b3c4d5e6f7081"},{"service":"video","kind":"delta","base":"1-00000000000000ff","digest":"0-0000000000000000",'
+    b'"add":["c"],"remove":["a"]},{"service":"games","kind":"unknown"}]}'
+)
+
+
+def reports(data: bytes) -> None:
+    """Take a report, a mutation of a real one, alone, in an array and packed: nothing but PartnerError may come out."""
+    provider = atheris.FuzzedDataProvider(data)
+    at, cut = provider.ConsumeIntInRange(0, len(REPORTS)), provider.ConsumeIntInRange(0, len(REPORTS))
+    over = provider.ConsumeBytes(sys.maxsize)
+    whole = REPORTS[:at] + over + REPORTS[cut:]
+    for body, encoding in ((whole, ""), (b"[" + whole + b"]", ""), (over, ""), (over, "gzip")):
+        try:
+            said = wire.parse(wire.unpack(body, encoding))
+        except PartnerError:
+            continue
+        for row in said if isinstance(said, list) else [said]:
+            if isinstance(row, wire.Fault):
+                assert row.rule
+                assert len(str(row)) < 1000
+                continue
+            wire.report_of(row)
+            held = row.holdings if isinstance(row.holdings, list) else [row.holdings] if row.holdings else []
+            HELD.take("c001", held)
+    assert HELD.sums.keys() <= {(0, 0)}
+
+
 def state(data: bytes) -> None:
     """Map a state file that something was written over."""
     provider = atheris.FuzzedDataProvider(data)
@@ -168,7 +203,8 @@ def forwarded(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (head, query, forwarded, mrt, zones, routes, geofeed, rpki, session, state)
+    target.__name__: target
+    for target in (head, query, forwarded, mrt, zones, routes, geofeed, rpki, session, reports, state)
 }
 
 if __name__ == "__main__":

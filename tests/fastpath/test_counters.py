@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 import subprocess
 import sys
+from array import array
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,8 +16,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from _fastpath.counters import BOUNDS, ENDPOINTS, EVENTS, GAUGES, RANKS, STATUSES, Counters
+from _fastpath.holdings import HoldingsBuilder
 from _fastpath.lane import Lane, Peer
-from steering.snapshot import Snapshot
+from steering.model import Fleet
+from steering.snapshot import (
+    DISABLED,
+    STALE,
+    Snapshot,
+    Weights,
+    content_key_of,
+    read_current,
+    write_current,
+    write_fleet,
+    write_holdings,
+)
 
 LOOPBACK = Peer(bytes([127, 0, 0, 1]), True)
 
@@ -104,8 +120,113 @@ def test_only_the_worker_may_count(path: str) -> None:
             change()
     with pytest.raises(ValueError, match="mapped read-only"):
         reader.note_event("shed")
-    with pytest.raises(ValueError, match="mapped read-only"):
-        reader.note_targets([])
+
+
+REQUEST = b"GET /v1/steer?title=%s&session=s&ip=203.0.113.7 HTTP/1.1\r\n\r\n"
+
+
+def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path], fleet: Fleet) -> None:
+    state = publish(tmp_path / "state")
+    builder = HoldingsBuilder(None, [("video", "t")])
+    builder.set_cluster(0, [0, 1], [{"video"}] * 2, [b"", b""])
+    builder.set_cluster(2, [4, 5], [{"video"}] * 2, [b"\x01", b""])
+    name = write_holdings(state, 1, builder)
+    services = (dataclasses.replace(fleet.services[0], fail_open=True),)
+    write_current(
+        state,
+        dataclasses.replace(
+            read_current(state),
+            holdings=name,
+            fleet=write_fleet(state, 2, dataclasses.replace(fleet, services=services)),
+        ),
+    )
+    snapshot = Snapshot.map(state)
+    weights = Weights(str(state / "weights.1"), writable=True)
+    weights.set_word(2, weights.word(2) | DISABLED)
+    lanes, apps = (Counters(str(tmp_path / name), 8, writable=True) for name in ("worker.1", "worker.2"))
+    lane = Lane([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for", lanes)
+    lane.serve(snapshot.picker, snapshot.services, "video")
+    for word in (0, STALE):
+        for slot in (3, 4, 6, 7):
+            weights.set_word(slot, weights.word(slot) | word)
+        for title in ("t", "t", "other"):
+            answer = lane.answer(REQUEST % title.encode(), 0, LOOPBACK)
+            body = snapshot.steer("203.0.113.7", title, service="video", session="s", counters=apps)
+            assert answer is not None
+            assert answer.endswith(body)
+            assert (b'"fail_open":true' in body) == (word == STALE)
+    for read in (
+        Counters.targets,
+        Counters.reasons,
+        Counters.events,
+        Counters.appliances,
+        Counters.heat,
+        Counters.misses,
+    ):
+        assert read(lanes) == read(apps) != {}
+    assert lanes.events()["failed_open"] == 3
+    assert {letter: count for letter, count in lanes.reasons().items() if count} == {"C": 6, "D": 6, "S": 3}
+    keys = [content_key_of("video", title) for title in ("t", "other")]
+    assert lanes.heat() == [(keys[0], 4, "video", "t"), (keys[1], 2, "video", "other")]
+    assert lanes.misses() == [
+        (keys[0], 0, 4, "video", "t"),
+        *sorted([(keys[1], 0, 2, "video", "other"), (keys[1], 2, 2, "video", "other")]),
+    ]
+
+
+def hot_and_cold(seed: int) -> tuple[list[str], Counter[str]]:
+    """Return requests of Zipf-like titles, each with others that are asked for once, and how often each hit is."""
+    rnd = random.Random(seed)
+    hits = [f"hit {number} of a title whose name is much too long to be kept whole{' on' * 20}" for number in range(40)]
+    asked = rnd.choices(hits, [1 / (place + 1) for place in range(40)], k=6000)
+    asked += [f"once {number}" for number in range(6000)]
+    rnd.shuffle(asked)
+    return asked, Counter(title for title in asked if title.startswith("hit"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_titles_asked_for_most_are_known_and_never_counted_too_high(
+    path: str, snapshot: Snapshot, seed: int
+) -> None:
+    counters = Counters(path, 8, writable=True)
+    asked, hits = hot_and_cold(seed)
+    for title in asked:
+        snapshot.steer("203.0.113.7", title, service="video", counters=counters)
+    heat = {title: count for _, count, _, title in counters.heat()}
+    for title, count in hits.items():
+        assert heat.get(title[:100], 0) <= count
+    for title, count in hits.most_common(10):
+        assert heat[title[:100]] >= 0.9 * count
+    known = {content_key_of("video", title) for title in asked}
+    assert {key for key, *_ in counters.heat()} <= known
+    assert len(counters.heat()) <= 2048
+
+
+def test_a_title_that_is_asked_for_no_more_makes_room_for_others(path: str, snapshot: Snapshot) -> None:
+    counters = Counters(path, 8, writable=True)
+    same_set = [title for number in range(6000) if content_key_of("video", title := str(number)) % 512 == 7][:6]
+    old, (new, once) = same_set[:4], same_set[4:]
+    for title in old:
+        for _ in range(5000):
+            snapshot.steer("203.0.113.7", title, service="video", counters=counters)
+    for _ in range(2000):
+        snapshot.steer("203.0.113.7", new, service="video", counters=counters)
+        snapshot.steer("203.0.113.7", once, service="video", counters=counters)
+    assert {title: count for _, count, _, title in counters.heat()}[new] > 1000
+
+
+def test_counts_of_all_slots_are_read_at_once(path: str, snapshot: Snapshot) -> None:
+    counters = Counters(path, 8, writable=True)
+    for title in range(50):
+        snapshot.steer("203.0.113.7", str(title), service="video", counters=counters)
+    for room in (8, 3, 20):
+        found = array("Q", bytes(8 * room))
+        assert Counters(path).appliances_into(found) == min(room, 8)
+        assert {slot: count for slot, count in enumerate(found) if count} == {
+            slot: count for slot, count in counters.appliances().items() if slot < room
+        }
+    with pytest.raises(ValueError, match="64-bit numbers"):
+        counters.appliances_into(array("I", bytes(64)))
 
 
 DAMAGES = [

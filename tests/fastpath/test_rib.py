@@ -10,7 +10,7 @@ from array import array
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from _fastpath import rib
@@ -101,8 +101,17 @@ def prefixes(version: int) -> st.SearchStrategy[str]:
     )
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.one_of(prefixes(4), prefixes(6)), st.integers(0, 5)), max_size=40))
+# Of a few prefixes many rows, as where each is heard at many sites.
+FEW = st.sampled_from(["10.0.0.0/8", "10.0.0.0/9", "11.0.0.0/8", "2001:db8::/32", "2001:db8::/64", "2001:db8::1:0/112"])
+ROWS = st.lists(st.tuples(st.one_of(prefixes(4), prefixes(6)), st.integers(0, 5)), max_size=40) | st.lists(
+    st.tuples(FEW, st.integers(0, 5)), max_size=200
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(ROWS)
+@example([("10.0.0.0/8", row * 7 % 5) for row in range(100)] + [("10.0.0.0/9", 1), ("10.0.0.0/8", 9)])
+@example([("10.0.0.0/8", row * 7 % 5) for row in range(100)] + [("10.0.0.0/9", 1), ("11.0.0.0/8", 9)])
 def test_sorting_orders_as_the_standard_library_does(rows: list[tuple[str, int]]) -> None:
     columns, tails, _, _ = rib.read("".join(f"{prefix} {value}\n" for prefix, value in rows).encode())
     for family in (4, 6):
@@ -117,7 +126,48 @@ def test_sorting_orders_as_the_standard_library_does(rows: list[tuple[str, int]]
             key=lambda item: (int(item[0].network_address), item[0].prefixlen, item[1], item[2]),
         )  # fmt: skip
         assert found == wanted
-        assert rib.sort(rib.sort(columns[family])) is not None
+        ordered = rib.sort(columns[family])
+        assert rib.sort(ordered) is ordered
+
+
+@settings(max_examples=200, deadline=None)
+@given(ROWS)
+def test_a_prefix_has_the_set_of_its_values_and_what_repeats_is_counted(rows: list[tuple[str, int]]) -> None:
+    columns, tails, _, _ = rib.read("".join(f"{prefix} {value}\n" for prefix, value in rows).encode())
+    for family in (4, 6):
+        grouped, combinations, (duplicates, repeated) = rib.group(rib.sort(columns[family]), len(tails))
+        found = {
+            ipaddress.ip_network(prefix): combinations[value - len(tails)] if value >= len(tails) else (value,)
+            for prefix, value, _ in texts(grouped, family)
+        }
+        assert all(list(values) == sorted(set(values)) for values in found.values())
+        own = [(ipaddress.ip_network(prefix), value) for prefix, value in rows if (":" in prefix) == (family == 6)]
+        assert {(prefix, int(tails[value])) for prefix, values in found.items() for value in values} == set(own)
+        assert len(set(combinations)) == len(combinations)
+        assert repeated == len(own) - len(set(own)) == len(duplicates)
+        for row, like in duplicates:
+            assert row > like
+            assert rows[row - 1] == rows[like - 1]
+
+
+LINES = ["10.0.0.0/8 a", "10.0.0.0/8 b", "10.0.0.0/8,a", "10.0.0.0/9 a", "10.0.0.1/8 a", "2001:db8::/32 a", "2001:db8::/32",
+         "10.0.0.0/33 a", "# 10.0.0.0/8 a", "", "10.0.0.0 a"]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=12))
+def test_a_line_is_read_as_it_is_read_alone(lines: list[str]) -> None:
+    columns, tails, refusals, _ = rib.read("".join(f"{line}\n" for line in lines).encode())
+    refused: list[Any] = []
+    taken: dict[int, list[Any]] = {4: [], 6: []}
+    for row, line in enumerate(lines, 1):
+        alone, its_tail, its_refusal, _ = rib.read(f"{line}\n".encode(), row)
+        refused += its_refusal
+        for family, found in taken.items():
+            found += [(prefix, its_tail[value], place) for prefix, value, place in texts(alone[family], family)]
+    assert refusals == refused
+    for family, found in taken.items():
+        assert [(prefix, tails[value], row) for prefix, value, row in texts(columns[family], family)] == found
+        assert list(columns[family].low) == [0] * len(found)  # of these prefixes
 
 
 def test_sorted_columns_are_handed_back_as_they_are() -> None:

@@ -25,7 +25,7 @@ from steering.playback.decisions import (
     encode,
     read_decisions,
 )
-from steering.snapshot import Snapshot, key_of
+from steering.snapshot import Snapshot, Trace, content_key_of, key_of
 
 NUMBERS = st.integers(0, 2**32 - 1)
 PAIRS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=40).map(tuple)
@@ -46,6 +46,9 @@ DECISIONS = st.builds(
     n=st.integers(1, 8),
     candidates=PAIRS,
     picks=PAIRS,
+    session_key=st.integers(0, 2**64 - 1),
+    content_key=st.integers(0, 2**64 - 1),
+    holdings=NUMBERS,
 )
 
 
@@ -54,9 +57,9 @@ class Always:
         return True
 
 
-def steered(snapshot: Snapshot, title: str, address: str, **asked: int) -> tuple[bytes, list]:  # type: ignore[type-arg]
+def steered(snapshot: Snapshot, title: str, address: str, **asked: int) -> tuple[bytes, Trace]:
     """Return what `note` is given: the packed address, and the trace of an answer."""
-    packed, trace = ipaddress.ip_address(address).packed, []  # type: ignore[var-annotated]
+    packed, trace = ipaddress.ip_address(address).packed, Trace()
     snapshot.steer(packed, title, service="video", trace=trace, **asked)  # type: ignore[arg-type]
     return packed, trace
 
@@ -81,7 +84,7 @@ def test_whoever_was_answered_is_on_record_cut_to_the_scope_of_the_answer(log: D
     log.start()
     for address in ("203.0.113.77", "2001:db8::1234", "8.8.8.8"):
         packed, trace = steered(snapshot, "secret title", address, n=4)
-        log.note(snapshot, packed, "secret title", "video", 4, 0, trace)
+        log.note(snapshot, packed, "video", 4, 0, trace)
     log.stop()
     (path,) = log.folder.iterdir()
     found = list(read_decisions(path))
@@ -89,6 +92,7 @@ def test_whoever_was_answered_is_on_record_cut_to_the_scope_of_the_answer(log: D
         snapshot.describe(address)["scope"] for address in ("203.0.113.77", "2001:db8::1234", "8.8.8.8")
     ]
     assert [decision.key for decision in found] == [key_of("secret title")] * 3
+    assert [decision.content_key for decision in found] == [content_key_of("video", "secret title")] * 3
     assert [len(decision.picks) for decision in found] == [4, 4, 4]
     assert {len(decision.candidates) >= 4 for decision in found} == {True}
     assert [(item.at, item.table, item.fleet, item.n, item.family) for item in found] == [
@@ -105,7 +109,8 @@ def test_a_file_cut_off_anywhere_gives_its_whole_records_and_then_says_where_it_
 ) -> None:
     log.start()
     for title in "abc":
-        log.note(snapshot, *(found := steered(snapshot, title, "203.0.113.7"))[:1], title, "video", 3, 0, found[1])
+        packed, trace = steered(snapshot, title, "203.0.113.7")
+        log.note(snapshot, packed, "video", 3, 0, trace)
     log.stop()
     (path,) = log.folder.iterdir()
     data = path.read_bytes()
@@ -138,7 +143,7 @@ def test_files_are_rotated_and_the_oldest_removed(tmp_path: Path, snapshot: Snap
         log = DecisionLog(tmp_path, 3, Always(), file_bytes=300)
         log.start()
         for _ in range(40):
-            log.note(snapshot, packed, "t", "video", 3, 0, trace)
+            log.note(snapshot, packed, "video", 3, 0, trace)
         log.stop()
         assert log.dropped == 0
     (tmp_path / "decisions.4.1").touch()
@@ -153,7 +158,7 @@ def test_files_are_rotated_and_the_oldest_removed(tmp_path: Path, snapshot: Snap
 def test_what_the_thread_cannot_keep_up_with_is_dropped_and_counted(log: DecisionLog, snapshot: Snapshot) -> None:
     packed, trace = steered(snapshot, "t", "203.0.113.7")
     for _ in range(QUEUED + 7):  # nobody writes yet
-        log.note(snapshot, packed, "t", "video", 3, 0, trace)
+        log.note(snapshot, packed, "video", 3, 0, trace)
     assert log.dropped == 7
     log.start()
     log.stop()
@@ -167,7 +172,7 @@ def test_a_folder_that_is_gone_troubles_nobody(
     log.start()
     log.folder.rmdir()
     for _ in range(3):
-        log.note(snapshot, packed, "t", "video", 3, 0, trace)
+        log.note(snapshot, packed, "video", 3, 0, trace)
     log.stop()
     assert log.dropped == 3
     assert len(caplog.records) == 1

@@ -10,6 +10,7 @@ import pytest
 
 from _fastpath.counters import BOUNDS, Counters
 from steering.playback.metrics import escaped, metrics_text
+from steering.snapshot import DISABLED, Snapshot, Weights
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_800_000_000.0
@@ -43,36 +44,48 @@ def read(text: str) -> dict[str, dict[str, float]]:
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
-    """Return a folder in which two workers counted."""
+def state(tmp_path: Path, snapshot: Snapshot) -> Path:
+    """Return a folder in which two workers counted, while one appliance was drained."""
+    weights = Weights(str(snapshot.state / snapshot.current.weights), writable=True)
+    weights.set_word(7, weights.word(7) | DISABLED)
     for number in (1, 2):
         counters = Counters(str(tmp_path / f"worker.{number}"), 8, writable=True)
         for _ in range(number):
             counters.note("steer", 200, 0.0004)
         counters.note("other", 404, 2.0)
         counters.note_event("handed_over")
-        counters.note_targets([{"rank": 0}, {"rank": 7}, {"fallback": True}])
+        snapshot.steer("203.0.113.7", "t", service="video", n=8, counters=counters)
         counters.set_gauge("table", 40 + number)
         counters.set_gauge("published_at", round(NOW * 1000) - 5000 * number)
     return tmp_path
 
 
 def test_all_workers_are_summed_up_and_gauges_are_each_ones_own(state: Path) -> None:
-    found = read(metrics_text(state, {}, NOW))
+    found = read(metrics_text(state, None, False, NOW))
     assert found["steering_answers_total"] == {
         'door="app",endpoint="other",status="404"': 2,
         'door="app",endpoint="steer",status="200"': 3,
     }
-    assert found["steering_targets_total"]['rank="0"'] == found["steering_targets_total"]['rank="4+"'] == 2
-    assert found["steering_targets_total"]['rank="fallback"'] == 2
+    ranks = {"0": 4, "1": 4, "2": 4, "3": 2, "fallback": 2}
+    assert found["steering_targets_total"] == {f'rank="{rank}"': count for rank, count in ranks.items()}
+    assert found["steering_passed_over_total"] == {'reason="D",means="disabled or draining"': 2}
     assert found["steering_handed_over_total"] == {"": 2}
     assert found["steering_table_version"] == {'worker="1"': 41, 'worker="2"': 42}
     assert found["steering_snapshot_age_seconds"] == {'worker="1"': 5, 'worker="2"': 10}
     assert found["steering_workers_unreadable"] == {"": 0}
 
 
+def test_first_targets_are_told_by_cluster_and_where_it_is_wished_by_appliance(state: Path, snapshot: Snapshot) -> None:
+    found = read(metrics_text(state, snapshot, False, NOW))["steering_first_targets_total"]
+    assert found == {'cluster="bom001-a",site="bom001"': 2}
+    found = read(metrics_text(state, snapshot, True, NOW))["steering_first_targets_total"]
+    (label,) = found
+    assert re.fullmatch('appliance="c00[12]-bom001",site="bom001"', label)
+    assert read(metrics_text(state, None, False, NOW))["steering_first_targets_total"] == {'cluster="",site=""': 2}
+
+
 def test_the_histogram_is_cumulative_and_ends_with_all(state: Path) -> None:
-    found = read(metrics_text(state, {}, NOW))
+    found = read(metrics_text(state, None, False, NOW))
     buckets = found["steering_answer_seconds_bucket"]
     values = [buckets[f'door="app",le="{bound}"'] for bound in (*BOUNDS, "+Inf")]
     assert values == sorted(values)
@@ -84,13 +97,13 @@ def test_the_histogram_is_cumulative_and_ends_with_all(state: Path) -> None:
 def test_a_file_that_cannot_be_read_is_counted_and_the_others_are_told(state: Path) -> None:
     (state / "worker.2").write_bytes(b"x")
     (state / "worker.old").write_bytes(b"not one")
-    found = read(metrics_text(state, {}, NOW))
+    found = read(metrics_text(state, None, False, NOW))
     assert found["steering_workers_unreadable"] == {"": 1}
     assert found["steering_table_version"] == {'worker="1"': 41}
 
 
 def test_no_worker_at_all_is_still_text(tmp_path: Path) -> None:
-    assert read(metrics_text(tmp_path, {}, NOW))["steering_workers_unreadable"] == {"": 0}
+    assert read(metrics_text(tmp_path, None, False, NOW))["steering_workers_unreadable"] == {"": 0}
 
 
 def test_labels_are_escaped() -> None:
@@ -99,7 +112,7 @@ def test_labels_are_escaped() -> None:
 
 def test_the_board_asks_for_nothing_that_is_not_told(state: Path) -> None:
     board = json.loads((ROOT / "deploy" / "grafana.json").read_text())
-    told = set(re.findall(r"^# TYPE (\S+)", metrics_text(state, {}, NOW), re.MULTILINE))
+    told = set(re.findall(r"^# TYPE (\S+)", metrics_text(state, None, False, NOW), re.MULTILINE))
     targets = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
     asked = {name for expression in targets for name in re.findall(r"steering_[a-z_]+", expression)}
     assert {re.sub("_(bucket|sum|count)$", "", name) if name not in told else name for name in asked} <= told

@@ -14,9 +14,23 @@ import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from _fastpath.holdings import HoldingsBuilder
 from _fastpath.lane import Peer
+from steering.model import Fleet
 from steering.playback.follow import Follower
 from steering.settings import Settings
+from steering.snapshot import (
+    DISABLED,
+    NO_HEADROOM,
+    STALE,
+    UNHEALTHY,
+    Weights,
+    content_key_of,
+    read_current,
+    write_current,
+    write_fleet,
+    write_holdings,
+)
 from tests.playback.doors import Listening, undated
 
 LOOPBACK = bytes([127, 0, 0, 1])
@@ -91,8 +105,9 @@ def parameter(name: str, values: st.SearchStrategy[str]) -> st.SearchStrategy[by
     )
 
 
+HELD = ("80100172", "a", "a b", "t", "hot")
 GOOD_PARAMETERS = st.one_of(
-    st.just(b"service=video"),
+    st.sampled_from([b"service=video", b"service=games"]),
     parameter("session", st.text(st.characters(max_codepoint=0x7E), max_size=20)),
     parameter("n", st.sampled_from("12345678")),
     parameter("family", st.sampled_from("46")),
@@ -186,9 +201,8 @@ def requests(draw: st.DrawFn) -> bytes:
         else b"GET"
     )
     found = draw(st.lists(GOOD_PARAMETERS, max_size=3, unique_by=lambda item: item.partition(b"=")[0]))
-    found.append(
-        b"title=" + percent(draw(st.text(st.characters(max_codepoint=0x7E), min_size=1, max_size=9)), kind % 2)
-    )
+    title = draw(st.one_of(st.sampled_from(HELD), st.text(st.characters(max_codepoint=0x7E), min_size=1, max_size=9)))
+    found.append(b"title=" + percent(title, kind % 2))
     if kind in (9, 10, 11):
         found += draw(st.lists(PARAMETERS, min_size=1, max_size=3))
     if kind == 11:
@@ -214,23 +228,53 @@ def requests(draw: st.DrawFn) -> bytes:
 
 @dataclasses.dataclass
 class Doors:
-    """The door with the lane and the one without, for each kind of caller, and the loop that both run in."""
+    """The door with the lane and the one without, for each kind of caller and world, and the loop that both run in."""
 
     loop: asyncio.AbstractEventLoop
-    pairs: dict[str, tuple[Listening, Listening]]
+    pairs: dict[tuple[str, str], tuple[Listening, Listening]]
+
+
+WORLDS = ("nothing is known", "holdings are known and a title is hot", "nobody is well, and services fail open")
+
+
+def make_world(state: Path, world: str, fleet: Fleet) -> Path:
+    """Change what is published into a world."""
+    if world == WORLDS[0]:
+        return state
+    current = read_current(state)
+    weights = Weights(str(state / current.weights), writable=True)
+    weights.set_hot({content_key_of("video", title): spread for title, spread in (("hot", 3), ("t", 2))})
+    video = fleet.services[0]
+    games = dataclasses.replace(video, id="games", fail_open=world == WORLDS[2])
+    if world == WORLDS[2]:
+        video = dataclasses.replace(video, fail_open=True)
+        for slot in range(8):
+            weights.set_word(slot, weights.word(slot) | (STALE, UNHEALTHY, NO_HEADROOM, DISABLED)[slot % 4])
+    builder = HoldingsBuilder(None, [("video", title) for title in HELD] + [("games", "t")])
+    for number, bitmaps in enumerate([(b"\x3f", b"\x11"), (b"\x02", None), (b"\x19", b"\x19"), (None, None)]):
+        slots = (2 * number, 2 * number + 1)
+        builder.set_cluster(number, slots, [{"video", "games"}, {"video"}], bitmaps)
+    named = dataclasses.replace(
+        current,
+        fleet=write_fleet(state, 2, dataclasses.replace(fleet, services=(games, video))),
+        holdings=write_holdings(state, 1, builder),
+    )
+    write_current(state, named)
+    return state
 
 
 @pytest.fixture(scope="module")
-def doors(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]) -> Iterator[Doors]:
-    follower = Follower(publish(tmp_path_factory.mktemp("parity") / "state"), 0.1)
-    follower.step()
+def doors(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path], fleet: Fleet) -> Iterator[Doors]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         pairs = {}
-        for caller, chosen in CALLERS.items():
-            without = chosen.model_copy(update={"lane": False})
-            pairs[caller] = (Listening(follower, chosen), Listening(follower, without))
-            for listening in pairs[caller]:
-                runner.run(listening.start())
+        for world in WORLDS:
+            follower = Follower(make_world(publish(tmp_path_factory.mktemp("parity") / "state"), world, fleet), 0.1)
+            follower.step()
+            for caller, chosen in CALLERS.items():
+                without = chosen.model_copy(update={"lane": False})
+                pairs[caller, world] = (Listening(follower, chosen), Listening(follower, without))
+                for listening in pairs[caller, world]:
+                    runner.run(listening.start())
         yield Doors(runner.get_loop(), pairs)
         for pair in pairs.values():
             for listening in pair:
@@ -238,7 +282,9 @@ def doors(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]
 
 
 def test_the_lane_answers_as_fastapi_does(doors: Doors, cases: int) -> None:
-    answered = []
+    answered: list[bool] = []
+    opened: list[bool] = []
+    worlds: set[str] = set()
 
     @settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
@@ -246,17 +292,23 @@ def test_the_lane_answers_as_fastapi_does(doors: Doors, cases: int) -> None:
         st.lists(requests(), min_size=1, max_size=3),
         st.lists(st.integers(0, 600), max_size=3),
     )
-    def compare(caller: str, asked: list[bytes], splits: list[int]) -> None:
+    def compare(pair: tuple[str, str], asked: list[bytes], splits: list[int]) -> None:
         data = b"".join([*asked, LAST])
         edges = [0, *sorted({at for at in splits if 0 < at < len(data)}), len(data)]
         parts = [data[start:end] for start, end in itertools.pairwise(edges)]
-        hot, cold = (doors.loop.run_until_complete(door.exchange(parts)) for door in doors.pairs[caller])
+        hot, cold = (doors.loop.run_until_complete(door.exchange(parts)) for door in doors.pairs[pair])
         assert undated(hot) == undated(cold)
-        lane = doors.pairs[caller][0].connections.lane
-        answered.append(lane.answer(asked[0], 0, Peer(LOOPBACK, "stranger" not in caller)) is not None)
+        lane = doors.pairs[pair][0].connections.lane
+        found = lane.answer(asked[0], 0, Peer(LOOPBACK, "stranger" not in pair[0]))
+        answered.append(found is not None)
+        opened.append(b'"fail_open":true' in hot)
+        if found is not None:
+            worlds.add(pair[1])
 
     compare()
     assert sum(answered) > 0.2 * len(answered)  # it was the lane that was compared
+    assert sum(opened) > 0.05 * len(opened)
+    assert worlds == set(WORLDS)
 
 
 PLAIN = [
@@ -269,9 +321,10 @@ PLAIN = [
 ]
 
 
+@pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("request_", PLAIN)
-def test_plain_requests_are_answered_in_the_lane_and_alike(doors: Doors, request_: bytes) -> None:
-    hot, cold = doors.pairs["a trusted proxy"]
+def test_plain_requests_are_answered_in_the_lane_and_alike(doors: Doors, request_: bytes, world: str) -> None:
+    hot, cold = doors.pairs["a trusted proxy", world]
     lane = hot.connections.lane
     found = lane.answer(request_, 0, Peer(LOOPBACK, True))
     assert found is not None

@@ -253,6 +253,7 @@ def word_of(
     enabled: bool = True,
     out: bool = False,
     over: bool = False,
+    trim: float = 1.0,
 ) -> int:
     """Return the word of an appliance.
 
@@ -273,6 +274,7 @@ def word_of(
         whole, over_ipv4, over_ipv6 = vital.fine
         word |= UNHEALTHY * (not whole.holds)
         ipv4, ipv6 = ipv4 and over_ipv4.holds, ipv6 and over_ipv6.holds
+    weight = max(round(weight * trim), min(weight, 1))
     word |= OVER_LIMIT * over
     word |= DISABLED * (not (enabled and wish.enabled))
     return word | weight | IPV4_UP * ipv4 | IPV6_UP * ipv6

@@ -23,16 +23,19 @@ class Tally:
         self.state = state
         self.open: dict[str, tuple[int, Counters]] = {}
         self.answers: dict[str, Mapping[int, int]] = {}
+        self.heat: dict[str, Mapping[int, int]] = {}
 
-    def take(self) -> Counter[int]:
-        """Return how many more answers named each slot first."""
+    def take(self) -> tuple[Counter[int], Counter[int]]:
+        """Return how many more answers named each slot first, and how many more asked for each content key.
+
+        Of keys there are those that are asked for most; their counts begin with when they came to be.
+        """
         answers: Counter[int] = Counter()
+        asked: Counter[int] = Counter()
         for name, counters in self.workers().items():
-            now, before = counters.appliances(), self.answers.get(name)
-            self.answers[name] = now
-            if before is not None:  # what was counted before this process began is nobody's load now
-                answers.update({slot: more for slot, count in now.items() if (more := count - before.get(slot, 0)) > 0})
-        return answers
+            answers.update(more_of(self.answers, name, counters.appliances()))
+            asked.update(more_of(self.heat, name, {key: count for key, count, *_ in counters.heat()}))
+        return answers, asked
 
     def workers(self) -> dict[str, Counters]:
         """Return the counters of each worker, mapped anew where a file was replaced."""
@@ -45,10 +48,22 @@ class Tally:
                 if path.name not in self.open or self.open[path.name][0] != inode:
                     self.open[path.name] = inode, Counters(str(path))
                     self.answers.pop(path.name, None)
+                    self.heat.pop(path.name, None)
                 found[path.name] = self.open[path.name][1]
             except (OSError, ValueError) as error:
                 logger.debug("%s: %s", path.name, error)
         return found
+
+
+def more_of(seen: dict[str, Mapping[int, int]], name: str, now: Mapping[int, int]) -> dict[int, int]:
+    """Return by how much counts have grown since they were seen last, and remember them; nothing the first time.
+
+    What was counted before this process began is nobody's load now.
+    """
+    before, seen[name] = seen.get(name), now
+    if before is None:
+        return {}
+    return {key: more for key, count in now.items() if (more := count - before.get(key, 0)) > 0}
 
 
 class Pulse:
@@ -64,7 +79,8 @@ class Pulse:
         due = loop.time()
         keeping: asyncio.Task[None] | None = None
         while True:
-            writer.vitals.tick(tally.take())
+            answers, asked = tally.take()
+            writer.vitals.tick(answers, asked, writer.maintenance())
             if keeping is None or keeping.done():
                 if keeping:
                     keeping.result()  # a disk that is full is this job's error: it begins again

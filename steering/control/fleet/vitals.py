@@ -28,6 +28,7 @@ from steering.snapshot import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMI
 NOBODY: Final = Wish()
 WEIGHT: Final = 0xFFFF
 OUT: Final = UNHEALTHY | STALE
+FAMILIES: Final = IPV4_UP | IPV6_UP
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +83,9 @@ class Entry:
         "over",
         "place",
         "requests",
+        "steady",
+        "trim",
+        "trimmed",
         "vital",
         "why",
         "wish",
@@ -100,6 +104,9 @@ class Entry:
         self.held = ""  # what is inferred of it may not act: fleet, or its cluster
         self.over = False
         self.requests = 0.0
+        self.steady = 0.0  # faded more slowly
+        self.trim = 1.0  # the share of its weight that it should keep, so that it has its share of the load
+        self.trimmed = 1.0  # as it is in the word
         self.busy = 0.0  # what it says it delivers, as a share of its capacity
         self.word = 0
         self.label = ""
@@ -261,7 +268,7 @@ class Vitals:
             self.released.discard(name)
             entry.out, entry.held = False, ""
         word = self.word_of(entry)
-        if entry.word & OUT and not word & OUT and health.is_reported(vital, wish, self.rules):
+        if is_out(entry.word) and not is_out(word) and health.is_reported(vital, wish, self.rules):
             entry.vital = health.with_slow_start(vital)
             word = self.word_of(entry)
         if health.is_reported(vital, wish, self.rules):
@@ -291,6 +298,7 @@ class Vitals:
             enabled=entry.maintenance is None,
             out=entry.out,
             over=entry.over,
+            trim=entry.trimmed,
         )
 
     def tick(
@@ -379,17 +387,24 @@ class Vitals:
     def bound_loads(self, answers: Mapping[int, int], now: float, elapsed_s: float) -> None:
         """Compare every appliance's load with its share of its cluster's."""
         fade = load.faded(1.0, elapsed_s)
+        slowly = load.faded(1.0, elapsed_s, load.STEADY_S)
         self.total = self.total * fade + sum(answers.values())
         for slot, entry in self.by_slot.items():
-            entry.requests = entry.requests * fade + answers.get(slot, 0)
+            count = answers.get(slot, 0)
+            entry.requests = entry.requests * fade + count
+            entry.steady = entry.steady * slowly + count
         for members in self.clusters.values():
             over: set[int] = set()
-            loads, busy = [entry.requests for entry in members], [entry.busy for entry in members]
+            loads, busy = [entry.steady for entry in members], [entry.busy for entry in members]
             if len(members) > 1 and load.may_be_over(loads, busy, self.excess):
-                over = load.over_limit([member_of(entry) for entry in members if can_serve(entry)], self.excess)
+                compared = [member_of(entry) for entry in members if can_serve(entry)]
+                over = load.over_limit(compared, self.excess)
+                for slot, trim in load.trims(compared, self.excess, elapsed_s).items():
+                    self.by_slot[slot].trim = trim
             for entry in members:
-                if entry.over != (entry.appliance.slot in over):
-                    entry.over = not entry.over
+                is_over = entry.appliance.slot in over
+                if entry.over != is_over or abs(entry.trim - entry.trimmed) >= load.TRIM_STEP:
+                    entry.over, entry.trimmed = is_over, entry.trim
                     self.refresh(entry, now)
 
     def spread_hits(self, asked: Mapping[int, int], elapsed_s: float) -> None:
@@ -420,9 +435,9 @@ class Vitals:
                 f"look, then `steering held --release`: {', '.join(sorted(names)[:3])}"
             )
             found["held", limit] = Alarm(now, "held", limit, text)
-        for cluster in {entry.place.cluster for entry in self.entries.values() if entry.word & OUT}:
+        for cluster in {entry.place.cluster for entry in self.entries.values() if is_out(entry.word)}:
             wanted = [entry for entry in self.clusters[cluster] if self.is_wanted(entry)]
-            if wanted and all(entry.word & OUT for entry in wanted):
+            if wanted and all(is_out(entry.word) for entry in wanted):
                 text = f"cluster {cluster}: none of its {len(wanted)} appliances can serve: {wanted[0].why}"
                 found["cluster_down", cluster] = Alarm(now, "cluster_down", cluster, text)
         told = [alarm for key, alarm in found.items() if key not in self.raised]
@@ -500,16 +515,31 @@ class Vitals:
             return states
 
 
+def is_out(word: int) -> bool:
+    """Tell whether an appliance can serve nobody, whatever people wish."""
+    return bool(word & OUT) or not word & FAMILIES
+
+
 def can_serve(entry: Entry) -> bool:
     """Tell whether it takes clients, or would were it not over its limit."""
-    return not entry.word & (DISABLED | UNHEALTHY | STALE | NO_HEADROOM) and bool(entry.word & WEIGHT)
+    return not (entry.word & (DISABLED | NO_HEADROOM) or is_out(entry.word)) and bool(entry.word & WEIGHT)
 
 
 def member_of(entry: Entry) -> load.Member:
     """Return an appliance as its load is compared."""
     appliance = entry.appliance
     busy = entry.busy or None
-    return load.Member(appliance.slot, entry.word & WEIGHT, entry.requests, busy, appliance.capacity_gbps, entry.over)
+    weight = round((entry.word & WEIGHT) / entry.trimmed)
+    return load.Member(
+        appliance.slot,
+        weight,
+        entry.requests,
+        busy,
+        appliance.capacity_gbps,
+        entry.over,
+        entry.steady,
+        entry.trim,
+    )
 
 
 def known(vital: Vital) -> health.Health:
@@ -526,20 +556,29 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
     if not entry.wish.enabled:
         busy = reported and bool(known(vital).connections)
         return "draining" if busy else "drained", entry.wished.who if entry.wished else ""
-    if word & UNHEALTHY:
+    if word & UNHEALTHY or not word & FAMILIES:
         return "unhealthy", health.doubt_of(vital).why if vital.healthy.holds else vital.healthy.why
     if word & STALE:
         return ("stale" if vital.reports else "unknown"), vital.heard.why
     if word & NO_HEADROOM:
         return "full", f"headroom {known(vital).headroom_gbps:g} Gbps"
     if word & OVER_LIMIT:
-        return "over", "above its share of its cluster's load"
+        return "over", "far above its share of its cluster's load"
     if not word & WEIGHT:
         return "weightless", "its weight is 0"
     if entry.held:
         doubt = vital.heard.why if reported and not vital.heard.holds else health.doubt_of(vital).why
         return "held", f"{doubt}; held by the limit of {entry.held}"
+    lost = [version for bit, version, wanted in family_bits(entry.appliance) if wanted and not word & bit]
+    if lost:
+        found = health.doubt_of(vital)
+        return "partial", f"not up over {' and '.join(lost)}" + (f": {found.why}" if not found.holds else "")
     return ("climbing", "slow start") if reported and vital.climbing else ("serving", "")
+
+
+def family_bits(appliance: Appliance) -> tuple[tuple[int, str, bool], tuple[int, str, bool]]:
+    """Return for each family its bit, its name, and if the appliance is there to answer on it."""
+    return (IPV4_UP, "IPv4", appliance.ipv4), (IPV6_UP, "IPv6", appliance.ipv6)
 
 
 def describe(entry: Entry, rules: Rules, total: float) -> dict[str, Any]:
@@ -560,6 +599,7 @@ def describe(entry: Entry, rules: Rules, total: float) -> dict[str, Any]:
         "held": entry.held or None,
         "weight": word & WEIGHT,
         "level": round(vital.level, 3) if reported else 1.0,
+        "trim": round(entry.trimmed, 3),
         "families": [family for family, bit in ((4, IPV4_UP), (6, IPV6_UP)) if word & bit],
         "throughput_gbps": said.throughput_gbps,
         "headroom_gbps": said.headroom_gbps,

@@ -48,8 +48,11 @@ def broken_guards(feeds: Sequence[Feed], changes: dict[str, Any] | None, setting
             found.append(
                 f"{percent(moved)} of IP{family} clients would move (guard_moved {percent(settings.guard_moved)})"
             )
-    if changes["no_rung"]:
-        found.append(f"{changes['no_rung']:,} zones would have no cluster at all, and none is without one now")
+    if changes["no_rung"] > settings.guard_no_rung:
+        found.append(
+            f"{changes['no_rung']:,} zones would have no cluster at all, and none is without one now "
+            f"(guard_no_rung {settings.guard_no_rung:,})"
+        )
     return found
 
 

@@ -5,6 +5,7 @@
 - *single site*: prefixes that one site of the partner hears and no other, so nothing of its own is behind it;
 - *uneven*: prefixes that some of the clusters at one site hear and others there do not;
 - *one family*: clusters that hear only IPv4 or only IPv6, with appliances that are up on both;
+- *heard apart*: clusters whose appliances hear different prefixes, by what they report themselves;
 - *refused*: rows that were not taken.
 """
 
@@ -13,10 +14,11 @@ from __future__ import annotations
 import dataclasses
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from _fastpath import rib
+from steering.control.fleet.health import RoutesHeard
 from steering.control.network.feeds import rule_of
 from steering.errors import PartnerError
 from steering.model import Cluster, Fleet, RouteClass
@@ -25,6 +27,8 @@ from steering.routes import Routes, prefix_text
 SHOWN: Final = 10  # examples of a finding
 MOST: Final = 1000  # findings of a kind
 LOCAL: Final = (RouteClass.embedded, RouteClass.private)
+
+Heard = Mapping[str, Mapping[int, RoutesHeard]]  # by appliance and family
 
 
 @dataclasses.dataclass(slots=True)
@@ -40,8 +44,11 @@ class Finding:
         self.first += list(examples)[: SHOWN - len(self.first)]
 
 
-def route_report(routes: Routes, fleet: Fleet, partner: str = "") -> dict[str, Any]:
-    """Return the findings, of one partner or all. Raises PartnerError 404 for a partner that there is not."""
+def route_report(routes: Routes, fleet: Fleet, heard: Heard, partner: str = "") -> dict[str, Any]:
+    """Return the findings, of one partner or all; `heard` is what appliances report that they hear.
+
+    Raises PartnerError 404 for a partner that there is not.
+    """
     if partner and partner not in {item.id for item in fleet.partners}:
         raise PartnerError(f"partner {partner!r}: the fleet has none of this id", status=404)
     looking = Looking(routes, fleet, partner)
@@ -52,8 +59,29 @@ def route_report(routes: Routes, fleet: Fleet, partner: str = "") -> dict[str, A
         "single_site": looking.rows(looking.single, ("partner", "site")),
         "uneven": looking.rows(looking.uneven, ("partner", "site")),
         "one_family": looking.one_family(),
+        "heard_apart": heard_apart(fleet, heard, partner),
         "refused": [] if partner else refused(routes),
     }
+
+
+def heard_apart(fleet: Fleet, heard: Heard, partner: str) -> list[dict[str, Any]]:
+    """Return the clusters whose appliances hear different prefixes of a family: how many sets, and who is apart.
+
+    Those who hear what most of the cluster hear are not named.
+    """
+    sets: dict[tuple[str, int], dict[RoutesHeard, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for appliance in fleet.appliances:
+        for family, said in heard.get(appliance.id, {}).items():
+            sets[appliance.cluster, family][said].append(appliance.id)
+    rows = []
+    for cluster in fleet.clusters:
+        for family in (4, 6):
+            apart = sorted(sets[cluster.id, family].items(), key=lambda item: -len(item[1]))[1:]
+            if apart and partner in ("", cluster.partner):
+                names = [f"{name}: {said.count}" for said, members in apart for name in members]
+                row = {"partner": cluster.partner, "cluster": cluster.id, "family": f"v{family}"}
+                rows.append({**row, "sets": len(apart) + 1, "apart": len(names), "first": names[:SHOWN]})
+    return rows[:MOST]
 
 
 def refused(routes: Routes) -> list[dict[str, Any]]:

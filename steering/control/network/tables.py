@@ -106,7 +106,7 @@ class MergedRoutes:
     def __init__(self, feeds: Sequence[Feed]) -> None:
         numbers: dict[Announcement, int] = {}
         self.sets: list[tuple[int, ...]] = []
-        set_of, origin_of, state_of = array("I"), array("I"), array("I")
+        set_of, origin_of, state_of = array("I"), array("I"), array("B")
         merged = {4: rib.Columns(), 6: rib.Columns()}
         for feed in feeds:
             offset = len(self.sets)
@@ -114,7 +114,7 @@ class MergedRoutes:
             shifted = array("I", range(len(set_of), len(set_of) + len(feed.set_of)))
             set_of.extend(value + offset for value in feed.set_of) if offset else set_of.extend(feed.set_of)
             origin_of.extend(feed.origin_of)
-            state_of.extend(list(feed.state_of or bytes(len(feed.set_of))))
+            state_of.extend(feed.state_of or bytes(len(feed.set_of)))
             for family in (4, 6):
                 columns = feed.columns[family]
                 if shifted and shifted[0]:
@@ -131,7 +131,7 @@ class MergedRoutes:
         for family in (4, 6):
             columns = rib.sort(merged[family])
             origins = rib.relabelled(columns.value, origin_of)
-            states = array("B", rib.relabelled(columns.value, state_of))
+            states = rib.relabelled(columns.value, state_of)
             columns.value = rib.relabelled(columns.value, set_of)
             self.rows[family] = RouteRows(columns.high, columns.low, columns.length, columns.value, origins, states)
             grouped, found, (_, repeated) = rib.group(rib.sort(columns), len(self.sets) + len(combinations))

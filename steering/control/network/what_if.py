@@ -84,8 +84,8 @@ def what_if(
         if off:
             other = dataclasses.replace(other, weights=str(folder / switched_off(served, off, folder)))
         if routes:
-            other = with_routes(settings, Snapshot(state, other), question.address, routes, folder)
-        then = question.asked_of(Snapshot(state, other))
+            other = with_routes(settings, Snapshot(state, other, served), question.address, routes, folder)
+        then = question.asked_of(Snapshot(state, other, served))
         if routes:  # the table was made for this client alone
             then["explain"] |= {"scope": None, "zone": None}
     return {"now": now, "then": then, "changed": now["targets"] != then["targets"]}
@@ -101,7 +101,7 @@ def switched_off(snapshot: Snapshot, names: Sequence[str], folder: Path) -> str:
             raise PartnerError.of_parameter("off", name, "the id of an appliance or a site of the fleet", status=404)
         for slot in found:
             words[slot] |= DISABLED
-    return write_weights(folder, 1, words)
+    return write_weights(folder, 1, words, weights.hot())
 
 
 def with_routes(settings: Settings, snapshot: Snapshot, address: str, rows: Sequence[str], folder: Path) -> Current:

@@ -203,7 +203,15 @@ def test_a_family_that_a_checker_finds_down_is_not_up(bench: Bench) -> None:
         bench.vitals.observe("c0-bom001", True, "", family=4)
     bench.tick()
     assert bench.word("c0-bom001") == 1000 | IPV4_UP
-    assert bench.vitals.describe("c0-bom001")["families"] == [4]
+    found = bench.vitals.describe("c0-bom001")
+    assert (found["families"], found["state"], found["why"]) == ([4], "partial", "not up over IPv6: refused")
+    for _ in range(3):
+        for name in MUMBAI:
+            bench.vitals.observe(name, False, "refused", family=4)
+            bench.vitals.observe(name, False, "refused", family=6)
+    bench.tick()
+    assert bench.states()["c0-bom001"] == "unhealthy", "no family is left"
+    assert ("cluster_down", "bom001-a") in {(alarm.kind, alarm.subject) for alarm in bench.alarms}
 
 
 def test_maintenance_begins_and_ends_by_itself(bench: Bench) -> None:
@@ -224,15 +232,28 @@ def test_a_drained_appliance_drains_until_it_has_no_connections(bench: Bench) ->
     assert bench.vitals.describe("c0-bom001")["wished"]["who"] == "noc"
 
 
-def test_who_has_more_than_its_share_is_passed_over_until_it_is_back(bench: Bench) -> None:
+def test_who_has_far_more_than_its_share_is_passed_over_until_it_is_back(bench: Bench) -> None:
     slots = [bench.slots[name] for name in MUMBAI]
-    bench.tick(answers=dict(zip(slots, [400, 200, 200, 200], strict=True)))
+    bench.tick(answers=dict(zip(slots, [700, 100, 100, 100], strict=True)))
     assert [bench.word(name) & OVER_LIMIT for name in MUMBAI] == [OVER_LIMIT, 0, 0, 0]
     assert bench.states()["c0-bom001"] == "over"
-    assert bench.vitals.describe("c0-bom001")["share"] == pytest.approx(0.4)
+    assert bench.vitals.describe("c0-bom001")["share"] == pytest.approx(0.7)
     for _ in range(8):
         bench.tick(answers=dict.fromkeys(slots[1:], 250))
     assert not bench.word("c0-bom001") & OVER_LIMIT
+
+
+def test_who_has_more_than_its_share_gets_fewer_clients_by_and_by(bench: Bench) -> None:
+    slots = [bench.slots[name] for name in MUMBAI]
+    for _ in range(20):
+        bench.tick(answers=dict(zip(slots, [350, 220, 220, 210], strict=True)))
+    weights = [bench.word(name) & 0xFFFF for name in MUMBAI]
+    assert 700 < weights[0] < 900
+    assert weights[1:] == [1000] * 3
+    assert bench.vitals.describe("c0-bom001")["trim"] == weights[0] / 1000
+    for _ in range(120):
+        bench.tick(answers=dict.fromkeys(slots, 250) | {slots[0]: 150})
+    assert bench.word("c0-bom001") & 0xFFFF == 1000
 
 
 def test_hits_are_spread_and_forgotten(bench: Bench) -> None:

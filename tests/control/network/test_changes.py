@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from steering.control.network.changes import compare, side_of_files, side_of_table
 from steering.control.network.feeds import Feed, FeedSource, read_feed
-from steering.control.network.guards import broken_guards
+from steering.control.network.guards import UNKNOWN, broken_guards
 from steering.control.network.traffic import read_traffic
 from steering.errors import FeedError
 from steering.model import Fleet
@@ -157,7 +158,7 @@ GUARDS = [
     ({"after": 800}, []),
     ({"after": 799}, ["IPv4 shrinks from 1,000 to 799 prefixes, by 20.1 % (guard_shrink 20.0 %)"]),
     ({"after": 5000}, []),
-    ({"no_rung": 3}, ["3 zones would have no cluster at all, and none is without one now"]),
+    ({"no_rung": 3}, ["3 zones would have no cluster at all, and none is without one now (guard_no_rung 0)"]),
 ]
 
 
@@ -254,12 +255,33 @@ def test_a_bad_traffic_file_is_refused_whole(tmp_path: Path, text: str, rule: st
         read_traffic(tmp_path / "t")
 
 
-@pytest.mark.parametrize("name", ["guard_moved", "guard_shrink", "guard_refused"])
+def test_rows_of_caches_and_zones_that_the_fleet_has_not_are_unknown_too(fleet: Fleet, tmp_path: Path) -> None:
+    path = tmp_path / "zones.json"
+    zones = {
+        "bom001-a": {"network": [f"10.{row >> 8}.{row & 255}.0/24" for row in range(990)]},
+        "nosuch": {"network": ["11.0.0.0/8"] * 5},
+        "lhr001-a": {"network": ["12.0.0.0/8"] * 5, "caches": ["nosuch"]},
+    }
+    path.write_text(json.dumps({"deepCoverageZones": zones}))
+    feed = read_feed(FeedSource("zones", str(path)), fleet)
+    assert [feed.refused_by[rule] for rule in UNKNOWN] == [0, 5, 5]
+    assert not broken_guards([feed], None, Settings())
+    found = broken_guards([feed], None, Settings(guard_unknown=0.009))
+    assert found == ["10 of 1,000 rows name clusters that the fleet has not, 1.0 % (guard_unknown 0.9 %)"]
+
+
+GUARD_NAMES = ["guard_moved", "guard_shrink", "guard_refused", "guard_unknown", "guard_no_rung"]
+
+
+@pytest.mark.parametrize("name", GUARD_NAMES)
 def test_a_guard_of_one_is_none(feed_of_rows: Callable[[int, int], Feed], name: str) -> None:
-    everything = changes(moved=1.0, after=1)
+    everything = changes(moved=1.0, after=1, no_rung=1)
     feeds = [feed_of_rows(1, 9999)]
-    assert len(broken_guards(feeds, everything, Settings())) == 3
-    assert len(broken_guards(feeds, everything, Settings(**{name: 1.0}))) == 2  # type: ignore[arg-type]
+    feeds[0].refused_by[UNKNOWN[0]] = 500
+    found = broken_guards(feeds, everything, Settings())
+    assert [guard for guard in GUARD_NAMES if not any(guard in said for said in found)] == []
+    assert len(found) == 5
+    assert len(broken_guards(feeds, everything, Settings(**{name: 1}))) == 4  # type: ignore[arg-type]
 
 
 @pytest.fixture

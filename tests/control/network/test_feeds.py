@@ -17,8 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.network.feeds import Feed, FeedSource, Kind, kind_of, read_feed
+from steering.control.writer import Writer
 from steering.errors import FeedError
 from steering.model import Fleet, RouteClass
+from steering.settings import Settings
+from steering.snapshot import Snapshot
 from tests.fastpath import dumps
 
 
@@ -318,6 +321,61 @@ def test_whatever_stands_in_a_zone_file_is_read_or_refused(
     except FeedError:
         return
     assert feed.accepted
+
+
+# ---- to the answer
+
+# As in the documentation of Apache Traffic Control, for other networks.
+ZONES = """{"coverageZones": {
+    "location-01": {
+        "coordinates": {"latitude": 51.5, "longitude": -0.1},
+        "network6": ["2001:db8::/32"],
+        "network": ["198.51.100.0/24", "203.0.113.0/24"]
+    }
+}}"""
+DEEP_ZONES = """{"deepCoverageZones": {
+    "location-01": {
+        "coordinates": {"latitude": 5.5, "longitude": 6.6},
+        "network6": ["2001:db8::/32"],
+        "network": ["203.0.113.0/24"],
+        "caches": ["c001-del001", "c002-del001"]
+    }
+}}"""
+CSV = b"prefix,cluster,as_path\n203.0.113.0/24,del001-a,64500\n2001:db8::/32,del001-a,64500\n"
+JSON_LINE = b'{"prefix": "%b", "cluster": "del001-a", "as_path": [64500]}\n'
+JSON_LINES = JSON_LINE % b"203.0.113.0/24" + JSON_LINE % b"2001:db8::/32"
+SAMPLES = [
+    # a file, what it holds, the site that its clients are sent to
+    ("routes.csv", CSV, "del001"),
+    ("routes.csv.xz", lzma.compress(CSV), "del001"),
+    ("routes.jsonl.gz", gzip.compress(JSON_LINES), "del001"),
+    ("table.txt.bz2", bz2.compress(b"203.0.113.0/24 64500\n2001:db8::/32 64500\n"), "bom001"),
+    ("czf.json", ZONES.encode(), "lhr001"),
+    ("dczf.json", DEEP_ZONES.encode(), "del001"),
+    ("rib.20261124", dump_of(dumps.rib("203.0.113.0/24", [(0, dumps.attributes([64500]))]),
+                             dumps.rib("2001:db8::/32", [(0, dumps.attributes([64500]))])), "bom001"),
+    ("asn.mmdb", b"", "bom001"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "data", "site"), SAMPLES, ids=[row[0] for row in SAMPLES])
+def test_every_feed_is_read_to_the_answer(
+    tmp_path: Path, listening: Fleet, write_mmdb: Any, name: str, data: bytes, site: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    if name.endswith(".mmdb"):
+        record = {"autonomous_system_number": [4, 64500]}
+        path = write_mmdb({"203.0.113.0/24": record, "2001:db8::/32": record}, name)
+    settings = Settings(state=tmp_path / "state")
+    with Writer(settings) as writer:
+        writer.import_fleet(listening, "test")
+        report = writer.publish([FeedSource(kind_of(path), str(path))], "test")
+    assert report["counts"]["refused"] == 0
+    snapshot = Snapshot.map(settings.state)
+    for address in ("203.0.113.9", "2001:db8::9"):
+        answer = json.loads(snapshot.steer(address, "80100172", service="video"))
+        assert answer["targets"][0]["site"] == site
 
 
 # ---- packing

@@ -188,6 +188,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"routes": ["10.0.0.0/8"]}, "parameter route = '10.0.0.0/8'"),
     ({"routes": ["10.0.0.1/8,bom001-a"]}, "host bits are set"),
     ({"routes": ["10.0.0.0/8,bom001-a,x"]}, "as_path has numbers"),
+    ({"routes": ['10.0.0.0/8,"bom001-a']}, "unexpected end of data"),
     ({"routes": ["10.0.0.0/8,bom001-a"] * 101}, "101 routes; at most 100"),
 ]
 

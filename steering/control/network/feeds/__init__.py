@@ -218,7 +218,7 @@ def read_text(path: Path) -> tuple[bytes, str]:
     Raises FeedError where it cannot be read, is empty or cut off, or is over 4 GiB.
     """
     text, digest = read_bytes(path)
-    if not text.strip():
+    if not text or text.isspace():
         raise FeedError(f"{path.name}: is empty")
     if not text.endswith(b"\n"):
         raise FeedError(f"{path.name}: cut off: its last line has no line end", hint="the sender did not finish it")

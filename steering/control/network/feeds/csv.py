@@ -43,7 +43,7 @@ def read(path: str, fleet: Fleet) -> Feed:
     for tail in tails:
         try:
             announcement, origin = announcement_of(fields_of(tail, names[1:]), clusters, file.name)
-        except (ValueError, csv.Error) as error:
+        except ValueError as error:
             kinds.refuse(str(error))
         else:
             kinds.add((announcement,), origin)
@@ -51,8 +51,12 @@ def read(path: str, fleet: Fleet) -> Feed:
 
 
 def fields_of(tail: bytes, names: list[str]) -> dict[str, str]:
-    """Return the fields of a row behind its prefix. Raises ValueError, csv.Error."""
-    values = next(csv.reader([tail.decode("utf-8", "replace")], strict=True), [])
+    """Return the fields of a row behind its prefix. ValueError names the rule."""
+    text = tail.decode("utf-8", "replace")
+    try:
+        values = next(csv.reader([text], strict=True), []) if '"' in text or "\r" in text else text.split(",")
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
     if len(values) > len(names):
         raise ValueError(f"at most as many fields as the first line names; {len(values) + 1}, not {len(names) + 1}")
     return {name: value.strip() for name, value in zip(names, values, strict=False)}

@@ -1,0 +1,134 @@
+"""The figures of what appliances say: holdings at full size, picks that ask them, and a playback of many files."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from _fastpath.holdings import HoldingsBuilder
+from steering.control.network.feeds import FeedSource
+from steering.control.writer import Writer
+from steering.settings import Settings
+from steering.snapshot import Snapshot, Trace, read_current, write_holdings
+from tests.bench.figures import candidates, sixteen_candidates
+from tests.bench.measure import Report, Table
+
+TITLES = 100_000
+POPULAR_EVERY = 50
+ROUNDS = 7
+
+
+def titles() -> list[tuple[str, str]]:
+    return [("video", str(80_000_000 + index)) for index in range(TITLES)]
+
+
+def bitmaps(rnd: random.Random, members: int) -> Iterator[bytes]:
+    """Yield what each member of a cluster holds: each title once, and of fifty one more often, by Zipf."""
+    popular = TITLES // POPULAR_EVERY
+    holder = rnd.randbytes(TITLES).translate(bytes(byte % members for byte in range(256)))
+    more = [max(2, round(members * rank**-0.3)) - 1 for rank in range(1, popular + 1)]
+    chances = [min(255, round(255 * copies / max(members - 1, 1))) for copies in more]
+    for member in range(members):
+        digits = bytearray(holder.translate(bytes(48 + (byte == member) for byte in range(256))))
+        copies = bytes(48 + (byte < chance) for byte, chance in zip(rnd.randbytes(popular), chances, strict=True))
+        digits[::POPULAR_EVERY] = bytes(a | b for a, b in zip(digits[::POPULAR_EVERY], copies, strict=True))
+        digits.reverse()
+        yield int(bytes(digits), 2).to_bytes(TITLES // 8, "little")
+
+
+@pytest.fixture(scope="session")
+def held(published: Path, report: Report) -> Snapshot:
+    """Return the synthetic fleet with holdings in which no two clusters are alike, and report their size and time."""
+    snapshot = Snapshot.map(published)
+    rnd = random.Random(1)
+    slots: dict[int, list[int]] = {}
+    for place, slot in enumerate(snapshot.slots):
+        slots.setdefault(snapshot.names.appliances[place][1], []).append(slot)
+    builder = HoldingsBuilder(None, titles())
+    seconds = 0.0
+    for number, members in sorted(slots.items()):
+        found = list(bitmaps(rnd, len(members)))
+        start = time.perf_counter()
+        builder.set_cluster(number, members, [{"video"}] * len(members), found)
+        seconds += time.perf_counter() - start
+    start = time.perf_counter()
+    name = write_holdings(published, 1, builder)
+    report.add("holdings_bytes", (published / name).stat().st_size, "bytes")
+    report.add("holdings_build_s", seconds + time.perf_counter() - start, "s")
+    return Snapshot(published, dataclasses.replace(read_current(published), holdings=name))
+
+
+def median_ns(function: Callable[[], Any], count: int) -> float:
+    """Return the median over rounds of nanoseconds for each of so many."""
+    found = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter_ns()
+        function()
+        found.append((time.perf_counter_ns() - start) / count)
+    return statistics.median(found)
+
+
+def test_membership(report: Report, held: Snapshot, published: Path, table: Table) -> None:
+    """What asking holdings adds for a candidate, in answers to clients all over, for titles all over the catalogue."""
+    plain = Snapshot.map(published)
+    rnd = random.Random(2)
+    requests = [(address, str(80_000_000 + rnd.randrange(TITLES))) for address in table.addresses[4][:50_000]]
+    costs = []
+    for snapshot in (held, plain):
+
+        def steer_all(snapshot: Snapshot = snapshot) -> None:
+            for address, title in requests:
+                snapshot.steer(address, title, service="video", n=1)
+
+        looked_at = 0
+        for address, title in requests[:2000]:
+            trace = Trace()
+            snapshot.steer(address, title, service="video", n=1, trace=trace)
+            looked_at += len(trace.candidates)
+        costs.append((median_ns(steer_all, len(requests)), looked_at / 2000))
+    (with_them, looked_at_each), (without, _) = costs
+    report.add("membership_ns", (with_them - without) / looked_at_each, "ns")
+
+
+def test_pick_with_holdings(report: Report, held: Snapshot, table: Table, tmp_path: Path) -> None:
+    """A pick of 3 from 16 candidates of one rank, eight of which hold the title; the peer is one without holdings."""
+    fleet = sixteen_candidates()
+    with Writer(Settings(state=tmp_path / "state")) as writer:
+        writer.import_fleet(fleet, who="bench")
+        writer.publish([FeedSource("asn")], who="bench", why="bench")
+    plain = Snapshot.map(tmp_path / "state")
+    builder = HoldingsBuilder(None, titles())
+    rnd = random.Random(3)
+    numbers = Counter(number for _, number in plain.names.appliances)
+    for number, members in numbers.items():
+        slots = [plain.slots[place] for place, (_, other) in enumerate(plain.names.appliances) if other == number]
+        builder.set_cluster(number, slots, [{"video"}] * members, list(bitmaps(rnd, members)))
+    name = write_holdings(tmp_path / "state", 1, builder)
+    asked = Snapshot(tmp_path / "state", dataclasses.replace(plain.current, holdings=name))
+    address = next(item for item in table.addresses[4] if candidates(plain, item) == 16)
+    wanted = [name for _, name in titles()[:50_000]]
+    found = []
+    for snapshot in (asked, plain):
+        service = snapshot.services["video"]
+        found.append(
+            median_ns(
+                lambda picker=snapshot.picker, service=service: picker.picks(address, wanted, service, 3, 0), 50_000
+            )
+        )
+    report.add("pick_with_holdings_ns", found[0], "ns", "without holdings", found[1])
+
+    files = [f"80000000-{number:04}" for number in range(150)]
+
+    def play_all() -> None:
+        for viewer in range(200):
+            asked.playback(address, files, service="video", session=str(viewer), title="80000000")
+
+    report.add("playback_150_files_us", median_ns(play_all, 200) / 1000, "µs")
