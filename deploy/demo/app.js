@@ -150,9 +150,10 @@ const ABOUT = {
   "c001-bom001": "Mumbai, inside the ISP", "c002-bom001": "Mumbai, inside the ISP", "c001-del001": "Delhi, the ISP's next site",
 };
 
-function showMachines(list) {
+function showMachines(list, weights) {
   const root = document.getElementById("machines");
   for (const machine of list.filter(({ id }) => id in ABOUT)) {
+    if (machine.state === "serving" && weights[machine.id] < 1000) machine.state = "recovering";
     let box = document.getElementById(machine.id);
     if (!box) {
       box = element("div", { className: "machine", id: machine.id });
@@ -227,9 +228,11 @@ async function look() {
   const state = await (await fetch("/state")).json();
   ({ door, title } = state);
   for (const { id, address } of state.machines) machines[address] = id;
-  showMachines(state.machines);
-  const answer = await fetch(`${door}/v1/steer?title=${title}&n=8&explain=1`);
-  if (answer.ok) showMap(await answer.json());
+  const answer = await (await fetch(`${door}/v1/steer?title=${title}&n=8&explain=1`)).json();
+  if (answer.explain) {
+    showMachines(state.machines, Object.fromEntries(answer.explain.candidates.map(({ appliance, weight }) => [appliance, weight])));
+    showMap(answer);
+  }
   document.getElementById("doorname").textContent = door;
 }
 

@@ -26,6 +26,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from deploy.demo.parts import MissingError, install, make_media, need
 from steering.control.network.feeds import FeedSource
 from steering.control.remote import RemoteWriter
@@ -35,11 +37,21 @@ from steering.settings import Settings, read_settings
 
 HERE = Path(__file__).parent
 TITLE = "demo"
-FULL = 1000  # the weight of 100 Gbit/s
-RECOVERY_S = 12  # from a tenth of its weight to all of it
+CAPACITY_GBPS = 100.0
+REPORT_S = 1
 LENGTH_S = 120  # of the media, which loops
 HOMES = {"c001-bom001": "bom001-a", "c002-bom001": "bom001-a", "c001-del001": "del001-a"}
 ADDRESSES = {"c001-bom001": "127.0.0.2", "c002-bom001": "127.0.0.3", "c001-del001": "127.0.0.4", "cdn": "127.0.0.5"}
+# Quick enough to be watched, and three appliances are no fleet whose outages could be an error of the watchers.
+SETTINGS = {
+    "special_prefixes": "accept",
+    "report_s": str(REPORT_S),
+    "missed_reports": "2",
+    "slow_start_s": "12",
+    "load_excess": "10",
+    "blast_cluster": "1",
+    "blast_fleet": "1",
+}
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
 
 # One process, no files but below its own folder.
@@ -96,54 +108,50 @@ class Machine:
 
 
 class Demo:
-    """The machines, and what the buttons do to them."""
+    """The machines, what the buttons do to them, and what they report of themselves, once a second."""
 
-    def __init__(self, settings: Settings, machines: dict[str, Machine]) -> None:
+    def __init__(self, settings: Settings, machines: dict[str, Machine], control: str, tokens: dict[str, str]) -> None:
         self.settings = settings
         self.machines = machines
-        self.lock = threading.Lock()
-        self.recovering: dict[str, float] = {}
+        self.control = httpx.Client(base_url=f"http://{control}", timeout=2)
+        self.tokens = tokens
         self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.recover, daemon=True)
+        self.thread = threading.Thread(target=self.report, daemon=True)
         self.thread.start()
 
     def do(self, action: str, name: str) -> None:
-        """Do what a button says. What an appliance's reports would tell the service is told by its weight."""
+        """Do what a button says."""
         machine = self.machines[name]
-        with self.lock, RemoteWriter(self.settings) as control:
-            self.recovering.pop(name, None)
-            if action == "fail":
-                machine.kill()
-                machine.state = "failed"
-                control.weight([name], 0, "demo")
-            elif action == "drain":
-                machine.state = "drained"
+        if action == "fail":
+            machine.kill()
+            machine.state = "failed"
+        elif action == "overload":
+            machine.state = "overloaded"
+        elif action == "drain":
+            with RemoteWriter(self.settings) as control:
                 control.drain([name], "demo")
-            elif action == "overload":
-                machine.state = "overloaded"
-                control.weight([name], 0, "demo")
-            elif action == "recover":
-                if machine.process is None:
-                    machine.start()
-                if machine.state == "drained":
-                    control.enable([name], "demo")
-                    machine.state = "serving"
-                else:
-                    control.weight([name], FULL // 10, "demo")
-                    machine.state = "recovering"
-                    self.recovering[name] = time.monotonic()
+            machine.state = "drained"
+        else:
+            if machine.process is None:
+                machine.start()
+            with RemoteWriter(self.settings) as control:
+                control.enable([name], "demo")
+            machine.state = "serving"
 
-    def recover(self) -> None:
-        """Give what came back its weight again, little by little."""
-        while not self.stopping.wait(1.0):
-            with self.lock:
-                for name, began in list(self.recovering.items()):
-                    share = min(0.1 + 0.9 * (time.monotonic() - began) / RECOVERY_S, 1.0)
-                    with RemoteWriter(self.settings) as control:
-                        control.weight([name], None if share == 1.0 else round(FULL * share), "demo")
-                    if share == 1.0:
-                        del self.recovering[name]
-                        self.machines[name].state = "serving"
+    def report(self) -> None:
+        """Report each machine that is there, as an appliance does; one that is gone says nothing."""
+        boot, seq = f"demo-{os.getpid()}", 0
+        while not self.stopping.wait(REPORT_S):
+            seq += 1
+            for name in HOMES:
+                machine = self.machines[name]
+                if machine.process is None:
+                    continue
+                left = 0.0 if machine.state == "overloaded" else 0.9 * CAPACITY_GBPS
+                health = {"throughput_gbps": CAPACITY_GBPS - left, "headroom_gbps": left}
+                row = {"appliance": name, "boot": boot, "seq": seq, "at": time.time(), "health": health}
+                with contextlib.suppress(httpx.HTTPError):  # the next one comes in a second
+                    self.control.post("/v1/reports", json=row, headers={"authorization": f"Bearer {self.tokens[name]}"})
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the machines for the page."""
@@ -156,7 +164,9 @@ def make_fleet(machines: dict[str, Machine], port: int) -> Fleet:
         partners=(Partner("as64500", "Example ISP", "IN", (64500,)),),
         sites=(Site("bom001", "IN", "Mumbai", 19.09, 72.87), Site("del001", "IN", "Delhi", 28.57, 77.1)),
         clusters=tuple(Cluster(f"{site}-a", site, RouteClass.embedded, "as64500") for site in ("bom001", "del001")),
-        appliances=tuple(Appliance(name, home, machines[name].host, 100.0) for name, home in sorted(HOMES.items())),
+        appliances=tuple(
+            Appliance(name, home, machines[name].host, CAPACITY_GBPS) for name, home in sorted(HOMES.items())
+        ),
         services=(
             Service(
                 "video",
@@ -169,8 +179,8 @@ def make_fleet(machines: dict[str, Machine], port: int) -> Fleet:
     )
 
 
-def publish(settings: Settings, machines: dict[str, Machine], port: int, folder: Path) -> None:
-    """Publish the fleet, the routes of this machine, and the playlists."""
+def publish(settings: Settings, machines: dict[str, Machine], port: int, folder: Path) -> dict[str, str]:
+    """Publish the fleet, the routes of this machine, and the playlists; return a token for each appliance."""
     routes = folder / "routes.csv"
     routes.write_text("prefix,cluster,as_path,med\n127.0.0.0/8,bom001-a,64500,0\n127.0.0.0/8,del001-a,64500,100\n")
     with Writer(settings) as writer:
@@ -178,6 +188,7 @@ def publish(settings: Settings, machines: dict[str, Machine], port: int, folder:
         writer.publish([FeedSource("csv", str(routes))], "demo")
         for kind, name in (("hls", "master.m3u8"), ("dash", "manifest.mpd")):
             writer.shelf.put("video", TITLE, kind, (folder / "media" / name).read_bytes(), "demo")
+        return {name: writer.make_token(f"appliance:{name}", "", "demo")["token"] for name in HOMES}
 
 
 def page_server(demo: Demo, modules: Path, door: str, origins: list[str], port: int) -> http.server.ThreadingHTTPServer:
@@ -281,10 +292,11 @@ def run(stack: contextlib.ExitStack, modules: Path, length_s: int) -> None:
     for name in ADDRESSES:
         machines[name] = Machine(name, folder, folder / "media", port)
         stack.callback(machines[name].kill)
-    given = {"special_prefixes": "accept", "control_listen": "", "public_url": f"http://{door}", "load_excess": "10"}
+    control = f"127.0.0.1:{free_port(['127.0.0.1'], 8091)}"
+    given = {**SETTINGS, "control_listen": control, "public_url": f"http://{door}"}
     os.environ.update({f"STEERING_{name.upper()}": value for name, value in given.items()})
     settings = read_settings(state=folder / "state")
-    publish(settings, machines, port, folder)
+    tokens = publish(settings, machines, port, folder)
     command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(settings.state), "--listen", door]
     service = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
     stack.callback(service.terminate)
@@ -292,7 +304,8 @@ def run(stack: contextlib.ExitStack, modules: Path, length_s: int) -> None:
     while not service.stdout.readline().startswith("serving on"):
         if service.poll() is not None:
             raise MissingError("has no service: it ended")
-    demo = Demo(settings, machines)
+    demo = Demo(settings, machines, control, tokens)
+    stack.callback(demo.thread.join)
     stack.callback(demo.stopping.set)
     origins = [f"http://{machine.address}:{port}" for machine in machines.values()]
     server = page_server(demo, modules, f"http://{door}", origins, free_port(["127.0.0.1"], 8088))
