@@ -1446,7 +1446,7 @@ def drill(
     faults = [fault for name, fault in known.items() if not only or name in only]
     try:
         settings = read_settings()
-        plan = drilling.plan_of(settings, minutes, requests_per_s, len(faults))
+        plan = drilling.plan_of(settings, minutes, requests_per_s, faults)
         telling = contextlib.nullcontext(show.show_nothing) if as_json else show.show_play(60 * minutes)
         with tempfile.TemporaryDirectory(prefix="steering-drill-") as folder:
             settings = drilling.settings_of_drill(settings, Path(folder) / "state")

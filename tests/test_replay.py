@@ -174,10 +174,11 @@ def test_a_service_that_logs_everything_is_replayed_without_a_difference(served:
         with serving(served.state) as logging:
             for title in range(60):
                 logging.steer(title=str(title), ip=ADDRESSES[title % 6], n=1 + title % 8)
-                assert httpx.get(f"{logging.url}/v1/steer?title=watched&session=s").status_code == 200
+                assert httpx.get(f"{logging.url}/v1/steer?title=watched&session=viewer-7").status_code == 200
             logging.process.terminate()
             logging.process.communicate()
     recorded = [decision for path in log_files([log]) for decision in read_decisions(path)]
+    assert not any(word in path.read_bytes() for path in log_files([log]) for word in (b"viewer-7", b"watched"))
     assert sum(decision.key == key_of("watched") for decision in recorded) == 60
     assert 5 <= sum(decision.key != key_of("watched") for decision in recorded) <= 60
     settings = read_settings(state=served.state)

@@ -30,8 +30,8 @@ MEDIA_TYPES: Final = {"hls": "application/vnd.apple.mpegurl", "dash": "applicati
 SIGNED: Final = ("", "path")  # only a token in the path covers the segments too
 MOST: Final = 8
 
-# Given service, host, the path that is covered and the client, returns what `{token}` stands for.
-Sign = Callable[[Service, str, str, bytes], str]
+# Given service, host, the path that is covered and the client, returns what `{token}` stands for; None without a key.
+Sign = Callable[[Service, str, str, bytes], str | None]
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -133,14 +133,16 @@ def make_playlist(
 def base_of(service: Service, host: str | None, title: str, packed: bytes, sign: Sign | None) -> str:
     """Return the URL that a title's files lie below: at an appliance or, where host is None, at the fallback.
 
-    It is the service's template as far as the title, which is taken for a folder.
+    It is the service's template as far as the title, which is taken for a folder. Who cannot sign a URL gives the
+    fallback's.
     """
     template = service.url if host is not None else service.fallback
     base = template.partition("{title}")[0].replace("{host}", host or "") + quote(title, safe="") + "/"
-    if "{token}" in base and sign:
-        path = base.partition("{token}")[2]
-        base = base.replace("{token}", sign(service, host or "", path, packed))
-    return base
+    before, mark, path = base.partition("{token}")
+    if not mark:
+        return base
+    token = sign(service, host or "", path, packed) if sign else None
+    return base_of(service, None, title, packed, sign) if token is None else f"{before}{token}{path}"
 
 
 def steering_url(asked: Asked, settings: Settings) -> str:

@@ -7,9 +7,9 @@ requests, the lane is asked first again.
 
 With the setting `proxy_protocol`, a connection from a trusted address begins with whom it relays.
 
-Everything that a client may do slowly or without end is bounded: a head by size and time, an idle connection, a client
-that does not read, connections and pending requests. Beyond the last two, requests get the cheapest correct answer: the
-service's fallback.
+Everything that a client may do slowly or without end is bounded: a head by size and time, a body by time, an idle
+connection, requests that wait behind another, a client that does not read, connections and pending requests. Beyond the
+last two, requests get the cheapest correct answer: the service's fallback.
 
 The names of uvicorn's that this relies on are internal to it: `tests/playback/test_protocol.py` holds the contract.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from array import array
 from email.utils import formatdate
@@ -44,7 +45,11 @@ IDLE_S: Final = 75
 BODY_S: Final = 30
 READ_S: Final = 30
 MAX_PENDING: Final = 256  # requests in the FastAPI door: about 0.1 s of work
+SLICE: Final = 2048  # bytes parsed at a time: a request that waits parsed takes thirty times its bytes
 
+FRAMING: Final = (b"content-length", b"transfer-encoding")
+STEER_LINE: Final = re.compile(rb"(GET|HEAD) (/v1/steer\?[!-~]+) HTTP/1\.[01]\r\n")
+STRANGER: Final = Peer(UNKNOWN, False)
 NOBODY: Final = ("", 0)  # a client without an address, for FastAPI: not trusted
 
 
@@ -139,6 +144,9 @@ class HotDoor(asyncio.Protocol):
         self.sheds = False
         self.opened_at = self.active_at = shared.second
         self.stuck_at: int | None = None
+        self.closing_at: int | None = None
+        self.held = b""  # requests of a client that does not read its answers
+        self.ended = False  # by the client, which may still read
 
     # ---- asyncio.Protocol
 
@@ -159,6 +167,8 @@ class HotDoor(asyncio.Protocol):
         self.active_at = self.shared.second
         if self.preface is not None:
             data = self.read_preface(data)
+        if self.held:
+            data, self.held = self.held + data, b""
         cold = self.cold
         if cold is not None and not cold.idle:
             cold.data_received(data)
@@ -175,8 +185,17 @@ class HotDoor(asyncio.Protocol):
                     break
                 write(found)
                 at = self.lane.end
+                if self.stuck_at is not None:
+                    self.held = data[at:]
+                    return
         if at < end:
             self.hand_over(data[at:] if at else data)
+
+    def eof_received(self) -> bool:
+        """Let a client that says no more have the answers that it waits for; True keeps the connection for them."""
+        self.ended = True
+        waits = self.cold is not None and self.cold.end()
+        return waits or bool(self.held)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -197,8 +216,12 @@ class HotDoor(asyncio.Protocol):
         self.stuck_at = None
         if self.cold is not None:
             self.cold.resume_writing()
-        if self.cold is None or not self.cold.flow.read_paused:
+        if not self.ended and (self.cold is None or not self.cold.flow.read_paused):
             self.transport.resume_reading()
+        if self.held:
+            self.data_received(b"")
+        if self.ended and not self.eof_received():
+            self.transport.close()
 
     def shutdown(self) -> None:
         """Close when what is in flight is answered; uvicorn calls it when it is to end."""
@@ -246,12 +269,19 @@ class HotDoor(asyncio.Protocol):
         if self.cold is None:
             self.cold = ColdDoor(self.shared, *self.arguments)
             self.cold.take_over(self.transport, self.relayed)
+            if self.stuck_at is not None:
+                self.cold.pause_writing()
         self.cold.data_received(data)
 
     def shed(self, data: bytes) -> None:
-        """Give the cheapest correct answer, and close: the service's fallback, or where that is not asked for, 503."""
+        """Give the cheapest correct answer, and close: the service's fallback, or where that is not asked for, 503.
+
+        It is the same for every client and version of HTTP, so the request line is enough.
+        """
         self.shared.note("shed")
         found = self.lane.answer(data, 0, self.peer, True)
+        if found is None and (line := STEER_LINE.match(data)):
+            found = self.lane.answer(b"%b %b HTTP/1.1\r\n\r\n" % line.groups(), 0, STRANGER, True)
         self.transport.write(found or refusal(PartnerError("too many requests at once", status=503), "retry-after: 1"))
         self.transport.close()
 
@@ -262,6 +292,11 @@ class HotDoor(asyncio.Protocol):
 
     def check_patience(self, second: int) -> None:
         """Close the connection if what it waits for takes too long."""
+        if self.transport.is_closing():  # and the last of the answers is not read
+            self.closing_at = second if self.closing_at is None else self.closing_at
+            if second - self.closing_at > READ_S:
+                self.cut_off()
+            return
         if self.stuck_at is not None:
             if second - self.stuck_at > READ_S:
                 self.cut_off()
@@ -272,17 +307,15 @@ class HotDoor(asyncio.Protocol):
                 self.cut_off()
             return
         if cold is None or cold.idle:
-            patience_s = IDLE_S
+            if second - self.active_at > IDLE_S:
+                self.transport.close()
+        elif cold.held:
+            return  # it is ours to read on
+        # From the first byte: what comes drop by drop is not active.
         elif cold.in_head:
-            # From its first byte: one that comes drop by drop is not active.
             if second - cold.began_at > HEAD_S:
                 self.cut_off()
-            return
-        elif cold.in_message:
-            patience_s = BODY_S
-        else:
-            return  # it is ours to answer
-        if second - self.active_at > patience_s:
+        elif cold.in_message and second - cold.began_at > BODY_S:
             self.transport.close()
 
 
@@ -302,15 +335,21 @@ class ColdDoor(HttpToolsProtocol):
         self.in_message = False
         self.in_head = False
         self.too_large = False
+        self.held = b""  # what came in and is not parsed yet
+        self.broken = False  # what came in cannot be parsed any further
+        self.ended = False  # nothing more comes in
         self.refusal = b""
         self.head_size = 0
-        self.fed = 0
+        self.fed = 0  # bytes of a head that is not whole
+        self.begun = 0  # requests so far
         self.began_at = 0
 
     @property
     def idle(self) -> bool:
         """Whether it is between two requests, with nothing to answer."""
-        return not (self.in_message or self.pipeline) and (self.cycle is None or self.cycle.response_complete)
+        return not (self.in_message or self.pipeline or self.held) and (
+            self.cycle is None or self.cycle.response_complete
+        )
 
     def take_over(self, transport: asyncio.Transport, relayed: tuple[str, int] | None) -> None:
         """Use the transport of a connection that is counted already; `relayed` is the client that a proxy named."""
@@ -319,44 +358,97 @@ class ColdDoor(HttpToolsProtocol):
         self.connections.discard(self)  # who has the connection is its `HotDoor`
 
     def data_received(self, data: bytes) -> None:
-        """Parse. A request that asks for another protocol is answered as any other, and the next one follows it."""
+        """Parse as far as it is due."""
         self._unset_keepalive_if_required()
-        while data:
+        if not self.broken:
+            self.held += data
+            self.read_on()
+
+    def read_on(self) -> None:
+        """Parse what came in, until a request waits behind another: the rest then waits unparsed, and no more is read.
+
+        A request that asks for another protocol is answered as any other, and the next one follows it. Where it has a
+        body, or asks for a tunnel, the parser says that what follows is not HTTP: then nothing follows.
+        """
+        data, at, self.held = self.held, 0, b""
+        while at < len(data) and not self.pipeline:
+            part = data[at : at + SLICE]
+            begun, between = self.begun, not self.in_message
             try:
-                self.parser.feed_data(data)
+                self.parser.feed_data(part)
             except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
+                if self.parser.get_method() == b"CONNECT" or any(name in FRAMING for name, _ in self.headers):
+                    self.cycle.keep_alive, self.broken = False, True
+                    return
+                at += upgrade.args[0]
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
                 continue
             except httptools.HttpParserError:
                 self.send_400_response("")
                 return
-            self.fed = self.fed + len(data) if self.in_head else 0
-            if self.fed > MAX_HEAD:
+            at += len(part)
+            if self.begun == begun:
+                self.fed += len(part)
+            else:  # where in the part the last head begins is known if it is its only one
+                self.fed = len(part) if between and self.begun == begun + 1 else 0
+            if self.in_head and self.fed > MAX_HEAD:
                 self.too_large = True
                 self.send_400_response("")
-            return
+                return
+        self.held = data[at:]
+        if self.held:
+            self.flow.pause_reading()
+
+    def end(self) -> bool:
+        """Note that nothing more comes in; tell whether answers are due, after which the connection is closed."""
+        self.ended = True
+        if not (self.held or self.broken) and self.in_message and not self.in_head:
+            self.send_400_response("")  # half a body
+        if self.broken:
+            return not self.transport.is_closing()
+        return bool(self.held) or (self.cycle is not None and not self.cycle.response_complete)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's wording)
-        """Say what is wrong with what came in, after the answers in flight, and close."""
-        self.in_message = True
+        """Say what is wrong with what came in, after the answers before it, and close.
+
+        Where a body is wrong, that is its request's one answer, unless it has another already.
+        """
         error = PartnerError("no HTTP/1.1 request that can be read", status=400)
         if self.too_large:
             error = PartnerError(f"a head of over {MAX_HEAD} bytes", status=431)
+        in_body = self.in_message and not self.in_head
+        self.in_message = self.broken = True
+        self.held = b""
         self.refusal = refusal(error)
+        if in_body and self.pipeline:
+            self.pipeline.popleft()
+        elif in_body and self.cycle.response_started:
+            self.refusal = b""
+        elif in_body:
+            self.cycle.disconnected = True  # it answers nobody
+            self.cycle.message_event.set()
+            self.refuse()
         if self.cycle is None or self.cycle.response_complete:
             self.refuse()
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or where what followed could not be read, say so."""
-        if self.refusal and not self.pipeline:
+        if self.broken and not self.pipeline:
             self.refuse()
-        else:
-            super().on_response_complete()
+            return
+        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        self.began_at = self.shared.second  # from here on the client is waited for
+        self.read_on()
+        if self.flow.write_paused:
+            self.transport.pause_reading()
+        if self.ended and not self.end():
+            self.transport.close()
 
     def refuse(self) -> None:
-        """Send the refusal, and close."""
+        """Send the refusal, if there is one, and close."""
         if not self.transport.is_closing():
             self.shared.note("unreadable")
             self.transport.write(self.refusal)
@@ -371,6 +463,7 @@ class ColdDoor(HttpToolsProtocol):
         """A request begins."""
         self.in_message = self.in_head = True
         self.head_size = 0
+        self.begun += 1
         self.began_at = self.shared.second
         super().on_message_begin()
 
@@ -380,9 +473,10 @@ class ColdDoor(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One of its header lines."""
+        """One of its header lines; those behind a body are no headers (RFC 9110, 6.5.1), and would forward anybody."""
         self.measure(len(name) + len(value) + len(": \r\n"))
-        super().on_header(name, value)
+        if self.in_head:
+            super().on_header(name, value)
 
     def measure(self, size: int) -> None:
         """Count the bytes of a head; an error ends its parsing."""
@@ -392,9 +486,11 @@ class ColdDoor(HttpToolsProtocol):
             raise ValueError("too large")
 
     def on_headers_complete(self) -> None:
-        """Its head is whole."""
-        self.in_head = False
+        """Its head is whole; an error ends its parsing."""
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            raise ValueError("not a version of HTTP that is spoken here")
         super().on_headers_complete()
+        self.in_head = False
 
     def on_message_complete(self) -> None:
         """It is whole."""

@@ -151,11 +151,12 @@ class Demand:
 
     def take(self, elapsed_s: float) -> list[Asked]:
         """Return the requests of so many seconds more."""
+        first = self.turns.turn
         found = self.turns.take(elapsed_s)
         if self.hit:
             found = [
-                dataclasses.replace(asked, title=self.hit) if place % HIT_OF == 0 else asked
-                for place, asked in enumerate(found)
+                dataclasses.replace(asked, title=self.hit) if turn % HIT_OF == 0 else asked
+                for turn, asked in enumerate(found, first)
             ]
         for place, a_second in self.extra.items():
             count = a_second * elapsed_s

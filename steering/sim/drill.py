@@ -34,7 +34,7 @@ from steering.errors import PartnerError, SettingsError
 from steering.model import Fleet
 from steering.settings import Settings
 from steering.sim.demand import Asked
-from steering.sim.faults import Fault, Rulebook
+from steering.sim.faults import HIT_SETTLES_S, Fault, Hit, Rulebook
 from steering.sim.measure import GRACE_S, Row
 from steering.sim.play import Plan, Play, make_world
 from steering.sim.wires import Wires
@@ -45,6 +45,7 @@ REPORTERS: Final = 64  # kept connections of all appliances
 CLIENTS: Final = 32
 WITNESSES: Final = 16  # connections that ask whether a word is heard: some at every worker
 SAMPLES: Final = 40
+HIT_JUDGED_S: Final = 10.0
 PACE_S: Final = 0.01
 LOOK_S: Final = 1.0
 ASK_CONTROL_S: Final = 2.0
@@ -69,6 +70,7 @@ class Figures:
 
     reports: int
     reports_failed: int
+    reports_waiting: int  # the most that waited in line at once, because control was behind
     requests: int
     control_cpu: float  # of one core
     workers_cpu: float
@@ -86,14 +88,16 @@ def settings_of_drill(settings: Settings, state: Path) -> Settings:
     )
 
 
-def plan_of(settings: Settings, minutes: float, requests_per_s: float, faults: int) -> Plan:
+def plan_of(settings: Settings, minutes: float, requests_per_s: float, faults: Sequence[type[Fault]]) -> Plan:
     """Return a plan that takes so many minutes. Raises PartnerError where a fault would not have its time."""
     first_s = max(settings.report_s + GRACE_S, min(SETTLED_S, FIRST * 60 * minutes))
-    part_s = (60 * minutes - first_s) / (faults + QUIET)
+    part_s = (60 * minutes - first_s) / (len(faults) + QUIET)
     off_s = max(settings.report_s + 2 * settings.tick_s + GRACE_S, OFF * part_s)
     needed_s = settings.report_s * settings.missed_reports + 2 * settings.tick_s + GRACE_S
+    if Hit in faults:
+        needed_s = max(needed_s, HIT_SETTLES_S + HIT_JUDGED_S)
     if part_s - off_s < needed_s:
-        least = (first_s + (faults + QUIET) * (needed_s + off_s)) / 60
+        least = (first_s + (len(faults) + QUIET) * (needed_s + off_s)) / 60
         raise PartnerError.of_parameter("minutes", f"{minutes:g}", f"at least {least:.1f} for so many faults")
     return Plan(first_s, QUIET * part_s, part_s - off_s, off_s, requests_per_s)
 
@@ -226,6 +230,7 @@ class Drill:
         return Figures(
             reports=self.reports,
             reports_failed=self.reports_failed,
+            reports_waiting=self.waiting,
             requests=self.requests,
             control_cpu=used[0] / lasted_s,
             workers_cpu=sum(used[1:]) / lasted_s,
@@ -250,6 +255,7 @@ class Drill:
             if now >= look_at:
                 self.play.look(self.weights.word, self.alarms, self.held, self.reasons)
                 self.tell("how soon a word is heard" if self.play.done else self.play.fault.name, now)
+                self.waiting = max(self.waiting, self.reporters.waiting())
                 look_at = now + LOOK_S
             if self.play.done and sampling is None:
                 sampling = asyncio.create_task(self.sample())

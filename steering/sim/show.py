@@ -98,7 +98,10 @@ def show_figures(figures: Figures, rows: Sequence[Row]) -> None:
     console.print_facts(
         [
             ("requests", f"{figures.requests:,}, {sum(row.failed for row in rows)} failed"),
-            ("reports", f"{figures.reports:,}, {figures.reports_failed} failed"),
+            (
+                "reports",
+                f"{figures.reports:,}, {figures.reports_failed} failed, {figures.reports_waiting} waited at most",
+            ),
             ("control", f"{100 * figures.control_cpu:.0f} % of a core, {sizes_text(sizes[0])}"),
             ("workers", f"{100 * figures.workers_cpu:.0f} % of a core, {sizes_text(sizes[1])}"),
             (

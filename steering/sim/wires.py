@@ -10,19 +10,35 @@ from typing import Final
 from steering.settings import split_address
 
 HEAD_END: Final = b"\r\n\r\n"
+IDLE_S: Final = 1.0
 LENGTH: Final = b"content-length:"
 
 Answered = Callable[[int, bytes], None]  # given the status, 0 where the connection went away, and the body
 
 
 class Wire(asyncio.Protocol):
-    """A connection: one request at a time, the next ones wait in line."""
+    """A connection: one request at a time, the next ones wait in line.
 
-    def __init__(self) -> None:
+    One that was idle may be closed by the other side; it is made anew, and a request that crossed that is sent again.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self.address = host, port
         self.line: deque[tuple[bytes, Answered]] = deque()
-        self.asking: Answered | None = None
+        self.asking: tuple[bytes, Answered] | None = None
         self.got = bytearray()
+        self.used_at = 0.0
+        self.was_idle = False
         self.transport: asyncio.Transport | None = None
+        self.opening: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Connect, and send what waits; where nobody listens who waits is told."""
+        try:
+            await asyncio.get_running_loop().create_connection(lambda: self, *self.address)
+            self.send_next()
+        except OSError:
+            self.connection_lost(None)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin."""
@@ -31,23 +47,35 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Tell who waits."""
         self.transport = None
+        if self.asking:
+            self.line.appendleft(self.asking)
+        crossed = self.asking is not None and self.was_idle and not self.got
+        self.asking, self.was_idle = None, False
+        self.got.clear()
+        if crossed:
+            self.opening = asyncio.ensure_future(self.open())
+            return
         waiting = [answered for _, answered in self.line]
         self.line.clear()
-        if self.asking:
-            waiting.insert(0, self.asking)
-        self.asking = None
         for answered in waiting:
             answered(0, b"")
 
     def ask(self, request: bytes, answered: Answered) -> None:
         """Send a request, or let it wait for those before it."""
+        self.line.append((request, answered))
         if self.transport is None:
-            answered(0, b"")
-        elif self.asking:
-            self.line.append((request, answered))
-        else:
-            self.asking = answered
-            self.transport.write(request)
+            if self.opening is None or self.opening.done():
+                self.opening = asyncio.ensure_future(self.open())
+        elif self.asking is None:
+            self.send_next()
+
+    def send_next(self) -> None:
+        """Send who is first in line."""
+        if self.line and self.transport:
+            self.asking = self.line.popleft()
+            now = asyncio.get_running_loop().time()
+            self.was_idle, self.used_at = now - self.used_at > IDLE_S, now
+            self.transport.write(self.asking[0])
 
     async def answer(self, request: bytes) -> tuple[int, bytes]:
         """Send a request; return status and body."""
@@ -69,12 +97,10 @@ class Wire(asyncio.Protocol):
             return
         body, status = bytes(self.got[first : first + length]), int(head[9:12])
         del self.got[: first + length]
-        answered, self.asking = self.asking, None
-        if self.line and self.transport:
-            request, self.asking = self.line.popleft()
-            self.transport.write(request)
-        if answered:
-            answered(status, body)
+        asked, self.asking = self.asking, None
+        self.send_next()
+        if asked:
+            asked[1](status, body)
 
 
 class Wires:
@@ -87,10 +113,8 @@ class Wires:
     async def open(self, url: str, count: int) -> None:
         """Open them."""
         host, port = split_address(url.removeprefix("http://"))
-        loop = asyncio.get_running_loop()
-        for _ in range(count):
-            _, wire = await loop.create_connection(Wire, host, port)
-            self.wires.append(wire)
+        self.wires = [Wire(host, port) for _ in range(count)]
+        await asyncio.gather(*(wire.open() for wire in self.wires))
 
     def ask(self, request: bytes, answered: Answered) -> None:
         """Send a request over the next one."""
@@ -105,6 +129,10 @@ class Wires:
         """Send a request over the next one; return status and body."""
         self.turn = (self.turn + 1) % len(self.wires)
         return await self.wires[self.turn].answer(request)
+
+    def waiting(self) -> int:
+        """Return how many requests wait in line."""
+        return sum(len(wire.line) for wire in self.wires)
 
     def close(self) -> None:
         """Close them; who waits is told."""

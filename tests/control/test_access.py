@@ -259,6 +259,21 @@ def test_the_name_that_a_holder_of_a_token_gives_is_not_believed(door: Control) 
         assert client.get("/v1/audit", params={"count": 1}).json()[0]["who"] == "token 1 (ci)"
 
 
+def test_tokens_of_many_are_made_at_once_or_not_at_all(door: Control) -> None:
+    roles = [f"appliance:{name}" for name in ("c001-bom001", "c002-bom001")]
+    texts = door.thread.submit(door.writer.make_tokens, roles, "rack", "noc").result()
+    for text, role in zip(texts, roles, strict=True):
+        with door.client({"authorization": f"Bearer {text}"}) as client:
+            name = role.partition(":")[2]
+            assert client.get(f"/v1/appliances/{name}").json()["id"] == name
+    with door.client(door.make_token("ops")) as client:
+        assert [row["name"] for row in client.get("/v1/tokens").json()] == ["rack", "rack", ""]
+        assert client.get("/v1/audit").json()[1]["what"] == "make tokens"
+        with pytest.raises(PartnerError, match="role"):
+            door.thread.submit(door.writer.make_tokens, [*roles, "root"], "rack", "noc").result()
+        assert len(client.get("/v1/tokens").json()) == 3
+
+
 def test_a_revoked_token_opens_no_door_from_the_next_request_on(door: Control) -> None:
     with door.client(door.make_token("ops")) as client, door.client(door.make_token("ops")) as other:
         assert client.get("/v1/tables").status_code == 200

@@ -409,9 +409,8 @@ def test_wishes_survive_publishes_imports_and_restarts(
     assert words() == (True, 7)
     serving.close()
     current = read_current(settings.state)
-    (settings.state / current.weights).write_bytes(
-        bytes((settings.state / current.weights).read_bytes()[:64]) + bytes(4096)
-    )
+    image = (settings.state / current.weights).read_bytes()
+    (settings.state / current.weights).write_bytes(image[:64] + bytes(len(image) - 64))
     with Writer(settings):
         assert words() == (True, 7)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 import httptools
 import pytest
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from steering.playback import protocol
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.anyio
 
 HOT = b"GET /v1/steer?title=t&ip=203.0.113.7 HTTP/1.1\r\nHost: x\r\n\r\n"
 COLD = b"GET /v1/steer?title=t&ip=203.0.113.7&explain=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+PLAIN = b"GET /v1/steer?title=t HTTP/1.1\r\n\r\n"
 LAST = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
 
 
@@ -103,6 +106,34 @@ async def test_a_request_for_another_protocol_is_answered_in_this_one(listening:
     assert found.count(b"HTTP/1.1 200 OK") == 2001
 
 
+SMUGGLED = b"GET /readyz HTTP/1.1\r\n\r\n"
+BODIES = [
+    ("a body", b"POST", b"Upgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED),
+    ("a body of GET", b"GET", b"Upgrade: websocket\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED),
+    ("chunks", b"POST", b"Upgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(SMUGGLED) + SMUGGLED + b"\r\n0\r\n\r\n"),
+    ("a tunnel", b"CONNECT", b"Content-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED),
+    ("a tunnel without", b"CONNECT", b"Host: x\r\n\r\n" + SMUGGLED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "method", "rest"), BODIES, ids=[row[0] for row in BODIES])
+@pytest.mark.parametrize("before", [b"", COLD])
+async def test_a_body_is_never_a_request(
+    listening: Listening, name: str, method: bytes, rest: bytes, before: bytes
+) -> None:
+    data = before + method + b" /v1/steer?title=t HTTP/1.1\r\nConnection: upgrade\r\n" + rest
+    for parts in ([data + LAST], [data[:-30], data[-30:], LAST]):
+        found = await listening.exchange(parts)
+        assert found.count(b"HTTP/1.1 ") == 1 + bool(before), found
+        assert b'"ready"' not in found
+
+
+@pytest.mark.parametrize("version", [b"", b" HTTP/0.9", b" HTTP/2.0", b" HTTP/1.2", b" HTTP/9.9"])
+async def test_other_versions_of_http_are_refused(listening: Listening, version: bytes) -> None:
+    found = await listening.exchange([b"GET /v1/steer?title=t" + version + b"\r\n\r\n"])
+    assert found.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
 @pytest.mark.parametrize("size", [17_000, 300_000])
 @pytest.mark.parametrize("whole", [True, False])
 async def test_a_head_of_over_16_kb_gets_431(listening: Listening, size: int, whole: bool) -> None:
@@ -169,32 +200,172 @@ async def test_a_body_that_does_not_come_is_not_waited_for(listening: Listening)
     writer.close()
 
 
-async def test_a_client_that_never_reads_is_cut_off_and_holds_little_memory(listening: Listening) -> None:
-    loop = asyncio.get_running_loop()
+async def test_a_body_that_comes_drop_by_drop_is_not_waited_for_either(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(b"POST /v1/steer HTTP/1.1\r\nContent-Length: 100\r\n\r\n")
+    await answers(reader, 1)
+    for _ in range(BODY_S):
+        writer.write(b"x")
+        await wait(listening.connections, 1)
+    assert listening.connections.open
+    await wait(listening.connections, 1)
+    assert not listening.connections.open
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def deaf(listening: Listening) -> AsyncIterator[tuple[socket.socket, protocol.HotDoor]]:
+    """Give a client that reads nothing by itself, and the door's side of its connection."""
     with socket.socket() as client:
         client.setblocking(False)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        await loop.sock_connect(client, listening.address)
+        await asyncio.get_running_loop().sock_connect(client, listening.address)
         await asyncio.sleep(0.01)
         (connection,) = listening.connections.open
+        yield client, connection
+
+
+@pytest.mark.parametrize("request_", [HOT, COLD, HOT * 999 + COLD], ids=["hot", "cold", "mixed"])
+async def test_a_client_that_never_reads_is_cut_off_and_holds_little_memory(
+    listening: Listening, request_: bytes
+) -> None:
+    async with deaf(listening) as (client, connection):
         while connection.stuck_at is None:
             with contextlib.suppress(BlockingIOError):
-                client.send(HOT)
+                client.send(request_ * (60_000 // len(request_)))
             await asyncio.sleep(0)
-        assert connection.transport.get_write_buffer_size() < 4 << 20
+        for _ in range(200):  # it asks on
+            with contextlib.suppress(BlockingIOError):
+                client.send(request_ * (60_000 // len(request_)))
+            await asyncio.sleep(0)
+        assert connection.transport.get_write_buffer_size() < 100_000
         await wait(listening.connections, READ_S)
         assert listening.connections.open
         await wait(listening.connections, 1)
         assert not listening.connections.open
 
 
+@pytest.mark.parametrize(("request_", "count"), [(HOT, 20_000), (COLD, 2000)], ids=["hot", "cold"])
+async def test_a_client_that_reads_late_gets_every_answer_in_order(
+    listening: Listening, request_: bytes, count: int
+) -> None:
+    asked = b"".join(request_.replace(b"title=t", b"title=%d" % place) for place in range(count))
+    async with deaf(listening) as (client, connection):
+        client.settimeout(30)
+        sending = asyncio.create_task(asyncio.to_thread(client.sendall, asked + LAST))
+        async with asyncio.timeout(30):
+            while connection.stuck_at is None:
+                await asyncio.sleep(0.001)
+        reading = asyncio.to_thread(lambda: b"".join(iter(lambda: client.recv(1 << 16), b"")))
+        found, _ = await asyncio.gather(reading, sending)
+    titles = re.findall(rb'"targets":\[\{"url":"[^"]*/v/([0-9]+)"', found)
+    assert [int(title) for title in titles] == list(range(count))
+
+
+async def test_a_client_that_does_not_read_the_last_answer_is_cut_off(listening: Listening) -> None:
+    async with deaf(listening) as (client, connection):
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        while not connection.transport.get_write_buffer_size():
+            client.send(HOT)
+            await asyncio.sleep(0.01)
+        client.send(LAST)
+        await asyncio.sleep(0.05)
+        assert connection.stuck_at is None
+        assert connection.transport.is_closing()
+        await wait(listening.connections, READ_S + 1)
+        assert listening.connections.open
+        await wait(listening.connections, 1)
+        assert not listening.connections.open
+
+
+@pytest.mark.parametrize("count", [1, 3, 300])
+async def test_a_client_that_has_said_all_gets_the_answers_that_it_waits_for(listening: Listening, count: int) -> None:
+    for request_ in (HOT, COLD, HOT + COLD):
+        reader, writer = await opened(listening)
+        writer.write(request_ * count)
+        writer.write_eof()
+        found = await reader.read()
+        assert found.count(b"HTTP/1.1 200 OK\r\n") == count * request_.count(b"GET")
+        assert found.endswith(b"}")
+        writer.close()
+
+
+HALVES = [
+    ("a head", COLD + HOT[:30], [[200]]),
+    ("a body", COLD + b"POST /v1/steer HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf", [[200, 400], [200, 405]]),
+    ("a line", b"GET /", [[]]),
+    ("nothing", b"", [[]]),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "statuses"), HALVES, ids=[row[0] for row in HALVES])
+async def test_a_client_that_ends_in_the_middle_is_not_waited_for(
+    listening: Listening, name: str, data: bytes, statuses: list[list[int]]
+) -> None:
+    reader, writer = await opened(listening)
+    writer.write(data)
+    writer.write_eof()
+    found = await reader.read()
+    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", found)] in statuses
+    writer.close()
+
+
+async def test_requests_that_wait_for_a_slow_answer_wait_unparsed(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explaining = asyncio.Event()
+    monkeypatch.setattr("anyio.to_thread.run_sync", lambda _: slow(explaining))
+    reader, writer = await opened(listening)
+    writer.write(COLD + (HOT + COLD) * 2000)
+    await asyncio.sleep(0.05)
+    (connection,) = listening.connections.open
+    assert connection.cold is not None
+    assert len(connection.cold.pipeline) < protocol.SLICE // len(HOT)
+    await wait(listening.connections, IDLE_S + 1)  # it is our turn, not the client's
+    explaining.set()
+    statuses = [status for status, _ in await answers(reader, 4001)]
+    assert set(statuses) == {200}
+    assert connection.cold.idle
+    writer.close()
+
+
+async def slow(until: asyncio.Event) -> dict[str, Any]:
+    await until.wait()
+    return {}
+
+
+BROKEN_BODY = b"POST /v1/steer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_a_request_with_a_broken_body_has_one_answer(listening: Listening) -> None:
+    at_once = await listening.exchange([BROKEN_BODY + b"zz\r\n" + HOT])
+    after_others = await listening.exchange([COLD + COLD + BROKEN_BODY + b"zz\r\n" + HOT])
+    reader, writer = await opened(listening)
+    writer.write(BROKEN_BODY)
+    (late,) = await answers(reader, 1)
+    writer.write(b"zz\r\n" + HOT)
+    assert await reader.read() == b""
+    writer.close()
+    found = [[int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", each)] for each in (at_once, after_others)]
+    assert (found, late[0]) == ([[400], [200, 200, 400]], 405)
+
+
+async def test_what_stands_behind_a_body_is_no_header(listening: Listening) -> None:
+    trailed = COLD.replace(b"&ip=203.0.113.7", b"").replace(b"Host: x", b"Transfer-Encoding: chunked")
+    found = await listening.exchange([trailed + b"0\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n" + LAST])
+    assert b'"address":"127.0.0.1"' in found
+    header = trailed.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
+    assert (await listening.exchange([header + b"0\r\n\r\n" + LAST])).startswith(b"HTTP/1.1 403 ")
+
+
 async def test_connections_beyond_the_limit_get_the_fallback_and_are_closed(listening: Listening) -> None:
     kept = [await opened(listening) for _ in range(2)]
     await asyncio.sleep(0.01)
-    found = await listening.exchange([HOT])
-    head, _, body = found.partition(b"\r\n\r\n")
-    assert b"\r\nconnection: close" in head
-    assert json.loads(body)["targets"] == [{"url": "https://origin.example/v/t", "fallback": True}]
+    closing = PLAIN.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    for request_ in (HOT, closing, PLAIN.replace(b"HTTP/1.1", b"HTTP/1.0")):
+        head, _, body = (await listening.exchange([request_])).partition(b"\r\n\r\n")
+        assert b"\r\nconnection: close" in head
+        assert json.loads(body)["targets"] == [{"url": "https://origin.example/v/t", "fallback": True}]
     found = await listening.exchange([COLD])
     assert found.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nretry-after: 1\r\n" in found
@@ -245,7 +416,6 @@ async def behind_a_proxy(state_folder: Path) -> AsyncIterator[Listening]:
     await found.stop()
 
 
-PLAIN = b"GET /v1/steer?title=t HTTP/1.1\r\n\r\n"
 RELAYED = [
     ("version 1", b"PROXY TCP4 203.0.113.7 10.0.0.1 5 80\r\n", "203.0.113.7"),
     ("version 1, IPv6", b"PROXY TCP6 2001:db8::1 2001:db8::2 5 80\r\n", "2001:db8::1"),
@@ -298,8 +468,23 @@ def test_uvicorn_has_the_names_that_the_door_relies_on() -> None:
     assert parameters == ["self", "config", "server_state", "app_state", "_loop"]
     state = ServerState()
     assert (state.connections, state.tasks, state.default_headers) == (set(), set(), [])
+    flow = FlowControl(asyncio.Transport())
+    assert (flow.read_paused, flow.write_paused) == (False, False)
+    assert all(map(callable, (flow.pause_reading, flow.resume_reading, flow.pause_writing, flow.resume_writing)))
+    cycle = inspect.getsource(RequestResponseCycle)
+    for name in (
+        "self.disconnected = False",
+        "self.message_event.wait()",
+        "self.response_started = True",
+        "if not self.keep_alive:\n                    self.transport.close()\n                self.on_response()",
+    ):
+        assert name in cycle, name
     source = inspect.getsource(HttpToolsProtocol)
     for name in (
+        "self.pipeline.appendleft((self.cycle, app))",
+        "name = name.lower()",
+        "self.parser.get_http_version()",
+        "self.parser.get_method()",
         "self.connections.add(self)",
         "self.pipeline",
         "self.cycle.response_complete",

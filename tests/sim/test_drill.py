@@ -17,8 +17,9 @@ from steering.control.fleet.health import Health, Report
 from steering.control.fleet.wire import health_of, read_row
 from steering.errors import PartnerError
 from steering.settings import Settings
-from steering.sim import drill
+from steering.sim import drill, wires
 from steering.sim.demand import Asked
+from steering.sim.faults import FAULTS, HIT_SETTLES_S, Hit, Site
 from steering.sim.wires import Wires
 
 QUICK = {
@@ -65,12 +66,16 @@ def test_a_drill_that_is_too_short_or_of_no_fault_is_refused() -> None:
     assert "'locusts' is none of the faults: clocks, hit," in ran.stderr
 
 
-def test_a_plan_takes_the_minutes_it_is_given() -> None:
-    plan = drill.plan_of(Settings(), 10, 1000, 7)
-    assert plan.first_s + plan.quiet_s + 7 * (plan.on_s + plan.off_s) == pytest.approx(600)
+def test_a_plan_takes_the_minutes_it_is_given_and_leaves_each_fault_its_time() -> None:
+    plan = drill.plan_of(Settings(), 10, 1000, FAULTS)
+    assert plan.first_s + plan.quiet_s + len(FAULTS) * (plan.on_s + plan.off_s) == pytest.approx(600)
     assert plan.on_s > Settings().report_s * Settings().missed_reports
     with pytest.raises(PartnerError, match="minutes"):
-        drill.plan_of(Settings(), 4, 1000, 7)
+        drill.plan_of(Settings(), 4, 1000, FAULTS)
+    quick = Settings(report_s=1.0, missed_reports=1)
+    assert drill.plan_of(quick, 0.4, 1000, [Site]).on_s < HIT_SETTLES_S
+    with pytest.raises(PartnerError, match="minutes"):
+        drill.plan_of(quick, 0.4, 1000, [Hit])
 
 
 def test_a_drill_takes_the_settings_of_health_alone() -> None:
@@ -117,13 +122,41 @@ def test_answers_are_found_whole(name: str, parts: list[bytes], expected: tuple[
     async def ask() -> list[tuple[int, bytes]]:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
-        wires = Wires()
-        await wires.open(f"http://{host}:{port}", 1)
+        found = Wires()
+        await found.open(f"http://{host}:{port}", 1)
         request = drill.request_of(Asked("192.0.2.1", "t", 0, 0.0))
-        found = await asyncio.gather(wires.ask_one(request), wires.ask_one(request))
-        wires.close()
+        answers = await asyncio.gather(found.ask_one(request), found.ask_one(request))
+        found.close()
         server.close()
         await server.wait_closed()
-        return list(found)
+        return list(answers)
 
     assert asyncio.run(ask()) == [expected, expected]
+
+
+def test_a_connection_that_was_idle_too_long_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wires, "IDLE_S", -1.0)  # any is
+    served = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        with contextlib.closing(writer):
+            if await reader.read(100) and served % 2 == 0:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+                await writer.drain()
+                await reader.read(100)  # and closes without an answer
+            served += 1
+
+    async def ask() -> list[tuple[int, bytes]]:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        found = Wires()
+        await found.open(f"http://{host}:{port}", 1)
+        answers = [await found.ask_one(b"GET"), await found.ask_one(b"GET")]
+        found.close()
+        server.close()
+        await server.wait_closed()
+        return answers
+
+    assert asyncio.run(ask()) == [(200, b"hi"), (200, b"hi")]
+    assert served >= 2
