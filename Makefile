@@ -11,7 +11,7 @@ MEASURE := -p no:cacheprovider --timeout=0
 SOURCES := $(wildcard _fastpath/*.pyx _fastpath/*.pxd _fastpath/*.h) setup.py pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test bench bench-http soak parity fuzz lint geo-data clean
+.PHONY: help setup run demo test bench bench-http soak parity fuzz lint geo-data clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,9 @@ setup: $(VENV)/.dev  ## make .venv with everything to run, test, lint and measur
 
 run: $(VENV)/.run  ## serve on 127.0.0.1:8080 (first run: make the fleet, publish the table)
 	@$(BIN)/steering serve
+
+demo: $(VENV)/.run  ## three real players, three nginx appliances, and buttons to make them fail
+	@$(BIN)/python -m deploy.demo.run
 
 test: $(VENV)/.dev  ## run the tests
 	@$(BIN)/python -m pytest

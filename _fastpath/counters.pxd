@@ -5,7 +5,7 @@ cdef enum:
     APP = 1
     STEER = 0  # endpoints
     HEALTHZ = 1
-    C_ENDPOINTS = 4
+    C_ENDPOINTS = 7
     C_STATUSES = 12
     C_BUCKETS = 20
     C_RANKS = 6
@@ -17,7 +17,7 @@ cdef enum:
     C_LATENCY_NS = C_LATENCY + 2 * C_BUCKETS
     C_TARGETS = C_LATENCY_NS + 2
     C_EVENTS = C_TARGETS + C_RANKS
-    C_GAUGES = C_EVENTS + 5
+    C_GAUGES = C_EVENTS + 7
     C_REASONS = C_GAUGES + 9
     C_CELLS = C_REASONS + C_REASONS_KNOWN
     # The sketches: sets of so many titles each.

@@ -31,10 +31,10 @@ import struct
 import time
 
 DOORS = ("lane", "app")
-ENDPOINTS = ("steer", "healthz", "readyz", "other")
+ENDPOINTS = ("steer", "healthz", "readyz", "hls", "dash", "playlist", "other")
 STATUSES = (200, 204, 302, 400, 403, 404, 405, 411, 413, 431, 500, 503)
 RANKS = ("0", "1", "2", "3", "4+", "fallback")
-EVENTS = ("handed_over", "shed", "cut_off", "unreadable", "failed_open")
+EVENTS = ("handed_over", "shed", "cut_off", "unreadable", "failed_open", "moved", "odd_hints")
 GAUGES = (
     "generation", "table", "fleet", "mapped_at", "refused", "connections", "huge_pages", "published_at", "holdings",
 )
@@ -53,7 +53,7 @@ cdef enum:
 cdef bytes MAGIC = b"STEERCN2"
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
-assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 5 and len(GAUGES) == 9
+assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 7 and len(GAUGES) == 9
 assert len(REASONS) == C_REASONS_KNOWN and EVENTS[FAILED_OPEN] == "failed_open"
 
 cdef uint64_t BOUNDS_NS[C_BUCKETS]

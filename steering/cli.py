@@ -1274,6 +1274,70 @@ def show_replay(found: Replay) -> None:
 
 
 @main.group(cls=Commands)
+def playlist() -> None:
+    """Register the playlists that players are given with their appliances in them."""
+
+
+KIND = click.argument("kind", type=click.Choice(["hls", "dash"]))
+
+
+@playlist.command("put")
+@click.argument("service")
+@click.argument("title")
+@KIND
+@click.argument("file", type=click.File("rb"), required=False)
+@options
+def put_playlist(settings: Settings, as_json: bool, service: str, title: str, kind: str, file: Any) -> None:
+    """Register a title's playlist from FILE, or without one from the service's origin, now and whenever it changes."""
+    with writing(settings) as writer:
+        report = writer.shelf.put(service, title, kind, file.read() if file else None, who())
+    if as_json:
+        console.print_json(report)
+    else:
+        click.echo(f"{kind} {service}/{title}: {report['bytes']} bytes, registered")
+    if not settings.public_url:
+        click.echo("players play it and are not steered: the setting public_url is empty", err=True)
+
+
+@playlist.command("list")
+@click.option("--count", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="At most so many.")
+@click.option("--after", default="", metavar="SERVICE/TITLE/KIND", help="Begin behind this one.")
+@options
+def list_playlists(settings: Settings, as_json: bool, count: int, after: str) -> None:
+    """List the registered playlists, and what is wrong with those of an origin."""
+    with writing(settings) as writer:
+        rows = writer.shelf.rows(count, after)
+    if as_json:
+        console.print_json(rows)
+        return
+    console.print_table(
+        ("service", "title", "kind", "bytes", "from", "changed", "by", "problem"),
+        [
+            (
+                *(row["service"], row["title"], row["kind"], row["bytes"], row["url"] or "a person"),
+                *(console.time_text(row["changed_at"]), row["who"], row["problem"] or None),
+            )
+            for row in rows
+        ],
+    )
+
+
+@playlist.command("delete")
+@click.argument("service")
+@click.argument("title")
+@KIND
+@options
+def delete_playlist(settings: Settings, as_json: bool, service: str, title: str, kind: str) -> None:
+    """Forget a title's playlist."""
+    with writing(settings) as writer:
+        report = writer.shelf.delete(service, title, kind, who())
+    if as_json:
+        console.print_json(report)
+    else:
+        click.echo(f"{kind} {service}/{title}: deleted")
+
+
+@main.group(cls=Commands)
 def fleet() -> None:
     """Make, import and export the fleet."""
 

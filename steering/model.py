@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from typing import Final
+from typing import Any, Final
 
 UNNUMBERED: Final = -1
 
@@ -161,6 +161,22 @@ class Service:
     pathways: tuple[Pathway, ...] = ()
     clones: tuple[str, ...] = ()
     origin: str = ""
+
+
+def service_of(row: dict[str, Any]) -> Service:
+    """Return the service that `dataclasses.asdict` made a row of, also where it has been through JSON.
+
+    Fields that the row has not are at their default; those that are no more are passed over.
+    """
+    known = {field.name for field in dataclasses.fields(Service)}
+    found: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name in known
+    }
+    found["pathways"] = tuple(
+        Pathway(item["id"], tuple(item["classes"]), tuple(item["clusters"]), item["host"])
+        for item in row.get("pathways", ())
+    )
+    return Service(**found)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

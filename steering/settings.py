@@ -113,6 +113,21 @@ class Settings(BaseSettings):
     bgp_hold_s: float = pydantic.Field(
         120.0, ge=0, le=86_400, description="how long the routes of a BGP session that went down are kept"
     )
+    public_url: str = pydantic.Field(
+        "",
+        pattern=r"^(https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?)?$",
+        max_length=500,
+        description="where players reach a playback door, as https://steer.example; empty: playlists do not steer",
+    )
+    query_before_start: bool = pydantic.Field(
+        False, description="DASH players ask for steering before they play, and wait for the answer"
+    )
+    steer_gain: float = pydantic.Field(
+        0.25, ge=0, le=10, description="by how much better another appliance of its rank must be to move a player"
+    )
+    playlist_refresh_s: float = pydantic.Field(
+        300.0, ge=10, le=86_400, description="how often the playlists of a service's origin are asked for"
+    )
     watch: bool = pydantic.Field(False, description="publish again when a file or URL of the last publish changed")
     fetch_s: float = pydantic.Field(300.0, ge=1, le=86_400, description="how often a watched URL is asked")
     fetch_mb: int = pydantic.Field(1024, ge=1, le=4096, description="the most MiB that a URL may bring")

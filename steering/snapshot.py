@@ -20,6 +20,7 @@ import ipaddress
 import json
 import time
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -48,10 +49,13 @@ from _fastpath.pick import (
     Trace,
     Weights,
     content_key_of,
+    cost,
     key_of,
 )
+from steering import model
 from steering.errors import PartnerError, SnapshotError
 from steering.model import Announcement, Fleet, Refusal, RouteClass
+from steering.playlists import Playlists
 from steering.residency import lies_in, regions_of_sites
 from steering.routes import ORIGIN_NAMES, Intervals, RouteRows, Routes, write_routes
 from steering.statefile import FORMATS, StateFile, write_atomically, write_sections
@@ -67,6 +71,7 @@ __all__ = [
     "STALE",
     "UNHEALTHY",
     "BuiltTable",
+    "Chosen",
     "Current",
     "Snapshot",
     "Trace",
@@ -114,6 +119,7 @@ class Current:
     weights: str
     published_at: float
     holdings: str = ""  # empty: nobody says what it holds
+    playlists: str = ""  # empty: none is registered
 
 
 def read_current(state: Path) -> Current:
@@ -126,9 +132,9 @@ def read_current(state: Path) -> Current:
         raise SnapshotError(f"{path}: {error.strerror}", hint="nothing is published yet") from error
     except (ValueError, TypeError) as error:
         raise SnapshotError(f"{path}: torn or not ours: {error}") from error
-    for kind in ("table", "routes", "fleet", "weights", "holdings"):
+    for kind in ("table", "routes", "fleet", "weights", "holdings", "playlists"):
         name = getattr(current, kind)
-        if kind == "holdings" and name == "":
+        if kind in ("holdings", "playlists") and name == "":
             continue
         start, _, number = name.partition(".") if isinstance(name, str) else ("", "", "")
         if start != kind or not number.isdecimal():
@@ -237,11 +243,13 @@ def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
     clusters = [(0, 0, 0, 0)] * (max((cluster.number for cluster in fleet.clusters), default=-1) + 1)
     names: list[tuple[str, int]] = []
     records: list[bytes] = []
+    kinds: list[tuple[int, str, str]] = []
     text = bytearray()
     for cluster in sorted(fleet.clusters, key=lambda cluster: cluster.number):
         inside = sorted(members[cluster.id], key=lambda appliance: appliance.slot)
         region = region_numbers[region_of[cluster.site]]
         clusters[cluster.number] = (len(records), len(inside), site_numbers[cluster.site], region)
+        kinds.append((len(records), cluster.id, cluster.route_class.name))
         for appliance in inside:
             host = appliance.host.encode()
             tail = f'","appliance":"{appliance.id}","site":"{cluster.site}","rank":'.encode()
@@ -267,6 +275,7 @@ def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
             "clusters": b"".join(CLUSTER.pack(*cluster) for cluster in clusters),
             "appliances": b"".join(records),
             "text": bytes(text),
+            "kinds": json.dumps(kinds).encode(),
         },
     )
     return f"fleet.{version}"
@@ -295,6 +304,18 @@ def weight_of_capacity(gbps: float) -> int:
 
 
 # ---- serving
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chosen:
+    """One appliance of an answer; `draw` is what it was ordered by within its rank, the lowest first."""
+
+    appliance: str
+    host: str
+    rank: int
+    draw: float
+    cluster: str
+    route_class: str
 
 
 class Snapshot:
@@ -341,6 +362,7 @@ class Snapshot:
         except (OSError, ValueError) as error:
             names = ", ".join(filter(None, (current.table, current.fleet, current.weights, current.holdings)))
             raise SnapshotError(f"{names}: {error}") from error
+        self.playlists = Playlists(state / current.playlists) if current.playlists else None
         numbers = {region: number for number, region in enumerate(served["regions"])}
         self.services = {
             item["id"]: Service(
@@ -359,8 +381,6 @@ class Snapshot:
             )
             for item in served["services"]
         }
-
-        self.services_on_record: dict[str, dict[str, Any]] = {item["id"]: item for item in served["services"]}
 
     @classmethod
     def map(cls, state: Path, before: Snapshot | None = None, sign_of: SignOf = lambda _: None) -> Snapshot:
@@ -397,12 +417,60 @@ class Snapshot:
 
     def refused_region(self, packed: bytes, service: str) -> str | None:
         """Return the region of a client that a service does not serve there, empty where it is unknown; else None."""
-        allowed = self.services_on_record.get(service, {}).get("client_regions")
-        if not allowed:
+        rule = self.rules.get(service)
+        if rule is None or not rule.client_regions:
             return None
         at = self.prefixes.lookup(packed) * ZONE.size
         region = str(ZONE.unpack_from(self.zones, at)[3].rstrip(b"\0"), "ascii")
-        return None if lies_in(region, allowed) else region
+        return None if lies_in(region, rule.client_regions) else region
+
+    # ---- for players: what pathways are made of
+
+    @functools.cached_property
+    def rules(self) -> dict[str, model.Service]:
+        """Every service as the fleet document has it, by id, read on first use."""
+        rows = json.loads(bytes(self.fleet_file["services"]))["services"]
+        return {row["id"]: model.service_of(row) for row in rows}
+
+    @functools.cached_property
+    def kinds(self) -> list[tuple[int, str, str]]:
+        """The first appliance, id and class of each cluster, in the order of appliances, read on first use."""
+        section = self.fleet_file.sections.get("kinds")
+        if section is not None:
+            return [(first, name, kind) for first, name, kind in json.loads(bytes(section))]
+        spans = enumerate(CLUSTER.iter_unpack(self.fleet_file["clusters"]))  # a file from before that section
+        named = ((first, self.names.cluster(number)) for number, (first, count, *_) in spans if count)
+        return sorted((first, about["cluster"], about["class"]) for first, about in named)
+
+    def chosen(
+        self,
+        address: str | bytes,
+        title: str,
+        *,
+        service: str,
+        session: str = "",
+        n: int = MAX_PICKS,
+        family: int = 0,
+        counters: Counters | None = None,
+    ) -> list[Chosen]:
+        """Return the appliances that `steer` answers with, best first, without the fallback; raise and count as it."""
+        trace = Trace()
+        asked: dict[str, Any] = {"service": service, "session": session, "n": n, "family": family}
+        self.steer(address, title, **asked, trace=trace, counters=counters)
+        records, text = self.fleet_file["appliances"], self.fleet_file["text"]
+        found: dict[int, Chosen] = {}
+        for place, rank, word, _, pick, holds in trace.candidates:
+            if pick is None:
+                continue
+            key = trace.session_key if holds else trace.title_key
+            slot, at, behind, length, more = APPLIANCE.unpack_from(records, place * APPLIANCE.size)
+            tail = bytes(text[behind : behind + more]).decode()  # ","appliance":"ID","site":…
+            span = bisect_right(self.kinds, place, key=lambda kind: kind[0]) - 1
+            _, cluster, route_class = self.kinds[span] if span >= 0 else (0, "", "")
+            host = bytes(text[at : at + length]).decode()
+            draw = cost(key, slot) / max(word & 0xFFFF, 1)
+            found[pick] = Chosen(tail.split('"')[4], host, rank, draw, cluster, route_class)
+        return [found[pick] for pick in sorted(found)]
 
     def playback(
         self,

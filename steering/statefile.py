@@ -30,7 +30,7 @@ LINE: Final = 64
 SLICE: Final = 1 << 17  # bytes at a time: a tenth of a millisecond
 
 # The format of each kind that this code writes; it reads that one and the one before.
-FORMATS: Final = {"table": 1, "routes": 1, "fleet": 1, "holdings": 1}
+FORMATS: Final = {"table": 1, "routes": 1, "fleet": 1, "holdings": 1, "playlists": 1}
 
 
 def write_atomically(path: Path, parts: Iterable[Data], mode: int = 0o600) -> None:

@@ -326,7 +326,7 @@ class Supervisor:
         )
         follower.start()
         decisions = start_decisions(self.settings, number, connections)
-        app = playback_app.make_app(follower, self.settings, counters, decisions)
+        app = playback_app.make_app(follower, self.settings, counters, decisions, follower.signer.sign_below)
         try:
             self.answer(
                 app,

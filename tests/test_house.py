@@ -30,6 +30,7 @@ FLOORS = {
     "steering.keys": 2,
     "steering.residency": 2,
     "steering.routes": 2,
+    "steering.playlists": 2,
     "steering.snapshot": 2,
     "steering.apart": 2,
     "steering.doors": 2,

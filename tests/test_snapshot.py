@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from _fastpath.holdings import HoldingsBuilder
 from steering.errors import PartnerError, SnapshotError
-from steering.model import Fleet
+from steering.model import Fleet, Pathway
 from steering.snapshot import (
     DISABLED,
     UNHEALTHY,
@@ -378,3 +378,42 @@ def test_current_reads_back_as_written(tmp_path: Path) -> None:
     current = Current(7, "table.3", "routes.3", "fleet.2", "weights.1", 12.5)
     write_current(tmp_path, current)
     assert read_current(tmp_path) == current
+
+
+def test_the_chosen_are_the_targets_of_the_answer_with_what_they_are(snapshot: Snapshot, fleet: Fleet) -> None:
+    clusters = {cluster.id: cluster for cluster in fleet.clusters}
+    appliances = {appliance.id: appliance for appliance in fleet.appliances}
+    for title in ("80100172", "t", "é"):
+        for address in ("203.0.113.9", "198.51.100.9", "192.0.2.1", "2001:db8::1"):
+            targets = json.loads(snapshot.steer(address, title, service="video", n=8))["targets"]
+            found = snapshot.chosen(address, title, service="video")
+            assert [(item.appliance, item.rank) for item in found] == [
+                (target["appliance"], target["rank"]) for target in targets if "appliance" in target
+            ]
+            for item in found:
+                home = clusters[appliances[item.appliance].cluster]
+                assert (item.host, item.cluster) == (appliances[item.appliance].host, home.id)
+                assert item.route_class == home.route_class.name
+
+
+def test_within_a_rank_the_lowest_draw_is_chosen_first(snapshot: Snapshot) -> None:
+    for i in range(200):
+        one, two = snapshot.chosen("198.51.100.9", f"t{i}", service="video")[:2]
+        assert (one.cluster, one.rank) == (two.cluster, two.rank) == ("lhr001-a", 0)
+        assert one.draw < two.draw
+
+
+def test_a_fleet_file_from_before_kinds_tells_classes_too(snapshot: Snapshot) -> None:
+    before = snapshot.chosen("203.0.113.9", "t", service="video")
+    del snapshot.fleet_file.sections["kinds"], snapshot.__dict__["kinds"]
+    assert snapshot.chosen("203.0.113.9", "t", service="video") == before
+
+
+def test_a_service_is_read_back_as_it_was_written(tmp_path: Path, publish: Callable[..., Path], fleet: Fleet) -> None:
+    service = dataclasses.replace(
+        fleet.services[0],
+        pathways=(Pathway("isp", classes=("embedded",)), Pathway("x", host="x.example")),
+        keys=("k1",),
+    )
+    state = publish(tmp_path / "state", fleet=dataclasses.replace(fleet, services=(service,)))
+    assert Snapshot.map(state).rules == {"video": service}

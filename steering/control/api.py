@@ -25,6 +25,7 @@ from steering.control.loop import Run
 from steering.control.network.feeds import FeedSource, Kind
 from steering.control.network.fetch import is_url
 from steering.control.network.what_if import Question, first_address, what_if
+from steering.control.shelf import bring
 from steering.control.writer import MAX_TOKEN_NAME, Writer, no_window
 from steering.errors import PartnerError
 from steering.model import Fleet
@@ -360,9 +361,43 @@ def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
     ) -> list[dict[str, Any]]:
         return await run_soon(lambda: writer.audit(count, below))
 
+    add_playlists(router, writer, run)
     for kind in nouns.SINGULAR:
         add_nouns(router, writer, run, kind)
     return router
+
+
+def add_playlists(router: APIRouter, writer: Writer, run: Run) -> None:
+    """Add the endpoints of playlists. A title may have slashes in it."""
+    one = "/v1/playlists/{service}/{title:path}/{kind}"
+
+    @router.get("/v1/playlists", summary="The registered playlists, without their texts")
+    async def list_playlists(
+        _: Ops,
+        count: Page = 1000,
+        after: Annotated[str, Query(max_length=400, description="begin behind this service/title/kind")] = "",
+    ) -> list[dict[str, Any]]:
+        return await run(lambda: writer.shelf.rows(count, after))
+
+    @router.get(one, summary="One registered playlist, as it came")
+    async def get_playlist(service: str, title: str, kind: str, _: Ops) -> dict[str, Any]:
+        return await run(lambda: writer.shelf.get(service, title, kind))
+
+    @router.put(one, summary="Register a playlist; with no body, the one that the service's origin has, from now on")
+    async def put_playlist(
+        service: str, title: str, kind: str, request: Request, caller: Ops, response: Response
+    ) -> dict[str, Any]:
+        body, arrived = await request.body() or None, None
+        if body is None:
+            found = await run(lambda: writer.shelf.require(service, title, kind))
+            arrived = await to_thread.run_sync(lambda: bring(writer.settings.state, found, title, kind))
+        report = await run(lambda: writer.shelf.put(service, title, kind, body, caller.who, arrived))
+        response.status_code = 201 if report["made"] else 200
+        return report
+
+    @router.delete(one, summary="Forget a playlist")
+    async def delete_playlist(service: str, title: str, kind: str, caller: Ops) -> dict[str, Any]:
+        return await run(lambda: writer.shelf.delete(service, title, kind, caller.who))
 
 
 def asked(

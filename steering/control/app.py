@@ -35,6 +35,7 @@ from steering.control.fleet.checker import Checker
 from steering.control.fleet.documents import MAX_DOCUMENT
 from steering.control.fleet.publish_holdings import PublishHoldings
 from steering.control.fleet.pulse import Pulse
+from steering.control.fleet.refresh import Refresh
 from steering.control.fleet.vitals import Vitals
 from steering.control.folder import SOCKET
 from steering.control.loop import Errands, Job, work
@@ -78,7 +79,7 @@ def run(
 
 def jobs_of(settings: Settings, vitals: Vitals) -> list[Job]:
     """Return the jobs that the settings ask for."""
-    jobs: list[Job] = [Pulse(settings.tick_s), PublishHoldings(settings)]
+    jobs: list[Job] = [Pulse(settings.tick_s), PublishHoldings(settings), Refresh(settings)]
     if settings.check_s:
         jobs.append(Checker(settings))
     if settings.alarm_url:

@@ -96,7 +96,13 @@ def open_served(state: Path) -> list[IO[bytes]]:
 
 def names_of(state: Path, current: Current) -> list[str]:
     """Return the files that `current` names, and of a canary those that it may be promoted to or withdrawn to."""
-    names = [current.table, current.routes, current.fleet, current.weights, *filter(None, [current.holdings])]
+    names = [
+        current.table,
+        current.routes,
+        current.fleet,
+        current.weights,
+        *filter(None, [current.holdings, current.playlists]),
+    ]
     if canary := read_meta(state / current.table).get("canary"):
         names += [f"{kind}.{canary[side]}" for side in ("before", "after") for kind in ("table", "routes")]
     return names

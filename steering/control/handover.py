@@ -34,6 +34,7 @@ class Versions:
     fleet: Fleet
     fleet_version: int
     words: Mapping[int, int]
+    playlists: str = ""
 
 
 class HandOver:
@@ -71,7 +72,7 @@ class HandOver:
             # Advancing may have failed after the rename: what the file says is what counts.
             try:
                 now = read_current(self.state)
-                named = {now.table, now.routes, now.fleet, now.weights, now.holdings}
+                named = {now.table, now.routes, now.fleet, now.weights, now.holdings, now.playlists}
             except SnapshotError:
                 named = set(made) if (self.state / "current").exists() else set()
             for name in set(made) - named:
@@ -93,7 +94,8 @@ class HandOver:
             if weights_name not in self.weights.names:
                 made.append(weights_name)
         holdings = self.current.holdings if self.current else ""
-        return Current(0, versions.table, versions.routes, fleet_name, weights_name, 0.0, holdings)
+        names = (versions.table, versions.routes, fleet_name, weights_name)
+        return Current(0, *names, 0.0, holdings, versions.playlists)
 
     def try_out(self, candidate: Current, table: BuiltTable | None = None, progress: Progress = quiet) -> None:
         """Map the files back, as a worker will; a table just built is asked as well. Raises SteeringError."""
@@ -143,6 +145,7 @@ class HandOver:
             "table": tables,
             "routes": tables,
             "fleet": {version.fleet for version in kept} | {number_of(item.fleet) for item in served},
+            "playlists": {number_of(item.playlists) for item in served if item.playlists},
             "weights": {number_of(name) for name in [*self.weights.names, *(item.weights for item in served)]},
             "holdings": {number_of(item.holdings) for item in served if item.holdings},
         }

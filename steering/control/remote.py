@@ -230,11 +230,47 @@ class RemoteWriter:
         """As `Writer.retire_key`."""
         return report(self.ask("DELETE", f"/v1/keys/{quote(name, safe='')}", who))
 
+    @property
+    def shelf(self) -> RemoteShelf:
+        """As `Writer.shelf`."""
+        return RemoteShelf(self)
+
     def audit(self, count: int = 100, below: int | None = None) -> list[dict[str, Any]]:
         """As `Writer.audit`."""
         params = {"count": count} | ({"below": below} if below else {})
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/audit", params=params).json()
         return rows
+
+
+class RemoteShelf:
+    """The verbs of `Shelf`, done by the running control process."""
+
+    def __init__(self, writer: RemoteWriter) -> None:
+        self.ask = writer.ask
+
+    def put(self, service: str, title: str, kind: str, body: bytes | None, who: str) -> dict[str, Any]:
+        """As `Shelf.put`."""
+        return report(
+            self.ask("PUT", path_of(service, title, kind), who, content=b"" if body is None else body or b"\n")
+        )
+
+    def rows(self, count: int = 1000, after: str = "") -> list[dict[str, Any]]:
+        """As `Shelf.rows`."""
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/playlists", params={"count": count, "after": after}).json()
+        return rows
+
+    def get(self, service: str, title: str, kind: str) -> dict[str, Any]:
+        """As `Shelf.get`."""
+        return report(self.ask("GET", path_of(service, title, kind)))
+
+    def delete(self, service: str, title: str, kind: str, who: str) -> dict[str, Any]:
+        """As `Shelf.delete`."""
+        return report(self.ask("DELETE", path_of(service, title, kind), who))
+
+
+def path_of(service: str, title: str, kind: str) -> str:
+    """Return the path of a playlist."""
+    return "/v1/playlists/" + "/".join(quote(part, safe="") for part in (service, title, kind))
 
 
 def running_control(settings: Settings) -> RemoteWriter:

@@ -159,6 +159,21 @@ MIGRATIONS: Final = (
     -- What else a service is, as JSON: the fields that are not at their default.
     ALTER TABLE services ADD COLUMN more TEXT NOT NULL DEFAULT '{}';
     """,
+    """
+    -- A title's playlists: as they came, as JSON texts that playback joins, and where from (empty: from a person).
+    CREATE TABLE playlists (
+        service TEXT NOT NULL,
+        title TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        body BLOB NOT NULL,
+        cut TEXT NOT NULL,
+        url TEXT NOT NULL,
+        changed_at REAL NOT NULL,
+        who TEXT NOT NULL,
+        problem TEXT NOT NULL,
+        PRIMARY KEY (service, title, kind)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )
 
 AUDIT_KEPT: Final = 1_000_000
@@ -204,6 +219,24 @@ class Version:
     why: str
     sources: list[dict[str, Any]]
     counts: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listed:
+    """A registered playlist: as it came, as playback has it (`cut`, JSON), from where, and what is wrong at the origin.
+
+    An empty `url` is a person's, an empty `problem` none.
+    """
+
+    service: str
+    title: str
+    kind: str
+    body: bytes
+    cut: str
+    url: str
+    changed_at: float
+    who: str
+    problem: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -424,6 +457,56 @@ class Store:
     def set_states(self, states: Mapping[str, str]) -> None:
         """Record what is known of appliances; a part of the caller's `change`."""
         self.connection.executemany("INSERT OR REPLACE INTO states VALUES (?, ?)", states.items())
+
+    # ---- playlists
+
+    def playlist(self, service: str, title: str, kind: str) -> Listed | None:
+        """Return one playlist, None where none is registered."""
+        key = (service, title, kind)
+        row = self.connection.execute(
+            "SELECT * FROM playlists WHERE service = ? AND title = ? AND kind = ?", key
+        ).fetchone()
+        return Listed(*row) if row else None
+
+    def playlists(self, service: str, title: str, kind: str, count: int) -> list[Listed]:
+        """Return so many playlists behind that one, in their order."""
+        rows = self.connection.execute(
+            "SELECT * FROM playlists WHERE (service, title, kind) > (?, ?, ?) ORDER BY service, title, kind LIMIT ?",
+            (service, title, kind, count),
+        )
+        return [Listed(*row) for row in rows]
+
+    def count_playlists(self) -> int:
+        """Return how many playlists are registered."""
+        (count,) = self.connection.execute("SELECT count(*) FROM playlists").fetchone()
+        return int(count)
+
+    def fetched(self) -> list[tuple[str, str, str]]:
+        """Return service, title and kind of the playlists that came from an origin."""
+        return list(self.connection.execute("SELECT service, title, kind FROM playlists WHERE url <> ''"))
+
+    def playlist_marks(self) -> list[tuple[str, str, str, float]]:
+        """Return what changes when any playlist does: service, title, kind and time of each."""
+        return list(
+            self.connection.execute(
+                "SELECT service, title, kind, changed_at FROM playlists ORDER BY service, title, kind"
+            )
+        )
+
+    def prepared_playlists(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield service, title, kind and `cut` of every playlist."""
+        yield from self.connection.execute("SELECT service, title, kind, cut FROM playlists ORDER BY 1, 2, 3")
+
+    def set_playlist(self, row: Listed) -> None:
+        """Record a playlist in the place of another; a part of the caller's `change`."""
+        self.connection.execute(
+            "INSERT OR REPLACE INTO playlists VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", dataclasses.astuple(row)
+        )
+
+    def delete_playlist(self, service: str, title: str, kind: str) -> None:
+        """Forget a playlist; a part of the caller's `change`."""
+        key = (service, title, kind)
+        self.connection.execute("DELETE FROM playlists WHERE service = ? AND title = ? AND kind = ?", key)
 
     # ---- tokens
 

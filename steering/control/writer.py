@@ -43,6 +43,7 @@ from steering.control.network.rpki import read_payloads, validated
 from steering.control.network.sessions import FILE as BGP_FILE
 from steering.control.network.tables import Progress, build_table, quiet
 from steering.control.network.traffic import Traffic, read_traffic
+from steering.control.shelf import Shelf
 from steering.control.store import NAME, Entry, Pin, Store, Version, Wish
 from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError
 from steering.keys import read_keys
@@ -130,6 +131,7 @@ class Writer:
             self.vitals.keep_windows(self.maintenance(), self.vitals.clock())
         self.vitals.files = WeightFiles(self.state)
         self.hand_over = HandOver(self.state, self.vitals.files)
+        self.shelf = Shelf(self.state, self.store, self.fleet, self.clock, self.serve_playlists)
         current = self.hand_over.current
         if current and not self.store.fleet_version():
             raise SettingsError(
@@ -142,6 +144,8 @@ class Writer:
                 self.hand_over.weights.use(current.weights)
                 self.vitals.adopt(self.store.states(), self.hand_over.weights.word)
                 current = self.adopt_holdings(current)
+                self.serve_playlists()
+                current = self.hand_over.current or current
                 if number_of(current.fleet) != self.store.fleet_version():
                     with self.hand_over.undone_on_error() as made:
                         self.switch(self.prepare_fleet(current, made))
@@ -875,7 +879,8 @@ class Writer:
 
     def prepare(self, table_name: str, routes_name: str, made: list[str], progress: Progress = quiet) -> Current:
         """Prepare to serve a table with the fleet on record."""
-        versions = Versions(table_name, routes_name, self.inventory, self.store.fleet_version(), self.words)
+        playlists = self.prepare_playlists(made)
+        versions = Versions(table_name, routes_name, self.inventory, self.store.fleet_version(), self.words, playlists)
         return self.hand_over.prepare(versions, made, progress)
 
     def prepare_fleet(self, current: Current, made: list[str]) -> Current:
@@ -883,6 +888,31 @@ class Writer:
         candidate = self.prepare(current.table, current.routes, made)
         self.hand_over.try_out(candidate)
         return candidate
+
+    def prepare_playlists(self, made: list[str]) -> str:
+        """Return the file that has the playlists on record, written where it is not there yet; empty for none."""
+        current, digest = self.hand_over.current, self.shelf.digest()
+        if not digest:
+            return ""
+        if current and current.playlists and self.shelf.is_written(current.playlists, digest):
+            return current.playlists
+        with step("write the playlists", quiet):
+            version = self.store.next_generation(current.generation if current else 0)
+            made.append(f"playlists.{version}")
+            return self.shelf.write(version, digest)
+
+    def serve_playlists(self) -> None:
+        """Serve the playlists on record; before the first publish they wait for it."""
+        if (current := self.hand_over.current) is None:
+            return
+        with self.hand_over.undone_on_error() as made:
+            name = self.prepare_playlists(made)
+            if name == current.playlists:
+                return
+            candidate = dataclasses.replace(current, playlists=name)
+            self.hand_over.try_out(candidate)
+            self.switch(candidate)
+        self.remove_old()
 
     def switch(self, candidate: Current, progress: Progress = quiet) -> Current:
         """Serve what was prepared."""

@@ -7,9 +7,11 @@ import time
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -17,11 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from _fastpath.counters import Counters
 from steering.errors import PartnerError, SnapshotError
+from steering.playback import players
 from steering.playback.answer import problem, redirect, refused_in
 from steering.playback.client import Trust, find_client
 from steering.playback.decisions import DecisionLog
 from steering.playback.docs_page import CONTENT_SECURITY_POLICY, docs_page
+from steering.playback.manifests import MEDIA_TYPE
 from steering.playback.metrics import CONTENT_TYPE, metrics_text
+from steering.playback.players import MANIFESTS, Asked, Sign, read_request
 from steering.playback.query import read_steer_query
 from steering.settings import Settings
 from steering.snapshot import Snapshot, Trace
@@ -35,7 +40,8 @@ PREFLIGHT_HEADERS: Final = {
     "access-control-max-age": "86400",
 }
 PROBLEM: Final = "application/problem+json"
-COUNTED: Final = {"/v1/steer": "steer", "/healthz": "healthz", "/readyz": "readyz"}  # others together
+COUNTED: Final = {"/v1/steer": "steer", "/healthz": "healthz", "/readyz": "readyz"}  # others together, but players'
+STEERING_HEADERS: Final = {**PLAYER_HEADERS, "access-control-expose-headers": "Retry-After"}
 
 PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "title": {"description": "what is to be played: 1 to 256 bytes of UTF-8", "type": "string"},
@@ -51,6 +57,23 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "explain": {"description": "1: say why; trusted callers only", "type": "integer", "enum": [0, 1]},
     "redirect": {"description": "1: answer 302, the other targets in Link headers", "type": "integer", "enum": [0, 1]},
 }
+
+
+class Anything(Convertor[str]):
+    """The rest of a path, also with line ends in it, which `path` does not take."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return it as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return it as it is."""
+        return value
+
+
+register_url_convertor("anything", Anything())
 
 
 class Holder(Protocol):
@@ -84,15 +107,27 @@ class CountAnswers:
         try:
             await self.app(scope, receive, noting)
         finally:
-            self.counters.note(COUNTED.get(scope["path"], "other"), status, time.perf_counter() - began)
+            self.counters.note(endpoint_of(scope["path"]), status, time.perf_counter() - began)
+
+
+def endpoint_of(path: str) -> str:
+    """Return what a request is counted as."""
+    if path.startswith(("/v1/hls/", "/v1/dash/")):
+        return "playlist" if path.endswith(tuple(MANIFESTS.values())) else path.split("/")[2]
+    return COUNTED.get(path, "other")
 
 
 def make_app(
-    holder: Holder, settings: Settings, counters: Counters | None = None, decisions: DecisionLog | None = None
+    holder: Holder,
+    settings: Settings,
+    counters: Counters | None = None,
+    decisions: DecisionLog | None = None,
+    sign: Sign | None = None,
 ) -> FastAPI:
     """Return the playback app, which answers from whatever snapshot the holder has at the moment.
 
-    What it answers is counted, and recorded where the decision log wants it.
+    What it answers is counted, and recorded where the decision log wants it. Without `sign`, services that sign their
+    URLs have no playlists.
     """
     app = FastAPI(
         title="steering: playback",
@@ -139,7 +174,7 @@ def make_app(
             explain = functools.partial(snapshot.explain, client.packed, query.title, **asked)
             return JSONResponse(await anyio.to_thread.run_sync(explain), headers=PLAYER_HEADERS)
         if (region := snapshot.refused_region(client.packed, query.service)) is not None:
-            elsewhere = snapshot.services_on_record[query.service]["refused_url"]
+            elsewhere = snapshot.rules[query.service].refused_url
             if query.redirect and elsewhere:
                 return Response(status_code=302, headers={**PLAYER_HEADERS, "location": elsewhere})
             raise refused_in(region, query.service, elsewhere)
@@ -160,6 +195,57 @@ def make_app(
     @app.options("/v1/steer", include_in_schema=False)
     async def preflight() -> Response:
         return Response(status_code=204, headers=PREFLIGHT_HEADERS)
+
+    def asked_by(request: Request) -> Asked:
+        scope = request.scope
+        raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
+        trusting = (trust, settings.forwarded)
+        return read_request(raw_path, scope["query_string"], peer_of(request), scope["headers"], *trusting)
+
+    def steer_player(request: Request) -> Response:
+        asked = asked_by(request)
+        found = players.steer(holder.snapshot, asked, settings, counters)
+        if counters is not None:
+            for event, happened in (("moved", found.moves), ("odd_hints", asked.hints.odd)):
+                if happened:
+                    counters.note_event(event)
+        return Response(found.body, headers=STEERING_HEADERS, media_type=MEDIA_TYPE)
+
+    def playlist(request: Request) -> Response:
+        asked = asked_by(request)
+        if not asked.name:  # a title whose name ends as a playlist's, or a path of another shape
+            return steer_player(request)
+        body = players.make_playlist(served(), asked, settings, sign, counters)
+        return Response(body, headers=PLAYER_HEADERS, media_type=players.MEDIA_TYPES[asked.protocol])
+
+    @app.head("/v1/hls/{service}/{title}/master.m3u8", include_in_schema=False)
+    @app.get("/v1/hls/{service}/{title}/master.m3u8", responses=PLAYLIST_RESPONSES)
+    async def master(request: Request) -> Response:
+        """Return the title's HLS multivariant playlist, with the client's best appliances as pathways."""
+        return playlist(request)
+
+    @app.head("/v1/dash/{service}/{title}/manifest.mpd", include_in_schema=False)
+    @app.get("/v1/dash/{service}/{title}/manifest.mpd", responses=PLAYLIST_RESPONSES)
+    async def mpd(request: Request) -> Response:
+        """Return the title's DASH manifest, with the client's best appliances as service locations."""
+        return playlist(request)
+
+    @app.head("/v1/hls/{service}/{title}", include_in_schema=False)
+    @app.get("/v1/hls/{service}/{title}", responses=STEERING_RESPONSES, openapi_extra=hint_parameters("hls"))
+    async def steer_hls(request: Request) -> Response:
+        """Return the HLS steering manifest: which pathway to play from, best first. Never an error."""
+        return steer_player(request)
+
+    @app.head("/v1/dash/{service}/{title}", include_in_schema=False)
+    @app.get("/v1/dash/{service}/{title}", responses=STEERING_RESPONSES, openapi_extra=hint_parameters("dash"))
+    async def steer_dash(request: Request) -> Response:
+        """Return the DASH steering manifest: which service location to play from, best first. Never an error."""
+        return steer_player(request)
+
+    for protocol in MANIFESTS:
+        for path in (f"/v1/{protocol}", f"/v1/{protocol}/{{rest:anything}}"):
+            app.add_api_route(path, playlist, methods=["GET", "HEAD"], include_in_schema=False)
+            app.add_api_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)
 
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", responses={200: {"description": "this process is alive"}})
@@ -249,6 +335,22 @@ def peer_of(request: Request) -> str | None:
     return request.client.host if request.client else None
 
 
+def hint_parameters(protocol: str) -> dict[str, Any]:
+    """Return the query of a steering manifest for the OpenAPI document; `manifests.py` reads it."""
+    known = {"pathway": "what the player plays from", "throughput": "what it measured there, in bit/s"}
+    named = {f"_{protocol.upper()}_{name}": meaning for name, meaning in known.items()} | HINTS
+    return {
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in ("service", "title")
+        ]
+        + [
+            {"name": name, "in": "query", "description": meaning, "required": False, "schema": {"type": "string"}}
+            for name, meaning in named.items()
+        ]
+    }
+
+
 def openapi_parameters() -> dict[str, Any]:
     """Return the query of /v1/steer for the OpenAPI document; `query.py` reads it."""
     return {
@@ -279,6 +381,27 @@ STEER_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     403: {"description": "ip= or explain= from a caller that is not trusted"},
     404: {"description": "there is no such service"},
     451: {"description": "the service is not for clients in this region; the problem document names it"},
+    503: {"description": "nothing is published yet"},
+}
+HINTS: Final = {
+    "session": "the viewer's session, at most 256 characters; never stored",
+    "player": "the family of players, for services that offer it clones",
+    "family": "4 or 6: only appliances up on this IP version; else the client's",
+    "ip": "ask for this client; trusted callers only",
+}
+STEERING_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "the steering manifest",
+        "content": {
+            MEDIA_TYPE: {
+                "example": {"VERSION": 1, "TTL": 30, "PATHWAY-PRIORITY": ["c001-bom001", "c002-bom001", "cdn"]}
+            }
+        },
+    },
+}
+PLAYLIST_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "the playlist, made for this client"},
+    404: {"description": "no playlist of this title is registered"},
     503: {"description": "nothing is published yet"},
 }
 READY_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {

@@ -24,6 +24,8 @@ EVENTS: Final = {
     "cut_off": ("steering_cut_off_total", "connections closed because the client was too slow"),
     "unreadable": ("steering_unreadable_total", "connections closed because what came in was no request"),
     "failed_open": ("steering_failed_open_total", "answers by appliances that are full, unhealthy or stale"),
+    "moved": ("steering_moved_total", "steering manifests that send a player elsewhere than it said it plays from"),
+    "odd_hints": ("steering_odd_hints_total", "steering requests with hints that could not be read"),
 }
 GAUGES: Final = {
     "generation": ("steering_generation", "generation of the snapshot that the worker serves"),

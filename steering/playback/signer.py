@@ -40,6 +40,13 @@ class Signer:
 
         return sign
 
+    def sign_below(self, service: Service, host: str, path: str, packed: bytes) -> str | None:  # noqa: ARG002
+        """Return the token of a folder of a service's, for `players`; None where it has no key."""
+        signing = Signing.of(service)
+        token = token_for(signing, self.keyring.keys, path, packed, self.clock()) if signing else None
+        self.note(service.id, token is None)
+        return token
+
     def note(self, service: str, is_keyless: bool) -> None:
         """Say once that a service cannot sign, and once more after it could."""
         if is_keyless != (service in self.keyless):

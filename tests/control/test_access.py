@@ -105,6 +105,8 @@ ENDPOINTS: dict[tuple[str, str], set[str]] = {
     **{("GET", f"/v1/{kind}{name}"): OWNERS for kind in ("partners", "sites", "clusters") for name in ("", "/{name}")},
     ("GET", "/v1/appliances"): EVERY_ROLE,
     ("GET", "/v1/appliances/{name}"): EVERY_ROLE,
+    ("GET", "/v1/playlists"): OPS,
+    **{(method, "/v1/playlists/{service}/{title:path}/{kind}"): OPS for method in ("GET", "PUT", "DELETE")},
     ("GET", "/v1/services"): OPS,
     ("GET", "/v1/services/{name}"): OPS,
     **{

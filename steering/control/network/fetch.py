@@ -51,8 +51,8 @@ def path_of(url: str) -> str:
         return ""
 
 
-def fetch(url: str, state: Path, most_bytes: int) -> Fetched:
-    """Return the copy of a URL in the state folder, brought up to date. Raises FeedError."""
+def fetch(url: str, state: Path, most_bytes: int, rule: str = "setting fetch_mb") -> Fetched:
+    """Return the copy of a URL in the state folder, brought up to date; `rule` is who limits it. Raises FeedError."""
     folder = state / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     base = re.sub(r"[^A-Za-z0-9._-]", "_", path_of(url).rpartition("/")[2])[-60:] or "feed"
@@ -67,7 +67,7 @@ def fetch(url: str, state: Path, most_bytes: int) -> Fetched:
                 raise FeedError(f"{url}: answered {answer.status_code} {answer.reason_phrase}")
             part = path.with_name(path.name + ".new")
             try:
-                digest = save(answer, part, url, most_bytes)
+                digest = save(answer, part, url, most_bytes, rule)
                 changed = digest != known.get("sha256")
                 part.replace(path)
             finally:
@@ -102,14 +102,14 @@ def following(client: httpx.Client, url: str, known: dict[str, str]) -> Iterator
     raise FeedError(f"{url}: redirects more than {REDIRECTS} times")
 
 
-def save(answer: httpx.Response, part: Path, url: str, most_bytes: int) -> str:
+def save(answer: httpx.Response, part: Path, url: str, most_bytes: int, rule: str) -> str:
     """Save a body, bounded in size and time; return its SHA-256."""
     digest, size, until = hashlib.sha256(), 0, time.monotonic() + WHOLE_S
     with part.open("wb") as file:
         for chunk in answer.iter_raw(CHUNK):
             size += len(chunk)
             if size > most_bytes:
-                raise FeedError(f"{url}: over {most_bytes >> 20} MiB (setting fetch_mb)")
+                raise FeedError(f"{url}: over {most_bytes >> 20} MiB ({rule})")
             if time.monotonic() > until:
                 raise FeedError(f"{url}: took over {WHOLE_S:.0f} s")
             digest.update(chunk)

@@ -1,0 +1,281 @@
+"""Real hls.js, Shaka and dash.js in Chromium, steered between appliances on loopback addresses: nothing is simulated.
+
+All four set-ups go through each scene at once. Of media errors there may be none, and nobody's picture may stand still
+for longer than a segment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from steering.control.network.feeds import FeedSource
+from steering.control.remote import RemoteWriter
+from steering.control.writer import Writer
+from steering.model import Appliance as Machine
+from steering.model import Cluster, Fleet, Partner, Pathway, RouteClass, Service, Site
+from steering.settings import read_settings
+from steering.snapshot import Snapshot
+from tests.playback.steering_rules import broken_rules
+from tests.players.stage import HERE, Appliance, Browser, Front, appliances
+from tests.players.tools import SEGMENT_S, make_media, modules, need
+from tests.processes import serving
+
+PLAYERS = {
+    # name, page's player, protocol, file
+    "hls.js": ("hlsjs", "hls", "master.m3u8"),
+    "Shaka, HLS": ("shaka", "hls", "master.m3u8"),
+    "Shaka, DASH": ("shaka", "dash", "manifest.mpd"),
+    "dash.js": ("dashjs", "dash", "manifest.mpd"),
+}
+NEAR, NEXT, FAR, ORIGIN = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
+NAMES = {NEAR: "c001-bom001", NEXT: "c002-bom001", FAR: "c001-del001"}
+TTL_S = 2
+PATIENCE_S = 25.0  # on a machine with more to do
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stage:
+    """All that plays: `title` is one whose best appliance is NEAR, and which a tenth of its weight does not bring back."""
+
+    machines: dict[str, Appliance]
+    front: Front
+    control: RemoteWriter
+    browser: Browser
+    title: str
+
+    def open(self, *names: str, service: str = "video") -> None:
+        """Let players begin."""
+        urls = {}
+        for name in names or PLAYERS:
+            player, protocol, file = PLAYERS[name]
+            playlist = f"{self.front.url}/v1/{protocol}/{service}/{self.title}/{file}?player={player}"
+            urls[name] = f"{self.front.url}/page.html?player={player}&url={quote(playlist, safe='')}"
+        self.browser.open(urls)
+
+    def wait_for(self, host: str, names: tuple[str, ...] = tuple(PLAYERS), last: int = 3) -> None:
+        """Wait until all get their segments from one host."""
+
+        def there() -> bool:
+            return all(self.browser.media(name)[-last:] == [host] * last for name in names)
+
+        self.browser.wait(there, PATIENCE_S)
+
+    def wait_to_play(self, names: tuple[str, ...] = tuple(PLAYERS), seconds: float = 1.0) -> None:
+        """Wait until all have played so long."""
+        self.browser.wait(lambda: all(self.browser.state(name)["time"] > seconds for name in names), PATIENCE_S)
+
+    def play_on(self, seconds: float, names: tuple[str, ...] = tuple(PLAYERS)) -> None:
+        """Let so much more be played."""
+        began = {name: self.browser.state(name)["time"] for name in names}
+        self.browser.wait(
+            lambda: all(self.browser.state(name)["time"] >= began[name] + seconds for name in names), PATIENCE_S
+        )
+
+    def check(
+        self, names: tuple[str, ...] = tuple(PLAYERS), declared: tuple[str, ...] = (*NAMES.values(), "cdn")
+    ) -> None:
+        """Hold what was played against what is promised."""
+        for name in names:
+            state = self.browser.state(name)
+            assert [error for error in state["errors"] if error["media"] or error["fatal"]] == [], (
+                f"{name}: {state['errors']}"
+            )
+            assert state["longest"] <= SEGMENT_S, f"{name} stood still for {state['longest']:.1f} s"
+            for found in self.browser.of(name, "steering"):
+                if found["status"] == 200 and found["body"]:
+                    headers = {
+                        "content-type": found["type"],
+                        "cache-control": "no-store",
+                        "access-control-allow-origin": "*",
+                    }
+                    assert broken_rules(200, headers, found["body"].encode(), declared) == []
+            assert self.browser.of(name, "pageerror") == []
+
+
+def make_fleet(machines: dict[str, Appliance]) -> Fleet:
+    """Two appliances at a site of the viewers' ISP, one at its next site, and a fallback."""
+    port = machines[NEAR].port
+    video = Service(
+        "video",
+        f"http://{{host}}:{port}/v/{{title}}",
+        f"http://{machines[ORIGIN].host}:{port}/v/{{title}}",
+        steer_ttl_s=TTL_S,
+    )
+    pathways = (
+        Pathway("bombay", clusters=("bom001-a",)),
+        Pathway("delhi", clusters=("del001-a",)),
+        Pathway("other", host=machines[ORIGIN].host),
+    )
+    mapped = dataclasses.replace(video, id="mapped", pathways=pathways, clones=("hlsjs",))
+    homes = {NEAR: "bom001-a", NEXT: "bom001-a", FAR: "del001-a"}
+    return Fleet(
+        partners=(Partner("as64500", "Example ISP", "IN", (64500,)),),
+        sites=(Site("bom001", "IN", "Mumbai", 19.09, 72.87), Site("del001", "IN", "Delhi", 28.57, 77.1)),
+        clusters=tuple(Cluster(f"{site}-a", site, RouteClass.embedded, "as64500") for site in ("bom001", "del001")),
+        appliances=tuple(
+            sorted(
+                (Machine(NAMES[address], home, machines[address].host, 100.0) for address, home in homes.items()),
+                key=lambda item: item.id,
+            )
+        ),
+        services=(mapped, video),
+    )
+
+
+def find_title(state: Path) -> str:
+    """Return a title whose best appliance is NEAR, by so much that a little weight less does not change it."""
+    snapshot = Snapshot.map(state)
+    for number in range(1000):
+        picks = snapshot.chosen("127.0.0.1", f"t{number}", service="video")
+        first, second = picks[:2]
+        if (first.appliance, second.appliance) == (NAMES[NEAR], NAMES[NEXT]) and 2 < second.draw / first.draw < 5:
+            return f"t{number}"
+    raise AssertionError("no title is near enough")
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    for program in ("node", "npm", "chromium", "ffmpeg"):
+        need(program)
+    modules()
+    folder = tmp_path_factory.mktemp("players")
+    make_media(folder / "media")
+    front = Front(HERE)
+    os.environ["STEERING_PUBLIC_URL"] = front.url
+    try:
+        with appliances([NEAR, NEXT, FAR, ORIGIN], folder / "media") as machines:
+            state = folder / "state"
+            (folder / "routes.csv").write_text(
+                "prefix,cluster,as_path,med\n127.0.0.0/8,bom001-a,64500,0\n127.0.0.0/8,del001-a,64500,100\n"
+            )
+            settings = read_settings(state=state)
+            with Writer(settings) as writer:
+                writer.import_fleet(make_fleet(machines), "test")
+                writer.publish([FeedSource("csv", str(folder / "routes.csv"))], "test")
+            title = find_title(state)
+            with Writer(settings) as writer:
+                for kind, name in (("hls", "master.m3u8"), ("dash", "manifest.mpd")):
+                    for service in ("mapped", "video"):
+                        writer.shelf.put(service, title, kind, (folder / "media" / name).read_bytes(), "test")
+            with serving(state) as served:
+                host, _, port = served.url.removeprefix("http://").partition(":")
+                front.door = (host, int(port))
+                browser = Browser()
+                try:
+                    with RemoteWriter(settings) as control:
+                        yield Stage(machines, front, control, browser, title)
+                finally:
+                    browser.quit()
+    finally:
+        del os.environ["STEERING_PUBLIC_URL"]
+        front.close()
+
+
+@pytest.fixture
+def scene(stage: Stage) -> Iterator[Stage]:
+    """Give the stage with everything in its place, and clear it afterwards."""
+    yield stage
+    stage.browser.close_pages()
+    stage.front.mode = "ok"
+    stage.front.hanging.set()
+    stage.front.hanging.clear()
+    for address, name in NAMES.items():
+        if stage.machines[address].server is None:
+            stage.machines[address].start()
+        stage.control.enable([name], "test")
+        stage.control.weight([name], None, "test")
+
+
+def test_players_begin_at_the_best_leave_it_on_a_drain_and_are_won_back_when_it_is_whole_again(scene: Stage) -> None:
+    scene.open()
+    scene.wait_to_play()
+    for name in PLAYERS:
+        assert set(scene.browser.media(name)) == {NEAR}, name
+    scene.control.drain([NAMES[NEAR]], "test")
+    scene.wait_for(NEXT)
+    # It comes back with a tenth of its weight, as after a failure.
+    scene.control.weight([NAMES[NEAR]], 100, "test")
+    scene.control.enable([NAMES[NEAR]], "test")
+    scene.play_on(2.5 * TTL_S)
+    for name in PLAYERS:
+        assert scene.browser.media(name)[-1] == NEXT, f"{name} left what plays well for one that has just begun"
+    scene.control.weight([NAMES[NEAR]], None, "test")
+    scene.wait_for(NEAR)
+    scene.check()
+    for name in PLAYERS:
+        asked = scene.browser.of(name, "steering")
+        took = asked[-1]["at"] - asked[0]["at"]
+        assert abs(len(asked) - 1 - took / TTL_S) <= 2, f"{name} asked {len(asked)} times in {took:.0f} s"
+
+
+def test_a_failed_appliance_costs_nobody_a_segment(scene: Stage) -> None:
+    scene.open()
+    scene.wait_to_play(seconds=2.0)
+    scene.machines[NEAR].fail()
+    time.sleep(1)  # until whoever watches appliances has seen it
+    scene.control.weight([NAMES[NEAR]], 0, "test")
+    scene.wait_for(NEXT)
+    scene.play_on(3.0)
+    scene.check()
+
+
+def test_an_appliance_at_its_limit_loses_viewers_to_its_neighbour_and_a_site_to_the_next(scene: Stage) -> None:
+    scene.open()
+    scene.wait_to_play()
+    scene.control.weight([NAMES[NEAR], NAMES[NEXT]], 0, "test")
+    scene.wait_for(FAR)
+    scene.check()
+
+
+def test_mapped_pathways_move_players_and_clones_move_those_that_take_them(scene: Stage) -> None:
+    scene.open(service="mapped")
+    scene.wait_to_play()
+    scene.control.drain([NAMES[NEAR]], "test")
+    scene.wait_for(NEXT, ("hls.js",))  # by a clone; nobody else can be told of one appliance of many
+    cloned = scene.browser.of("hls.js", "steering")[-1]["body"]
+    assert '"PATHWAY-CLONES":[{"BASE-ID":"bombay","ID":"c002-bom001.' in cloned
+    scene.control.drain([NAMES[NEXT]], "test")
+    scene.wait_for(FAR)
+    scene.control.drain([NAMES[FAR]], "test")
+    scene.wait_for(ORIGIN)
+    scene.check(declared=("bombay", "delhi", "other"))
+
+
+def test_503_in_mid_session_recovers(scene: Stage) -> None:
+    scene.open()
+    scene.wait_to_play()
+    scene.browser.wait(lambda: all(scene.browser.of(name, "steering") for name in PLAYERS), PATIENCE_S)
+    scene.front.mode = "503"
+    refused: Callable[[], bool] = lambda: all(  # noqa: E731
+        any(found["status"] == 503 for found in scene.browser.of(name, "steering")) for name in PLAYERS
+    )
+    scene.browser.wait(refused, PATIENCE_S)
+    scene.play_on(1.0)
+    scene.control.drain([NAMES[NEAR]], "test")
+    scene.front.mode = "ok"
+    scene.wait_for(NEXT)
+    scene.check()
+
+
+def test_a_service_that_hangs_keeps_nobody_from_starting_who_does_not_wait_for_it(scene: Stage) -> None:
+    scene.front.mode = "hang"
+    names = ("hls.js", "Shaka, DASH", "dash.js")  # Shaka waits in HLS; what stands before the service has to fail fast
+    scene.open(*names)
+    scene.wait_to_play(names, 2.0)
+    scene.check(names)
+
+
+def test_a_service_that_fails_fast_keeps_nobody_from_starting(scene: Stage) -> None:
+    scene.front.mode = "503"
+    scene.open()
+    scene.wait_to_play(seconds=2.0)
+    for name in PLAYERS:
+        assert set(scene.browser.media(name)) == {NEAR}, "the playlist says where to begin"
+    scene.check()
