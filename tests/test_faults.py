@@ -475,9 +475,10 @@ def test_when_the_clock_jumps_answers_go_on_and_publishes_are_served(
         for feed, (day, site) in zip(
             itertools.cycle(feeds), [(400, "bom001"), (-400, "lhr001"), (0, "bom001")], strict=False
         ):
-            answer = served.steer()
+            sites = [(target["site"], target["rank"]) for target in served.steer()["targets"]]
             jump(day * 86_400)
-            assert served.steer() == answer
+            # Two players ask for one title for ever: who of a site comes first may follow the load, and nothing else.
+            assert [(target["site"], target["rank"]) for target in served.steer()["targets"]] == sites
             assert served.ask("/readyz")["age_s"] >= 0
             last = writer.publish([feed], "test")["serving"]["table"]
             until(lambda: all(player.error or player.answers[-1][1] == last for player in players))  # noqa: B023
