@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import quote
@@ -49,13 +51,17 @@ class RemoteWriter:
 
     def answers(self) -> bool:
         """Tell whether a control process is there."""
+        # Where control has just died, the client would leave a socket open.
+        asked = http.client.HTTPConnection("control", timeout=CONNECT_S)
         try:
-            # Where nobody listens the client would leave a socket open.
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.settimeout(CONNECT_S)
-                probe.connect(self.path)
-            return self.client.get("/healthz", timeout=CONNECT_S).is_success
-        except (OSError, httpx.TransportError):
+            with socket.socket(socket.AF_UNIX) as asked.sock:
+                asked.sock.settimeout(CONNECT_S)
+                asked.sock.connect(self.path)
+                asked.request("GET", "/healthz")
+                answer = asked.getresponse()
+                answer.read()
+                return answer.status == HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
             return False
 
     def ask(self, method: str, path: str, who: str = "", **body: Any) -> httpx.Response:
