@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 from steering.control.fleet.blast import Limits, allowance
 from steering.control.fleet.health import Rules
 from steering.settings import Settings
-from steering.sim.demand import Asked
+from steering.sim.demand import Asked, Group
 from steering.sim.measure import GRACE_S, OUT, Row
 from steering.sim.world import World
 from steering.snapshot import NO_HEADROOM
@@ -236,12 +236,18 @@ class Overload(Fault):
         self.places = [place for place, group in enumerate(world.demand.groups) if self.cluster in group.clusters]
 
     def pick(self) -> int:
-        """Return the cluster of the stage that is wanted most."""
+        """Return the cluster of the stage that is wanted most; by those of it alone, where there are such."""
         wanted: Counter[int] = Counter()
+        fewest = min(len(group.clusters) for group in self.on_stage())
         for group, rate in zip(self.world.demand.groups, self.world.demand.rates, strict=True):
-            if len(group.clusters) == 1 and group.clusters[0] in self.world.stage:
-                wanted[group.clusters[0]] += rate  # type: ignore[assignment]
+            if len(group.clusters) == fewest and not self.world.stage.isdisjoint(group.clusters):
+                for number in set(group.clusters) & self.world.stage:
+                    wanted[number] += rate  # type: ignore[assignment]
         return max(wanted, key=lambda number: (len(self.world.members[number]), wanted[number]))
+
+    def on_stage(self) -> Iterator[Group]:
+        """Yield the groups of clients that clusters of the stage are nearest to."""
+        return (group for group in self.world.demand.groups if not self.world.stage.isdisjoint(group.clusters))
 
     def begin(self) -> None:
         """Let more come."""
