@@ -320,16 +320,6 @@ def make_app(
     return app
 
 
-def methods_of(app: FastAPI, path: str) -> set[str]:
-    """Return the methods that a path answers."""
-    return {
-        method
-        for route in app.routes
-        if isinstance(route, Route) and route.path == path
-        for method in route.methods or ()
-    }
-
-
 def peer_of(request: Request) -> str | None:
     """Return the socket's address, None on a Unix socket."""
     return request.client.host if request.client else None

@@ -24,6 +24,7 @@ from array import array
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
@@ -35,6 +36,7 @@ from _fastpath.lane import MAX_HEAD, Lane, Peer
 from steering.errors import PartnerError
 from steering.playback.answer import problem
 from steering.playback.client import UNKNOWN, Trust, pack
+from steering.playback.manifests import MEDIA_TYPE, static_body
 from steering.playback.proxy_protocol import read_header
 from steering.settings import Settings
 from steering.snapshot import Snapshot, key_of
@@ -49,6 +51,9 @@ SLICE: Final = 2048  # bytes parsed at a time: a request that waits parsed takes
 
 FRAMING: Final = (b"content-length", b"transfer-encoding")
 STEER_LINE: Final = re.compile(rb"(GET|HEAD) (/v1/steer\?[!-~]+) HTTP/1\.[01]\r\n")
+PLAYER_LINE: Final = re.compile(
+    rb"(GET|HEAD) /v1/(?:hls|dash)/([!-.0->@-~]*)/[!-.0->@-~]*(?:\?[!-~]*)? HTTP/1\.[01]\r\n"
+)
 STRANGER: Final = Peer(UNKNOWN, False)
 NOBODY: Final = ("", 0)  # a client without an address, for FastAPI: not trusted
 
@@ -71,12 +76,14 @@ class Connections:
         self.default_service = settings.default_service
         self.max_connections = settings.max_connections
         self.proxy_protocol = settings.proxy_protocol
+        self.snapshot: Snapshot | None = None
         self.open: set[HotDoor] = set()
         self.second = 0
         self.tell_date()
 
     def serve(self, snapshot: Snapshot) -> None:
         """Answer from this snapshot from here on; any thread may call it."""
+        self.snapshot = snapshot
         self.lane.serve(snapshot.picker, snapshot.services, self.default_service)
         if self.counters:
             self.counters.set_gauge("generation", snapshot.current.generation)
@@ -86,6 +93,18 @@ class Connections:
             self.counters.set_gauge("published_at", round(snapshot.current.published_at * 1000))
             self.counters.set_gauge("refused", 0)
             self.counters.set_gauge("huge_pages", snapshot.table_file.lies_in_huge_pages())
+
+    def static_steering(self, service: bytes, is_head: bool) -> bytes:
+        """Return a whole answer for a player whom there is no time for: players give up steering over an error."""
+        rules = self.snapshot.rules if self.snapshot else {}
+        body = static_body(rules.get(unquote(service.decode("ascii"))) or rules.get(self.default_service))
+        head = (
+            f"HTTP/1.1 200 OK\r\ndate: {formatdate(usegmt=True)}\r\ncache-control: no-store\r\n"
+            "access-control-allow-origin: *\r\naccess-control-expose-headers: Retry-After\r\n"
+            f"content-type: {MEDIA_TYPE}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        return head.encode() + body * (not is_head)
 
     def refuse(self) -> None:
         """Note that the newest files could not be used."""
@@ -274,7 +293,7 @@ class HotDoor(asyncio.Protocol):
         self.cold.data_received(data)
 
     def shed(self, data: bytes) -> None:
-        """Give the cheapest correct answer, and close: the service's fallback, or where that is not asked for, 503.
+        """Give the cheapest correct answer, and close: the service's fallback, a player's static steering, or 503.
 
         It is the same for every client and version of HTTP, so the request line is enough.
         """
@@ -282,6 +301,8 @@ class HotDoor(asyncio.Protocol):
         found = self.lane.answer(data, 0, self.peer, True)
         if found is None and (line := STEER_LINE.match(data)):
             found = self.lane.answer(b"%b %b HTTP/1.1\r\n\r\n" % line.groups(), 0, STRANGER, True)
+        if found is None and (line := PLAYER_LINE.match(data)):
+            found = self.shared.static_steering(line[2], line[1] == b"HEAD")
         self.transport.write(found or refusal(PartnerError("too many requests at once", status=503), "retry-after: 1"))
         self.transport.close()
 

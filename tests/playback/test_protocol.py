@@ -24,6 +24,7 @@ from steering.playback.protocol import BODY_S, HEAD_S, IDLE_S, READ_S, Connectio
 from steering.settings import Settings
 from steering.snapshot import Snapshot
 from tests.playback.doors import Listening
+from tests.playback.steering_rules import broken_rules
 
 pytestmark = pytest.mark.anyio
 
@@ -372,6 +373,22 @@ async def test_connections_beyond_the_limit_get_the_fallback_and_are_closed(list
     for reader, writer in kept:
         writer.write(HOT)
         assert (await answers(reader, 1))[0][0] == 200
+        writer.close()
+
+
+async def test_players_beyond_the_limit_get_a_static_steering_manifest(listening: Listening) -> None:
+    kept = [await opened(listening) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    for target in (b"/v1/hls/video/t?_HLS_pathway=x", b"/v1/dash/none/t", b"/v1/hls/%ff/t"):
+        head, _, body = (await listening.exchange([b"GET %b HTTP/1.1\r\n\r\n" % target])).partition(b"\r\n\r\n")
+        line, *rows = head.decode().split("\r\n")
+        assert line == "HTTP/1.1 200 OK"
+        assert broken_rules(200, dict(row.split(": ", 1) for row in rows), body) == []
+        assert json.loads(body)["TTL"] >= 300
+    assert (await listening.exchange([b"HEAD /v1/hls/video/t HTTP/1.1\r\n\r\n"])).endswith(b"connection: close\r\n\r\n")
+    for target in (b"/v1/hls/video/t/master.m3u8", b"/v1/other/video/t"):
+        assert (await listening.exchange([b"GET %b HTTP/1.1\r\n\r\n" % target])).startswith(b"HTTP/1.1 503 ")
+    for _, writer in kept:
         writer.close()
 
 

@@ -33,8 +33,7 @@ import logging
 import threading
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import compress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -389,9 +388,3 @@ def packed_of(bits: int, size: int) -> bytes:
 def has(packed: bytes, index: int) -> bool:
     """Tell whether a bit is set."""
     return bool(packed[index >> 3] >> (index & 7) & 1)
-
-
-def indexes_of(bits: int) -> Iterator[int]:
-    """Yield the indexes of the bits that are set."""
-    digits = bin(bits)[:1:-1]
-    return compress(range(len(digits)), map("1".__eq__, digits))

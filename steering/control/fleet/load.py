@@ -137,10 +137,3 @@ def spreads(rates: Mapping[int, float], total: float, largest: int, before: Mapp
         if orders > 1:
             found[key] = min(orders, MOST_ORDERS)
     return found
-
-
-def shares(requests: Mapping[int, float], slots: Iterable[int]) -> dict[int, float]:
-    """Return the share of the answers that each slot gets of those given to all these slots."""
-    counts = {slot: requests.get(slot, 0.0) for slot in slots}
-    total = sum(counts.values())
-    return {slot: count / total if total else 0.0 for slot, count in counts.items()}

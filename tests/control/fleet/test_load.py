@@ -19,7 +19,6 @@ from steering.control.fleet.load import (
     faded,
     may_be_over,
     over_limit,
-    shares,
     spreads,
     trims,
 )
@@ -101,11 +100,9 @@ def test_there_are_never_more_hits_or_orders_than_there_is_room_for() -> None:
     assert max(found.values()) == MOST_ORDERS
 
 
-def test_counts_fade_by_half_and_shares_add_up() -> None:
+def test_counts_fade_by_half_in_a_half_life() -> None:
     assert faded(8.0, 4.0) == pytest.approx(4.0)
-    found = shares({1: 30.0, 2: 10.0}, [1, 2, 3])
-    assert found == {1: 0.75, 2: 0.25, 3: 0.0}
-    assert shares({}, [1]) == {1: 0.0}
+    assert faded(8.0, 0.0) == 8.0
 
 
 def test_a_weight_is_trimmed_by_how_much_it_is_off_and_given_back() -> None:
