@@ -225,7 +225,9 @@ class Overload(Fault):
 
     name = "overload"
     does = "thrice as many clients want one cluster, more than it can deliver"
-    must = "who is full is told to nobody, and what is too much goes to the next rank"
+    must = (
+        "who is full is told to nobody, and what is too much goes to its equals, or where it has none to the next rank"
+    )
     bits = OUT | NO_HEADROOM
     times: ClassVar = 3.0
 
@@ -262,7 +264,8 @@ class Overload(Fault):
         """Yield what did not hold."""
         yield from self.acted(row, row.seconds)
         yield from self.believed(row)
-        if row.ranks.get("0", 0.0) >= quiet.ranks.get("0", 0.0):
+        alone = any(len(self.world.demand.groups[place].clusters) == 1 for place in self.places)
+        if alone and row.ranks.get("0", 0.0) >= quiet.ranks.get("0", 0.0):
             yield "no more answers than in quiet time went to the next rank"
         if row.alarms:
             yield f"alarms: {', '.join(row.alarms)}"

@@ -113,7 +113,8 @@ def make_fleet(machines: dict[str, Appliance]) -> Fleet:
         Pathway("delhi", clusters=("del001-a",)),
         Pathway("other", host=machines[ORIGIN].host),
     )
-    mapped = dataclasses.replace(video, id="mapped", pathways=pathways, clones=("hlsjs",))
+    # With clones in it, each manifest makes hls.js begin the segment at hand anew: a busy machine must have time for one.
+    mapped = dataclasses.replace(video, id="mapped", pathways=pathways, clones=("hlsjs",), steer_ttl_s=2 * TTL_S)
     homes = {NEAR: "bom001-a", NEXT: "bom001-a", FAR: "del001-a"}
     return Fleet(
         partners=(Partner("as64500", "Example ISP", "IN", (64500,)),),
