@@ -98,13 +98,8 @@ class Connections:
         """Return a whole answer for a player whom there is no time for: players give up steering over an error."""
         rules = self.snapshot.rules if self.snapshot else {}
         body = static_body(rules.get(unquote(service.decode("ascii"))) or rules.get(self.default_service))
-        head = (
-            f"HTTP/1.1 200 OK\r\ndate: {formatdate(usegmt=True)}\r\ncache-control: no-store\r\n"
-            "access-control-allow-origin: *\r\naccess-control-expose-headers: Retry-After\r\n"
-            f"content-type: {MEDIA_TYPE}\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        return head.encode() + body * (not is_head)
+        found = closing_answer(HTTPStatus.OK, MEDIA_TYPE, body, "access-control-expose-headers: Retry-After")
+        return found.removesuffix(body) if is_head else found
 
     def refuse(self) -> None:
         """Note that the newest files could not be used."""
@@ -521,15 +516,19 @@ class ColdDoor(HttpToolsProtocol):
 
 def refusal(error: PartnerError, *headers: str) -> bytes:
     """Return a whole answer that says why, and that the connection is closed."""
-    body = problem(error)
+    return closing_answer(HTTPStatus(error.status), "application/problem+json", problem(error), *headers)
+
+
+def closing_answer(status: HTTPStatus, media_type: str, body: bytes, *headers: str) -> bytes:
+    """Return a whole answer that no door behind this one has to make, after which the connection is closed."""
     lines = [
-        f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}",
+        f"HTTP/1.1 {status} {status.phrase}",
         f"date: {formatdate(usegmt=True)}",
         "cache-control: no-store",
         "access-control-allow-origin: *",
         *headers,
         f"content-length: {len(body)}",
-        "content-type: application/problem+json",
+        f"content-type: {media_type}",
         "connection: close",
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
