@@ -35,7 +35,7 @@ from steering.model import Fleet
 from steering.settings import Settings
 from steering.sim.demand import Asked
 from steering.sim.faults import HIT_SETTLES_S, Fault, Hit, Rulebook
-from steering.sim.measure import GRACE_S, Row
+from steering.sim.measure import ASK_CONTROL_S, GRACE_S, LOOK_S, Row
 from steering.sim.play import Plan, Play, make_world
 from steering.sim.wires import Wires
 from steering.sim.world import NAMED
@@ -47,8 +47,6 @@ WITNESSES: Final = 16  # connections that ask whether a word is heard: some at e
 SAMPLES: Final = 40
 HIT_JUDGED_S: Final = 10.0
 PACE_S: Final = 0.01
-LOOK_S: Final = 1.0
-ASK_CONTROL_S: Final = 2.0
 FIRST: Final = 0.1  # of the time may pass until
 SETTLED_S: Final = 45.0  # loads have settled: three of the half-lives that weights are trimmed by
 QUIET: Final = 0.5  # of a fault's time

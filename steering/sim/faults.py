@@ -16,7 +16,7 @@ from steering.control.fleet.blast import Limits, allowance
 from steering.control.fleet.health import Rules
 from steering.settings import Settings
 from steering.sim.demand import Asked, Group
-from steering.sim.measure import GRACE_S, OUT, Row
+from steering.sim.measure import ASK_CONTROL_S, GRACE_S, LOOK_S, OUT, Row
 from steering.sim.world import World
 from steering.snapshot import NO_HEADROOM
 
@@ -37,8 +37,8 @@ class Rulebook:
 
     @property
     def soon_s(self) -> float:
-        """How long words may take to follow what is known."""
-        return 2 * self.tick_s + GRACE_S
+        """How long words may be seen not to follow what is known."""
+        return 2 * self.tick_s + GRACE_S + LOOK_S
 
 
 def book_of(settings: Settings) -> Rulebook:
@@ -113,7 +113,8 @@ class Fault:
             yield f"{100 * row.to_down:.2f} % of the answers named one that had said it failed or is full"
 
     def back(self, row: Row, within_s: float) -> Iterator[str]:
-        """Yield what is wrong with the recovery."""
+        """Yield what is wrong with the recovery, which control too must call one."""
+        within_s += ASK_CONTROL_S
         if row.recovered_s is None:
             yield "not all were back at the end"
         elif row.recovered_s > within_s:

@@ -28,6 +28,9 @@ CHANCE: Final = 3.0  # standard deviations
 BUSY: Final = FEWEST_LOAD * math.log(2) / STEADY_S  # answers a second
 SHEDS: Final = 0.6 * LEAST_TRIM  # of its full weight; below, an appliance is shed or climbs, and is not only trimmed
 GRACE_S: Final = 2.0  # from a report to answers
+# What comes to pass is seen so much later at most: between two looks at all words, and at what control says.
+LOOK_S: Final = 1.0
+ASK_CONTROL_S: Final = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
