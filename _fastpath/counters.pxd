@@ -5,8 +5,8 @@ cdef enum:
     APP = 1
     STEER = 0  # endpoints
     HEALTHZ = 1
-    C_ENDPOINTS = 7
-    C_STATUSES = 12
+    C_ENDPOINTS = 9
+    C_STATUSES = 14
     C_BUCKETS = 20
     C_RANKS = 6
     C_REASONS_KNOWN = 7

@@ -1,7 +1,7 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
 """Counters: what one worker did, in a mapped file that it alone stores to and anybody of its user reads.
 
-    0    magic "STEERCN2", byte order mark, cells, appliance slots; when the counting began (seconds, double)
+    0    magic "STEERCN3", byte order mark, cells, appliance slots; when the counting began (seconds, double)
     64   the cells: aligned 64-bit numbers; then one for each appliance slot: how often it was the first target
     …    two sketches: titles asked for most, and titles that clusters lack
 
@@ -31,8 +31,8 @@ import struct
 import time
 
 DOORS = ("lane", "app")
-ENDPOINTS = ("steer", "healthz", "readyz", "hls", "dash", "playlist", "other")
-STATUSES = (200, 204, 302, 400, 403, 404, 405, 411, 413, 431, 500, 503)
+ENDPOINTS = ("steer", "healthz", "readyz", "hls", "dash", "playlist", "playback", "cmcd", "other")
+STATUSES = (200, 204, 302, 400, 403, 404, 405, 411, 413, 415, 431, 451, 500, 503)
 RANKS = ("0", "1", "2", "3", "4+", "fallback")
 EVENTS = ("handed_over", "shed", "cut_off", "unreadable", "failed_open", "moved", "odd_hints")
 GAUGES = (
@@ -50,7 +50,7 @@ cdef enum:
     HEADER_SIZE = 64
     HALVED_EVERY = 256
 
-cdef bytes MAGIC = b"STEERCN2"
+cdef bytes MAGIC = b"STEERCN3"
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
 assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 7 and len(GAUGES) == 9

@@ -40,7 +40,13 @@ PREFLIGHT_HEADERS: Final = {
     "access-control-max-age": "86400",
 }
 PROBLEM: Final = "application/problem+json"
-COUNTED: Final = {"/v1/steer": "steer", "/healthz": "healthz", "/readyz": "readyz"}  # others together, but players'
+COUNTED: Final = {
+    "/v1/steer": "steer",
+    "/v1/playback": "playback",
+    "/v1/cmcd": "cmcd",
+    "/healthz": "healthz",
+    "/readyz": "readyz",
+}  # others together, but players
 STEERING_HEADERS: Final = {**PLAYER_HEADERS, "access-control-expose-headers": "Retry-After"}
 
 PARAMETERS: Final[dict[str, dict[str, Any]]] = {
