@@ -17,9 +17,13 @@ cdef enum:
     C_LATENCY_NS = C_LATENCY + 2 * C_BUCKETS
     C_TARGETS = C_LATENCY_NS + 2
     C_EVENTS = C_TARGETS + C_RANKS
-    C_GAUGES = C_EVENTS + 7
+    C_GAUGES = C_EVENTS + 8
     C_REASONS = C_GAUGES + 9
-    C_CELLS = C_REASONS + C_REASONS_KNOWN
+    C_REPORTED = C_REASONS + C_REASONS_KNOWN  # how many rows of appliances, and of partners, have ever been stored to
+    C_CELLS = C_REPORTED + 2
+    # What players report: a row for nobody's appliance, one for each slot, one for each partner's number.
+    C_QUALITY = 11
+    C_PARTNERS = 4096
     # The sketches: sets of so many titles each.
     C_SETS = 512
     C_WAYS = 4
@@ -47,12 +51,14 @@ cdef class Counters:
     cdef Py_buffer buffer
     cdef bint held
     cdef uint64_t* cells
+    cdef uint64_t* quality
     cdef sketch_set* titles
     cdef sketch_set* missing
     cdef readonly uint32_t slots
     cdef readonly bint writable
 
     cdef int check(self) except -1
+    cdef dict quality_rows(self, uint64_t first, uint64_t count)
     cdef object cell(self, uint64_t place)
     cdef void count(self, int door, int endpoint, int status, uint64_t took_ns) noexcept nogil
     cdef void count_target(self, uint32_t rank, bint fallback) noexcept nogil

@@ -8,6 +8,8 @@ STATUSES: tuple[int, ...]
 RANKS: tuple[str, ...]
 EVENTS: tuple[str, ...]
 GAUGES: tuple[str, ...]
+QUALITY: tuple[str, ...]
+"""The counts and sums of a row of what players report."""
 REASONS: tuple[str, ...]
 BOUNDS: tuple[float, ...]
 """Upper bounds of the latency buckets in seconds; one more bucket holds what takes longer."""
@@ -27,8 +29,27 @@ class Counters:
     def note(self, endpoint: str, status: int, took_s: float) -> None:
         """Count an answer of the FastAPI door; a status that has no cell counts as 500, an endpoint as `other`."""
 
-    def note_event(self, event: str) -> None:
+    def note_event(self, event: str, times: int = 1) -> None:
         """Count one of EVENTS."""
+
+    def note_report(
+        self,
+        slot: int,
+        partner: int,
+        times: int,
+        stalled: bool,
+        failed: bool,
+        throughput_kbps: int = -1,
+        bitrate_kbps: int = -1,
+        start_ms: int = -1,
+    ) -> None:
+        """Count what a player reports of an appliance's slot, -1 for nobody's, and a partner's number, 0 for none.
+
+        It stands for so many; a figure of -1 was not told. Numbers without a row go to nobody's.
+        """
+
+    def note_voice(self, slot: int, failing: bool) -> None:
+        """Count a viewer with a tag of ours at an appliance, or that one was failing; who counts whom once is its own."""
 
     def set_gauge(self, name: str, value: int) -> None:
         """Store one of GAUGES."""
@@ -47,6 +68,15 @@ class Counters:
 
     def gauges(self) -> dict[str, int]:
         """Return GAUGES as stored last."""
+
+    def quality_of_appliances(self) -> dict[int, tuple[int, ...]]:
+        """Return QUALITY by slot, -1 for nobody's appliances, without those that nothing is reported of."""
+
+    def quality_of_partners(self) -> dict[int, tuple[int, ...]]:
+        """Return QUALITY by the number of a partner, 0 for none, likewise."""
+
+    def voices(self) -> dict[int, tuple[int, int]]:
+        """Return by slot the viewers with a tag of ours, and how many of them were failing."""
 
     def appliances(self) -> dict[int, int]:
         """Return how often each slot's appliance was the first target of an answer, without those never."""

@@ -3,6 +3,7 @@
 
     0    magic "STEERCN3", byte order mark, cells, appliance slots; when the counting began (seconds, double)
     64   the cells: aligned 64-bit numbers; then one for each appliance slot: how often it was the first target
+    …    what players report, QUALITY in a row: of nobody's appliance, of each slot, of each partner's number
     …    two sketches: titles asked for most, and titles that clusters lack
 
 A count is a load, an addition and a store of one aligned word by the only writer, so it needs no lock, and a reader
@@ -17,7 +18,7 @@ and of two readings the difference is what was asked for between them.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from libc.time cimport timespec
 
@@ -34,11 +35,17 @@ DOORS = ("lane", "app")
 ENDPOINTS = ("steer", "healthz", "readyz", "hls", "dash", "playlist", "playback", "cmcd", "other")
 STATUSES = (200, 204, 302, 400, 403, 404, 405, 411, 413, 415, 431, 451, 500, 503)
 RANKS = ("0", "1", "2", "3", "4+", "fallback")
-EVENTS = ("handed_over", "shed", "cut_off", "unreadable", "failed_open", "moved", "odd_hints")
+EVENTS = ("handed_over", "shed", "cut_off", "unreadable", "failed_open", "moved", "odd_hints", "unread_reports")
 GAUGES = (
     "generation", "table", "fleet", "mapped_at", "refused", "connections", "huge_pages", "published_at", "holdings",
 )
 REASONS = ("C", "D", "F", "H", "R", "S", "U")
+# Of an appliance or a partner: counts, and sums of what was told. `voices` are viewers with a session tag of ours, each
+# counted once a window, and `failing` those of them that had a stall or an error.
+QUALITY = (
+    "reports", "throughputs", "throughput_kbps", "bitrates", "bitrate_kbps", "stalls", "errors", "starts", "start_ms",
+    "voices", "failing",
+)
 # Upper bounds in seconds; the last bucket is what takes longer.
 BOUNDS = tuple(
     round(10**power * step, 7) for power in range(-6, 1) for step in (1, 2, 5) if (power, step) < (0, 2)
@@ -49,12 +56,14 @@ HEADER = struct.Struct("=8sIII4xd32x")
 cdef enum:
     HEADER_SIZE = 64
     HALVED_EVERY = 256
+    VOICES = 9  # place in a row
 
 cdef bytes MAGIC = b"STEERCN3"
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
-assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 7 and len(GAUGES) == 9
+assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 8 and len(GAUGES) == 9
 assert len(REASONS) == C_REASONS_KNOWN and EVENTS[FAILED_OPEN] == "failed_open"
+assert len(QUALITY) == C_QUALITY and QUALITY[VOICES:] == ("voices", "failing")
 
 cdef uint64_t BOUNDS_NS[C_BUCKETS]
 for _i in range(C_BUCKETS - 1):
@@ -98,7 +107,8 @@ cdef class Counters:
         self.held = True
         self.cells = <uint64_t*> (<char*> self.buffer.buf + HEADER_SIZE)
         self.slots = HEADER.unpack_from(self.map)[3]
-        self.titles = <sketch_set*> (self.cells + C_CELLS + self.slots)
+        self.quality = self.cells + C_CELLS + self.slots
+        self.titles = <sketch_set*> (self.quality + C_QUALITY * (1 + self.slots + C_PARTNERS))
         self.missing = self.titles + C_SETS
         self.writable = writable
 
@@ -206,10 +216,45 @@ cdef class Counters:
         place = ENDPOINTS.index(endpoint) if endpoint in ENDPOINTS else C_ENDPOINTS - 1
         self.count(APP, place, status, <uint64_t> max(took_s * 1e9, 0.0))
 
-    def note_event(self, str event not None):
+    def note_event(self, str event not None, uint32_t times=1):
         cdef int place = EVENTS.index(event)
         self.check()
-        self.count_event(place)
+        add_cell(self.cells + C_EVENTS + place, times)
+
+    def note_report(
+        self, int64_t slot, uint32_t partner, uint32_t times, bint stalled, bint failed, int64_t throughput_kbps=-1,
+        int64_t bitrate_kbps=-1, int64_t start_ms=-1
+    ):
+        cdef uint64_t* row
+        cdef uint64_t place
+        cdef int which
+        self.check()
+        for which in range(2):
+            place = partner if which else <uint64_t> (slot + 1)
+            if place >= (<uint64_t> C_PARTNERS if which else 1 + <uint64_t> self.slots):
+                place = 0
+            if self.cells[C_REPORTED + which] <= place:
+                store_cell(self.cells + C_REPORTED + which, place + 1)
+            row = self.quality + C_QUALITY * (place + (1 + self.slots if which else 0))
+            add_cell(row, times)
+            if throughput_kbps >= 0:
+                add_cell(row + 1, times)
+                add_cell(row + 2, times * throughput_kbps)
+            if bitrate_kbps >= 0:
+                add_cell(row + 3, times)
+                add_cell(row + 4, times * bitrate_kbps)
+            if stalled:
+                add_cell(row + 5, times)
+            if failed:
+                add_cell(row + 6, times)
+            if start_ms >= 0:
+                add_cell(row + 7, times)
+                add_cell(row + 8, times * start_ms)
+
+    def note_voice(self, uint32_t slot, bint failing):
+        self.check()
+        if slot < self.slots:
+            add_cell(self.quality + C_QUALITY * (1 + <uint64_t> slot) + VOICES + failing, 1)
 
     def set_gauge(self, str name not None, uint64_t value):
         cdef int place = GAUGES.index(name)
@@ -247,6 +292,34 @@ cdef class Counters:
 
     def gauges(self):
         return {name: self.cell(C_GAUGES + i) for i, name in enumerate(GAUGES)}
+
+    def quality_of_appliances(self):
+        return {place - 1: row for place, row in self.quality_rows(0, 1 + self.slots).items()}
+
+    def quality_of_partners(self):
+        return self.quality_rows(1 + self.slots, C_PARTNERS)
+
+    def voices(self):
+        cdef uint64_t* row
+        cdef dict out = {}
+        cdef uint64_t slot, count = load_cell(self.cells + C_REPORTED)
+        for slot in range(min(count, 1 + <uint64_t> self.slots) - 1 if count else 0):
+            row = self.quality + C_QUALITY * (1 + slot) + VOICES
+            if row[0]:
+                out[slot] = load_cell(row), load_cell(row + 1)
+        return out
+
+    cdef dict quality_rows(self, uint64_t first, uint64_t count):
+        """Return the rows with reports by their place from the first on."""
+        cdef dict out = {}
+        cdef uint64_t place
+        cdef uint64_t* row
+        count = min(count, load_cell(self.cells + C_REPORTED + (first > 0)))
+        for place in range(count):
+            row = self.quality + C_QUALITY * (first + place)
+            if row[0]:
+                out[place] = tuple([load_cell(row + i) for i in range(C_QUALITY)])
+        return out
 
     def appliances(self):
         cdef uint32_t slot
@@ -307,4 +380,4 @@ cdef object why_unfit(str path, head, uint64_t size):
 
 
 cdef uint64_t size_of(uint64_t slots):
-    return HEADER_SIZE + 8 * (C_CELLS + slots) + 2 * C_SETS * sizeof(sketch_set)
+    return HEADER_SIZE + 8 * (C_CELLS + slots + C_QUALITY * (1 + slots + C_PARTNERS)) + 2 * C_SETS * sizeof(sketch_set)

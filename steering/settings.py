@@ -77,6 +77,9 @@ class Settings(BaseSettings):
     decision_log_mb: int = pydantic.Field(
         64, ge=1, le=100_000, description="size of a file of the decision log; each worker keeps eight"
     )
+    cmcd_sample: int = pydantic.Field(
+        100, ge=0, le=1_000_000, description="read the CMCD of one steering request in so many that bring some; 0 never"
+    )
     default_service: str = pydantic.Field("video", description="the service of a request that names none")
     ladder: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
         LADDER_POLICIES["prefix_first"],

@@ -45,6 +45,7 @@ from steering.errors import SettingsError, SnapshotError, SteeringError
 from steering.playback import app as playback_app
 from steering.playback.client import Trust, pack
 from steering.playback.decisions import DecisionLog
+from steering.playback.quality import EveryNth, PlayerReports
 from steering.playback.follow import Follower
 from steering.playback.protocol import Connections
 from steering.playback.proxy_protocol import LOCAL
@@ -326,7 +327,12 @@ class Supervisor:
         )
         follower.start()
         decisions = start_decisions(self.settings, number, connections)
-        app = playback_app.make_app(follower, self.settings, counters, decisions, follower.signer.sign_below)
+        signer = follower.signer
+        every = self.settings.cmcd_sample
+        reports = PlayerReports(counters, lambda: signer.keyring.keys, EveryNth(every), every)
+        app = playback_app.make_app(
+            follower, self.settings, counters, decisions, signer.sign_below, signer.tag_of, reports
+        )
         try:
             self.answer(
                 app,

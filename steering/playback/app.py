@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from http import HTTPStatus
@@ -11,6 +12,7 @@ from urllib.parse import quote
 
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
+from starlette.background import BackgroundTask
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -19,15 +21,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from _fastpath.counters import Counters
 from steering.errors import PartnerError, SnapshotError
-from steering.playback import players
+from steering.playback import cmcd, players
 from steering.playback.answer import problem, redirect, refused_in
 from steering.playback.client import Trust, find_client
 from steering.playback.decisions import DecisionLog
 from steering.playback.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from steering.playback.manifests import MEDIA_TYPE
 from steering.playback.metrics import CONTENT_TYPE, metrics_text
-from steering.playback.players import MANIFESTS, Asked, Sign, read_request
+from steering.playback.players import MANIFESTS, Asked, Sign, Tag, read_request
+from steering.playback.quality import PlayerReports
 from steering.playback.query import read_steer_query
+from steering.playback.tags import read_tag
 from steering.settings import Settings
 from steering.snapshot import Snapshot, Trace
 
@@ -39,6 +43,8 @@ PREFLIGHT_HEADERS: Final = {
     "access-control-allow-headers": "*",
     "access-control-max-age": "86400",
 }
+REPORT_PREFLIGHT_HEADERS: Final = {**PREFLIGHT_HEADERS, "access-control-allow-methods": "POST, OPTIONS"}
+REPORTS_AT_ONCE: Final = 32  # of a batch, before others are answered: a third of a millisecond
 PROBLEM: Final = "application/problem+json"
 COUNTED: Final = {
     "/v1/steer": "steer",
@@ -129,11 +135,13 @@ def make_app(
     counters: Counters | None = None,
     decisions: DecisionLog | None = None,
     sign: Sign | None = None,
+    tag: Tag | None = None,
+    reports: PlayerReports | None = None,
 ) -> FastAPI:
     """Return the playback app, which answers from whatever snapshot the holder has at the moment.
 
     What it answers is counted, and recorded where the decision log wants it. Without `sign`, services that sign their
-    URLs have no playlists.
+    URLs have no playlists; without `tag`, sessions have no tags; without `reports`, nobody hears what players report.
     """
     app = FastAPI(
         title="steering: playback",
@@ -160,6 +168,10 @@ def make_app(
             raise PartnerError("nothing is published yet", hint="steering serve, or steering table publish", status=503)
         return holder.snapshot
 
+    def hear(request: Request, snapshot: Snapshot | None, packed: bytes, playing: str = "") -> None:
+        if reports is not None and snapshot is not None:
+            reports.hear(snapshot, request.scope["query_string"], request.scope["headers"], packed, playing)
+
     @app.head("/v1/steer", include_in_schema=False)
     @app.get("/v1/steer", responses=STEER_RESPONSES, openapi_extra=openapi_parameters())
     async def steer(request: Request) -> Response:
@@ -173,6 +185,7 @@ def make_app(
             "n": query.n,
             "family": query.family,
         }
+        hear(request, snapshot, client.packed)
         if query.explain:
             if not client.trusted:
                 raise PartnerError.of_parameter("explain", "1", "for callers whose every hop is trusted", 403)
@@ -202,6 +215,29 @@ def make_app(
     async def preflight() -> Response:
         return Response(status_code=204, headers=PREFLIGHT_HEADERS)
 
+    @app.post("/v1/cmcd", status_code=204, responses=REPORT_RESPONSES, openapi_extra=REPORT_BODY)
+    async def report(request: Request) -> Response:
+        """Take what players report of playback: CMCD events, a line each, or JSON. What cannot be read is passed over."""
+        client = find_client(peer_of(request), request.scope["headers"], trust, settings.forwarded)
+        body = await body_of(request, cmcd.MAX_BODY)
+        later = BackgroundTask(take_reports, body, client.packed, read_tag(request.scope["query_string"]))
+        return Response(status_code=204, headers=PLAYER_HEADERS, background=later)
+
+    async def take_reports(body: bytes, packed: bytes, tag: str) -> None:
+        snapshot = holder.snapshot
+        if reports is None or snapshot is None:
+            return
+        found, unread = cmcd.read_body(body)
+        for at in range(0, len(found), REPORTS_AT_ONCE):
+            reports.take(snapshot, found[at : at + REPORTS_AT_ONCE], packed, tag)
+            await asyncio.sleep(0)
+        if unread:
+            reports.counters.note_event("unread_reports", unread)
+
+    @app.options("/v1/cmcd", include_in_schema=False)
+    async def report_preflight() -> Response:
+        return Response(status_code=204, headers=REPORT_PREFLIGHT_HEADERS)
+
     def asked_by(request: Request) -> Asked:
         scope = request.scope
         raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
@@ -210,6 +246,7 @@ def make_app(
 
     def steer_player(request: Request) -> Response:
         asked = asked_by(request)
+        hear(request, holder.snapshot, asked.client.packed, (asked.hints.pathways or ("",))[-1])
         found = players.steer(holder.snapshot, asked, settings, counters)
         if counters is not None:
             for event, happened in (("moved", found.moves), ("odd_hints", asked.hints.odd)):
@@ -221,7 +258,7 @@ def make_app(
         asked = asked_by(request)
         if not asked.name:  # a title whose name ends as a playlist's, or a path of another shape
             return steer_player(request)
-        body = players.make_playlist(served(), asked, settings, sign, counters)
+        body = players.make_playlist(served(), asked, settings, sign, counters, tag)
         return Response(body, headers=PLAYER_HEADERS, media_type=players.MEDIA_TYPES[asked.protocol])
 
     @app.head("/v1/hls/{service}/{title}/master.m3u8", include_in_schema=False)
@@ -326,6 +363,16 @@ def make_app(
     return app
 
 
+async def body_of(request: Request, most: int) -> bytes:
+    """Return a request's body. Raises PartnerError 413 as soon as it is too large."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            raise PartnerError(f"a body of over {most} bytes", hint="send it in parts", status=413)
+    return bytes(body)
+
+
 def peer_of(request: Request) -> str | None:
     """Return the socket's address, None on a Unix socket."""
     return request.client.host if request.client else None
@@ -394,6 +441,27 @@ STEERING_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
             }
         },
     },
+}
+REPORT_BODY: Final = {
+    "requestBody": {
+        "content": {
+            kind: {"schema": {"type": "string"}, "example": 'e=ps,sid="6e2f",sta=p,ts=1767225600000,v=2\n'}
+            for kind in ("application/cmcd", "text/plain", "application/json", "application/x-ndjson")
+        }
+    },
+    "parameters": [
+        {
+            "name": "tag",
+            "in": "query",
+            "description": "the session tag that we gave out",
+            "required": False,
+            "schema": {"type": "string"},
+        }
+    ],
+}
+REPORT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    204: {"description": "taken, as far as it could be read"},
+    413: {"description": f"a body of over {cmcd.MAX_BODY} bytes"},
 }
 PLAYLIST_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "the playlist, made for this client"},

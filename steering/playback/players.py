@@ -32,6 +32,8 @@ MOST: Final = 8
 
 # Given service, host, the path that is covered and the client, returns what `{token}` stands for; None without a key.
 Sign = Callable[[Service, str, str, bytes], str | None]
+# Given service, viewer and client, returns the session's tag; empty without a key.
+Tag = Callable[[str, str, bytes], str]
 Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -110,7 +112,12 @@ def pick(snapshot: Snapshot, service: Service, asked: Asked, counters: Counters 
 
 
 def make_playlist(
-    snapshot: Snapshot, asked: Asked, settings: Settings, sign: Sign | None, counters: Counters | None = None
+    snapshot: Snapshot,
+    asked: Asked,
+    settings: Settings,
+    sign: Sign | None,
+    counters: Counters | None = None,
+    tag: Tag | None = None,
 ) -> bytes:
     """Return the registered playlist of a title for one client. Raises PartnerError 404 where there is none."""
     service = snapshot.rules.get(asked.service)
@@ -127,7 +134,7 @@ def make_playlist(
         for name, host in pathways.hosts(service, picks)
     ]
     first = pathways.order(service, picks, len(picks) < MOST, (), 0.0).ids[0]
-    return filled(found, declared, first, steering_url(asked, settings), settings.query_before_start).encode()
+    return filled(found, declared, first, steering_url(asked, settings, tag), settings.query_before_start).encode()
 
 
 def base_of(service: Service, host: str | None, title: str, packed: bytes, sign: Sign | None) -> str:
@@ -145,15 +152,18 @@ def base_of(service: Service, host: str | None, title: str, packed: bytes, sign:
     return base_of(service, None, title, packed, sign) if token is None else f"{before}{token}{path}"
 
 
-def steering_url(asked: Asked, settings: Settings) -> str:
+def steering_url(asked: Asked, settings: Settings, tag: Tag | None = None) -> str:
     """Return where a player of this playlist asks for steering; empty where no public URL is known.
 
-    What the player said for the playlist it cannot say again by itself, so it stands in the URL.
+    What the player said for the playlist it cannot say again by itself, so it stands in the URL; and its session's tag.
     """
     if not settings.public_url:
         return ""
     hints = asked.hints
     said = {"session": hints.session, "player": hints.player, "family": str(hints.family or "")}
+    if tag:
+        packed = asked.client.packed
+        said["tag"] = tag(asked.service, manifests.viewer_of(hints.session, packed), packed)
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in said.items() if value)
     path = f"/v1/{asked.protocol}/{quote(asked.service, safe='')}/{quote(asked.title, safe='')}"
     return f"{settings.public_url}{path}{'?' if query else ''}{query}"

@@ -10,6 +10,7 @@ from typing import Any
 from steering.model import Service
 from steering.playback.keyring import Keyring
 from steering.playback.signing import Signing, token_for
+from steering.playback.tags import tag_for
 
 FIELDS = ("id", "url", "fallback", "token", "token_ttl_s", "token_bind", "token_covers")
 
@@ -46,6 +47,10 @@ class Signer:
         token = token_for(signing, self.keyring.keys, path, packed, self.clock()) if signing else None
         self.note(service.id, token is None)
         return token
+
+    def tag_of(self, service: str, viewer: str, packed: bytes) -> str:
+        """Return a tag for a viewer's session; empty where there is no key for tags."""
+        return tag_for(self.keyring.keys, service, viewer, packed, self.clock())
 
     def note(self, service: str, is_keyless: bool) -> None:
         """Say once that a service cannot sign, and once more after it could."""
