@@ -49,7 +49,7 @@ class Counters:
         """
 
     def note_voice(self, slot: int, failing: bool) -> None:
-        """Count a viewer with a tag of ours at an appliance, or that one was failing; who counts whom once is its own."""
+        """Count a viewer with a tag of ours at an appliance, or that one was failing; once is the caller's care."""
 
     def set_gauge(self, name: str, value: int) -> None:
         """Store one of GAUGES."""

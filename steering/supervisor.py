@@ -45,10 +45,10 @@ from steering.errors import SettingsError, SnapshotError, SteeringError
 from steering.playback import app as playback_app
 from steering.playback.client import Trust, pack
 from steering.playback.decisions import DecisionLog
-from steering.playback.quality import EveryNth, PlayerReports
 from steering.playback.follow import Follower
 from steering.playback.protocol import Connections
 from steering.playback.proxy_protocol import LOCAL
+from steering.playback.quality import EveryNth, PlayerReports
 from steering.settings import Settings
 from steering.snapshot import Snapshot
 

@@ -19,6 +19,7 @@ from steering.control.callers import Caller
 from steering.control.events import WIRE, Hub, Listener, Wire, subject_of
 from steering.control.fleet.documents import format_fleet, parse_fleet
 from steering.control.fleet.overview import overview
+from steering.control.fleet.quality import By
 from steering.control.fleet.windows import KINDS as WINDOW_KINDS
 from steering.control.fleet.windows import covers_only
 from steering.control.loop import Run
@@ -224,6 +225,13 @@ def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
     async def missing(caller: Owner, partner: OfPartner = "", count: Page = 1000) -> list[dict[str, Any]]:
         partner = own_partner(caller, partner)
         return await run_soon(lambda: writer.missing(partner, count))
+
+    @router.get("/v1/quality", summary="How playback goes by what players report, where it hurts most first")
+    async def quality(
+        caller: Owner, by: By = "partner", partner: OfPartner = "", count: Page = 1000
+    ) -> list[dict[str, Any]]:
+        partner = own_partner(caller, partner)
+        return await to_thread.run_sync(lambda: writer.quality(by, partner, count))
 
     @router.get("/v1/reports/routes", summary="What could be mended in the routes, by partner")
     async def report_routes(caller: Owner, partner: OfPartner = "") -> dict[str, Any]:

@@ -151,6 +151,12 @@ class RemoteWriter:
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/missing", params={"partner": partner, "count": count}).json()
         return rows
 
+    def quality(self, by: str = "partner", partner: str = "", count: int = 1000) -> list[dict[str, Any]]:
+        """As `Writer.quality`."""
+        params: dict[str, Any] = {"by": by, "partner": partner, "count": count}
+        rows: list[dict[str, Any]] = self.ask("GET", "/v1/quality", params=params).json()
+        return rows
+
     def sessions(self) -> list[dict[str, Any]]:
         """As `Writer.sessions`."""
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/sessions").json()

@@ -26,6 +26,7 @@ from steering.control.fleet.blast import Limits
 from steering.control.fleet.health import Rules, full_weight
 from steering.control.fleet.holdings import HoldingsReported, open_holdings, write_changes
 from steering.control.fleet.missing import counters_in, missing
+from steering.control.fleet.quality import By, quality
 from steering.control.fleet.vitals import Maintenance, Vitals, Wished
 from steering.control.fleet.weights import WeightFiles
 from steering.control.fleet.windows import MOST_OPEN, Window, check_window, in_maintenance
@@ -533,6 +534,10 @@ class Writer:
     def missing(self, partner: str = "", count: int = 1000) -> list[dict[str, Any]]:
         """Return the titles that clusters were asked for and do not hold, most asked first, of one partner or all."""
         return missing(counters_in(self.state), self.inventory, self.holdings.is_held, partner, count)
+
+    def quality(self, by: By = "partner", partner: str = "", count: int = 1000) -> list[dict[str, Any]]:
+        """Return how playback goes by what players report, where it hurts most first, of one partner or all."""
+        return quality(counters_in(self.state), self.inventory, by, partner, count)
 
     def wished(self) -> list[dict[str, Any]]:
         """Return the wishes on record that are for appliances of the fleet, ordered by id."""

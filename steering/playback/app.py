@@ -217,7 +217,7 @@ def make_app(
 
     @app.post("/v1/cmcd", status_code=204, responses=REPORT_RESPONSES, openapi_extra=REPORT_BODY)
     async def report(request: Request) -> Response:
-        """Take what players report of playback: CMCD events, a line each, or JSON. What cannot be read is passed over."""
+        """Take what players report: CMCD events, a line each, or JSON. What cannot be read is passed over."""
         client = find_client(peer_of(request), request.scope["headers"], trust, settings.forwarded)
         body = await body_of(request, cmcd.MAX_BODY)
         later = BackgroundTask(take_reports, body, client.packed, read_tag(request.scope["query_string"]))

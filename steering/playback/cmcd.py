@@ -15,7 +15,7 @@ first counts; of requests, and of events that are not about states or responses,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -40,10 +40,12 @@ MEMBER: Final = re.compile(
 )
 NUMBER: Final = re.compile(r"\(?\s*+(\d{1,15})", re.ASCII)
 ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
-HOST: Final = re.compile(r"""https?://(?:[^/?#@]{0,100}@)?(\[[0-9a-f:.]{2,45}\]|[\w.-]{1,253})""", re.ASCII | re.IGNORECASE)
+HOST: Final = re.compile(
+    r"""https?://(?:[^/?#@]{0,100}@)?(\[[0-9a-f:.]{2,45}\]|[\w.-]{1,253})""", re.ASCII | re.IGNORECASE
+)
 PARAMETER: Final = re.compile(rb"(?:^|&)CMCD=([^&]*)")
-# A report has one of these at least; others are read from it only if these say that it is one.
-KNOWN: Final = frozenset("bl br bs cid d dl e ec h msd mtp nor ot pr rc rtp sf sid st sta su ts url v".split())
+# What has none of these is no report.
+KNOWN: Final = {"bl", "br", "bs", "cid", "e", "ec", "h", "msd", "mtp", "ot", "rc", "sid", "sta", "ts", "url", "v"}
 NO: Final = (None, False, "?0", "false", 0)
 FAILED: Final = 400  # and 0, by which players mean that there was no answer
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath.counters import BOUNDS, DOORS, Counters
+from _fastpath.counters import BOUNDS, DOORS, QUALITY, Counters
 from steering.snapshot import REASONS, Snapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -25,6 +25,7 @@ EVENTS: Final = {
     "unreadable": ("steering_unreadable_total", "connections closed because what came in was no request"),
     "failed_open": ("steering_failed_open_total", "answers by appliances that are full, unhealthy or stale"),
     "moved": ("steering_moved_total", "steering manifests that send a player elsewhere than it said it plays from"),
+    "unread_reports": ("steering_unread_reports_total", "player reports that could not be read, or were too many"),
     "odd_hints": ("steering_odd_hints_total", "steering requests with hints that could not be read"),
 }
 GAUGES: Final = {
@@ -35,6 +36,22 @@ GAUGES: Final = {
     "refused": ("steering_snapshot_refused", "1 while the newest files are unusable and the last good ones serve"),
     "connections": ("steering_connections", "open connections"),
     "huge_pages": ("steering_table_huge_pages", "1 where the table lies in huge pages"),
+}
+
+
+VOICES: Final = QUALITY.index("voices")  # from there on, of appliances alone
+REPORTED: Final = {  # of what players report, in the order of QUALITY
+    "reports": ("reports_total", "reports of players"),
+    "throughputs": ("throughputs_total", "reports that tell a throughput"),
+    "throughput_kbps": ("throughput_kbps_total", "the sum of the throughputs told, in kbit/s"),
+    "bitrates": ("bitrates_total", "reports that tell a bitrate"),
+    "bitrate_kbps": ("bitrate_kbps_total", "the sum of the bitrates told, in kbit/s"),
+    "stalls": ("stalls_total", "reports of a stall"),
+    "errors": ("errors_total", "reports of an error"),
+    "starts": ("starts_total", "reports of a start-up"),
+    "start_ms": ("start_ms_total", "the sum of what start-ups took, in milliseconds"),
+    "voices": ("voices_total", "viewers with a session tag of ours, once a minute each"),
+    "failing": ("failing_total", "those of them with a stall or an error"),
 }
 
 
@@ -97,6 +114,16 @@ def metrics_lines(
     for (name, site), count in sorted(first_targets(counted, snapshot, per_appliance).items()):
         yield sample("steering_first_targets_total", count, **{kind: name, "site": site})
 
+    quality = {"partner": quality_of_partners(counted, snapshot), kind: quality_of(counted, snapshot, per_appliance)}
+    for of, rows in quality.items():
+        for place, (name, meaning) in enumerate(REPORTED.values()):
+            if of == "partner" and place >= VOICES:
+                continue
+            metric = f"steering_{of}_player_{name}"
+            yield from about(metric, "counter", f"by {of}: {meaning}")
+            for labels, sums in sorted(rows.items()):
+                yield sample(metric, sums[place], **dict(zip((of, "site"), labels, strict=False)))
+
     gauges = {number: each.gauges() for number, each in workers.items()}
     for gauge, (name, meaning) in GAUGES.items():
         yield from about(name, "gauge", meaning)
@@ -125,6 +152,33 @@ def first_targets(
     for each in workers:
         for slot, count in each.appliances().items():
             found[named.get(slot, (f"#{slot}" if per_appliance else "", ""))] += count
+    return found
+
+
+def quality_of(
+    workers: Iterable[Counters], snapshot: Snapshot | None, per_appliance: bool
+) -> dict[tuple[str, ...], list[int]]:
+    """Return the sums of what players report, by (id, site) of the appliance or the cluster; empty for elsewhere."""
+    named: Mapping[int, tuple[str, str]] = {}
+    if snapshot is not None:
+        named = snapshot.appliances_by_slot if per_appliance else snapshot.clusters_by_slot
+    return summed(
+        (named.get(slot, ("", "")), row) for each in workers for slot, row in each.quality_of_appliances().items()
+    )
+
+
+def quality_of_partners(workers: Iterable[Counters], snapshot: Snapshot | None) -> dict[tuple[str, ...], list[int]]:
+    """Return the same by the id of the viewers' partner; empty for none."""
+    partners = snapshot.names.partners if snapshot is not None else {}
+    rows = ((number, row) for each in workers for number, row in each.quality_of_partners().items())
+    return summed(((partners[number]["id"] if number in partners else "",), row) for number, row in rows)
+
+
+def summed(rows: Iterable[tuple[tuple[str, ...], tuple[int, ...]]]) -> dict[tuple[str, ...], list[int]]:
+    """Return the sums of rows that have the same labels."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for labels, row in rows:
+        found[labels] = [a + b for a, b in zip(found.get(labels, (0,) * len(row)), row, strict=True)]
     return found
 
 

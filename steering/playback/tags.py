@@ -44,7 +44,7 @@ def read_tag(query: bytes) -> str:
 
 
 def voice_of(tag: str, keys: Mapping[str, SigningKey], client: bytes, now: float) -> bytes | None:
-    """Return whose voice a tag gives a report from a packed address: one of a network's few; None for a worthless tag."""
+    """Return whose voice a tag is at a packed address, one of a network's few; None where it is worthless."""
     found = TAG.fullmatch(tag)
     key = keys.get(found[1]) if found else None
     if not found or key is None:

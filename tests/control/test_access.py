@@ -79,6 +79,7 @@ ENDPOINTS: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/sessions"): OPS,
     ("GET", "/v1/reports/routes"): OWNERS,
     ("GET", "/v1/missing"): OWNERS,
+    ("GET", "/v1/quality"): OWNERS,
     ("POST", "/v1/reports"): {"ops", "appliance"},
     ("GET", "/v1/explain"): OPS,
     ("GET", "/v1/what-if"): OPS,

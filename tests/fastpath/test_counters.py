@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from _fastpath.counters import BOUNDS, ENDPOINTS, EVENTS, GAUGES, RANKS, STATUSES, Counters
+from _fastpath.counters import BOUNDS, ENDPOINTS, EVENTS, GAUGES, QUALITY, RANKS, STATUSES, Counters
 from _fastpath.holdings import HoldingsBuilder
 from _fastpath.lane import Lane, Peer
 from steering.model import Fleet
@@ -227,6 +227,40 @@ def test_counts_of_all_slots_are_read_at_once(path: str, snapshot: Snapshot) -> 
         }
     with pytest.raises(ValueError, match="64-bit numbers"):
         counters.appliances_into(array("I", bytes(64)))
+
+
+def test_what_players_report_is_summed_up_by_slot_and_partner(path: str) -> None:
+    counters = Counters(path, 8, writable=True)
+    counters.note_report(7, 4095, 10, True, False, 3000, -1, 800)
+    counters.note_report(7, 4095, 1, False, True, -1, 500)
+    counters.note_report(0, 0, 1, False, False)
+    for slot, partner in ((-1, 0), (8, 4096), (-(2**63), 2**32 - 1), (2**63 - 1, 5000)):  # nobody's
+        counters.note_report(slot, partner, 1, False, False)
+    for failing in (False, False, True):
+        counters.note_voice(7, failing)
+    counters.note_voice(8, True)
+    found = Counters(path)
+    row = dict(zip(QUALITY, found.quality_of_appliances()[7], strict=True))
+    assert row == {
+        "reports": 11,
+        "throughputs": 10,
+        "throughput_kbps": 30_000,
+        "bitrates": 1,
+        "bitrate_kbps": 500,
+        "stalls": 10,
+        "errors": 1,
+        "starts": 10,
+        "start_ms": 8000,
+        "voices": 2,
+        "failing": 1,
+    }
+    assert {slot: each[0] for slot, each in found.quality_of_appliances().items()} == {-1: 4, 0: 1, 7: 11}
+    assert {number: each[0] for number, each in found.quality_of_partners().items()} == {0: 5, 4095: 11}
+    assert found.voices() == {7: (2, 1)}
+    assert (found.heat(), found.misses(), found.appliances()) == ([], [], {})
+    for change in (lambda: found.note_report(0, 0, 1, False, False), lambda: found.note_voice(0, False)):
+        with pytest.raises(ValueError, match="mapped read-only"):
+            change()
 
 
 DAMAGES = [

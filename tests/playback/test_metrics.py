@@ -75,6 +75,40 @@ def test_all_workers_are_summed_up_and_gauges_are_each_ones_own(state: Path) -> 
     assert found["steering_workers_unreadable"] == {"": 0}
 
 
+def test_what_players_report_is_told_by_partner_and_by_cluster_or_appliance(state: Path, snapshot: Snapshot) -> None:
+    for number in (1, 2):
+        counters = Counters(str(state / f"worker.{number}"), 8, writable=True)
+        counters.note_report(0, 1, 10, True, False, 3000, 500, 800)
+        counters.note_report(1, 7, 1, False, True)
+        counters.note_report(-1, 0, 1, False, False)
+        counters.note_voice(1, False)
+    found = read(metrics_text(state, snapshot, False, NOW))
+    assert found["steering_partner_player_reports_total"] == {'partner=""': 4, 'partner="as64500"': 20}
+    assert found["steering_cluster_player_reports_total"] == {
+        'cluster="",site=""': 2,
+        'cluster="bom001-a",site="bom001"': 22,
+    }
+    home = 'cluster="bom001-a",site="bom001"'
+    figures = {name.removeprefix("steering_cluster_player_"): of.get(home) for name, of in found.items()}
+    figures = {name: count for name, count in figures.items() if not name.startswith("steering_")}
+    assert figures == {
+        "reports_total": 22,
+        "throughputs_total": 20,
+        "throughput_kbps_total": 60_000,
+        "bitrates_total": 20,
+        "bitrate_kbps_total": 10_000,
+        "stalls_total": 20,
+        "errors_total": 2,
+        "starts_total": 20,
+        "start_ms_total": 16_000,
+        "voices_total": 2,
+        "failing_total": 0,
+    }
+    found = read(metrics_text(state, snapshot, True, NOW))
+    assert found["steering_appliance_player_errors_total"]['appliance="c002-bom001",site="bom001"'] == 2
+    assert found["steering_partner_player_stalls_total"]['partner="as64500"'] == 20
+
+
 def test_first_targets_are_told_by_cluster_and_where_it_is_wished_by_appliance(state: Path, snapshot: Snapshot) -> None:
     found = read(metrics_text(state, snapshot, False, NOW))["steering_first_targets_total"]
     assert found == {'cluster="bom001-a",site="bom001"': 2}
