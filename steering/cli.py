@@ -31,6 +31,7 @@ from steering.errors import FeedError, PartnerError, SettingsError, SteeringErro
 from steering.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from steering.control.fleet.quality import By
     from steering.control.network.feeds import FeedSource
     from steering.control.network.what_if import Question
     from steering.control.remote import RemoteWriter
@@ -1023,6 +1024,27 @@ def missing(settings: Settings, as_json: bool, partner: str, count: int) -> None
     console.print_table(
         ("service", "title", "cluster", "partner", "asked"),
         [(row["service"], row["title"], row["cluster"], row["partner"], row["misses"]) for row in rows],
+    )
+
+
+@main.command()
+@click.option("--by", type=click.Choice(("partner", "cluster", "appliance")), default="partner", show_default=True)
+@click.option("--partner", default="", help="Of this partner alone.")
+@click.option("-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
+@options
+def quality(settings: Settings, as_json: bool, by: By, partner: str, count: int) -> None:
+    """Show how playback goes by what players report, where it hurts most first."""
+    with writing(settings) as writer:
+        rows = writer.quality(by, partner, count)
+    if as_json:
+        console.print_json(rows)
+        return
+    if not rows:
+        click.echo("no player has reported anything yet: POST /v1/cmcd")
+        return
+    console.print_table(
+        (by, "reports", "kbit/s", "bitrate", "stalls/1000", "errors/1000", "starts", "start ms", "voices", "failing"),
+        [(row.pop(by) or "(elsewhere)", *row.values()) for row in rows],
     )
 
 
