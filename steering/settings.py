@@ -196,6 +196,12 @@ class Settings(BaseSettings):
         le=10,
         description="above its share of its cluster's load by half of this one gets fewer clients, by four times none",
     )
+    player_signal: float = pydantic.Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="the most of its weight that an appliance loses by the word of players with session tags; 0 is off",
+    )
     blast_cluster: float = pydantic.Field(
         0.5, ge=0, le=1, description="the share of a cluster that silence, checkers and monitors may take out"
     )

@@ -959,7 +959,7 @@ def vitals_of(settings: Settings) -> Vitals:
     """Return what is to be known of appliances, by the rules that the settings make."""
     rules = Rules(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Rules)})
     limits = Limits(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Limits)})
-    return Vitals(rules, limits, settings.load_excess)
+    return Vitals(rules, limits, settings.load_excess, player_signal=settings.player_signal)
 
 
 def report_of(feeds: Sequence[tuple[FeedSource, Feed]], table: BuiltTable, refusals: int) -> dict[str, Any]:

@@ -24,6 +24,8 @@ class Tally:
         self.open: dict[str, tuple[int, Counters]] = {}
         self.answers: dict[str, Mapping[int, int]] = {}
         self.heat: dict[str, Mapping[int, int]] = {}
+        self.voices: dict[str, Mapping[int, int]] = {}
+        self.failing: dict[str, Mapping[int, int]] = {}
 
     def take(self) -> tuple[Counter[int], Counter[int]]:
         """Return how many more answers named each slot first, and how many more asked for each content key.
@@ -37,6 +39,16 @@ class Tally:
             asked.update(more_of(self.heat, name, {key: count for key, count, *_ in counters.heat()}))
         return answers, asked
 
+    def take_voices(self) -> dict[int, tuple[int, int]]:
+        """Return by slot how many more viewers had their word counted, and how many of them were failing."""
+        voices: Counter[int] = Counter()
+        failing: Counter[int] = Counter()
+        for name, counters in self.workers().items():
+            found = counters.voices()
+            voices.update(more_of(self.voices, name, {slot: heard for slot, (heard, _) in found.items()}))
+            failing.update(more_of(self.failing, name, {slot: failed for slot, (_, failed) in found.items()}))
+        return {slot: (voices[slot], failing[slot]) for slot in voices.keys() | failing.keys()}
+
     def workers(self) -> dict[str, Counters]:
         """Return the counters of each worker, mapped anew where a file was replaced."""
         found: dict[str, Counters] = {}
@@ -47,8 +59,8 @@ class Tally:
                 inode = path.stat().st_ino
                 if path.name not in self.open or self.open[path.name][0] != inode:
                     self.open[path.name] = inode, Counters(str(path))
-                    self.answers.pop(path.name, None)
-                    self.heat.pop(path.name, None)
+                    for seen in (self.answers, self.heat, self.voices, self.failing):
+                        seen.pop(path.name, None)
                 found[path.name] = self.open[path.name][1]
             except (OSError, ValueError) as error:
                 logger.debug("%s: %s", path.name, error)
@@ -80,7 +92,8 @@ class Pulse:
         keeping: asyncio.Task[None] | None = None
         while True:
             answers, asked = tally.take()
-            writer.vitals.tick(answers, asked, writer.maintenance())
+            voices = tally.take_voices() if writer.vitals.player_signal else None
+            writer.vitals.tick(answers, asked, writer.maintenance(), voices)
             if keeping is None or keeping.done():
                 if keeping:
                     keeping.result()  # a disk that is full is this job's error: it begins again

@@ -16,9 +16,10 @@ from typing import Any, Final
 
 import msgspec
 
-from steering.control.fleet import blast, health, load
+from steering.control.fleet import blast, health, load, signal
 from steering.control.fleet.blast import Limits, Place
 from steering.control.fleet.health import Condition, Report, Rules, Vital
+from steering.control.fleet.signal import Told
 from steering.control.fleet.weights import WeightFiles
 from steering.control.store import Wish
 from steering.errors import PartnerError
@@ -76,7 +77,9 @@ class Entry:
         "appliance",
         "busy",
         "changed_at",
+        "failing",
         "held",
+        "kept",
         "label",
         "maintenance",
         "out",
@@ -87,6 +90,7 @@ class Entry:
         "trim",
         "trimmed",
         "vital",
+        "voices",
         "why",
         "wish",
         "wished",
@@ -107,6 +111,9 @@ class Entry:
         self.steady = 0.0  # faded more slowly
         self.trim = 1.0  # the share of its weight that it should keep, so that it has its share of the load
         self.trimmed = 1.0  # as it is in the word
+        self.voices = 0.0  # viewers whose word counts, faded, and how many of them fail
+        self.failing = 0.0
+        self.kept = 1.0  # the share of its weight that their word leaves it
         self.busy = 0.0  # what it says it delivers, as a share of its capacity
         self.word = 0
         self.label = ""
@@ -129,10 +136,12 @@ class Vitals:
         limits: Limits | None = None,
         excess: float = 0.15,
         clock: Callable[[], float] | None = None,
+        player_signal: float = 0.0,
     ) -> None:
         self.rules = rules or Rules()
         self.limits = limits or Limits()
         self.excess = excess
+        self.player_signal = player_signal
         self.clock = clock or steady_clock()
         self.lock = threading.RLock()
         self.files: WeightFiles | None = None
@@ -298,7 +307,7 @@ class Vitals:
             enabled=entry.maintenance is None,
             out=entry.out,
             over=entry.over,
-            trim=entry.trimmed,
+            trim=entry.trimmed * entry.kept,
         )
 
     def tick(
@@ -306,11 +315,13 @@ class Vitals:
         answers: Mapping[int, int] | None = None,
         asked: Mapping[int, int] | None = None,
         maintenance: Mapping[str, Maintenance] | None = None,
+        voices: Mapping[int, tuple[int, int]] | None = None,
     ) -> None:
         """Do what is done once a tick, then tell who listens.
 
-        `answers` are those that named each slot first, `asked` how often each content key was asked for, both since
-        the last tick, by all workers; `maintenance` the windows that are open.
+        `answers` are those that named each slot first, `asked` how often each content key was asked for, `voices` the
+        viewers of each slot whose word counts and how many of them fail, all since the last tick, by all workers;
+        `maintenance` the windows that are open.
         """
         now = self.clock()
         with self.lock:
@@ -321,6 +332,7 @@ class Vitals:
             self.take_out(now)
             self.move_levels(now, elapsed_s)
             self.bound_loads(answers or {}, now, elapsed_s)
+            self.hear_players(voices or {}, now, elapsed_s)
             self.spread_hits(asked or {}, elapsed_s)
             if self.files:
                 self.files.set_words({slot: entry.word for slot, entry in self.by_slot.items()})
@@ -406,6 +418,24 @@ class Vitals:
                 if entry.over != is_over or abs(entry.trim - entry.trimmed) >= load.TRIM_STEP:
                     entry.over, entry.trimmed = is_over, entry.trim
                     self.refresh(entry, now)
+
+    def hear_players(self, voices: Mapping[int, tuple[int, int]], now: float, elapsed_s: float) -> None:
+        """Let those that players fail on lose weight, and get it back."""
+        if not self.player_signal:
+            return
+        fade = load.faded(1.0, elapsed_s, signal.HALF_LIFE_S)
+        for slot, entry in self.by_slot.items():
+            heard, failing = voices.get(slot, (0, 0))
+            entry.voices = entry.voices * fade + heard
+            entry.failing = min(entry.failing * fade + failing, entry.voices)
+        for members in self.clusters.values():
+            if all(entry.kept == 1.0 and entry.failing < 1.0 for entry in members):
+                continue
+            told = [Told(entry.appliance.slot, entry.voices, entry.failing, entry.kept) for entry in members]
+            most = blast.allowance(self.limits.blast_cluster, len(members))
+            for slot, kept in signal.kept(told, self.player_signal, most, elapsed_s).items():
+                self.by_slot[slot].kept = kept
+                self.refresh(self.by_slot[slot], now)
 
     def spread_hits(self, asked: Mapping[int, int], elapsed_s: float) -> None:
         """Deal the viewers of hits into more orders."""
@@ -573,7 +603,9 @@ def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
     if lost:
         found = health.doubt_of(vital)
         return "partial", f"not up over {' and '.join(lost)}" + (f": {found.why}" if not found.holds else "")
-    return ("climbing", "slow start") if reported and vital.climbing else ("serving", "")
+    if reported and vital.climbing:
+        return "climbing", "slow start"
+    return "serving", f"players fail on it: it keeps {entry.kept:.0%} of its weight" if entry.kept < 1.0 else ""
 
 
 def family_bits(appliance: Appliance) -> tuple[tuple[int, str, bool], tuple[int, str, bool]]:
@@ -600,6 +632,11 @@ def describe(entry: Entry, rules: Rules, total: float) -> dict[str, Any]:
         "weight": word & WEIGHT,
         "level": round(vital.level, 3) if reported else 1.0,
         "trim": round(entry.trimmed, 3),
+        "players": {
+            "voices": round(entry.voices, 1),
+            "failing": round(entry.failing, 1),
+            "kept": round(entry.kept, 3),
+        },
         "families": [family for family, bit in ((4, IPV4_UP), (6, IPV6_UP)) if word & bit],
         "throughput_gbps": said.throughput_gbps,
         "headroom_gbps": said.headroom_gbps,

@@ -34,9 +34,11 @@ def make_fleet(**clusters: int) -> Fleet:
 class Bench:
     """Vitals of a fleet over a real file of weights, with a clock that is set by hand."""
 
-    def __init__(self, folder: Path, fleet: Fleet, rules: Rules | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, folder: Path, fleet: Fleet, rules: Rules | None = None, limits: Limits | None = None, signal: float = 0.0
+    ) -> None:
         self.now = 1000.0
-        self.vitals = Vitals(rules, limits, clock=lambda: self.now)
+        self.vitals = Vitals(rules, limits, clock=lambda: self.now, player_signal=signal)
         self.slots = {appliance.id: appliance.slot for appliance in fleet.appliances}
         self.vitals.take_fleet(fleet, {}, {})
         self.files = WeightFiles(folder)
@@ -329,3 +331,48 @@ def test_the_steady_clock_tells_the_time_and_goes_forward() -> None:
     clock = steady_clock()
     first = clock()
     assert clock() >= first > 1.7e9
+
+
+def told(seconds: int, bench: Bench, **failing: float) -> None:
+    """Let players tell for so long: 60 a minute of each in Mumbai, of whom a share fails, as they come."""
+    for second in range(seconds):
+        voices = {bench.slots[name]: (1, int(second % 10 < 10 * failing.get(name[:2], 0.0))) for name in MUMBAI}
+        bench.tick(voices=voices)
+
+
+def test_whom_players_fail_on_loses_weight_within_the_cap_and_gets_it_back(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, make_fleet(bom001=4), signal=0.5)
+    told(120, bench)
+    assert {bench.word(name) for name in MUMBAI} == {1000 | BOTH}
+    told(15, bench, c1=1.0)
+    assert 500 < bench.word("c1-bom001") & 0xFFFF < 1000
+    told(200, bench, c1=1.0)
+    assert 500 <= bench.word("c1-bom001") & 0xFFFF <= 530
+    assert [bench.word(name) for name in MUMBAI if name != "c1-bom001"] == [1000 | BOTH] * 3
+    described = bench.vitals.describe("c1-bom001")
+    assert described["state"] == "serving"
+    assert described["players"]["kept"] == pytest.approx((bench.word("c1-bom001") & 0xFFFF) / 1000)
+    assert described["why"].startswith("players fail on it: it keeps 5")
+    told(400, bench)
+    assert {bench.word(name) for name in MUMBAI} == {1000 | BOTH}
+
+
+def test_players_who_fall_silent_take_nothing_away(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, make_fleet(bom001=4), signal=0.5)
+    told(200, bench, c1=1.0)
+    assert 500 <= bench.word("c1-bom001") & 0xFFFF <= 530
+    for _ in range(600):
+        bench.tick()
+    assert bench.word("c1-bom001") == 1000 | BOTH
+
+
+def test_no_more_of_a_cluster_than_the_blast_radius_allows(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, make_fleet(bom001=4), limits=Limits(0.25), signal=0.5)
+    told(200, bench, c1=1.0, c2=0.8)
+    lower = [name for name in MUMBAI if bench.word(name) & 0xFFFF < 1000]
+    assert len(lower) == 1
+
+
+def test_without_the_setting_players_decide_nothing(bench: Bench) -> None:
+    told(200, bench, c1=1.0)
+    assert bench.word("c1-bom001") == 1000 | BOTH
