@@ -23,6 +23,7 @@ from steering.statefile import write_atomically
 
 FILE: Final = "keys"
 MAX_FILE: Final = 1 << 20
+TAG_KEYS: Final = "tag-"  # keys whose ids begin so make session tags, and no appliance has them
 ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # What needs no quoting in URLs' tools, nginx's configuration and shells; 32 characters of base64 are 192 bits.
 SECRET: Final = re.compile(r"[A-Za-z0-9._~+/=-]{32,128}")

@@ -26,6 +26,7 @@ MAX_REPORTS: Final = 200  # of a body
 MAX_LINE: Final = 8 << 10
 MAX_TOKEN: Final = 8
 MAX_TEXT: Final = 128  # of ids, as CTA-5004 has them
+MAX_DIGITS: Final = 15
 MAX_KBPS: Final = 10**8
 MAX_START_MS: Final = 600_000
 MAX_AT_MS: Final = 1 << 48
@@ -34,14 +35,14 @@ HEADERS: Final = (b"cmcd-object", b"cmcd-request", b"cmcd-session", b"cmcd-statu
 # A member of a dictionary (RFC 8941, 3.2): key, value. It takes something wherever it begins and gives nothing back, so
 # that a line takes a time that goes by its length.
 MEMBER: Final = re.compile(
-    r"""\s*+([\w.*-]*+)(?:=("[^"\\]*+(?:\\.[^"\\]*+)*+"?|\((?:[^()"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+\)?|[^,;"(]*+))?+"""
-    r"""[^,]*+(?:,|$)""",
-    re.ASCII | re.DOTALL,
+    r"""[ \t]*+([^=,;"( ]*+)=?"""
+    r"""([^,;"(]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?|\((?:[^()"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+\)?|)[^,]*+,?""",
+    re.DOTALL,
 )
 NUMBER: Final = re.compile(r"\(?\s*+(\d{1,15})", re.ASCII)
 ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 HOST: Final = re.compile(
-    r"""https?://(?:[^/?#@]{0,100}@)?(\[[0-9a-f:.]{2,45}\]|[\w.-]{1,253})""", re.ASCII | re.IGNORECASE
+    r""""?https?://(?:[^/?#@]{0,100}@)?(\[[0-9a-f:.]{2,45}\]|[\w.-]{1,253})""", re.ASCII | re.IGNORECASE
 )
 PARAMETER: Final = re.compile(rb"(?:^|&)CMCD=([^&]*)")
 # What has none of these is no report.
@@ -123,7 +124,7 @@ def report_of(row: Any) -> Report | None:
     told = row.keys()
     event, state = token_of(row.get("e")), token_of(row.get("sta"))
     status = number_of(row["rc"], 999) if "rc" in told else -1
-    host = HOST.search(row["url"], 0, 400) if "url" in told and isinstance(row["url"], str) else None
+    host = HOST.match(row["url"], 0, 400) if "url" in told and isinstance(row["url"], str) else None
     return Report(
         event,
         state,
@@ -160,8 +161,11 @@ def text_of(value: Any) -> str:
 def number_of(value: Any, most: int) -> int:
     """Return a whole number, or the first of a list of them; -1 where there is none, or none from 0 to `most`."""
     if isinstance(value, str):
-        found = NUMBER.match(value)
-        value = int(found[1]) if found else -1
+        plain = value.strip("()")  # as nearly all are
+        if not (plain.isdecimal() and len(plain) <= MAX_DIGITS):
+            found = NUMBER.match(value)
+            plain = found[1] if found else "-1"
+        value = int(plain)
     elif isinstance(value, list):
         return number_of(value[0], most) if value and not isinstance(value[0], list) else -1
     return int(value) if isinstance(value, int | float) and 0 <= value <= most else -1

@@ -18,18 +18,18 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from steering.keys import TAG_KEYS
 from steering.playback.signing import ANYBODY, STEP_S, SigningKey, network_of
 
-KEYS: Final = "tag-"
 TAG_TTL_S: Final = 6 * 3600
 VOICES: Final = 4  # of a network
-TAG: Final = re.compile(r"(tag-[a-z0-9-]{1,59})~([1-9][0-9]{0,11})~([A-Za-z0-9_-]{8})~([A-Za-z0-9_-]{24})")
+TAG: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})~([1-9][0-9]{0,11})~([A-Za-z0-9_-]{8})~([A-Za-z0-9_-]{24})")
 PARAMETER: Final = re.compile(rb"(?:^|&)tag=([A-Za-z0-9~_-]{1,128})(?:&|$)")
 
 
 def tag_for(keys: Mapping[str, SigningKey], service: str, viewer: str, client: bytes, now: float) -> str:
     """Return a tag for a viewer, as `manifests.viewer_of` names one, at a packed address; empty without a key."""
-    key = next((keys[name] for name in reversed(list(keys)) if name.startswith(KEYS)), None)
+    key = next((keys[name] for name in reversed(list(keys)) if name.startswith(TAG_KEYS)), None)
     if key is None:
         return ""
     expiry = math.ceil((now + TAG_TTL_S) / STEP_S) * STEP_S
@@ -46,7 +46,7 @@ def read_tag(query: bytes) -> str:
 def voice_of(tag: str, keys: Mapping[str, SigningKey], client: bytes, now: float) -> bytes | None:
     """Return whose voice a tag is at a packed address, one of a network's few; None where it is worthless."""
     found = TAG.fullmatch(tag)
-    key = keys.get(found[1]) if found else None
+    key = keys.get(found[1]) if found and found[1].startswith(TAG_KEYS) else None
     if not found or key is None:
         return None
     network, expiry = network_of(client), int(found[2])

@@ -26,10 +26,13 @@ import radix
 
 import geo_data
 from _fastpath import lpm, mrt, rib
+from _fastpath.counters import Counters
 from steering.control.fleet.synth import synthesize
 from steering.control.network.feeds import FeedSource, read_text
 from steering.control.writer import Writer
 from steering.model import Service
+from steering.playback.cmcd import read_body
+from steering.playback.quality import PlayerReports
 from steering.playback.signing import Signing, SigningKey, token_for
 from steering.settings import Settings
 from steering.snapshot import Snapshot, Trace
@@ -157,6 +160,45 @@ def test_sign(benchmark: Any, report: Report) -> None:
         theirs.append(median_ns(code, messages, 1))
     report.add("sign_ns", statistics.median(ours), "ns", "hmac.digest", statistics.median(theirs))
     benchmark.pedantic(sign, (paths[0],), rounds=100)
+
+
+EVENTS = (
+    'cid="80100172",e=ps,mtp=({mtp}),pr=1,sf=h,sid="{sid}",sn=1,st=v,sta=p,ts={ts},v=2\n',
+    'bl=(21300),br=(3200),cid="80100172",d=4004,dl=18500,e=rr,mtp=({mtp}),nor=("seg-{sn}.m4s"),ot=v,rc=200,sf=h,'
+    'sid="{sid}",sn={sn},st=v,sta=p,tb=(6000),ts={ts},ttfb=24,ttlb=301,url="https://{host}/v/80100172/seg-{sn}.m4s",v=2\n',
+    'bl=(9100),br=(3200),cid="80100172",e=t,mtp=({mtp}),sf=h,sid="{sid}",sn={sn},st=v,sta=p,ts={ts},v=2\n',
+)
+
+
+def test_player_reports(benchmark: Any, report: Report, table: Table, snapshot: Snapshot, tmp_path: Path) -> None:
+    """Batches of twenty events as players send them, each from another viewer: read, attributed and counted."""
+    hosts = [name for name in snapshot.appliances_by_name if "." in name]
+    clients = [ipaddress.ip_address(address).packed for family in (4, 6) for address in table.addresses[family][:500]]
+    rnd = random.Random(1)
+    bodies = []
+    for place in range(len(clients)):
+        told = {
+            "sid": f"6e2fb550-c457-11e9-bb97-{place:012}",
+            "mtp": rnd.randrange(20, 900) * 100,
+            "host": rnd.choice(hosts),
+        }
+        kinds = [0, *rnd.choices((1, 2), (4, 1), k=19)]
+        lines = (EVENTS[kind].format(**told, sn=sn, ts=1_767_225_600_000 + sn * 4000) for sn, kind in enumerate(kinds))
+        bodies.append("".join(lines).encode())
+    heard = PlayerReports(Counters(str(tmp_path / "worker.1"), 1 << 16, writable=True))
+
+    def take_all() -> None:
+        for packed, body in zip(clients, bodies, strict=True):
+            heard.take(snapshot, read_body(body)[0], packed)
+
+    seconds = []
+    for _ in range(PAIRS):
+        began = time.process_time()
+        take_all()
+        seconds.append(time.process_time() - began)
+    report.add("cmcd_reports_per_s", 20 * len(bodies) / statistics.median(seconds), "1/s")
+    benchmark.pedantic(take_all, rounds=3)
+    assert sum(row[0] for row in heard.counters.quality_of_appliances().values()) == 20 * len(bodies) * (PAIRS + 3)
 
 
 def test_table_build(benchmark: Any, report: Report) -> None:

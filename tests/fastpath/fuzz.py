@@ -26,6 +26,7 @@ with atheris.instrument_imports(include=["steering"]):
     from steering.control.network.sessions import LiveRoutes, Session, lines_of
     from steering.errors import FeedError, PartnerError, SnapshotError
     from steering.model import Appliance, Cluster, Fleet, RouteClass, Service, Site
+    from steering.playback import cmcd as player_reports
     from steering.playback.client import Trust, find_client
     from steering.playback.query import read_steer_query
     from steering.settings import Settings
@@ -202,9 +203,22 @@ def forwarded(data: bytes) -> None:
         assert find_client("8.8.8.8", [(name.encode(), data)], TRUST, name).packed == bytes([8, 8, 8, 8])
 
 
+def cmcd(data: bytes) -> None:
+    """Read what a player reports: nothing is an error, and no more than so much is read."""
+    found, unread = player_reports.read_body(data)
+    assert len(found) <= player_reports.MAX_REPORTS
+    assert unread >= 0
+    for each in (
+        *found,
+        player_reports.read_query(b"CMCD=" + data),
+        player_reports.read_headers([(b"cmcd-status", data)]),
+    ):
+        assert each is None or each.throughput_kbps <= player_reports.MAX_KBPS
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (head, query, forwarded, mrt, zones, routes, geofeed, rpki, session, reports, state)
+    for target in (head, query, forwarded, mrt, zones, routes, geofeed, rpki, session, reports, state, cmcd)
 }
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from steering.errors import FeedError
+from steering.keys import TAG_KEYS
 from steering.model import Appliance, Cluster, Fleet, Partner, Pathway, RouteClass, Service, Site
 from steering.settings import is_length_range
 
@@ -434,6 +435,8 @@ class Reading:
         for at, key in enumerate(service.keys):
             if service.keys.index(key) < at:
                 self.refuse(f"{path}.keys[{at}]", key, "is named already")
+            if key.startswith(TAG_KEYS):
+                self.refuse(f"{path}.keys[{at}]", key, f"keys {TAG_KEYS}… make session tags: no appliance may have one")
         if service.token != "path" and service.token_covers != "title":  # noqa: S105 (no passwords)
             self.refuse(f"{path}.token_covers", "service", "only a token of form path covers more than one URL")
         if service.refused_url and not service.client_regions:

@@ -219,6 +219,11 @@ BROKEN: list[tuple[str, bytes, str]] = [
         "services[0].keys[2] = 'k1': is named already",
     ),
     (
+        "a key for session tags",
+        signed("path", "https://{host}/{token}/{title}", keys=["tag-1"]),
+        "services[0].keys[0] = 'tag-1': keys tag-… make session tags",
+    ),
+    (
         "a query that covers all",
         signed("query", "https://{host}/{title}?{token}", token_covers="service"),
         "services[0].token_covers = 'service': only a token of form path covers more than one URL",
