@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -50,13 +51,14 @@ class Stage:
     browser: Browser
     title: str
 
-    def open(self, *names: str, service: str = "video") -> None:
-        """Let players begin."""
+    def open(self, *names: str, service: str = "video", reports: str = "") -> None:
+        """Let players begin, and report to a URL."""
         urls = {}
         for name in names or PLAYERS:
             player, protocol, file = PLAYERS[name]
             playlist = f"{self.front.url}/v1/{protocol}/{service}/{self.title}/{file}?player={player}"
-            urls[name] = f"{self.front.url}/page.html?player={player}&url={quote(playlist, safe='')}"
+            told = f"&reports={quote(reports, safe='')}" * bool(reports)
+            urls[name] = f"{self.front.url}/page.html?player={player}&url={quote(playlist, safe='')}{told}"
         self.browser.open(urls)
 
     def wait_for(self, host: str, names: tuple[str, ...] = tuple(PLAYERS), last: int = 3) -> None:
@@ -149,7 +151,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("players")
     make_media(folder / "media")
     front = Front(HERE)
-    os.environ["STEERING_PUBLIC_URL"] = front.url
+    os.environ |= {"STEERING_PUBLIC_URL": front.url, "STEERING_CMCD_SAMPLE": "1"}
     try:
         with appliances([NEAR, NEXT, FAR, ORIGIN], folder / "media") as machines:
             state = folder / "state"
@@ -175,7 +177,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 finally:
                     browser.quit()
     finally:
-        del os.environ["STEERING_PUBLIC_URL"]
+        del os.environ["STEERING_PUBLIC_URL"], os.environ["STEERING_CMCD_SAMPLE"]
         front.close()
 
 
@@ -280,3 +282,27 @@ def test_a_service_that_fails_fast_keeps_nobody_from_starting(scene: Stage) -> N
     for name in PLAYERS:
         assert set(scene.browser.media(name)) == {NEAR}, "the playlist says where to begin"
     scene.check()
+
+
+def test_what_players_report_is_counted_where_it_belongs(scene: Stage) -> None:
+    """They post to the service itself, which for the page is another origin; dash.js tells by its steering requests, too.
+
+    What a browser makes of an appliance's host is no name of the fleet here, so responses are of nobody's appliance.
+    """
+    scene.open(reports="http://{}:{}/v1/cmcd".format(*scene.front.door))
+
+    def rows(by: str) -> dict[str | None, dict[str, Any]]:
+        return {row[by]: row for row in scene.control.quality(by)}
+
+    def counted() -> bool:
+        viewers, at = rows("partner").get("as64500"), rows("appliance").get(NAMES[NEAR])
+        return bool(viewers and at and viewers["throughput_kbps"] and viewers["starts"] >= 2 and at["reports"] >= 2)
+
+    scene.browser.wait(counted, PATIENCE_S)
+    scene.play_on(1.0)
+    scene.check()
+    assert rows("partner")["as64500"]["start_ms"] < PATIENCE_S * 1000
+    assert rows("appliance")[None]["errors"] == 0
+    for name in PLAYERS:
+        posted = [found for found in scene.browser.of(name, "response") if found["url"].endswith("/v1/cmcd")]
+        assert {found["status"] for found in posted} == {204}, name
