@@ -45,7 +45,7 @@ class StateChange:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something a person should look at, raised or over: `kind` is held or cluster_down."""
+    """Something a person should look at, raised or over: `kind` is held, cluster_down or players."""
 
     at: float
     kind: str
@@ -470,6 +470,11 @@ class Vitals:
             if wanted and all(is_out(entry.word) for entry in wanted):
                 text = f"cluster {cluster}: none of its {len(wanted)} appliances can serve: {wanted[0].why}"
                 found["cluster_down", cluster] = Alarm(now, "cluster_down", cluster, text)
+        for entry in self.entries.values() if self.player_signal else ():
+            if entry.kept < 1.0:
+                name, cluster = entry.appliance.id, entry.place.cluster
+                text = f"players fail on {name}: of {entry.voices:.0f}, {entry.failing:.0f} had a stall or an error"
+                found["players", cluster] = Alarm(now, "players", cluster, text)
         told = [alarm for key, alarm in found.items() if key not in self.raised]
         told += [
             dataclasses.replace(alarm, at=now, resolved=True) for key, alarm in self.raised.items() if key not in found

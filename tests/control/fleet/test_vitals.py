@@ -353,7 +353,10 @@ def test_whom_players_fail_on_loses_weight_within_the_cap_and_gets_it_back(tmp_p
     assert described["state"] == "serving"
     assert described["players"]["kept"] == pytest.approx((bench.word("c1-bom001") & 0xFFFF) / 1000)
     assert described["why"].startswith("players fail on it: it keeps 5")
+    assert [(alarm.kind, alarm.subject, alarm.resolved) for alarm in bench.alarms] == [("players", "bom001-a", False)]
+    assert bench.alarms[0].text.startswith("players fail on c1-bom001: of ")
     told(400, bench)
+    assert [(alarm.kind, alarm.resolved) for alarm in bench.alarms[1:]] == [("players", True)]
     assert {bench.word(name) for name in MUMBAI} == {1000 | BOTH}
 
 
