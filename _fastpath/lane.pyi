@@ -20,6 +20,7 @@ class Lane:
     `networks` are the trusted ones as (bytes an address, number, mask); `forwarded` names the header they may use.
     What is answered is counted in `counters`. One steering request in `sample_every` (0: none), and those for a title
     whose key (`pick.key_of`) is among `keys`, are left to the other door, which asks `is_sampled` and records them.
+    So is one in `cmcd_sample` (0: none) of those that bring CMCD, about which it asks `is_cmcd_drawn`.
     """
 
     end: int
@@ -32,6 +33,7 @@ class Lane:
         counters: Counters | None = None,
         sample_every: int = 0,
         keys: array[int] | None = None,
+        cmcd_sample: int = 0,
     ) -> None: ...
     def set_date(self, date: bytes) -> None:
         """Put a date (RFC 9110, 5.6.7) in the answers from here on."""
@@ -41,6 +43,9 @@ class Lane:
 
     def is_sampled(self) -> bool:
         """Tell whether the request at hand is a sample: one that the lane left as such, or one in `sample_every`."""
+
+    def is_cmcd_drawn(self) -> bool:
+        """Tell whether the request at hand, which brings CMCD, is drawn: left as such, or one in `cmcd_sample`."""
 
     def answer(self, data: bytes, at: int, peer: Peer, shed: bool = False) -> bytes | None:
         """Return the whole answer to the request that begins at a place of the data, and note where it ends.

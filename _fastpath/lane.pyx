@@ -59,6 +59,7 @@ cdef enum:
     N = 8
     FAMILY = 16
     IP = 32
+    CMCD = 64
 
 cdef struct address:
     int family
@@ -89,6 +90,7 @@ cdef struct head:
     const char* end  # past the empty line
     const char* forwarded
     const char* forwarded_end
+    bint cmcd  # one of the headers that players report by
 
 # Characters of a header's name (token, RFC 9110 5.6.2), of its value (5.5, without DEL), and of a query (RFC 3986 3.4).
 cdef enum:
@@ -157,16 +159,19 @@ cdef class Lane:
     cdef Counters counters
     cdef uint64_t[::1] keys
     cdef uint32_t sample_every, until_sample, sampled
+    cdef uint32_t cmcd_every, until_cmcd, cmcd_drawn
     cdef readonly Py_ssize_t end
 
     def __cinit__(
-        self, networks, str forwarded not None, Counters counters=None, uint32_t sample_every=0, uint64_t[::1] keys=None
+        self, networks, str forwarded not None, Counters counters=None, uint32_t sample_every=0,
+        uint64_t[::1] keys=None, uint32_t cmcd_sample=0
     ):
         if counters is not None and not counters.writable:
             raise ValueError("these counters are mapped read-only")
         self.counters = counters
         self.keys = keys
         self.sample_every = self.until_sample = sample_every
+        self.cmcd_every = self.until_cmcd = cmcd_sample
         self.reads_plain = forwarded == "x-forwarded-for"
         if len(networks) > MAX_NETWORKS:
             raise ValueError(f"{len(networks)} trusted networks; the lane takes {MAX_NETWORKS}")
@@ -210,6 +215,21 @@ cdef class Lane:
                 wanted = wanted or self.keys[i] == key
         self.sampled += wanted
         return wanted
+
+    def is_cmcd_drawn(self):
+        if self.cmcd_drawn:
+            self.cmcd_drawn -= 1
+            return True
+        return self.draws_cmcd()
+
+    cdef bint draws_cmcd(self) noexcept nogil:
+        """Count one request with CMCD down; True for one in `cmcd_every`."""
+        if self.cmcd_every:
+            self.until_cmcd -= 1
+            if self.until_cmcd == 0:
+                self.until_cmcd = self.cmcd_every
+                return True
+        return False
 
     def answer(self, bytes data not None, Py_ssize_t at, Peer peer not None, bint shed=False):
         cdef const char* base = PyBytes_AS_STRING(data)
@@ -293,6 +313,9 @@ cdef class Lane:
                 zone = picker.table.zone_v6(client.high, client.low)
             if not service.serves(picker.zones + zone):
                 return None
+        if not shed and (asked.seen & CMCD or found.cmcd) and self.draws_cmcd():
+            self.cmcd_drawn += 1
+            return None
         key = hash_bytes(asked.title, asked.title_length)
         if not shed and self.is_wanted(key):
             return None
@@ -334,6 +357,7 @@ cdef class Lane:
         cdef const char* value
         cdef Py_ssize_t length
         found.forwarded = NULL
+        found.cmcd = False
         if end - at < 13 or memcmp(at, b" HTTP/1.1\r\n", 11) != 0:
             return False
         at += 11
@@ -368,6 +392,8 @@ cdef class Lane:
                         return False
                     found.forwarded = value
                     found.forwarded_end = at
+            elif (length == 11 or length == 12) and is_name(name, b"cmcd-", 5):
+                found.cmcd = found.cmcd or is_cmcd(name + 5, length - 5)
             elif (
                 (length == 6 and is_name(name, b"expect", 6))
                 or (length == 7 and is_name(name, b"upgrade", 7))
@@ -435,6 +461,13 @@ cdef inline bint is_name(const char* text, const char* lower, Py_ssize_t length)
     return True
 
 
+cdef bint is_cmcd(const char* text, Py_ssize_t length) noexcept nogil:
+    """Tell whether a header's name is one of CMCD's, by what follows its `cmcd-`."""
+    if length == 6:
+        return is_name(text, b"object", 6) or is_name(text, b"status", 6)
+    return is_name(text, b"request", 7) or is_name(text, b"session", 7)
+
+
 cdef bint read_query(const char* at, const char* end, query* asked) noexcept nogil:
     """Read the parameters of /v1/steer; False where one is wrong, twice, or for the other door."""
     cdef const char* name
@@ -487,7 +520,7 @@ cdef bint read_query(const char* at, const char* end, query* asked) noexcept nog
                 length = decode(name_end, stop, text, MAX_ADDRESS)
                 if length < 1 or not read_address(text, length, &asked.ip):
                     return False
-            else:
+            elif parameter != CMCD:  # which is read where it is drawn
                 return False
         if at == end:
             return asked.seen & TITLE != 0
@@ -502,6 +535,8 @@ cdef inline unsigned parameter_of(const char* name, Py_ssize_t length) noexcept 
         return IP
     if length == 1 and name[0] == b"n":
         return N
+    if length == 4 and memcmp(name, b"CMCD", 4) == 0:
+        return CMCD
     if length == 7:
         if memcmp(name, b"session", 7) == 0:
             return SESSION

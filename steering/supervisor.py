@@ -48,7 +48,7 @@ from steering.playback.decisions import DecisionLog
 from steering.playback.follow import Follower
 from steering.playback.protocol import Connections
 from steering.playback.proxy_protocol import LOCAL
-from steering.playback.quality import EveryNth, PlayerReports
+from steering.playback.quality import PlayerReports
 from steering.settings import Settings
 from steering.snapshot import Snapshot
 
@@ -328,8 +328,7 @@ class Supervisor:
         follower.start()
         decisions = start_decisions(self.settings, number, connections)
         signer = follower.signer
-        every = self.settings.cmcd_sample
-        reports = PlayerReports(counters, lambda: signer.keyring.keys, EveryNth(every), every)
+        reports = PlayerReports(counters, lambda: signer.keyring.keys, connections.lane, self.settings.cmcd_sample)
         app = playback_app.make_app(
             follower, self.settings, counters, decisions, signer.sign_below, signer.tag_of, reports
         )

@@ -26,6 +26,7 @@ def test_who_fails_its_players_loses_weight_and_whoever_shouts_does_not(
 ) -> None:
     monkeypatch.setenv("STEERING_PLAYER_SIGNAL", "0.5")
     monkeypatch.setenv("STEERING_TICK_S", "0.2")
+    monkeypatch.setenv("STEERING_CMCD_SAMPLE", "1")
     monkeypatch.setenv("STEERING_PUBLIC_URL", "https://steer.example")
     state, feed = tmp_path / "state", tmp_path / "routes.csv"
     feed.write_text("prefix,cluster,as_path,med\n203.0.0.0/16,bom001-a,64500,0\n")
@@ -53,11 +54,19 @@ def test_who_fails_its_players_loses_weight_and_whoever_shouts_does_not(
             found: dict[str, float] = control.ask("GET", f"/v1/appliances/{appliance}").json()["state"]["players"]
             return found
 
+        def reports(appliance: str) -> int:
+            rows = control.quality("appliance")
+            return next((int(row["reports"]) for row in rows if row["appliance"] == appliance), 0)
+
         def seen(appliance: str) -> bool:
             tell("192.0.2.1", appliance, "t")
-            return any(row["appliance"] == appliance for row in control.quality("appliance"))
+            return reports(appliance) >= 20  # every worker has learnt names
 
         until(lambda: seen(WELL) and seen(BAD))
+        before = reports(WELL)
+        for _ in range(20):
+            assert served.steer(ip="203.0.1.9", CMCD=f'cdn="{WELL}",mtp=3000')["targets"]
+        until(lambda: reports(WELL) > before)
         for _ in range(200):
             tell("203.0.1.9", WELL, "e")  # without a tag
         for number in range(60):

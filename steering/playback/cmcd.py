@@ -78,6 +78,11 @@ def read_body(body: bytes) -> tuple[list[Report], int]:
     return found, len(rows) - len(found)
 
 
+def brings_cmcd(query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a request has a report with it; names of headers are in lower case."""
+    return PARAMETER.search(query) is not None or any(name in HEADERS for name, _ in headers)
+
+
 def read_query(query: bytes) -> Report | None:
     """Return the report in a raw query string, None where there is none."""
     found = PARAMETER.findall(query)

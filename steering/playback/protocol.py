@@ -71,6 +71,7 @@ class Connections:
             counters,
             settings.decision_sample if logs else 0,
             array("Q", map(key_of, settings.decision_titles)) if logs and settings.decision_titles else None,
+            settings.cmcd_sample,
         )
         self.lane_is_open = settings.lane
         self.default_service = settings.default_service

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from _fastpath.counters import Counters
-from steering.playback.cmcd import HEADERS, MAX_START_MS, Report, read_headers, read_query
+from steering.playback.cmcd import MAX_START_MS, Report, brings_cmcd, read_headers, read_query
 from steering.playback.signing import SigningKey, network_of
 from steering.playback.tags import read_tag, voice_of
 from steering.snapshot import Snapshot
@@ -35,21 +35,6 @@ class Drawer(Protocol):
 
     def is_cmcd_drawn(self) -> bool:
         """Tell whether the request at hand is drawn."""
-
-
-class EveryNth:
-    """Draws one in so many, where no lane does."""
-
-    def __init__(self, every: int) -> None:
-        self.every = self.left = every
-
-    def is_cmcd_drawn(self) -> bool:
-        """Count one down."""
-        self.left -= 1
-        if self.left:
-            return False
-        self.left = self.every
-        return True
 
 
 class Once:
@@ -111,9 +96,7 @@ class PlayerReports:
         """Count what a steering request tells by the way, if it is drawn; `playing` is the pathway that it names."""
         if not self.every or self.drawer is None:
             return
-        if b"CMCD=" not in query and not any(name in HEADERS for name, _ in headers):
-            return
-        if not self.drawer.is_cmcd_drawn():
+        if not brings_cmcd(query, headers) or not self.drawer.is_cmcd_drawn():
             return
         report = read_query(query) or read_headers(headers)
         if report is None:

@@ -142,3 +142,46 @@ def lane_for_properties(tmp_path_factory: pytest.TempPathFactory, publish: Calla
 
 
 LANE: Lane
+
+
+WITH_CMCD = [
+    ("query", REQUEST.replace(b"&n=2", b"&CMCD=bs%2Csid%3D%22x%22&n=2")),
+    ("query, at its end", REQUEST.replace(b" HTTP", b"&CMCD=bs HTTP")),
+    *[
+        (name, REQUEST.replace(b"Host: x", f"Host: x\r\n{name}: bs".encode()))
+        for name in ("CMCD-Request", "cmcd-object", "Cmcd-Session", "CMCD-STATUS")
+    ],
+]
+WITHOUT = [
+    ("nothing", REQUEST),
+    ("another parameter", REQUEST.replace(b"&n=2", b"&XCMCD=bs&cmcd=bs&n=2")),
+    (
+        "other headers",
+        REQUEST.replace(b"Host: x", b"Host: x\r\ncmcd-objects: bs\r\ncmcd-xxxxxx: bs\r\nX-CMCD-Status: bs"),
+    ),
+]
+
+
+@pytest.mark.parametrize("request_bytes", [row[1] for row in WITH_CMCD], ids=[row[0] for row in WITH_CMCD])
+def test_of_requests_with_cmcd_one_in_so_many_is_left_and_the_others_answered_as_without(
+    snapshot: Snapshot, request_bytes: bytes
+) -> None:
+    lane = Lane(TRUSTED, "x-forwarded-for", cmcd_sample=3)
+    lane.serve(snapshot.picker, snapshot.services, "video")
+    plain = lane.answer(REQUEST, 0, LOOPBACK)
+    for _ in range(4):
+        assert [lane.answer(request_bytes, 0, LOOPBACK) for _ in range(3)] == [plain, plain, None]
+        assert lane.is_cmcd_drawn()
+    assert [lane.is_cmcd_drawn() for _ in range(6)] == [False, False, True] * 2  # that came another way
+    assert all(lane.answer(request_bytes, 0, LOOPBACK, True) for _ in range(9))  # nothing is drawn where all is shed
+    never = Lane(TRUSTED, "x-forwarded-for")
+    never.serve(snapshot.picker, snapshot.services, "video")
+    assert [never.answer(request_bytes, 0, LOOPBACK) for _ in range(3)] == [plain] * 3
+    assert not never.is_cmcd_drawn()
+
+
+@pytest.mark.parametrize("request_bytes", [row[1] for row in WITHOUT], ids=[row[0] for row in WITHOUT])
+def test_without_cmcd_nothing_is_drawn(snapshot: Snapshot, request_bytes: bytes) -> None:
+    lane = Lane(TRUSTED, "x-forwarded-for", cmcd_sample=1)
+    lane.serve(snapshot.picker, snapshot.services, "video")
+    assert all(lane.answer(request_bytes, 0, LOOPBACK) for _ in range(3))

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from _fastpath.counters import QUALITY, Counters
+from _fastpath.lane import Lane
 from steering.playback.cmcd import Report
-from steering.playback.quality import MAX_SESSIONS, WINDOW_S, EveryNth, PlayerReports
+from steering.playback.quality import MAX_SESSIONS, WINDOW_S, PlayerReports
 from steering.playback.signing import SigningKey
 from steering.playback.tags import tag_for
 from steering.snapshot import Snapshot
@@ -42,7 +43,7 @@ def clock() -> Clock:
 def heard(tmp_path: Path, snapshot: Snapshot, clock: Clock) -> PlayerReports:
     assert snapshot.appliances_by_name
     counters = Counters(str(tmp_path / "worker.1"), 16, writable=True)
-    return PlayerReports(counters, lambda: KEYS, EveryNth(10), 10, clock)
+    return PlayerReports(counters, lambda: KEYS, Lane([], "x-forwarded-for", cmcd_sample=10), 10, clock)
 
 
 def told(heard: PlayerReports) -> dict[int, dict[str, int]]:

@@ -13,11 +13,12 @@ import httpx
 import pytest
 
 from _fastpath.counters import Counters
+from _fastpath.lane import Lane
 from steering.keys import Key, write_keys
 from steering.playback.app import make_app
 from steering.playback.cmcd import MAX_BODY
 from steering.playback.follow import Follower
-from steering.playback.quality import EveryNth, PlayerReports
+from steering.playback.quality import PlayerReports
 from steering.playback.tags import tag_for
 from steering.settings import Settings
 
@@ -53,7 +54,7 @@ def door(state_folder: Path) -> Door:
     assert follower.snapshot.appliances_by_name
     counters = Counters(str(state_folder / "worker.1"), 16, writable=True)
     signer = follower.signer
-    heard = PlayerReports(counters, lambda: signer.keyring.keys, EveryNth(2), 2)
+    heard = PlayerReports(counters, lambda: signer.keyring.keys, Lane([], "x-forwarded-for", cmcd_sample=2), 2)
     app = make_app(follower, Settings(), counters, None, signer.sign_below, signer.tag_of, heard)
 
     async def send(
