@@ -76,7 +76,7 @@ class PlayerReports:
         self.clock = clock
         self.once = Once()
         self.sessions: dict[int, tuple[tuple[int, int], int]] = {}  # where it is; since when it waits, or STARTED
-        self.learning: Snapshot | None = None
+        self.learning = 0  # the generation whose names are being learnt
 
     def knows_names(self, snapshot: Snapshot) -> bool:
         """Tell whether the appliances of a snapshot are known by name; if not, a thread begins to learn them.
@@ -85,8 +85,8 @@ class PlayerReports:
         """
         if snapshot.knows_names:
             return True
-        if self.learning is not snapshot:
-            self.learning = snapshot
+        if self.learning != snapshot.current.generation:
+            self.learning = snapshot.current.generation
             threading.Thread(target=lambda: snapshot.appliances_by_name, name="names", daemon=True).start()
         return False
 
