@@ -15,7 +15,7 @@ first counts; of requests, and of events that are not about states or responses,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -24,6 +24,7 @@ import msgspec
 MAX_BODY: Final = 128 << 10
 MAX_REPORTS: Final = 200  # of a body
 MAX_LINE: Final = 8 << 10
+MAX_COMMAS: Final = 100  # of a line; players send up to forty members
 MAX_TOKEN: Final = 8
 MAX_TEXT: Final = 128  # of ids, as CTA-5004 has them
 MAX_DIGITS: Final = 15
@@ -73,8 +74,18 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 
 def read_body(body: bytes) -> tuple[list[Report], int]:
     """Return the reports of a body, in order, and how many rows of it were no report, or too many. Raises nothing."""
-    rows = list(json_rows(body) if body[:64].lstrip()[:1] in (b"{", b"[") else text_rows(body))
-    found = [report for row in rows[:MAX_REPORTS] if (report := report_of(row))]
+    rows: Sequence[Any]
+    read: Callable[[Any], Any] = members_of
+    start = body[:64].lstrip()[:1]
+    if start in (b"{", b"["):
+        whole, read = decoded(body), decoded
+        if whole is None and start == b"{":
+            rows = [line for line in body.splitlines() if line]
+        else:
+            rows, read = whole if isinstance(whole, list) else [whole], as_it_is
+    else:
+        rows = [line for line in body.decode(errors="replace").splitlines() if line]
+    found = [report for row in rows[:MAX_REPORTS] if (report := report_of(read(row)))]
     return found, len(rows) - len(found)
 
 
@@ -96,22 +107,18 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]]) -> Report | None:
     return report_of(members_of(text))
 
 
-def text_rows(body: bytes) -> Iterator[dict[str, str]]:
-    """Yield the members of each line that is not empty."""
-    return (members_of(line) for line in body.decode(errors="replace").splitlines() if line)
-
-
 def members_of(text: str) -> dict[str, str]:
-    """Return the members of a line by key; the last of a key that is repeated counts, as RFC 8941 has it."""
-    return dict(MEMBER.findall(text[:MAX_LINE]))
+    """Return the members of a line by key; the last of a key that is repeated counts, as RFC 8941 has it.
+
+    A line that is too long is cut, and one with too much in it has none.
+    """
+    text = text[:MAX_LINE]
+    return dict(MEMBER.findall(text)) if text.count(",") <= MAX_COMMAS else {}
 
 
-def json_rows(body: bytes) -> Iterator[Any]:
-    """Yield the values of a JSON array, of one that is no array, or of each line that is not empty."""
-    whole = decoded(body)
-    if whole is None:
-        return (decoded(line) for line in body.splitlines() if line)
-    return iter(whole if isinstance(whole, list) else [whole])
+def as_it_is(row: Any) -> Any:
+    """Return a row that is read already."""
+    return row
 
 
 def decoded(body: bytes) -> Any:

@@ -61,6 +61,8 @@ ROWS: list[tuple[str, str, Report | None]] = [
     ("a key twice: the last", "br=1,br=2", R(bitrate_kbps=2)),
     ("what is no number", "br=x,mtp=-1,ts=1e9,v=2", R(at_ms=1)),
     ("too large for one", "br=999999999999999999999999,mtp=100000001,v=2", R()),
+    ("as much as is read", f"br=1{',x' * 100}", R(bitrate_kbps=1)),
+    ("too much", f"br=1{',x' * 101}", None),
     ("a text without an end", 'br=1,sid="abc', R(session="ab", bitrate_kbps=1)),
     ("a session that is too long", f'br=1,sid="{"s" * 129}"', R(bitrate_kbps=1)),
 ]
