@@ -23,7 +23,7 @@ import msgspec
 
 MAX_BODY: Final = 128 << 10
 MAX_REPORTS: Final = 200  # of a body
-MAX_LINE: Final = 8 << 10
+MAX_LINE: Final = 4 << 10
 MAX_COMMAS: Final = 100  # of a line; players send up to forty members
 MAX_TOKEN: Final = 8
 MAX_TEXT: Final = 128  # of ids, as CTA-5004 has them
@@ -80,7 +80,7 @@ def read_body(body: bytes) -> tuple[list[Report], int]:
     if start in (b"{", b"["):
         whole, read = decoded(body), decoded
         if whole is None and start == b"{":
-            rows = [line for line in body.splitlines() if line]
+            rows = [line if len(line) <= MAX_LINE else b"" for line in body.splitlines() if line]
         else:
             rows, read = whole if isinstance(whole, list) else [whole], as_it_is
     else:

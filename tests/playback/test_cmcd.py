@@ -96,6 +96,7 @@ JSON_ROWS: list[tuple[str, str, list[Report], int]] = [
     ("bs as they say it", '[{"bs":true},{"bs":false},{"bs":null}]', [R(stalled=True), R(), R()], 0),
     ("numbers", '{"br":1e300,"mtp":-0.5,"ts":1.9,"rc":12345678901234567890123}', [R(at_ms=1)], 0),
     ("no JSON", "{", [], 1),
+    ("a line that is too long", '{"br":1}\n{"br":2,"x":"%s"}\n{"br":3}' % ("x" * 5000), [R(bitrate_kbps=1), R(bitrate_kbps=3)], 1),
 ]  # fmt: skip
 
 
