@@ -276,6 +276,8 @@ cdef class Lane:
         service = served.find(asked.service, asked.service_length) if asked.seen & SERVICE else served.default
         if service is None:
             return None
+        if asked.n == 0:
+            asked.n = service.n
         if trusted and found.forwarded != NULL:
             if not self.walk(found.forwarded, found.forwarded_end, &client, &trusted):
                 return None
@@ -445,7 +447,7 @@ cdef bint read_query(const char* at, const char* end, query* asked) noexcept nog
     cdef Py_ssize_t length
     cdef unsigned parameter
     asked.seen = 0
-    asked.n = 3
+    asked.n = 0
     asked.family = 0
     asked.session_length = 0
     while True:

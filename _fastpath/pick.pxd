@@ -115,6 +115,8 @@ cdef class Service:
     cdef uint64_t regions[REGION_WORDS]
     cdef bint any_region
     cdef readonly bint everywhere
+    cdef readonly int n  # targets of an answer that asks for no number
+    cdef bint covers_service  # a token, not one title
     cdef bytes places  # the regions of clients, ascending, as `code_of` has them
 
     cdef bint is_named(self, uint64_t place) noexcept
@@ -152,11 +154,12 @@ cdef class Picker:
         self, Counters counters, Service service, const question* asked, const candidate* chosen, int found,
         const outcome* came, const char* title, Py_ssize_t title_length
     ) noexcept nogil
-    cdef void pick_file(
-        self, uint32_t zone, const question* asked, Service service, const char* text, Py_ssize_t length,
-        Counters counters, handful* found
+    cdef bytes end_playback(self, list tokens, bint failed_open)
+    cdef void write_file(
+        self, const candidate* chosen, int picks, const outcome* came, const char* text, Py_ssize_t length,
+        handful* found
     ) noexcept
-    cdef bytes join_playback(self, Service service, const handful* found)
+    cdef bytes join_playback(self, bytes opening, bytes end, const handful* found)
     cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, int n, const outcome* came,
                             Py_ssize_t title_length, bytes token) noexcept
     cdef char* write(self, char* at, Service service, const candidate* chosen, int found, int n, const outcome* came,

@@ -123,8 +123,9 @@ for _i in range(256):
 # The parts of a playback answer behind its opening: {"table":…,"servers":[ {"host":"…} ],"files":{ "a":[0,1] }}
 cdef bytes HOST = b'{"host":"'
 cdef bytes BETWEEN = b'],"files":{'
-cdef bytes PLAYBACK_END = b"}}"
-cdef bytes OPEN_PLAYBACK_END = b'},"fail_open":true}'
+cdef bytes OPEN_PLAYBACK = b',"fail_open":true'
+# By the bits of the word: what a server is up on.
+cdef tuple FAMILIES = (b',"families":[]}', b',"families":[4]}', b',"families":[6]}', b',"families":[4,6]}')
 
 cdef bytes END = b"]}"
 cdef bytes OPEN_END = b'],"fail_open":true}'
@@ -301,7 +302,8 @@ cdef inline uint64_t hot_at(uint64_t slots) noexcept nogil:
 cdef class Service:
     def __cinit__(
         self, str id not None, str url not None, str fallback not None, uint32_t ttl_s, uint32_t table, regions=None,
-        Holdings holdings=None, bint fail_open=False, sign=None, client_regions=()
+        Holdings holdings=None, bint fail_open=False, sign=None, client_regions=(), int n=3,
+        bint covers_service=False, uint32_t fleet=0, held=None
     ):
         cdef uint32_t number
         before_host, rest = url.split("{host}")
@@ -310,11 +312,14 @@ cdef class Service:
         self.id = id
         self.opening = f'{{"table":{table},"ttl":{ttl_s},"targets":['.encode()
         self.playback_opening = (
-            f'{{"table":{table},"ttl":{ttl_s},"url":"{url}","fallback":"{fallback}","servers":['
+            f'{{"table":{table},"fleet":{fleet},"holdings":{"null" if held is None else held},"ttl":{ttl_s},'
+            f'"url":"{url}","fallback":"{fallback}","servers":['
         ).encode()
         self.before_host = f'{{"url":"{before_host}'.encode()
         self.before_title = before_title.encode()
         self.after_title = after_title.encode()
+        self.n = n
+        self.covers_service = covers_service
         self.sign = sign
         if sign is not None:
             self.token_is_first = "{token}" in before_title
@@ -792,6 +797,12 @@ cdef class Picker:
         cdef Py_ssize_t length, viewer_length, most = 0
         cdef uint64_t key, content = 0
         cdef handful found
+        cdef candidate chosen[C_MAX_PICKS]
+        cdef outcome came
+        cdef int picks
+        cdef char escaped[3 * C_MAX_TITLE]
+        cdef bytes token = None, url = service.playback_opening
+        cdef list tokens = []
         if not 1 <= len(files) <= C_MAX_FILES:
             raise ValueError(f"1 to {MAX_FILES} files, not {len(files)}")
         if len(set(files)) != len(files):
@@ -802,11 +813,13 @@ cdef class Picker:
         viewer = text_of(session, &viewer_length)
         if title:
             text = text_of(title, &length)
+            if length > C_MAX_TITLE or is_dots(text, length):
+                raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, and is not . or ..")
             content = content_key(hash_bytes(text, length), service.salt)
         for file in files:
             text = text_of(<str?> file, &length)
-            if not 1 <= length <= C_MAX_TITLE:
-                raise ValueError(f"a file has 1 to {C_MAX_TITLE} bytes, not {length}")
+            if not 1 <= length <= C_MAX_TITLE or is_dots(text, length):
+                raise ValueError(f"a file has 1 to {C_MAX_TITLE} bytes, and is not . or ..")
             most += ROOM + 6 * length + n * ROOM
         # Room for what is written of files, for every server that there can be, and for a mark on each appliance.
         found.text = found.at = <char*> malloc(most)
@@ -822,24 +835,51 @@ cdef class Picker:
                 key = hash_bytes(text, length)
                 asked.content = content if title else content_key(key, service.salt)
                 self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
-                self.pick_file(zone, &asked, service, text, length, counters, &found)
-            return self.join_playback(service, &found)
+                picks = self.choose(zone, &asked, service, chosen, &came, NULL, NULL)
+                if service.sign is not None and picks:
+                    if token is None or not service.covers_service:
+                        token = service.token_for(escaped, escape(text, length, escaped), address_family, upper)
+                        if token is not None and not service.covers_service:
+                            tokens.append((file, token))
+                    if token is None:
+                        picks = came.failed_open = 0
+                if counters is not None:
+                    self.tally(counters, service, &asked, chosen, picks, &came, text, length)
+                self.write_file(chosen, picks, &came, text, length, &found)
+            if token is not None and service.covers_service:
+                url = url.replace(b"{token}", token)
+            return self.join_playback(url, self.end_playback(tokens, found.failed_open), &found)
         finally:
             free(found.text)
             free(found.servers)
             free(found.numbers)
 
-    cdef void pick_file(
-        self, uint32_t zone, const question* asked, Service service, const char* text, Py_ssize_t length,
-        Counters counters, handful* found
+    cdef bytes end_playback(self, list tokens, bint failed_open):
+        """Return what comes behind the files: a token for each, where one does not cover them all."""
+        cdef Py_ssize_t length
+        cdef const char* text
+        cdef bytearray out = bytearray(b"}")
+        cdef char quoted[6 * C_MAX_TITLE + 2]
+        for i, (file, token) in enumerate(tokens):
+            text = text_of(<str> file, &length)
+            out += b"," if i else b',"tokens":{'
+            out += quoted[:quote(quoted, text, length) - quoted]
+            out += b':"%b"' % token
+        if tokens:
+            out += b"}"
+        if failed_open:
+            out += OPEN_PLAYBACK
+        out += b"}"
+        return bytes(out)
+
+    cdef void write_file(
+        self, const candidate* chosen, int picks, const outcome* came, const char* text, Py_ssize_t length,
+        handful* found
     ) noexcept:
-        """Pick for one file, and write its name and the numbers of its servers, new ones after those known."""
-        cdef candidate chosen[C_MAX_PICKS]
-        cdef outcome came
-        cdef int picks = self.choose(zone, asked, service, chosen, &came, NULL, NULL), i
+        """Write a file's name and the numbers of its servers, new ones after those known."""
         cdef uint16_t* number
-        if counters is not None:
-            self.tally(counters, service, asked, chosen, picks, &came, text, length)
+        cdef uint32_t word
+        cdef int i
         found.failed_open = found.failed_open or came.failed_open
         if found.at != found.text:
             found.at = join(found.at, b",", 1)
@@ -848,6 +888,9 @@ cdef class Picker:
             number = found.numbers + chosen[i].appliance
             if number[0] == 0:
                 found.servers[found.known] = chosen[i]
+                # Read once, because it may change: of a server that is written, its weight is the families it is up on.
+                word = load_word(self.weights.words + self.appliances[chosen[i].appliance].slot)
+                found.servers[found.known].weight = (word & C_IPV4_UP != 0) | (word & C_IPV6_UP != 0) << 1
                 found.known += 1
                 number[0] = <uint16_t> found.known
             if i:
@@ -855,30 +898,32 @@ cdef class Picker:
             found.at = write_number(found.at, number[0] - 1)
         found.at = join(found.at, b"]", 1)
 
-    cdef bytes join_playback(self, Service service, const handful* found):
+    cdef bytes join_playback(self, bytes opening, bytes end, const handful* found):
         """Return the answer: what goes for all files, the servers, and the files."""
-        cdef Py_ssize_t length = PyBytes_GET_SIZE(service.playback_opening) + (found.at - found.text)
-        cdef bytes end = OPEN_PLAYBACK_END if found.failed_open else PLAYBACK_END
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(opening) + (found.at - found.text)
         cdef const appliance_record* appliance
-        cdef bytes out
+        cdef bytes out, families
         cdef char* at
         cdef uint32_t i
         length += PyBytes_GET_SIZE(BETWEEN) + PyBytes_GET_SIZE(end) + (found.known - 1 if found.known else 0)
         for i in range(found.known):
             appliance = self.appliances + found.servers[i].appliance
+            families = <bytes> FAMILIES[found.servers[i].weight]
             length += PyBytes_GET_SIZE(HOST) + appliance.host_length + appliance.tail_length
-            length += digits_of(found.servers[i].rank) + 1
+            length += digits_of(found.servers[i].rank) + PyBytes_GET_SIZE(families)
         out = PyBytes_FromStringAndSize(NULL, length)
         at = PyBytes_AS_STRING(out)
-        at = join(at, PyBytes_AS_STRING(service.playback_opening), PyBytes_GET_SIZE(service.playback_opening))
+        at = join(at, PyBytes_AS_STRING(opening), PyBytes_GET_SIZE(opening))
         for i in range(found.known):
             appliance = self.appliances + found.servers[i].appliance
+            families = <bytes> FAMILIES[found.servers[i].weight]
             if i:
                 at = join(at, b",", 1)
             at = join(at, PyBytes_AS_STRING(HOST), PyBytes_GET_SIZE(HOST))
             at = join(at, self.text + appliance.host, appliance.host_length)
             at = join(at, self.text + appliance.tail, appliance.tail_length)
-            at = join(write_number(at, found.servers[i].rank), b"}", 1)
+            at = write_number(at, found.servers[i].rank)
+            at = join(at, PyBytes_AS_STRING(families), PyBytes_GET_SIZE(families))
         at = join(at, PyBytes_AS_STRING(BETWEEN), PyBytes_GET_SIZE(BETWEEN))
         at = join(at, found.text, found.at - found.text)
         join(at, PyBytes_AS_STRING(end), PyBytes_GET_SIZE(end))

@@ -53,7 +53,7 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "title": {"description": "what is to be played: 1 to 256 bytes of UTF-8", "type": "string"},
     "service": {"description": "the kind of traffic; where absent, the default service", "type": "string"},
     "session": {"description": "the viewer's session, at most 256 characters; never stored", "type": "string"},
-    "n": {"description": "how many targets", "type": "integer", "minimum": 1, "maximum": 8, "default": 3},
+    "n": {"description": "how many targets; else as the service says", "type": "integer", "minimum": 1, "maximum": 8},
     "family": {
         "description": "only appliances up on this IP version; else the client's",
         "type": "integer",
@@ -187,7 +187,8 @@ def make_app(
         if decisions is not None and decisions.wants(query.title):
             trace = Trace()
             body = snapshot.steer(client.packed, query.title, **asked, trace=trace, counters=counters)
-            decisions.note(snapshot, client.packed, query.service, query.n, query.family, trace)
+            n = query.n or snapshot.services[query.service].n
+            decisions.note(snapshot, client.packed, query.service, n, query.family, trace)
         else:
             body = snapshot.steer(client.packed, query.title, **asked, counters=counters)
         if query.redirect:
