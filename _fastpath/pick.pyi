@@ -81,9 +81,10 @@ class Service:
     and the client's family and upper 32 or 64 bits, and returns what stands there in all URLs; None, where there is no
     key, makes the answer the fallback alone. Without, `{token}` stays as it is.
 
-    `client_regions` are where the lane may answer, countries (`IN`) and parts of them (`IN-MH`); none is everywhere. `n` is
-    for an answer that asks for no number. With `covers_service`, a token is for all of the service's titles. `fleet` and
-    `held` are the versions of fleet and holdings, told in answers for many files.
+    `client_regions` are where the lane may answer, countries (`IN`) and parts of them (`IN-MH`); none is everywhere.
+
+    `n` is for an answer that asks for no number. With `covers_service`, a token is for all titles of the service.
+    `fleet` and `held` are the versions of fleet and holdings, told in answers for many files.
     """
 
     id: str

@@ -409,9 +409,9 @@ class Snapshot:
     ) -> bytes:
         """Return the answer as compact JSON: table version, ttl, targets best first; and count it.
 
-        `address` is text, or packed in 4 or 16 bytes; `n` 0 is as many as the service says, `family` 0 its own. `session` spreads viewers over the
-        appliances that are known to hold a title, and over those of a hot one; without one the client's /24 or /48
-        does. Why is told to `trace`. Raises PartnerError naming the parameter at fault.
+        `address` is text, or packed in 4 or 16 bytes; `n` 0 is the service's, `family` 0 the address's. `session`
+        spreads viewers over the appliances that are known to hold a title, and over those of a hot one; without one
+        the client's /24 or /48 does. Why is told to `trace`. Raises PartnerError naming the parameter at fault.
         """
         try:
             if len(session) > MAX_SESSION:
@@ -495,8 +495,8 @@ class Snapshot:
         `{"table":…,"ttl":…,"url":"https://{host}/v/{title}","fallback":"…",
         "servers":[{"host","appliance","site","rank","families"},…],"files":{"a":[0,3,1],…}}`: servers by their place in
         the list, best first, and the fallback where there are fewer than n. A file's picks are those that `steer` gives
-        it. Where URLs are signed, `tokens` has what stands for `{token}` of each file that has picks; a token for all of
-        a service's stands in `url`.
+        it. Where URLs are signed, `tokens` has what stands for `{token}` of each file that has picks; a token that
+        covers the service stands in `url`.
         Holdings are asked for the title where one is given, else for each file. Raises PartnerError.
         """
         try:
@@ -672,7 +672,8 @@ def refused_files(files: Sequence[str]) -> PartnerError:
     seen: set[str] = set()
     for file in files:
         if not file or is_title_wrong(file):
-            return PartnerError.of_parameter("files", file, f"each has 1 to {MAX_TITLE} bytes of UTF-8, and is not . or ..")
+            rule = f"each has 1 to {MAX_TITLE} bytes of UTF-8, and is not . or .."
+            return PartnerError.of_parameter("files", file, rule)
         if file in seen:
             return PartnerError.of_parameter("files", file, "no file is named twice")
         seen.add(file)

@@ -13,6 +13,7 @@ import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from _fastpath.counters import Counters
 from steering.errors import PartnerError, SnapshotError
 from steering.playback import players
+from steering.playback import request as playback_request
 from steering.playback.answer import problem, redirect, refused_in
 from steering.playback.client import Trust, find_client
 from steering.playback.decisions import DecisionLog
@@ -203,6 +205,27 @@ def make_app(
     async def preflight() -> Response:
         return Response(status_code=204, headers=PREFLIGHT_HEADERS)
 
+    @app.post("/v1/playback", responses=PLAYBACK_RESPONSES, openapi_extra=PLAYBACK_BODY)
+    async def playback(request: Request) -> Response:
+        """Return who serves each of many files, best first, with the servers listed once."""
+        snapshot = served()
+        try:
+            body = await playback_request.receive(request)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        client = find_client(peer_of(request), request.scope["headers"], trust, settings.forwarded)
+        answer = playback_request.answer(snapshot, body, client, settings.default_service, counters)
+        accepts = [value for name, value in request.scope["headers"] if name == b"accept-encoding"]
+        sent, is_gzip = playback_request.encode(answer, accepts)
+        headers = {**PLAYER_HEADERS, "vary": "accept-encoding"}
+        if is_gzip:
+            headers["content-encoding"] = "gzip"
+        return Response(sent, media_type="application/json", headers=headers)
+
+    @app.options("/v1/playback", include_in_schema=False)
+    async def playback_preflight() -> Response:
+        return Response(status_code=204, headers={**PREFLIGHT_HEADERS, "access-control-allow-methods": "POST, OPTIONS"})
+
     def asked_by(request: Request) -> Asked:
         scope = request.scope
         raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
@@ -379,6 +402,43 @@ STEER_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     404: {"description": "there is no such service"},
     451: {"description": "the service is not for clients in this region; the problem document names it"},
     503: {"description": "nothing is published yet"},
+}
+PLAYBACK_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "the servers once, and for each file its servers by their place in the list, best first",
+        "content": {
+            "application/json": {
+                "example": {
+                    "table": 42,
+                    "fleet": 7,
+                    "holdings": None,
+                    "ttl": 300,
+                    "url": "https://{host}/v/{title}",
+                    "fallback": "https://cdn.example/v/{title}",
+                    "servers": [
+                        {
+                            "host": "c001-bom001.cdn.example",
+                            "appliance": "c001-bom001",
+                            "site": "bom001",
+                            "rank": 0,
+                            "families": [4, 6],
+                        }
+                    ],
+                    "files": {"80100172-v1": [0], "80100172-a1": [0]},
+                }
+            }
+        },
+    },
+    400: {"description": "the body or a member of it is wrong; the problem document names it, its value and the rule"},
+    403: {"description": "ip from a caller that is not trusted"},
+    404: {"description": "there is no such service"},
+    413: {"description": "a body of over 256 kB"},
+    415: {"description": "a body that is not application/json, or is compressed"},
+    451: {"description": "the service is not for clients in this region; the problem document names it"},
+    503: {"description": "nothing is published yet"},
+}
+PLAYBACK_BODY: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": playback_request.schema()}}}
 }
 HINTS: Final = {
     "session": "the viewer's session, at most 256 characters; never stored",

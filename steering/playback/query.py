@@ -20,7 +20,10 @@ WRONG_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SteerQuery:
-    """The parameters of `/v1/steer`; `n` 0 is as many as the service says, `family` 0 the client's own, `ip` None is whoever asks."""
+    """The parameters of `/v1/steer`; `n` 0 is as many as the service says.
+
+    `family` 0 is the client's own, `ip` None is whoever asks.
+    """
 
     title: str
     service: str
