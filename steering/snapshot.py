@@ -65,6 +65,7 @@ __all__ = [
     "DISABLED",
     "IPV4_UP",
     "IPV6_UP",
+    "MAX_FILES",
     "MAX_HOT",
     "MAX_SPREAD",
     "NO_HEADROOM",

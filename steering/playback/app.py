@@ -210,7 +210,7 @@ def make_app(
         """Return who serves each of many files, best first, with the servers listed once."""
         snapshot = served()
         try:
-            body = await playback_request.receive(request)
+            body = await receive(request)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         client = find_client(peer_of(request), request.scope["headers"], trust, settings.forwarded)
@@ -348,6 +348,21 @@ def make_app(
         return Response(problem(found), 500, PLAYER_HEADERS, PROBLEM)
 
     return app
+
+
+async def receive(request: Request) -> bytes:
+    """Return the body of a playback request. Raises PartnerError, or ClientDisconnect."""
+    kind, coding = (request.headers.get(name, "") for name in ("content-type", "content-encoding"))
+    if kind and not playback_request.is_json(kind):
+        raise PartnerError.of_parameter("content-type", kind, "application/json", 415)
+    if coding:
+        raise PartnerError.of_parameter("content-encoding", coding, "a body as it is", 415)
+    found = bytearray()
+    async for part in request.stream():
+        found += part
+        if len(found) > playback_request.MAX_BODY:
+            raise PartnerError(f"a body of over {playback_request.MAX_BODY} bytes", status=413)
+    return bytes(found)
 
 
 def peer_of(request: Request) -> str | None:

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from starlette.requests import Request
 
 from _fastpath.counters import Counters
-from _fastpath.pick import MAX_FILES
 from steering.errors import PartnerError
 from steering.playback.answer import refused_in
 from steering.playback.client import Client, asked_for
-from steering.snapshot import Snapshot
+from steering.snapshot import MAX_FILES, Snapshot
 
 MAX_BODY: Final = 256 * 1024
 GZIP_FROM: Final = 1024  # bytes; below, the head costs more than is won
@@ -72,21 +70,6 @@ def shown(body: bytes, name: str) -> str:
         return msgspec.json.encode(found[name] if name in RULES else found).decode()
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return ""
-
-
-async def receive(request: Request) -> bytes:
-    """Return the body of a request that FastAPI has. Raises PartnerError, or ClientDisconnect."""
-    kinds = [request.headers.get("content-type", "application/json"), request.headers.get("content-encoding", "")]
-    if not is_json(kinds[0]):
-        raise PartnerError.of_parameter("content-type", kinds[0], "application/json", 415)
-    if kinds[1]:
-        raise PartnerError.of_parameter("content-encoding", kinds[1], "a body as it is", 415)
-    found = bytearray()
-    async for part in request.stream():
-        found += part
-        if len(found) > MAX_BODY:
-            raise PartnerError(f"a body of over {MAX_BODY} bytes", status=413)
-    return bytes(found)
 
 
 def answer(

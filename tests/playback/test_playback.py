@@ -7,6 +7,8 @@ import contextlib
 import gzip
 import itertools
 import json
+import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -255,6 +257,21 @@ def test_every_url_of_a_signed_service_is_built_by_replacing_text(doors: Doors) 
             | {key: server[key] for key in ("appliance", "site", "rank")}
             for server in servers
         ] == [target for target in steered if "fallback" not in target]
+
+
+def test_the_back_ends_example_of_the_docs_runs(doors: Doors, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    (code,) = (found for found in re.findall(r"```python\n(.+?)```", page, re.DOTALL) if "/v1/playback" in found)
+    host, port = doors.pairs["a trusted proxy", WORLDS[0]][0].address
+    running = asyncio.to_thread(exec, code.replace("127.0.0.1:8080", f"{host}:{port}"), {})
+    doors.loop.run_until_complete(running)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, *_ in rows] == ["80100172-v5", "80100172-a1"]
+    for name, *urls in rows:
+        query = f"ip=223.144.0.10&session=5f0c&n=3&title={name}"
+        get = f"GET /v1/steer?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        steered = body_of(exchange(doors, ("a trusted proxy", WORLDS[0]), [get + LAST])[0])
+        assert urls == [target["url"] for target in json.loads(steered)["targets"]]
 
 
 def test_gzip_is_the_same_body(doors: Doors) -> None:
