@@ -154,6 +154,35 @@ cdef inline bint better(const candidate* a, const candidate* b) noexcept nogil:
     return left < right or (left == right and a.appliance < b.appliance)
 
 
+cdef inline int insert(
+    const candidate* current, candidate* chosen, int found, int round_start, int rank_start, int n, int limit
+) noexcept nogil:
+    """Give a candidate its place among the picks, where it has one, and return how many there are."""
+    cdef int same = 0, worst = -1, at
+    if found == n and not better(current, chosen + found - 1):
+        return found
+    # The picks of this site in this round, and the worst of them at this rank.
+    for at in range(round_start, found):
+        if chosen[at].site == current.site:
+            same += 1
+            if at >= rank_start:
+                worst = at
+    if same >= limit:
+        if worst < 0 or not better(current, chosen + worst):
+            return found
+        at = worst
+    elif found < n:
+        at = found
+        found += 1
+    else:
+        at = found - 1
+    while at > rank_start and better(current, chosen + at - 1):
+        chosen[at] = chosen[at - 1]
+        at -= 1
+    chosen[at] = current[0]
+    return found
+
+
 def key_of(str title not None):
     """Return the 64-bit key that a title is ranked by."""
     data = title.encode()
@@ -515,7 +544,7 @@ cdef class Picker:
         cdef const appliance_record* appliance
         cdef const uint8_t* mask = NULL
         cdef candidate current
-        cdef int found = 0, round_start = 0, rank_start, at, same, worst, n = asked.n, held = UNKNOWN
+        cdef int found = 0, round_start = 0, rank_start, at, n = asked.n, held = UNKNOWN
         cdef int limit = 1 if n == 2 else 2
         cdef uint32_t i, word, refused = HARD if forgives else HARD | SOFT, least = 1 if forgives else 0
         cdef uint32_t services = service.holdings_bit if self.seats != NULL else 0
@@ -555,7 +584,7 @@ cdef class Picker:
                                 reason = reason_of(word, asked.family_bit, allowed, held, forgives)
                                 came.seen |= REASON_BIT[<uint8_t> reason]
                             if notes != NULL and not again:
-                                notes[noted[0]] = note(i, current.rank, word, held, reason)
+                                notes[noted[0]] = note(i, current.rank, word, held, reason, current.site)
                                 noted[0] += 1
                             if reason != ABLE:
                                 continue
@@ -570,29 +599,7 @@ cdef class Picker:
                                     continue
                             current.weight = max(word & 0xFFFF, least)
                             current.cost = cost_of(asked.session if held == HELD else asked.title, appliance.slot)
-                            # The picks of this site in this round, and the worst of them at this rank.
-                            same = 0
-                            worst = -1
-                            for at in range(round_start, found):
-                                if chosen[at].site == current.site:
-                                    same += 1
-                                    if at >= rank_start:
-                                        worst = at
-                            if same >= limit:
-                                if worst < 0 or not better(&current, chosen + worst):
-                                    continue
-                                at = worst
-                            elif found < n:
-                                at = found
-                                found += 1
-                            elif found > rank_start and better(&current, chosen + found - 1):
-                                at = found - 1
-                            else:
-                                continue
-                            while at > rank_start and better(&current, chosen + at - 1):
-                                chosen[at] = chosen[at - 1]
-                                at -= 1
-                            chosen[at] = current
+                            found = insert(&current, chosen, found, round_start, rank_start, n, limit)
                         if reports and not holds and allowed and not again and came.missed < C_MAX_MISSED:
                             came.missed_by[came.missed] = first.cluster
                             came.missed += 1
@@ -800,6 +807,10 @@ cdef class Picker:
         cdef candidate chosen[C_MAX_PICKS]
         cdef outcome came
         cdef int picks
+        cdef bint opened = False
+        # Where all files are held by the same, one walk says who is able, and the files only rank them.
+        cdef bint shared = title or not service.holdings_bit or self.seats == NULL
+        cdef uint32_t noted = 0, able = 0, i
         cdef char escaped[3 * C_MAX_TITLE]
         cdef bytes token = None, url = service.playback_opening
         cdef list tokens = []
@@ -825,17 +836,28 @@ cdef class Picker:
         found.text = found.at = <char*> malloc(most)
         found.servers = <candidate*> malloc(len(files) * n * sizeof(candidate))
         found.numbers = <uint16_t*> calloc(self.appliance_count + 1, sizeof(uint16_t))
+        found.notes = <note*> malloc((self.most_candidates + 1) * sizeof(note)) if shared else NULL
         found.known = 0
-        found.failed_open = False
+        found.failed_open = came.failed_open = False
         try:
-            if found.text == NULL or found.servers == NULL or found.numbers == NULL:
+            if found.text == NULL or (shared and found.notes == NULL) or found.servers == NULL or found.numbers == NULL:
                 raise MemoryError
             for file in files:
                 text = text_of(<str> file, &length)
                 key = hash_bytes(text, length)
                 asked.content = content if title else content_key(key, service.salt)
                 self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
-                picks = self.choose(zone, &asked, service, chosen, &came, NULL, NULL)
+                if noted and not opened:
+                    picks = self.rewalk(found.notes, able, &asked, chosen)
+                    came.failed_open = False
+                else:
+                    noted = 0
+                    picks = self.choose(zone, &asked, service, chosen, &came, found.notes, &noted)
+                    opened = came.failed_open
+                    for i in range(noted if not opened else 0):
+                        if found.notes[i].reason == ABLE:
+                            found.notes[able] = found.notes[i]
+                            able += 1
                 if service.sign is not None and picks:
                     if token is None or not service.covers_service:
                         token = service.token_for(escaped, escape(text, length, escaped), address_family, upper)
@@ -850,9 +872,38 @@ cdef class Picker:
                 url = url.replace(b"{token}", token)
             return self.join_playback(url, self.end_playback(tokens, found.failed_open), &found)
         finally:
+            free(found.notes)
             free(found.text)
             free(found.servers)
             free(found.numbers)
+
+    cdef int rewalk(self, const note* able, uint32_t count, const question* asked, candidate* chosen) noexcept nogil:
+        """Do as `walk`, with those that it found able for another file: only what they are ranked by is different."""
+        cdef candidate current
+        cdef int found = 0, round_start, rank_start, n = asked.n, limit = 1 if n == 2 else 2, before
+        cdef uint32_t at
+        while True:
+            round_start = found
+            at = 0
+            while at < count and found < n:
+                rank_start = found
+                current.rank = able[at].rank
+                while at < count and able[at].rank == current.rank:
+                    current.appliance = able[at].appliance
+                    for before in range(round_start):
+                        if chosen[before].appliance == current.appliance:
+                            break
+                    else:
+                        current.site = able[at].site
+                        current.weight = able[at].word & 0xFFFF
+                        current.cost = cost_of(
+                            asked.session if able[at].held == HELD else asked.title,
+                            self.appliances[current.appliance].slot,
+                        )
+                        found = insert(&current, chosen, found, round_start, rank_start, n, limit)
+                    at += 1
+            if found == n or found == round_start:
+                return found
 
     cdef bytes end_playback(self, list tokens, bint failed_open):
         """Return what comes behind the files: a token for each, where one does not cover them all."""
