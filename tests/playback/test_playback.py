@@ -259,6 +259,21 @@ def test_every_url_of_a_signed_service_is_built_by_replacing_text(doors: Doors) 
         ] == [target for target in steered if "fallback" not in target]
 
 
+def test_who_asks_for_no_number_gets_as_many_as_the_service_says(doors: Doors) -> None:
+    pair = ("a trusted proxy", WORLDS[1])
+    for service, n in (("games", 5), ("video", 3)):
+        for member, query in (({}, ""), ({"n": n}, f"&n={n}")):
+            steer = (
+                f"GET /v1/steer?title=a&ip=203.0.113.7&service={service}{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
+            answers = exchange(doors, pair, [steer + LAST])
+            assert answers[0] == answers[1]
+            assert len(json.loads(body_of(answers[0]))["targets"]) == n
+            whole = exchange(doors, pair, [post(asked(service=service, ip="203.0.113.7", **member)) + LAST])
+            assert whole[0] == whole[1]
+            assert {len(places) for places in json.loads(body_of(whole[0]))["files"].values()} == {n}
+
+
 def test_the_back_ends_example_of_the_docs_runs(doors: Doors, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
     (code,) = (found for found in re.findall(r"```python\n(.+?)```", page, re.DOTALL) if "/v1/playback" in found)
