@@ -5,6 +5,7 @@ cdef enum:
     APP = 1
     STEER = 0  # endpoints
     HEALTHZ = 1
+    PLAYBACK = 6
     C_ENDPOINTS = 9
     C_STATUSES = 14
     C_BUCKETS = 20

@@ -53,3 +53,13 @@ class Lane:
         None is "not mine": the request is not one for the lane, or not all there. With `shed`, the answer is the
         service's fallback alone, and says that the connection will be closed.
         """
+
+    def read_playback(self, data: bytes, at: int, peer: Peer) -> tuple[int, bytes, bool, bytes | None] | None:
+        """Return what the head of a playback request says, and note in `end` where its body ends; None: "not mine".
+
+        It is where the body begins, the client's packed address, if every hop is trusted, and Accept-Encoding. The body
+        may not be all there.
+        """
+
+    def close_playback(self, body: bytes, is_gzip: bool) -> bytes:
+        """Return the whole answer to the playback request that was read last, and count it."""

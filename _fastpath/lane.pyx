@@ -24,7 +24,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
-from _fastpath.counters cimport HEALTHZ, LANE, STEER, Counters, now_ns
+from _fastpath.counters cimport HEALTHZ, LANE, PLAYBACK, STEER, Counters, now_ns
 from _fastpath.hashing cimport content_key, hash_bytes
 from _fastpath.pick cimport (
     C_IPV4_UP,
@@ -52,6 +52,7 @@ cdef enum:
     MAX_SESSION = 256
     MAX_SERVICE = 63
     MAX_ADDRESS = 45
+    MAX_DIGITS = 6  # of a Content-Length
     # Parameters seen, one bit each.
     TITLE = 1
     SERVICE = 2
@@ -92,6 +93,13 @@ cdef struct head:
     const char* forwarded_end
     bint cmcd  # one of the headers that players report by
 
+cdef struct body_head:  # what a head says of a body
+    Py_ssize_t length  # -1 where it says nothing
+    const char* accepts
+    const char* accepts_end
+    bint typed
+    bint odd
+
 # Characters of a header's name (token, RFC 9110 5.6.2), of its value (5.5, without DEL), and of a query (RFC 3986 3.4).
 cdef enum:
     IN_NAME = 1
@@ -107,6 +115,10 @@ for _i in range(256):
     )
 
 cdef bytes PLAYER_HEAD = b"\r\ncache-control: no-store\r\naccess-control-allow-origin: *\r\ncontent-length: "
+cdef bytes PLAYBACK_HEAD = (
+    b"\r\ncache-control: no-store\r\naccess-control-allow-origin: *\r\nvary: accept-encoding\r\ncontent-length: "
+)
+cdef bytes GZIP_HEAD = PLAYBACK_HEAD.replace(b"\r\ncontent-length", b"\r\ncontent-encoding: gzip\r\ncontent-length")
 cdef bytes JSON_END = b"\r\ncontent-type: application/json\r\n\r\n"
 cdef bytes HEALTH_END = b"\r\ncontent-length: 3\r\ncontent-type: text/plain; charset=utf-8\r\n\r\n"
 cdef bytes SHED_END = b"\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
@@ -161,6 +173,7 @@ cdef class Lane:
     cdef uint32_t sample_every, until_sample, sampled
     cdef uint32_t cmcd_every, until_cmcd, cmcd_drawn
     cdef readonly Py_ssize_t end
+    cdef uint64_t began  # when the playback request at hand came
 
     def __cinit__(
         self, networks, str forwarded not None, Counters counters=None, uint32_t sample_every=0,
@@ -273,6 +286,36 @@ cdef class Lane:
                 self.counters.count(LANE, endpoint, 200, now_ns() - began)
         return out
 
+    def read_playback(self, bytes data not None, Py_ssize_t at, Peer peer not None):
+        cdef const char* base = PyBytes_AS_STRING(data)
+        cdef const char* end = base + PyBytes_GET_SIZE(data)
+        cdef const char* start = base + at
+        cdef address client = peer.who
+        cdef bint trusted = peer.trusted
+        cdef head found
+        cdef body_head body
+        if self.counters is not None:
+            self.began = now_ns()
+        if end - start > C_MAX_HEAD:
+            end = start + C_MAX_HEAD
+        if at < 0 or end - start < 17 or memcmp(start, b"POST /v1/playback", 17) != 0:
+            return None
+        body.length, body.accepts, body.typed, body.odd = -1, NULL, False, False
+        if not self.read_head(start + 17, end, peer.trusted, &found, &body) or body.length < 0:
+            return None
+        if trusted and found.forwarded != NULL:
+            if not self.walk(found.forwarded, found.forwarded_end, &client, &trusted):
+                return None
+        unwrap(&client)
+        accepts = None if body.accepts == NULL else body.accepts[:body.accepts_end - body.accepts]
+        self.end = found.end - base + body.length
+        return found.end - base, pack(&client), trusted, accepts
+
+    def close_playback(self, bytes body not None, bint is_gzip):
+        if self.counters is not None:
+            self.counters.count(LANE, PLAYBACK, 200, now_ns() - self.began)
+        return b"".join((self.opening, GZIP_HEAD if is_gzip else PLAYBACK_HEAD, b"%d" % len(body), JSON_END, body))
+
     cdef bytes steer(self, const char* text, const char* stop, const head* found, Peer peer, bint has_body, bint shed):
         """Return the answer to a query, or None."""
         cdef Served served = self.served
@@ -287,7 +330,7 @@ cdef class Lane:
         cdef char escaped[3 * C_MAX_TITLE]
         cdef Py_ssize_t escaped_length, length, total
         cdef uint64_t key
-        cdef uint32_t zone
+        cdef uint32_t zone = 0
         cdef int picks
         cdef bytes out, ending, token = None
         cdef char* at
@@ -296,6 +339,8 @@ cdef class Lane:
         service = served.find(asked.service, asked.service_length) if asked.seen & SERVICE else served.default
         if service is None:
             return None
+        if asked.n == 0:
+            asked.n = service.n
         if trusted and found.forwarded != NULL:
             if not self.walk(found.forwarded, found.forwarded_end, &client, &trusted):
                 return None
@@ -351,7 +396,9 @@ cdef class Lane:
             picker.write(at, service, chosen, picks, asked.n, &came, escaped, escaped_length, token)
         return out
 
-    cdef bint read_head(self, const char* at, const char* end, bint trusted, head* found) noexcept nogil:
+    cdef bint read_head(
+        self, const char* at, const char* end, bint trusted, head* found, body_head* body=NULL
+    ) noexcept nogil:
         """Walk from the end of the target to the empty line; False at a line that may not be passed over."""
         cdef const char* name
         cdef const char* value
@@ -383,7 +430,10 @@ cdef class Lane:
                 at += 1
             if end - at < 2 or at[0] != b"\r" or at[1] != b"\n":
                 return False
-            if length == 10 and is_name(name, b"connection", 10):
+            if body != NULL and read_body_line(name, length, value, at, body):
+                if body.odd:
+                    return False
+            elif length == 10 and is_name(name, b"connection", 10):
                 if at - value != 10 or not is_name(value, b"keep-alive", 10):
                     return False
             elif length == 15 and trusted and is_name(name, b"x-forwarded-for", 15):
@@ -447,6 +497,32 @@ cdef class Lane:
         return False
 
 
+cdef bint read_body_line(
+    const char* name, Py_ssize_t length, const char* value, const char* end, body_head* body
+) noexcept nogil:
+    """Note a header line that concerns bodies, and if it is odd; False for any other."""
+    cdef const char* at = value
+    if length == 12 and is_name(name, b"content-type", 12):
+        body.odd = body.typed or end - value < 16 or not is_name(value, b"application/json", 16)
+        body.odd = body.odd or (end - value > 16 and value[16] != b";")
+        body.typed = True
+    elif length == 14 and is_name(name, b"content-length", 14):
+        body.odd = body.length >= 0 or not 1 <= end - value <= MAX_DIGITS
+        body.length = 0
+        while at < end and b"0" <= at[0] <= b"9" and not body.odd:
+            body.length = 10 * body.length + at[0] - 48
+            at += 1
+        body.odd = body.odd or at < end
+    elif length == 15 and is_name(name, b"accept-encoding", 15):
+        body.odd = body.accepts != NULL
+        body.accepts, body.accepts_end = value, end
+    elif length == 16 and is_name(name, b"content-encoding", 16):
+        body.odd = True
+    else:
+        return False
+    return True
+
+
 cdef inline char* join(char* at, bytes part) noexcept:
     memcpy(at, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
     return at + PyBytes_GET_SIZE(part)
@@ -478,7 +554,7 @@ cdef bint read_query(const char* at, const char* end, query* asked) noexcept nog
     cdef Py_ssize_t length
     cdef unsigned parameter
     asked.seen = 0
-    asked.n = 3
+    asked.n = 0
     asked.family = 0
     asked.session_length = 0
     while True:
@@ -597,6 +673,13 @@ cdef bint read_address(const char* text, Py_ssize_t length, address* out) noexce
         out.family = 4
         out.four = <uint32_t> out.low
     return True
+
+
+cdef bytes pack(const address* who):
+    """Return an address as 4 or 16 bytes, network order."""
+    if who.family == 4:
+        return (<object> who.four).to_bytes(4, "big")
+    return (<object> who.high).to_bytes(8, "big") + (<object> who.low).to_bytes(8, "big")
 
 
 cdef inline void unwrap(address* who) noexcept nogil:

@@ -54,6 +54,7 @@ cdef struct note:
     uint32_t word
     int held
     char reason
+    uint32_t site
 
 cdef struct seat_record:
     uint32_t services  # whose holdings the appliance reports, a bit each
@@ -81,6 +82,7 @@ cdef struct handful:  # what is found for the files of a playback
     char* text  # names of files and numbers of servers, as in the answer
     char* at  # where it ends
     candidate* servers
+    note* notes  # of the first file's walk
     uint16_t* numbers  # by appliance, its number among the servers plus one; 0 for one that is none
     uint32_t known
     bint failed_open
@@ -115,6 +117,8 @@ cdef class Service:
     cdef uint64_t regions[REGION_WORDS]
     cdef bint any_region
     cdef readonly bint everywhere
+    cdef readonly int n  # targets of an answer that asks for no number
+    cdef bint covers_service  # a token, not one title
     cdef bytes places  # the regions of clients, ascending, as `code_of` has them
 
     cdef bint is_named(self, uint64_t place) noexcept
@@ -152,11 +156,13 @@ cdef class Picker:
         self, Counters counters, Service service, const question* asked, const candidate* chosen, int found,
         const outcome* came, const char* title, Py_ssize_t title_length
     ) noexcept nogil
-    cdef void pick_file(
-        self, uint32_t zone, const question* asked, Service service, const char* text, Py_ssize_t length,
-        Counters counters, handful* found
+    cdef int rewalk(self, const note* able, uint32_t count, const question* asked, candidate* chosen) noexcept nogil
+    cdef bytes end_playback(self, list tokens, bint failed_open)
+    cdef void write_file(
+        self, const candidate* chosen, int picks, const outcome* came, const char* text, Py_ssize_t length,
+        handful* found
     ) noexcept
-    cdef bytes join_playback(self, Service service, const handful* found)
+    cdef bytes join_playback(self, bytes opening, bytes end, const handful* found)
     cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, int n, const outcome* came,
                             Py_ssize_t title_length, bytes token) noexcept
     cdef char* write(self, char* at, Service service, const candidate* chosen, int found, int n, const outcome* came,

@@ -82,11 +82,15 @@ class Service:
     key, makes the answer the fallback alone. Without, `{token}` stays as it is.
 
     `client_regions` are where the lane may answer, countries (`IN`) and parts of them (`IN-MH`); none is everywhere.
+
+    `n` is for an answer that asks for no number. With `covers_service`, a token is for all titles of the service.
+    `fleet` and `held` are the versions of fleet and holdings, told in answers for many files.
     """
 
     id: str
     sign: Sign | None
     everywhere: bool
+    n: int
     def __init__(
         self,
         id: str,
@@ -99,6 +103,10 @@ class Service:
         fail_open: bool = False,
         sign: Sign | None = None,
         client_regions: Iterable[str] = (),
+        n: int = 3,
+        covers_service: bool = False,
+        fleet: int = 0,
+        held: int | None = None,
     ) -> None: ...
 
 class Trace:

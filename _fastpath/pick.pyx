@@ -123,8 +123,9 @@ for _i in range(256):
 # The parts of a playback answer behind its opening: {"table":…,"servers":[ {"host":"…} ],"files":{ "a":[0,1] }}
 cdef bytes HOST = b'{"host":"'
 cdef bytes BETWEEN = b'],"files":{'
-cdef bytes PLAYBACK_END = b"}}"
-cdef bytes OPEN_PLAYBACK_END = b'},"fail_open":true}'
+cdef bytes OPEN_PLAYBACK = b',"fail_open":true'
+# By the bits of the word: what a server is up on.
+cdef tuple FAMILIES = (b',"families":[]}', b',"families":[4]}', b',"families":[6]}', b',"families":[4,6]}')
 
 cdef bytes END = b"]}"
 cdef bytes OPEN_END = b'],"fail_open":true}'
@@ -151,6 +152,35 @@ cdef extern from *:
 cdef inline bint better(const candidate* a, const candidate* b) noexcept nogil:
     cdef uint64_t left = a.cost * b.weight, right = b.cost * a.weight
     return left < right or (left == right and a.appliance < b.appliance)
+
+
+cdef inline int insert(
+    const candidate* current, candidate* chosen, int found, int round_start, int rank_start, int n, int limit
+) noexcept nogil:
+    """Give a candidate its place among the picks, where it has one, and return how many there are."""
+    cdef int same = 0, worst = -1, at
+    if found == n and not better(current, chosen + found - 1):
+        return found
+    # The picks of this site in this round, and the worst of them at this rank.
+    for at in range(round_start, found):
+        if chosen[at].site == current.site:
+            same += 1
+            if at >= rank_start:
+                worst = at
+    if same >= limit:
+        if worst < 0 or not better(current, chosen + worst):
+            return found
+        at = worst
+    elif found < n:
+        at = found
+        found += 1
+    else:
+        at = found - 1
+    while at > rank_start and better(current, chosen + at - 1):
+        chosen[at] = chosen[at - 1]
+        at -= 1
+    chosen[at] = current[0]
+    return found
 
 
 def key_of(str title not None):
@@ -301,7 +331,8 @@ cdef inline uint64_t hot_at(uint64_t slots) noexcept nogil:
 cdef class Service:
     def __cinit__(
         self, str id not None, str url not None, str fallback not None, uint32_t ttl_s, uint32_t table, regions=None,
-        Holdings holdings=None, bint fail_open=False, sign=None, client_regions=()
+        Holdings holdings=None, bint fail_open=False, sign=None, client_regions=(), int n=3,
+        bint covers_service=False, uint32_t fleet=0, held=None
     ):
         cdef uint32_t number
         before_host, rest = url.split("{host}")
@@ -310,11 +341,14 @@ cdef class Service:
         self.id = id
         self.opening = f'{{"table":{table},"ttl":{ttl_s},"targets":['.encode()
         self.playback_opening = (
-            f'{{"table":{table},"ttl":{ttl_s},"url":"{url}","fallback":"{fallback}","servers":['
+            f'{{"table":{table},"fleet":{fleet},"holdings":{"null" if held is None else held},"ttl":{ttl_s},'
+            f'"url":"{url}","fallback":"{fallback}","servers":['
         ).encode()
         self.before_host = f'{{"url":"{before_host}'.encode()
         self.before_title = before_title.encode()
         self.after_title = after_title.encode()
+        self.n = n
+        self.covers_service = covers_service
         self.sign = sign
         if sign is not None:
             self.token_is_first = "{token}" in before_title
@@ -510,7 +544,7 @@ cdef class Picker:
         cdef const appliance_record* appliance
         cdef const uint8_t* mask = NULL
         cdef candidate current
-        cdef int found = 0, round_start = 0, rank_start, at, same, worst, n = asked.n, held = UNKNOWN
+        cdef int found = 0, round_start = 0, rank_start, at, n = asked.n, held = UNKNOWN
         cdef int limit = 1 if n == 2 else 2
         cdef uint32_t i, word, refused = HARD if forgives else HARD | SOFT, least = 1 if forgives else 0
         cdef uint32_t services = service.holdings_bit if self.seats != NULL else 0
@@ -550,7 +584,7 @@ cdef class Picker:
                                 reason = reason_of(word, asked.family_bit, allowed, held, forgives)
                                 came.seen |= REASON_BIT[<uint8_t> reason]
                             if notes != NULL and not again:
-                                notes[noted[0]] = note(i, current.rank, word, held, reason)
+                                notes[noted[0]] = note(i, current.rank, word, held, reason, current.site)
                                 noted[0] += 1
                             if reason != ABLE:
                                 continue
@@ -565,29 +599,7 @@ cdef class Picker:
                                     continue
                             current.weight = max(word & 0xFFFF, least)
                             current.cost = cost_of(asked.session if held == HELD else asked.title, appliance.slot)
-                            # The picks of this site in this round, and the worst of them at this rank.
-                            same = 0
-                            worst = -1
-                            for at in range(round_start, found):
-                                if chosen[at].site == current.site:
-                                    same += 1
-                                    if at >= rank_start:
-                                        worst = at
-                            if same >= limit:
-                                if worst < 0 or not better(&current, chosen + worst):
-                                    continue
-                                at = worst
-                            elif found < n:
-                                at = found
-                                found += 1
-                            elif found > rank_start and better(&current, chosen + found - 1):
-                                at = found - 1
-                            else:
-                                continue
-                            while at > rank_start and better(&current, chosen + at - 1):
-                                chosen[at] = chosen[at - 1]
-                                at -= 1
-                            chosen[at] = current
+                            found = insert(&current, chosen, found, round_start, rank_start, n, limit)
                         if reports and not holds and allowed and not again and came.missed < C_MAX_MISSED:
                             came.missed_by[came.missed] = first.cluster
                             came.missed += 1
@@ -792,6 +804,16 @@ cdef class Picker:
         cdef Py_ssize_t length, viewer_length, most = 0
         cdef uint64_t key, content = 0
         cdef handful found
+        cdef candidate chosen[C_MAX_PICKS]
+        cdef outcome came
+        cdef int picks
+        cdef bint opened = False
+        # Where all files are held by the same, one walk says who is able, and the files only rank them.
+        cdef bint shared = title or not service.holdings_bit or self.seats == NULL
+        cdef uint32_t noted = 0, able = 0, i
+        cdef char escaped[3 * C_MAX_TITLE]
+        cdef bytes token = None, url = service.playback_opening
+        cdef list tokens = []
         if not 1 <= len(files) <= C_MAX_FILES:
             raise ValueError(f"1 to {MAX_FILES} files, not {len(files)}")
         if len(set(files)) != len(files):
@@ -802,44 +824,113 @@ cdef class Picker:
         viewer = text_of(session, &viewer_length)
         if title:
             text = text_of(title, &length)
+            if length > C_MAX_TITLE or is_dots(text, length):
+                raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, and is not . or ..")
             content = content_key(hash_bytes(text, length), service.salt)
         for file in files:
             text = text_of(<str?> file, &length)
-            if not 1 <= length <= C_MAX_TITLE:
-                raise ValueError(f"a file has 1 to {C_MAX_TITLE} bytes, not {length}")
+            if not 1 <= length <= C_MAX_TITLE or is_dots(text, length):
+                raise ValueError(f"a file has 1 to {C_MAX_TITLE} bytes, and is not . or ..")
             most += ROOM + 6 * length + n * ROOM
         # Room for what is written of files, for every server that there can be, and for a mark on each appliance.
         found.text = found.at = <char*> malloc(most)
         found.servers = <candidate*> malloc(len(files) * n * sizeof(candidate))
         found.numbers = <uint16_t*> calloc(self.appliance_count + 1, sizeof(uint16_t))
+        found.notes = <note*> malloc((self.most_candidates + 1) * sizeof(note)) if shared else NULL
         found.known = 0
-        found.failed_open = False
+        found.failed_open = came.failed_open = False
         try:
-            if found.text == NULL or found.servers == NULL or found.numbers == NULL:
+            if found.text == NULL or (shared and found.notes == NULL) or found.servers == NULL or found.numbers == NULL:
                 raise MemoryError
             for file in files:
                 text = text_of(<str> file, &length)
                 key = hash_bytes(text, length)
                 asked.content = content if title else content_key(key, service.salt)
                 self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
-                self.pick_file(zone, &asked, service, text, length, counters, &found)
-            return self.join_playback(service, &found)
+                if noted and not opened:
+                    picks = self.rewalk(found.notes, able, &asked, chosen)
+                    came.failed_open = False
+                else:
+                    noted = 0
+                    picks = self.choose(zone, &asked, service, chosen, &came, found.notes, &noted)
+                    opened = came.failed_open
+                    for i in range(noted if not opened else 0):
+                        if found.notes[i].reason == ABLE:
+                            found.notes[able] = found.notes[i]
+                            able += 1
+                if service.sign is not None and picks:
+                    if token is None or not service.covers_service:
+                        token = service.token_for(escaped, escape(text, length, escaped), address_family, upper)
+                        if token is not None and not service.covers_service:
+                            tokens.append((file, token))
+                    if token is None:
+                        picks = came.failed_open = 0
+                if counters is not None:
+                    self.tally(counters, service, &asked, chosen, picks, &came, text, length)
+                self.write_file(chosen, picks, &came, text, length, &found)
+            if token is not None and service.covers_service:
+                url = url.replace(b"{token}", token)
+            return self.join_playback(url, self.end_playback(tokens, found.failed_open), &found)
         finally:
+            free(found.notes)
             free(found.text)
             free(found.servers)
             free(found.numbers)
 
-    cdef void pick_file(
-        self, uint32_t zone, const question* asked, Service service, const char* text, Py_ssize_t length,
-        Counters counters, handful* found
+    cdef int rewalk(self, const note* able, uint32_t count, const question* asked, candidate* chosen) noexcept nogil:
+        """Do as `walk`, with those that it found able for another file: only what they are ranked by is different."""
+        cdef candidate current
+        cdef int found = 0, round_start, rank_start, n = asked.n, limit = 1 if n == 2 else 2, before
+        cdef uint32_t at
+        while True:
+            round_start = found
+            at = 0
+            while at < count and found < n:
+                rank_start = found
+                current.rank = able[at].rank
+                while at < count and able[at].rank == current.rank:
+                    current.appliance = able[at].appliance
+                    for before in range(round_start):
+                        if chosen[before].appliance == current.appliance:
+                            break
+                    else:
+                        current.site = able[at].site
+                        current.weight = able[at].word & 0xFFFF
+                        current.cost = cost_of(
+                            asked.session if able[at].held == HELD else asked.title,
+                            self.appliances[current.appliance].slot,
+                        )
+                        found = insert(&current, chosen, found, round_start, rank_start, n, limit)
+                    at += 1
+            if found == n or found == round_start:
+                return found
+
+    cdef bytes end_playback(self, list tokens, bint failed_open):
+        """Return what comes behind the files: a token for each, where one does not cover them all."""
+        cdef Py_ssize_t length
+        cdef const char* text
+        cdef bytearray out = bytearray(b"}")
+        cdef char quoted[6 * C_MAX_TITLE + 2]
+        for i, (file, token) in enumerate(tokens):
+            text = text_of(<str> file, &length)
+            out += b"," if i else b',"tokens":{'
+            out += quoted[:quote(quoted, text, length) - quoted]
+            out += b':"%b"' % token
+        if tokens:
+            out += b"}"
+        if failed_open:
+            out += OPEN_PLAYBACK
+        out += b"}"
+        return bytes(out)
+
+    cdef void write_file(
+        self, const candidate* chosen, int picks, const outcome* came, const char* text, Py_ssize_t length,
+        handful* found
     ) noexcept:
-        """Pick for one file, and write its name and the numbers of its servers, new ones after those known."""
-        cdef candidate chosen[C_MAX_PICKS]
-        cdef outcome came
-        cdef int picks = self.choose(zone, asked, service, chosen, &came, NULL, NULL), i
+        """Write a file's name and the numbers of its servers, new ones after those known."""
         cdef uint16_t* number
-        if counters is not None:
-            self.tally(counters, service, asked, chosen, picks, &came, text, length)
+        cdef uint32_t word
+        cdef int i
         found.failed_open = found.failed_open or came.failed_open
         if found.at != found.text:
             found.at = join(found.at, b",", 1)
@@ -848,6 +939,9 @@ cdef class Picker:
             number = found.numbers + chosen[i].appliance
             if number[0] == 0:
                 found.servers[found.known] = chosen[i]
+                # Read once, because it may change: of a server that is written, its weight is the families it is up on.
+                word = load_word(self.weights.words + self.appliances[chosen[i].appliance].slot)
+                found.servers[found.known].weight = (word & C_IPV4_UP != 0) | (word & C_IPV6_UP != 0) << 1
                 found.known += 1
                 number[0] = <uint16_t> found.known
             if i:
@@ -855,30 +949,32 @@ cdef class Picker:
             found.at = write_number(found.at, number[0] - 1)
         found.at = join(found.at, b"]", 1)
 
-    cdef bytes join_playback(self, Service service, const handful* found):
+    cdef bytes join_playback(self, bytes opening, bytes end, const handful* found):
         """Return the answer: what goes for all files, the servers, and the files."""
-        cdef Py_ssize_t length = PyBytes_GET_SIZE(service.playback_opening) + (found.at - found.text)
-        cdef bytes end = OPEN_PLAYBACK_END if found.failed_open else PLAYBACK_END
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(opening) + (found.at - found.text)
         cdef const appliance_record* appliance
-        cdef bytes out
+        cdef bytes out, families
         cdef char* at
         cdef uint32_t i
         length += PyBytes_GET_SIZE(BETWEEN) + PyBytes_GET_SIZE(end) + (found.known - 1 if found.known else 0)
         for i in range(found.known):
             appliance = self.appliances + found.servers[i].appliance
+            families = <bytes> FAMILIES[found.servers[i].weight]
             length += PyBytes_GET_SIZE(HOST) + appliance.host_length + appliance.tail_length
-            length += digits_of(found.servers[i].rank) + 1
+            length += digits_of(found.servers[i].rank) + PyBytes_GET_SIZE(families)
         out = PyBytes_FromStringAndSize(NULL, length)
         at = PyBytes_AS_STRING(out)
-        at = join(at, PyBytes_AS_STRING(service.playback_opening), PyBytes_GET_SIZE(service.playback_opening))
+        at = join(at, PyBytes_AS_STRING(opening), PyBytes_GET_SIZE(opening))
         for i in range(found.known):
             appliance = self.appliances + found.servers[i].appliance
+            families = <bytes> FAMILIES[found.servers[i].weight]
             if i:
                 at = join(at, b",", 1)
             at = join(at, PyBytes_AS_STRING(HOST), PyBytes_GET_SIZE(HOST))
             at = join(at, self.text + appliance.host, appliance.host_length)
             at = join(at, self.text + appliance.tail, appliance.tail_length)
-            at = join(write_number(at, found.servers[i].rank), b"}", 1)
+            at = write_number(at, found.servers[i].rank)
+            at = join(at, PyBytes_AS_STRING(families), PyBytes_GET_SIZE(families))
         at = join(at, PyBytes_AS_STRING(BETWEEN), PyBytes_GET_SIZE(BETWEEN))
         at = join(at, found.text, found.at - found.text)
         join(at, PyBytes_AS_STRING(end), PyBytes_GET_SIZE(end))

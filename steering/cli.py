@@ -252,7 +252,7 @@ def asking(command: Command) -> Command:
     @click.option("--title", default="a title", show_default=True, help="What is to be played.")
     @click.option("--service", help="The service (default: setting `default_service`).")
     @click.option("--session", default="", help="The viewer's session.")
-    @click.option("-n", type=click.IntRange(1, 8), default=3, show_default=True, help="How many targets.")
+    @click.option("-n", type=click.IntRange(1, 8), help="How many targets (default: as the service says).")
     @click.option("--family", type=click.Choice(["4", "6"]), help="Only appliances up on this IP version.")
     @functools.wraps(command)
     def run(
@@ -262,14 +262,14 @@ def asking(command: Command) -> Command:
         title: str,
         service: str | None,
         session: str,
-        n: int,
+        n: int | None,
         family: str | None,
         **given: Any,
     ) -> None:
         from steering.control.network.what_if import Question, first_address
 
         name = service or settings.default_service
-        question = Question(first_address(ip), title, name, session, n, int(family or 0))
+        question = Question(first_address(ip), title, name, session, n or 0, int(family or 0))
         command(settings, as_json, question=question, **given)
 
     return run  # type: ignore[return-value]

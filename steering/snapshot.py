@@ -35,6 +35,7 @@ from _fastpath.pick import (
     FALLBACK,
     IPV4_UP,
     IPV6_UP,
+    MAX_FILES,
     MAX_HOT,
     MAX_PICKS,
     MAX_SPREAD,
@@ -64,6 +65,7 @@ __all__ = [
     "DISABLED",
     "IPV4_UP",
     "IPV6_UP",
+    "MAX_FILES",
     "MAX_HOT",
     "MAX_SPREAD",
     "NO_HEADROOM",
@@ -380,6 +382,10 @@ class Snapshot:
                 item.get("fail_open", False),  # fleets of the format before say nothing of these
                 sign_of(item),
                 item.get("client_regions", ()),
+                item.get("n", 3),
+                item.get("token_covers") == "service",
+                self.fleet_version,
+                self.holdings_version,
             )
             for item in served["services"]
         }
@@ -399,21 +405,22 @@ class Snapshot:
         *,
         service: str,
         session: str = "",
-        n: int = 3,
+        n: int = 0,
         family: int = 0,
         trace: Trace | None = None,
         counters: Counters | None = None,
     ) -> bytes:
         """Return the answer as compact JSON: table version, ttl, targets best first; and count it.
 
-        `address` is text, or packed in 4 or 16 bytes; `family` 0 is its own. `session` spreads viewers over the
-        appliances that are known to hold a title, and over those of a hot one; without one the client's /24 or /48
-        does. Why is told to `trace`. Raises PartnerError naming the parameter at fault.
+        `address` is text, or packed in 4 or 16 bytes; `n` 0 is the service's, `family` 0 the address's. `session`
+        spreads viewers over the appliances that are known to hold a title, and over those of a hot one; without one
+        the client's /24 or /48 does. Why is told to `trace`. Raises PartnerError naming the parameter at fault.
         """
         try:
             if len(session) > MAX_SESSION:
                 raise ValueError
-            return self.picker.answer(address, title, self.services[service], n, family, session, trace, counters)
+            found = self.services[service]
+            return self.picker.answer(address, title, found, n or found.n, family, session, trace, counters)
         except (KeyError, ValueError):
             raise self.refusal(address, title, service, session, n) from None
 
@@ -511,26 +518,28 @@ class Snapshot:
         service: str,
         title: str = "",
         session: str = "",
-        n: int = 3,
+        n: int = 0,
         family: int = 0,
         counters: Counters | None = None,
     ) -> bytes:
         """Return who serves each of the files of a title, as compact JSON; and count it.
 
         `{"table":…,"ttl":…,"url":"https://{host}/v/{title}","fallback":"…",
-        "servers":[{"host","appliance","site","rank"},…],"files":{"a":[0,3,1],…}}`: servers by their place in the list,
-        best first, and the fallback where there are fewer than n. A file's picks are those that `steer` gives it.
+        "servers":[{"host","appliance","site","rank","families"},…],"files":{"a":[0,3,1],…}}`: servers by their place in
+        the list, best first, and the fallback where there are fewer than n. A file's picks are those that `steer` gives
+        it. Where URLs are signed, `tokens` has what stands for `{token}` of each file that has picks; a token that
+        covers the service stands in `url`.
         Holdings are asked for the title where one is given, else for each file. Raises PartnerError.
         """
         try:
             if len(session) > MAX_SESSION:
                 raise ValueError
-            return self.picker.playback(address, files, self.services[service], n, family, session, title, counters)
-        except (KeyError, ValueError) as error:
-            found = self.refusal(address, "a title", service, session, n)
-            if found.parameter == "title":
-                found = PartnerError.of_parameter("files", f"{len(files)} files", str(error))
-            raise found from None
+            found = self.services[service]
+            return self.picker.playback(address, files, found, n or found.n, family, session, title, counters)
+        except (KeyError, ValueError):
+            error = self.refusal(address, title or "a title", service, session, n)
+            is_title = error.parameter == "title" and is_title_wrong(title)
+            raise (error if error.parameter != "title" or is_title else refused_files(files)) from None
 
     def refusal(self, address: str | bytes, title: str, service: str, session: str, n: int) -> PartnerError:
         """Return the error that names which of the parameters `steer` refused."""
@@ -538,7 +547,7 @@ class Snapshot:
             return PartnerError.of_parameter("service", service, "there is no such service", status=404)
         if len(session) > MAX_SESSION:
             return PartnerError.of_parameter("session", session, f"at most {MAX_SESSION} characters")
-        if not 1 <= n <= MAX_PICKS:
+        if not 0 <= n <= MAX_PICKS:
             return PartnerError.of_parameter("n", str(n), f"a number from 1 to {MAX_PICKS}")
         try:
             self.prefixes.lookup(address)
@@ -643,7 +652,7 @@ class Snapshot:
         }
 
     def explain(
-        self, address: str | bytes, title: str, *, service: str, session: str = "", n: int = 3, family: int = 0
+        self, address: str | bytes, title: str, *, service: str, session: str = "", n: int = 0, family: int = 0
     ) -> dict[str, Any]:
         """Return the answer that `steer` gives, as a dict, with the reasons it was made for under `explain`."""
         trace = Trace()
@@ -681,6 +690,26 @@ class Snapshot:
             "versions": self.describe_version() | {"age_s": round(time.time() - self.current.published_at, 3)},
         }
         return answer
+
+
+def is_title_wrong(title: str) -> bool:
+    """Tell whether a name cannot be a title's, or a file's."""
+    return title in (".", "..") or len(title.encode()) > MAX_TITLE
+
+
+def refused_files(files: Sequence[str]) -> PartnerError:
+    """Return the error that names what is wrong with the files of a playback."""
+    if not 1 <= len(files) <= MAX_FILES:
+        return PartnerError.of_parameter("files", f"{len(files)} files", f"1 to {MAX_FILES} files")
+    seen: set[str] = set()
+    for file in files:
+        if not file or is_title_wrong(file):
+            rule = f"each has 1 to {MAX_TITLE} bytes of UTF-8, and is not . or .."
+            return PartnerError.of_parameter("files", file, rule)
+        if file in seen:
+            return PartnerError.of_parameter("files", file, "no file is named twice")
+        seen.add(file)
+    raise AssertionError("somebody else's error")
 
 
 def narrowed(scope: str, packed: bytes) -> str:

@@ -100,7 +100,7 @@ def test_the_reports_of_the_docs_are_some() -> None:
     assert isinstance(second, Delta)
     assert second.base == first.digest == digest_of(first.full)
     assert second.digest == digest_of({*first.full, *second.add} - {*second.remove})
-    (python,) = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
+    *_, python = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
     scope: dict[str, Any] = {"hashlib": hashlib}
     exec(python, scope)
     assert scope["digest"](set(first.full)) == first.digest

@@ -104,7 +104,7 @@ def test_with_everything_off_the_service_fallback_answers(snapshot: Snapshot, st
 
 ERROR_ROWS = [
     ("service", {"service": "nosuch"}, 404, "there is no such service"),
-    ("n", {"n": 0}, 400, "a number from 1 to 8"),
+    ("n", {"n": -1}, 400, "a number from 1 to 8"),
     ("n", {"n": 99}, 400, "a number from 1 to 8"),
     ("title", {"title": ""}, 400, "1 to 256 bytes"),
     ("title", {"title": "x" * 10_000}, 400, "1 to 256 bytes"),

@@ -414,12 +414,12 @@ def asked(
     title: Annotated[str, Query(max_length=256)] = "a title",
     service: Annotated[str, Query(max_length=63)] = "",
     session: Annotated[str, Query(max_length=256)] = "",
-    n: Annotated[int, Query(ge=1, le=8)] = 3,
+    n: Annotated[int | None, Query(ge=1, le=8)] = None,
     family: Annotated[Literal["4", "6", ""], Query()] = "",
 ) -> Question:
     """Return the question of a request."""
     default: str = request.app.state.default_service
-    return Question(first_address(ip), title, service or default, session, n, int(family or 0))
+    return Question(first_address(ip), title, service or default, session, n or 0, int(family or 0))
 
 
 def add_nouns(router: APIRouter, writer: Writer, run: Run, kind: str) -> None:

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.background import BackgroundTask
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from _fastpath.counters import Counters
 from steering.errors import PartnerError, SnapshotError
 from steering.playback import cmcd, players
+from steering.playback import request as playback_request
 from steering.playback.answer import problem, redirect, refused_in
 from steering.playback.client import Trust, find_client
 from steering.playback.decisions import DecisionLog
@@ -43,7 +45,7 @@ PREFLIGHT_HEADERS: Final = {
     "access-control-allow-headers": "*",
     "access-control-max-age": "86400",
 }
-REPORT_PREFLIGHT_HEADERS: Final = {**PREFLIGHT_HEADERS, "access-control-allow-methods": "POST, OPTIONS"}
+POST_PREFLIGHT_HEADERS: Final = {**PREFLIGHT_HEADERS, "access-control-allow-methods": "POST, OPTIONS"}
 REPORTS_AT_ONCE: Final = 32  # of a batch, before others are answered: a third of a millisecond
 PROBLEM: Final = "application/problem+json"
 COUNTED: Final = {
@@ -59,7 +61,7 @@ PARAMETERS: Final[dict[str, dict[str, Any]]] = {
     "title": {"description": "what is to be played: 1 to 256 bytes of UTF-8", "type": "string"},
     "service": {"description": "the kind of traffic; where absent, the default service", "type": "string"},
     "session": {"description": "the viewer's session, at most 256 characters; never stored", "type": "string"},
-    "n": {"description": "how many targets", "type": "integer", "minimum": 1, "maximum": 8, "default": 3},
+    "n": {"description": "how many targets; else as the service says", "type": "integer", "minimum": 1, "maximum": 8},
     "family": {
         "description": "only appliances up on this IP version; else the client's",
         "type": "integer",
@@ -200,7 +202,8 @@ def make_app(
         if decisions is not None and decisions.wants(query.title):
             trace = Trace()
             body = snapshot.steer(client.packed, query.title, **asked, trace=trace, counters=counters)
-            decisions.note(snapshot, client.packed, query.service, query.n, query.family, trace)
+            n = query.n or snapshot.services[query.service].n
+            decisions.note(snapshot, client.packed, query.service, n, query.family, trace)
         else:
             body = snapshot.steer(client.packed, query.title, **asked, counters=counters)
         if query.redirect:
@@ -236,7 +239,25 @@ def make_app(
 
     @app.options("/v1/cmcd", include_in_schema=False)
     async def report_preflight() -> Response:
-        return Response(status_code=204, headers=REPORT_PREFLIGHT_HEADERS)
+        return Response(status_code=204, headers=POST_PREFLIGHT_HEADERS)
+
+    @app.post("/v1/playback", responses=PLAYBACK_RESPONSES, openapi_extra=PLAYBACK_BODY)
+    async def playback(request: Request) -> Response:
+        """Return who serves each of many files, best first, with the servers listed once."""
+        snapshot = served()
+        body = await receive(request)
+        client = find_client(peer_of(request), request.scope["headers"], trust, settings.forwarded)
+        answer = playback_request.answer(snapshot, body, client, settings.default_service, counters)
+        accepts = [value for name, value in request.scope["headers"] if name == b"accept-encoding"]
+        sent, is_gzip = playback_request.encode(answer, accepts)
+        headers = {**PLAYER_HEADERS, "vary": "accept-encoding"}
+        if is_gzip:
+            headers["content-encoding"] = "gzip"
+        return Response(sent, media_type="application/json", headers=headers)
+
+    @app.options("/v1/playback", include_in_schema=False)
+    async def playback_preflight() -> Response:
+        return Response(status_code=204, headers=POST_PREFLIGHT_HEADERS)
 
     def asked_by(request: Request) -> Asked:
         scope = request.scope
@@ -355,6 +376,10 @@ def make_app(
             headers["allow"] = ", ".join(sorted(set[str]().union(*(methods or () for methods in same))))
         return Response(problem(found), error.status_code, headers, PROBLEM)
 
+    @app.exception_handler(ClientDisconnect)
+    async def leave(_: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001 (nobody reads it)
+        return Response(status_code=400)
+
     @app.exception_handler(Exception)
     async def fail(_: Request, error: Exception) -> Response:  # noqa: ARG001 (the server logs it)
         found = PartnerError("an error of ours; it is in the log", status=500)
@@ -371,6 +396,16 @@ async def body_of(request: Request, most: int) -> bytes:
         if len(body) > most:
             raise PartnerError(f"a body of over {most} bytes", hint="send it in parts", status=413)
     return bytes(body)
+
+
+async def receive(request: Request) -> bytes:
+    """Return the body of a playback request. Raises PartnerError 413 or 415."""
+    kind, coding = (request.headers.get(name, "") for name in ("content-type", "content-encoding"))
+    if kind and not playback_request.is_json(kind):
+        raise PartnerError.of_parameter("content-type", kind, "application/json", 415)
+    if coding:
+        raise PartnerError.of_parameter("content-encoding", coding, "a body as it is", 415)
+    return await body_of(request, playback_request.MAX_BODY)
 
 
 def peer_of(request: Request) -> str | None:
@@ -425,6 +460,43 @@ STEER_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     404: {"description": "there is no such service"},
     451: {"description": "the service is not for clients in this region; the problem document names it"},
     503: {"description": "nothing is published yet"},
+}
+PLAYBACK_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "the servers once, and for each file its servers by their place in the list, best first",
+        "content": {
+            "application/json": {
+                "example": {
+                    "table": 42,
+                    "fleet": 7,
+                    "holdings": None,
+                    "ttl": 300,
+                    "url": "https://{host}/v/{title}",
+                    "fallback": "https://cdn.example/v/{title}",
+                    "servers": [
+                        {
+                            "host": "c001-bom001.cdn.example",
+                            "appliance": "c001-bom001",
+                            "site": "bom001",
+                            "rank": 0,
+                            "families": [4, 6],
+                        }
+                    ],
+                    "files": {"80100172-v1": [0], "80100172-a1": [0]},
+                }
+            }
+        },
+    },
+    400: {"description": "the body or a member of it is wrong; the problem document names it, its value and the rule"},
+    403: {"description": "ip from a caller that is not trusted"},
+    404: {"description": "there is no such service"},
+    413: {"description": "a body of over 256 kB"},
+    415: {"description": "a body that is not application/json, or is compressed"},
+    451: {"description": "the service is not for clients in this region; the problem document names it"},
+    503: {"description": "nothing is published yet"},
+}
+PLAYBACK_BODY: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": playback_request.schema()}}}
 }
 HINTS: Final = {
     "session": "the viewer's session, at most 256 characters; never stored",

@@ -71,8 +71,11 @@ def find_client(
     else:
         name = header.encode()
         client = walk(packed, [value for key, value in headers if key == name], trust, header)
-    if ip is None:
-        return client
+    return client if ip is None else asked_for(client, ip)
+
+
+def asked_for(client: Client, ip: str) -> Client:
+    """Return the client that a caller asks for by the parameter `ip`. Raises PartnerError."""
     if not client.trusted:
         raise PartnerError.of_parameter("ip", ip, "only callers whose every hop is trusted may ask for others", 403)
     asked = pack(ip)

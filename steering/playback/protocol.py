@@ -34,8 +34,9 @@ from uvicorn.server import ServerState
 from _fastpath.counters import Counters
 from _fastpath.lane import MAX_HEAD, Lane, Peer
 from steering.errors import PartnerError
+from steering.playback import request
 from steering.playback.answer import problem
-from steering.playback.client import UNKNOWN, Trust, pack
+from steering.playback.client import UNKNOWN, Client, Trust, pack
 from steering.playback.manifests import MEDIA_TYPE, static_body
 from steering.playback.proxy_protocol import read_header
 from steering.settings import Settings
@@ -54,6 +55,7 @@ STEER_LINE: Final = re.compile(rb"(GET|HEAD) (/v1/steer\?[!-~]+) HTTP/1\.[01]\r\
 PLAYER_LINE: Final = re.compile(
     rb"(GET|HEAD) /v1/(?:hls|dash)/([!-.0->@-~]*)/[!-.0->@-~]*(?:\?[!-~]*)? HTTP/1\.[01]\r\n"
 )
+PLAYBACK_LINE: Final = b"POST /v1/playback HTTP/1.1\r\n"
 STRANGER: Final = Peer(UNKNOWN, False)
 NOBODY: Final = ("", 0)  # a client without an address, for FastAPI: not trusted
 
@@ -162,6 +164,8 @@ class HotDoor(asyncio.Protocol):
         self.closing_at: int | None = None
         self.held = b""  # requests of a client that does not read its answers
         self.ended = False  # by the client, which may still read
+        self.part = bytearray()  # of a playback request, which is due to have so many bytes since then
+        self.due = self.part_at = 0
 
     # ---- asyncio.Protocol
 
@@ -184,6 +188,11 @@ class HotDoor(asyncio.Protocol):
             data = self.read_preface(data)
         if self.held:
             data, self.held = self.held + data, b""
+        if self.due:
+            self.part += data
+            if len(self.part) < self.due:
+                return
+            data = self.take_part()
         cold = self.cold
         if cold is not None and not cold.idle:
             cold.data_received(data)
@@ -196,6 +205,10 @@ class HotDoor(asyncio.Protocol):
             answer, write, peer = self.lane.answer, self.transport.write, self.peer
             while at < end:
                 found = answer(data, at, peer)
+                if found is None and data.startswith(PLAYBACK_LINE, at):
+                    found = self.answer_playback(data, at)
+                    if self.due:
+                        return
                 if found is None:
                     break
                 write(found)
@@ -209,6 +222,8 @@ class HotDoor(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Let a client that says no more have the answers that it waits for; True keeps the connection for them."""
         self.ended = True
+        if self.due:
+            self.hand_over(self.take_part())
         waits = self.cold is not None and self.cold.end()
         return waits or bool(self.held)
 
@@ -240,6 +255,8 @@ class HotDoor(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Close when what is in flight is answered; uvicorn calls it when it is to end."""
+        if self.due:
+            self.hand_over(self.take_part())
         if self.cold is None:
             self.transport.close()
         else:
@@ -274,6 +291,28 @@ class HotDoor(asyncio.Protocol):
             self.peer = Peer(UNKNOWN, False) if packed is None else Peer(packed, packed in self.shared.trust)
             self.relayed = (str(ipaddress.ip_address(packed)), 0) if packed else NOBODY
         return rest
+
+    def answer_playback(self, data: bytes, at: int) -> bytes | None:
+        """Return the answer to the playback request at a place; None: the other door's, or its body is due."""
+        found, shared = self.lane.read_playback(data, at, self.peer), self.shared
+        if found is None or shared.snapshot is None or self.lane.end - found[0] > request.MAX_BODY:
+            return None
+        start, packed, trusted, accepts = found
+        if self.lane.end > len(data):
+            self.part, self.due, self.part_at = bytearray(data[at:]), self.lane.end - at, shared.second
+            return None
+        client = Client(packed, trusted)
+        try:
+            body = data[start : self.lane.end]
+            answer = request.answer(shared.snapshot, body, client, shared.default_service, shared.counters)
+        except PartnerError:
+            return None
+        return self.lane.close_playback(*request.encode(answer, () if accepts is None else (accepts,)))
+
+    def take_part(self) -> bytes:
+        """Return what came of a playback request, which no more is waited for."""
+        data, self.part, self.due = bytes(self.part), bytearray(), 0
+        return data
 
     def hand_over(self, data: bytes) -> None:
         """Let the door behind the lane answer."""
@@ -319,6 +358,10 @@ class HotDoor(asyncio.Protocol):
                 self.cut_off()
             return
         cold = self.cold
+        if self.due:
+            if second - self.part_at > BODY_S:
+                self.transport.close()
+            return
         if self.preface is not None:
             if second - self.opened_at > HEAD_S:
                 self.cut_off()

@@ -20,12 +20,15 @@ WRONG_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SteerQuery:
-    """The parameters of `/v1/steer`; `family` 0 is the client's own, `ip` None is whoever asks."""
+    """The parameters of `/v1/steer`; `n` 0 is as many as the service says.
+
+    `family` 0 is the client's own, `ip` None is whoever asks.
+    """
 
     title: str
     service: str
     session: str = ""
-    n: int = 3
+    n: int = 0
     family: int = 0
     ip: str | None = None
     explain: bool = False
@@ -52,7 +55,7 @@ def read_steer_query(query: bytes, default_service: str) -> SteerQuery:
         title=found["title"],
         service=found.get("service", default_service),
         session=found.get("session", ""),
-        n=one_of(found, "n", "12345678", "a number from 1 to 8") or 3,
+        n=one_of(found, "n", "12345678", "a number from 1 to 8"),
         family=one_of(found, "family", "46", "4 or 6"),
         ip=found.get("ip"),
         explain=explain,

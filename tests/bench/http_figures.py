@@ -48,19 +48,21 @@ class Cost(NamedTuple):
     busy: float  # of the core
 
 
-def cost_of(server: Server, requests: Path, seconds: int) -> Cost:
+def cost_of(server: Server, requests: Path, seconds: int, script: Path = load.SCRIPT) -> Cost:
     """Return what a request costs, over a run after a warm-up; no request may fail."""
-    load.run_wrk(server.url, requests, load.WARM_S)
+    load.run_wrk(server.url, requests, load.WARM_S, script)
     before = server.cpu_s()
-    found = load.run_wrk(server.url, requests, seconds)
+    found = load.run_wrk(server.url, requests, seconds, script)
     cpu_s = server.cpu_s() - before
     assert found.failed == 0
     return Cost(cpu_s * 1e6 / found.requests, found.bytes / found.requests, cpu_s / found.seconds)
 
 
-def compare(ours: Server, theirs: Server, requests: Path, seconds: int) -> tuple[Cost, Cost]:
+def compare(
+    ours: Server, theirs: Server, requests: Path, seconds: int, script: Path = load.SCRIPT
+) -> tuple[Cost, Cost]:
     """Return the medians of runs in turn, ours first."""
-    pairs = [[cost_of(server, requests, seconds) for server in (ours, theirs)] for _ in range(PAIRS)]
+    pairs = [[cost_of(server, requests, seconds, script) for server in (ours, theirs)] for _ in range(PAIRS)]
     medians = [Cost(*map(statistics.median, zip(*costs, strict=True))) for costs in zip(*pairs, strict=True)]
     print("cpu_us, bytes and busy:", *medians)
     sent = [median.bytes for median in medians]
@@ -115,6 +117,21 @@ def test_http_steer_beside_fastapi(
     ):
         ours, theirs = compare(steering, fastapi, requests, seconds)
     report.add("http_steer_cpu_us", ours.cpu_us, "us", "fastapi", theirs.cpu_us)
+
+
+def test_http_playback_beside_fastapi(
+    report: Report, cores: Cores | None, table: Table, state: Path, seconds: int, tmp_path: Path
+) -> None:
+    """POST /v1/playback for 150 files, unsigned, and the same with the lane off."""
+    server, _ = require(report, cores, ("wrk",), ("http_playback_150_cpu_us", "us", "fastapi"))
+    bodies = load.write_bodies(tmp_path / "bodies", table.addresses[4], 150)
+    other = shutil.copytree(state, tmp_path / "other")
+    with (
+        servers.serve_steering(state, [server]) as steering,
+        servers.serve_steering(other, [server], lane=False) as fastapi,
+    ):
+        ours, theirs = compare(steering, fastapi, bodies, seconds, load.PLAYBACK_SCRIPT)
+    report.add("http_playback_150_cpu_us", ours.cpu_us, "us", "fastapi", theirs.cpu_us)
 
 
 def test_http_reload(report: Report, cores: Cores | None, state: Path, requests: Path, seconds: int) -> None:

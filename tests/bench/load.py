@@ -18,6 +18,8 @@ import pytest
 from tests.bench.measure import SEED, Report
 
 SCRIPT = Path(__file__).parent / "steer.lua"
+PLAYBACK_SCRIPT = Path(__file__).parent / "playback.lua"
+BODIES = 1000
 CONNECTIONS = 64
 TITLES = 1000
 WARM_S = 2
@@ -78,9 +80,19 @@ def write_requests(path: Path, v4: Sequence[str], v6: Sequence[str]) -> Path:
     return path
 
 
-def run_wrk(url: str, requests: Path, seconds: int) -> Load:
+def write_bodies(path: Path, addresses: Sequence[str], files: int) -> Path:
+    """Write bodies of playback requests, one a line, each for so many files of a title, and return the file."""
+    with path.open("w") as out:
+        for place, address in enumerate(addresses[:BODIES]):
+            title = 80_000_000 + place
+            names = [f"{title}-{number:04d}-hvc1" for number in range(files)]
+            out.write(json.dumps({"title": str(title), "ip": address, "files": names}, separators=(",", ":")) + "\n")
+    return path
+
+
+def run_wrk(url: str, requests: Path, seconds: int, script: Path = SCRIPT) -> Load:
     """Ask on 64 keep-alive connections for so long."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(SCRIPT), url, "--", str(requests)]
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), url, "--", str(requests)]
     return read_wrk(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 

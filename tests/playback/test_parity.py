@@ -246,7 +246,7 @@ def make_world(state: Path, world: str, fleet: Fleet) -> Path:
     weights = Weights(str(state / current.weights), writable=True)
     weights.set_hot({content_key_of("video", title): spread for title, spread in (("hot", 3), ("t", 2))})
     video = fleet.services[0]
-    games = dataclasses.replace(video, id="games", fail_open=world == WORLDS[2])
+    games = dataclasses.replace(video, id="games", n=5, fail_open=world == WORLDS[2])
     if world == WORLDS[2]:
         video = dataclasses.replace(video, fail_open=True)
         for slot in range(8):

@@ -36,7 +36,7 @@ class Question:
     title: str
     service: str
     session: str = ""
-    n: int = 3
+    n: int = 0
     family: int = 0
 
     def asked_of(self, snapshot: Snapshot) -> dict[str, Any]:

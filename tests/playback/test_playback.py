@@ -1,0 +1,331 @@
+"""Playback requests at both doors: the same bytes, every error named, and nothing odd answered by the compiled one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from _fastpath.lane import Lane, Peer
+from steering.errors import PartnerError
+from steering.playback import request
+from tests.playback.doors import undated
+from tests.playback.test_parity import HELD, LAST, LOOPBACK, WORLDS, Doors, doors, header_lines
+
+__all__ = ["doors"]
+
+TRUSTED = Peer(LOOPBACK, True)
+
+
+def post(body: bytes, *lines: bytes, line: bytes = b"POST /v1/playback HTTP/1.1") -> bytes:
+    """Return a playback request."""
+    return b"%b\r\nHost: x\r\nContent-Length: %d\r\n%b\r\n%b" % (line, len(body), b"".join(lines), body)
+
+
+def asked(**members: Any) -> bytes:
+    return json.dumps({"files": ["a", "b"]} | members).encode()
+
+
+MEMBERS = {
+    "files": st.lists(st.one_of(st.sampled_from(HELD), st.text(max_size=9)), max_size=40),
+    "service": st.sampled_from(["video", "signed", "games", "nosuch", ""]),
+    "title": st.one_of(st.sampled_from([*HELD, ".", "x" * 257, "\u65e5" * 86]), st.text(max_size=9)),
+    "session": st.sampled_from(["", "s", "s" * 256, "s" * 257, "\xe9"]),
+    "n": st.sampled_from([1, 2, 3, 8, 0, 9, 1.5, "3", None, True]),
+    "family": st.sampled_from([4, 6, 5, "4"]),
+    "ip": st.sampled_from(["203.0.113.7", "2001:db8::1", "64:ff9b::cb00:7107", "1.2.3", "", None]),
+    "extra": st.recursive(st.none() | st.text(max_size=3), st.lists, max_leaves=3),
+}
+GOOD = {
+    "service": st.sampled_from(["video", "signed", "games"]),
+    "title": st.sampled_from([*HELD, ""]),
+    "session": st.text(max_size=9),
+    "n": st.integers(1, 8),
+    "family": st.sampled_from([4, 6]),
+    "extra": MEMBERS["extra"],
+}
+FILES = st.lists(
+    st.one_of(st.sampled_from(HELD), st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9)),
+    min_size=1, max_size=40, unique=True,
+).filter(lambda files: not {".", ".."} & set(files))  # fmt: skip
+ENCODINGS = st.sampled_from(
+    ["gzip", "gzip, deflate, br", "gzip;q=0", "*", "*;q=0, gzip", "identity", "", "GZIP;q=0.000", "gzip; q=0.5", "x"]
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """Return a playback request, mostly as back ends send it."""
+    kind = draw(st.integers(0, 11))
+    wanted: dict[str, Any] = draw(st.fixed_dictionaries({"files": FILES}, optional=GOOD))
+    if kind in (5, 6):
+        wanted["files"] += [f"80100172-{number:03}" for number in range(150)]
+    if kind == 0:
+        wanted |= draw(st.fixed_dictionaries({}, optional=MEMBERS))
+    body = json.dumps(wanted, ensure_ascii=draw(st.booleans())).encode(errors="replace")
+    if kind == 1:
+        at = draw(st.integers(0, len(body)))
+        body = body[:at] + draw(st.binary(max_size=3)) + body[at + draw(st.integers(0, 3)) :]
+    lines = [line for line in draw(st.lists(header_lines(), max_size=2)) if kind == 2 or b"onnection" not in line]
+    if draw(st.booleans()):
+        lines.append(b"Content-Type: application/json%b\r\n" % draw(st.sampled_from([b"", b"; charset=utf-8"])))
+    lines += [f"Accept-Encoding: {draw(ENCODINGS)}\r\n".encode()] * draw(st.sampled_from([0, 1, 1, 2]))
+    if kind == 3:
+        lines.append(
+            draw(
+                st.sampled_from(
+                    [
+                        b"Content-Type: text/plain\r\n",
+                        b"Content-Type: application/jsonp\r\n",
+                        b"Content-Encoding: gzip\r\n",
+                        b"Expect: 100-continue\r\n",
+                        b"Connection: close\r\n",
+                        b"Content-Length: 3\r\n",
+                    ]
+                )
+            )
+        )
+    line = b"POST /v1/playback HTTP/1.1"
+    if kind == 4:
+        line = draw(
+            st.sampled_from(
+                [b"GET /v1/playback HTTP/1.1", b"POST /v1/playback?x HTTP/1.1", b"OPTIONS /v1/playback HTTP/1.1",
+                 b"POST /v1/playback HTTP/1.0", b"HEAD /v1/playback HTTP/1.1", b"POST /v1/playbacks HTTP/1.1"]
+            )
+        )  # fmt: skip
+    return post(body, *lines, line=line)
+
+
+def exchange(doors: Doors, pair: tuple[str, str], parts: list[bytes]) -> list[bytes]:
+    """Return what both doors answer, the compiled one first."""
+    return [undated(doors.loop.run_until_complete(door.exchange(parts))) for door in doors.pairs[pair]]
+
+
+def test_both_doors_answer_the_same_bytes(doors: Doors, cases: int) -> None:
+    compared: list[bytes] = []
+    read: list[bool] = []
+
+    @settings(max_examples=cases // 3, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.sampled_from(sorted(doors.pairs)),
+        st.lists(requests(), min_size=1, max_size=3),
+        st.lists(st.integers(0, 900), max_size=4),
+    )
+    def compare(pair: tuple[str, str], wanted: list[bytes], splits: list[int]) -> None:
+        data = b"".join([*wanted, LAST])
+        edges = [0, *sorted({at for at in splits if 0 < at < len(data)}), len(data)]
+        hot, cold = exchange(doors, pair, [data[start:end] for start, end in itertools.pairwise(edges)])
+        assert hot == cold
+        compared.append(hot)
+        lane = doors.pairs[pair][0].connections.lane
+        read.append(lane.read_playback(wanted[0], 0, Peer(LOOPBACK, "stranger" not in pair[0])) is not None)
+
+    compare()
+    assert sum(read) > 0.3 * len(read)
+    assert sum(answer.startswith(b"HTTP/1.1 200") for answer in compared) > 0.3 * len(compared)
+    assert any(b"content-encoding: gzip" in answer for answer in compared)
+
+
+def body_of(answer: bytes) -> bytes:
+    return answer.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1 ")[0]
+
+
+def test_what_comes_in_pieces_is_answered_in_order_by_the_compiled_door(doors: Doors) -> None:
+    pair = ("a trusted proxy", WORLDS[0])
+    data = post(asked(n=2), b"Content-Type: application/json\r\n") + post(asked(session="me")) + LAST
+    whole = exchange(doors, pair, [data])
+    assert whole[0] == whole[1]
+    assert whole[0].count(b"HTTP/1.1 200 OK") == 3
+    connections = doors.pairs[pair][0].connections
+    handed: list[str] = []
+    connections.note = handed.append  # type: ignore[method-assign]
+    try:
+        for at in range(data.index(b"\r\n\r\n") + 4, len(post(asked(n=2), b"Content-Type: application/json\r\n"))):
+            assert exchange(doors, pair, [data[:at], data[at : at + 1], data[at + 1 :]])[0] == whole[0], at
+    finally:
+        del connections.note  # type: ignore[method-assign]
+    assert handed == ["handed_over"] * len(handed)  # the last request alone, which closes
+    assert len(handed) == len(asked(n=2))
+
+
+def test_a_body_that_ends_half_way_is_answered_as_fastapi_does(doors: Doors) -> None:
+    pair = ("a trusted proxy", WORLDS[0])
+    data = post(asked())
+
+    async def half(door: Any) -> bytes:
+        reader, writer = await asyncio.open_connection(*door.address)
+        writer.write(data[:-3])
+        await writer.drain()
+        writer.write_eof()
+        found = await reader.read()
+        writer.close()
+        return undated(found)
+
+    hot, cold = (doors.loop.run_until_complete(half(door)) for door in doors.pairs[pair])
+    assert hot == cold
+    assert hot.startswith(b"HTTP/1.1 400 ")
+
+
+WRONG = [
+    (b"", 400, "body"),
+    (b"[]", 400, "body"),
+    (b'{"files":["a"],"n":9}', 400, "n"),
+    (b'{"files":["a"],"n":"3"}', 400, "n"),
+    (b'{"files":["a"],"family":5}', 400, "family"),
+    (b'{"files":["a",3]}', 400, "files"),
+    (b'{"files":["a","a"]}', 400, "files"),
+    (b'{"files":[".."]}', 400, "files"),
+    (b'{"files":[""]}', 400, "files"),
+    (b'{"files":["\\udc00"]}', 400, "body"),
+    (b"{}", 400, "files"),
+    (b'{"files":[]}', 400, "files"),
+    (json.dumps({"files": [str(i) for i in range(1001)]}).encode(), 400, "files"),
+    (json.dumps({"files": ["x" * 257]}).encode(), 400, "files"),
+    (json.dumps({"files": ["a"], "title": "x" * 257}).encode(), 400, "title"),
+    (json.dumps({"files": ["a"], "session": "x" * 257}).encode(), 400, "session"),
+    (b'{"files":["a"],"ip":"1.2.3"}', 400, "ip"),
+    (b'{"files":["a"],"service":"nosuch"}', 404, "service"),
+    (b'{"x":' + b"[" * 100_000, 400, "body"),
+    (b'{"files":["\xff"]}', 400, "body"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "parameter"), WRONG)
+def test_an_error_names_the_member(doors: Doors, body: bytes, status: int, parameter: str) -> None:
+    hot, cold = exchange(doors, ("a trusted proxy", WORLDS[0]), [post(body) + LAST])
+    assert hot == cold
+    assert hot.startswith(b"HTTP/1.1 %d " % status)
+    found = json.loads(body_of(hot))
+    assert (found["status"], found["parameter"]) == (status, parameter)
+    assert len(found["value"]) < 100
+    assert found["rule"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "text"),
+    [
+        (post(b" " * (request.MAX_BODY + 1)), 413, b"a body of over 262144 bytes"),
+        (post(asked(), b"Content-Type: text/json\r\n"), 415, b"content-type"),
+        (post(asked(), b"Content-Encoding: gzip\r\n"), 415, b"content-encoding"),
+        (b"GET /v1/playback HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"allow: OPTIONS, POST"),
+        (b"HEAD /v1/playback HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"allow: OPTIONS, POST"),
+        (b"OPTIONS /v1/playback HTTP/1.1\r\nHost: x\r\n\r\n", 204, b"access-control-allow-methods: POST, OPTIONS"),
+    ],
+)
+def test_what_is_no_playback_request_is_refused(doors: Doors, sent: bytes, status: int, text: bytes) -> None:
+    hot, cold = exchange(doors, ("a trusted proxy", WORLDS[0]), [sent + LAST])
+    assert hot == cold
+    assert hot.startswith(b"HTTP/1.1 %d " % status)
+    assert text in hot
+
+
+def test_who_may_ask_for_others_and_who_is_refused(doors: Doors) -> None:
+    stranger = exchange(doors, ("a stranger", WORLDS[0]), [post(asked(ip="203.0.113.7")) + LAST])
+    assert stranger[0] == stranger[1]
+    assert stranger[0].startswith(b"HTTP/1.1 403 ")
+    elsewhere = post(asked(service="signed", ip="255.255.255.255"))
+    refused = exchange(doors, ("a trusted proxy", WORLDS[1]), [elsewhere + LAST])
+    assert refused[0] == refused[1]
+    assert refused[0].startswith(b"HTTP/1.1 451 ")
+
+
+def test_every_url_of_a_signed_service_is_built_by_replacing_text(doors: Doors) -> None:
+    files = ["80100172", "a b", "caf\xe9"]
+    wanted = post(asked(service="signed", ip="8.8.8.8", files=files, n=2, session="me"))
+    hot, cold = exchange(doors, ("a trusted proxy", WORLDS[1]), [wanted + LAST])
+    assert hot == cold
+    found = json.loads(body_of(hot))
+    for file in files:
+        query = f"service=signed&ip=8.8.8.8&n=2&session=me&title={quote(file, safe='')}"
+        get = f"GET /v1/steer?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        steered = json.loads(body_of(exchange(doors, ("a trusted proxy", WORLDS[1]), [get + LAST])[0]))["targets"]
+        path = found["url"].replace("{title}", quote(file, safe="")).replace("{token}", found["tokens"][file])
+        servers = [found["servers"][place] for place in found["files"][file]]
+        assert servers
+        assert [
+            {"url": path.replace("{host}", server["host"])}
+            | {key: server[key] for key in ("appliance", "site", "rank")}
+            for server in servers
+        ] == [target for target in steered if "fallback" not in target]
+
+
+def test_who_asks_for_no_number_gets_as_many_as_the_service_says(doors: Doors) -> None:
+    pair = ("a trusted proxy", WORLDS[1])
+    for service, n in (("games", 5), ("video", 3)):
+        for member, query in (({}, ""), ({"n": n}, f"&n={n}")):
+            steer = (
+                f"GET /v1/steer?title=a&ip=203.0.113.7&service={service}{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
+            answers = exchange(doors, pair, [steer + LAST])
+            assert answers[0] == answers[1]
+            assert len(json.loads(body_of(answers[0]))["targets"]) == n
+            whole = exchange(doors, pair, [post(asked(service=service, ip="203.0.113.7", **member)) + LAST])
+            assert whole[0] == whole[1]
+            assert {len(places) for places in json.loads(body_of(whole[0]))["files"].values()} == {n}
+
+
+def test_the_back_ends_example_of_the_docs_runs(doors: Doors, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    (code,) = (found for found in re.findall(r"```python\n(.+?)```", page, re.DOTALL) if "/v1/playback" in found)
+    host, port = doors.pairs["a trusted proxy", WORLDS[0]][0].address
+    running = asyncio.to_thread(exec, code.replace("127.0.0.1:8080", f"{host}:{port}"), {})
+    doors.loop.run_until_complete(running)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, *_ in rows] == ["80100172-v5", "80100172-a1"]
+    for name, *urls in rows:
+        query = f"ip=223.144.0.10&session=5f0c&n=3&title={name}"
+        get = f"GET /v1/steer?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        steered = body_of(exchange(doors, ("a trusted proxy", WORLDS[0]), [get + LAST])[0])
+        assert urls == [target["url"] for target in json.loads(steered)["targets"]]
+
+
+def test_gzip_is_the_same_body(doors: Doors) -> None:
+    files = [f"80100172-{number:03}" for number in range(150)]
+    plain, packed = (
+        exchange(doors, ("a trusted proxy", WORLDS[0]), [post(asked(files=files), *lines) + LAST])[0]
+        for lines in ([], [b"Accept-Encoding: gzip\r\n"])
+    )
+    assert b"content-encoding" not in plain
+    assert b"\r\nvary: accept-encoding\r\n" in plain
+    head, _, rest = packed.partition(b"\r\n\r\n")
+    assert b"\r\ncontent-encoding: gzip\r\n" in head
+    assert gzip.decompress(rest.partition(b"HTTP/1.1 ")[0]) == body_of(plain)
+
+
+@pytest.mark.parametrize(
+    ("accepts", "wanted"),
+    [
+        (b"gzip", True), (b"br, GZIP ;q=1", True), (b"*", True), (b"gzip;q=0", False), (b"*, gzip;q=0.0", False),
+        (b"*;q=0, gzip", True), (b"", False), (b"gzipped", False), (b"gzip;q=0.001", True),
+    ],
+)  # fmt: skip
+def test_gzip_is_sent_to_whom_it_is_wanted_by(accepts: bytes, wanted: bool) -> None:
+    assert request.takes_gzip(accepts) is wanted
+
+
+@given(st.binary(max_size=300))
+def test_bytes_of_all_kinds_are_no_body_or_a_request(body: bytes) -> None:
+    with contextlib.suppress(PartnerError):
+        assert isinstance(request.read(body), request.PlaybackRequest)
+
+
+@given(st.lists(st.sampled_from([b"POST /v1/playback HTTP/1.1\r\n", b"Content-Length: ", b"1", b"9" * 7, b"\r\n", b":",
+    b"Content-Type: application/json", b"Accept-Encoding: gzip", b"\r\n\r\n", b"\xff", b" ", b"X-Forwarded-For: 1.2.3.4"
+]), max_size=20), st.binary(max_size=9))  # fmt: skip
+def test_heads_of_all_kinds_are_read_within_their_bytes(parts: list[bytes], rest: bytes) -> None:
+    data = b"POST /v1/playback HTTP/1.1\r\n" + b"".join(parts) + rest
+    lane = Lane([], "x-forwarded-for")
+    found = lane.read_playback(data, 0, TRUSTED)
+    if found is not None:
+        assert data[: found[0]].endswith(b"\r\n\r\n")
+        assert lane.end >= found[0]
