@@ -5,6 +5,8 @@ cdef enum:
     APP = 1
     STEER = 0  # endpoints
     HEALTHZ = 1
+    HLS = 3
+    DASH = 4
     PLAYBACK = 6
     C_ENDPOINTS = 9
     C_STATUSES = 14
@@ -12,6 +14,7 @@ cdef enum:
     C_RANKS = 6
     C_REASONS_KNOWN = 7
     FAILED_OPEN = 4  # among the events
+    MOVED = 5
     # Places of the cells: each table of counts begins where the one before ends.
     C_ANSWERS = 0
     C_LATENCY = C_ANSWERS + 2 * C_ENDPOINTS * C_STATUSES

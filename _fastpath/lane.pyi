@@ -1,9 +1,10 @@
 """The public shape of `lane.pyx`."""
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from _fastpath.counters import Counters
+from _fastpath.manifest import Manifest
 from _fastpath.pick import Picker, Service
 
 MAX_HEAD: int
@@ -38,8 +39,17 @@ class Lane:
     def set_date(self, date: bytes) -> None:
         """Put a date (RFC 9110, 5.6.7) in the answers from here on."""
 
-    def serve(self, picker: Picker | None, services: Mapping[str, Service], default_service: str) -> None:
-        """Make answers from here on from these; None for nothing published yet."""
+    def serve(
+        self,
+        picker: Picker | None,
+        services: Mapping[str, Service],
+        default_service: str,
+        manifests: Iterable[Manifest] = (),
+    ) -> None:
+        """Make answers from here on from these; None for nothing published yet.
+
+        Players of services that have no manifest are left to the other door.
+        """
 
     def is_sampled(self) -> bool:
         """Tell whether the request at hand is a sample: one that the lane left as such, or one in `sample_every`."""

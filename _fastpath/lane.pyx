@@ -1,8 +1,8 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
 """Lane: one HTTP/1.1 request head in, one complete answer out, or "not mine".
 
-The lane knows the two requests that a service lives on, `GET` or `HEAD` of `/v1/steer?…` and `/healthz`, byte for byte
-as well-behaved clients send them:
+The lane knows the requests that a service lives on, `GET` or `HEAD` of `/v1/steer?…`, of `/v1/hls/…` and `/v1/dash/…`
+while players play, and of `/healthz`, byte for byte as well-behaved clients send them:
 
     GET /v1/steer?title=80100172&n=3 HTTP/1.1\r\n
     Host: steer.example\r\n
@@ -24,8 +24,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
-from _fastpath.counters cimport HEALTHZ, LANE, PLAYBACK, STEER, Counters, now_ns
+from _fastpath.counters cimport DASH, HEALTHZ, HLS, LANE, MOVED, PLAYBACK, STEER, Counters, now_ns
 from _fastpath.hashing cimport content_key, hash_bytes
+from _fastpath.manifest cimport C_MAX_MANIFEST, Manifest, is_throughput, read_report, report
 from _fastpath.pick cimport (
     C_IPV4_UP,
     C_IPV6_UP,
@@ -53,6 +54,7 @@ cdef enum:
     MAX_SERVICE = 63
     MAX_ADDRESS = 45
     MAX_DIGITS = 6  # of a Content-Length
+    MAX_REPORT = 1024  # bytes of what a player says of its pathways
     # Parameters seen, one bit each.
     TITLE = 1
     SERVICE = 2
@@ -61,6 +63,10 @@ cdef enum:
     FAMILY = 16
     IP = 32
     CMCD = 64
+    PLAYER = 128
+    PATHWAY = 256
+    THROUGHPUT = 512
+    ELSEWHERE = 0xFFFFFFFF  # a parameter for the other door
 
 cdef struct address:
     int family
@@ -84,6 +90,16 @@ cdef struct query:
     char session[MAX_SESSION]
     Py_ssize_t session_length
     int n
+    int family
+    address ip
+
+cdef struct hints:  # what a player says of itself
+    unsigned seen
+    char session[MAX_SESSION]
+    Py_ssize_t session_length
+    char text[MAX_REPORT]
+    report pathways
+    bint player
     int family
     address ip
 
@@ -119,8 +135,13 @@ cdef bytes PLAYBACK_HEAD = (
     b"\r\ncache-control: no-store\r\naccess-control-allow-origin: *\r\nvary: accept-encoding\r\ncontent-length: "
 )
 cdef bytes GZIP_HEAD = PLAYBACK_HEAD.replace(b"\r\ncontent-length", b"\r\ncontent-encoding: gzip\r\ncontent-length")
+cdef bytes MANIFEST_HEAD = PLAYER_HEAD.replace(
+    b"\r\ncontent-length", b"\r\naccess-control-expose-headers: Retry-After\r\ncontent-length"
+)
+cdef bytes MANIFEST_END = b"\r\ncontent-type: application/vnd.apple.steering-list\r\n\r\n"
 cdef bytes JSON_END = b"\r\ncontent-type: application/json\r\n\r\n"
 cdef bytes HEALTH_END = b"\r\ncontent-length: 3\r\ncontent-type: text/plain; charset=utf-8\r\n\r\n"
+cdef const char* DIGITS = b"0123456789abcdef"
 cdef bytes SHED_END = b"\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
 
 
@@ -142,16 +163,21 @@ cdef class Peer:
 
 
 cdef class Served:
-    """What answers are made from: a snapshot's picker and services. Frozen."""
+    """What answers are made from: a snapshot's picker, services, and their manifests. Frozen."""
 
     cdef Picker picker
-    cdef tuple services
+    cdef tuple services, manifests
     cdef Service default
 
-    def __cinit__(self, Picker picker not None, services, str default_service not None):
+    def __cinit__(self, Picker picker not None, services, str default_service not None, manifests):
+        cdef Manifest manifest
         self.picker = picker
         self.services = tuple((name.encode(), service) for name, service in services.items())
         self.default = services.get(default_service)
+        self.manifests = tuple(manifests)
+        for manifest in self.manifests:
+            if manifest.stands is not None and manifest.stands.shape[0] < picker.appliance_count:
+                raise ValueError("nothing says of some appliances which pathways stand for them")
 
     cdef Service find(self, const char* name, Py_ssize_t length):
         """Return the service of a name, None where there is none."""
@@ -159,6 +185,14 @@ cdef class Served:
         for known, service in self.services:
             if PyBytes_GET_SIZE(known) == length and memcmp(PyBytes_AS_STRING(known), name, length) == 0:
                 return service
+        return None
+
+    cdef Manifest manifest_of(self, const char* name, Py_ssize_t length):
+        """Return how the manifests of a service are made, None where there is no such service."""
+        cdef Manifest manifest
+        for manifest in self.manifests:
+            if manifest.service.id_length == length and memcmp(manifest.service.id_text, name, length) == 0:
+                return manifest
         return None
 
 
@@ -201,8 +235,8 @@ cdef class Lane:
     def set_date(self, bytes date not None):
         self.opening = b"HTTP/1.1 200 OK\r\ndate: " + date
 
-    def serve(self, picker, services, default_service):
-        self.served = None if picker is None else Served(picker, services, default_service)
+    def serve(self, picker, services, default_service, manifests=()):
+        self.served = None if picker is None else Served(picker, services, default_service, manifests)
 
     def is_sampled(self):
         if self.sampled:
@@ -273,6 +307,15 @@ cdef class Lane:
             if not self.read_head(stop, end, peer.trusted, &found):
                 return None
             out = self.steer(target, stop, &found, peer, has_body, shed)
+        elif not shed and (memcmp(target, b"/v1/hls/", 8) == 0 or memcmp(target, b"/v1/dash/", 9) == 0):
+            endpoint = HLS if target[4] == b"h" else DASH
+            target += 8 if endpoint == HLS else 9
+            stop = target
+            while stop < end and CLASSES[<uint8_t> stop[0]] & IN_QUERY:
+                stop += 1
+            if not self.read_head(stop, end, peer.trusted, &found):
+                return None
+            out = self.steer_player(target, stop, b"HLS" if endpoint == HLS else b"DASH", &found, peer, has_body)
         elif memcmp(target, b"/healthz", 8) == 0:
             if not self.read_head(target + 8, end, False, &found):
                 return None
@@ -394,6 +437,88 @@ cdef class Lane:
         at = join(write_number(at, <uint32_t> length), ending)
         if has_body:
             picker.write(at, service, chosen, picks, asked.n, &came, escaped, escaped_length, token)
+        return out
+
+    cdef bytes steer_player(
+        self, const char* text, const char* stop, const char* protocol, const head* found, Peer peer, bint has_body
+    ):
+        """Return a player's steering manifest, for `{service}/{title}?…`, or None."""
+        cdef Served served = self.served
+        cdef Manifest manifest
+        cdef Service service
+        cdef Picker picker
+        cdef address client = peer.who
+        cdef bint trusted = peer.trusted, moves = False
+        cdef hints said
+        cdef candidate chosen[C_MAX_PICKS]
+        cdef question wanted
+        cdef outcome came
+        cdef char name[MAX_SERVICE]
+        cdef char title[C_MAX_TITLE]
+        cdef char viewer[MAX_SESSION + 1 + C_MAX_TITLE]
+        cdef char body[C_MAX_MANIFEST]
+        cdef const char* query = <const char*> memchr(text, b"?", stop - text)
+        cdef const char* end = query if query != NULL else stop
+        cdef const char* slash = <const char*> memchr(text, b"/", end - text)
+        cdef Py_ssize_t name_length, title_length, length, total
+        cdef uint64_t key
+        cdef uint32_t zone
+        cdef int picks
+        cdef bytes out
+        cdef char* at
+        if served is None or slash == NULL or memchr(slash + 1, b"/", end - slash - 1) != NULL:
+            return None
+        name_length = decode(text, slash, name, MAX_SERVICE, False)
+        title_length = decode(slash + 1, end, title, C_MAX_TITLE, False)
+        if name_length < 1 or title_length < 1 or is_dots(title, title_length):
+            return None
+        if not read_hints(stop if query == NULL else query + 1, stop, protocol, &said):
+            return None
+        manifest = served.manifest_of(name, name_length)
+        if manifest is None or (said.player and manifest.clones):
+            return None
+        if trusted and found.forwarded != NULL:
+            if not self.walk(found.forwarded, found.forwarded_end, &client, &trusted):
+                return None
+        if said.seen & IP:
+            if not trusted:
+                return None
+            client = said.ip
+        unwrap(&client)
+        if (said.seen & CMCD or found.cmcd) and self.draws_cmcd():
+            self.cmcd_drawn += 1
+            return None
+        service = manifest.service
+        picker = served.picker
+        if client.family == 4:
+            client.high = client.four
+            zone = picker.table.zone_v4(client.four)
+        else:
+            zone = picker.table.zone_v6(client.high, client.low)
+        key = hash_bytes(title, title_length)
+        wanted.n = C_MAX_PICKS
+        wanted.family_bit = C_IPV6_UP if (said.family or client.family) == 6 else C_IPV4_UP
+        wanted.content = content_key(key, service.salt)
+        picker.ask(service, key, said.session, said.session_length, client.family, client.high, &wanted)
+        picks = picker.choose(zone, &wanted, service, chosen, &came, NULL, NULL)
+        at = viewer_of(&said, &client, viewer)
+        at[0] = b"\n"
+        memcpy(at + 1, title, title_length)
+        key = hash_bytes(viewer, at + 1 + title_length - viewer)
+        length = manifest.write(picker, chosen, picks, &said.pathways, key, body, &moves)
+        if length < 0:
+            return None
+        if self.counters is not None:
+            picker.tally(self.counters, service, &wanted, chosen, picks, &came, title, title_length)
+            if moves:
+                self.counters.count_event(MOVED)
+        total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(MANIFEST_HEAD) + digits_of(<uint32_t> length)
+        total += PyBytes_GET_SIZE(MANIFEST_END)
+        out = PyBytes_FromStringAndSize(NULL, total + length if has_body else total)
+        at = join(PyBytes_AS_STRING(out), self.opening)
+        at = join(write_number(join(at, MANIFEST_HEAD), <uint32_t> length), MANIFEST_END)
+        if has_body:
+            memcpy(at, body, length)
         return out
 
     cdef bint read_head(
@@ -603,6 +728,81 @@ cdef bint read_query(const char* at, const char* end, query* asked) noexcept nog
         at += 1
 
 
+cdef bint read_hints(const char* at, const char* end, const char* protocol, hints* said) noexcept nogil:
+    """Read what a player says of itself, the last of a hint that is repeated; False where one is odd, or not ASCII."""
+    cdef const char* name
+    cdef const char* name_end
+    cdef const char* stop
+    cdef char text[MAX_REPORT]
+    cdef Py_ssize_t length
+    cdef unsigned hint
+    said.seen = 0
+    said.session_length = 0
+    said.pathways.count = 0
+    said.player = False
+    said.family = 0
+    while at < end:
+        stop = <const char*> memchr(at, b"&", end - at)
+        if stop == NULL:
+            stop = end
+        name = at
+        name_end = <const char*> memchr(at, b"=", stop - at)
+        at = stop + 1
+        if name_end == NULL:
+            name_end = stop
+        hint = hint_of(name, name_end - name, protocol)
+        said.seen |= hint
+        name_end += name_end < stop
+        if hint == SESSION:
+            said.session_length = decode(name_end, stop, said.session, MAX_SESSION)
+            if said.session_length < 0:
+                return False
+        elif hint == PATHWAY:
+            length = decode(name_end, stop, said.text, MAX_REPORT)
+            if length < 0 or not read_report(said.text, length, &said.pathways):
+                return False
+        elif hint == PLAYER:
+            said.player = name_end < stop
+        elif hint and hint != CMCD:
+            length = decode(name_end, stop, text, MAX_REPORT)
+            if length < 0:
+                return False
+            if hint == THROUGHPUT:
+                if not is_throughput(text, length):
+                    return False
+            elif hint == FAMILY:
+                if length > 1 or (length == 1 and text[0] != b"4" and text[0] != b"6"):
+                    return False
+                said.family = text[0] - 48 if length else 0
+            elif length < 1 or length > MAX_ADDRESS or not read_address(text, length, &said.ip):
+                return False
+    return True
+
+
+cdef inline unsigned hint_of(const char* name, Py_ssize_t length, const char* protocol) noexcept nogil:
+    """Return the bit of a parameter that is a hint, 0 of any other. A protocol's own begin with `_HLS_` or `_DASH_`."""
+    cdef Py_ssize_t own = 5 if protocol[0] == b"H" else 6
+    if length > own and name[0] == b"_" and memcmp(name + 1, protocol, own - 2) == 0 and name[own - 1] == b"_":
+        if length - own == 7 and memcmp(name + own, b"pathway", 7) == 0:
+            return PATHWAY
+        return THROUGHPUT if length - own == 10 and memcmp(name + own, b"throughput", 10) == 0 else 0
+    if length == 6 and memcmp(name, b"player", 6) == 0:
+        return PLAYER
+    return parameter_of(name, length) & (SESSION | FAMILY | IP | CMCD)
+
+
+cdef char* viewer_of(const hints* said, const address* client, char* out) noexcept nogil:
+    """Write what `manifests.viewer_of` tells a viewer by, the session, or the client's /24 or /48; return its end."""
+    cdef uint64_t number = client.four >> 8 if client.family == 4 else client.high >> 16
+    cdef int digits = 6 if client.family == 4 else 12, i
+    if said.session_length:
+        memcpy(out, said.session, said.session_length)
+        return out + said.session_length
+    for i in range(digits):
+        out[i] = DIGITS[number >> 4 * (digits - 1 - i) & 15]
+    return out + digits
+
+
 cdef inline unsigned parameter_of(const char* name, Py_ssize_t length) noexcept nogil:
     """Return the bit of a parameter that is known, all bits of one that is not for the lane, 0 of one unknown."""
     if length == 5 and memcmp(name, b"title", 5) == 0:
@@ -619,23 +819,25 @@ cdef inline unsigned parameter_of(const char* name, Py_ssize_t length) noexcept 
         if memcmp(name, b"service", 7) == 0:
             return SERVICE
         if memcmp(name, b"explain", 7) == 0:
-            return 0xFFFFFFFF
+            return ELSEWHERE
     if length == 6 and memcmp(name, b"family", 6) == 0:
         return FAMILY
     if length == 8 and memcmp(name, b"redirect", 8) == 0:
-        return 0xFFFFFFFF
+        return ELSEWHERE
     return 0
 
 
-cdef Py_ssize_t decode(const char* at, const char* end, char* out, Py_ssize_t most) noexcept nogil:
-    """Write a value percent-decoded, `+` as space; return its length, or -1 where it is longer, wrong or not ASCII."""
+cdef Py_ssize_t decode(
+    const char* at, const char* end, char* out, Py_ssize_t most, bint plus_is_space=True
+) noexcept nogil:
+    """Write a value percent-decoded; return its length, or -1 where it is longer, wrong or not ASCII."""
     cdef Py_ssize_t length = 0
     cdef int high, low
     while at < end:
         if length == most:
             return -1
         out[length] = at[0]
-        if at[0] == b"+":
+        if at[0] == b"+" and plus_is_space:
             out[length] = b" "
         elif at[0] == b"%":
             if end - at < 3:

@@ -156,8 +156,10 @@ class Picker:
         session: str = "",
         trace: Trace | None = None,
         counters: Counters | None = None,
+        body: bool = True,
     ) -> bytes:
-        """Return the answer as compact JSON, and count it. `family` 0 is the address's own.
+        """Return the answer as compact JSON, or for who needs only the trace none, and count it. `family` 0 is the
+        address's own.
 
         Raises ValueError for what is no address, title or n.
         """

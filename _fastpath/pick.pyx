@@ -610,7 +610,7 @@ cdef class Picker:
 
     def answer(
         self, address, str title not None, Service service not None, int n, int family, str session not None="",
-        trace=None, Counters counters=None
+        trace=None, Counters counters=None, bint body=True
     ):
         cdef int address_family, found, i
         cdef uint64_t upper, key
@@ -655,12 +655,14 @@ cdef class Picker:
             trace.title_key, trace.session_key, trace.content_key = asked.title, asked.session, asked.content
             trace.spread, trace.failed_open = asked.spread, came.failed_open
         escaped_length = escape(text, length, escaped)
-        if service.sign is not None and found:
+        if service.sign is not None and found and body:
             token = service.token_for(escaped, escaped_length, address_family, upper)
             if token is None:
                 found = came.failed_open = 0
         if counters is not None:
             self.tally(counters, service, &asked, chosen, found, &came, text, length)
+        if not body:
+            return b""
         out = PyBytes_FromStringAndSize(NULL, self.measure(service, chosen, found, n, &came, escaped_length, token))
         self.write(PyBytes_AS_STRING(out), service, chosen, found, n, &came, escaped, escaped_length, token)
         return out

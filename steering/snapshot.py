@@ -416,11 +416,26 @@ class Snapshot:
         spreads viewers over the appliances that are known to hold a title, and over those of a hot one; without one
         the client's /24 or /48 does. Why is told to `trace`. Raises PartnerError naming the parameter at fault.
         """
+        return self.ask(address, title, service, session, n, family, trace, counters)
+
+    def ask(
+        self,
+        address: str | bytes,
+        title: str,
+        service: str,
+        session: str,
+        n: int,
+        family: int,
+        trace: Trace | None,
+        counters: Counters | None,
+        body: bool = True,
+    ) -> bytes:
+        """Do as `steer`; without a body, which only `trace` is then told, nothing is signed."""
         try:
             if len(session) > MAX_SESSION:
                 raise ValueError
             found = self.services[service]
-            return self.picker.answer(address, title, found, n or found.n, family, session, trace, counters)
+            return self.picker.answer(address, title, found, n or found.n, family, session, trace, counters, body)
         except (KeyError, ValueError):
             raise self.refusal(address, title, service, session, n) from None
 
@@ -493,8 +508,7 @@ class Snapshot:
     ) -> list[Chosen]:
         """Return the appliances that `steer` answers with, best first, without the fallback; raise and count as it."""
         trace = Trace()
-        asked: dict[str, Any] = {"service": service, "session": session, "n": n, "family": family}
-        self.steer(address, title, **asked, trace=trace, counters=counters)
+        self.ask(address, title, service, session, n, family, trace, counters, body=False)
         records, text = self.fleet_file["appliances"], self.fleet_file["text"]
         found: dict[int, Chosen] = {}
         for place, rank, word, _, pick, holds in trace.candidates:

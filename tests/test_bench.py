@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,9 @@ def test_requests_are_the_same_each_time_and_of_both_families(tmp_path: Path) ->
 def test_nginx_gets_every_prefix_and_a_body_of_the_size_asked_for(tmp_path: Path) -> None:
     config = servers.nginx_config(tmp_path, 8080, {"192.0.2.0/24": "64500", "2001:db8::/32": "64501"}, 300)
     assert "  192.0.2.0/24 64500;\n  2001:db8::/32 64501;\n" in config
-    body = config.partition("return 200 '")[2].partition("'")[0].replace("$zone", "64500")
-    assert len(body) == 300
+    bodies = [part.partition("'")[0].replace("$zone", "64500") for part in config.split("return 200 '")[1:]]
+    assert list(map(len, bodies)) == [300] * 3
+    assert all(json.loads(body) for body in bodies)
 
 
 def test_a_tool_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -136,6 +138,11 @@ def test_nginx_answers_from_its_geo_map_and_both_clients_measure_it(tmp_path: Pa
             assert answer.json()["zone"] == zone
             assert answer.headers["content-type"] == "application/json"
             assert answer.headers["cache-control"] == "no-store"
+        for protocol in ("hls", "dash"):
+            polls = load.write_polls(tmp_path / protocol, protocol, ["192.0.2.1"])
+            answer = httpx.get(f"{nginx.url}{polls.read_text().strip()}")
+            assert answer.headers["content-type"] == "application/vnd.apple.steering-list"
+            assert answer.json()["VERSION"] == 1
         found = load.run_wrk(nginx.url, requests, 1)
         assert found.requests > found.failed == 0
         assert found.bytes > 300 * found.requests

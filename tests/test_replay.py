@@ -34,7 +34,6 @@ from steering.snapshot import (
     Trace,
     Weights,
     content_key_of,
-    key_of,
     read_current,
     write_current,
     write_holdings,
@@ -179,8 +178,10 @@ def test_a_service_that_logs_everything_is_replayed_without_a_difference(served:
             logging.process.communicate()
     recorded = [decision for path in log_files([log]) for decision in read_decisions(path)]
     assert not any(word in path.read_bytes() for path in log_files([log]) for word in (b"viewer-7", b"watched"))
-    assert sum(decision.key == key_of("watched") for decision in recorded) == 60
-    assert 5 <= sum(decision.key != key_of("watched") for decision in recorded) <= 60
+    # By content: on a slow machine control finds the title hot, and then it is ranked by several keys.
+    watched = [decision.content_key == content_key_of("video", "watched") for decision in recorded]
+    assert sum(watched) == 60
+    assert 5 <= watched.count(False) <= 60
     settings = read_settings(state=served.state)
     assert replay(settings.state, recorded).different == 0
     assert run("replay", str(log), "--state", str(served.state)).endswith(

@@ -127,7 +127,8 @@ class CountAnswers:
 def endpoint_of(path: str) -> str:
     """Return what a request is counted as."""
     if path.startswith(("/v1/hls/", "/v1/dash/")):
-        return "playlist" if path.endswith(tuple(MANIFESTS.values())) else path.split("/")[2]
+        _, _, protocol, *rest = path.split("/")
+        return "playlist" if len(rest) > 2 and rest[-1] == MANIFESTS[protocol] else protocol
     return COUNTED.get(path, "other")
 
 

@@ -9,7 +9,8 @@ an error here. What cannot be read is passed over, and whom nobody can be found 
 
 A body (`body_of`) is the opening with the TTL, the ids, each in quotes, with commas between, `]`, the clones where
 there are any, and `}`. Nothing in it needs escaping: ids and hosts are of letters, digits, `.`, `-` and `_`. `ttl_of`
-is a sum and a remainder of the key of one text. So compiled code can make the same bytes from the same picks.
+is a sum and a remainder of the key of one text. The lane makes the same bytes from the same picks, in
+`_fastpath/manifest.pyx`, for what most players ask; clones, odd hints and bodies for nobody are made here alone.
 """
 
 from __future__ import annotations
@@ -105,8 +106,13 @@ def ttl_of(ttl_s: int, jitter: float, viewer: str, title: str) -> int:
 
     A whole number, at least 1: without one, hls.js asks 140 times a second.
     """
-    most = int(ttl_s * jitter)
+    most = jitter_s(ttl_s, jitter)
     return max(ttl_s - most + key_of(f"{viewer}\n{title}") % (2 * most + 1), 1)
+
+
+def jitter_s(ttl_s: int, jitter: float) -> int:
+    """Return by how many seconds a TTL is more or less."""
+    return int(ttl_s * jitter)
 
 
 def steering_body(service: Service, found: Order, viewer: str, title: str) -> bytes:

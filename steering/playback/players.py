@@ -10,12 +10,14 @@ is never refused; a playlist that is not registered is.
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Final
 from urllib.parse import quote, unquote
 
 from _fastpath.counters import Counters
+from _fastpath.manifest import Manifest
 from steering.errors import PartnerError
 from steering.model import Service
 from steering.playback import manifests, pathways
@@ -93,6 +95,34 @@ def steer(snapshot: Snapshot | None, asked: Asked, settings: Settings, counters:
         found = pathways.with_clones(found, service, picks, hints.pathways, settings.steer_gain)
     body = manifests.steering_body(service, found, viewer, asked.title)
     return Steered(body, found.moves)
+
+
+def compiled(snapshot: Snapshot, gain: float) -> list[Manifest]:
+    """Return how the lane makes the same manifests as `steer`, for each service."""
+    return [
+        Manifest(
+            snapshot.services[service.id],
+            service.steer_ttl_s,
+            manifests.jitter_s(service.steer_ttl_s, service.ttl_jitter),
+            gain,
+            [(pathway.id, bool(pathway.host)) for pathway in service.pathways],
+            stands_of(snapshot, service) if service.pathways else None,
+            bool(service.clones),
+        )
+        for service in snapshot.rules.values()
+    ]
+
+
+def stands_of(snapshot: Snapshot, service: Service) -> array[int]:
+    """Return for each appliance of the fleet file the pathways that stand for it, a bit each."""
+    found = array("I", bytes(4 * len(snapshot.slots)))
+    ends = [*(first for first, *_ in snapshot.kinds[1:]), len(found)]
+    for (first, cluster, route_class), end in zip(snapshot.kinds, ends, strict=False):
+        bits = 0
+        for place, pathway in enumerate(service.pathways):
+            bits |= (route_class in pathway.classes or cluster in pathway.clusters) << place
+        found[first:end] = array("I", [bits]) * (end - first)
+    return found
 
 
 def pick(snapshot: Snapshot, service: Service, asked: Asked, counters: Counters | None) -> list[Chosen] | None:

@@ -38,6 +38,7 @@ from steering.playback import request
 from steering.playback.answer import problem
 from steering.playback.client import UNKNOWN, Client, Trust, pack
 from steering.playback.manifests import MEDIA_TYPE, static_body
+from steering.playback.players import compiled
 from steering.playback.proxy_protocol import read_header
 from steering.settings import Settings
 from steering.snapshot import Snapshot, key_of
@@ -76,6 +77,7 @@ class Connections:
             settings.cmcd_sample,
         )
         self.lane_is_open = settings.lane
+        self.steer_gain = settings.steer_gain
         self.default_service = settings.default_service
         self.max_connections = settings.max_connections
         self.proxy_protocol = settings.proxy_protocol
@@ -87,7 +89,8 @@ class Connections:
     def serve(self, snapshot: Snapshot) -> None:
         """Answer from this snapshot from here on; any thread may call it."""
         self.snapshot = snapshot
-        self.lane.serve(snapshot.picker, snapshot.services, self.default_service)
+        manifests = compiled(snapshot, self.steer_gain)
+        self.lane.serve(snapshot.picker, snapshot.services, self.default_service, manifests)
         if self.counters:
             self.counters.set_gauge("generation", snapshot.current.generation)
             self.counters.set_gauge("table", snapshot.table_version)

@@ -119,6 +119,27 @@ def test_http_steer_beside_fastapi(
     report.add("http_steer_cpu_us", ours.cpu_us, "us", "fastapi", theirs.cpu_us)
 
 
+@pytest.mark.parametrize("protocol", ["hls", "dash"])
+def test_http_players_beside_nginx(
+    report: Report, cores: Cores | None, table: Table, state: Path, seconds: int, tmp_path: Path, protocol: str
+) -> None:
+    """Steering manifests for players that play, beside a fixed body of as many bytes from nginx."""
+    name = f"http_{protocol}_cpu_us"
+    server, _ = require(report, cores, ("wrk", "nginx"), (name, "us", "nginx"))
+    polls = load.write_polls(tmp_path / "polls", protocol, [*table.addresses[4][:80_000], *table.addresses[6][:20_000]])
+    with servers.serve_steering(state, [server]) as steering:
+        body_bytes = round(statistics.mean(len(body_of(steering, path)) for path in polls.open().readlines()[::200]))
+        with servers.serve_nginx(tmp_path, [server], {}, body_bytes - NGINX_ONLY) as nginx:
+            ours, theirs = compare(steering, nginx, polls, seconds)
+    report.add(name, ours.cpu_us, "us", "nginx", theirs.cpu_us)
+
+
+def body_of(server: Server, path: str) -> bytes:
+    """Return what a server answers."""
+    with urllib.request.urlopen(f"{server.url}{path.strip()}") as answer:
+        return bytes(answer.read())
+
+
 def test_http_playback_beside_fastapi(
     report: Report, cores: Cores | None, table: Table, state: Path, seconds: int, tmp_path: Path
 ) -> None:

@@ -80,6 +80,17 @@ def write_requests(path: Path, v4: Sequence[str], v6: Sequence[str]) -> Path:
     return path
 
 
+def write_polls(path: Path, protocol: str, addresses: Sequence[str]) -> Path:
+    """Write the paths that players of `hls` or `dash` ask for while they play, one a line, and return the file."""
+    prefix, quote = f"_{protocol.upper()}_", "%22" if protocol == "dash" else ""
+    with path.open("w") as out:
+        for place, address in enumerate(addresses):
+            said = f"{prefix}pathway={quote}c001-bom001{quote}&{prefix}throughput={5_000_000 + place}"
+            title, session = 80_000_000 + place % TITLES, f"{place:08x}-7c1e-4b52-9d55-3f0a6c2d41e7"
+            out.write(f"/v1/{protocol}/video/{title}?{said}&session={session}&ip={address}\n")
+    return path
+
+
 def write_bodies(path: Path, addresses: Sequence[str], files: int) -> Path:
     """Write bodies of playback requests, one a line, each for so many files of a title, and return the file."""
     with path.open("w") as out:

@@ -139,7 +139,7 @@ def serve_steering(
 
 @contextlib.contextmanager
 def serve_nginx(folder: Path, cores: Iterable[int], zones: Mapping[str, str], body_bytes: int) -> Iterator[Server]:
-    """Serve /v1/steer from nginx, as `nginx_config` says."""
+    """Serve from nginx, as `nginx_config` says."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -170,12 +170,27 @@ def answers(url: str) -> bool:
 def nginx_config(folder: Path, port: int, zones: Mapping[str, str], body_bytes: int) -> str:
     """Return a configuration with one worker that finds `ip=` in a geo map of prefix to ASN and answers the ASN.
 
-    The body is filled up to so many bytes with an ASN of five digits; the headers are steering's, and those that
-    nginx always sends. Nothing is logged, and a connection is never closed for its number of requests.
+    The body is filled up to so many bytes with an ASN of five digits; players get a fixed one of as many. The headers
+    are steering's, and those that nginx always sends. Nothing is logged, and a connection is never closed for its
+    number of requests.
     """
     geo = "".join(f"  {prefix} {asn};\n" for prefix, asn in zones.items())
     start, end = '{"zone":', ',"targets":""}'
     filler = "t" * (body_bytes - len(start) - len("64500") - len(end))
+    manifest = '{"VERSION":1,"TTL":30,"PATHWAY-PRIORITY":[""]}'
+    manifest = f"{manifest[:-3]}{'t' * (body_bytes - len(manifest))}{manifest[-3:]}"
+    players = "".join(
+        f"""\
+  location /v1/{protocol}/ {{
+   default_type application/vnd.apple.steering-list;
+   add_header cache-control no-store;
+   add_header access-control-allow-origin *;
+   add_header access-control-expose-headers Retry-After;
+   return 200 '{manifest}';
+  }}
+"""
+        for protocol in ("hls", "dash")
+    )
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = "".join(f" {kind}_temp_path {folder / kind};\n" for kind in kinds)
     return f"""\
@@ -199,6 +214,6 @@ http {{
    add_header access-control-allow-origin *;
    return 200 '{start}$zone{end[:-2]}{filler}{end[-2:]}';
   }}
- }}
+{players} }}
 }}
 """

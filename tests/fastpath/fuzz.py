@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=["steering"]):
     from steering.errors import FeedError, PartnerError, SnapshotError
     from steering.model import Appliance, Cluster, Fleet, RouteClass, Service, Site
     from steering.playback import cmcd as player_reports
+    from steering.playback import request as playback_request
     from steering.playback.client import Trust, find_client
     from steering.playback.query import read_steer_query
     from steering.settings import Settings
@@ -192,7 +193,7 @@ def query(data: bytes) -> None:
         found = read_steer_query(data, "video")
     except PartnerError:
         return
-    assert 1 <= found.n <= 8
+    assert 0 <= found.n <= 8
 
 
 def forwarded(data: bytes) -> None:
@@ -201,6 +202,17 @@ def forwarded(data: bytes) -> None:
         client = find_client("127.0.0.1", [(name.encode(), data)], TRUST, name)
         assert len(client.packed) in (4, 16)
         assert find_client("8.8.8.8", [(name.encode(), data)], TRUST, name).packed == bytes([8, 8, 8, 8])
+
+
+def playback(data: bytes) -> None:
+    """Read the body of a playback request, and Accept-Encoding; only a PartnerError may come out."""
+    playback_request.takes_gzip(data)
+    try:
+        found = playback_request.read(data)
+    except PartnerError:
+        return
+    assert 0 <= found.n <= 8
+    assert found.family in (0, 4, 6)
 
 
 def cmcd(data: bytes) -> None:
@@ -218,7 +230,7 @@ def cmcd(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (head, query, forwarded, mrt, zones, routes, geofeed, rpki, session, reports, state, cmcd)
+    for target in (head, query, forwarded, mrt, zones, routes, geofeed, rpki, session, reports, state, playback, cmcd)
 }
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from _fastpath.counters import BOUNDS, ENDPOINTS, EVENTS, GAUGES, QUALITY, RANKS
 from _fastpath.holdings import HoldingsBuilder
 from _fastpath.lane import Lane, Peer
 from steering.model import Fleet
+from steering.playback.client import Trust
+from steering.playback.players import compiled, read_request, steer
+from steering.settings import Settings
 from steering.snapshot import (
     DISABLED,
     STALE,
@@ -145,7 +148,7 @@ def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path],
     weights.set_word(2, weights.word(2) | DISABLED)
     lanes, apps = (Counters(str(tmp_path / name), 8, writable=True) for name in ("worker.1", "worker.2"))
     lane = Lane([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for", lanes)
-    lane.serve(snapshot.picker, snapshot.services, "video")
+    lane.serve(snapshot.picker, snapshot.services, "video", compiled(snapshot, 0.25))
     for word in (0, STALE):
         for slot in (3, 4, 6, 7):
             weights.set_word(slot, weights.word(slot) | word)
@@ -155,6 +158,14 @@ def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path],
             assert answer is not None
             assert answer.endswith(body)
             assert (b'"fail_open":true' in body) == (word == STALE)
+            player = b"GET /v1/hls/video/%s?_HLS_pathway=x&session=s&ip=203.0.113.7 HTTP/1.1\r\n\r\n" % title.encode()
+            answer = lane.answer(player, 0, LOOPBACK)
+            asked = read_request(*player.split()[1].split(b"?"), "127.0.0.1", (), Trust(Settings().trusted), "none")
+            found = steer(snapshot, asked, Settings(), apps)
+            assert answer is not None
+            assert answer.endswith(b"\r\n\r\n" + found.body)
+            assert found.moves
+            apps.note_event("moved")
     for read in (
         Counters.targets,
         Counters.reasons,
@@ -164,13 +175,14 @@ def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path],
         Counters.misses,
     ):
         assert read(lanes) == read(apps) != {}
-    assert lanes.events()["failed_open"] == 3
-    assert {letter: count for letter, count in lanes.reasons().items() if count} == {"C": 6, "D": 6, "S": 3}
+    assert lanes.events()["failed_open"] == 6
+    assert lanes.events()["moved"] == 6
+    assert {letter: count for letter, count in lanes.reasons().items() if count} == {"C": 12, "D": 12, "S": 6}
     keys = [content_key_of("video", title) for title in ("t", "other")]
-    assert lanes.heat() == [(keys[0], 4, "video", "t"), (keys[1], 2, "video", "other")]
+    assert lanes.heat() == [(keys[0], 8, "video", "t"), (keys[1], 4, "video", "other")]
     assert lanes.misses() == [
-        (keys[0], 0, 4, "video", "t"),
-        *sorted([(keys[1], 0, 2, "video", "other"), (keys[1], 2, 2, "video", "other")]),
+        (keys[0], 0, 8, "video", "t"),
+        *sorted([(keys[1], 0, 4, "video", "other"), (keys[1], 2, 4, "video", "other")]),
     ]
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _fastpath.lane import MAX_HEAD, Lane, Peer
+from steering.playback.players import compiled
 from steering.snapshot import Snapshot
 
 LOOPBACK = Peer(bytes([127, 0, 0, 1]), True)
@@ -22,7 +23,7 @@ REQUEST = b"GET /v1/steer?title=80100172&n=2&ip=203.0.113.7 HTTP/1.1\r\nHost: x\
 @pytest.fixture
 def lane(snapshot: Snapshot) -> Lane:
     found = Lane(TRUSTED, "x-forwarded-for")
-    found.serve(snapshot.picker, snapshot.services, "video")
+    found.serve(snapshot.picker, snapshot.services, "video", compiled(snapshot, 0.25))
     return found
 
 
@@ -102,6 +103,31 @@ NOT_MINE = [
 ]  # fmt: skip
 
 
+POLL = b"GET /v1/hls/video/80100172?_HLS_pathway=c001-bom001&_HLS_throughput=5&session=s HTTP/1.1\r\nHost: x\r\n\r\n"
+NOT_MINE += [
+    ("a player's playlist", POLL.replace(b"80100172", b"80100172/master.m3u8")),
+    ("a player without a title", POLL.replace(b"/80100172", b"")),
+    ("a player's empty title", POLL.replace(b"80100172", b"")),
+    ("a player's title that is dots", POLL.replace(b"80100172", b"%2e.")),
+    ("a player's title not ASCII", POLL.replace(b"80100172", b"%C3%A9")),
+    ("a player of an unknown service", POLL.replace(b"video", b"nosuch")),
+    ("a throughput that is none", POLL.replace(b"=5", b"=fast")),
+    ("a pathway that is none", POLL.replace(b"c001-bom001", b"a/b")),
+    ("a pathway too long", POLL.replace(b"c001-bom001", b"c" * 65)),
+    ("too many pathways", POLL.replace(b"c001-bom001", b",".join([b"c"] * 17))),
+    ("a family that is none", POLL.replace(b"session=s", b"family=5")),
+    ("an address that is none", POLL.replace(b"session=s", b"ip=1.2.3")),
+    ("a session too long", POLL.replace(b"session=s", b"session=" + b"s" * 257)),
+]
+
+
+def test_a_player_is_answered_and_nothing_for_it_is_shed_here(lane: Lane) -> None:
+    found = lane.answer(POLL, 0, LOOPBACK)
+    assert json.loads(body_of(found))["PATHWAY-PRIORITY"][-1] == "cdn"
+    assert lane.end == len(POLL)
+    assert lane.answer(POLL, 0, LOOPBACK, True) is None
+
+
 @pytest.mark.parametrize(("name", "data"), NOT_MINE, ids=[row[0] for row in NOT_MINE])
 def test_what_it_does_not_know_it_leaves(lane: Lane, name: str, data: bytes) -> None:
     assert lane.answer(data, 0, LOOPBACK) is None
@@ -124,7 +150,7 @@ def test_a_shed_request_gets_the_fallback_and_is_told_of_the_close(lane: Lane) -
 def test_no_bytes_upset_it(junk: bytes, at: int, cut: int, trusted: bool) -> None:
     """Whatever stands in a request, the lane answers whole or not at all, and never past the data."""
     lane = LANE
-    data = REQUEST[:at] + junk + REQUEST[cut:]
+    data = REQUEST[:at] + junk + REQUEST[cut:] if trusted else POLL[:at] + junk + POLL[cut:]
     found = lane.answer(data, 0, Peer(bytes([127, 0, 0, 1]), trusted))
     if found is not None:
         assert found.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -138,7 +164,7 @@ def lane_for_properties(tmp_path_factory: pytest.TempPathFactory, publish: Calla
     global LANE
     found = Snapshot.map(publish(tmp_path_factory.mktemp("lane") / "state"))
     LANE = Lane(TRUSTED, "x-forwarded-for")
-    LANE.serve(found.picker, found.services, "video")
+    LANE.serve(found.picker, found.services, "video", compiled(found, 0.25))
 
 
 LANE: Lane

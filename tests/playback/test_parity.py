@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from _fastpath.holdings import HoldingsBuilder
 from _fastpath.lane import Peer
 from steering.keys import Key, write_keys
-from steering.model import Fleet
+from steering.model import Fleet, Pathway
 from steering.playback.follow import Follower
 from steering.settings import Settings
 from steering.snapshot import (
@@ -256,6 +256,13 @@ def make_world(state: Path, world: str, fleet: Fleet) -> Path:
     signed = dataclasses.replace(
         video, id="signed", url=url, token="query", token_bind=True, keys=keys, client_regions=("IN", "US")
     )
+    ways = (
+        Pathway("isp", classes=("embedded",)),
+        Pathway("cdn", host="cdn.example"),
+        Pathway("peer", clusters=("bom002-a", "lhr001-a")),
+        Pathway("nobody", clusters=("gone",)),
+    )
+    mapped = dataclasses.replace(video, id="mapped", pathways=ways, clones=("avplayer",), steer_ttl_s=5, ttl_jitter=0.5)
     write_keys(state, {"k1": Key("s" * 43, 1.5)})
     builder = HoldingsBuilder(None, [("video", title) for title in HELD] + [("games", "t")])
     for number, bitmaps in enumerate([(b"\x3f", b"\x11"), (b"\x02", None), (b"\x19", b"\x19"), (None, None)]):
@@ -263,7 +270,7 @@ def make_world(state: Path, world: str, fleet: Fleet) -> Path:
         builder.set_cluster(number, slots, [{"video", "games"}, {"video"}], bitmaps)
     named = dataclasses.replace(
         current,
-        fleet=write_fleet(state, 2, dataclasses.replace(fleet, services=(games, signed, video))),
+        fleet=write_fleet(state, 2, dataclasses.replace(fleet, services=(games, mapped, signed, video))),
         holdings=write_holdings(state, 1, builder),
     )
     write_current(state, named)
@@ -319,7 +326,71 @@ def test_the_lane_answers_as_fastapi_does(doors: Doors, cases: int) -> None:
     assert worlds == set(WORLDS)
 
 
+SAID = st.lists(st.sampled_from(["isp", "peer", "cdn", "c001-bom001", "c002-bom001", "nobody"]), max_size=4)
+LISTS = st.builds(
+    lambda names, quote, comma: f"{quote}{comma.join(names)}{quote}",
+    SAID,
+    st.sampled_from(["", '"']),
+    st.sampled_from([",", ",", ", ", ",,"]),
+)
+HINTS = st.one_of(
+    parameter("_HLS_pathway", LISTS),
+    parameter("_DASH_pathway", LISTS),
+    parameter("_HLS_throughput", st.sampled_from(["5140000", "1,2", '"900"', ",", "-1", "fast", ""])),
+    parameter("_DASH_throughput", st.sampled_from(["5140000", "1,,2", '"900"', "NaN"])),
+    parameter("session", st.sampled_from(["s", "a b", "s" * 256, "s" * 257, "\xe9", ""])),
+    parameter("player", st.sampled_from(["avplayer", "hls.js", ""])),
+    parameter("family", st.sampled_from(["4", "6", "5", ""])),
+    parameter("ip", st.one_of(ADDRESSES, ADDRESSES, ODD_ADDRESSES)),
+    st.sampled_from([b"tag=k1~abc", b"x", b"", b"_HLS_pathway", b"_HLS_pathway=%zz", b"_hls_pathway=isp", b"a=?/"]),
+    st.sampled_from([b"_HLS_pathway=" + b"a," * 17, b"_HLS_pathway=" + b"a" * 65, b"_DASH_pathway=" + b"b" * 1100]),
+)
+
+
+@st.composite
+def polls(draw: st.DrawFn) -> bytes:
+    """Return what a player asks while it plays, now and then of no title, or oddly."""
+    odd = draw(st.integers(0, 9)) == 0
+    service = draw(st.sampled_from([b"video", b"games", b"mapped", b"signed"] + [b"nosuch", b"", b"v%69deo"] * odd))
+    title = (
+        percent(draw(TITLES), draw(st.sampled_from([0, 0, 1, 2]))) if odd else draw(st.sampled_from([b"t", b"a%20b"]))
+    )
+    target = b"/v1/" + draw(st.sampled_from([b"hls", b"dash"])) + b"/" + service + b"/" + title
+    if odd:
+        target += draw(st.sampled_from([b"", b"/", b"/x", b"/master.m3u8", b"%2Fmaster.m3u8", b"/manifest.mpd"]))
+    if said := draw(st.lists(HINTS, max_size=3)):
+        target += b"?" + b"&".join(said)
+    lines = draw(st.lists(header_lines(), max_size=3))
+    return (
+        draw(st.sampled_from([b"GET", b"GET", b"HEAD"])) + b" " + target + b" HTTP/1.1\r\n" + b"".join(lines) + b"\r\n"
+    )
+
+
+def test_players_are_answered_in_the_lane_as_by_fastapi(doors: Doors, cases: int) -> None:
+    answered: dict[str, int] = {}
+    kept: list[bool] = []
+
+    @settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(sorted(doors.pairs)), st.lists(polls(), min_size=1, max_size=3))
+    def compare(pair: tuple[str, str], asked: list[bytes]) -> None:
+        hot, cold = (
+            doors.loop.run_until_complete(door.exchange([b"".join([*asked, LAST])])) for door in doors.pairs[pair]
+        )
+        assert undated(hot) == undated(cold)
+        found = doors.pairs[pair][0].connections.lane.answer(asked[0], 0, Peer(LOOPBACK, "stranger" not in pair[0]))
+        service = asked[0].split(b"/")[3].decode("latin-1")
+        answered[service] = answered.get(service, 0) + (found is not None)
+        kept.append(found is not None)
+
+    compare()
+    assert sum(kept) > 0.3 * len(kept)
+    assert all(answered[service] for service in ("video", "games", "mapped", "signed"))
+
+
 PLAIN = [
+    b"GET /v1/hls/video/80100172 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v1/hls/video/t?_HLS_pathway=c001-bom001&_HLS_throughput=5140000 HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"HEAD /v1/dash/video/a%20b?_DASH_pathway=%22cdn%22&_DASH_throughput=900&session=me HTTP/1.1\r\n\r\n",
     b"GET /v1/steer?title=80100172 HTTP/1.1\r\nHost: x\r\n\r\n",
     b"HEAD /v1/steer?title=a%20b&n=8&service=video&session=me HTTP/1.1\r\n\r\n",
     b"GET /v1/steer?title=t&ip=2001%3Adb8%3A%3A1&family=6 HTTP/1.1\r\nx-forwarded-for: 127.0.0.1\r\n\r\n",
