@@ -128,7 +128,9 @@ def test_http_players_beside_nginx(
     server, _ = require(report, cores, ("wrk", "nginx"), (name, "us", "nginx"))
     polls = load.write_polls(tmp_path / "polls", protocol, [*table.addresses[4][:80_000], *table.addresses[6][:20_000]])
     with servers.serve_steering(state, [server]) as steering:
-        body_bytes = round(statistics.mean(len(body_of(steering, path)) for path in polls.read_text().splitlines()[::200]))
+        body_bytes = round(
+            statistics.mean(len(body_of(steering, path)) for path in polls.read_text().splitlines()[::200])
+        )
         with servers.serve_nginx(tmp_path, [server], {}, body_bytes - NGINX_ONLY) as nginx:
             ours, theirs = compare(steering, nginx, polls, seconds)
     report.add(name, ours.cpu_us, "us", "nginx", theirs.cpu_us)
