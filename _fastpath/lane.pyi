@@ -64,11 +64,16 @@ class Lane:
         service's fallback alone, and says that the connection will be closed.
         """
 
-    def read_playback(self, data: bytes, at: int, peer: Peer) -> tuple[int, bytes, bool, bytes | None] | None:
-        """Return what the head of a playback request says, and note in `end` where its body ends; None: "not mine".
+    def read_playback(self, data: bytes, at: int, peer: Peer) -> tuple[int, bytes | None] | None:
+        """Return where the body of a playback request begins, and its Accept-Encoding; None: "not mine".
 
-        It is where the body begins, the client's packed address, if every hop is trusted, and Accept-Encoding. The body
-        may not be all there.
+        Note in `end` where its body ends, which may not be all there, and who asks.
+        """
+
+    def answer_playback(self, data: bytes, start: int) -> bytes | None:
+        """Return the body of the answer to the playback request that was read last, and count its targets.
+
+        Its own body begins at a place of the data, and ends at `end`. None: what it says is "not mine".
         """
 
     def close_playback(self, body: bytes, is_gzip: bool) -> bytes:

@@ -30,6 +30,7 @@ from _fastpath.manifest cimport C_MAX_MANIFEST, Manifest, is_throughput, read_re
 from _fastpath.pick cimport (
     C_IPV4_UP,
     C_IPV6_UP,
+    C_MAX_FILES,
     C_MAX_PICKS,
     C_MAX_TITLE,
     Picker,
@@ -38,6 +39,7 @@ from _fastpath.pick cimport (
     digits_of,
     escape,
     is_dots,
+    named,
     outcome,
     question,
     write_number,
@@ -66,6 +68,7 @@ cdef enum:
     PLAYER = 128
     PATHWAY = 256
     THROUGHPUT = 512
+    FILES = 1024
     ELSEWHERE = 0xFFFFFFFF  # a parameter for the other door
 
 cdef struct address:
@@ -108,6 +111,19 @@ cdef struct head:
     const char* forwarded
     const char* forwarded_end
     bint cmcd  # one of the headers that players report by
+
+cdef struct playback:  # what a playback request says; texts are pointed to
+    unsigned seen
+    const char* service
+    Py_ssize_t service_length
+    const char* title
+    Py_ssize_t title_length
+    const char* session
+    Py_ssize_t session_length
+    int n
+    int family
+    int count
+    address ip
 
 cdef struct body_head:  # what a head says of a body
     Py_ssize_t length  # -1 where it says nothing
@@ -207,7 +223,11 @@ cdef class Lane:
     cdef uint32_t sample_every, until_sample, sampled
     cdef uint32_t cmcd_every, until_cmcd, cmcd_drawn
     cdef readonly Py_ssize_t end
-    cdef uint64_t began  # when the playback request at hand came
+    # Of the playback request at hand: when it came, who asks, and if every hop is trusted; and room for its files.
+    cdef uint64_t began
+    cdef address client
+    cdef bint trusted
+    cdef named files[C_MAX_FILES]
 
     def __cinit__(
         self, networks, str forwarded not None, Counters counters=None, uint32_t sample_every=0,
@@ -333,8 +353,6 @@ cdef class Lane:
         cdef const char* base = PyBytes_AS_STRING(data)
         cdef const char* end = base + PyBytes_GET_SIZE(data)
         cdef const char* start = base + at
-        cdef address client = peer.who
-        cdef bint trusted = peer.trusted
         cdef head found
         cdef body_head body
         if self.counters is not None:
@@ -346,13 +364,48 @@ cdef class Lane:
         body.length, body.accepts, body.typed, body.odd = -1, NULL, False, False
         if not self.read_head(start + 17, end, peer.trusted, &found, &body) or body.length < 0:
             return None
-        if trusted and found.forwarded != NULL:
-            if not self.walk(found.forwarded, found.forwarded_end, &client, &trusted):
+        self.client, self.trusted = peer.who, peer.trusted
+        if self.trusted and found.forwarded != NULL:
+            if not self.walk(found.forwarded, found.forwarded_end, &self.client, &self.trusted):
                 return None
-        unwrap(&client)
-        accepts = None if body.accepts == NULL else body.accepts[:body.accepts_end - body.accepts]
         self.end = found.end - base + body.length
-        return found.end - base, pack(&client), trusted, accepts
+        return found.end - base, None if body.accepts == NULL else body.accepts[:body.accepts_end - body.accepts]
+
+    def answer_playback(self, bytes data not None, Py_ssize_t start):
+        cdef const char* base = PyBytes_AS_STRING(data)
+        cdef Served served = self.served
+        cdef Service service
+        cdef Picker picker
+        cdef address client = self.client
+        cdef playback said
+        cdef question wanted
+        cdef uint32_t zone
+        if served is None or not 0 <= start <= self.end <= PyBytes_GET_SIZE(data):
+            return None
+        if not read_playback_body(base + start, base + self.end, &said, self.files):
+            return None
+        service = served.find(said.service, said.service_length) if said.service_length else served.default
+        if service is None:
+            return None
+        if said.seen & IP:
+            if not self.trusted:
+                return None
+            client = said.ip
+        unwrap(&client)
+        picker = served.picker
+        if client.family == 4:
+            client.high = client.four
+            zone = picker.table.zone_v4(client.four)
+        else:
+            zone = picker.table.zone_v6(client.high, client.low)
+        if not service.serves(picker.zones + zone):
+            return None
+        wanted.n = said.n or service.n
+        wanted.family_bit = C_IPV6_UP if (said.family or client.family) == 6 else C_IPV4_UP
+        return picker.answer_files(
+            zone, service, &wanted, self.files, said.count, said.title, said.title_length, said.session,
+            said.session_length, client.family, client.high, self.counters
+        )
 
     def close_playback(self, bytes body not None, bint is_gzip):
         if self.counters is not None:
@@ -852,6 +905,111 @@ cdef Py_ssize_t decode(
     return length
 
 
+cdef bint read_playback_body(const char* at, const char* end, playback* said, named* files) noexcept nogil:
+    """Read the body of a playback request as back ends write it; False where it is odd, wrong, or not plain ASCII."""
+    cdef named name
+    cdef unsigned member
+    said.seen = 0
+    said.service_length = said.title_length = said.session_length = 0
+    said.n = said.family = said.count = 0
+    at = skip(at, end)
+    if at == end or at[0] != b"{":
+        return False
+    at = skip(at + 1, end)
+    while True:
+        at = read_text(at, end, &name)
+        if at == NULL:
+            return False
+        at = skip(at, end)
+        member = member_of(&name)
+        if member == 0 or said.seen & member or at == end or at[0] != b":":
+            return False
+        said.seen |= member
+        at = skip(at + 1, end)
+        if member == FILES:
+            at = read_files(at, end, files, &said.count)
+        elif member == N or member == FAMILY:
+            if end - at < 2 or not b"1" <= at[0] <= b"8" or is_in_number(at[1]):
+                return False
+            if member == N:
+                said.n = at[0] - 48
+            elif at[0] == b"4" or at[0] == b"6":
+                said.family = at[0] - 48
+            else:
+                return False
+            at += 1
+        else:
+            at = read_text(at, end, &name)
+            if at == NULL:
+                return False
+            if member == SERVICE:
+                said.service, said.service_length = name.text, name.length
+            elif member == SESSION:
+                said.session, said.session_length = name.text, name.length
+            elif member == TITLE:
+                said.title, said.title_length = name.text, name.length
+                if name.length > C_MAX_TITLE or (name.length and is_dots(name.text, name.length)):
+                    return False
+            elif not 1 <= name.length <= MAX_ADDRESS or not read_address(name.text, name.length, &said.ip):
+                return False
+        if at == NULL:
+            return False
+        at = skip(at, end)
+        if at == end or (at[0] != b"," and at[0] != b"}"):
+            return False
+        if at[0] == b"}":
+            return skip(at + 1, end) == end and said.seen & FILES and said.session_length <= MAX_SESSION
+        at = skip(at + 1, end)
+
+
+cdef const char* read_files(const char* at, const char* end, named* files, int* count) noexcept nogil:
+    """Read a list of names of files; return its end, NULL where one is odd."""
+    if at == end or at[0] != b"[":
+        return NULL
+    while count[0] < C_MAX_FILES:
+        at = read_text(skip(at + 1, end), end, files + count[0])
+        if at == NULL or not 1 <= files[count[0]].length <= C_MAX_TITLE \
+                or is_dots(files[count[0]].text, files[count[0]].length):
+            return NULL
+        count[0] += 1
+        at = skip(at, end)
+        if at == end or (at[0] != b"," and at[0] != b"]"):
+            return NULL
+        if at[0] == b"]":
+            return at + 1
+    return NULL
+
+
+cdef inline const char* read_text(const char* at, const char* end, named* out) noexcept nogil:
+    """Read a JSON string without escapes, of ASCII; return its end, NULL where it is another."""
+    if at == end or at[0] != b'"':
+        return NULL
+    at += 1
+    out.text = at
+    while at < end and 0x20 <= at[0] <= 0x7E and at[0] != b'"' and at[0] != b"\\":
+        at += 1
+    out.length = at - out.text
+    return at + 1 if at < end and at[0] == b'"' else NULL
+
+
+cdef inline unsigned member_of(const named* name) noexcept nogil:
+    """Return the bit of a member of a playback request, 0 of one that is not known."""
+    if name.length == 5 and memcmp(name.text, b"files", 5) == 0:
+        return FILES
+    return parameter_of(name.text, name.length) & (TITLE | SERVICE | SESSION | N | FAMILY | IP)
+
+
+cdef inline const char* skip(const char* at, const char* end) noexcept nogil:
+    """Pass over the white space of JSON."""
+    while at < end and (at[0] == b" " or at[0] == b"\n" or at[0] == b"\r" or at[0] == b"\t"):
+        at += 1
+    return at
+
+
+cdef inline bint is_in_number(char character) noexcept nogil:
+    return b"0" <= character <= b"9" or character == b"." or character == b"e" or character == b"E"
+
+
 cdef inline int digit_of(char character) noexcept nogil:
     """Return what a hexadecimal digit is worth, -1 for any other character."""
     if b"0" <= character <= b"9":
@@ -875,13 +1033,6 @@ cdef bint read_address(const char* text, Py_ssize_t length, address* out) noexce
         out.family = 4
         out.four = <uint32_t> out.low
     return True
-
-
-cdef bytes pack(const address* who):
-    """Return an address as 4 or 16 bytes, network order."""
-    if who.family == 4:
-        return (<object> who.four).to_bytes(4, "big")
-    return (<object> who.high).to_bytes(8, "big") + (<object> who.low).to_bytes(8, "big")
 
 
 cdef inline void unwrap(address* who) noexcept nogil:

@@ -7,6 +7,7 @@ from _fastpath.lpm cimport PrefixTable
 cdef enum:
     C_MAX_PICKS = 8
     C_MAX_TITLE = 256
+    C_MAX_FILES = 1000
     C_MAX_MISSED = 16  # clusters of one answer that are said to miss a title
     # What is known of a title and a candidate.
     UNKNOWN = -1
@@ -54,7 +55,6 @@ cdef struct note:
     uint32_t word
     int held
     char reason
-    uint32_t site
 
 cdef struct seat_record:
     uint32_t services  # whose holdings the appliance reports, a bit each
@@ -78,11 +78,15 @@ cdef struct outcome:
     uint32_t missed_by[C_MAX_MISSED]  # the clusters that are known to lack the title
     bint failed_open
 
+cdef struct named:  # a file of a playback
+    const char* text
+    Py_ssize_t length
+    uint64_t key
+
 cdef struct handful:  # what is found for the files of a playback
     char* text  # names of files and numbers of servers, as in the answer
     char* at  # where it ends
     candidate* servers
-    note* notes  # of the first file's walk
     uint16_t* numbers  # by appliance, its number among the servers plus one; 0 for one that is none
     uint32_t known
     bint failed_open
@@ -119,6 +123,7 @@ cdef class Service:
     cdef readonly bint everywhere
     cdef readonly int n  # targets of an answer that asks for no number
     cdef bint covers_service  # a token, not one title
+    cdef bint by_file  # what appliances hold
     cdef bytes places  # the regions of clients, ascending, as `code_of` has them
 
     cdef bint is_named(self, uint64_t place) noexcept
@@ -156,11 +161,13 @@ cdef class Picker:
         self, Counters counters, Service service, const question* asked, const candidate* chosen, int found,
         const outcome* came, const char* title, Py_ssize_t title_length
     ) noexcept nogil
-    cdef int rewalk(self, const note* able, uint32_t count, const question* asked, candidate* chosen) noexcept nogil
-    cdef bytes end_playback(self, list tokens, bint failed_open)
+    cdef bytes answer_files(
+        self, uint32_t zone, Service service, question* asked, named* files, int count, const char* title,
+        Py_ssize_t title_length, const char* viewer, Py_ssize_t viewer_length, int family, uint64_t upper,
+        Counters counters
+    )
     cdef void write_file(
-        self, const candidate* chosen, int picks, const outcome* came, const char* text, Py_ssize_t length,
-        handful* found
+        self, const candidate* chosen, int picks, const outcome* came, const named* file, handful* found
     ) noexcept
     cdef bytes join_playback(self, bytes opening, bytes end, const handful* found)
     cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, int n, const outcome* came,

@@ -84,7 +84,8 @@ class Service:
     `client_regions` are where the lane may answer, countries (`IN`) and parts of them (`IN-MH`); none is everywhere.
 
     `n` is for an answer that asks for no number. With `covers_service`, a token is for all titles of the service.
-    `fleet` and `held` are the versions of fleet and holdings, told in answers for many files.
+    `fleet` and `held` are the versions of fleet and holdings, told in answers for many files. With `by_file`, holdings
+    are of single files.
     """
 
     id: str
@@ -107,6 +108,7 @@ class Service:
         covers_service: bool = False,
         fleet: int = 0,
         held: int | None = None,
+        by_file: bool = False,
     ) -> None: ...
 
 class Trace:
@@ -194,6 +196,6 @@ class Picker:
     ) -> bytes:
         """Return an answer for many files as compact JSON, and count it: each server once, and for each file its picks.
 
-        With `title`, holdings are looked up for the title that the files are of, else for each file. The files are
+        With `title`, they are ranked once, as the title that they are of is; else each file is a title. The files are
         distinct, 1 to MAX_FILES. Raises ValueError.
         """

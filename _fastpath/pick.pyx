@@ -36,7 +36,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from _fastpath.counters cimport FAILED_OPEN, Counters
 from _fastpath.hashing cimport content_key, hash_bytes, mix
@@ -96,7 +96,7 @@ cdef enum:
     HOT_PLACES = 1024
     C_MAX_HOT = 512
     C_MAX_SPREAD = 4096
-    C_MAX_FILES = 1000
+    TABLE = 2048  # places for files
     ROOM = 6  # for "":[], of a file; for a number of a server, below 8,000, and a comma
 
 cdef bytes WEIGHTS_MAGIC = b"STEERWT2"
@@ -332,7 +332,7 @@ cdef class Service:
     def __cinit__(
         self, str id not None, str url not None, str fallback not None, uint32_t ttl_s, uint32_t table, regions=None,
         Holdings holdings=None, bint fail_open=False, sign=None, client_regions=(), int n=3,
-        bint covers_service=False, uint32_t fleet=0, held=None
+        bint covers_service=False, uint32_t fleet=0, held=None, bint by_file=False
     ):
         cdef uint32_t number
         before_host, rest = url.split("{host}")
@@ -349,6 +349,7 @@ cdef class Service:
         self.after_title = after_title.encode()
         self.n = n
         self.covers_service = covers_service
+        self.by_file = by_file
         self.sign = sign
         if sign is not None:
             self.token_is_first = "{token}" in before_title
@@ -584,7 +585,7 @@ cdef class Picker:
                                 reason = reason_of(word, asked.family_bit, allowed, held, forgives)
                                 came.seen |= REASON_BIT[<uint8_t> reason]
                             if notes != NULL and not again:
-                                notes[noted[0]] = note(i, current.rank, word, held, reason, current.site)
+                                notes[noted[0]] = note(i, current.rank, word, held, reason)
                                 noted[0] += 1
                             if reason != ABLE:
                                 continue
@@ -801,133 +802,104 @@ cdef class Picker:
         cdef uint64_t upper
         cdef uint32_t zone = self.table.find(address, &address_family, &upper)
         cdef question asked
-        cdef const char* text
         cdef const char* viewer
-        cdef Py_ssize_t length, viewer_length, most = 0
-        cdef uint64_t key, content = 0
-        cdef handful found
-        cdef candidate chosen[C_MAX_PICKS]
-        cdef outcome came
-        cdef int picks
-        cdef bint opened = False
-        # Where all files are held by the same, one walk says who is able, and the files only rank them.
-        cdef bint shared = title or not service.holdings_bit or self.seats == NULL
-        cdef uint32_t noted = 0, able = 0, i
-        cdef char escaped[3 * C_MAX_TITLE]
-        cdef bytes token = None, url = service.playback_opening
-        cdef list tokens = []
+        cdef const char* whole
+        cdef Py_ssize_t viewer_length, whole_length
+        cdef named* names
+        cdef int count = 0
         if not 1 <= len(files) <= C_MAX_FILES:
             raise ValueError(f"1 to {MAX_FILES} files, not {len(files)}")
-        if len(set(files)) != len(files):
-            raise ValueError("a file is named twice")
         if counters is not None:
             counters.check()
         self.begin(&asked, n, family or address_family)
         viewer = text_of(session, &viewer_length)
-        if title:
-            text = text_of(title, &length)
-            if length > C_MAX_TITLE or is_dots(text, length):
-                raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, and is not . or ..")
-            content = content_key(hash_bytes(text, length), service.salt)
-        for file in files:
-            text = text_of(<str?> file, &length)
-            if not 1 <= length <= C_MAX_TITLE or is_dots(text, length):
-                raise ValueError(f"a file has 1 to {C_MAX_TITLE} bytes, and is not . or ..")
-            most += ROOM + 6 * length + n * ROOM
+        whole = text_of(title, &whole_length)
+        if whole_length > C_MAX_TITLE or (whole_length and is_dots(whole, whole_length)):
+            raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, and is not . or ..")
+        names = <named*> malloc(len(files) * sizeof(named))
+        if names == NULL:
+            raise MemoryError
+        try:
+            for file in files:
+                names[count].text = text_of(<str?> file, &names[count].length)
+                if not 1 <= names[count].length <= C_MAX_TITLE or is_dots(names[count].text, names[count].length):
+                    raise ValueError(f"a file has 1 to {C_MAX_TITLE} bytes, and is not . or ..")
+                count += 1
+            found = self.answer_files(
+                zone, service, &asked, names, count, whole, whole_length, viewer, viewer_length, address_family, upper,
+                counters
+            )
+        finally:
+            free(names)
+        if found is None:
+            raise ValueError("a file is named twice")
+        return found
+
+    cdef bytes answer_files(
+        self, uint32_t zone, Service service, question* asked, named* files, int count, const char* title,
+        Py_ssize_t title_length, const char* viewer, Py_ssize_t viewer_length, int family, uint64_t upper,
+        Counters counters
+    ):
+        """Return the answer for files whose names are in order, and count it; None where one is named twice.
+
+        `asked` has n and the family. The files of a title are ranked once, as the title is; where it is known of each
+        file who holds it, whoever lacks it is passed over. A title of length 0 is none: then each file is one.
+        """
+        cdef handful found
+        cdef candidate chosen[C_MAX_PICKS]
+        cdef outcome came
+        cdef int picks = 0, at
+        cdef bint once = title_length and not service.by_file
+        cdef named whole = named(title, title_length, hash_bytes(title, title_length))
+        cdef const named* about
+        cdef char escaped[3 * C_MAX_TITLE]
+        cdef bytes token = None, url = service.playback_opening
+        cdef list tokens = []
+        cdef Py_ssize_t most = 0
+        for at in range(count):
+            files[at].key = hash_bytes(files[at].text, files[at].length)
+            most += (asked.n + 1) * ROOM + 6 * files[at].length
+        if names_one_twice(files, count):
+            return None
         # Room for what is written of files, for every server that there can be, and for a mark on each appliance.
         found.text = found.at = <char*> malloc(most)
-        found.servers = <candidate*> malloc(len(files) * n * sizeof(candidate))
+        found.servers = <candidate*> malloc(count * asked.n * sizeof(candidate))
         found.numbers = <uint16_t*> calloc(self.appliance_count + 1, sizeof(uint16_t))
-        found.notes = <note*> malloc((self.most_candidates + 1) * sizeof(note)) if shared else NULL
         found.known = 0
-        found.failed_open = came.failed_open = False
+        found.failed_open = False
         try:
-            if found.text == NULL or (shared and found.notes == NULL) or found.servers == NULL or found.numbers == NULL:
+            if found.text == NULL or found.servers == NULL or found.numbers == NULL:
                 raise MemoryError
-            for file in files:
-                text = text_of(<str> file, &length)
-                key = hash_bytes(text, length)
-                asked.content = content if title else content_key(key, service.salt)
-                self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
-                if noted and not opened:
-                    picks = self.rewalk(found.notes, able, &asked, chosen)
-                    came.failed_open = False
-                else:
-                    noted = 0
-                    picks = self.choose(zone, &asked, service, chosen, &came, found.notes, &noted)
-                    opened = came.failed_open
-                    for i in range(noted if not opened else 0):
-                        if found.notes[i].reason == ABLE:
-                            found.notes[able] = found.notes[i]
-                            able += 1
+            for at in range(count):
+                about = &whole if once else files + at
+                if at == 0 or not once:
+                    asked.content = content_key(about.key, service.salt)
+                    self.ask(
+                        service, whole.key if title_length else about.key, viewer, viewer_length, family, upper, asked
+                    )
+                    picks = self.choose(zone, asked, service, chosen, &came, NULL, NULL)
                 if service.sign is not None and picks:
                     if token is None or not service.covers_service:
-                        token = service.token_for(escaped, escape(text, length, escaped), address_family, upper)
+                        token = service.token_for(
+                            escaped, escape(files[at].text, files[at].length, escaped), family, upper
+                        )
                         if token is not None and not service.covers_service:
-                            tokens.append((file, token))
+                            tokens.append((at, token))
                     if token is None:
                         picks = came.failed_open = 0
-                if counters is not None:
-                    self.tally(counters, service, &asked, chosen, picks, &came, text, length)
-                self.write_file(chosen, picks, &came, text, length, &found)
+                if counters is not None and (at == 0 or not once):
+                    self.tally(counters, service, asked, chosen, picks, &came, about.text, about.length)
+                self.write_file(chosen, picks, &came, files + at, &found)
             if token is not None and service.covers_service:
                 url = url.replace(b"{token}", token)
-            return self.join_playback(url, self.end_playback(tokens, found.failed_open), &found)
+            return self.join_playback(url, end_playback(tokens, files, found.failed_open), &found)
         finally:
-            free(found.notes)
             free(found.text)
             free(found.servers)
             free(found.numbers)
 
-    cdef int rewalk(self, const note* able, uint32_t count, const question* asked, candidate* chosen) noexcept nogil:
-        """Do as `walk`, with those that it found able for another file: only what they are ranked by is different."""
-        cdef candidate current
-        cdef int found = 0, round_start, rank_start, n = asked.n, limit = 1 if n == 2 else 2, before
-        cdef uint32_t at
-        while True:
-            round_start = found
-            at = 0
-            while at < count and found < n:
-                rank_start = found
-                current.rank = able[at].rank
-                while at < count and able[at].rank == current.rank:
-                    current.appliance = able[at].appliance
-                    for before in range(round_start):
-                        if chosen[before].appliance == current.appliance:
-                            break
-                    else:
-                        current.site = able[at].site
-                        current.weight = able[at].word & 0xFFFF
-                        current.cost = cost_of(
-                            asked.session if able[at].held == HELD else asked.title,
-                            self.appliances[current.appliance].slot,
-                        )
-                        found = insert(&current, chosen, found, round_start, rank_start, n, limit)
-                    at += 1
-            if found == n or found == round_start:
-                return found
-
-    cdef bytes end_playback(self, list tokens, bint failed_open):
-        """Return what comes behind the files: a token for each, where one does not cover them all."""
-        cdef Py_ssize_t length
-        cdef const char* text
-        cdef bytearray out = bytearray(b"}")
-        cdef char quoted[6 * C_MAX_TITLE + 2]
-        for i, (file, token) in enumerate(tokens):
-            text = text_of(<str> file, &length)
-            out += b"," if i else b',"tokens":{'
-            out += quoted[:quote(quoted, text, length) - quoted]
-            out += b':"%b"' % token
-        if tokens:
-            out += b"}"
-        if failed_open:
-            out += OPEN_PLAYBACK
-        out += b"}"
-        return bytes(out)
-
     cdef void write_file(
-        self, const candidate* chosen, int picks, const outcome* came, const char* text, Py_ssize_t length,
-        handful* found
+        self, const candidate* chosen, int picks, const outcome* came, const named* file, handful* found
     ) noexcept:
         """Write a file's name and the numbers of its servers, new ones after those known."""
         cdef uint16_t* number
@@ -936,7 +908,7 @@ cdef class Picker:
         found.failed_open = found.failed_open or came.failed_open
         if found.at != found.text:
             found.at = join(found.at, b",", 1)
-        found.at = join(quote(found.at, text, length), b":[", 2)
+        found.at = join(quote(found.at, file.text, file.length), b":[", 2)
         for i in range(picks):
             number = found.numbers + chosen[i].appliance
             if number[0] == 0:
@@ -981,6 +953,45 @@ cdef class Picker:
         at = join(at, found.text, found.at - found.text)
         join(at, PyBytes_AS_STRING(end), PyBytes_GET_SIZE(end))
         return out
+
+
+cdef bytes end_playback(list tokens, const named* files, bint failed_open):
+    """Return what comes behind the files: a token for each, by its place, where one does not cover them all."""
+    cdef bytearray out
+    cdef char quoted[6 * C_MAX_TITLE + 2]
+    cdef int at
+    if not tokens and not failed_open:
+        return b"}}"
+    out = bytearray(b"}")
+    for i, (at, token) in enumerate(tokens):
+        out += b"," if i else b',"tokens":{'
+        out += quoted[:quote(quoted, files[at].text, files[at].length) - quoted]
+        out += b':"%b"' % token
+    if tokens:
+        out += b"}"
+    if failed_open:
+        out += OPEN_PLAYBACK
+    out += b"}"
+    return bytes(out)
+
+
+cdef bint names_one_twice(const named* files, int count) noexcept nogil:
+    """Tell whether two files have one name, by a table of their places plus one, open-addressed by key."""
+    cdef uint16_t table[TABLE]
+    cdef const named* other
+    cdef uint64_t place
+    cdef int at
+    memset(table, 0, sizeof(table))
+    for at in range(count):
+        place = files[at].key & (TABLE - 1)
+        while table[place]:
+            other = files + table[place] - 1
+            if other.key == files[at].key and other.length == files[at].length \
+                    and memcmp(other.text, files[at].text, other.length) == 0:
+                return True
+            place = (place + 1) & (TABLE - 1)
+        table[place] = <uint16_t> (at + 1)
+    return False
 
 
 class Trace:

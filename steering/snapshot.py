@@ -386,6 +386,7 @@ class Snapshot:
                 item.get("token_covers") == "service",
                 self.fleet_version,
                 self.holdings_version,
+                item.get("holdings") == "file",
             )
             for item in served["services"]
         }
@@ -540,10 +541,11 @@ class Snapshot:
 
         `{"table":…,"ttl":…,"url":"https://{host}/v/{title}","fallback":"…",
         "servers":[{"host","appliance","site","rank","families"},…],"files":{"a":[0,3,1],…}}`: servers by their place in
-        the list, best first, and the fallback where there are fewer than n. A file's picks are those that `steer` gives
-        it. Where URLs are signed, `tokens` has what stands for `{token}` of each file that has picks; a token that
-        covers the service stands in `url`.
-        Holdings are asked for the title where one is given, else for each file. Raises PartnerError.
+        the list, best first, and the fallback where there are fewer than n. They are those that `steer` gives the
+        title, or without one the file; where holdings are of files, of those that hold the file. Where URLs are signed,
+        `tokens` has what stands for `{token}` of each file that has picks; a token that covers the service stands in
+        `url`.
+        Raises PartnerError.
         """
         try:
             if len(session) > MAX_SESSION:

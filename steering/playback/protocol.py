@@ -36,7 +36,7 @@ from _fastpath.lane import MAX_HEAD, Lane, Peer
 from steering.errors import PartnerError
 from steering.playback import request
 from steering.playback.answer import problem
-from steering.playback.client import UNKNOWN, Client, Trust, pack
+from steering.playback.client import UNKNOWN, Trust, pack
 from steering.playback.manifests import MEDIA_TYPE, static_body
 from steering.playback.players import compiled
 from steering.playback.proxy_protocol import read_header
@@ -298,17 +298,14 @@ class HotDoor(asyncio.Protocol):
     def answer_playback(self, data: bytes, at: int) -> bytes | None:
         """Return the answer to the playback request at a place; None: the other door's, or its body is due."""
         found, shared = self.lane.read_playback(data, at, self.peer), self.shared
-        if found is None or shared.snapshot is None or self.lane.end - found[0] > request.MAX_BODY:
+        if found is None or self.lane.end - found[0] > request.MAX_BODY:
             return None
-        start, packed, trusted, accepts = found
+        start, accepts = found
         if self.lane.end > len(data):
             self.part, self.due, self.part_at = bytearray(data[at:]), self.lane.end - at, shared.second
             return None
-        client = Client(packed, trusted)
-        try:
-            body = data[start : self.lane.end]
-            answer = request.answer(shared.snapshot, body, client, shared.default_service, shared.counters)
-        except PartnerError:
+        answer = self.lane.answer_playback(data, start)
+        if answer is None:
             return None
         return self.lane.close_playback(*request.encode(answer, () if accepts is None else (accepts,)))
 

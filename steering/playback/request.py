@@ -1,7 +1,8 @@
 """Whole playback requests, `POST /v1/playback`: one JSON body in, one answer for up to a thousand files out.
 
-Both doors answer with `answer` and `encode`, so their bytes are the same. The compiled door lets the other one word
-every error. Members that are not known are passed over.
+FastAPI's door reads any body, and words every error. The compiled door reads in place what back ends mostly send, known
+members and plain ASCII (`_fastpath/lane.pyx: read_playback_body`); both answer with `Picker.answer_files` and `encode`,
+so their bytes are the same. Members that are not known are passed over.
 """
 
 from __future__ import annotations

@@ -70,16 +70,13 @@ class Bench:
             array("I", [number for rung in rungs for number in rung]),
             b"".join(clusters), b"".join(records), text, pick.Weights(str(path)), self.holdings,
         )  # fmt: skip
-        self.service = pick.Service(
-            "video",
-            "https://{host}/v/{title}?x=1",
-            "https://origin.example/{title}",
-            300,
-            42,
-            regions,
-            self.holdings,
-            fail_open,
-        )
+        self.regions = regions
+        self.service = self.service_of(fail_open=fail_open)
+
+    def service_of(self, **options: Any) -> pick.Service:
+        """Return the service, as the options say."""
+        urls = "https://{host}/v/{title}?x=1", "https://origin.example/{title}"
+        return pick.Service("video", *urls, 300, 42, self.regions, self.holdings, **options)
 
     def picks(
         self, title: str, n: int = 3, family: int = 0, address: str = V4, session: str = ""
@@ -423,8 +420,9 @@ def test_a_candidate_passed_over_keeps_its_reason(tmp_path: Path, word: int, rea
     st.booleans(),
     st.text(max_size=5),
     st.sampled_from(["", "t", "unheard of"]),
+    st.booleans(),
 )
-def test_the_files_of_a_playback_are_picked_for_one_by_one(
+def test_the_files_of_a_playback_are_those_of_its_title_or_picked_for_one_by_one(
     tmp_path_factory: pytest.TempPathFactory,
     rungs: list[tuple[int, int]],
     members: list[tuple[int, int]],
@@ -435,6 +433,7 @@ def test_the_files_of_a_playback_are_picked_for_one_by_one(
     fail_open: bool,
     session: str,
     title: str,
+    by_file: bool,
 ) -> None:
     bench = Bench(
         tmp_path_factory.mktemp("pick"),
@@ -443,6 +442,7 @@ def test_the_files_of_a_playback_are_picked_for_one_by_one(
         {slot: titles for slot, titles in known.items() if slot < len(members)},
         fail_open,
     )
+    bench.service = bench.service_of(fail_open=fail_open, by_file=by_file)
     bench.weights.set_hot(hot)
     body = bench.picker.playback(V4, files, bench.service, n, 0, session, title)
     answer = json.loads(body)
@@ -465,21 +465,22 @@ def test_the_files_of_a_playback_are_picked_for_one_by_one(
     assert list(dict.fromkeys(used)) == list(range(len(servers)))  # in the order of their first use
     opened = False
     for file, places in zip(files, answer["files"].values(), strict=True):
-        content = pick.content_key_of("video", title or file)
-        keys = reference.keys_of(file, reference.viewer_of(session, V4), hot.get(content, 1))
+        content = pick.content_key_of("video", title if title and not by_file else file)
+        keys = reference.keys_of(title or file, reference.viewer_of(session, V4), hot.get(content, 1))
         wanted = bench.picker.picks_of_keys(V4, *keys, content, bench.service, n, 0)
         assert [(servers[place]["appliance"], servers[place]["rank"]) for place in places] == [
             (f"a{bench.slots[appliance]}", rank) for appliance, rank in wanted
         ]
-        if not title:
+        if not (title and by_file):
+            asked = title or file
             assert [(bench.slots[appliance], rank) for appliance, rank in wanted] == bench.picks(
-                file, n, session=session
+                asked, n, session=session
             )
             trace = pick.Trace()
-            bench.picker.answer(V4, file, bench.service, n, 0, session, trace)
+            bench.picker.answer(V4, asked, bench.service, n, 0, session, trace)
             opened = opened or trace.failed_open
     assert list(answer["files"]) == files
-    if not title:
+    if not (title and by_file):
         assert answer.get("fail_open", False) == opened
 
 
