@@ -223,6 +223,7 @@ cdef class Lane:
     cdef uint32_t sample_every, until_sample, sampled
     cdef uint32_t cmcd_every, until_cmcd, cmcd_drawn
     cdef readonly Py_ssize_t end
+    cdef public long second  # of a clock that its owner moves on
     # Of the playback request at hand: when it came, who asks, and if every hop is trusted; and room for its files.
     cdef uint64_t began
     cdef address client
@@ -298,7 +299,7 @@ cdef class Lane:
                 return True
         return False
 
-    def answer(self, bytes data not None, Py_ssize_t at, Peer peer not None, bint shed=False):
+    cpdef bytes answer(self, bytes data, Py_ssize_t at, Peer peer, bint shed=False):
         cdef const char* base = PyBytes_AS_STRING(data)
         cdef const char* end = base + PyBytes_GET_SIZE(data)
         cdef const char* start = base + at
@@ -673,6 +674,51 @@ cdef class Lane:
                     and low & trusted.low_mask == trusted.low:
                 return True
         return False
+
+
+cdef class Door:
+    cdef public Lane lane
+    cdef public Peer peer
+    cdef public bint plain
+    cdef public int fd
+    cdef public long active_at
+
+    def data_received(self, bytes data not None):
+        cdef Py_ssize_t at = 0, end = PyBytes_GET_SIZE(data)
+        cdef Lane lane = self.lane
+        cdef bytes found
+        self.active_at = lane.second
+        if not self.plain:
+            self.receive(data)
+            return
+        while at < end:
+            found = lane.answer(data, at, self.peer)
+            if found is None:
+                self.go_on(data[at:] if at else data, True)
+                return
+            at = lane.end
+            if not self.send_or_queue(found):
+                self.go_on(data[at:])
+                return
+
+    def send(self, bytes answer not None):
+        self.send_or_queue(answer)
+
+    cdef bint send_or_queue(self, bytes answer) except? False:
+        """Send an answer, at once where nothing waits to be sent; tell whether it has gone."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(answer), sent = 0
+        if self.plain:
+            sent = send_now(self.fd, PyBytes_AS_STRING(answer), size, MSG_NOSIGNAL | MSG_DONTWAIT)
+            if sent == size:
+                return True
+        self.plain = False
+        self.transport.write(answer if sent <= 0 else answer[sent:])
+        return False
+
+
+cdef extern from "<sys/socket.h>" nogil:
+    int MSG_NOSIGNAL, MSG_DONTWAIT
+    Py_ssize_t send_now "send"(int fd, const void* data, size_t size, int flags)
 
 
 cdef bint read_body_line(

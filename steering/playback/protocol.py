@@ -32,7 +32,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from _fastpath.counters import Counters
-from _fastpath.lane import MAX_HEAD, Lane, Peer
+from _fastpath.lane import MAX_HEAD, Door, Lane, Peer
 from steering.errors import PartnerError
 from steering.playback import request
 from steering.playback.answer import problem
@@ -62,7 +62,7 @@ NOBODY: Final = ("", 0)  # a client without an address, for FastAPI: not trusted
 
 
 class Connections:
-    """What the connections of one worker share: the lane, the limits, and a clock of whole seconds."""
+    """What the connections of one worker share: the limits, and the lane, with a clock of whole seconds."""
 
     def __init__(self, settings: Settings, counters: Counters | None = None) -> None:
         self.trust = Trust(settings.trusted)
@@ -83,7 +83,6 @@ class Connections:
         self.proxy_protocol = settings.proxy_protocol
         self.snapshot: Snapshot | None = None
         self.open: set[HotDoor] = set()
-        self.second = 0
         self.tell_date()
 
     def serve(self, snapshot: Snapshot) -> None:
@@ -123,12 +122,12 @@ class Connections:
 
     async def tick(self) -> None:
         """Do what is due once a second: the date, and the connections that are too slow."""
-        self.second += 1
+        self.lane.second += 1
         self.tell_date()
         if self.counters:
             self.counters.set_gauge("connections", len(self.open))
         for connection in list(self.open):
-            connection.check_patience(self.second)
+            connection.check_patience(self.lane.second)
 
     def make_protocol(
         self,
@@ -141,7 +140,7 @@ class Connections:
         return HotDoor(self, config, server_state, app_state, _loop)
 
 
-class HotDoor(asyncio.Protocol):
+class HotDoor(Door, asyncio.Protocol):
     """One connection."""
 
     def __init__(
@@ -158,11 +157,10 @@ class HotDoor(asyncio.Protocol):
         self.cold: ColdDoor | None = None
         self.arguments = (config, server_state, app_state, loop)
         self.transport: asyncio.Transport
-        self.peer: Peer
         self.preface: bytes | None = None  # of the PROXY protocol, as far as it came
         self.relayed: tuple[str, int] | None = None
         self.sheds = False
-        self.opened_at = self.active_at = shared.second
+        self.opened_at = self.active_at = self.lane.second
         self.stuck_at: int | None = None
         self.closing_at: int | None = None
         self.held = b""  # requests of a client that does not read its answers
@@ -175,6 +173,7 @@ class HotDoor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Note who is at the other end."""
         self.transport = transport
+        self.fd = transport.get_extra_info("socket").fileno()
         self.peer = self.find_peer(transport)
         if self.shared.proxy_protocol and self.peer.trusted:
             self.preface = b""
@@ -183,10 +182,10 @@ class HotDoor(asyncio.Protocol):
         self.sheds = len(self.shared.open) > self.shared.max_connections
         if len(self.shared.open) > 2 * self.shared.max_connections:
             transport.abort()
+        self.plain = self.is_plain()
 
-    def data_received(self, data: bytes) -> None:
-        """Answer the requests that begin in the data, from the lane as far as it goes."""
-        self.active_at = self.shared.second
+    def receive(self, data: bytes) -> None:
+        """Take what comes in while something is out of the ordinary."""
         if self.preface is not None:
             data = self.read_preface(data)
         if self.held:
@@ -203,24 +202,43 @@ class HotDoor(asyncio.Protocol):
         if self.sheds and data:
             self.shed(data)
             return
+        self.plain = self.is_plain()
+        self.go_on(data)
+
+    def go_on(self, data: bytes, asked: bool = False) -> None:
+        """Answer the requests that begin in the data, from the lane as far as it goes; it may be asked for the first.
+
+        Where a client does not read, they are kept.
+        """
         at, end = 0, len(data)
-        if self.shared.lane_is_open:
-            answer, write, peer = self.lane.answer, self.transport.write, self.peer
-            while at < end:
-                found = answer(data, at, peer)
-                if found is None and data.startswith(PLAYBACK_LINE, at):
-                    found = self.answer_playback(data, at)
-                    if self.due:
-                        return
-                if found is None:
-                    break
-                write(found)
-                at = self.lane.end
-                if self.stuck_at is not None:
-                    self.held = data[at:]
+        while at < end and self.shared.lane_is_open:
+            if self.stuck_at is not None:
+                self.held = data[at:]
+                return
+            found = None if asked else self.lane.answer(data, at, self.peer)
+            asked = False
+            if found is None and data.startswith(PLAYBACK_LINE, at):
+                found = self.answer_playback(data, at)
+                if self.due:
                     return
+            if found is None:
+                break
+            self.send(found)
+            at = self.lane.end
         if at < end:
             self.hand_over(data[at:] if at else data)
+
+    def is_plain(self) -> bool:
+        """Tell whether the lane may answer, and send at once: nothing waits, here or in the transport."""
+        return (
+            self.shared.lane_is_open
+            and not (self.sheds or self.held or self.due)
+            and self.cold is None
+            and self.preface is None
+            and self.stuck_at is None
+            and not self.transport.is_closing()
+            and self.transport.get_write_buffer_size() == 0
+        )
 
     def eof_received(self) -> bool:
         """Let a client that says no more have the answers that it waits for; True keeps the connection for them."""
@@ -232,6 +250,7 @@ class HotDoor(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
+        self.plain = False
         self.shared.open.discard(self)
         self.server_state.connections.discard(self)
         if self.cold is not None:
@@ -239,7 +258,8 @@ class HotDoor(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Read no more requests from a client that does not read its answers."""
-        self.stuck_at = self.shared.second
+        self.plain = False
+        self.stuck_at = self.lane.second
         self.transport.pause_reading()
         if self.cold is not None:
             self.cold.pause_writing()
@@ -252,7 +272,7 @@ class HotDoor(asyncio.Protocol):
         if not self.ended and (self.cold is None or not self.cold.flow.read_paused):
             self.transport.resume_reading()
         if self.held:
-            self.data_received(b"")
+            self.receive(b"")
         if self.ended and not self.eof_received():
             self.transport.close()
 
@@ -297,12 +317,13 @@ class HotDoor(asyncio.Protocol):
 
     def answer_playback(self, data: bytes, at: int) -> bytes | None:
         """Return the answer to the playback request at a place; None: the other door's, or its body is due."""
-        found, shared = self.lane.read_playback(data, at, self.peer), self.shared
+        found = self.lane.read_playback(data, at, self.peer)
         if found is None or self.lane.end - found[0] > request.MAX_BODY:
             return None
         start, accepts = found
         if self.lane.end > len(data):
-            self.part, self.due, self.part_at = bytearray(data[at:]), self.lane.end - at, shared.second
+            self.part, self.due, self.part_at = bytearray(data[at:]), self.lane.end - at, self.lane.second
+            self.plain = False
             return None
         answer = self.lane.answer_playback(data, start)
         if answer is None:
@@ -319,6 +340,7 @@ class HotDoor(asyncio.Protocol):
         if len(self.server_state.tasks) >= MAX_PENDING and (self.cold is None or self.cold.idle):
             self.shed(data)
             return
+        self.plain = False
         self.shared.note("handed_over")
         if self.cold is None:
             self.cold = ColdDoor(self.shared, *self.arguments)
@@ -332,6 +354,7 @@ class HotDoor(asyncio.Protocol):
 
         It is the same for every client and version of HTTP, so the request line is enough.
         """
+        self.plain = False
         self.shared.note("shed")
         found = self.lane.answer(data, 0, self.peer, True)
         if found is None and (line := STEER_LINE.match(data)):
@@ -500,7 +523,7 @@ class ColdDoor(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             return
-        self.began_at = self.shared.second  # from here on the client is waited for
+        self.began_at = self.shared.lane.second  # from here on the client is waited for
         self.read_on()
         if self.flow.write_paused:
             self.transport.pause_reading()
@@ -524,7 +547,7 @@ class ColdDoor(HttpToolsProtocol):
         self.in_message = self.in_head = True
         self.head_size = 0
         self.begun += 1
-        self.began_at = self.shared.second
+        self.began_at = self.shared.lane.second
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
