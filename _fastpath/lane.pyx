@@ -550,7 +550,7 @@ cdef class Lane:
         else:
             zone = picker.table.zone_v6(client.high, client.low)
         key = hash_bytes(title, title_length)
-        wanted.n = C_MAX_PICKS
+        wanted.n = manifest.most
         wanted.family_bit = C_IPV6_UP if (said.family or client.family) == 6 else C_IPV4_UP
         wanted.content = content_key(key, service.salt)
         picker.ask(service, key, said.session, said.session_length, client.family, client.high, &wanted)

@@ -31,6 +31,7 @@ cdef class Manifest:
     cdef readonly bint clones  # some players are offered others than are declared
     cdef uint32_t least_ttl_s, ttls
     cdef double gain
+    cdef int most
     cdef tuple names
     cdef piece pathways[C_MAX_PATHWAYS]
     cdef int count

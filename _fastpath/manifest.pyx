@@ -24,8 +24,8 @@ cdef piece FALLBACK = piece(b"cdn", 3)
 
 cdef class Manifest:
     def __cinit__(
-        self, Service service not None, uint32_t ttl_s, uint32_t jitter_s, double gain, pathways=(), stands=None,
-        bint clones=False
+        self, Service service not None, uint32_t ttl_s, uint32_t jitter_s, double gain, int most,
+        pathways=(), stands=None, bint clones=False
     ):
         if not jitter_s < ttl_s:
             raise ValueError(f"a manifest that lives {ttl_s} s, more or less by {jitter_s} s")
@@ -35,7 +35,9 @@ cdef class Manifest:
             raise ValueError("pathways, and nothing says whom they stand for")
         self.service = service
         self.least_ttl_s, self.ttls = ttl_s - jitter_s, 2 * jitter_s + 1
-        self.gain = gain
+        if not 1 <= most <= C_MAX_PICKS:
+            raise ValueError(f"{most} picks; 1 to {C_MAX_PICKS}")
+        self.gain, self.most = gain, most
         self.clones = clones
         self.names = tuple(name.encode("ascii") for name, _ in pathways)
         self.count = len(self.names)
@@ -129,7 +131,7 @@ cdef class Manifest:
         # Who was not picked may still serve, unless everybody that could is among the picks.
         for i in range(2):
             for j in range(self.count):
-                if (self.hosted if (i == 0) == (picks < C_MAX_PICKS) else unused) >> j & 1:
+                if (self.hosted if (i == 0) == (picks < self.most) else unused) >> j & 1:
                     found.ids[found.count] = self.pathways[j]
                     found.count += 1
 

@@ -24,6 +24,7 @@ from steering.model import Pathway, Service
 from steering.snapshot import Chosen
 
 FALLBACK: Final = "cdn"
+MOST: Final = 8
 CLONE_TAG: Final = 8  # hexadecimal digits: a clone's id is another where what it stands for is
 
 
@@ -43,6 +44,14 @@ class Order:
     ids: tuple[str, ...]
     clones: tuple[Clone, ...] = ()
     moves: bool = False
+
+
+def most(service: Service) -> int:
+    """Return how many appliances to look for: twice as many as a playlist names, or for mapped pathways, all it may be.
+
+    So those that a playlist named stay ranked when others have come before them since.
+    """
+    return MOST if service.pathways else min(2 * service.n, MOST)
 
 
 def order(service: Service, picks: Sequence[Chosen], walked_out: bool, current: Collection[str], gain: float) -> Order:

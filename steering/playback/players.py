@@ -30,7 +30,6 @@ from steering.snapshot import Chosen, Snapshot
 MANIFESTS: Final = {"hls": "master.m3u8", "dash": "manifest.mpd"}
 MEDIA_TYPES: Final = {"hls": "application/vnd.apple.mpegurl", "dash": "application/dash+xml"}
 SIGNED: Final = ("", "path")  # only a token in the path covers the segments too
-MOST: Final = 8
 
 # Given service, host, the path that is covered and the client, returns what `{token}` stands for; None without a key.
 Sign = Callable[[Service, str, str, bytes], str | None]
@@ -89,7 +88,7 @@ def steer(snapshot: Snapshot | None, asked: Asked, settings: Settings, counters:
     if service is None or picks is None:
         service = service or rules.get(settings.default_service)
         return Steered(manifests.static_body(service, hints.pathways, viewer, asked.title))
-    walked_out = len(picks) < MOST
+    walked_out = len(picks) < pathways.most(service)
     found = pathways.order(service, picks, walked_out, hints.pathways, settings.steer_gain)
     if service.pathways and hints.player and hints.player in service.clones:
         found = pathways.with_clones(found, service, picks, hints.pathways, settings.steer_gain)
@@ -105,6 +104,7 @@ def compiled(snapshot: Snapshot, gain: float) -> list[Manifest]:
             service.steer_ttl_s,
             manifests.jitter_s(service.steer_ttl_s, service.ttl_jitter),
             gain,
+            pathways.most(service),
             [(pathway.id, bool(pathway.host)) for pathway in service.pathways],
             stands_of(snapshot, service) if service.pathways else None,
             bool(service.clones),
@@ -133,7 +133,7 @@ def pick(snapshot: Snapshot, service: Service, asked: Asked, counters: Counters 
             asked.title,
             service=service.id,
             session=asked.hints.session,
-            n=MOST,
+            n=pathways.most(service),
             family=asked.hints.family,
             counters=counters,
         )
@@ -163,7 +163,7 @@ def make_playlist(
         (name, base_of(service, host, asked.title, asked.client.packed, sign))
         for name, host in pathways.hosts(service, picks)
     ]
-    first = pathways.order(service, picks, len(picks) < MOST, (), 0.0).ids[0]
+    first = pathways.order(service, picks, len(picks) < pathways.most(service), (), 0.0).ids[0]
     return filled(found, declared, first, steering_url(asked, settings, tag), settings.query_before_start).encode()
 
 
