@@ -19,10 +19,9 @@ Weights follow slower ones, STEADY_S.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 HALF_LIFE_S: Final = 4.0
 STEADY_S: Final = 15.0  # the half-life of the counts that weights are trimmed by
@@ -39,8 +38,7 @@ TRIM_STEP: Final = 0.03  # smaller ones are not worth moving titles for
 FEWEST_REQUESTS: Final = 50.0  # faded; a title asked less often is no hit, whatever its share
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """An appliance of a cluster that can take clients, or could were it not over its limit.
 
     `weight` is without its trim. `requests` is the faded count of answers that named it first, which follows its weight
@@ -75,8 +73,10 @@ def over_limit(members: Sequence[Member], excess: float) -> set[int]:
     if len(members) < 2 or not weight:
         return set()
     ratios: list[tuple[float, int, int]] = []
+    # Nobody else can be: this is asked of every appliance at every tick.
+    least = (1.0 + min(excess, PASSED_OVER * excess)) * requests / weight
     for member in members:
-        if not member.weight:
+        if not member.weight or (member.requests <= least * member.weight and member.busy is None):
             continue
         bound = 1.0 + (1 if member.over else PASSED_OVER) * excess
         share = requests * member.weight / weight
@@ -109,8 +109,12 @@ def trims(members: Sequence[Member], excess: float, elapsed_s: float) -> dict[in
         share = requests * member.weight / weight if weight else 0.0
         if share >= FEWEST_LOAD:
             off = member.steady / share - 1.0
-            off -= min(max(off, 0.0), excess / 2)
-            found[member.slot] = min(max(member.trim - min(off, 1.0) * TRIM_RATE * elapsed_s, LEAST_TRIM), 1.0)
+            if off > 0.0:
+                off -= min(off, excess / 2)
+            if off < 0.0 and member.trim == 1.0:
+                found[member.slot] = 1.0
+            else:
+                found[member.slot] = min(max(member.trim - min(off, 1.0) * TRIM_RATE * elapsed_s, LEAST_TRIM), 1.0)
     return found
 
 
