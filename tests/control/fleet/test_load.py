@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import random
 
@@ -72,7 +71,7 @@ def test_who_has_more_than_its_share_is_over_its_limit(name: str, rows: list[Mem
     )
 )
 def test_half_of_the_weight_is_never_passed_over_and_the_quick_look_misses_nobody(rows: list[Member]) -> None:
-    numbered = [dataclasses.replace(row, slot=slot) for slot, row in enumerate(rows)]
+    numbered = [row._replace(slot=slot) for slot, row in enumerate(rows)]
     over = over_limit(numbered, 0.15)
     loads, busy = [row.requests for row in rows], [row.busy or 0.0 for row in rows]
     assert may_be_over(loads, busy, 0.15) or not {slot for slot in over if not rows[slot].over}
@@ -132,8 +131,7 @@ def test_loads_settle_within_the_bound_and_then_titles_stay() -> None:
         for slot, rate in zip(chosen, demand, strict=True):
             answers[slot] += rate
         members = [
-            dataclasses.replace(
-                member,
+            member._replace(
                 requests=faded(member.requests, 1.0) + got,
                 steady=faded(member.steady, 1.0, STEADY_S) + got,
             )
@@ -141,7 +139,7 @@ def test_loads_settle_within_the_bound_and_then_titles_stay() -> None:
         ]
         assert tick < 50 or over_limit(members, 0.15) == set()
         trimmed = trims(members, 0.15, 1.0)
-        members = [dataclasses.replace(member, trim=trimmed[member.slot]) for member in members]
+        members = [member._replace(trim=trimmed[member.slot]) for member in members]
         before = list(weights)
         for member in members:
             if abs(member.trim - weights[member.slot]) >= TRIM_STEP:
