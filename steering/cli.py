@@ -1297,10 +1297,10 @@ def show_replay(found: Replay) -> None:
 
 @main.group(cls=Commands)
 def playlist() -> None:
-    """Register the playlists that players are given with their appliances in them."""
+    """Register the playlists that players are given with their appliances in them, and what streams a title has."""
 
 
-KIND = click.argument("kind", type=click.Choice(["hls", "dash"]))
+KIND = click.argument("kind", type=click.Choice(["hls", "dash", "streams"]))
 
 
 @playlist.command("put")
@@ -1317,7 +1317,7 @@ def put_playlist(settings: Settings, as_json: bool, service: str, title: str, ki
         console.print_json(report)
     else:
         click.echo(f"{kind} {service}/{title}: {report['bytes']} bytes, registered")
-    if not settings.public_url:
+    if kind != "streams" and not settings.public_url:
         click.echo("players play it and are not steered: the setting public_url is empty", err=True)
 
 

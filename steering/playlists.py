@@ -1,10 +1,12 @@
-"""The file of registered playlists, `playlists.<version>`: written by control, mapped by playback.
+"""The file of registered playlists and catalogues, `playlists.<version>`: written by control, mapped by playback.
 
 Control has parsed each and cut it where a client's pathways go in; playback joins texts. A prepared playlist has
 
     head      what comes before the pathways
     pathway   what is repeated for each of them: PATHWAY stands where its id, BASE where its URL goes
     tail      what comes behind
+
+and a catalogue of streams, which nobody's pathways go in, is a head alone (`steering/streams.py`).
 
 Sections: `meta` (JSON: `version`, and `digest`, which tells what the database had), `keys`, a sorted 64-bit number for
 each; `places`, where each entry begins in `text`, and where the last one ends.
@@ -23,7 +25,7 @@ from typing import Any, Final
 
 from steering.statefile import StateFile, write_sections
 
-KINDS: Final = ("hls", "dash")
+KINDS: Final = ("hls", "dash", "streams")
 PATHWAY: Final = "\x01"
 BASE: Final = "\x02"
 BETWEEN: Final = "\0"  # of the texts of an entry; no playlist has control characters

@@ -31,6 +31,7 @@ FLOORS = {
     "steering.residency": 2,
     "steering.routes": 2,
     "steering.playlists": 2,
+    "steering.streams": 2,
     "steering.snapshot": 2,
     "steering.apart": 2,
     "steering.doors": 2,

@@ -23,7 +23,7 @@ from steering.playlists import KINDS, Playlist, Playlists, write_playlists
 
 MAX_PLAYLISTS: Final = 100_000
 MAX_TITLE: Final = 256
-FILES: Final = {"hls": "master.m3u8", "dash": "manifest.mpd"}
+FILES: Final = {"hls": "master.m3u8", "dash": "manifest.mpd", "streams": "streams.json"}
 ORIGIN: Final = "origin"  # who changed what was fetched again
 
 
@@ -170,13 +170,13 @@ class Shelf:
     def require(self, name: str, title: str, kind: str) -> Service:
         """Return the service of a playlist. Raises PartnerError where there can be none."""
         if kind not in KINDS:
-            raise PartnerError.of_parameter("kind", kind, " or ".join(KINDS))
+            raise PartnerError.of_parameter("kind", kind, ", ".join(KINDS))
         if not 0 < len(title.encode()) <= MAX_TITLE or title in (".", "..") or not title.isprintable():
             raise PartnerError.of_parameter("title", title, f"1 to {MAX_TITLE} bytes of printable UTF-8, not . or ..")
         service = next((item for item in self.fleet().services if item.id == name), None)
         if service is None:
             raise PartnerError.of_parameter("service", name, "there is no such service", 404)
-        if service.token not in ("", "path"):
+        if kind != "streams" and service.token not in ("", "path"):
             raise PartnerError.of_parameter(
                 "service", name, f"its URLs are signed in the {service.token}, which covers no segment; path does", 409
             )

@@ -19,6 +19,7 @@ from steering.errors import PartnerError
 from steering.playback.answer import refused_in
 from steering.playback.client import Client, asked_for
 from steering.snapshot import MAX_FILES, Snapshot
+from steering.streams import Device, files_for, read_catalogue
 
 MAX_BODY: Final = 256 * 1024
 GZIP_FROM: Final = 1024  # bytes; below, the head costs more than is won
@@ -29,6 +30,7 @@ RULES: Final = {
     "title": "1 to 256 bytes of UTF-8, and not . or ..",
     "session": "at most 256 characters",
     "files": f"1 to {MAX_FILES} names, each of 1 to 256 bytes of UTF-8, none twice",
+    "device": "what it plays: codecs and protocols, lists of names, max_height, a number, and hdr, true or false",
     "n": "a number from 1 to 8",
     "family": "4 or 6",
     "ip": "an IPv4 or IPv6 address without a zone id",
@@ -38,12 +40,16 @@ QUALITY: Final = re.compile(rb"0(\.0{0,3})?")
 
 
 class PlaybackRequest(msgspec.Struct, frozen=True):
-    """What a back end asks for; `n` 0 is as many as the service says, `family` 0 the client's own."""
+    """What a back end asks for; `n` 0 is as many as the service says, `family` 0 the client's own.
+
+    With a device and no files, they are those of the title's catalogue that it plays.
+    """
 
     service: str = ""
     title: str = ""
     session: str = ""
     files: list[str] = msgspec.field(default_factory=list)
+    device: Device | None = None
     n: Annotated[int, msgspec.Meta(ge=1, le=8)] = 0
     family: Literal[4, 6] = 0  # type: ignore[assignment]  # a default is not checked
     ip: str | None = None
@@ -85,7 +91,7 @@ def answer(
         raise refused_in(region, service, snapshot.rules[service].refused_url)
     return snapshot.playback(
         client.packed,
-        asked.files,
+        files_of(snapshot, asked, service),
         service=service,
         title=asked.title,
         session=asked.session,
@@ -93,6 +99,22 @@ def answer(
         family=asked.family,
         counters=counters,
     )
+
+
+def files_of(snapshot: Snapshot, asked: PlaybackRequest, service: str) -> list[str]:
+    """Return the files that are asked for. Raises PartnerError."""
+    if asked.device is None:
+        return asked.files
+    if asked.files or not asked.title:
+        raise PartnerError.of_parameter("device", "an object", "comes with a title, and in the place of files")
+    found = snapshot.playlists.find(service, asked.title, "streams") if snapshot.playlists else None
+    if service not in snapshot.services or found is None:
+        raise PartnerError.of_parameter(
+            "title", asked.title, f"service {service[:63]!r} has no catalogue of its streams", 404
+        )
+    if files := files_for(read_catalogue(found.head), asked.device):
+        return files
+    raise PartnerError.of_parameter("device", "an object", "it plays none of the title's streams", 404)
 
 
 def encode(body: bytes, accepts: Sequence[bytes]) -> tuple[bytes, bool]:
@@ -119,7 +141,9 @@ def is_json(content_type: str) -> bool:
 
 def schema() -> dict[str, Any]:
     """Return the body's schema for the OpenAPI document."""
-    found: dict[str, Any] = msgspec.json.schema_components([PlaybackRequest])[1]["PlaybackRequest"]
+    parts: dict[str, Any] = msgspec.json.schema_components([PlaybackRequest])[1]
+    found: dict[str, Any] = parts["PlaybackRequest"]
+    found["properties"]["device"] = parts["Device"]
     for name, about in found["properties"].items():
         about["description"] = RULES[name]
         about.pop("default", None)

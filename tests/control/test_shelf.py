@@ -22,7 +22,9 @@ from steering.control.shelf import bring
 from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError
 from steering.model import Fleet, Service
+from steering.playback import request as playback_request
 from steering.playback.app import make_app
+from steering.playback.client import Client
 from steering.playback.follow import Follower
 from steering.settings import Settings
 from steering.snapshot import Snapshot
@@ -179,7 +181,7 @@ def test_a_refused_playlist_changes_nothing(serving: Writer, settings: Settings)
 
 REFUSED = [
     ("no such service", ("nosuch", "t", "hls"), "there is no such service"),
-    ("no such kind", ("video", "t", "smooth"), "hls or dash"),
+    ("no such kind", ("video", "t", "smooth"), "hls, dash, streams"),
     ("no title", ("video", "..", "hls"), "printable UTF-8"),
     ("a title with a line end", ("video", "a\nb", "hls"), "printable UTF-8"),
     ("no origin", ("video", "t", "hls"), "has no origin"),
@@ -199,6 +201,36 @@ def test_tokens_that_cover_no_segment_have_no_playlists(serving: Writer, setting
         patch.setattr(serving, "inventory", dataclasses.replace(serving.fleet(), services=(signed,)))
         with pytest.raises(PartnerError, match="covers no segment"):
             serving.shelf.put("video", "t", "hls", HLS.encode(), "test")
+        serving.shelf.put("video", "t", "streams", STREAMS, "test")  # its files have a token each
+
+
+CLIENT = Client(bytes([203, 0, 113, 9]), True)
+STREAMS = b"""{"streams": [
+ {"file": "t-v5", "codecs": "hvc1.2.4.L153", "height": 2160, "hdr": true, "protocols": ["dash"]},
+ {"file": "t-v4", "codecs": "avc1.640028", "height": 1080},
+ {"file": "t-a1", "codecs": "mp4a.40.2"}]}"""
+
+
+def test_a_catalogue_of_streams_answers_for_a_device(serving: Writer, settings: Settings) -> None:
+    def files(service: str = "video", title: str = "a/b", **device: Any) -> list[str]:
+        body = json.dumps({"service": service, "title": title, "device": device}).encode()
+        snapshot = Snapshot.map(settings.state)
+        return list(json.loads(playback_request.answer(snapshot, body, CLIENT, "video"))["files"])
+
+    with pytest.raises(PartnerError, match="no catalogue"):
+        files()
+    assert serving.shelf.put("video", "a/b", "streams", STREAMS, "test")["made"]
+    assert files() == ["t-v5", "t-v4", "t-a1"]
+    assert files(max_height=1080) == ["t-v4", "t-a1"]
+    with pytest.raises(PartnerError, match="no catalogue"):
+        files(title="a")
+    with pytest.raises(PartnerError, match="nosuch"):
+        files(service="nosuch")
+    with pytest.raises(FeedError, match=r"streams\[0\]\.height: Expected `int`, got `str`"):
+        serving.shelf.put("video", "a/b", "streams", STREAMS.replace(b"2160", b'"2160"'), "test")
+    serving.shelf.delete("video", "a/b", "streams", "test")
+    with pytest.raises(PartnerError, match="no catalogue"):
+        files()
 
 
 def test_an_origin_is_asked_at_once_and_again_where_it_changed(

@@ -6,7 +6,8 @@
 What is registered names a title's files by URLs below the title: relative, or under the URL that the playlist itself
 was fetched from. A playlist that cannot be given other hosts is refused, with the line and the rule. HLS is read twice,
 by `m3u8` and line by line here, because attributes that nobody knows must come out as they went in; where the two
-readings differ it is refused. DASH is read by lxml, which expands no entity and opens nothing.
+readings differ it is refused. DASH is read by lxml, which expands no entity and opens nothing. Catalogues of streams
+are JSON (`steering/streams.py`).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 import m3u8
+import msgspec
 from lxml import etree
 
 from steering.errors import FeedError
 from steering.playlists import BASE, PATHWAY, Playlist
+from steering.streams import read_catalogue
 
 MAX_PLAYLIST: Final = 1 << 20  # bytes: thousands of variants or representations
 MAX_VARIANTS: Final = 1000
@@ -66,7 +69,7 @@ def prepare(service: str, title: str, kind: str, body: bytes, url: str = "") -> 
         raise FeedError(f"{name}: {len(body)} bytes; at most {MAX_PLAYLIST}")
     base = url.rpartition("/")[0] + "/" if url else ""
     try:
-        cut = cut_hls(body, base) if kind == "hls" else cut_dash(body, base)
+        cut = {"hls": cut_hls, "dash": cut_dash, "streams": cut_streams}[kind](body, base)
     except FeedError as error:
         raise FeedError(f"{name}: {error.message}", error.hint) from None
     return Playlist(service, title, kind, *cut)
@@ -91,6 +94,14 @@ def below(uri: str, base: str, line: int) -> str:
     if not uri or elsewhere or ".." in segments or "{$" in uri or any(letter in uri for letter in ' "<>\\^`{|}\t'):
         raise refuse(line, uri or "an empty URI", "a URI is relative, and stays below the title's playlist")
     return uri
+
+
+def cut_streams(body: bytes, _: str) -> tuple[str, str, str]:
+    """Return a catalogue of streams as it is published."""
+    try:
+        return msgspec.json.encode(read_catalogue(body)).decode(), "", ""
+    except ValueError as error:
+        raise FeedError(str(error)) from None
 
 
 # ---- HLS
