@@ -127,6 +127,7 @@ def test_twenty_publishes_in_a_row_under_load_fail_no_request(
             sites[writer.publish([feed], "test")["serving"]["table"]] = site
         last = max(sites)
         until(lambda: all(player.error or player.answers[-1][1] == last for player in players))
+    until(lambda: {service.ask("/readyz")["table"] for _ in range(16)} == {last})  # players may all be of one worker
     assert len(sites) == 20
     for player in players:
         tables = [table for _, table, _ in player.answers]
