@@ -359,7 +359,7 @@ class Vitals:
         stale_s = self.rules.stale_s
         for entry in self.entries.values():
             vital = entry.vital
-            if vital.heard.holds and vital.heard_at is not None and now - vital.heard_at > stale_s:
+            if vital.heard_at is not None and now - vital.heard_at > stale_s and vital.heard.holds:
                 entry.vital = health.with_silence(vital, now, self.rules)
                 self.refresh(entry, now)
 
