@@ -2,12 +2,14 @@
 
 Reports come in the door's thread, wishes and fleets in the writer's: one lock is between them, held for microseconds.
 What people wish and what an appliance says of itself changes its word at once. The rest is done once a tick: silence,
-the blast radius, levels that move by a step, loads compared with shares, hits spread. Who listens is told after it.
+the blast radius, levels that move by a step, loads compared with shares (of a large fleet in turns), hits spread. Who
+listens is told after it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 import time
 from collections import defaultdict
@@ -30,6 +32,7 @@ NOBODY: Final = Wish()
 WEIGHT: Final = 0xFFFF
 OUT: Final = UNHEALTHY | STALE
 FAMILIES: Final = IPV4_UP | IPV6_UP
+COMPARED_AT_ONCE: Final = 5000  # appliances whose loads are compared in one tick: about 15 ms
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -160,6 +163,8 @@ class Vitals:
         self.heat: dict[int, float] = {}
         self.hot: dict[int, int] = {}
         self.total = 0.0
+        self.waited_s = [0.0]  # since clusters were compared, by turn
+        self.turn = 0
         self.ticked_at: float | None = None
         self.listeners: list[Callable[[StateChange], None]] = []
         self.alarm_listeners: list[Callable[[Alarm], None]] = []
@@ -183,6 +188,7 @@ class Vitals:
                 clusters[place.cluster].append(entry)
             self.by_slot = {entry.appliance.slot: entry for entry in self.entries.values()}
             self.clusters = dict(clusters)
+            self.waited_s = [0.0] * (1 + len(self.entries) // COMPARED_AT_ONCE)
             self.sizes = blast.sizes_of({name: entry.place for name, entry in self.entries.items()})
             for names in (self.restless, self.released, self.dirty):
                 names.intersection_update(self.entries)
@@ -397,7 +403,7 @@ class Vitals:
                 self.refresh(entry, now)
 
     def bound_loads(self, answers: Mapping[int, int], now: float, elapsed_s: float) -> None:
-        """Compare every appliance's load with its share of its cluster's."""
+        """Compare every appliance's load with its share of its cluster's; of a large fleet, where it is their turn."""
         fade = load.faded(1.0, elapsed_s)
         slowly = load.faded(1.0, elapsed_s, load.STEADY_S)
         self.total = self.total * fade + sum(answers.values())
@@ -405,13 +411,16 @@ class Vitals:
             count = answers.get(slot, 0)
             entry.requests = entry.requests * fade + count
             entry.steady = entry.steady * slowly + count
-        for members in self.clusters.values():
+        self.waited_s = [waited_s + elapsed_s for waited_s in self.waited_s]
+        self.turn = (self.turn + 1) % len(self.waited_s)
+        waited_s, self.waited_s[self.turn] = self.waited_s[self.turn], 0.0
+        for members in itertools.islice(self.clusters.values(), self.turn, None, len(self.waited_s)):
             over: set[int] = set()
             loads, busy = [entry.steady for entry in members], [entry.busy for entry in members]
             if len(members) > 1 and load.may_be_over(loads, busy, self.excess):
                 compared = [member_of(entry) for entry in members if can_serve(entry)]
                 over = load.over_limit(compared, self.excess)
-                for slot, trim in load.trims(compared, self.excess, elapsed_s).items():
+                for slot, trim in load.trims(compared, self.excess, waited_s).items():
                     self.by_slot[slot].trim = trim
             for entry in members:
                 is_over = entry.appliance.slot in over

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from steering.control.fleet import vitals
 from steering.control.fleet.blast import Limits
 from steering.control.fleet.health import Health, Report, RoutesHeard, Rules
 from steering.control.fleet.vitals import Alarm, Maintenance, StateChange, Vitals, Wished, read_state, steady_clock
@@ -256,6 +257,33 @@ def test_who_has_more_than_its_share_gets_fewer_clients_by_and_by(bench: Bench) 
     for _ in range(120):
         bench.tick(answers=dict.fromkeys(slots, 250) | {slots[0]: 150})
     assert bench.word("c0-bom001") & 0xFFFF == 1000
+
+
+def test_the_clusters_of_a_large_fleet_are_compared_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = make_fleet(bom001=4, del001=4, lhr001=4)
+    for name in ("at once", "in turns"):
+        (tmp_path / name).mkdir()
+    at_once = Bench(tmp_path / "at once", fleet)
+    monkeypatch.setattr(vitals, "COMPARED_AT_ONCE", 5)
+    in_turns = Bench(tmp_path / "in turns", fleet)
+    first = [f"c0-{site}" for site in ("bom001", "del001", "lhr001")]
+    slots = [in_turns.slots[name] for name in first]
+    quiet = dict.fromkeys(in_turns.slots.values(), 100)
+
+    def over(bench: Bench, busy: int) -> int:
+        bench.tick(answers=quiet | dict.fromkeys(slots, busy))
+        return sum(bool(bench.word(name) & OVER_LIMIT) for name in first)
+
+    assert [over(at_once, 700) for _ in range(4)] == [3, 3, 3, 3]
+    assert [over(in_turns, 700) for _ in range(4)] == [1, 2, 3, 3]
+    for bench in (at_once, in_turns):
+        assert [over(bench, 100) for _ in range(60)][-1] == 0
+        for _ in range(60):
+            over(bench, 140)
+    for name in first:  # the time between two turns counts whole
+        trims = [bench.vitals.describe(name)["trim"] for bench in (at_once, in_turns)]
+        assert trims[0] == pytest.approx(trims[1], abs=0.05)
+        assert trims[0] < 0.95
 
 
 def test_hits_are_spread_and_forgotten(bench: Bench) -> None:
