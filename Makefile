@@ -47,7 +47,7 @@ fuzz: $(VENV)/.dev  ## fuzz what parses bytes from outside, SECONDS=60 a target
 	@PYTHONPATH=$(ASAN):. LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
 		$(BIN)/pytest tests/fastpath/test_lane.py tests/fastpath/test_pick.py tests/fastpath/test_holdings.py tests/fastpath/test_mrt.py \
-		tests/fastpath/test_rib.py tests/playback/test_parity.py --timeout 0
+		tests/fastpath/test_rib.py tests/playback/test_parity.py tests/playback/test_playback.py --timeout 0
 	@for target in head query forwarded mrt zones routes geofeed rpki session reports state playback cmcd; do \
 		$(BIN)/python tests/fastpath/fuzz.py $$target -max_total_time=$(SECONDS) -max_len=600 || exit 1; done
 
