@@ -116,6 +116,7 @@ cdef class Service:
     cdef bint fail_open
     cdef bytes playback_opening, opening, before_host, before_title, after_title, before_fallback, after_fallback
     cdef readonly object sign  # None where URLs are not signed
+    cdef object tag  # None where sessions have no tags
     cdef bytes behind_token
     cdef bint token_is_first  # before the title
     cdef uint64_t regions[REGION_WORDS]
@@ -129,6 +130,7 @@ cdef class Service:
     cdef bint is_named(self, uint64_t place) noexcept
     cdef bint serves(self, const zone_record* zone) noexcept
     cdef bytes token_for(self, const char* title, Py_ssize_t title_length, int family, uint64_t upper)
+    cdef bytes tag_for(self, const char* session, Py_ssize_t session_length, int family, uint64_t upper)
 
 
 cdef class Picker:

@@ -86,6 +86,9 @@ class Service:
     `n` is for an answer that asks for no number. With `covers_service`, a token is for all titles of the service.
     `fleet` and `held` are the versions of fleet and holdings, told in answers for many files. With `by_file`, holdings
     are of single files.
+
+    With `tag`, answers for many files have a session tag. It is called once an answer, with the session, maybe empty,
+    and the client's family and upper 32 or 64 bits; None, where there is no key, leaves it out.
     """
 
     id: str
@@ -109,6 +112,7 @@ class Service:
         fleet: int = 0,
         held: int | None = None,
         by_file: bool = False,
+        tag: Sign | None = None,
     ) -> None: ...
 
 class Trace:

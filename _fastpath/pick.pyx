@@ -332,7 +332,7 @@ cdef class Service:
     def __cinit__(
         self, str id not None, str url not None, str fallback not None, uint32_t ttl_s, uint32_t table, regions=None,
         Holdings holdings=None, bint fail_open=False, sign=None, client_regions=(), int n=3,
-        bint covers_service=False, uint32_t fleet=0, held=None, bint by_file=False
+        bint covers_service=False, uint32_t fleet=0, held=None, bint by_file=False, tag=None
     ):
         cdef uint32_t number
         before_host, rest = url.split("{host}")
@@ -351,6 +351,7 @@ cdef class Service:
         self.covers_service = covers_service
         self.by_file = by_file
         self.sign = sign
+        self.tag = tag
         if sign is not None:
             self.token_is_first = "{token}" in before_title
             before, behind = (before_title if self.token_is_first else after_title).split("{token}")
@@ -408,6 +409,10 @@ cdef class Service:
     cdef bytes token_for(self, const char* title, Py_ssize_t title_length, int family, uint64_t upper):
         """Return what stands for `{token}` in the URLs of an answer, None where there is no key to sign with."""
         return self.sign(title[:title_length], family, upper)
+
+    cdef bytes tag_for(self, const char* session, Py_ssize_t session_length, int family, uint64_t upper):
+        """Return the tag of a viewer's session, None where there is no key for tags."""
+        return None if self.tag is None else self.tag(session[:session_length], family, upper)
 
 
 cdef uint64_t code_of(str region) except? 0:
@@ -853,7 +858,7 @@ cdef class Picker:
         cdef named whole = named(title, title_length, hash_bytes(title, title_length))
         cdef const named* about
         cdef char escaped[3 * C_MAX_TITLE]
-        cdef bytes token = None, url = service.playback_opening
+        cdef bytes token = None, tag = None, url = service.playback_opening
         cdef list tokens = []
         cdef Py_ssize_t most = 0
         for at in range(count):
@@ -892,7 +897,8 @@ cdef class Picker:
                 self.write_file(chosen, picks, &came, files + at, &found)
             if token is not None and service.covers_service:
                 url = url.replace(b"{token}", token)
-            return self.join_playback(url, end_playback(tokens, files, found.failed_open), &found)
+            tag = service.tag_for(viewer, viewer_length, family, upper)
+            return self.join_playback(url, end_playback(tokens, files, found.failed_open, tag), &found)
         finally:
             free(found.text)
             free(found.servers)
@@ -955,12 +961,12 @@ cdef class Picker:
         return out
 
 
-cdef bytes end_playback(list tokens, const named* files, bint failed_open):
-    """Return what comes behind the files: a token for each, by its place, where one does not cover them all."""
+cdef bytes end_playback(list tokens, const named* files, bint failed_open, bytes tag):
+    """Return what comes behind the files: a token for each, by its place, where one does not cover them all; the tag."""
     cdef bytearray out
     cdef char quoted[6 * C_MAX_TITLE + 2]
     cdef int at
-    if not tokens and not failed_open:
+    if not tokens and not failed_open and tag is None:
         return b"}}"
     out = bytearray(b"}")
     for i, (at, token) in enumerate(tokens):
@@ -971,6 +977,8 @@ cdef bytes end_playback(list tokens, const named* files, bint failed_open):
         out += b"}"
     if failed_open:
         out += OPEN_PLAYBACK
+    if tag is not None:
+        out += b',"tag":"%b"' % tag
     out += b"}"
     return bytes(out)
 

@@ -23,7 +23,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from _fastpath.counters import Counters
 from _fastpath.holdings import Holdings, HoldingsBuilder
@@ -90,8 +90,7 @@ __all__ = [
     "write_weights",
 ]
 
-# Of a service as a fleet file has it: what makes its tokens, None where its URLs are not signed.
-SignOf = Callable[[Mapping[str, Any]], Callable[[bytes, int, int], bytes | None] | None]
+Sign = Callable[[bytes, int, int], bytes | None]  # as `pick.Service` says
 
 MAX_SESSION: Final = 256
 WEIGHT_UNIT_GBPS: Final = 0.1
@@ -105,6 +104,16 @@ REASONS: Final = {
     "S": "its last report is too old",
     "U": "unhealthy",
 }
+
+
+class Signs(Protocol):
+    """Who signs what a service answers."""
+
+    def sign_of(self, row: Mapping[str, Any]) -> Sign | None:
+        """Return what makes the tokens of a service as a fleet file has it, None where its URLs are not signed."""
+
+    def tag_of(self, service: str) -> Sign | None:
+        """Return what makes the tags of a service's sessions."""
 
 
 # ---- current
@@ -327,7 +336,7 @@ class Snapshot:
     """
 
     def __init__(
-        self, state: Path, current: Current, before: Snapshot | None = None, sign_of: SignOf = lambda _: None
+        self, state: Path, current: Current, before: Snapshot | None = None, signer: Signs | None = None
     ) -> None:
         self.state = state
         self.current = current
@@ -380,24 +389,25 @@ class Snapshot:
                 else None,
                 self.holdings,
                 item.get("fail_open", False),  # fleets of the format before say nothing of these
-                sign_of(item),
+                signer.sign_of(item) if signer else None,
                 item.get("client_regions", ()),
                 item.get("n", 3),
                 item.get("token_covers") == "service",
                 self.fleet_version,
                 self.holdings_version,
                 item.get("holdings") == "file",
+                signer.tag_of(item["id"]) if signer else None,
             )
             for item in served["services"]
         }
 
     @classmethod
-    def map(cls, state: Path, before: Snapshot | None = None, sign_of: SignOf = lambda _: None) -> Snapshot:
+    def map(cls, state: Path, before: Snapshot | None = None, signer: Signs | None = None) -> Snapshot:
         """Return the snapshot that `current` names, checked and read into memory. Raises SnapshotError.
 
-        `sign_of` says how the URLs of a service on record are signed; where nobody signs, they have `{token}`.
+        Where nobody signs, URLs of services with tokens have `{token}`, and sessions have no tags.
         """
-        return cls(state, read_current(state), before, sign_of)
+        return cls(state, read_current(state), before, signer)
 
     def steer(
         self,
@@ -544,7 +554,7 @@ class Snapshot:
         the list, best first, and the fallback where there are fewer than n. They are those that `steer` gives the
         title, or without one the file; where holdings are of files, of those that hold the file. Where URLs are signed,
         `tokens` has what stands for `{token}` of each file that has picks; a token that covers the service stands in
-        `url`.
+        `url`. Where there is a key for tags, `tag` is the session's.
         Raises PartnerError.
         """
         try:

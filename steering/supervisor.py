@@ -330,7 +330,7 @@ class Supervisor:
         signer = follower.signer
         reports = PlayerReports(counters, lambda: signer.keyring.keys, connections.lane, self.settings.cmcd_sample)
         app = playback_app.make_app(
-            follower, self.settings, counters, decisions, signer.sign_below, signer.tag_of, reports
+            follower, self.settings, counters, decisions, signer.sign_below, signer.tag, reports
         )
         try:
             self.answer(

@@ -59,7 +59,7 @@ class Follower:
             return
         self.seen = seen
         try:
-            snapshot = Snapshot.map(self.state, self.snapshot, self.signer.sign_of)
+            snapshot = Snapshot.map(self.state, self.snapshot, self.signer)
         except SnapshotError as error:
             if self.error is None or error.message != self.error.message:
                 serving = f"table {self.snapshot.table_version} serves on" if self.snapshot else "nothing is served"

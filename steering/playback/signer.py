@@ -9,6 +9,7 @@ from typing import Any
 
 from steering.model import Service
 from steering.playback.keyring import Keyring
+from steering.playback.manifests import viewer_of
 from steering.playback.signing import Signing, token_for
 from steering.playback.tags import tag_for
 
@@ -34,7 +35,7 @@ class Signer:
         assert signing
 
         def sign(title: bytes, family: int, upper: int) -> bytes | None:
-            client = upper.to_bytes(4, "big") if family == 4 else upper.to_bytes(8, "big") + bytes(8)
+            client = packed_of(family, upper)
             token = token_for(signing, self.keyring.keys, signing.path_of(title.decode()), client, self.clock())
             self.note(row["id"], token is None)
             return token.encode() if token else None
@@ -48,7 +49,18 @@ class Signer:
         self.note(service.id, token is None)
         return token
 
-    def tag_of(self, service: str, viewer: str, packed: bytes) -> str:
+    def tag_of(self, service: str) -> Callable[[bytes, int, int], bytes | None]:
+        """Return what makes the tags of a service's sessions, for `pick`; without a key for tags it returns None."""
+
+        def tag(session: bytes, family: int, upper: int) -> bytes | None:
+            if not self.keyring.keys:
+                return None
+            client = packed_of(family, upper)
+            return self.tag(service, viewer_of(session.decode(), client), client).encode() or None
+
+        return tag
+
+    def tag(self, service: str, viewer: str, packed: bytes) -> str:
         """Return a tag for a viewer's session; empty where there is no key for tags."""
         return tag_for(self.keyring.keys, service, viewer, packed, self.clock())
 
@@ -60,3 +72,8 @@ class Signer:
                 self.keyless.add(service)
             else:
                 self.keyless.discard(service)
+
+
+def packed_of(family: int, upper: int) -> bytes:
+    """Return a client's packed address from its upper 32 or 64 bits; of IPv6 the rest is 0, which is nobody's."""
+    return upper.to_bytes(4, "big") if family == 4 else upper.to_bytes(8, "big") + bytes(8)

@@ -235,6 +235,7 @@ class Doors:
     pairs: dict[tuple[str, str], tuple[Listening, Listening]]
 
 
+NOW = 1_767_225_600.0  # of who signs
 WORLDS = ("nothing is known", "holdings are known and a title is hot", "nobody is well, and services fail open")
 
 
@@ -263,7 +264,8 @@ def make_world(state: Path, world: str, fleet: Fleet) -> Path:
         Pathway("nobody", clusters=("gone",)),
     )
     mapped = dataclasses.replace(video, id="mapped", pathways=ways, clones=("avplayer",), steer_ttl_s=5, ttl_jitter=0.5)
-    write_keys(state, {"k1": Key("s" * 43, 1.5)})
+    held_keys = {"k1": Key("s" * 43, 1.5)}
+    write_keys(state, held_keys if world == WORLDS[1] else held_keys | {"tag-1": Key("t" * 43, 1.5)})
     builder = HoldingsBuilder(None, [("video", title) for title in HELD] + [("games", "t")])
     for number, bitmaps in enumerate([(b"\x3f", b"\x11"), (b"\x02", None), (b"\x19", b"\x19"), (None, None)]):
         slots = (2 * number, 2 * number + 1)
@@ -283,7 +285,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]
         pairs = {}
         for world in WORLDS:
             follower = Follower(make_world(publish(tmp_path_factory.mktemp("parity") / "state"), world, fleet), 0.1)
-            follower.signer.clock = lambda: 1_767_225_600.0
+            follower.signer.clock = lambda: NOW
             follower.step()
             for caller, chosen in CALLERS.items():
                 without = chosen.model_copy(update={"lane": False})

@@ -8,6 +8,7 @@ import gzip
 import itertools
 import json
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,9 +21,11 @@ from _fastpath.lane import Lane, Peer
 from steering.errors import PartnerError
 from steering.playback import request
 from steering.playback.client import Client
+from steering.playback.signing import SigningKey
+from steering.playback.tags import voice_of
 from steering.snapshot import Snapshot
 from tests.playback.doors import undated
-from tests.playback.test_parity import HELD, LAST, LOOPBACK, WORLDS, Doors, doors, header_lines
+from tests.playback.test_parity import HELD, LAST, LOOPBACK, NOW, WORLDS, Doors, doors, header_lines
 
 __all__ = ["doors"]
 
@@ -319,6 +322,26 @@ def test_every_url_of_a_signed_service_is_built_by_replacing_text(doors: Doors) 
             | {key: server[key] for key in ("appliance", "site", "rank")}
             for server in servers
         ] == [target for target in steered if "fallback" not in target]
+
+
+def test_the_tag_of_an_answer_is_worth_something_to_the_viewer_alone(doors: Doors) -> None:
+    key = SigningKey("tag-1", "t" * 43)
+    for ip, network, other in (
+        ("203.0.113.7", "203.0.113.200", "203.0.114.7"),
+        ("64:ff9b::cb00:7107", "203.0.113.7", "64:ff9b::cb00:7107"),
+        ("2001:db8:1:2::7", "2001:db8:1::1", "2001:db8:2::1"),
+    ):
+        wanted = post(asked(ip=ip, session="me")) + LAST
+        hot, cold = exchange(doors, ("a trusted proxy", WORLDS[2]), [wanted])
+        assert hot == cold
+        tag = json.loads(body_of(hot))["tag"]
+        worth = [voice_of(tag, {"tag-1": key}, ip_address(client).packed, NOW) for client in (network, other)]
+        assert worth[0] is not None
+        assert worth[1] is None
+        nameless = exchange(doors, ("a trusted proxy", WORLDS[2]), [post(asked(ip=ip)) + LAST])[0]
+        assert json.loads(body_of(nameless))["tag"] != tag
+        for world in WORLDS[:2]:
+            assert "tag" not in json.loads(body_of(exchange(doors, ("a trusted proxy", world), [wanted])[0]))
 
 
 def test_who_asks_for_no_number_gets_as_many_as_the_service_says(doors: Doors) -> None:

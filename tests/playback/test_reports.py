@@ -55,7 +55,7 @@ def door(state_folder: Path) -> Door:
     counters = Counters(str(state_folder / "worker.1"), 16, writable=True)
     signer = follower.signer
     heard = PlayerReports(counters, lambda: signer.keyring.keys, Lane([], "x-forwarded-for", cmcd_sample=2), 2)
-    app = make_app(follower, Settings(), counters, None, signer.sign_below, signer.tag_of, heard)
+    app = make_app(follower, Settings(), counters, None, signer.sign_below, signer.tag, heard)
 
     async def send(
         body: bytes = b"", path: str = "/v1/cmcd", method: str = "POST", peer: str = ISP, **headers: str
@@ -121,7 +121,7 @@ async def test_a_tag_on_the_url_gives_a_voice(door: Door) -> None:
     assert found.status_code == 200
     signer = door.follower.signer
     tag = tag_for(signer.keyring.keys, "video", "s", bytes([203, 0, 113, 9]), signer.clock())
-    assert tag == signer.tag_of("video", "s", bytes([203, 0, 113, 9]))
+    assert tag == signer.tag("video", "s", bytes([203, 0, 113, 9]))
     await door.send(f'e=e,url="{NEAR}"'.encode(), f"/v1/cmcd?tag={tag}")
     await door.send(f'e=e,url="{NEAR}"'.encode(), f"/v1/cmcd?tag={tag}x")
     assert door.counters.voices() == {0: (1, 1)}
