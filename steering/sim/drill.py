@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
+import itertools
 import math
 import os
 import re
@@ -88,16 +89,21 @@ def settings_of_drill(settings: Settings, state: Path) -> Settings:
 
 def plan_of(settings: Settings, minutes: float, requests_per_s: float, faults: Sequence[type[Fault]]) -> Plan:
     """Return a plan that takes so many minutes. Raises PartnerError where a fault would not have its time."""
-    first_s = max(settings.report_s + GRACE_S, min(SETTLED_S, FIRST * 60 * minutes))
-    part_s = (60 * minutes - first_s) / (len(faults) + QUIET)
-    off_s = max(settings.report_s + 2 * settings.tick_s + GRACE_S, OFF * part_s)
     needed_s = settings.report_s * settings.missed_reports + 2 * settings.tick_s + GRACE_S
     if Hit in faults:
         needed_s = max(needed_s, HIT_SETTLES_S + HIT_JUDGED_S)
-    if part_s - off_s < needed_s:
-        least = (first_s + (len(faults) + QUIET) * (needed_s + off_s)) / 60
+
+    def planned(minutes: float) -> Plan:
+        first_s = max(settings.report_s + GRACE_S, min(SETTLED_S, FIRST * 60 * minutes))
+        part_s = (60 * minutes - first_s) / (len(faults) + QUIET)
+        off_s = max(settings.report_s + 2 * settings.tick_s + GRACE_S, OFF * part_s)
+        return Plan(first_s, QUIET * part_s, part_s - off_s, off_s, requests_per_s)
+
+    if planned(minutes).on_s < needed_s:
+        tenths = (number / 10 for number in itertools.count(math.ceil(10 * minutes)))
+        least = next(more for more in tenths if planned(more).on_s >= needed_s)
         raise PartnerError.of_parameter("minutes", f"{minutes:g}", f"at least {least:.1f} for so many faults")
-    return Plan(first_s, QUIET * part_s, part_s - off_s, off_s, requests_per_s)
+    return planned(minutes)
 
 
 def prepare(settings: Settings, appliances: int, progress: Progress) -> tuple[Fleet, list[str]]:

@@ -78,6 +78,16 @@ def test_a_plan_takes_the_minutes_it_is_given_and_leaves_each_fault_its_time() -
         drill.plan_of(quick, 0.4, 1000, [Hit])
 
 
+def test_the_least_that_is_told_is_enough_and_a_tenth_less_is_not() -> None:
+    for minutes in (0.2, 4, 5, 7):
+        with pytest.raises(PartnerError) as raised:
+            drill.plan_of(Settings(), minutes, 1000, FAULTS)
+        least = float(raised.value.message.partition("at least ")[2].split()[0])
+        assert drill.plan_of(Settings(), least, 1000, FAULTS).first_s
+        with pytest.raises(PartnerError):
+            drill.plan_of(Settings(), least - 0.1, 1000, FAULTS)
+
+
 def test_a_drill_takes_the_settings_of_health_alone() -> None:
     mine = Settings(report_s=3.0, load_excess=0.5, bgp=Path("bgp.toml"), watch=True)
     found = drill.settings_of_drill(mine, Path("elsewhere"))
