@@ -962,7 +962,7 @@ cdef class Picker:
 
 
 cdef bytes end_playback(list tokens, const named* files, bint failed_open, bytes tag):
-    """Return what comes behind the files: a token for each, by its place, where one does not cover them all; the tag."""
+    """Return what comes behind the files: a token for each, where one does not cover them all, and the tag."""
     cdef bytearray out
     cdef char quoted[6 * C_MAX_TITLE + 2]
     cdef int at

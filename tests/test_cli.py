@@ -15,8 +15,8 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from steering import cli
 from steering.cli import main
+from steering.cli.tables import sources_of
 from steering.control.fleet.documents import format_fleet
 from steering.control.fleet.health import Health, Report
 from steering.model import Fleet
@@ -226,7 +226,7 @@ def test_settings_are_listed_with_their_meaning(run: Run, monkeypatch: pytest.Mo
 
 
 def test_sources_are_told_by_their_names() -> None:
-    sources = cli.sources_of(("a.csv", "b.csv.gz", "c.txt.xz", "csv:d", "asn:e.csv", "asn:"))
+    sources = sources_of(("a.csv", "b.csv.gz", "c.txt.xz", "csv:d", "asn:e.csv", "asn:"))
     here = Path.cwd()
     assert [(source.kind, source.path) for source in sources] == [
         ("csv", str(here / "a.csv")),
@@ -236,7 +236,7 @@ def test_sources_are_told_by_their_names() -> None:
         ("asn", str(here / "e.csv")),
         ("asn", ""),
     ]
-    assert [(source.kind, source.path) for source in cli.sources_of(())] == [("asn", "")]
+    assert [(source.kind, source.path) for source in sources_of(())] == [("asn", "")]
 
 
 def test_the_command_starts_fast_enough_to_be_typed(tmp_path: Path) -> None:

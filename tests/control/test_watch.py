@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from steering.cli import sources_of
+from steering.cli.tables import sources_of
 from steering.control import watch as watch_module
 from steering.control.network import fetch as fetch_module
 from steering.control.network.feeds import FeedSource, files_of

@@ -1,0 +1,150 @@
+"""The program itself: serve, measure, rehearse, and what is set."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+
+from steering import console
+from steering.cli.command import FAILED, fail, options, progress_for, who
+from steering.errors import SettingsError, SteeringError
+from steering.settings import Settings, read_settings
+
+
+@click.command()
+@click.option(
+    "--listen", help="The playback doors, comma-separated (default: 127.0.0.1:8080); unix:/path is a Unix socket."
+)
+@click.option("--workers", type=int, help="Playback worker processes (default: 2).")
+@click.option("--appliances", type=click.IntRange(1), help="Size of the synthetic fleet of an empty state folder.")
+@click.option("--no-synth", is_flag=True, help="Refuse to serve where no fleet was imported.")
+@click.option("--state", type=click.Path(path_type=Path), help="The state folder (default: setting `state`).")
+@click.option("--verbose", is_flag=True, help="Log every swap of tables, not only what went wrong.")
+def serve(
+    listen: str | None,
+    workers: int | None,
+    appliances: int | None,
+    no_synth: bool,
+    state: Path | None,
+    verbose: bool,
+) -> None:
+    """Serve: one control process, and the playback workers.
+
+    An empty state folder gets a synthetic fleet over real networks, and the shipped table of the whole Internet.
+    SIGTERM finishes what is in flight; SIGHUP reads the feeds again.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    from steering import supervisor
+
+    try:
+        settings = read_settings(state=state, listen=listen, workers=workers)
+        say = functools.partial(print, flush=True)
+        supervisor.serve(settings, who(), console.show_progress, appliances, not no_synth, say)
+    except SteeringError as error:
+        fail(error, as_json=False)
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", metavar="[PYTEST ARGUMENTS]", nargs=-1, type=click.UNPROCESSED)
+def bench(arguments: tuple[str, ...]) -> None:
+    """Measure against peers, and write bench.json. Needs the source tree and the tools of `make setup`."""
+    folder = Path(__file__).parents[2] / "tests" / "bench"
+    figures = [folder / f"{name}figures.py" for name in ("", "fleet_", "report_", "http_")]
+    try:
+        import pytest
+    except ImportError:
+        fail(SettingsError("the tools to measure with are not installed", hint="make setup"), as_json=False)
+    if not folder.exists():
+        fail(SettingsError(f"{folder}: not here", hint="run it from a clone of the repository"), as_json=False)
+    sys.exit(pytest.main([*map(str, figures), "-p", "no:cacheprovider", "--timeout=0", *arguments]))
+
+
+@click.command()
+@click.option("--appliances", type=click.IntRange(100, 1_000_000), default=19_000, show_default=True, help="How many.")
+@click.option("--minutes", type=click.FloatRange(0.1, 1440), default=10.0, show_default=True, help="How long in all.")
+@click.option(
+    "--requests-per-s", type=click.FloatRange(1, 100_000), default=1000.0, show_default=True, help="Of all clients."
+)
+@click.option("--only", multiple=True, metavar="FAULT", help="These faults alone; may be given several times.")
+@click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Playback workers.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def drill(
+    appliances: int, minutes: float, requests_per_s: float, only: tuple[str, ...], workers: int, as_json: bool
+) -> None:
+    """Serve a simulated fleet in a temporary folder, let faults happen to it, and tell what became of the answers.
+
+    A fleet that reports, clients that ask, and one fault after another, at the settings of health and load that are in
+    force. Exit status 1 where something did not hold that must.
+    """
+    from steering.sim import drill as drilling
+    from steering.sim import show
+    from steering.sim.faults import FAULTS, book_of
+
+    known = {fault.name: fault for fault in FAULTS}
+    if unknown := [name for name in only if name not in known]:
+        raise click.UsageError(f"{unknown[0]!r} is none of the faults: {', '.join(known)}")
+    faults = [fault for name, fault in known.items() if not only or name in only]
+    try:
+        settings = read_settings()
+        plan = drilling.plan_of(settings, minutes, requests_per_s, faults)
+        telling = contextlib.nullcontext(show.show_nothing) if as_json else show.show_play(60 * minutes)
+        with tempfile.TemporaryDirectory(prefix="steering-drill-") as folder:
+            settings = drilling.settings_of_drill(settings, Path(folder) / "state")
+            with progress_for(as_json) as progress:
+                ready = drilling.prepare(settings, appliances, progress)
+            with telling as tell:
+                rows, figures = drilling.run(settings, ready, plan, faults, book_of(settings), tell, workers)
+    except SteeringError as error:
+        fail(error, as_json)
+    wrong = any(row.wrong for row in rows) or figures.reports_failed > 0
+    if as_json:
+        rows_found = [dataclasses.asdict(row) for row in rows]
+        console.print_json({"ok": not wrong, "faults": rows_found, "figures": dataclasses.asdict(figures)})
+    else:
+        show.show_rows(rows)
+        show.show_figures(figures, rows)
+    if wrong:
+        sys.exit(FAILED)
+
+
+@click.command("settings")
+@options
+def show_settings(settings: Settings, as_json: bool) -> None:
+    """List every setting with its value in force."""
+    values = settings.model_dump(mode="json")
+    if as_json:
+        console.print_json(values)
+        return
+    console.print_table(
+        ("setting", "value in force", "environment", "meaning"),
+        [
+            (name, console.shown(values[name]), f"STEERING_{name.upper()}", field.description)
+            for name, field in Settings.model_fields.items()
+        ],
+    )
+
+
+@click.command("version")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+def show_version(as_json: bool) -> None:
+    """Print the version of the program and of the state files it writes."""
+    from steering.statefile import FORMATS
+
+    if as_json:
+        console.print_json({"steering": version("steering"), "formats": FORMATS})
+        return
+    click.echo(f"steering {version('steering')} (state formats: {', '.join(f'{k} {v}' for k, v in FORMATS.items())})")
