@@ -25,7 +25,7 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
 from _fastpath.counters cimport DASH, HEALTHZ, HLS, LANE, MOVED, PLAYBACK, STEER, Counters, now_ns
-from _fastpath.hashing cimport content_key, hash_bytes
+from _fastpath.hashing cimport content_key, hash_bytes, ttl_of
 from _fastpath.manifest cimport C_MAX_MANIFEST, Manifest, is_throughput, read_report, report
 from _fastpath.pick cimport (
     C_IPV4_UP,
@@ -39,6 +39,7 @@ from _fastpath.pick cimport (
     digits_of,
     escape,
     is_dots,
+    key_of_viewer,
     named,
     outcome,
     question,
@@ -157,7 +158,6 @@ cdef bytes MANIFEST_HEAD = PLAYER_HEAD.replace(
 cdef bytes MANIFEST_END = b"\r\ncontent-type: application/vnd.apple.steering-list\r\n\r\n"
 cdef bytes JSON_END = b"\r\ncontent-type: application/json\r\n\r\n"
 cdef bytes HEALTH_END = b"\r\ncontent-length: 3\r\ncontent-type: text/plain; charset=utf-8\r\n\r\n"
-cdef const char* DIGITS = b"0123456789abcdef"
 cdef bytes SHED_END = b"\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
 
 
@@ -427,7 +427,7 @@ cdef class Lane:
         cdef char escaped[3 * C_MAX_TITLE]
         cdef Py_ssize_t escaped_length, length, total
         cdef uint64_t key
-        cdef uint32_t zone = 0
+        cdef uint32_t zone = 0, ttl
         cdef int picks
         cdef bytes out, ending, token = None
         cdef char* at
@@ -447,9 +447,10 @@ cdef class Lane:
             client = asked.ip
         unwrap(&client)
         picker = served.picker
+        if client.family == 4:
+            client.high = client.four
         if not shed or not service.everywhere:
             if client.family == 4:
-                client.high = client.four
                 zone = picker.table.zone_v4(client.four)
             else:
                 zone = picker.table.zone_v6(client.high, client.low)
@@ -461,6 +462,8 @@ cdef class Lane:
         key = hash_bytes(asked.title, asked.title_length)
         if not shed and self.is_wanted(key):
             return None
+        wanted.viewer = key_of_viewer(asked.session, asked.session_length, client.family, client.high)
+        ttl = ttl_of(service.ttl_s, service.jitter_s, key, wanted.viewer)
         escaped_length = escape(asked.title, asked.title_length, escaped)
         picks = 0
         came.failed_open = False
@@ -468,7 +471,7 @@ cdef class Lane:
             wanted.n = asked.n
             wanted.family_bit = C_IPV6_UP if (asked.family or client.family) == 6 else C_IPV4_UP
             wanted.content = content_key(key, service.salt)
-            picker.ask(service, key, asked.session, asked.session_length, client.family, client.high, &wanted)
+            picker.ask(service, key, &wanted)
             picks = picker.choose(zone, &wanted, service, chosen, &came, NULL, NULL)
             if service.sign is not None and picks:
                 token = service.token_for(escaped, escaped_length, client.family, client.high)
@@ -481,7 +484,7 @@ cdef class Lane:
                 picker.tally(
                     self.counters, service, &wanted, chosen, picks, &came, asked.title, asked.title_length
                 )
-        length = picker.measure(service, chosen, picks, asked.n, &came, escaped_length, token)
+        length = picker.measure(service, ttl, chosen, picks, asked.n, &came, escaped_length, token)
         ending = SHED_END if shed else JSON_END
         total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(PLAYER_HEAD) + digits_of(<uint32_t> length)
         total += PyBytes_GET_SIZE(ending)
@@ -490,7 +493,7 @@ cdef class Lane:
         at = join(at, PLAYER_HEAD)
         at = join(write_number(at, <uint32_t> length), ending)
         if has_body:
-            picker.write(at, service, chosen, picks, asked.n, &came, escaped, escaped_length, token)
+            picker.write(at, service, ttl, chosen, picks, asked.n, &came, escaped, escaped_length, token)
         return out
 
     cdef bytes steer_player(
@@ -509,7 +512,6 @@ cdef class Lane:
         cdef outcome came
         cdef char name[MAX_SERVICE]
         cdef char title[C_MAX_TITLE]
-        cdef char viewer[MAX_SESSION + 1 + C_MAX_TITLE]
         cdef char body[C_MAX_MANIFEST]
         cdef const char* query = <const char*> memchr(text, b"?", stop - text)
         cdef const char* end = query if query != NULL else stop
@@ -553,13 +555,10 @@ cdef class Lane:
         wanted.n = manifest.most
         wanted.family_bit = C_IPV6_UP if (said.family or client.family) == 6 else C_IPV4_UP
         wanted.content = content_key(key, service.salt)
-        picker.ask(service, key, said.session, said.session_length, client.family, client.high, &wanted)
+        wanted.viewer = key_of_viewer(said.session, said.session_length, client.family, client.high)
+        picker.ask(service, key, &wanted)
         picks = picker.choose(zone, &wanted, service, chosen, &came, NULL, NULL)
-        at = viewer_of(&said, &client, viewer)
-        at[0] = b"\n"
-        memcpy(at + 1, title, title_length)
-        key = hash_bytes(viewer, at + 1 + title_length - viewer)
-        length = manifest.write(picker, chosen, picks, &said.pathways, key, body, &moves)
+        length = manifest.write(picker, chosen, picks, &said.pathways, key, wanted.viewer, body, &moves)
         if length < 0:
             return None
         if self.counters is not None:
@@ -888,18 +887,6 @@ cdef inline unsigned hint_of(const char* name, Py_ssize_t length, const char* pr
     if length == 6 and memcmp(name, b"player", 6) == 0:
         return PLAYER
     return parameter_of(name, length) & (SESSION | FAMILY | IP | CMCD)
-
-
-cdef char* viewer_of(const hints* said, const address* client, char* out) noexcept nogil:
-    """Write what `manifests.viewer_of` tells a viewer by, the session, or the client's /24 or /48; return its end."""
-    cdef uint64_t number = client.four >> 8 if client.family == 4 else client.high >> 16
-    cdef int digits = 6 if client.family == 4 else 12, i
-    if said.session_length:
-        memcpy(out, said.session, said.session_length)
-        return out + said.session_length
-    for i in range(digits):
-        out[i] = DIGITS[number >> 4 * (digits - 1 - i) & 15]
-    return out + digits
 
 
 cdef inline unsigned parameter_of(const char* name, Py_ssize_t length) noexcept nogil:

@@ -29,7 +29,7 @@ cdef struct listing:
 cdef class Manifest:
     cdef Service service
     cdef readonly bint clones  # some players are offered others than are declared
-    cdef uint32_t least_ttl_s, ttls
+    cdef uint32_t ttl_s, jitter_s
     cdef double gain
     cdef int most
     cdef tuple names
@@ -39,8 +39,8 @@ cdef class Manifest:
     cdef uint32_t[::1] stands
 
     cdef Py_ssize_t write(
-        self, Picker picker, const candidate* chosen, int picks, const report* said, uint64_t key, char* out,
-        bint* moves
+        self, Picker picker, const candidate* chosen, int picks, const report* said, uint64_t title, uint64_t viewer,
+        char* out, bint* moves
     ) noexcept
     cdef bint list_appliances(
         self, Picker picker, const candidate* chosen, int picks, const report* said, listing* found

@@ -11,6 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
+from _fastpath.hashing cimport ttl_of
 from _fastpath.pick cimport C_MAX_PICKS, Picker, Service, appliance_record, candidate, write_number
 
 cdef enum:
@@ -34,7 +35,7 @@ cdef class Manifest:
         if pathways and stands is None:
             raise ValueError("pathways, and nothing says whom they stand for")
         self.service = service
-        self.least_ttl_s, self.ttls = ttl_s - jitter_s, 2 * jitter_s + 1
+        self.ttl_s, self.jitter_s = ttl_s, jitter_s
         if not 1 <= most <= C_MAX_PICKS:
             raise ValueError(f"{most} picks; 1 to {C_MAX_PICKS}")
         self.gain, self.most = gain, most
@@ -47,12 +48,12 @@ cdef class Manifest:
             self.hosted |= <uint32_t> bool(other) << i
 
     cdef Py_ssize_t write(
-        self, Picker picker, const candidate* chosen, int picks, const report* said, uint64_t key, char* out,
-        bint* moves
+        self, Picker picker, const candidate* chosen, int picks, const report* said, uint64_t title, uint64_t viewer,
+        char* out, bint* moves
     ) noexcept:
         """Write the body for these picks, and return its length; -1 where it is not one for here.
 
-        `key` is that of viewer and title, by which the TTL is more or less; `moves` tells if the player is to leave
+        By the keys of title and viewer the TTL is more or less; `moves` tells if the player is to leave
         what it says it plays from.
         """
         cdef listing found
@@ -65,7 +66,7 @@ cdef class Manifest:
             return -1
         moves[0] = said.count > 0 and not among(&found.ids[0], said.ids, said.count)
         at = join(at, PyBytes_AS_STRING(OPENING), PyBytes_GET_SIZE(OPENING))
-        at = write_number(at, <uint32_t> (self.least_ttl_s + key % self.ttls))
+        at = write_number(at, ttl_of(self.ttl_s, self.jitter_s, title, viewer))
         at = join(at, PyBytes_AS_STRING(PRIORITY), PyBytes_GET_SIZE(PRIORITY))
         for i in range(found.count):
             at = join(at, b',"' if i else b'"', 2 if i else 1)

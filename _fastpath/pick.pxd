@@ -67,6 +67,7 @@ cdef struct hot_title:
 cdef struct question:
     uint64_t title  # ranks those of whom it is not known what they hold
     uint64_t session  # ranks those that hold it
+    uint64_t viewer
     uint64_t content
     uint32_t spread
     uint32_t family_bit
@@ -114,7 +115,9 @@ cdef class Service:
     cdef uint64_t salt
     cdef uint32_t holdings_bit
     cdef bint fail_open
-    cdef bytes playback_opening, opening, before_host, before_title, after_title, before_fallback, after_fallback
+    cdef uint32_t ttl_s, jitter_s
+    cdef bytes playback_opening, behind_playback_ttl, opening
+    cdef bytes before_host, before_title, after_title, before_fallback, after_fallback
     cdef readonly object sign  # None where URLs are not signed
     cdef object tag  # None where sessions have no tags
     cdef bytes behind_token
@@ -151,10 +154,7 @@ cdef class Picker:
     cdef int check(self) except -1
     cdef int seat(self) except -1
     cdef int begin(self, question* asked, int n, int family) except -1
-    cdef void ask(
-        self, Service service, uint64_t key, const char* session, Py_ssize_t session_length, int family, uint64_t upper,
-        question* asked
-    ) noexcept nogil
+    cdef void ask(self, Service service, uint64_t key, question* asked) noexcept nogil
     cdef int choose(self, uint32_t zone, const question* asked, Service service, candidate* chosen, outcome* came,
                     note* notes, uint32_t* noted) noexcept nogil
     cdef int walk(self, uint32_t zone, const question* asked, Service service, bint forgives, candidate* chosen,
@@ -171,13 +171,14 @@ cdef class Picker:
     cdef void write_file(
         self, const candidate* chosen, int picks, const outcome* came, const named* file, handful* found
     ) noexcept
-    cdef bytes join_playback(self, bytes opening, bytes end, const handful* found)
-    cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, int n, const outcome* came,
-                            Py_ssize_t title_length, bytes token) noexcept
-    cdef char* write(self, char* at, Service service, const candidate* chosen, int found, int n, const outcome* came,
-                     const char* title, Py_ssize_t title_length, bytes token) noexcept
+    cdef bytes join_playback(self, bytes opening, uint32_t ttl, bytes url, bytes end, const handful* found)
+    cdef Py_ssize_t measure(self, Service service, uint32_t ttl, const candidate* chosen, int found, int n,
+                            const outcome* came, Py_ssize_t title_length, bytes token) noexcept
+    cdef char* write(self, char* at, Service service, uint32_t ttl, const candidate* chosen, int found, int n,
+                     const outcome* came, const char* title, Py_ssize_t title_length, bytes token) noexcept
 
 
+cdef uint64_t key_of_viewer(const char* session, Py_ssize_t length, int family, uint64_t upper) noexcept nogil
 cdef bint is_dots(const char* title, Py_ssize_t length) noexcept nogil
 cdef Py_ssize_t escape(const char* title, Py_ssize_t length, char* out) noexcept nogil
 cdef int digits_of(uint32_t number) noexcept nogil

@@ -36,6 +36,12 @@ def content_key_of(service: str, title: str) -> int:
 def viewer_of(session: str, packed: bytes) -> int:
     """Return the number of a viewer: of a session, or where it is empty, of a packed address's /24 or /48."""
 
+def ttl_of(ttl_s: int, jitter_s: int, title: str, viewer: int) -> int:
+    """Return seconds, `ttl_s` more or less by up to `jitter_s`, always the same for a title and a viewer's number.
+
+    Raises ValueError where `jitter_s` is not less than `ttl_s`.
+    """
+
 def cost(key: int, slot: int) -> int:
     """Return what the appliance in a slot draws for a key: -log2(u) with 32 fractional bits. Lower is better."""
 
@@ -75,6 +81,8 @@ Sign = Callable[[bytes, int, int], bytes | None]
 class Service:
     """A service's URL parts, made ready to be joined. `regions` are the region numbers it may use; None is all.
 
+    Answers live `ttl_s`, more or less by `jitter_s`, as `ttl_of` says.
+
     `holdings` are those of the picker that it is used with.
 
     With `sign`, the URL has `{token}`, before or behind the title. It is called once an answer, with the escaped title
@@ -113,6 +121,7 @@ class Service:
         held: int | None = None,
         by_file: bool = False,
         tag: Sign | None = None,
+        jitter_s: int = 0,
     ) -> None: ...
 
 class Trace:

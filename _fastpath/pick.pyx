@@ -39,7 +39,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from _fastpath.counters cimport FAILED_OPEN, Counters
-from _fastpath.hashing cimport content_key, hash_bytes, mix
+from _fastpath.hashing cimport content_key, hash_bytes, mix, ttl_of as lifetime
 from _fastpath.holdings cimport Holdings, cluster_members, member
 from _fastpath.lpm cimport (
     PyUnicode_1BYTE_DATA,
@@ -123,6 +123,7 @@ for _i in range(256):
 # The parts of a playback answer behind its opening: {"table":…,"servers":[ {"host":"…} ],"files":{ "a":[0,1] }}
 cdef bytes HOST = b'{"host":"'
 cdef bytes BETWEEN = b'],"files":{'
+cdef bytes TARGETS = b',"targets":['
 cdef bytes OPEN_PLAYBACK = b',"fail_open":true'
 # By the bits of the word: what a server is up on.
 cdef tuple FAMILIES = (b',"families":[]}', b',"families":[4]}', b',"families":[6]}', b',"families":[4,6]}')
@@ -205,6 +206,18 @@ def viewer_of(str session not None, bytes packed not None):
     if data:
         return hash_bytes(data, len(data))
     return viewer_of_client(4 if len(packed) == 4 else 6, int.from_bytes(packed[:8], "big"))
+
+
+cdef uint64_t key_of_viewer(const char* session, Py_ssize_t length, int family, uint64_t upper) noexcept nogil:
+    """Return the key of who has a session, or where it is empty, of a client's /24 or /48."""
+    return mix(hash_bytes(session, length) if length else viewer_of_client(family, upper))
+
+
+def ttl_of(uint32_t ttl_s, uint32_t jitter_s, str title not None, uint64_t viewer):
+    """Return seconds, `ttl_s` more or less by up to `jitter_s`, always the same for a title and a viewer's number."""
+    if not jitter_s < ttl_s:
+        raise ValueError(f"{ttl_s} s, more or less by {jitter_s} s")
+    return lifetime(ttl_s, jitter_s, key_of(title), mix(viewer))
 
 
 def cost(uint64_t key, uint32_t slot):
@@ -332,18 +345,21 @@ cdef class Service:
     def __cinit__(
         self, str id not None, str url not None, str fallback not None, uint32_t ttl_s, uint32_t table, regions=None,
         Holdings holdings=None, bint fail_open=False, sign=None, client_regions=(), int n=3,
-        bint covers_service=False, uint32_t fleet=0, held=None, bint by_file=False, tag=None
+        bint covers_service=False, uint32_t fleet=0, held=None, bint by_file=False, tag=None, uint32_t jitter_s=0
     ):
         cdef uint32_t number
         before_host, rest = url.split("{host}")
         before_title, after_title = rest.split("{title}")
         first, last = fallback.split("{title}")
         self.id = id
-        self.opening = f'{{"table":{table},"ttl":{ttl_s},"targets":['.encode()
+        if not jitter_s < ttl_s:
+            raise ValueError(f"answers that live {ttl_s} s, more or less by {jitter_s} s")
+        self.ttl_s, self.jitter_s = ttl_s, jitter_s
+        self.opening = f'{{"table":{table},"ttl":'.encode()
         self.playback_opening = (
-            f'{{"table":{table},"fleet":{fleet},"holdings":{"null" if held is None else held},"ttl":{ttl_s},'
-            f'"url":"{url}","fallback":"{fallback}","servers":['
+            f'{{"table":{table},"fleet":{fleet},"holdings":{"null" if held is None else held},"ttl":'
         ).encode()
+        self.behind_playback_ttl = f',"url":"{url}","fallback":"{fallback}","servers":['.encode()
         self.before_host = f'{{"url":"{before_host}'.encode()
         self.before_title = before_title.encode()
         self.after_title = after_title.encode()
@@ -513,20 +529,14 @@ cdef class Picker:
                     self.seats[i] = seat_record(members[at].services, at)
         return 0
 
-    cdef void ask(
-        self, Service service, uint64_t key, const char* session, Py_ssize_t session_length, int family, uint64_t upper,
-        question* asked
-    ) noexcept nogil:
-        """Make the keys that a title, by its own, is ranked by for a viewer. The key of its content is set already."""
-        cdef uint64_t viewer
+    cdef void ask(self, Service service, uint64_t key, question* asked) noexcept nogil:
+        """Make the keys that a title, by its own, is ranked by for a viewer. Viewer and content are set already."""
         asked.spread = self.weights.spread_of(asked.content)
         asked.title = asked.session = key
         if asked.spread > 1 or (service.holdings_bit and self.seats != NULL):
-            viewer = hash_bytes(session, session_length) if session_length else viewer_of_client(family, upper)
-            viewer = mix(viewer)
-            if viewer % asked.spread:
-                asked.title = mix(key ^ viewer % asked.spread * VARIANT)
-            asked.session = mix(key ^ viewer)
+            if asked.viewer % asked.spread:
+                asked.title = mix(key ^ asked.viewer % asked.spread * VARIANT)
+            asked.session = mix(key ^ asked.viewer)
 
     cdef int choose(self, uint32_t zone, const question* asked, Service service, candidate* chosen, outcome* came,
                     note* notes, uint32_t* noted) noexcept nogil:
@@ -620,7 +630,7 @@ cdef class Picker:
     ):
         cdef int address_family, found, i
         cdef uint64_t upper, key
-        cdef uint32_t zone = self.table.find(address, &address_family, &upper), noted = 0
+        cdef uint32_t zone = self.table.find(address, &address_family, &upper), noted = 0, ttl
         cdef candidate chosen[C_MAX_PICKS]
         cdef question asked
         cdef outcome came
@@ -641,7 +651,9 @@ cdef class Picker:
         self.begin(&asked, n, family or address_family)
         key = hash_bytes(text, length)
         asked.content = content_key(key, service.salt)
-        self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
+        asked.viewer = key_of_viewer(viewer, viewer_length, address_family, upper)
+        self.ask(service, key, &asked)
+        ttl = lifetime(service.ttl_s, service.jitter_s, key, asked.viewer)
         if trace is not None:
             notes = <note*> malloc((self.most_candidates + 1) * sizeof(note))
             if notes == NULL:
@@ -669,8 +681,9 @@ cdef class Picker:
             self.tally(counters, service, &asked, chosen, found, &came, text, length)
         if not body:
             return b""
-        out = PyBytes_FromStringAndSize(NULL, self.measure(service, chosen, found, n, &came, escaped_length, token))
-        self.write(PyBytes_AS_STRING(out), service, chosen, found, n, &came, escaped, escaped_length, token)
+        length = self.measure(service, ttl, chosen, found, n, &came, escaped_length, token)
+        out = PyBytes_FromStringAndSize(NULL, length)
+        self.write(PyBytes_AS_STRING(out), service, ttl, chosen, found, n, &came, escaped, escaped_length, token)
         return out
 
     cdef int begin(self, question* asked, int n, int family) except -1:
@@ -705,13 +718,14 @@ cdef class Picker:
                 title_length
             )
 
-    cdef Py_ssize_t measure(self, Service service, const candidate* chosen, int found, int n, const outcome* came,
-                            Py_ssize_t title_length, bytes token) noexcept:
+    cdef Py_ssize_t measure(self, Service service, uint32_t ttl, const candidate* chosen, int found, int n,
+                            const outcome* came, Py_ssize_t title_length, bytes token) noexcept:
         """Return the length of the answer that `write` writes."""
         cdef bint fallback = found < n
         cdef Py_ssize_t length = PyBytes_GET_SIZE(service.opening) + max(found + fallback - 1, 0)
         cdef const appliance_record* appliance
         cdef int i
+        length += digits_of(ttl) + PyBytes_GET_SIZE(TARGETS)
         for i in range(found):
             appliance = self.appliances + chosen[i].appliance
             length += (
@@ -726,12 +740,13 @@ cdef class Picker:
             length += PyBytes_GET_SIZE(service.after_fallback)
         return length + PyBytes_GET_SIZE(OPEN_END if came.failed_open else END)
 
-    cdef char* write(self, char* at, Service service, const candidate* chosen, int found, int n, const outcome* came,
-                     const char* title, Py_ssize_t title_length, bytes token) noexcept:
+    cdef char* write(self, char* at, Service service, uint32_t ttl, const candidate* chosen, int found, int n,
+                     const outcome* came, const char* title, Py_ssize_t title_length, bytes token) noexcept:
         """Join the fragments of the answer at a place with room for them, and return its end."""
         cdef const appliance_record* appliance
         cdef int i
         at = join(at, PyBytes_AS_STRING(service.opening), PyBytes_GET_SIZE(service.opening))
+        at = join(write_number(at, ttl), PyBytes_AS_STRING(TARGETS), PyBytes_GET_SIZE(TARGETS))
         for i in range(found):
             appliance = self.appliances + chosen[i].appliance
             if i:
@@ -790,11 +805,12 @@ cdef class Picker:
         cdef list out = []
         self.begin(&asked, n, family or address_family)
         viewer = text_of(session, &viewer_length)
+        asked.viewer = key_of_viewer(viewer, viewer_length, address_family, upper)
         for title in titles:
             text = text_of(<str?> title, &length)
             key = hash_bytes(text, length)
             asked.content = content_key(key, service.salt)
-            self.ask(service, key, viewer, viewer_length, address_family, upper, &asked)
+            self.ask(service, key, &asked)
             found = self.choose(zone, &asked, service, chosen, &came, NULL, NULL)
             out.append([(chosen[i].appliance, chosen[i].rank) for i in range(found)])
         return out
@@ -858,9 +874,12 @@ cdef class Picker:
         cdef named whole = named(title, title_length, hash_bytes(title, title_length))
         cdef const named* about
         cdef char escaped[3 * C_MAX_TITLE]
-        cdef bytes token = None, tag = None, url = service.playback_opening
+        cdef bytes token = None, tag, end, url = service.behind_playback_ttl
+        cdef uint32_t ttl
         cdef list tokens = []
         cdef Py_ssize_t most = 0
+        asked.viewer = key_of_viewer(viewer, viewer_length, family, upper)
+        ttl = lifetime(service.ttl_s, service.jitter_s, whole.key, asked.viewer)
         for at in range(count):
             files[at].key = hash_bytes(files[at].text, files[at].length)
             most += (asked.n + 1) * ROOM + 6 * files[at].length
@@ -879,9 +898,7 @@ cdef class Picker:
                 about = &whole if once else files + at
                 if at == 0 or not once:
                     asked.content = content_key(about.key, service.salt)
-                    self.ask(
-                        service, whole.key if title_length else about.key, viewer, viewer_length, family, upper, asked
-                    )
+                    self.ask(service, whole.key if title_length else about.key, asked)
                     picks = self.choose(zone, asked, service, chosen, &came, NULL, NULL)
                 if service.sign is not None and picks:
                     if token is None or not service.covers_service:
@@ -898,7 +915,8 @@ cdef class Picker:
             if token is not None and service.covers_service:
                 url = url.replace(b"{token}", token)
             tag = service.tag_for(viewer, viewer_length, family, upper)
-            return self.join_playback(url, end_playback(tokens, files, found.failed_open, tag), &found)
+            end = end_playback(tokens, files, found.failed_open, tag)
+            return self.join_playback(service.playback_opening, ttl, url, end, &found)
         finally:
             free(found.text)
             free(found.servers)
@@ -929,14 +947,15 @@ cdef class Picker:
             found.at = write_number(found.at, number[0] - 1)
         found.at = join(found.at, b"]", 1)
 
-    cdef bytes join_playback(self, bytes opening, bytes end, const handful* found):
+    cdef bytes join_playback(self, bytes opening, uint32_t ttl, bytes url, bytes end, const handful* found):
         """Return the answer: what goes for all files, the servers, and the files."""
-        cdef Py_ssize_t length = PyBytes_GET_SIZE(opening) + (found.at - found.text)
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(opening) + PyBytes_GET_SIZE(url) + (found.at - found.text)
         cdef const appliance_record* appliance
         cdef bytes out, families
         cdef char* at
         cdef uint32_t i
-        length += PyBytes_GET_SIZE(BETWEEN) + PyBytes_GET_SIZE(end) + (found.known - 1 if found.known else 0)
+        length += digits_of(ttl) + PyBytes_GET_SIZE(BETWEEN) + PyBytes_GET_SIZE(end)
+        length += found.known - 1 if found.known else 0
         for i in range(found.known):
             appliance = self.appliances + found.servers[i].appliance
             families = <bytes> FAMILIES[found.servers[i].weight]
@@ -945,6 +964,7 @@ cdef class Picker:
         out = PyBytes_FromStringAndSize(NULL, length)
         at = PyBytes_AS_STRING(out)
         at = join(at, PyBytes_AS_STRING(opening), PyBytes_GET_SIZE(opening))
+        at = join(write_number(at, ttl), PyBytes_AS_STRING(url), PyBytes_GET_SIZE(url))
         for i in range(found.known):
             appliance = self.appliances + found.servers[i].appliance
             families = <bytes> FAMILIES[found.servers[i].weight]

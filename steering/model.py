@@ -137,8 +137,8 @@ class Service:
     where clients may be; others are refused, or sent to `refused_url`. `token` is the form in which URLs are signed, at
     `{token}`: empty, `path`, `query` or `secure_link`, for `token_ttl_s`, with the first of `keys`, with `token_bind`
     for the client's network alone. A `path` token covers a `title`, or the whole `service`, as `token_covers` says.
-    `pathways` are those that playlists declare, `clones` the players that are offered others; steering manifests live
-    `steer_ttl_s`, more or less by `ttl_jitter`. `origin` is where playlists are fetched.
+    `pathways` are those that playlists declare, `clones` the players that are offered others. Answers live `ttl_s`,
+    steering manifests `steer_ttl_s`, more or less by `ttl_jitter`. `origin` is where playlists are fetched.
     """
 
     id: str
@@ -161,6 +161,11 @@ class Service:
     pathways: tuple[Pathway, ...] = ()
     clones: tuple[str, ...] = ()
     origin: str = ""
+
+
+def jitter_s(ttl_s: int, share: float) -> int:
+    """Return by how many seconds a TTL is more or less, by a share below 1 of it: whole ones, and less than it has."""
+    return int(ttl_s * share)
 
 
 def service_of(row: dict[str, Any]) -> Service:

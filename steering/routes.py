@@ -189,7 +189,7 @@ class Routes:
         return None
 
     def scope(self, address: bytes) -> str:
-        """Return the widest prefix around the address that lies in one zone: all its addresses get the same answer."""
+        """Return the widest prefix around the address that lies in one zone: all its addresses get the same targets."""
         family, number = aligned(address)
         high, low = self.zones[family]
         place = bisect_right(high, number >> 64)

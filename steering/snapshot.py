@@ -52,6 +52,8 @@ from _fastpath.pick import (
     content_key_of,
     cost,
     key_of,
+    ttl_of,
+    viewer_of,
 )
 from steering import model
 from steering.errors import PartnerError, SnapshotError
@@ -82,6 +84,8 @@ __all__ = [
     "content_key_of",
     "key_of",
     "read_current",
+    "ttl_of",
+    "viewer_of",
     "weight_of_capacity",
     "write_current",
     "write_fleet",
@@ -397,6 +401,7 @@ class Snapshot:
                 self.holdings_version,
                 item.get("holdings") == "file",
                 signer.tag_of(item["id"]) if signer else None,
+                model.jitter_s(item["ttl_s"], item.get("ttl_jitter", 0.0)),
             )
             for item in served["services"]
         }

@@ -82,6 +82,12 @@ def viewer_of(session: str, address: str) -> int:
     return mix(int(parsed) >> 8 | 4 << 48) if parsed.version == 4 else mix(int(parsed) >> 80 | 6 << 48)
 
 
+def ttl_of(ttl_s: int, share: float, title: str, viewer: int) -> int:
+    """Return a TTL, more or less by a share, as it is for a title and a viewer."""
+    jitter_s = math.floor(ttl_s * share)
+    return ttl_s - jitter_s + mix(hash_text(title) ^ mix(viewer)) % (2 * jitter_s + 1)
+
+
 def keys_of(title: str, viewer: int, spread: int = 1) -> tuple[int, int]:
     """Return what ranks the appliances of whom it is not known what they hold, and what ranks those that hold a title."""
     key = hash_text(title)

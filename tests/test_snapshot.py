@@ -29,6 +29,7 @@ from steering.snapshot import (
     write_holdings,
 )
 from steering.statefile import StateFile, write_sections
+from tests import reference
 
 Publish = Callable[..., Path]
 ISP = "203.0.113.9"
@@ -82,7 +83,7 @@ def test_an_answer_is_what_the_documents_show(snapshot: Snapshot) -> None:
     answer = json.loads(snapshot.steer(ISP, "80100172", service="video"))
     assert list(answer) == ["table", "ttl", "targets"]
     assert answer["table"] == 1
-    assert answer["ttl"] == 300
+    assert answer["ttl"] == reference.ttl_of(300, 0.1, "80100172", reference.viewer_of("", ISP))
     first = answer["targets"][0]
     assert list(first) == ["url", "appliance", "site", "rank"]
     assert first["url"] == f"https://{first['appliance']}.cdn.example/v/80100172"
@@ -144,8 +145,12 @@ def test_any_address_gets_an_answer_and_explain_gives_the_same_one(
     assert answer == snapshot.steer(address.packed, title, service="video", n=n, family=family)
     scope = ipaddress.ip_network(why["scope"])
     assert address in scope
+    wanted = {"service": "video", "n": n, "family": family}
     for edge in (scope[0], scope[-1]):
-        assert snapshot.steer(str(edge), title, service="video", n=n, family=family) == answer
+        assert json.loads(snapshot.steer(str(edge), title, **wanted))["targets"] == explained["targets"]
+        assert snapshot.steer(str(edge), title, session="s", **wanted) == snapshot.steer(
+            str(address), title, session="s", **wanted
+        ), "one viewer's answer is the same in every byte"
     picked = sorted((c for c in why["candidates"] if c["pick"]), key=lambda c: c["pick"])
     assert [c["appliance"] for c in picked] == [t["appliance"] for t in explained["targets"] if "appliance" in t]
 

@@ -8,8 +8,8 @@ Every answer is a whole body with status 200: players give up steering, some for
 an error here. What cannot be read is passed over, and whom nobody can be found for gets `static_body`.
 
 A body (`body_of`) is the opening with the TTL, the ids, each in quotes, with commas between, `]`, the clones where
-there are any, and `}`. Nothing in it needs escaping: ids and hosts are of letters, digits, `.`, `-` and `_`. `ttl_of`
-is a sum and a remainder of the key of one text. The lane makes the same bytes from the same picks, in
+there are any, and `}`. Nothing in it needs escaping: ids and hosts are of letters, digits, `.`, `-` and `_`. The TTL
+is a sum and a remainder of the keys of title and viewer. The lane makes the same bytes from the same picks, in
 `_fastpath/manifest.pyx`, for what most players ask; clones, odd hints and bodies for nobody are made here alone.
 """
 
@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from steering.model import Service
+from steering.model import Service, jitter_s
 from steering.playback.pathways import Clone, Order, first_declared
-from steering.snapshot import key_of
+from steering.snapshot import ttl_of
 
 MEDIA_TYPE: Final = "application/vnd.apple.steering-list"
 ID_CHARACTERS: Final = frozenset(string.ascii_letters + string.digits + "._-")
@@ -96,33 +96,17 @@ def is_id(text: str) -> bool:
     return 0 < len(text) <= MAX_ID and ID_CHARACTERS.issuperset(text)
 
 
-def viewer_of(session: str, packed: bytes) -> str:
-    """Return what tells one viewer from another: the session, or the client's /24 or /48 in hexadecimal."""
-    return session or packed[: 3 if len(packed) == 4 else 6].hex()
+def steering_body(service: Service, found: Order, viewer: int, title: str) -> bytes:
+    """Return the body of an answer to a viewer, by its number.
 
-
-def ttl_of(ttl_s: int, jitter: float, viewer: str, title: str) -> int:
-    """Return seconds, `ttl_s` more or less by up to that share, always the same for a viewer and a title.
-
-    A whole number, at least 1: without one, hls.js asks 140 times a second.
+    The TTL is a whole number, at least 1: without one, hls.js asks 140 times a second.
     """
-    most = jitter_s(ttl_s, jitter)
-    return max(ttl_s - most + key_of(f"{viewer}\n{title}") % (2 * most + 1), 1)
-
-
-def jitter_s(ttl_s: int, jitter: float) -> int:
-    """Return by how many seconds a TTL is more or less."""
-    return int(ttl_s * jitter)
-
-
-def steering_body(service: Service, found: Order, viewer: str, title: str) -> bytes:
-    """Return the body of an answer."""
-    ttl = ttl_of(service.steer_ttl_s, service.ttl_jitter, viewer, title)
+    ttl = ttl_of(service.steer_ttl_s, jitter_s(service.steer_ttl_s, service.ttl_jitter), title, viewer)
     return body_of(ttl, found.ids, found.clones)
 
 
 def static_body(
-    service: Service | None, current: Sequence[str] = (), viewer: str | None = None, title: str = ""
+    service: Service | None, current: Sequence[str] = (), viewer: int | None = None, title: str = ""
 ) -> bytes:
     """Return the body for an unknown title or service, for overload, and where nothing is published.
 
@@ -132,7 +116,8 @@ def static_body(
     ttl_s = service.steer_ttl_s if service else DEFAULT_TTL_S
     ttl_s = min(max(ttl_s * STATIC_TIMES, STATIC_S), MAX_TTL_S)
     if viewer is not None:
-        ttl_s = ttl_of(ttl_s, service.ttl_jitter if service else DEFAULT_JITTER, viewer, title)
+        jitter = service.ttl_jitter if service else DEFAULT_JITTER
+        ttl_s = ttl_of(ttl_s, jitter_s(ttl_s, jitter), title, viewer)
     return body_of(ttl_s, first_declared(service, current))
 
 

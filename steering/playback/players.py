@@ -19,13 +19,13 @@ from urllib.parse import quote, unquote
 from _fastpath.counters import Counters
 from _fastpath.manifest import Manifest
 from steering.errors import PartnerError
-from steering.model import Service
+from steering.model import Service, jitter_s
 from steering.playback import manifests, pathways
 from steering.playback.client import Client, Trust, find_client
 from steering.playback.manifests import Hints
 from steering.playlists import BASE, PATHWAY, Playlist
 from steering.settings import Settings
-from steering.snapshot import Chosen, Snapshot
+from steering.snapshot import Chosen, Snapshot, viewer_of
 
 MANIFESTS: Final = {"hls": "master.m3u8", "dash": "manifest.mpd"}
 MEDIA_TYPES: Final = {"hls": "application/vnd.apple.mpegurl", "dash": "application/dash+xml"}
@@ -33,7 +33,7 @@ SIGNED: Final = ("", "path")  # only a token in the path covers the segments too
 
 # Given service, host, the path that is covered and the client, returns what `{token}` stands for; None without a key.
 Sign = Callable[[Service, str, str, bytes], str | None]
-# Given service, viewer and client, returns the session's tag; empty without a key.
+# Given service, session and client, returns the session's tag; empty without a key.
 Tag = Callable[[str, str, bytes], str]
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -79,7 +79,7 @@ def read_request(
 def steer(snapshot: Snapshot | None, asked: Asked, settings: Settings, counters: Counters | None = None) -> Steered:
     """Return the steering manifest for a request, the static one where nobody can be picked; and count it."""
     hints = asked.hints
-    viewer = manifests.viewer_of(hints.session, asked.client.packed)
+    viewer = viewer_of(hints.session, asked.client.packed)
     rules = snapshot.rules if snapshot else {}
     service = rules.get(asked.service)
     picks: list[Chosen] | None = None
@@ -102,7 +102,7 @@ def compiled(snapshot: Snapshot, gain: float) -> list[Manifest]:
         Manifest(
             snapshot.services[service.id],
             service.steer_ttl_s,
-            manifests.jitter_s(service.steer_ttl_s, service.ttl_jitter),
+            jitter_s(service.steer_ttl_s, service.ttl_jitter),
             gain,
             pathways.most(service),
             [(pathway.id, bool(pathway.host)) for pathway in service.pathways],
@@ -192,8 +192,7 @@ def steering_url(asked: Asked, settings: Settings, tag: Tag | None = None) -> st
     hints = asked.hints
     said = {"session": hints.session, "player": hints.player, "family": str(hints.family or "")}
     if tag:
-        packed = asked.client.packed
-        said["tag"] = tag(asked.service, manifests.viewer_of(hints.session, packed), packed)
+        said["tag"] = tag(asked.service, hints.session, asked.client.packed)
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in said.items() if value)
     path = f"/v1/{asked.protocol}/{quote(asked.service, safe='')}/{quote(asked.title, safe='')}"
     return f"{settings.public_url}{path}{'?' if query else ''}{query}"

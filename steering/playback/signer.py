@@ -9,7 +9,6 @@ from typing import Any
 
 from steering.model import Service
 from steering.playback.keyring import Keyring
-from steering.playback.manifests import viewer_of
 from steering.playback.signing import Signing, token_for
 from steering.playback.tags import tag_for
 
@@ -55,14 +54,13 @@ class Signer:
         def tag(session: bytes, family: int, upper: int) -> bytes | None:
             if not self.keyring.keys:
                 return None
-            client = packed_of(family, upper)
-            return self.tag(service, viewer_of(session.decode(), client), client).encode() or None
+            return self.tag(service, session.decode(), packed_of(family, upper)).encode() or None
 
         return tag
 
-    def tag(self, service: str, viewer: str, packed: bytes) -> str:
-        """Return a tag for a viewer's session; empty where there is no key for tags."""
-        return tag_for(self.keyring.keys, service, viewer, packed, self.clock())
+    def tag(self, service: str, session: str, packed: bytes) -> str:
+        """Return a tag for a session, which may be empty; empty where there is no key for tags."""
+        return tag_for(self.keyring.keys, service, session, packed, self.clock())
 
     def note(self, service: str, is_keyless: bool) -> None:
         """Say once that a service cannot sign, and once more after it could."""

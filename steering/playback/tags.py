@@ -27,14 +27,15 @@ TAG: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62})~([1-9][0-9]{0,11})~([A-Za-z0
 PARAMETER: Final = re.compile(rb"(?:^|&)tag=([A-Za-z0-9~_-]{1,128})(?:&|$)")
 
 
-def tag_for(keys: Mapping[str, SigningKey], service: str, viewer: str, client: bytes, now: float) -> str:
-    """Return a tag for a viewer, as `manifests.viewer_of` names one, at a packed address; empty without a key."""
+def tag_for(keys: Mapping[str, SigningKey], service: str, session: str, client: bytes, now: float) -> str:
+    """Return a tag for a session, or without one for the network, of a packed address; empty without a key."""
     key = next((keys[name] for name in reversed(list(keys)) if name.startswith(TAG_KEYS)), None)
     if key is None:
         return ""
     expiry = math.ceil((now + TAG_TTL_S) / STEP_S) * STEP_S
-    hashed = key.code(b"viewer", 0, ANYBODY, f"{service}\n{viewer}".encode())[:8]
-    return f"{key.id}~{expiry}~{hashed}~{key.code(b'tag', expiry, network_of(client), hashed.encode())}"
+    network = network_of(client)
+    hashed = key.code(b"viewer", 0, ANYBODY, f"{service}\n".encode() + (session.encode() or network))[:8]
+    return f"{key.id}~{expiry}~{hashed}~{key.code(b'tag', expiry, network, hashed.encode())}"
 
 
 def read_tag(query: bytes) -> str:

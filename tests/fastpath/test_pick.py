@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from _fastpath import lpm, pick, rib
@@ -216,6 +216,7 @@ words = st.builds(
 
 
 NAMED = ("80100172", "é", "a title of more than eight bytes", "t")
+FILES = st.one_of(st.sampled_from(NAMED), st.text(min_size=1, max_size=20).filter(lambda name: name not in (".", "..")))
 KNOWN = st.dictionaries(st.integers(0, 23), st.sets(st.sampled_from(NAMED)), max_size=16)
 HOT = st.dictionaries(st.sampled_from([pick.content_key_of("video", title) for title in NAMED]), st.integers(1, 9))
 
@@ -359,6 +360,31 @@ def test_an_answer_is_compact_json_with_the_fallback_where_too_few_can_serve(tmp
     assert [target.get("fallback") for target in bench.answer("80100172", 2)["targets"]] == [None, None]
 
 
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from([V4, V6]), st.text(min_size=1, max_size=20), st.text(max_size=20))
+def test_answers_live_more_or_less_long_by_title_and_viewer(
+    tmp_path: Path, address: str, title: str, session: str
+) -> None:
+    bench = Bench(tmp_path, [(0, 0)], [(0, "bom001", UP | 100)])
+    service = bench.service_of(jitter_s=45)
+    viewer = reference.viewer_of(session, address)
+    assume(title not in (".", ".."))
+    answer = json.loads(bench.picker.answer(address, title, service, 3, 0, session))
+    assert answer["ttl"] == reference.ttl_of(300, 0.15, title, viewer)
+    whole = json.loads(bench.picker.playback(address, ["a", "b"], service, 3, 0, session, title))
+    assert whole["ttl"] == answer["ttl"]
+    alone = json.loads(bench.picker.playback(address, ["a", "b"], service, 3, 0, session))
+    assert alone["ttl"] == reference.ttl_of(300, 0.15, "", viewer)
+
+
+def test_a_ttl_that_may_be_nothing_is_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, [(0, 0)], [(0, "bom001", UP | 100)])
+    with pytest.raises(ValueError, match="300 s, more or less by 300 s"):
+        bench.service_of(jitter_s=300)
+    with pytest.raises(ValueError, match="5 s, more or less by 5 s"):
+        pick.ttl_of(5, 5, "t", 1)
+
+
 def test_with_nobody_able_the_fallback_answers_alone(tmp_path: Path) -> None:
     bench = Bench(tmp_path, [(0, 0)], [(0, "bom001", 0)])
     assert bench.answer("t")["targets"] == [{"url": "https://origin.example/t", "fallback": True}]
@@ -414,7 +440,7 @@ def test_a_candidate_passed_over_keeps_its_reason(tmp_path: Path, word: int, rea
     rung_lists(),
     st.lists(st.tuples(st.integers(0, 6), words), max_size=24),
     st.integers(1, 8),
-    st.lists(st.one_of(st.sampled_from(NAMED), st.text(min_size=1, max_size=20)), min_size=1, max_size=20, unique=True),
+    st.lists(FILES, min_size=1, max_size=20, unique=True),
     KNOWN,
     HOT,
     st.booleans(),

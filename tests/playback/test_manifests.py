@@ -19,12 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.model import Fleet, Pathway, Service
+from steering.model import Fleet, Pathway, Service, jitter_s
 from steering.playback import manifests
 from steering.playback.app import make_app
 from steering.playback.follow import Follower
 from steering.playback.manifests import Hints, read_hints
 from steering.settings import Settings
+from steering.snapshot import ttl_of, viewer_of
+from tests import reference
 from tests.playback.steering_rules import broken_rules
 from tests.players.tools import modules
 
@@ -73,16 +75,17 @@ def test_no_query_is_an_error(query: bytes, protocol: str) -> None:
 
 @given(st.integers(1, 86_400), st.floats(0, 0.5), st.text(max_size=20), st.text(max_size=20))
 def test_a_ttl_is_a_whole_number_of_at_least_one_and_near_what_was_set(
-    ttl_s: int, jitter: float, viewer: str, title: str
+    ttl_s: int, share: float, session: str, title: str
 ) -> None:
-    found = manifests.ttl_of(ttl_s, jitter, viewer, title)
+    viewer = viewer_of(session, bytes([203, 0, 113, 7]))
+    found = ttl_of(ttl_s, jitter_s(ttl_s, share), title, viewer)
     assert found >= 1
-    assert abs(found - ttl_s) <= ttl_s * jitter
-    assert found == manifests.ttl_of(ttl_s, jitter, viewer, title)
+    assert abs(found - ttl_s) <= ttl_s * share
+    assert found == reference.ttl_of(ttl_s, share, title, reference.viewer_of(session, "203.0.113.200"))
 
 
 def test_viewers_do_not_all_ask_at_once() -> None:
-    ttls = Counter(manifests.ttl_of(30, 0.1, f"viewer {i}", "80100172") for i in range(7000))
+    ttls = Counter(ttl_of(30, 3, "80100172", viewer_of(f"viewer {i}", b"")) for i in range(7000))
     assert sorted(ttls) == [27, 28, 29, 30, 31, 32, 33]
     assert min(ttls.values()) > 800
 
@@ -91,7 +94,7 @@ def test_a_static_body_can_be_made_ahead_and_lives_longer() -> None:
     video = Service("video", "https://{host}/v/{title}", "https://origin.example/v/{title}", steer_ttl_s=100)
     assert manifests.static_body(video) == b'{"VERSION":1,"TTL":500,"PATHWAY-PRIORITY":["cdn"]}'
     assert manifests.static_body(None) == b'{"VERSION":1,"TTL":300,"PATHWAY-PRIORITY":["cdn"]}'
-    assert b'["c001","cdn"]' in manifests.static_body(video, ("c001",), "viewer", "t")
+    assert b'["c001","cdn"]' in manifests.static_body(video, ("c001",), 7, "t")
 
 
 Asking = Callable[..., Any]

@@ -23,6 +23,7 @@ from steering.playback.protocol import Connections
 from steering.playback.signing import STEP_S, Verdict, verify
 from steering.settings import Settings
 from steering.snapshot import Snapshot
+from tests import reference
 from tests.playback.doors import Listening
 
 ISP, STRANGER = "203.0.113.9", "198.51.100.7"
@@ -167,7 +168,8 @@ def test_keys_are_changed_while_it_serves_and_without_any_the_fallback_answers_a
     write(state)
     follower.step()
     url = "https://origin.example/v/%C3%84on%2F1%20%7Btoken%7D%3F"
-    fallback = {"table": 1, "ttl": 300, "targets": [{"url": url, "fallback": True}]}
+    ttl = reference.ttl_of(300, 0.1, TITLE, reference.viewer_of("", ISP))
+    fallback = {"table": 1, "ttl": ttl, "targets": [{"url": url, "fallback": True}]}
     for lane in (True, False):
         (answer,) = ask(follower, {"service": "query-0"}, lane=lane)
         assert answer.json() == fallback
