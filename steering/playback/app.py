@@ -232,6 +232,7 @@ def make_app(
         if reports is None or snapshot is None:
             return
         found, unread = cmcd.read_body(body)
+        await reports.learn_names(snapshot)
         for at in range(0, len(found), REPORTS_AT_ONCE):
             reports.take(snapshot, found[at : at + REPORTS_AT_ONCE], packed, tag)
             await asyncio.sleep(0)

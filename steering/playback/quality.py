@@ -11,6 +11,8 @@ Kept in memory, and never written: of a session a keyed hash, with where it was;
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +28,8 @@ WINDOW_S: Final = 60.0
 FILTER_BITS: Final = 1 << 20  # 128 KiB; 60,000 voices a window, and one in twenty is taken for another
 MAX_SESSIONS: Final = 1 << 14  # beyond, the oldest are forgotten
 STARTED: Final = -1
+LEARNING_S: Final = 2.0  # the longest that reports wait for names
+MAX_WAITING: Final = 256  # bodies of reports that wait
 NOWHERE: Final = (-1, -1)  # slot, cluster
 UNSEEN: Final = (NOWHERE, 0)
 
@@ -77,18 +81,29 @@ class PlayerReports:
         self.once = Once()
         self.sessions: dict[int, tuple[tuple[int, int], int]] = {}  # where it is; since when it waits, or STARTED
         self.learning = 0  # the generation whose names are being learnt
+        self.waiting = 0
 
     def knows_names(self, snapshot: Snapshot) -> bool:
-        """Tell whether the appliances of a snapshot are known by name; if not, a thread begins to learn them.
-
-        Until then nothing is counted: only what comes first after a fleet was published.
-        """
+        """Tell whether the appliances of a snapshot are known by name; if not, a thread begins to learn them."""
         if snapshot.knows_names:
             return True
         if self.learning != snapshot.current.generation:
             self.learning = snapshot.current.generation
             threading.Thread(target=lambda: snapshot.appliances_by_name, name="names", daemon=True).start()
         return False
+
+    async def learn_names(self, snapshot: Snapshot) -> None:
+        """Wait until the appliances of a snapshot are known by name, a moment; where too many wait, do not."""
+        if self.knows_names(snapshot) or self.waiting == MAX_WAITING:
+            return
+        self.waiting += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LEARNING_S):
+                    while not snapshot.knows_names:
+                        await asyncio.sleep(0.01)
+        finally:
+            self.waiting -= 1
 
     def hear(
         self, snapshot: Snapshot, query: bytes, headers: Sequence[tuple[bytes, bytes]], packed: bytes, playing: str = ""
@@ -113,7 +128,10 @@ class PlayerReports:
         times: int = 1,
         playing: str = "",
     ) -> None:
-        """Count reports that a client at a packed address makes; each stands for so many."""
+        """Count reports that a client at a packed address makes; each stands for so many.
+
+        While names are being learnt, the first moment after a fleet was published, nothing is counted.
+        """
         if not self.knows_names(snapshot):
             return
         now = self.clock()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 from _fastpath.counters import Counters
 from _fastpath.lane import Lane
 from steering.keys import Key, write_keys
+from steering.playback import quality
 from steering.playback.app import make_app
 from steering.playback.cmcd import MAX_BODY
 from steering.playback.follow import Follower
@@ -114,6 +117,29 @@ async def test_who_is_asking_is_found_by_the_usual_rules(door: Door) -> None:
     for peer, forwarded in (("127.0.0.1", ISP), (ISP, "192.0.2.1"), ("192.0.2.1", ISP)):
         await door.send(b"br=3000", peer=peer, x_forwarded_for=forwarded)
     assert {number: row[0] for number, row in door.counters.quality_of_partners().items()} == {1: 2, 0: 1}
+
+
+async def test_the_first_reports_after_a_publish_wait_until_appliances_are_known_by_name(door: Door) -> None:
+    vars(door.follower.snapshot).pop("appliances_by_name")
+    await asyncio.gather(*(door.send(f'e=rr,url="{NEAR}"'.encode()) for _ in range(20)))
+    assert door.reports() == {0: 20}
+
+
+async def test_no_more_than_so_many_reports_wait_and_not_for_ever(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quality, "MAX_WAITING", 3)
+    monkeypatch.setattr(quality, "LEARNING_S", 0.5)
+    monkeypatch.setattr(PlayerReports, "knows_names", lambda *_: False)
+    vars(door.follower.snapshot).pop("appliances_by_name")
+
+    async def waited_s() -> float:
+        began = time.monotonic()
+        assert (await door.send(f'e=rr,url="{NEAR}"'.encode())).status_code == 204
+        return time.monotonic() - began
+
+    waited = await asyncio.gather(*(waited_s() for _ in range(20)))
+    assert sum(took_s >= 0.5 for took_s in waited) == 3
+    assert max(waited) < 5.0
+    assert door.reports() == {}
 
 
 async def test_a_tag_on_the_url_gives_a_voice(door: Door) -> None:
