@@ -43,13 +43,15 @@ class Hints:
     """What a player says of itself, as far as it could be read; `odd` counts what could not.
 
     `pathways` are those it used since it asked last, `throughputs` what it measured there in bit/s, None where it has
-    not; `player` is the family of players that clones are offered to; `ip` and `family` as in `/v1/steer`.
+    not; `player` is the family of players that clones are offered to, `declared` what its playlist has already, as tags
+    (`pathways.tag_of`); `ip` and `family` as in `/v1/steer`.
     """
 
     pathways: tuple[str, ...] = ()
     throughputs: tuple[int | None, ...] = ()
     session: str = ""
     player: str = ""
+    declared: tuple[str, ...] = ()
     ip: str | None = None
     family: int = 0
     odd: int = 0
@@ -75,12 +77,13 @@ def read_hints(query: bytes, protocol: str) -> Hints:
         known = value.isascii() and value.isdigit()
         throughputs.append(min(int(value[:20]), MAX_BPS) if known else None)
         odd += bool(value) and not known
+    declared = tuple(listed(found.get("declared", ""))[:MAX_REPORTED])
     session, player, family = found.get("session", ""), found.get("player", ""), found.get("family", "")
     if len(session) > MAX_SESSION:
         session, odd = "", odd + 1
     if family not in ("", "4", "6"):
         family, odd = "", odd + 1
-    return Hints(pathways, tuple(throughputs), session, player, found.get("ip"), int(family or 0), odd)
+    return Hints(pathways, tuple(throughputs), session, player, declared, found.get("ip"), int(family or 0), odd)
 
 
 def listed(value: str) -> list[str]:

@@ -90,8 +90,8 @@ def steer(snapshot: Snapshot | None, asked: Asked, settings: Settings, counters:
         return Steered(manifests.static_body(service, hints.pathways, viewer, asked.title))
     walked_out = len(picks) < pathways.most(service)
     found = pathways.order(service, picks, walked_out, hints.pathways, settings.steer_gain)
-    if service.pathways and hints.player and hints.player in service.clones:
-        found = pathways.with_clones(found, service, picks, hints.pathways, settings.steer_gain)
+    if takes_clones(service, hints):
+        found = pathways.with_clones(found, service, picks, hints.pathways, settings.steer_gain, hints.declared)
     body = manifests.steering_body(service, found, viewer, asked.title)
     return Steered(body, found.moves)
 
@@ -159,12 +159,17 @@ def make_playlist(
         raise PartnerError.of_parameter(
             "title", asked.title, f"service {asked.service[:63]!r} has no {asked.protocol} playlist of it", 404
         )
-    declared = [
-        (name, base_of(service, host, asked.title, asked.client.packed, sign))
-        for name, host in pathways.hosts(service, picks)
-    ]
+    hosts = pathways.hosts(service, picks)
+    declared = [(name, base_of(service, host, asked.title, asked.client.packed, sign)) for name, host in hosts]
     first = pathways.order(service, picks, len(picks) < pathways.most(service), (), 0.0).ids[0]
-    return filled(found, declared, first, steering_url(asked, settings, tag), settings.query_before_start).encode()
+    tags = [pathways.tag_of(name, host) for name, host in hosts if host] if takes_clones(service, asked.hints) else []
+    url = steering_url(asked, settings, tag, tags)
+    return filled(found, declared, first, url, settings.query_before_start).encode()
+
+
+def takes_clones(service: Service, hints: Hints) -> bool:
+    """Tell whether a player is offered appliances in the place of a declared pathway's host."""
+    return bool(service.pathways and hints.player and hints.player in service.clones)
 
 
 def base_of(service: Service, host: str | None, title: str, packed: bytes, sign: Sign | None) -> str:
@@ -182,15 +187,21 @@ def base_of(service: Service, host: str | None, title: str, packed: bytes, sign:
     return base_of(service, None, title, packed, sign) if token is None else f"{before}{token}{path}"
 
 
-def steering_url(asked: Asked, settings: Settings, tag: Tag | None = None) -> str:
+def steering_url(asked: Asked, settings: Settings, tag: Tag | None = None, declared: Sequence[str] = ()) -> str:
     """Return where a player of this playlist asks for steering; empty where no public URL is known.
 
-    What the player said for the playlist it cannot say again by itself, so it stands in the URL; and its session's tag.
+    What the player said for the playlist it cannot say again by itself, so it stands in the URL; and its session's tag,
+    and what the playlist declares.
     """
     if not settings.public_url:
         return ""
     hints = asked.hints
-    said = {"session": hints.session, "player": hints.player, "family": str(hints.family or "")}
+    said = {
+        "session": hints.session,
+        "player": hints.player,
+        "family": str(hints.family or ""),
+        "declared": ",".join(declared),
+    }
     if tag:
         said["tag"] = tag(asked.service, hints.session, asked.client.packed)
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in said.items() if value)

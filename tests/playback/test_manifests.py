@@ -50,6 +50,7 @@ HINTS = [
     ("the other protocol's", b"_DASH_pathway=A", "hls", Hints()),
     ("a session and what is not ours", b"session=s%201&token=%2F~", "hls", Hints(session="s 1")),
     ("family and player", b"family=6&player=shaka", "hls", Hints(family=6, player="shaka")),
+    ("what its playlist declares", b"declared=0a,1b", "hls", Hints(declared=("0a", "1b"))),
     ("no id", b"_HLS_pathway=a%20b%00&_HLS_throughput=fast", "hls", Hints((), (None,), odd=2)),
     ("half an escape, and no UTF-8", b"_HLS_pathway=%zz%ff", "hls", Hints(odd=1)),
     ("a throughput beyond all", b"_HLS_throughput=" + b"9" * 5000, "hls", Hints((), (10**12,))),

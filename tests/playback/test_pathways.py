@@ -83,6 +83,20 @@ def test_a_clone_is_named_by_what_it_stands_for() -> None:
     assert again[1] == two
 
 
+def test_what_a_playlist_declares_needs_no_clone() -> None:
+    """A clone of it would make the player begin anew for the same URLs, at worst while its first segment loads."""
+    plain = pathways.order(MAPPED, [A, B, FAR], True, (), 0.25)
+    tags = [pathways.tag_of(name, host) for name, host in pathways.hosts(MAPPED, [A, B, FAR]) if host]
+    found = pathways.with_clones(plain, MAPPED, [A, B, FAR], ("isp",), 0.25, tags)
+    (one,) = found.clones
+    assert (one.base, one.host) == ("isp", "b.example")
+    assert found.ids[:3] == ("isp", one.id, "ix")
+    assert not found.moves
+    gone = pathways.with_clones(plain, MAPPED, [B, FAR], ("isp",), 0.25, tags)
+    assert gone.ids[:2] == (one.id, "ix"), "the declared one is left when what it stands for is"
+    assert gone.moves
+
+
 def test_a_player_stays_on_its_clone() -> None:
     plain = pathways.order(MAPPED, [A, B], True, (), 0.25)
     one, two = pathways.with_clones(plain, MAPPED, [A, B], (), 0.25).clones

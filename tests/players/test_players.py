@@ -240,6 +240,8 @@ def test_an_appliance_at_its_limit_loses_viewers_to_its_neighbour_and_a_site_to_
 def test_mapped_pathways_move_players_and_clones_move_those_that_take_them(scene: Stage) -> None:
     scene.open(service="mapped")
     scene.wait_to_play()
+    began = scene.browser.of("hls.js", "steering")[0]["body"]
+    assert '"PATHWAY-PRIORITY":["bombay",' in began, "steering moved a player that had just begun at its best"
     scene.control.drain([NAMES[NEAR]], "test")
     scene.wait_for(NEXT, ("hls.js",))  # by a clone; nobody else can be told of one appliance of many
     cloned = scene.browser.of("hls.js", "steering")[-1]["body"]
