@@ -79,7 +79,8 @@ class PlayerReports:
         self.every = every
         self.clock = clock
         self.once = Once()
-        self.sessions: dict[int, tuple[tuple[int, int], int]] = {}  # where it is; since when it waits, or STARTED
+        # Where it is; since when it waits, less than STARTED if it has told first that it played, or STARTED.
+        self.sessions: dict[int, tuple[tuple[int, int], int]] = {}
         self.learning = 0  # the generation whose names are being learnt
         self.waiting = 0
 
@@ -151,10 +152,12 @@ class PlayerReports:
             if began != STARTED:
                 start_ms = report.start_ms
                 if report.event == "ps" and report.at_ms > 0:
+                    if start_ms < 0:
+                        start_ms = between(report, began)
                     if report.state == "s":
                         began = report.at_ms
-                    elif report.state == "p" and began and start_ms < 0 and 0 <= report.at_ms - began <= MAX_START_MS:
-                        start_ms = report.at_ms - began
+                    elif report.state == "p" and not began:
+                        began = STARTED - report.at_ms
                 if start_ms >= 0:
                     began = STARTED
             if key and (place, began) != (before, 0):
@@ -177,3 +180,13 @@ class PlayerReports:
                     self.counters.note_voice(slot, False)
                 if (report.stalled or report.failed) and self.once.is_new(slot, voice, "failing"):
                     self.counters.note_voice(slot, True)
+
+
+def between(report: Report, began: int) -> int:
+    """Return how long a start-up took if this report is the second of two that tell it, in either order; else -1."""
+    took = -1
+    if report.state == "p" and began > 0:
+        took = report.at_ms - began
+    elif report.state == "s" and began < STARTED:
+        took = STARTED - began - report.at_ms
+    return took if 0 <= took <= MAX_START_MS else -1

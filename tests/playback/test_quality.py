@@ -89,6 +89,12 @@ STARTS: list[tuple[str, list[Report], list[int]]] = [
     ("once a session", [Report(session="a", start_ms=800), Report(session="a", start_ms=900)], [800]),
     ("in each report without one", [Report(start_ms=800), Report(start_ms=900)], [800, 900]),
     ("between two events", [Report("ps", "s", "a", at_ms=1000), Report("ps", "p", "a", at_ms=1700)], [700]),
+    ("in the other order", [Report("ps", "p", "a", at_ms=1700), Report("ps", "s", "a", at_ms=1000)], [700]),
+    (
+        "from the second start on",
+        [Report("ps", state, "a", at_ms=at) for at, state in ((1, "p"), (9, "s"), (12, "p"))],
+        [3],
+    ),
     (
         "told with the second of them",
         [Report("ps", "s", "a", at_ms=1000), Report("ps", "p", "a", at_ms=1700, start_ms=650)],
