@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import http.server
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from steering.control.network.feeds import FeedSource
 from steering.control.shelf import bring
 from steering.control.writer import Writer
 from steering.errors import FeedError, PartnerError
-from steering.model import Fleet, Service
+from steering.model import Fleet, Pathway, Service
 from steering.playback import request as playback_request
 from steering.playback.app import make_app
 from steering.playback.client import Client
@@ -119,6 +120,27 @@ def test_a_registered_playlist_is_made_for_each_client(serving: Writer, settings
     assert found.headers["content-type"] == "application/dash+xml"
     assert f'serviceLocation="{picks[0].appliance}">https://{picks[0].host}/v/80100172/media/<' in found.text
     assert 'queryBeforeStart="true">http://s.example/v1/dash/video/80100172</' in found.text
+
+
+def test_the_first_answer_for_a_mapped_playlist_moves_no_player_that_takes_clones(
+    serving: Writer, settings: Settings, fleet: Fleet
+) -> None:
+    ways = (Pathway("embedded", classes=("embedded",)), Pathway("other", host="cdn.example.net"))
+    mapped = dataclasses.replace(fleet.services[0], pathways=ways, clones=("hls-js",))
+    serving.import_fleet(dataclasses.replace(fleet, services=(mapped,)), "test")
+    serving.shelf.put("video", "t", "hls", HLS.encode(), "test")
+    playlist = served(
+        settings.state, "/v1/hls/video/t/master.m3u8?player=hls-js", public_url="https://steer.example"
+    ).text
+    url, first = re.findall(r'SERVER-URI="https://steer.example(.*?)",PATHWAY-ID="(.*?)"', playlist)[0]
+    best, second, *_ = Snapshot.map(settings.state).chosen("203.0.113.9", "t", service="video")
+    assert (first, f"https://{best.host}/v/t/low/v.m3u8" in playlist) == ("embedded", True)
+    for current in ("", "&_HLS_pathway=embedded"):
+        body = served(settings.state, url + current).json()
+        assert body["PATHWAY-PRIORITY"][0] == "embedded"
+        clones = [clone["URI-REPLACEMENT"]["HOST"] for clone in body["PATHWAY-CLONES"]]
+        assert (best.host in clones, second.host in clones) == (False, True)
+    assert "declared" not in served(settings.state, "/v1/hls/video/t/master.m3u8", public_url="https://x.example").text
 
 
 def test_what_is_not_registered_is_404_and_deleted_is_gone(serving: Writer, settings: Settings) -> None:
