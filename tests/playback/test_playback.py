@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from _fastpath.lane import Lane, Peer
 from steering.errors import PartnerError
-from steering.playback import request
+from steering.playback import request, signer
 from steering.playback.client import Client
-from steering.playback.signing import SigningKey
+from steering.playback.signing import SigningKey, token_for
 from steering.playback.tags import voice_of
 from steering.snapshot import Snapshot
 from tests.playback.doors import undated
@@ -322,6 +322,17 @@ def test_every_url_of_a_signed_service_is_built_by_replacing_text(doors: Doors) 
             | {key: server[key] for key in ("appliance", "site", "rank")}
             for server in servers
         ] == [target for target in steered if "fallback" not in target]
+
+
+def test_where_there_is_no_key_everybody_is_sent_to_the_fallback(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signer, "token_for", lambda signing, _, *of: token_for(signing, {}, *of))
+    pair = ("a trusted proxy", WORLDS[1])
+    hot, cold = exchange(doors, pair, [post(asked(service="signed", ip="8.8.8.8")) + LAST])
+    assert hot == cold
+    found = json.loads(body_of(hot))
+    assert (found["servers"], found["files"]) == ([], {"a": [], "b": []})
+    assert found["fallback"] == "https://origin.example/v/{title}"
+    assert "tokens" not in found
 
 
 def test_the_tag_of_an_answer_is_worth_something_to_the_viewer_alone(doors: Doors) -> None:

@@ -214,6 +214,41 @@ async def test_a_body_that_comes_drop_by_drop_is_not_waited_for_either(listening
     writer.close()
 
 
+HALF = (
+    b"POST /v1/playback HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n"
+    + b'{"files'
+)
+
+
+async def test_a_playback_body_that_does_not_come_is_not_waited_for(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(HALF)
+    await asyncio.sleep(0.05)
+    for _ in range(3):  # drop by drop
+        writer.write(b" ")
+        await wait(listening.connections, BODY_S // 3)
+    (connection,) = listening.connections.open
+    assert connection.due, "the compiled door waits for it"
+    await wait(listening.connections, 1)
+    assert not listening.connections.open
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_half_a_playback_body_is_waited_for_when_it_is_to_end(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(HALF)
+    await asyncio.sleep(0.05)
+    ending = asyncio.create_task(listening.stop())
+    await asyncio.sleep(0.05)
+    writer.write(b'":["a"]}')
+    ((status, body),) = await answers(reader, 1)
+    assert (status, list(json.loads(body)["files"])) == (200, ["a"])
+    assert await reader.read() == b""
+    await ending
+    writer.close()
+
+
 @contextlib.asynccontextmanager
 async def deaf(listening: Listening) -> AsyncIterator[tuple[socket.socket, protocol.HotDoor]]:
     """Give a client that reads nothing by itself, and the door's side of its connection."""
