@@ -43,8 +43,8 @@ class Hints:
     """What a player says of itself, as far as it could be read; `odd` counts what could not.
 
     `pathways` are those it used since it asked last, `throughputs` what it measured there in bit/s, None where it has
-    not; `player` is the family of players that clones are offered to, `declared` what its playlist has already, as tags
-    (`pathways.tag_of`); `ip` and `family` as in `/v1/steer`.
+    not; `player` is the family of players that clones are offered to, `declared` what its playlist has already, as
+    digests (`pathways.digest_of`); `ip` and `family` as in `/v1/steer`.
     """
 
     pathways: tuple[str, ...] = ()

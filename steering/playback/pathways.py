@@ -25,7 +25,7 @@ from steering.snapshot import Chosen
 
 FALLBACK: Final = "cdn"
 MOST: Final = 8
-TAG: Final = 8  # hexadecimal digits: a clone's id is another where what it stands for is
+DIGEST: Final = 8  # hexadecimal digits: a clone's id is another where what it stands for is
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def with_clones(
 
     Only for players that take clones. A pick that no declared pathway stands for gets none. The id of a clone is made
     from what it stands for, because players keep the first definition of an id. Of what the player's playlist has
-    `declared` (tags), no clone is needed: one would make the player begin anew for the same URLs.
+    `declared` (digests), no clone is needed: one would make the player begin anew for the same URLs.
     """
     clones: dict[str, Clone] = {}
     best: list[tuple[str, Chosen]] = []
@@ -129,23 +129,20 @@ def with_clones(
         base = next((pathway.id for pathway in service.pathways if stands_for(pathway, pick)), None)
         if base is None:
             continue
-        tag = tag_of(base, pick.host)
-        if tag in declared:
-            best.append((base, pick))
-            continue
-        clone = Clone(f"{pick.appliance}.{tag}", base, pick.host)
-        clones[clone.id] = clone
-        best.append((clone.id, pick))
+        name, digest = base, digest_of(base, pick.host)
+        if digest not in declared:
+            name = f"{pick.appliance}.{digest}"
+            clones[name] = Clone(name, base, pick.host)
+        best.append((name, pick))
     offered = with_sticky(best, current, gain)[: service.n]
     ids = tuple(dict.fromkeys((*offered, *found.ids)))
-    return Order(
-        ids, tuple(clones[name] for name in offered if name in clones), bool(current) and ids[0] not in current
-    )
+    cloned = tuple(clones[name] for name in offered if name in clones)
+    return Order(ids, cloned, bool(current) and ids[0] not in current)
 
 
-def tag_of(pathway: str, host: str) -> str:
+def digest_of(pathway: str, host: str) -> str:
     """Return what a pathway with this host goes by in the ids of clones, and in what playlists of ours say of it."""
-    return hashlib.sha256(f"{pathway}\n{host}".encode()).hexdigest()[:TAG]
+    return hashlib.sha256(f"{pathway}\n{host}".encode()).hexdigest()[:DIGEST]
 
 
 def hosts(service: Service, picks: Sequence[Chosen]) -> list[tuple[str, str | None]]:

@@ -162,8 +162,10 @@ def make_playlist(
     hosts = pathways.hosts(service, picks)
     declared = [(name, base_of(service, host, asked.title, asked.client.packed, sign)) for name, host in hosts]
     first = pathways.order(service, picks, len(picks) < pathways.most(service), (), 0.0).ids[0]
-    tags = [pathways.tag_of(name, host) for name, host in hosts if host] if takes_clones(service, asked.hints) else []
-    url = steering_url(asked, settings, tag, tags)
+    digests: list[str] = []
+    if takes_clones(service, asked.hints):
+        digests = [pathways.digest_of(name, host) for name, host in hosts if host]
+    url = steering_url(asked, settings, tag, digests)
     return filled(found, declared, first, url, settings.query_before_start).encode()
 
 

@@ -86,13 +86,13 @@ def test_a_clone_is_named_by_what_it_stands_for() -> None:
 def test_what_a_playlist_declares_needs_no_clone() -> None:
     """A clone of it would make the player begin anew for the same URLs, at worst while its first segment loads."""
     plain = pathways.order(MAPPED, [A, B, FAR], True, (), 0.25)
-    tags = [pathways.tag_of(name, host) for name, host in pathways.hosts(MAPPED, [A, B, FAR]) if host]
-    found = pathways.with_clones(plain, MAPPED, [A, B, FAR], ("isp",), 0.25, tags)
+    digests = [pathways.digest_of(name, host) for name, host in pathways.hosts(MAPPED, [A, B, FAR]) if host]
+    found = pathways.with_clones(plain, MAPPED, [A, B, FAR], ("isp",), 0.25, digests)
     (one,) = found.clones
     assert (one.base, one.host) == ("isp", "b.example")
     assert found.ids[:3] == ("isp", one.id, "ix")
     assert not found.moves
-    gone = pathways.with_clones(plain, MAPPED, [B, FAR], ("isp",), 0.25, tags)
+    gone = pathways.with_clones(plain, MAPPED, [B, FAR], ("isp",), 0.25, digests)
     assert gone.ids[:2] == (one.id, "ix"), "the declared one is left when what it stands for is"
     assert gone.moves
 
