@@ -36,8 +36,8 @@ bench-http: $(VENV)/.dev  ## the figures over HTTP alone (wrk, nginx and h2load 
 soak: $(VENV)/.dev  ## 5 million requests with reloads: none fails, no worker grows (make soak REQUESTS=100000)
 	@$(BIN)/python -m pytest $(MEASURE) tests/bench/soak.py --requests $(REQUESTS)
 
-parity: $(VENV)/.dev  ## compare the lane with FastAPI in CASES=100000 requests (a quarter of an hour)
-	@$(BIN)/python -m pytest tests/playback/test_parity.py --cases $(CASES) --timeout 0
+parity: $(VENV)/.dev  ## compare the fast_path with FastAPI in CASES=100000 requests (a quarter of an hour)
+	@$(BIN)/python -m pytest tests/system/test_parity.py --cases $(CASES) --timeout 0
 
 # The compiled parsers under AddressSanitizer, each bytes object in an allocation of its own; then atheris on the others.
 fuzz: $(VENV)/.dev  ## fuzz what parses bytes from outside, SECONDS=60 a target
@@ -46,8 +46,8 @@ fuzz: $(VENV)/.dev  ## fuzz what parses bytes from outside, SECONDS=60 a target
 	@STEERING_SANITIZE=address,undefined $(BIN)/python setup.py -q build_ext --force --build-lib $(ASAN) --build-temp $(ASAN)/temp
 	@PYTHONPATH=$(ASAN):. LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
-		$(BIN)/pytest tests/fastpath/test_lane.py tests/fastpath/test_pick.py tests/fastpath/test_holdings.py tests/fastpath/test_mrt.py \
-		tests/fastpath/test_rib.py tests/playback/test_parity.py tests/playback/test_playback.py --timeout 0
+		$(BIN)/pytest tests/fastpath/test_fast_path.py tests/fastpath/test_ranking.py tests/fastpath/test_holdings.py tests/fastpath/test_mrt.py \
+		tests/fastpath/test_rib.py tests/system/test_parity.py tests/system/test_playback_requests.py --timeout 0
 	@for target in head query forwarded mrt zones routes geofeed rpki session reports state playback cmcd; do \
 		$(BIN)/python tests/fastpath/fuzz.py $$target -max_total_time=$(SECONDS) -max_len=600 || exit 1; done
 

@@ -1,7 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
-    LANE = 0  # doors
+    FAST_PATH = 0  # doors
     APP = 1
     STEER = 0  # endpoints
     HEALTHZ = 1

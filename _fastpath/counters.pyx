@@ -7,12 +7,12 @@
     …    two sketches: titles asked for most, and titles that clusters lack
 
 A count is a load, an addition and a store of one aligned word by the only writer, so it needs no lock, and a reader
-never sees half of one. Nothing here allocates or calls Python: counting one answer of the lane takes about 10 ns, most
+never sees half of one. Nothing here allocates or calls Python: counting one answer of the fast_path takes about 10 ns, most
 of it the clock. A worker that is started again goes on counting in the file of its number.
 
 A sketch has 512 sets of four titles, and a title one set, by its key. One that is there is counted. For one that is
 not, the lightest of the four loses weight, and at no weight its place: so the heavy ones stay, whatever else is asked
-for once (Misra and Gries, "Finding repeated elements", 1982, in each set). Weights are halved every 256 requests of a
+for once (Misra and Gries, "Finding repeated elements", 1982, in each set). StatusWords are halved every 256 requests of a
 set, so that yesterday's hits make room. The count itself is of all requests since the title came in: never too high,
 and of two readings the difference is what was asked for between them.
 """
@@ -31,7 +31,7 @@ import os
 import struct
 import time
 
-DOORS = ("lane", "app")
+DOORS = ("fast_path", "app")
 ENDPOINTS = ("steer", "healthz", "readyz", "hls", "dash", "playlist", "playback", "cmcd", "other")
 STATUSES = (200, 204, 302, 400, 403, 404, 405, 411, 413, 415, 431, 451, 500, 503)
 RANKS = ("0", "1", "2", "3", "4+", "fallback")

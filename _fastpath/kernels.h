@@ -1,4 +1,4 @@
-/* The lookups of lpm.pyx and the word loads of pick.pyx: plain C over position-independent arrays.
+/* The lookups of lpm.pyx and the word loads of ranking.pyx: plain C over position-independent arrays.
  *
  * Each lookup exists twice from one body: with the instructions of newer x86 (POPCNT; AVX2 for IPv6), and portable.
  * `choose_kernels` picks once, at import, by asking the processor; no build needs -march.

@@ -48,12 +48,12 @@ class Chains:
     def values(self, chain: int) -> list[int]:
         """Return the chain's sets, the longest prefix's first."""
 
-class Ladders:
-    """Distinct ladders, and which one each (chain, region) has."""
+class Rankings:
+    """Distinct rankings, and which one each (chain, region) has."""
 
     first: array[int]
-    rungs: array[int]
-    ladder: array[int]
+    ranking_entries: array[int]
+    ranking: array[int]
     partner: array[int]
 
 def read(
@@ -123,7 +123,7 @@ def overlay(left: Intervals, right: Intervals, pairs: Pairs) -> Intervals:
 def rename(intervals: Intervals, labels: array[int]) -> Intervals:
     """Return the Intervals with each value replaced by `labels[value]`, equal neighbours joined."""
 
-def ladders(
+def rankings(
     wanted: Pairs,
     chains: Chains,
     set_first: array[int],
@@ -136,8 +136,8 @@ def ladders(
     fallback_clusters: array[int],
     policy: tuple[str, ...],
     step_km: float,
-) -> Ladders:
-    """Return the Ladders of every wanted (chain, region)."""
+) -> Rankings:
+    """Return the Rankings of every wanted (chain, region)."""
 
 def validate(
     columns: Columns, origins: array[int], payloads: Columns, asns: array[int], longest: array[int]

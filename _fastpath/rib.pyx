@@ -1,5 +1,5 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
-"""Everything slow about building a table: route text to columns, columns to intervals, routes to ladders.
+"""Everything slow about building a table: route text to columns, columns to intervals, routes to rankings.
 
 A prefix of either family is a left-aligned 128-bit number (`high`, `low`) and a length, so one piece of code serves
 both: an IPv4 address fills the top 32 bits of `high`. The walk, each step a function:
@@ -9,7 +9,7 @@ both: an IPv4 address fills the top 32 bits of `high`. The walk, each step a fun
         --group--> one row a prefix                                        value: which set of routes it has
         --sweep--> Intervals of address space: high, low, value            value: which chain covers it
       --overlay--> with the regions' intervals                             value: which (chain, region) it has
-      --ladders--> for each (chain, region) a ladder; equal ones kept once
+      --rankings--> for each (chain, region) a ranking; equal ones kept once
 
 A *chain* is the list of route sets on the prefixes that cover an address, longest first. Chains are interned as
 (parent chain, set), so a table of a million prefixes has as many chains as it has different coverings.
@@ -52,7 +52,7 @@ EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG
 cdef uint32_t FALLBACK_BIT = 1 << 31  # as pick.FALLBACK
 
 cdef enum:
-    KEYS = 6  # the ladder keys there are; see KEY_NAMES
+    KEYS = 6  # the ranking keys there are; see KEY_NAMES
     KEPT = 1000  # how many refusals or duplicates are kept with their rows; the rest are counted
     NONE = 0xFFFFFFFF  # no number of a pair
 
@@ -1047,23 +1047,23 @@ def rename(intervals, labels):
     return cutter.intervals()
 
 
-# ---- ladders
+# ---- rankings
 
 
-cdef struct rung:
+cdef struct ranking_entry:
     uint32_t key[KEYS]  # in the policy's order
     uint32_t cluster
     uint32_t depth      # 0 on the longest prefix
 
 
-cdef int compare_rungs(const void* left, const void* right) noexcept nogil:
-    cdef const rung* a = <const rung*> left
-    cdef const rung* b = <const rung*> right
+cdef int compare_ranking_entries(const void* left, const void* right) noexcept nogil:
+    cdef const ranking_entry* a = <const ranking_entry*> left
+    cdef const ranking_entry* b = <const ranking_entry*> right
     cdef int order = compare_keys(a, b)
     return order if order else (a.cluster > b.cluster) - (a.cluster < b.cluster)
 
 
-cdef inline int compare_keys(const rung* a, const rung* b) noexcept nogil:
+cdef inline int compare_keys(const ranking_entry* a, const ranking_entry* b) noexcept nogil:
     cdef int i
     for i in range(KEYS):
         if a.key[i] != b.key[i]:
@@ -1079,21 +1079,21 @@ cdef inline uint32_t distance_step(const double* a, const double* b, double step
 cdef double EARTH_RADIUS_KM_C = EARTH_RADIUS_KM
 
 
-class Ladders:
-    """Distinct ladders, and which one each (chain, region) has.
+class Rankings:
+    """Distinct rankings, and which one each (chain, region) has.
 
-    `rungs` (I) holds cluster and rank in turn, the rank with FALLBACK set where no route leads; `first` (I, one more
-    than there are ladders) says at which rung each ladder begins. `ladder` and `partner` (I) are by (chain, region).
+    `ranking_entries` (I) holds cluster and rank in turn, the rank with FALLBACK set where no route leads; `first` (I, one more
+    than there are rankings) says at which ranking_entry each ranking begins. `ranking` and `partner` (I) are by (chain, region).
     """
 
-    __slots__ = ("first", "ladder", "partner", "rungs")
+    __slots__ = ("first", "ranking", "partner", "ranking_entries")
 
 
-def ladders(
+def rankings(
     Pairs wanted not None, chains, set_first, set_members, routes, cluster_places, cluster_partners,
     region_places, fallback_first, fallback_clusters, tuple policy not None, double step_km,
 ):
-    """Return the Ladders of every wanted (chain, region).
+    """Return the Rankings of every wanted (chain, region).
 
     A set's announcements are `set_members[set_first[s]:set_first[s + 1]]`, numbers into the columns of `routes`
     (cluster, class, as_path, origin, med: arrays of I). Places are unit vectors, three doubles each, by cluster number
@@ -1110,13 +1110,13 @@ def ladders(
     cdef int code[KEYS]
     cdef uint32_t values[KEYS]
     cdef uint32_t chain, region, depth, member, announcement, cluster, rank, step, last_step
-    cdef rung current
-    cdef rung* rungs
-    cdef uint32_t* stamp  # by cluster number: candidate + 1 where the cluster was last put on a ladder,
+    cdef ranking_entry current
+    cdef ranking_entry* ranking_entries
+    cdef uint32_t* stamp  # by cluster number: candidate + 1 where the cluster was last put on a ranking,
     cdef uint32_t* place  # and at which place
-    cdef c_array.array rungs_out = zeros("I", 2 * clusters + 2)
-    cdef uint32_t* steps = rungs_out.data.as_uints
-    cdef c_array.array ladder_of = zeros("I", len(wanted)), partner_of = zeros("I", len(wanted))
+    cdef c_array.array ranking_entries_out = zeros("I", 2 * clusters + 2)
+    cdef uint32_t* steps = ranking_entries_out.data.as_uints
+    cdef c_array.array ranking_of = zeros("I", len(wanted)), partner_of = zeros("I", len(wanted))
     cdef dict known = {}
     if keys > KEYS:
         raise ValueError(f"a policy has at most {KEYS} keys, not {keys}")
@@ -1128,13 +1128,13 @@ def ladders(
     for i in range(fb_clusters.shape[0]):
         if fb_clusters[i] >= clusters:
             raise ValueError(f"fallback {i} names cluster {fb_clusters[i]}, there are {clusters}")
-    out = Ladders()
-    out.first, out.rungs = array("I", [0]), array("I")
-    rungs = <rung*> malloc((clusters + 1) * sizeof(rung))
+    out = Rankings()
+    out.first, out.ranking_entries = array("I", [0]), array("I")
+    ranking_entries = <ranking_entry*> malloc((clusters + 1) * sizeof(ranking_entry))
     stamp = <uint32_t*> calloc(2 * clusters + 1, sizeof(uint32_t))
     place = stamp + clusters
-    if rungs == NULL or stamp == NULL:
-        free(rungs)
+    if ranking_entries == NULL or stamp == NULL:
+        free(ranking_entries)
         free(stamp)
         raise MemoryError
     try:
@@ -1156,23 +1156,23 @@ def ladders(
                     if stamp[cluster] != candidate + 1:
                         stamp[cluster] = <uint32_t> candidate + 1
                         place[cluster] = <uint32_t> count
-                        rungs[count] = current
+                        ranking_entries[count] = current
                         count += 1
-                    elif compare_keys(&current, rungs + place[cluster]) < 0:
-                        rungs[place[cluster]] = current
+                    elif compare_keys(&current, ranking_entries + place[cluster]) < 0:
+                        ranking_entries[place[cluster]] = current
                 chain = parent[chain]
                 depth += 1
-            qsort(rungs, count, sizeof(rung), compare_rungs)
+            qsort(ranking_entries, count, sizeof(ranking_entry), compare_ranking_entries)
             rank = 0
             depth = 0xFFFFFFFF
             for i in range(count):
-                if i and compare_keys(rungs + i - 1, rungs + i):
+                if i and compare_keys(ranking_entries + i - 1, ranking_entries + i):
                     rank += 1
-                steps[2 * i] = rungs[i].cluster
+                steps[2 * i] = ranking_entries[i].cluster
                 steps[2 * i + 1] = rank
-                if rungs[i].depth < depth and partners[rungs[i].cluster]:
-                    depth = rungs[i].depth
-                    partner_of.data.as_uints[candidate] = partners[rungs[i].cluster]
+                if ranking_entries[i].depth < depth and partners[ranking_entries[i].cluster]:
+                    depth = ranking_entries[i].depth
+                    partner_of.data.as_uints[candidate] = partners[ranking_entries[i].cluster]
             last_step = 0xFFFFFFFF
             for member in range(fb_first[region], fb_first[region + 1]):
                 cluster = fb_clusters[member]
@@ -1186,15 +1186,15 @@ def ladders(
                 steps[2 * count] = cluster
                 steps[2 * count + 1] = rank | <uint32_t> FALLBACK_BIT
                 count += 1
-            content = rungs_out.data.as_chars[:count * 8]
+            content = ranking_entries_out.data.as_chars[:count * 8]
             number = known.get(content)
             if number is None:
                 number = known[content] = len(known)
-                out.rungs.frombytes(content)
-                out.first.append(len(out.rungs) // 2)
-            ladder_of.data.as_uints[candidate] = number
+                out.ranking_entries.frombytes(content)
+                out.first.append(len(out.ranking_entries) // 2)
+            ranking_of.data.as_uints[candidate] = number
     finally:
-        free(rungs)
+        free(ranking_entries)
         free(stamp)
-    out.ladder, out.partner = ladder_of, partner_of
+    out.ranking, out.partner = ranking_of, partner_of
     return out

@@ -20,7 +20,7 @@ class FeedError(SteeringError):
     """A feed, a fleet document or a request to publish must be mended. Exit status 1."""
 
 
-class PartnerError(SteeringError):
+class RequestError(SteeringError):
     """The caller must act; a door answers it as a problem document (RFC 9457) with `status`.
 
     `parameter`, `value` and `rule` are members of that document where a parameter is to blame.
@@ -43,7 +43,7 @@ class PartnerError(SteeringError):
         self.rule = rule
 
     @classmethod
-    def of_parameter(cls, parameter: str, value: str, rule: str, status: int = 400) -> PartnerError:
+    def of_parameter(cls, parameter: str, value: str, rule: str, status: int = 400) -> RequestError:
         """Return the error for one request parameter; a long value is shown by its first 64 characters."""
         shown = value if len(value) <= 64 else f"{value[:64]}… ({len(value)} characters)"
         return cls(

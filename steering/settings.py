@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from steering.errors import SettingsError
-from steering.model import LADDER_KEYS, LADDER_POLICIES
+from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
 
 DEFAULT_FILE = "steering.toml"
 # Read elsewhere: where the file of settings is, and the portable lookups instead of this processor's.
@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     max_connections: int = pydantic.Field(
         10_000, ge=1, description="connections of one worker; those beyond get the service's fallback and are closed"
     )
-    lane: bool = pydantic.Field(True, description="answer hot requests in the compiled lane, before FastAPI")
+    fast_path: bool = pydantic.Field(True, description="answer hot requests in the compiled fast_path, before FastAPI")
     trusted: Annotated[tuple[Network, ...], NoDecode] = pydantic.Field(
         (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
         description="CIDRs of callers whose forwarded addresses, ip= and explain= are believed; comma-separated",
@@ -81,12 +81,12 @@ class Settings(BaseSettings):
         100, ge=0, le=1_000_000, description="read the CMCD of one steering request in so many that bring some; 0 never"
     )
     default_service: str = pydantic.Field("video", description="the service of a request that names none")
-    ladder: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
-        LADDER_POLICIES["prefix_first"],
-        description="ladder policy: prefix_first, local_first, or an order of " + ", ".join(LADDER_KEYS),
+    ranking_policy: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
+        RANKING_POLICIES["prefix_first"],
+        description="ranking policy: prefix_first, local_first, or an order of " + ", ".join(RANKING_KEYS),
     )
     fallback_sites: int = pydantic.Field(
-        16, ge=1, le=256, description="how many of the nearest sites that accept off-net clients end each ladder"
+        16, ge=1, le=256, description="how many of the nearest sites that accept off-net clients end each ranking"
     )
     country_mmdb: Path | None = pydantic.Field(
         None, description="an MMDB of countries or cities to use instead of the shipped country map"
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     guard_unknown: float = pydantic.Field(
         0.01, ge=0, le=1, description="the share of the rows that may name what the fleet has not; 1 is no guard"
     )
-    guard_no_rung: int = pydantic.Field(
+    guard_no_cluster: int = pydantic.Field(
         0, ge=0, description="how many zones a publish may leave without any cluster, where none is without one"
     )
     guard_from: int = pydantic.Field(
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
     alarm_keep_s: float = pydantic.Field(
         3600.0, ge=0, le=86_400, description="how long an alarm that alarm_url does not take is tried again"
     )
-    belief: Literal["auto", "assumed", "reported"] = pydantic.Field(
+    health_source: Literal["auto", "assumed", "reported"] = pydantic.Field(
         "auto",
         description="appliances are believed at their capacity (assumed), by reports, or (auto) once they report",
     )
@@ -202,13 +202,13 @@ class Settings(BaseSettings):
         le=0.5,
         description="the most of its weight that an appliance loses by the word of players with session tags; 0 is off",
     )
-    blast_cluster: float = pydantic.Field(
+    ejection_limit_cluster: float = pydantic.Field(
         0.5, ge=0, le=1, description="the share of a cluster that silence, checkers and monitors may take out"
     )
-    blast_fleet: float = pydantic.Field(
-        0.05, ge=0, le=1, description="the share of the fleet that they may take out in blast_s seconds"
+    ejection_limit_fleet: float = pydantic.Field(
+        0.05, ge=0, le=1, description="the share of the fleet that they may take out in ejection_limit_s seconds"
     )
-    blast_s: float = pydantic.Field(600.0, ge=1, le=86_400, description="the interval of blast_fleet")
+    ejection_limit_s: float = pydantic.Field(600.0, ge=1, le=86_400, description="the interval of ejection_limit_fleet")
     holdings_s: float = pydantic.Field(
         60.0, ge=1, le=3600, description="the least time between two publishes of what appliances hold"
     )
@@ -266,20 +266,20 @@ class Settings(BaseSettings):
         parts = value.split(",") if isinstance(value, str) else value
         return tuple(ipaddress.ip_network(part.strip() if isinstance(part, str) else part) for part in parts)
 
-    @pydantic.field_validator("ladder", mode="before")
+    @pydantic.field_validator("ranking_policy", mode="before")
     @classmethod
-    def name_ladder(cls, value: Any) -> Any:
+    def name_ranking(cls, value: Any) -> Any:
         """Take a preset's name or the keys themselves."""
         if isinstance(value, str):
-            value = LADDER_POLICIES.get(value.strip()) or tuple(part.strip() for part in value.split(","))
+            value = RANKING_POLICIES.get(value.strip()) or tuple(part.strip() for part in value.split(","))
         keys = tuple(value)
-        unknown = [key for key in keys if key not in LADDER_KEYS]
+        unknown = [key for key in keys if key not in RANKING_KEYS]
         if unknown:
             raise ValueError(
-                f"{unknown[0]!r} is neither a preset ({', '.join(LADDER_POLICIES)}) nor one of {LADDER_KEYS}"
+                f"{unknown[0]!r} is neither a preset ({', '.join(RANKING_POLICIES)}) nor one of {RANKING_KEYS}"
             )
         if not keys or len(set(keys)) != len(keys):
-            raise ValueError("a ladder names at least one key, and each once")
+            raise ValueError("a ranking names at least one key, and each once")
         return keys
 
     @pydantic.field_validator("listen", mode="before")

@@ -34,23 +34,25 @@ from typing import Any, Final
 import uvicorn
 
 from _fastpath.counters import Counters
-from steering import apart, doors, notify
-from steering.apart import SIGNALS, fork
 from steering.control import app as control_app
-from steering.control.network.examples import suggest_requests
-from steering.control.network.tables import Progress, quiet
-from steering.control.start import make_ready
-from steering.doors import BACKLOG, Door
+from steering.control.first_start import make_ready
+from steering.control.routes.build import Progress, quiet
+from steering.decision.examples import suggest_requests
+from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError, SnapshotError, SteeringError
-from steering.playback import app as playback_app
 from steering.playback.client import Trust, pack
-from steering.playback.decisions import DecisionLog
-from steering.playback.follow import Follower
-from steering.playback.protocol import Connections
-from steering.playback.proxy_protocol import LOCAL
-from steering.playback.quality import PlayerReports
+from steering.playback.http import app as playback_app
+from steering.playback.server import listeners as doors
+from steering.playback.server.follower import Follower
+from steering.playback.server.listeners import BACKLOG, Door
+from steering.playback.server.protocol import Connections
+from steering.playback.server.proxy_protocol import LOCAL
+from steering.playback.telemetry.decision_log import DecisionLog
+from steering.playback.telemetry.player_reports import PlayerReports
+from steering.process import child as apart
+from steering.process import notify
+from steering.process.child import SIGNALS, fork
 from steering.settings import Settings
-from steering.snapshot import Snapshot
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
@@ -328,7 +330,7 @@ class Supervisor:
         follower.start()
         decisions = start_decisions(self.settings, number, connections)
         signer = follower.signer
-        reports = PlayerReports(counters, lambda: signer.keyring.keys, connections.lane, self.settings.cmcd_sample)
+        reports = PlayerReports(counters, lambda: signer.keyring.keys, connections.fast_path, self.settings.cmcd_sample)
         app = playback_app.make_app(
             follower, self.settings, counters, decisions, signer.sign_below, signer.tag, reports
         )
@@ -400,7 +402,7 @@ def start_decisions(settings: Settings, worker: int, connections: Connections) -
     if settings.decision_log is None:
         return None
     titles, file_bytes = settings.decision_titles, settings.decision_log_mb << 20
-    decisions = DecisionLog(settings.decision_log, worker, connections.lane, titles, file_bytes)
+    decisions = DecisionLog(settings.decision_log, worker, connections.fast_path, titles, file_bytes)
     try:
         decisions.start()
     except OSError as error:

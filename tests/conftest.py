@@ -13,22 +13,18 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from steering.control.network.feeds import FeedSource, read_feed
-from steering.control.network.tables import build_table
-from steering.model import Appliance, Cluster, Fleet, Partner, RouteClass, Service, Site
+from _fastpath.ranking import IPV4_UP, IPV6_UP
+from steering.control.routes.build import build_table
+from steering.control.routes.feeds import FeedSource, read_feed
+from steering.decision.snapshot import Snapshot
+from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
+from steering.model.route import RouteClass
+from steering.model.service import Service
 from steering.settings import Settings
-from steering.snapshot import (
-    IPV4_UP,
-    IPV6_UP,
-    BuiltTable,
-    Current,
-    Snapshot,
-    weight_of_capacity,
-    write_current,
-    write_fleet,
-    write_table,
-    write_weights,
-)
+from steering.state.current import Current, write_current
+from steering.state.fleet import write_fleet
+from steering.state.status import weight_of_capacity, write_status
+from steering.state.table import BuiltTable, write_table
 from tests.processes import Served, publish_tiny_fleet, serving
 
 
@@ -127,7 +123,7 @@ def publish(build: Callable[..., BuiltTable], fleet: Fleet) -> Publish:
             | appliance.ipv6 * IPV6_UP
             for appliance in fleet.appliances
         }
-        weights = write_weights(state, 1, [words.get(slot, 0) for slot in range(max(words, default=-1) + 1)])
+        weights = write_status(state, 1, [words.get(slot, 0) for slot in range(max(words, default=-1) + 1)])
         names = write_table(state, version, build(routes, fleet, **settings))
         write_current(state, Current(generation, *names, write_fleet(state, 1, fleet), weights, time.time()))
         return state

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from steering.control.network.feeds import FeedSource
-from steering.control.writer import Writer
-from steering.model import Fleet
+from steering.control.routes.feeds import FeedSource
+from steering.control.services.writer import Writer
+from steering.model.fleet import Fleet
 from steering.settings import read_settings
 
 PATIENCE_S = 20.0

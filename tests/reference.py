@@ -1,4 +1,4 @@
-"""The slow, obvious judges: one dict per prefix length, one sort per ladder, one sort per rank of a pick."""
+"""The slow, obvious judges: one dict per prefix length, one sort per ranking, one sort per rank of a pick."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from _fastpath import pick
+from _fastpath import ranking as pick
 
 
 class Table:
@@ -40,10 +40,10 @@ class Table:
         return next(iter(self.covering(address)), None)
 
 
-def ladder(
+def ranking(
     routes_by_prefix: Sequence[Sequence[dict[str, Any]]], policy: Sequence[str], steps: dict[int, int]
 ) -> list[tuple[int, int]]:
-    """Return (cluster, rank) of a ladder: `routes_by_prefix` are the covering prefixes' routes, longest first."""
+    """Return (cluster, rank) of a ranking: `routes_by_prefix` are the covering prefixes' routes, longest first."""
     best: dict[int, tuple[int, ...]] = {}
     for depth, routes in enumerate(routes_by_prefix):
         for route in routes:
@@ -112,7 +112,7 @@ def reason_of(item: dict[str, Any], family_bit: int, forgives: bool = False) -> 
 
 
 def choose(
-    rungs: Sequence[tuple[int, int]],
+    ranking_entries: Sequence[tuple[int, int]],
     clusters: dict[int, list[dict[str, Any]]],
     keys: tuple[int, int],
     n: int,
@@ -125,7 +125,7 @@ def choose(
     """
     for forgives in (False, True)[: 1 + fail_open]:
         able: list[tuple[int, list[dict[str, Any]]]] = []
-        for rank, group in itertools.groupby(rungs, key=lambda rung: rung[1]):
+        for rank, group in itertools.groupby(ranking_entries, key=lambda ranking_entry: ranking_entry[1]):
             candidates = [
                 (pick.cost(keys[bool(item.get("held"))], item["slot"]) / max(item["word"] & 0xFFFF, 1), item)
                 for cluster, _ in group

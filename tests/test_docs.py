@@ -15,17 +15,18 @@ import click
 import pytest
 
 from steering.cli import main
-from steering.control.fleet.documents import KINDS, parse_fleet
-from steering.control.fleet.holdings import digest_of
-from steering.control.fleet.wire import Delta, Full, HealthRow, ReportRow, parse
-from steering.control.network.feeds import FeedSource, csv, kind_of, read_feed
-from steering.control.network.rpki import read_payloads
-from steering.control.network.sessions import read_sessions
-from steering.model import Fleet, Service
-from steering.playback.app import PARAMETERS
-from steering.playback.signing import Signing, SigningKey, token_for
+from steering.control.fill.holdings import digest_of
+from steering.control.health.report_format import Delta, Full, HealthRow, ReportRow, parse
+from steering.control.records.documents import KINDS, parse_fleet
+from steering.control.routes.bgp.sessions import read_sessions
+from steering.control.routes.feeds import FeedSource, csv, kind_of, read_feed
+from steering.control.routes.rpki import read_payloads
+from steering.decision.snapshot import REASONS
+from steering.model.fleet import Fleet
+from steering.model.service import Service
+from steering.playback.http.app import PARAMETERS
+from steering.playback.signing.tokens import Signing, SigningKey, token_for
 from steering.settings import Settings
-from steering.snapshot import REASONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

@@ -15,12 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from steering.control.network.feeds import FeedSource
 from steering.control.remote import RemoteWriter
-from steering.control.writer import Writer
-from steering.doors import opened
-from steering.model import Fleet
-from steering.playback.proxy_protocol import LOCAL
+from steering.control.routes.feeds import FeedSource
+from steering.control.services.writer import Writer
+from steering.model.fleet import Fleet
+from steering.playback.server.listeners import opened
+from steering.playback.server.proxy_protocol import LOCAL
 from steering.settings import read_settings
 from steering.supervisor import LONGEST_PAUSE_S, PROVEN_S, Pauses, check
 from tests.processes import PATIENCE_S, Served, is_running, publish_tiny_fleet, serving, until
@@ -61,13 +61,13 @@ def test_any_worker_tells_what_all_did_and_counts_outlive_the_killed(served: Ser
 
     for n in range(100):
         served.steer(n=1 + n % 8)
-    assert told('steering_answers_total{door="lane",endpoint="steer",status="200"}') == 100
+    assert told('steering_answers_total{door="fast_path",endpoint="steer",status="200"}') == 100
     assert told("steering_first_targets_total") == 100
     assert told("steering_connections") >= 0
     os.kill(served.pids("worker")[0], signal.SIGKILL)
     until(lambda: len(served.pids("worker")) == 2)
     served.steer()
-    assert told('steering_answers_total{door="lane",endpoint="steer",status="200"}') == 101
+    assert told('steering_answers_total{door="fast_path",endpoint="steer",status="200"}') == 101
 
 
 def test_a_killed_worker_comes_back_and_no_connection_is_refused_meanwhile(served: Served) -> None:
@@ -262,9 +262,9 @@ def test_the_control_door_takes_tokens_and_outlives_its_process(tmp_path: Path, 
         with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
             assert client.get("/v1/tables").json()[0]["serving"]
             assert httpx.get(f"{url}/v1/tables").status_code == 401
-            client.post("/v1/wishes", json={"appliances": ["c001-bom001", "c002-bom001"], "enabled": False})
+            client.post("/v1/overrides", json={"appliances": ["c001-bom001", "c002-bom001"], "enabled": False})
             until(lambda: served.steer()["targets"][0]["site"] == "del001")
             (control,) = served.pids("control")
             os.kill(control, signal.SIGKILL)
         with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
-            assert [row["appliance"] for row in client.get("/v1/wishes").json()] == ["c001-bom001", "c002-bom001"]
+            assert [row["appliance"] for row in client.get("/v1/overrides").json()] == ["c001-bom001", "c002-bom001"]

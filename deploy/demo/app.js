@@ -1,5 +1,5 @@
 "use strict";
-// Three players on three cards, told by their own events; a map of the ladder, told by the service's explain.
+// Three players on three cards, told by their own events; a map of the ranking, told by the service's explain.
 
 const COLOURS = { "c001-bom001": "var(--a)", "c002-bom001": "var(--b)", "c001-del001": "var(--c)", cdn: "var(--d)" };
 const PLAYER_COLOURS = { "hls.js": "#ffd166", Shaka: "#ff7eb6", "dash.js": "#7ee8fa" };
@@ -191,7 +191,7 @@ function showMap(answer) {
   const client = [70, 142];
   const parts = [];
   for (const [x, text] of [[340, "rank 0 · Mumbai"], [480, "rank 1 · Delhi"], [595, "fallback"]]) {
-    parts.push(`<line class="rung" x1="${x}" y1="30" x2="${x}" y2="272"/><text class="small" x="${x}" y="20" text-anchor="middle">${text}</text>`);
+    parts.push(`<line class="ranking_entry" x1="${x}" y1="30" x2="${x}" y2="272"/><text class="small" x="${x}" y="20" text-anchor="middle">${text}</text>`);
   }
   // Each player's way, a little beside the others', over the top of who stands between.
   Object.values(cards).forEach((card, index) => {

@@ -29,10 +29,12 @@ from typing import Any
 import httpx
 
 from deploy.demo.parts import MissingError, install, make_media, need
-from steering.control.network.feeds import FeedSource
 from steering.control.remote import RemoteWriter
-from steering.control.writer import Writer
-from steering.model import Appliance, Cluster, Fleet, Partner, RouteClass, Service, Site
+from steering.control.routes.feeds import FeedSource
+from steering.control.services.writer import Writer
+from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
+from steering.model.route import RouteClass
+from steering.model.service import Service
 from steering.settings import Settings, read_settings
 
 HERE = Path(__file__).parent
@@ -49,8 +51,8 @@ SETTINGS = {
     "missed_reports": "2",
     "slow_start_s": "12",
     "load_excess": "10",
-    "blast_cluster": "1",
-    "blast_fleet": "1",
+    "ejection_limit_cluster": "1",
+    "ejection_limit_fleet": "1",
 }
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import click
 
 from steering.cli.access import audit, key, token
-from steering.cli.appliances import alarms, believe, drain, enable, held, top, weight, window
+from steering.cli.appliances import alarms, drain, enable, held, set_health_source, top, weight, window
 from steering.cli.clients import explain, lookup, what_if
 from steering.cli.command import Commands
 from steering.cli.program import bench, drill, serve, show_settings, show_version
@@ -30,7 +30,7 @@ COMMANDS = (
     drain,
     enable,
     weight,
-    believe,
+    set_health_source,
     held,
     window,
     top,

@@ -12,7 +12,7 @@ import click
 
 from steering import console
 from steering.cli.command import Commands, options, who, writing
-from steering.errors import PartnerError, SettingsError
+from steering.errors import RequestError, SettingsError
 from steering.settings import Settings
 
 
@@ -96,7 +96,7 @@ def make_key(settings: Settings, as_json: bool, name: str, secret_file: Path | N
     """
     secret = source.read().strip() if source else ""
     if source and not secret:
-        raise PartnerError("the secret that was given is empty; nothing was made")
+        raise RequestError("the secret that was given is empty; nothing was made")
     with new_file(secret_file) as file, writing(settings) as writer:
         report = writer.make_key(name, who(), secret)
         if file:

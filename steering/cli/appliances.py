@@ -1,4 +1,4 @@
-"""Appliances at work: wishes, maintenance, and what is seen of them."""
+"""Appliances at work: overrides, maintenance, and what is seen of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from steering import console
 from steering.cli.command import Commands, options, who, writing
-from steering.errors import PartnerError
+from steering.errors import RequestError
 from steering.settings import Settings
 
 
@@ -22,7 +22,7 @@ from steering.settings import Settings
 def drain(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> None:
     """Let appliances take no new clients, from the next request on."""
     with writing(settings) as writer:
-        show_wishes(writer.drain(appliances, who()), as_json)
+        show_overrides(writer.drain(appliances, who()), as_json)
 
 
 @click.command()
@@ -31,7 +31,7 @@ def drain(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> Non
 def enable(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> None:
     """Let drained appliances serve again."""
     with writing(settings) as writer:
-        show_wishes(writer.enable(appliances, who()), as_json)
+        show_overrides(writer.enable(appliances, who()), as_json)
 
 
 @click.command()
@@ -41,22 +41,24 @@ def enable(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> No
 def weight(settings: Settings, as_json: bool, appliance: str, value: str) -> None:
     """Set an appliance's weight, 0 to 65535; auto goes back to its capacity's (one for each 100 Mbit/s)."""
     if value != "auto" and not (value.isascii() and value.isdigit()):
-        raise PartnerError.of_parameter("weight", value, "a number from 0 to 65535, or auto")
+        raise RequestError.of_parameter("weight", value, "a number from 0 to 65535, or auto")
     with writing(settings) as writer:
-        show_wishes(writer.weight([appliance], None if value == "auto" else int(value), who()), as_json)
+        show_overrides(writer.weight([appliance], None if value == "auto" else int(value), who()), as_json)
 
 
 @click.command()
-@click.argument("belief", type=click.Choice(["assumed", "reported", "auto"]))
+@click.argument("health_source", type=click.Choice(["assumed", "reported", "auto"]))
 @click.argument("appliances", metavar="APPLIANCE...", nargs=-1, required=True)
 @options
-def believe(settings: Settings, as_json: bool, belief: str, appliances: tuple[str, ...]) -> None:
-    """Believe appliances at their capacity (assumed), by their reports alone (reported), or as the setting says (auto).
+def set_health_source(settings: Settings, as_json: bool, health_source: str, appliances: tuple[str, ...]) -> None:
+    """HealthSourceRequest appliances at their capacity (assumed), by their reports alone (reported), or as the setting says (auto).
 
     One that is reported and was never heard of takes no clients.
     """
     with writing(settings) as writer:
-        show_wishes(writer.believe(appliances, "" if belief == "auto" else belief, who()), as_json)
+        show_overrides(
+            writer.set_health_source(appliances, "" if health_source == "auto" else health_source, who()), as_json
+        )
 
 
 @click.command()
@@ -166,7 +168,7 @@ def moment(name: str, text: str) -> float:
     try:
         return datetime.datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError) as error:
-        raise PartnerError.of_parameter(name, text, "a time as 2026-12-01T22:00 or 2026-12-01T22:00Z") from error
+        raise RequestError.of_parameter(name, text, "a time as 2026-12-01T22:00 or 2026-12-01T22:00Z") from error
 
 
 SPAN = re.compile(r"([0-9]{1,6})([hd])", re.ASCII)
@@ -176,19 +178,19 @@ def span(name: str, text: str) -> float:
     """Return the seconds of `6h` or `2d`."""
     found = SPAN.fullmatch(text)
     if not found:
-        raise PartnerError.of_parameter(name, text, "hours or days, as 6h or 2d")
+        raise RequestError.of_parameter(name, text, "hours or days, as 6h or 2d")
     return int(found[1]) * (3600.0 if found[2] == "h" else 86_400.0)
 
 
-def show_wishes(report: dict[str, Any], as_json: bool) -> None:
+def show_overrides(report: dict[str, Any], as_json: bool) -> None:
     """Print what is wished now."""
     if as_json:
         console.print_json(report)
         return
     console.print_table(
-        ("appliance", "enabled", "weight", "set by hand", "belief"),
+        ("appliance", "enabled", "weight", "set by hand", "health_source"),
         [
-            (item["appliance"], item["enabled"], item["weight"], item["set"], item["belief"] or "auto")
+            (item["appliance"], item["enabled"], item["weight"], item["set"], item["health_source"] or "auto")
             for item in report["appliances"]
         ],
     )
@@ -200,7 +202,7 @@ def show_wishes(report: dict[str, Any], as_json: bool) -> None:
 @options
 def top(settings: Settings, as_json: bool, once: bool, every: float) -> None:
     """Show the fleet live: totals, alarms, the clusters that are worst off, the last changes. `q` ends it."""
-    from steering import top as looking
+    from steering.cli import top_screen as looking
     from steering.control.remote import running_control
 
     with running_control(settings) as control:

@@ -10,11 +10,11 @@ import click
 
 from steering import console
 from steering.cli.command import Command, options, writing
-from steering.errors import PartnerError
+from steering.errors import RequestError
 from steering.settings import Settings
 
 if TYPE_CHECKING:
-    from steering.control.network.what_if import Question
+    from steering.decision.what_if import Question
 
 
 @click.command()
@@ -47,7 +47,7 @@ def lookup(settings: Settings, as_json: bool, asked: tuple[str, ...]) -> None:
 
 def look_up_addresses(settings: Settings, addresses: list[str]) -> list[dict[str, Any]]:
     """Return what the published table says of each address."""
-    from steering.snapshot import Snapshot
+    from steering.decision.snapshot import Snapshot
 
     snapshot = Snapshot.map(settings.state)
     reports = []
@@ -55,13 +55,13 @@ def look_up_addresses(settings: Settings, addresses: list[str]) -> list[dict[str
         try:
             reports.append(snapshot.describe(address))
         except ValueError as error:
-            raise PartnerError.of_parameter("ip", address, "an IPv4 or IPv6 address without a zone id") from error
+            raise RequestError.of_parameter("ip", address, "an IPv4 or IPv6 address without a zone id") from error
     return reports
 
 
 def lookup_row(report: dict[str, Any]) -> tuple[Any, ...]:
     """Return the line of one address."""
-    nearest = report["ladder"][0] if report["ladder"] else {}
+    nearest = report["ranking"][0] if report["ranking"] else {}
     partner = report["partner"]
     return (
         report["address"],
@@ -133,7 +133,7 @@ def asking(command: Command) -> Command:
         family: str | None,
         **given: Any,
     ) -> None:
-        from steering.control.network.what_if import Question, first_address
+        from steering.decision.what_if import Question, first_address
 
         name = service or settings.default_service
         question = Question(first_address(ip), title, name, session, n or 0, int(family or 0))
@@ -147,11 +147,11 @@ def asking(command: Command) -> Command:
 @options
 @asking
 def explain(settings: Settings, as_json: bool, question: Question, show_all: bool) -> None:
-    """Show why a client is sent where: routes, ladder, every candidate with its reason, and the answer.
+    """Show why a client is sent where: routes, ranking, every candidate with its reason, and the answer.
 
     Of a prefix, its first address is asked for; the scope says for which others the answer is the same.
     """
-    from steering.snapshot import Snapshot
+    from steering.decision.snapshot import Snapshot
 
     report = question.asked_of(Snapshot.map(settings.state))
     if as_json:
@@ -175,7 +175,7 @@ def what_if(
     routes: tuple[str, ...],
 ) -> None:
     """Show what a client would be answered with another table, with appliances off, or with a route more."""
-    from steering.control.network.what_if import what_if as ask
+    from steering.decision.what_if import what_if as ask
 
     report = ask(settings, question, table=table, off=off, routes=routes)
     if as_json:
@@ -208,10 +208,17 @@ def show_explained(report: dict[str, Any], show_all: bool) -> None:
     console.print_table(
         ("rank", "cluster", "class", "city", "country", "behind by"),
         [
-            (rung["rank"], rung["cluster"], rung["class"], rung["city"], rung["country"], rung["behind"])
-            for rung in why["ladder"]
+            (
+                ranking_entry["rank"],
+                ranking_entry["cluster"],
+                ranking_entry["class"],
+                ranking_entry["city"],
+                ranking_entry["country"],
+                ranking_entry["behind"],
+            )
+            for ranking_entry in why["ranking"]
         ],
-        title="ladder",
+        title="ranking",
     )
     if why["refused"]:
         console.print_table(

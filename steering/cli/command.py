@@ -18,7 +18,7 @@ from steering.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from steering.control.remote import RemoteWriter
-    from steering.control.writer import Writer
+    from steering.control.services.writer import Writer
 
 FAILED: Final = 1
 WRONG: Final = 2

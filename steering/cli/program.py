@@ -90,9 +90,9 @@ def drill(
     A fleet that reports, clients that ask, and one fault after another, at the settings of health and load that are in
     force. Exit status 1 where something did not hold that must.
     """
-    from steering.sim import drill as drilling
-    from steering.sim import show
-    from steering.sim.faults import FAULTS, book_of
+    from steering.simulation import drill as drilling
+    from steering.simulation import show
+    from steering.simulation.faults import FAULTS, book_of
 
     known = {fault.name: fault for fault in FAULTS}
     if unknown := [name for name in only if name not in known]:
@@ -142,7 +142,7 @@ def show_settings(settings: Settings, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def show_version(as_json: bool) -> None:
     """Print the version of the program and of the state files it writes."""
-    from steering.statefile import FORMATS
+    from steering.state.sections import FORMATS
 
     if as_json:
         console.print_json({"steering": version("steering"), "formats": FORMATS})

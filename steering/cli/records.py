@@ -106,8 +106,8 @@ def synth(
 
     Its partners are the networks that originate most address space in each country. For equal options, equal fleets.
     """
-    from steering.control.fleet.documents import format_fleet
-    from steering.control.fleet.synth import synthesize
+    from steering.control.records.documents import format_fleet
+    from steering.control.services.synthetic_fleet import synthesize
 
     if and_import and output:
         raise click.UsageError("either --import or --output")
@@ -127,7 +127,7 @@ def import_fleet(settings: Settings, as_json: bool, file: Any) -> None:
 
     A new cluster serves clients from the next publish on; routes are not touched.
     """
-    from steering.control.fleet.documents import MAX_DOCUMENT, parse_fleet
+    from steering.control.records.documents import MAX_DOCUMENT, parse_fleet
 
     document = parse_fleet(file.read(MAX_DOCUMENT + 1))
     with writing(settings) as writer:
@@ -139,7 +139,7 @@ def import_fleet(settings: Settings, as_json: bool, file: Any) -> None:
 @options
 def export_fleet(settings: Settings, as_json: bool, output: Path | None) -> None:  # noqa: ARG001 (it is JSON)
     """Print the fleet on record as a fleet document."""
-    from steering.control.fleet.documents import format_fleet
+    from steering.control.records.documents import format_fleet
 
     with writing(settings) as writer:
         write_document(format_fleet(writer.fleet()), output)
@@ -182,9 +182,9 @@ RECORDS_ONLY = click.option("--records-only", is_flag=True, help="The database a
 def backup(settings: Settings, as_json: bool, file: Path, records_only: bool) -> None:
     """Write all that is needed to serve again into one file, while the service runs or not.
 
-    That is the database (fleet, wishes, windows, tokens, the audit log) and the table that serves with it.
+    That is the database (fleet, overrides, windows, tokens, the audit log) and the table that serves with it.
     """
-    from steering.control.backup import back_up
+    from steering.control.services.backup import back_up
 
     with progress_for(as_json) as progress:
         report = back_up(settings.state, file, records_only=records_only, progress=progress)
@@ -204,7 +204,7 @@ def restore(settings: Settings, as_json: bool, file: Path, records_only: bool) -
 
     The service must not be running. Everything is checked before anything is moved.
     """
-    from steering.control.backup import restore as put_back
+    from steering.control.services.backup import restore as put_back
 
     with progress_for(as_json) as progress:
         report = put_back(settings.state, file, who(), records_only=records_only, progress=progress)

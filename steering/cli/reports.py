@@ -14,8 +14,8 @@ from steering.cli.command import FAILED, MOST_SHOWN, options, writing
 from steering.settings import Settings
 
 if TYPE_CHECKING:
-    from steering.control.fleet.quality import By
-    from steering.replay import Replay
+    from steering.control.health.quality import By
+    from steering.decision.replay import Replay
 
 
 @click.command()
@@ -142,8 +142,8 @@ def replay(settings: Settings, as_json: bool, logs: tuple[Path, ...], other: int
 
     Exit status 1 on any difference, but with --table, where differences are what is asked for.
     """
-    from steering import replay as replaying
-    from steering.playback.decisions import read_decisions
+    from steering.decision import replay as replaying
+    from steering.playback.telemetry.decision_log import read_decisions
 
     records = (decision for path in replaying.log_files(logs) for decision in read_decisions(path))
     found = replaying.replay(settings.state, records, other)

@@ -14,7 +14,7 @@ from steering.errors import FeedError
 from steering.settings import Settings
 
 if TYPE_CHECKING:
-    from steering.control.network.feeds import FeedSource
+    from steering.control.routes.feeds import FeedSource
 
 MOST_CONFLICTS: Final = 20
 
@@ -200,8 +200,8 @@ def reload(settings: Settings, as_json: bool) -> None:
 
 def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
     """Return the feeds that a command names; their paths made absolute, for a process that stands elsewhere."""
-    from steering.control.network.feeds import KINDS, FeedSource, kind_of
-    from steering.control.network.fetch import is_url, path_of
+    from steering.control.routes.feeds import KINDS, FeedSource, kind_of
+    from steering.control.routes.fetch import is_url, path_of
 
     if not names:
         return [FeedSource("asn")]
@@ -232,15 +232,15 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
             [(feed, row["row"], row["value"], row["rule"]) for feed, row in refusals],
             title="refused",
         )
-    doubts = [
+    suspicions = [
         (source["feed"], kind.rstrip("s"), item["row"], item["value"], item["rule"])
         for source in report["other_sources"]
         for kind in ("refusals", "warnings")
         for item in source.get(kind, [])[:MOST_SHOWN]
     ]
-    if doubts:
+    if suspicions:
         click.echo()
-        console.print_table(("beside the feeds", "", "row", "value", "rule"), doubts)
+        console.print_table(("beside the feeds", "", "row", "value", "rule"), suspicions)
     if any(len(feed["refused_by"]) > 1 or feed["refused"] > len(feed["refusals"]) for feed in report["feeds"]):
         click.echo()
         console.print_table(
@@ -251,7 +251,7 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
         click.echo(f"conflict: {console.printable(conflict)}")
     if len(report["conflicts"]) > MOST_CONFLICTS:
         click.echo("there are more conflicts; --json has them")
-    if refusals or doubts or report["conflicts"]:
+    if refusals or suspicions or report["conflicts"]:
         click.echo()
     console.print_table(
         ("feed", "accepted", "refused", "no cluster hears it"),
@@ -261,7 +261,7 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
     console.print_facts(
         [
             ("prefixes", f"{counts['prefixes_v4']:,} IPv4, {counts['prefixes_v6']:,} IPv6"),
-            ("zones", f"{counts['zones']:,} with {counts['ladders']:,} ladders"),
+            ("zones", f"{counts['zones']:,} with {counts['rankings']:,} rankings"),
             ("duplicates", report["duplicates"] or None),
         ]
     )

@@ -14,23 +14,23 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
-from steering.control import nouns
-from steering.control.callers import Caller
-from steering.control.events import WIRE, Hub, Listener, Wire, subject_of
-from steering.control.fleet.documents import format_fleet, parse_fleet
-from steering.control.fleet.overview import overview
-from steering.control.fleet.quality import By
-from steering.control.fleet.windows import KINDS as WINDOW_KINDS
-from steering.control.fleet.windows import covers_only
-from steering.control.loop import Run
-from steering.control.network.feeds import FeedSource, Kind
-from steering.control.network.fetch import is_url
-from steering.control.network.what_if import Question, first_address, what_if
-from steering.control.shelf import bring
-from steering.control.writer import MAX_TOKEN_NAME, Writer, no_window
-from steering.errors import PartnerError
-from steering.model import Fleet
-from steering.snapshot import Snapshot
+from steering.control.auth import Caller
+from steering.control.health.overview import overview
+from steering.control.health.quality import By
+from steering.control.health.windows import KINDS as WINDOW_KINDS
+from steering.control.health.windows import covers_only
+from steering.control.jobs.clockwork import Run
+from steering.control.records import fleet_objects as nouns
+from steering.control.records.documents import format_fleet, parse_fleet
+from steering.control.routes.feeds import FeedSource, Kind
+from steering.control.routes.fetch import is_url
+from steering.control.services.events import WIRE, Hub, Listener, Wire, subject_of
+from steering.control.services.playlists import bring
+from steering.control.services.writer import MAX_TOKEN_NAME, Writer, no_window
+from steering.decision.snapshot import Snapshot
+from steering.decision.what_if import Question, first_address, what_if
+from steering.errors import RequestError
+from steering.model.fleet import Fleet
 
 
 class Source(pydantic.BaseModel, extra="forbid"):
@@ -65,26 +65,26 @@ class Reason(pydantic.BaseModel, extra="forbid"):
 
 
 KEYS: Final = "/v1/keys"
-WISHES = {"enabled", "weight", "belief"}
+OVERRIDES = {"enabled", "weight", "health_source"}
 
 
-class WishChange(pydantic.BaseModel, extra="forbid"):
-    """A wish for appliances: `enabled`, `weight` (null is the capacity's), or `belief` (empty is the setting's)."""
+class OverrideChange(pydantic.BaseModel, extra="forbid"):
+    """A override for appliances: `enabled`, `weight` (null is the capacity's), or `health_source` (empty is the setting's)."""
 
     appliances: list[str] = pydantic.Field(min_length=1, max_length=1_000_000)
     enabled: bool = True
     weight: pydantic.StrictInt | None = None
-    belief: Literal["", "assumed", "reported"] = ""
+    health_source: Literal["", "assumed", "reported"] = ""
 
     @pydantic.model_validator(mode="after")
-    def check_given(self) -> WishChange:
-        """Refuse a body that wishes nothing."""
-        if not self.model_fields_set & WISHES:
-            raise ValueError("give at least one of enabled, weight and belief")
+    def check_given(self) -> OverrideChange:
+        """Refuse a body that overrides nothing."""
+        if not self.model_fields_set & OVERRIDES:
+            raise ValueError("give at least one of enabled, weight and health_source")
         return self
 
 
-class WindowWish(pydantic.BaseModel, extra="forbid"):
+class WindowRequest(pydantic.BaseModel, extra="forbid"):
     """Maintenance of an appliance, a cluster or a site; times in seconds since 1970, no `begins_at` is now."""
 
     kind: Literal["appliance", "cluster", "site"]
@@ -94,7 +94,7 @@ class WindowWish(pydantic.BaseModel, extra="forbid"):
     why: str = pydantic.Field(min_length=1, max_length=1000)
 
 
-class TokenWish(pydantic.BaseModel, extra="forbid"):
+class TokenRequest(pydantic.BaseModel, extra="forbid"):
     """A token to make: for which role, its name for the record, and for how many days (null: until it is revoked)."""
 
     role: str = pydantic.Field(max_length=100)
@@ -105,7 +105,7 @@ class TokenWish(pydantic.BaseModel, extra="forbid"):
 SEND_S: Final = 30.0  # for a reader of events to make room for one more
 
 
-class KeyWish(pydantic.BaseModel, extra="forbid"):
+class KeyRequest(pydantic.BaseModel, extra="forbid"):
     """A key to make: its id, and its secret where that is not to be made here."""
 
     id: str = pydantic.Field(max_length=63)
@@ -118,7 +118,7 @@ def role_in(*roles: str) -> Any:
     def let_in(request: Request) -> Caller:
         caller: Caller = request.state.caller
         if caller.role not in roles:
-            raise PartnerError(
+            raise RequestError(
                 f"{request.method} {request.url.path}: not for the role {caller.role}",
                 hint=f"it is for {' and '.join(roles)}",
                 status=403,
@@ -252,19 +252,19 @@ def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
         document = await request.body()
         return await run(lambda: writer.import_fleet(parse_fleet(document), caller.who))
 
-    @router.get("/v1/wishes", summary="The appliances that are drained, or whose weight was set")
-    async def wishes(caller: Owner) -> list[dict[str, Any]]:
+    @router.get("/v1/overrides", summary="The appliances that are drained, or whose weight was set")
+    async def overrides(caller: Owner) -> list[dict[str, Any]]:
         own = seen_by(caller, writer.fleet(), "appliances")
         return [row for row in writer.wished() if own is None or row["appliance"] in own]
 
-    @router.post("/v1/wishes", summary="Drain, enable or weigh appliances, from the next request on")
-    async def wish(body: WishChange, caller: Owner) -> dict[str, Any]:
-        changes = {name: getattr(body, name) for name in sorted(WISHES & body.model_fields_set)}
+    @router.post("/v1/overrides", summary="Drain, enable or weigh appliances, from the next request on")
+    async def override(body: OverrideChange, caller: Owner) -> dict[str, Any]:
+        changes = {name: getattr(body, name) for name in sorted(OVERRIDES & body.model_fields_set)}
         own = seen_by(caller, writer.fleet(), "appliances")
         for name in body.appliances:
             if own is not None and name not in own:
                 raise nouns.missing("appliances", name)
-        return await run_soon(lambda: writer.wish(body.appliances, caller.who, **changes))
+        return await run_soon(lambda: writer.override(body.appliances, caller.who, **changes))
 
     @router.get("/v1/windows", summary="Maintenance windows that are on or to come; with `ended`, all there ever were")
     async def windows(caller: Owner, ended: bool = False) -> list[dict[str, Any]]:
@@ -274,7 +274,7 @@ def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
         return [row for row in rows if (ids := own[row["kind"]]) is None or row["subject"] in ids]
 
     @router.post("/v1/windows", summary="Plan maintenance; it begins and ends by itself", status_code=201)
-    async def add_window(body: WindowWish, caller: Owner) -> dict[str, Any]:
+    async def add_window(body: WindowRequest, caller: Owner) -> dict[str, Any]:
         missing = nouns.missing(f"{body.kind}s", body.subject)
         require_own(caller, writer.fleet(), body.kind, body.subject, missing)
         return await run_soon(
@@ -342,7 +342,7 @@ def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
         return writer.list_tokens()
 
     @router.post("/v1/tokens", summary="Make a token; its text is in this answer and nowhere else", status_code=201)
-    async def make_token(body: TokenWish, caller: Ops, response: Response) -> dict[str, Any]:
+    async def make_token(body: TokenRequest, caller: Ops, response: Response) -> dict[str, Any]:
         response.headers["cache-control"] = "no-store"
         return await run_soon(lambda: writer.make_token(body.role, body.name, caller.who, body.days))
 
@@ -355,7 +355,7 @@ def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
         return await run_soon(writer.list_keys)
 
     @router.post(KEYS, summary="Make a key; its secret is in this answer and nowhere else", status_code=201)
-    async def make_key(body: KeyWish, caller: Ops, response: Response) -> dict[str, Any]:
+    async def make_key(body: KeyRequest, caller: Ops, response: Response) -> dict[str, Any]:
         response.headers["cache-control"] = "no-store"
         return await run_soon(lambda: writer.make_key(body.id, caller.who, body.secret.get_secret_value()))
 
@@ -475,7 +475,7 @@ def add_nouns(router: APIRouter, writer: Writer, run: Run, kind: str) -> None:
 
 
 def own_partner(caller: Caller, partner: str) -> str:
-    """Return whose rows are asked for, empty for all; a partner has its own. Raises PartnerError 404."""
+    """Return whose rows are asked for, empty for all; a partner has its own. Raises RequestError 404."""
     if caller.role == "partner":
         if partner not in ("", caller.subject):
             raise nouns.missing("partners", partner)
@@ -502,7 +502,7 @@ def with_state(writer: Writer, kind: str, row: dict[str, Any]) -> dict[str, Any]
     if kind == "appliances":
         try:
             return {**row, "state": writer.vitals.describe(row["id"])}
-        except PartnerError:
+        except RequestError:
             return {**row, "state": None}
     return row
 
@@ -524,7 +524,7 @@ def eyes_of(caller: Caller, writer: Writer) -> Callable[[str], bool]:
     return sees
 
 
-def require_own(caller: Caller, fleet: Fleet, kind: str, subject: str, missing: PartnerError) -> None:
+def require_own(caller: Caller, fleet: Fleet, kind: str, subject: str, missing: RequestError) -> None:
     """Raise `missing` where a window's subject is not the caller's to know of, and 403 where it is not its alone."""
     own = seen_by(caller, fleet, f"{kind}s")
     if own is None:
@@ -532,7 +532,7 @@ def require_own(caller: Caller, fleet: Fleet, kind: str, subject: str, missing: 
     if subject not in own:
         raise missing
     if not covers_only(kind, subject, fleet, nouns.ids_of_partner(fleet, "clusters", caller.subject)):
-        raise PartnerError(f"{kind} {subject}: is not yours alone", hint="name your clusters there", status=403)
+        raise RequestError(f"{kind} {subject}: is not yours alone", hint="name your clusters there", status=403)
 
 
 class EventStream(Response):
@@ -577,7 +577,7 @@ class EventStream(Response):
 
 
 def find_seen(caller: Caller, fleet: Fleet, kind: str, name: str) -> dict[str, Any]:
-    """Return one object that the caller may know of. Raises PartnerError 404."""
+    """Return one object that the caller may know of. Raises RequestError 404."""
     own = seen_by(caller, fleet, kind)
     if own is not None and name not in own:
         raise nouns.missing(kind, name)

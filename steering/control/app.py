@@ -24,25 +24,26 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from steering.apart import run_gently
-from steering.control.alarms import Webhook
 from steering.control.api import KEYS, make_router
-from steering.control.bgp import FollowBgp
-from steering.control.callers import Caller, caller_of
-from steering.control.events import WIRE, Hub, Wire, follow
-from steering.control.fleet import reports, wire
-from steering.control.fleet.checker import Checker
-from steering.control.fleet.documents import MAX_DOCUMENT
-from steering.control.fleet.publish_holdings import PublishHoldings
-from steering.control.fleet.pulse import Pulse
-from steering.control.fleet.refresh import Refresh
-from steering.control.fleet.vitals import Vitals
-from steering.control.folder import SOCKET
-from steering.control.loop import Errands, Job, work
-from steering.control.watch import Watch
-from steering.control.writer import Writer
-from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError, SteeringError
+from steering.control.auth import Caller, caller_of
+from steering.control.health import report_endpoint as reports
+from steering.control.health import report_format as wire
+from steering.control.health.registry import Vitals
+from steering.control.jobs.check_appliances import Checker
+from steering.control.jobs.clockwork import Errands, Job, work
+from steering.control.jobs.follow_bgp import FollowBgp
+from steering.control.jobs.health_tick import Pulse
+from steering.control.jobs.publish_holdings import PublishHoldings
+from steering.control.jobs.refresh_playlists import Refresh
+from steering.control.jobs.send_alarms import Webhook
+from steering.control.jobs.watch_sources import Watch
+from steering.control.records.documents import MAX_DOCUMENT
+from steering.control.services.events import WIRE, Hub, Wire, follow
+from steering.control.services.writer import Writer
+from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
+from steering.process.child import run_gently
 from steering.settings import MAX_SOCKET_PATH, Settings
+from steering.state.folder import SOCKET
 
 T = TypeVar("T")
 LOCAL: Final = "is_local"
@@ -180,7 +181,7 @@ class Application(FastAPI):
         return super().openapi()
 
 
-def refuse(error: PartnerError) -> JSONResponse:
+def refuse(error: RequestError) -> JSONResponse:
     """Return an error of the reports' endpoint as a problem document."""
     answer = problem_of(error)
     if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -218,7 +219,7 @@ class Entrance:
             await self.app(scope, receive, send)
             return
         asked = f"{scope['method']} {scope['path'][:200]}"
-        error = PartnerError(f"{asked}: no good bearer token", hint="steering token make ROLE", status=401)
+        error = RequestError(f"{asked}: no good bearer token", hint="steering token make ROLE", status=401)
         answer = problem_of(error)
         answer.headers["www-authenticate"] = "Bearer"
         await answer(scope, receive, send)
@@ -290,9 +291,9 @@ class BodyLimit:
         headers = dict(scope["headers"]) if scope["type"] == "http" else {}
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers:
-            error = PartnerError("a body needs its Content-Length", status=411)
+            error = RequestError("a body needs its Content-Length", status=411)
         elif not length.isdigit() or int(length) > MAX_DOCUMENT:
-            error = PartnerError(f"a body of {length[:20].decode('latin-1')} bytes; at most {MAX_DOCUMENT}", status=413)
+            error = RequestError(f"a body of {length[:20].decode('latin-1')} bytes; at most {MAX_DOCUMENT}", status=413)
         else:
             await self.app(scope, receive, send)
             return
@@ -306,9 +307,9 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
         where = ".".join(str(part) for part in first["loc"][1:]) or "body"
         # What was given for a key may be a secret.
         given = "" if request.url.path.startswith(KEYS) else str(first.get("input", ""))
-        error = PartnerError.of_parameter(where, given, str(first["msg"]), status=422)
+        error = RequestError.of_parameter(where, given, str(first["msg"]), status=422)
     elif isinstance(error, HTTPException):
-        error = PartnerError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+        error = RequestError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
     assert isinstance(error, SteeringError)
     return problem_of(error)
 
@@ -319,7 +320,7 @@ def problem_of(error: SteeringError) -> JSONResponse:
     members: dict[str, Any] = {}
     if isinstance(error, SnapshotError):
         status = 503
-    elif isinstance(error, PartnerError):
+    elif isinstance(error, RequestError):
         status = error.status
         members = {name: getattr(error, name) for name in ("parameter", "value", "rule") if getattr(error, name)}
     elif isinstance(error, FeedError):

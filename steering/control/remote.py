@@ -13,14 +13,14 @@ from urllib.parse import quote
 
 import httpx
 
-from steering.control.fleet.documents import format_fleet, parse_fleet
-from steering.control.folder import SOCKET, LockHeldError, make_folder
-from steering.control.network.feeds import FeedSource
-from steering.control.network.tables import Progress, quiet
-from steering.control.writer import Writer
-from steering.errors import FeedError, PartnerError, SettingsError, SnapshotError, SteeringError
-from steering.model import Fleet
+from steering.control.records.documents import format_fleet, parse_fleet
+from steering.control.routes.build import Progress, quiet
+from steering.control.routes.feeds import FeedSource
+from steering.control.services.writer import Writer
+from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
+from steering.model.fleet import Fleet
 from steering.settings import Settings
+from steering.state.folder import SOCKET, LockHeldError, make_folder
 
 PATIENCE_S: Final = 10.0  # a control process starting up, or another command's publish, is done by then
 OTHERS: Final = {"SettingsError": SettingsError, "FeedError": FeedError, "SnapshotError": SnapshotError}
@@ -168,15 +168,15 @@ class RemoteWriter:
 
     def drain(self, ids: Sequence[str], who: str) -> dict[str, Any]:
         """As `Writer.drain`."""
-        return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "enabled": False}))
+        return report(self.ask("POST", "/v1/overrides", who, json={"appliances": list(ids), "enabled": False}))
 
     def enable(self, ids: Sequence[str], who: str) -> dict[str, Any]:
         """As `Writer.enable`."""
-        return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "enabled": True}))
+        return report(self.ask("POST", "/v1/overrides", who, json={"appliances": list(ids), "enabled": True}))
 
     def weight(self, ids: Sequence[str], value: int | None, who: str) -> dict[str, Any]:
         """As `Writer.weight`."""
-        return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "weight": value}))
+        return report(self.ask("POST", "/v1/overrides", who, json={"appliances": list(ids), "weight": value}))
 
     def add_window(
         self, kind: str, subject: str, begins_at: float | None, ends_at: float, who: str, why: str
@@ -203,9 +203,11 @@ class RemoteWriter:
         rows: list[dict[str, Any]] = self.ask("GET", "/v1/alarms", params={"resolved": resolved}).json()
         return rows
 
-    def believe(self, ids: Sequence[str], belief: str, who: str) -> dict[str, Any]:
-        """As `Writer.believe`."""
-        return report(self.ask("POST", "/v1/wishes", who, json={"appliances": list(ids), "belief": belief}))
+    def set_health_source(self, ids: Sequence[str], health_source: str, who: str) -> dict[str, Any]:
+        """As `Writer.set_health_source`."""
+        return report(
+            self.ask("POST", "/v1/overrides", who, json={"appliances": list(ids), "health_source": health_source})
+        )
 
     def held(self) -> list[dict[str, Any]]:
         """As `Writer.held`."""
@@ -310,14 +312,14 @@ def rows_of(sources: Sequence[FeedSource]) -> list[dict[str, str]]:
 def error_of(answer: httpx.Response) -> SteeringError:
     """Return the error of a problem document, of the class that was raised in the control process."""
     if answer.headers.get("content-type") != "application/problem+json":
-        return PartnerError(
+        return RequestError(
             f"control answered {answer.status_code}", hint="its log says why", status=answer.status_code
         )
     problem = answer.json()
     if kind := OTHERS.get(problem.get("error", "")):
         return kind(problem["detail"], problem.get("hint", ""))
     members = {name: problem[name] for name in ("parameter", "value", "rule") if name in problem}
-    return PartnerError(problem["detail"], problem.get("hint", ""), status=problem["status"], **members)
+    return RequestError(problem["detail"], problem.get("hint", ""), status=problem["status"], **members)
 
 
 def open_writer(

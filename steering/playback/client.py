@@ -19,7 +19,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from steering.errors import PartnerError
+from steering.errors import RequestError
 
 MAX_HEADER: Final = 4096
 MAX_HOPS: Final = 32
@@ -61,7 +61,7 @@ def find_client(
 
     `peer` is the socket's address, None on a Unix socket, whose file permissions are its trust. `headers` are the
     request's, names in lower case; `header` is the one that is believed. `ip` is the parameter of that name: it
-    replaces the address where every hop is trusted. Raises PartnerError, 403 for an `ip` from anybody else.
+    replaces the address where every hop is trusted. Raises RequestError, 403 for an `ip` from anybody else.
     """
     packed = pack(peer) if peer is not None else UNKNOWN
     if packed is None:
@@ -75,12 +75,12 @@ def find_client(
 
 
 def asked_for(client: Client, ip: str) -> Client:
-    """Return the client that a caller asks for by the parameter `ip`. Raises PartnerError."""
+    """Return the client that a caller asks for by the parameter `ip`. Raises RequestError."""
     if not client.trusted:
-        raise PartnerError.of_parameter("ip", ip, "only callers whose every hop is trusted may ask for others", 403)
+        raise RequestError.of_parameter("ip", ip, "only callers whose every hop is trusted may ask for others", 403)
     asked = pack(ip)
     if asked is None:
-        raise PartnerError.of_parameter("ip", ip, "an IPv4 or IPv6 address without a zone id")
+        raise RequestError.of_parameter("ip", ip, "an IPv4 or IPv6 address without a zone id")
     return Client(unwrap(asked), trusted=True)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from steering.decision.snapshot import Snapshot
 from steering.settings import Settings
-from steering.snapshot import Snapshot
 from tests.bench.load import Cores
 from tests.bench.measure import Report, Table
 
@@ -31,9 +31,9 @@ def table() -> Table:
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a state folder with the synthetic fleet of 19,000 appliances and the shipped table."""
-    from steering.control.fleet.synth import synthesize
-    from steering.control.network.feeds import FeedSource
-    from steering.control.writer import Writer
+    from steering.control.routes.feeds import FeedSource
+    from steering.control.services.synthetic_fleet import synthesize
+    from steering.control.services.writer import Writer
 
     state = tmp_path_factory.mktemp("bench") / "state"
     with Writer(Settings(state=state)) as writer:

@@ -27,15 +27,16 @@ import radix
 import geo_data
 from _fastpath import lpm, mrt, rib
 from _fastpath.counters import Counters
-from steering.control.fleet.synth import synthesize
-from steering.control.network.feeds import FeedSource, read_text
-from steering.control.writer import Writer
-from steering.model import Service
-from steering.playback.cmcd import read_body
-from steering.playback.quality import PlayerReports
-from steering.playback.signing import Signing, SigningKey, token_for
+from _fastpath.ranking import Trace
+from steering.control.routes.feeds import FeedSource, read_text
+from steering.control.services.synthetic_fleet import synthesize
+from steering.control.services.writer import Writer
+from steering.decision.snapshot import Snapshot
+from steering.model.service import Service
+from steering.playback.signing.tokens import Signing, SigningKey, token_for
+from steering.playback.telemetry.cmcd import read_body
+from steering.playback.telemetry.player_reports import PlayerReports
 from steering.settings import Settings
-from steering.snapshot import Snapshot, Trace
 from tests.bench.measure import COUNT, Report, Table, median_ns
 from tests.fastpath import dumps
 
@@ -116,7 +117,9 @@ def test_steer(benchmark: Any, report: Report, table: Table, tmp_path: Path) -> 
 
 def sixteen_candidates() -> Any:
     """Return a fleet whose one exchange in the United States has sixteen appliances, at eight sites of one place."""
-    from steering.model import Appliance, Cluster, Fleet, RouteClass, Service, Site
+    from steering.model.fleet import Appliance, Cluster, Fleet, Site
+    from steering.model.route import RouteClass
+    from steering.model.service import Service
 
     sites = [Site(f"jfk{i:03}", "US", "New York", 40.64, -73.78) for i in range(1, 9)]
     clusters = [Cluster(f"{site.id}-a", site.id, RouteClass.exchange, None, ("US",), True) for site in sites]
@@ -269,7 +272,7 @@ PUBLISH = """
 import json, re, sys, time
 from pathlib import Path
 from steering.control.fleet.synth import synthesize
-from steering.control.network.feeds import FeedSource
+from steering.control.routes.feeds import FeedSource
 from steering.control.writer import Writer
 from steering.settings import Settings
 
@@ -329,6 +332,6 @@ def test_diff_and_rollback(report: Report, tmp_path: Path) -> None:
 
 
 def test_table_bytes(report: Report, published: Path, snapshot: Snapshot) -> None:
-    """Lookup structure, ladders and fleet, as mapped and shared by all workers."""
+    """Lookup structure, rankings and fleet, as mapped and shared by all workers."""
     size = sum((published / name).stat().st_size for name in (snapshot.current.table, snapshot.current.fleet))
     report.add("table_bytes", size, "bytes")

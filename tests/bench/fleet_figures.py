@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 from _fastpath.holdings import HoldingsBuilder
-from steering.control.network.feeds import FeedSource
-from steering.control.writer import Writer
+from _fastpath.ranking import Trace
+from steering.control.routes.feeds import FeedSource
+from steering.control.services.writer import Writer
+from steering.decision.snapshot import Snapshot
 from steering.settings import Settings
-from steering.snapshot import Snapshot, Trace, read_current, write_holdings
+from steering.state.current import read_current
+from steering.state.holdings import write_holdings
 from tests.bench.figures import candidates, sixteen_candidates
 from tests.bench.measure import Report, Table
 

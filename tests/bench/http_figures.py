@@ -20,7 +20,7 @@ from typing import NamedTuple
 import pytest
 import pytricia
 
-from steering.snapshot import Snapshot
+from steering.decision.snapshot import Snapshot
 from tests.bench import load, servers
 from tests.bench.load import Cores, Row, require
 from tests.bench.measure import Report, Table
@@ -108,12 +108,12 @@ def assert_geo_map_is_right(nginx: Server, table: Table) -> None:
 def test_http_steer_beside_fastapi(
     report: Report, cores: Cores | None, state: Path, requests: Path, seconds: int, tmp_path: Path
 ) -> None:
-    """The same endpoint with the lane off."""
+    """The same endpoint with the fast_path off."""
     server, _ = require(report, cores, ("wrk",), ("http_steer_cpu_us", "us", "fastapi"))
     other = shutil.copytree(state, tmp_path / "other")
     with (
         servers.serve_steering(state, [server]) as steering,
-        servers.serve_steering(other, [server], lane=False) as fastapi,
+        servers.serve_steering(other, [server], fast_path=False) as fastapi,
     ):
         ours, theirs = compare(steering, fastapi, requests, seconds)
     report.add("http_steer_cpu_us", ours.cpu_us, "us", "fastapi", theirs.cpu_us)
@@ -145,13 +145,13 @@ def body_of(server: Server, path: str) -> bytes:
 def test_http_playback_beside_fastapi(
     report: Report, cores: Cores | None, table: Table, state: Path, seconds: int, tmp_path: Path
 ) -> None:
-    """POST /v1/playback for 150 files, unsigned, and the same with the lane off."""
+    """POST /v1/playback for 150 files, unsigned, and the same with the fast_path off."""
     server, _ = require(report, cores, ("wrk",), ("http_playback_150_cpu_us", "us", "fastapi"))
     bodies = load.write_bodies(tmp_path / "bodies", table.addresses[4], 150)
     other = shutil.copytree(state, tmp_path / "other")
     with (
         servers.serve_steering(state, [server]) as steering,
-        servers.serve_steering(other, [server], lane=False) as fastapi,
+        servers.serve_steering(other, [server], fast_path=False) as fastapi,
     ):
         ours, theirs = compare(steering, fastapi, bodies, seconds, load.PLAYBACK_SCRIPT)
     report.add("http_playback_150_cpu_us", ours.cpu_us, "us", "fastapi", theirs.cpu_us)

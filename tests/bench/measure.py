@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import geo_data
-from steering.control.network.feeds import read_text
+from steering.control.routes.feeds import read_text
 
 COUNT = 200_000  # addresses of a family; a different one each call
 SEED = 20260617

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from steering.control.callers import make_secret
-from steering.control.writer import Writer
+from steering.control.auth import make_secret
+from steering.control.services.writer import Writer
 from steering.settings import Settings
 from tests.bench import servers
 from tests.bench.load import Cores, percentile, require

@@ -122,15 +122,15 @@ def running(command: Sequence[str], cores: Iterable[int], env: dict[str, str]) -
 
 @contextlib.contextmanager
 def serve_steering(
-    state: Path, cores: Iterable[int], workers: int = 1, lane: bool = True, control: str = ""
+    state: Path, cores: Iterable[int], workers: int = 1, fast_path: bool = True, control: str = ""
 ) -> Iterator[Steering]:
-    """Serve a published state folder; `lane` off answers everything through FastAPI, where there is that setting.
+    """Serve a published state folder; `fast_path` off answers everything through FastAPI, where there is that setting.
 
     `control` is where the control door listens over TCP.
     """
     env = {**os.environ, "STEERING_CONTROL_LISTEN": control}
-    if "lane" in Settings.model_fields:
-        env["STEERING_LANE"] = str(int(lane))
+    if "fast_path" in Settings.model_fields:
+        env["STEERING_FAST_PATH"] = str(int(fast_path))
     command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state)]
     command += ["--listen", "127.0.0.1:0", "--workers", str(workers)]
     with running(command, cores, env) as process:

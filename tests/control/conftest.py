@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from steering.control.network import tables
-from steering.control.network.feeds import FeedSource
-from steering.control.network.feeds.regions import read_regions
-from steering.control.writer import Writer
-from steering.model import Fleet
+from steering.control.routes import build as tables
+from steering.control.routes.feeds import FeedSource
+from steering.control.routes.feeds.regions import read_regions
+from steering.control.services.writer import Writer
+from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
 
 HEADER = "prefix,cluster,as_path,med\n"

@@ -17,10 +17,10 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from steering.apart import run_gently
 from steering.control.app import ControlProtocol, listening, make_app
-from steering.control.loop import Errands
-from steering.control.writer import Writer
+from steering.control.jobs.clockwork import Errands
+from steering.control.services.writer import Writer
+from steering.process.child import run_gently
 from steering.settings import Settings
 
 T = TypeVar("T")

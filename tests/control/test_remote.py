@@ -15,14 +15,14 @@ import httpx
 import pytest
 
 from steering.control.app import listening
-from steering.control.fleet.documents import MAX_DOCUMENT, format_fleet
-from steering.control.folder import SOCKET
-from steering.control.network.feeds import FeedSource
+from steering.control.records.documents import MAX_DOCUMENT, format_fleet
 from steering.control.remote import RemoteWriter, open_writer
-from steering.control.writer import Writer
-from steering.errors import FeedError, PartnerError, SettingsError
-from steering.model import Fleet
+from steering.control.routes.feeds import FeedSource
+from steering.control.services.writer import Writer
+from steering.errors import FeedError, RequestError, SettingsError
+from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
+from steering.state.folder import SOCKET
 from tests.control.doors import control
 
 WriteFeed = Callable[..., FeedSource]
@@ -85,12 +85,12 @@ def without_times(report: dict[str, Any]) -> dict[str, Any]:
 
 
 ERRORS: list[tuple[str, Callable[[RemoteWriter], Any], type[Exception], str]] = [
-    ("reload of nothing", lambda it: it.reload("t"), PartnerError, "nothing was published yet"),
-    ("routes of nothing", lambda it: it.routes("203.0.113.0/24"), PartnerError, "nothing was published yet"),
-    ("no fleet", lambda it: it.publish([FeedSource("asn")], "t"), PartnerError, "the fleet is empty"),
-    ("unknown appliance", lambda it: it.drain(["nobody"], "t"), PartnerError, "appliance 'nobody'"),
-    ("no appliance", lambda it: it.drain([], "t"), PartnerError, "appliances"),
-    ("a weight too large", lambda it: it.weight(["nobody"], 1 << 20, "t"), PartnerError, "from 0 to 65535"),
+    ("reload of nothing", lambda it: it.reload("t"), RequestError, "nothing was published yet"),
+    ("routes of nothing", lambda it: it.routes("203.0.113.0/24"), RequestError, "nothing was published yet"),
+    ("no fleet", lambda it: it.publish([FeedSource("asn")], "t"), RequestError, "the fleet is empty"),
+    ("unknown appliance", lambda it: it.drain(["nobody"], "t"), RequestError, "appliance 'nobody'"),
+    ("no appliance", lambda it: it.drain([], "t"), RequestError, "appliances"),
+    ("a weight too large", lambda it: it.weight(["nobody"], 1 << 20, "t"), RequestError, "from 0 to 65535"),
 ]
 
 
@@ -118,9 +118,9 @@ REFUSED = [
     ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "csv"}]}', {}, 422, "has a path"),
     ("POST", "/v1/tables/publish", b'{"sources": [{"kind": "nosuch", "path": "/x"}]}', {}, 422, "kind"),
     ("POST", "/v1/tables/publish", b'{"surces": []}', {}, 422, "surces"),
-    ("POST", "/v1/wishes", b'{"appliances": ["a"]}', {}, 422, "at least one of enabled"),
-    ("POST", "/v1/wishes", b'{"appliances": ["a"], "weight": "7"}', {}, 422, "weight"),
-    ("POST", "/v1/wishes", b'{"appliances": ["a"], "weight": 1.5}', {}, 422, "weight"),
+    ("POST", "/v1/overrides", b'{"appliances": ["a"]}', {}, 422, "at least one of enabled"),
+    ("POST", "/v1/overrides", b'{"appliances": ["a"], "weight": "7"}', {}, 422, "weight"),
+    ("POST", "/v1/overrides", b'{"appliances": ["a"], "weight": 1.5}', {}, 422, "weight"),
     ("POST", "/v1/fleet", b'{"sites": 7}', {}, 422, "sites"),
     ("POST", "/v1/fleet", b"", {"content-length": str(MAX_DOCUMENT + 1)}, 413, "at most"),
     ("POST", "/v1/fleet", b"", {"content-length": "x"}, 400, ""),
@@ -128,7 +128,7 @@ REFUSED = [
     ("GET", "/v1/routes", b"", {}, 422, "prefix"),
     ("GET", "/v1/routes?prefix=" + "1" * 100, b"", {}, 422, "prefix"),
     ("GET", "/nothing", b"", {}, 404, "/nothing"),
-    ("PUT", "/v1/wishes", b"", {}, 405, "PUT"),
+    ("PUT", "/v1/overrides", b"", {}, 405, "PUT"),
 ]
 
 

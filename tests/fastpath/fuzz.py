@@ -18,26 +18,28 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["steering"]):
-    from steering.control.fleet import wire
-    from steering.control.fleet.holdings import HoldingsReported
-    from steering.control.network.feeds import FeedSource, read_feed
-    from steering.control.network.feeds.geofeed import read_geofeed
-    from steering.control.network.rpki import read_payloads
-    from steering.control.network.sessions import LiveRoutes, Session, lines_of
-    from steering.errors import FeedError, PartnerError, SnapshotError
-    from steering.model import Appliance, Cluster, Fleet, RouteClass, Service, Site
-    from steering.playback import cmcd as player_reports
-    from steering.playback import request as playback_request
+    from steering.control.fill.holdings import HoldingsReported
+    from steering.control.health import report_format as wire
+    from steering.control.routes.bgp.sessions import LiveRoutes, Session, lines_of
+    from steering.control.routes.feeds import FeedSource, read_feed
+    from steering.control.routes.feeds.geofeed import read_geofeed
+    from steering.control.routes.rpki import read_payloads
+    from steering.errors import FeedError, RequestError, SnapshotError
+    from steering.model.fleet import Appliance, Cluster, Fleet, Site
+    from steering.model.route import RouteClass
+    from steering.model.service import Service
     from steering.playback.client import Trust, find_client
-    from steering.playback.query import read_steer_query
+    from steering.playback.http import request as playback_request
+    from steering.playback.http.query import read_steer_query
+    from steering.playback.telemetry import cmcd as player_reports
     from steering.settings import Settings
-    from steering.statefile import StateFile, write_sections
+    from steering.state.sections import StateFile, write_sections
 
 from _fastpath import mrt as mrt_reader
-from _fastpath.lane import Lane, Peer
+from _fastpath.fast_path import FastPath, Peer
 
 TRUST = Trust(Settings().trusted)
-LANE = Lane(TRUST.networks, "x-forwarded-for")
+FAST_PATH = FastPath(TRUST.networks, "x-forwarded-for")
 PEER = Peer(bytes([127, 0, 0, 1]), True)
 SEED = (
     b"GET /v1/steer?title=a%20b&n=3&ip=2001:db8::1 HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4, 127.0.0.1\r\n\r\n"
@@ -140,7 +142,7 @@ REPORTS = (
 
 
 def reports(data: bytes) -> None:
-    """Take a report, a mutation of a real one, alone, in an array and packed: nothing but PartnerError may come out."""
+    """Take a report, a mutation of a real one, alone, in an array and packed: nothing but RequestError may come out."""
     provider = atheris.FuzzedDataProvider(data)
     at, cut = provider.ConsumeIntInRange(0, len(REPORTS)), provider.ConsumeIntInRange(0, len(REPORTS))
     over = provider.ConsumeBytes(sys.maxsize)
@@ -148,7 +150,7 @@ def reports(data: bytes) -> None:
     for body, encoding in ((whole, ""), (b"[" + whole + b"]", ""), (over, ""), (over, "gzip")):
         try:
             said = wire.parse(wire.unpack(body, encoding))
-        except PartnerError:
+        except RequestError:
             continue
         for row in said if isinstance(said, list) else [said]:
             if isinstance(row, wire.Fault):
@@ -178,20 +180,20 @@ def state(data: bytes) -> None:
 
 
 def head(data: bytes) -> None:
-    """Feed a request head, a mutation of a real one, to the lane; health answers show how far it read."""
+    """Feed a request head, a mutation of a real one, to the fast_path; health answers show how far it read."""
     provider = atheris.FuzzedDataProvider(data)
     at, cut = provider.ConsumeIntInRange(0, len(SEED)), provider.ConsumeIntInRange(0, len(SEED))
     whole = SEED[:at] + provider.ConsumeBytes(sys.maxsize) + SEED[cut:]
     for request in (whole, whole.replace(b"/v1/steer?", b"/healthz")):
-        if LANE.answer(request, 0, PEER) is not None:
-            assert request[: LANE.end].endswith(b"\r\n\r\n")
+        if FAST_PATH.answer(request, 0, PEER) is not None:
+            assert request[: FAST_PATH.end].endswith(b"\r\n\r\n")
 
 
 def query(data: bytes) -> None:
-    """Read a query; only a PartnerError may come out."""
+    """Read a query; only a RequestError may come out."""
     try:
         found = read_steer_query(data, "video")
-    except PartnerError:
+    except RequestError:
         return
     assert 0 <= found.n <= 8
 
@@ -205,11 +207,11 @@ def forwarded(data: bytes) -> None:
 
 
 def playback(data: bytes) -> None:
-    """Read the body of a playback request, and Accept-Encoding; only a PartnerError may come out."""
+    """Read the body of a playback request, and Accept-Encoding; only a RequestError may come out."""
     playback_request.takes_gzip(data)
     try:
         found = playback_request.read(data)
-    except PartnerError:
+    except RequestError:
         return
     assert 0 <= found.n <= 8
     assert found.family in (0, 4, 6)

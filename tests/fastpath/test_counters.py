@@ -16,23 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from _fastpath.counters import BOUNDS, ENDPOINTS, EVENTS, GAUGES, QUALITY, RANKS, STATUSES, Counters
+from _fastpath.fast_path import FastPath, Peer
 from _fastpath.holdings import HoldingsBuilder
-from _fastpath.lane import Lane, Peer
-from steering.model import Fleet
+from _fastpath.ranking import DISABLED, STALE, StatusWords, content_key_of
+from steering.decision.snapshot import Snapshot
+from steering.model.fleet import Fleet
+from steering.playback.answers.players import compiled, read_request, steer
 from steering.playback.client import Trust
-from steering.playback.players import compiled, read_request, steer
 from steering.settings import Settings
-from steering.snapshot import (
-    DISABLED,
-    STALE,
-    Snapshot,
-    Weights,
-    content_key_of,
-    read_current,
-    write_current,
-    write_fleet,
-    write_holdings,
-)
+from steering.state.current import read_current, write_current
+from steering.state.fleet import write_fleet
+from steering.state.holdings import write_holdings
 
 LOOPBACK = Peer(bytes([127, 0, 0, 1]), True)
 
@@ -64,25 +58,25 @@ def test_every_answer_is_counted_once_where_it_belongs(path: str, noted: list[tu
     assert [sum(buckets[: place + 1]) for place in range(len(BOUNDS))] == pytest.approx(below, abs=0)
     assert sum(buckets) == len(noted)
     assert seconds == pytest.approx(sum(took_s for _, _, took_s in noted), abs=1e-6)
-    assert counters.latency("lane") == ([0] * len(buckets), 0.0)
+    assert counters.latency("fast_path") == ([0] * len(buckets), 0.0)
 
 
-def test_the_lane_counts_what_it_answers(path: str, snapshot: Snapshot) -> None:
+def test_the_fast_path_counts_what_it_answers(path: str, snapshot: Snapshot) -> None:
     counters = Counters(path, 64, writable=True)
-    lane = Lane([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for", counters)
-    lane.serve(snapshot.picker, snapshot.services, "video")
+    fast_path = FastPath([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for", counters)
+    fast_path.serve(snapshot.picker, snapshot.services, "video")
     request = b"GET /v1/steer?title=t&n=8&ip=203.0.113.7 HTTP/1.1\r\n\r\n"
-    answer = lane.answer(request, 0, LOOPBACK)
+    answer = fast_path.answer(request, 0, LOOPBACK)
     assert answer is not None
-    assert lane.answer(b"GET /healthz HTTP/1.1\r\n\r\n", 0, LOOPBACK)
-    assert lane.answer(request.replace(b"title", b"tilte"), 0, LOOPBACK) is None
-    assert lane.answer(request, 0, LOOPBACK, True)  # shed
-    assert counters.answers() == {("lane", "steer", 200): 2, ("lane", "healthz", 200): 1}
+    assert fast_path.answer(b"GET /healthz HTTP/1.1\r\n\r\n", 0, LOOPBACK)
+    assert fast_path.answer(request.replace(b"title", b"tilte"), 0, LOOPBACK) is None
+    assert fast_path.answer(request, 0, LOOPBACK, True)  # shed
+    assert counters.answers() == {("fast_path", "steer", 200): 2, ("fast_path", "healthz", 200): 1}
     ranks = Counter(min(rank, 4) for rank in range(8) for _ in range(answer.count(b'"rank":%d}' % rank)))
     targets = counters.targets()
     assert {place: targets[name] for place, name in enumerate(RANKS[:5]) if targets[name]} == ranks
     assert targets["fallback"] == answer.count(b'"fallback"') + 1
-    assert sum(counters.latency("lane")[0]) == 3
+    assert sum(counters.latency("fast_path")[0]) == 3
     ((slot, count),) = counters.appliances().items()
     assert count == 1
     assert snapshot.appliances_by_slot[slot][0].encode() in answer.partition(b'"appliance":"')[2][:20]
@@ -117,7 +111,7 @@ def test_only_the_worker_may_count(path: str) -> None:
     for change in (
         lambda: reader.note("steer", 200, 0),
         lambda: reader.set_gauge("table", 1),
-        lambda: Lane([], "x", reader),
+        lambda: FastPath([], "x", reader),
     ):
         with pytest.raises(ValueError, match="mapped read-only"):
             change()
@@ -144,22 +138,22 @@ def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path],
         ),
     )
     snapshot = Snapshot.map(state)
-    weights = Weights(str(state / "weights.1"), writable=True)
+    weights = StatusWords(str(state / "status.1"), writable=True)
     weights.set_word(2, weights.word(2) | DISABLED)
     lanes, apps = (Counters(str(tmp_path / name), 8, writable=True) for name in ("worker.1", "worker.2"))
-    lane = Lane([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for", lanes)
-    lane.serve(snapshot.picker, snapshot.services, "video", compiled(snapshot, 0.25))
+    fast_path = FastPath([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for", lanes)
+    fast_path.serve(snapshot.picker, snapshot.services, "video", compiled(snapshot, 0.25))
     for word in (0, STALE):
         for slot in (3, 4, 6, 7):
             weights.set_word(slot, weights.word(slot) | word)
         for title in ("t", "t", "other"):
-            answer = lane.answer(REQUEST % title.encode(), 0, LOOPBACK)
+            answer = fast_path.answer(REQUEST % title.encode(), 0, LOOPBACK)
             body = snapshot.steer("203.0.113.7", title, service="video", session="s", counters=apps)
             assert answer is not None
             assert answer.endswith(body)
             assert (b'"fail_open":true' in body) == (word == STALE)
             player = b"GET /v1/hls/video/%s?_HLS_pathway=x&session=s&ip=203.0.113.7 HTTP/1.1\r\n\r\n" % title.encode()
-            answer = lane.answer(player, 0, LOOPBACK)
+            answer = fast_path.answer(player, 0, LOOPBACK)
             asked = read_request(*player.split()[1].split(b"?"), "127.0.0.1", (), Trust(Settings().trusted), "none")
             found = steer(snapshot, asked, Settings(), apps)
             assert answer is not None

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _fastpath.holdings import MAX_SERVICES, Holdings, HoldingsBuilder
-from _fastpath.pick import content_key_of, key_of
+from _fastpath.ranking import content_key_of, key_of
 from steering.errors import SnapshotError
-from steering.statefile import StateFile, write_sections
+from steering.state.sections import StateFile, write_sections
 
 VIDEO = frozenset({"video"})
 Members = dict[int, set[int] | None]  # slot -> indices of what it holds, None where that is not known

@@ -1,4 +1,4 @@
-"""Route text to columns, intervals and ladders, each step against something slower and plainer."""
+"""Route text to columns, intervals and rankings, each step against something slower and plainer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from _fastpath import rib
-from steering.model import LADDER_KEYS, LADDER_POLICIES
+from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
 from tests import reference
 
 
@@ -257,7 +257,7 @@ def test_labels_out_of_range_are_refused() -> None:
         rib.relabelled(array("I", [0, 2]), array("I", [5, 6]))
 
 
-# ---- ladders
+# ---- rankings
 
 SITES = {0: (0.0, 0.0), 1: (0.0, 0.5), 2: (10.0, 10.0), 3: (-33.9, 151.2), 4: (51.5, -0.1), 5: (51.4, 0.1)}
 
@@ -277,10 +277,10 @@ def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * rib.EARTH_RADIUS_KM * math.asin(math.sqrt(half))
 
 
-def build_ladder(
+def build_ranking(
     chain_routes: list[list[dict[str, int]]], policy: tuple[str, ...], region: tuple[float, float], fallback: list[int]
 ) -> tuple[list[tuple[int, int]], list[tuple[int, int]], int]:
-    """Return (route rungs, fallback rungs, partner) of one chain, given as sets of routes, longest prefix first."""
+    """Return (route ranking_entries, fallback ranking_entries, partner) of one chain, given as sets of routes, longest prefix first."""
     flat = list(itertools.chain.from_iterable(chain_routes))
     first = array("I", [0, *itertools.accumulate(len(routes) for routes in chain_routes)])
     # Sets nest longest first: sweep them as prefixes of one address.
@@ -292,14 +292,14 @@ def build_ladder(
     intervals = rib.sweep(rib.sort(columns[4]), chains)
     wanted = rib.Pairs()
     wanted.intern(intervals.value[0], 0)
-    found = rib.ladders(
+    found = rib.rankings(
         wanted, chains, first, array("I", range(len(flat))),
         {name: array("I", (route[name] for route in flat)) for name in ("cluster", "class", "as_path", "origin", "med")},
         array("d", itertools.chain.from_iterable(vector(*SITES[cluster]) for cluster in sorted(SITES))),
         array("I", [0, 7, 0, 8, 0, 9]), array("d", vector(*region)),
         array("I", [0, len(fallback)]), array("I", fallback), policy, 100,
     )  # fmt: skip
-    steps = list(zip(found.rungs[0::2], found.rungs[1::2], strict=True))
+    steps = list(zip(found.ranking_entries[0::2], found.ranking_entries[1::2], strict=True))
     routes = [(cluster, rank) for cluster, rank in steps if not rank >> 31]
     return routes, [(cluster, rank & 0x7FFFFFFF) for cluster, rank in steps if rank >> 31], found.partner[0]
 
@@ -309,8 +309,8 @@ def route(cluster: int, as_path: int = 1, med: int = 0, route_class: int = 0, or
 
 
 HERE = (0.0, 0.0)
-LADDER_ROWS: list[tuple[str, list[list[dict[str, int]]], list[tuple[int, int]], list[tuple[int, int]]]] = [
-    # name, routes longest prefix first, prefix_first ladder, local_first ladder
+RANKING_ROWS: list[tuple[str, list[list[dict[str, int]]], list[tuple[int, int]], list[tuple[int, int]]]] = [
+    # name, routes longest prefix first, prefix_first ranking, local_first ranking
     ("the longest prefix wins over everything", [[route(2, 9, 99, 2)], [route(0)]], [(2, 0), (0, 1)], [(2, 0), (0, 1)]),
     ("equal prefix, shorter path wins", [[route(0, 3), route(1, 1)]], [(1, 0), (0, 1)], [(1, 0), (0, 1)]),
     ("equal path, lower MED wins, the other is its failover", [[route(0, med=100), route(1)]], [(1, 0), (0, 1)], [(1, 0), (0, 1)]),
@@ -323,16 +323,16 @@ LADDER_ROWS: list[tuple[str, list[list[dict[str, int]]], list[tuple[int, int]], 
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("row", LADDER_ROWS, ids=[row[0] for row in LADDER_ROWS])
-def test_ladders_of_both_presets(row: tuple[str, list[list[dict[str, int]]], list[Any], list[Any]]) -> None:
+@pytest.mark.parametrize("row", RANKING_ROWS, ids=[row[0] for row in RANKING_ROWS])
+def test_rankings_of_both_presets(row: tuple[str, list[list[dict[str, int]]], list[Any], list[Any]]) -> None:
     _, routes, prefix_first, local_first = row
-    assert build_ladder(routes, LADDER_POLICIES["prefix_first"], HERE, [])[0] == prefix_first
-    assert build_ladder(routes, LADDER_POLICIES["local_first"], HERE, [])[0] == local_first
+    assert build_ranking(routes, RANKING_POLICIES["prefix_first"], HERE, [])[0] == prefix_first
+    assert build_ranking(routes, RANKING_POLICIES["local_first"], HERE, [])[0] == local_first
 
 
-def test_fallback_rungs_follow_by_distance_and_no_cluster_stands_twice() -> None:
-    routes, fallback, partner = build_ladder(
-        [[route(1)]], LADDER_POLICIES["prefix_first"], (51.5, 0.0), [4, 5, 1, 0, 3]
+def test_fallback_ranking_entries_follow_by_distance_and_no_cluster_stands_twice() -> None:
+    routes, fallback, partner = build_ranking(
+        [[route(1)]], RANKING_POLICIES["prefix_first"], (51.5, 0.0), [4, 5, 1, 0, 3]
     )
     assert routes == [(1, 0)]
     assert fallback == [(4, 1), (5, 1), (0, 2), (3, 3)]
@@ -340,7 +340,7 @@ def test_fallback_rungs_follow_by_distance_and_no_cluster_stands_twice() -> None
 
 
 def test_where_no_route_leads_the_fallback_begins_at_rank_0() -> None:
-    assert build_ladder([[]], LADDER_POLICIES["prefix_first"], (51.5, 0.0), [4, 5, 0])[1] == [(4, 0), (5, 0), (0, 1)]
+    assert build_ranking([[]], RANKING_POLICIES["prefix_first"], (51.5, 0.0), [4, 5, 0])[1] == [(4, 0), (5, 0), (0, 1)]
 
 
 routes_of_a_prefix = st.lists(
@@ -353,18 +353,18 @@ routes_of_a_prefix = st.lists(
 
 @settings(max_examples=500, deadline=None)
 @given(
-    st.lists(routes_of_a_prefix, min_size=1, max_size=4), st.permutations(LADDER_KEYS), st.integers(1, 6), st.randoms()
+    st.lists(routes_of_a_prefix, min_size=1, max_size=4), st.permutations(RANKING_KEYS), st.integers(1, 6), st.randoms()
 )
-def test_ladders_match_the_reference_for_any_policy_and_any_order(
+def test_rankings_match_the_reference_for_any_policy_and_any_order(
     chain_routes: list[list[dict[str, int]]], keys: list[str], count: int, order: random.Random
 ) -> None:
     policy = tuple(keys[:count])
     steps = {cluster: int(distance_km(HERE, place) / 100) for cluster, place in SITES.items()}
-    wanted = reference.ladder(chain_routes, policy, steps)
-    assert build_ladder(chain_routes, policy, HERE, [])[0] == wanted
+    wanted = reference.ranking(chain_routes, policy, steps)
+    assert build_ranking(chain_routes, policy, HERE, [])[0] == wanted
     for routes in chain_routes:
         order.shuffle(routes)
-    assert build_ladder(chain_routes, policy, HERE, [])[0] == wanted
+    assert build_ranking(chain_routes, policy, HERE, [])[0] == wanted
 
 
 WRONG_COLUMNS = [
@@ -408,16 +408,16 @@ def test_values_without_a_flag_or_share_are_refused() -> None:
         rib.divide(columns, array("I", [0]), array("I", [1]))
 
 
-def test_ladders_refuse_clusters_and_policies_that_there_are_none_of() -> None:
+def test_rankings_refuse_clusters_and_policies_that_there_are_none_of() -> None:
     chains, wanted = rib.Chains(), rib.Pairs()
     wanted.intern(0, 0)
     routes = {name: array("I", [9]) for name in ("cluster", "class", "as_path", "origin", "med")}
-    none, place, policy = array("I"), array("d", [1.0, 0.0, 0.0]), LADDER_POLICIES["prefix_first"]
+    none, place, policy = array("I"), array("d", [1.0, 0.0, 0.0]), RANKING_POLICIES["prefix_first"]
 
-    def make(routes: Any, places: array[float], fallback: array[int], policy: tuple[str, ...]) -> rib.Ladders:
+    def make(routes: Any, places: array[float], fallback: array[int], policy: tuple[str, ...]) -> rib.Rankings:
         first = array("I", [0, len(fallback)])
         sets = array("I", [0, 0])
-        return rib.ladders(
+        return rib.rankings(
             wanted, chains, sets, none, routes, places, array("I", [0]), place, first, fallback, policy, 100
         )
 
@@ -431,4 +431,4 @@ def test_ladders_refuse_clusters_and_policies_that_there_are_none_of() -> None:
     with pytest.raises(ValueError, match="three doubles each"):
         make(empty, array("d"), none, policy)
     twice = make(empty, place, array("I", [0, 0, 0, 0, 0, 0]), policy)
-    assert list(twice.rungs[::2]) == [0]
+    assert list(twice.ranking_entries[::2]) == [0]

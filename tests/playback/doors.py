@@ -11,9 +11,9 @@ from typing import Any
 
 import uvicorn
 
-from steering.playback.app import make_app
-from steering.playback.follow import Follower
-from steering.playback.protocol import Connections
+from steering.playback.http.app import make_app
+from steering.playback.server.follower import Follower
+from steering.playback.server.protocol import Connections
 from steering.settings import Settings
 
 DATE = re.compile(rb"\r\ndate: [A-Za-z0-9, :]{29}\r\n")

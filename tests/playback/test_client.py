@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steering.errors import PartnerError
+from steering.errors import RequestError
 from steering.playback.client import Trust, find_client, split_forwarded, unwrap
 
 TRUST = Trust([ipaddress.ip_network(text) for text in ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "2001:db8:aaaa::/48")])
@@ -128,7 +128,7 @@ def test_ip_is_for_callers_whose_every_hop_is_trusted(
     if isinstance(wanted, str):
         assert find(peer, header, ip) == (wanted, True)
     else:
-        with pytest.raises(PartnerError) as caught:
+        with pytest.raises(RequestError) as caught:
             find(peer, header, ip)
         assert (caught.value.status, caught.value.parameter) == (wanted, "ip")
 

@@ -16,13 +16,15 @@ from urllib.parse import quote
 
 import pytest
 
-from steering.control.network.feeds import FeedSource
 from steering.control.remote import RemoteWriter
-from steering.control.writer import Writer
-from steering.model import Appliance as Machine
-from steering.model import Cluster, Fleet, Partner, Pathway, RouteClass, Service, Site
+from steering.control.routes.feeds import FeedSource
+from steering.control.services.writer import Writer
+from steering.decision.snapshot import Snapshot
+from steering.model.fleet import Appliance as Machine
+from steering.model.fleet import Cluster, Fleet, Partner, Site
+from steering.model.route import RouteClass
+from steering.model.service import Pathway, Service
 from steering.settings import read_settings
-from steering.snapshot import Snapshot
 from tests.playback.steering_rules import broken_rules
 from tests.players.stage import HERE, Appliance, Browser, Front, appliances
 from tests.players.tools import SEGMENT_S, make_media, modules, need

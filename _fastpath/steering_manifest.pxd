@@ -1,0 +1,53 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from _fastpath.ranking cimport C_MAX_PICKS, Picker, Service, candidate
+
+cdef enum:
+    C_MAX_ID = 64
+    C_MAX_REPORTED = 16
+    C_MAX_PATHWAYS = 16
+    C_MAX_MANIFEST = 2560  # bytes: the opening, and 8 appliances and 16 pathways with ids of 96 characters at most
+
+
+cdef struct piece:
+    const char* at
+    Py_ssize_t length
+
+cdef struct report:  # the pathways that a player says it uses, each once
+    piece ids[C_MAX_REPORTED]
+    int count
+
+cdef struct place:  # a pathway, and which of the picks it is for
+    piece id
+    int pick
+
+cdef struct listing:
+    piece ids[C_MAX_PICKS + C_MAX_PATHWAYS + C_MAX_REPORTED + 1]
+    int count
+
+
+cdef class Manifest:
+    cdef Service service
+    cdef readonly bint clones  # some players are offered others than are declared
+    cdef uint32_t ttl_s, jitter_s
+    cdef double gain
+    cdef int most
+    cdef tuple names
+    cdef piece pathways[C_MAX_PATHWAYS]
+    cdef int count
+    cdef uint32_t hosted
+    cdef uint32_t[::1] stands
+
+    cdef Py_ssize_t write(
+        self, Picker picker, const candidate* chosen, int picks, const report* said, uint64_t title, uint64_t viewer,
+        char* out, bint* moves
+    ) noexcept
+    cdef bint list_appliances(
+        self, Picker picker, const candidate* chosen, int picks, const report* said, listing* found
+    ) noexcept nogil
+    cdef void list_mapped(self, const candidate* chosen, int picks, const report* said, listing* found) noexcept nogil
+    cdef void keep_current(self, place* best, int count, const candidate* chosen, const report* said) noexcept nogil
+
+
+cdef bint read_report(char* text, Py_ssize_t length, report* said) noexcept nogil
+cdef bint is_throughput(const char* text, Py_ssize_t length) noexcept nogil

@@ -1,5 +1,0 @@
-"""The `bgp` feed: what live sessions say, as `network/sessions.py` keeps it in the state folder, in native CSV."""
-
-from steering.control.network.feeds.csv import read
-
-__all__ = ["read"]

@@ -1,0 +1,164 @@
+"""The BGP speaker: ExaBGP as a child process, which announces nothing and tells what it hears as JSON lines.
+
+It never runs in, or beside the loop of, a process that answers players. Its configuration has the sessions' passwords,
+so it lies in memory (/dev/shm) under a folder of its own, and only until the speaker has read it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import pwd
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from steering.control.routes.bgp import relay
+from steering.control.routes.bgp.sessions import Session
+from steering.errors import SettingsError
+
+MAX_LINE: Final = 16 << 20
+START_S: Final = 20.0
+STOP_S: Final = 5.0
+PRIVATE: Final = Path("/dev/shm")  # noqa: S108 (a folder of mode 0700 is made in it)
+HOLD_TIME_S: Final = 30
+
+logger = logging.getLogger("steering.bgp")
+
+
+def find_speaker() -> str:
+    """Return where ExaBGP is: beside this Python, or on PATH. Raises SettingsError."""
+    beside = Path(sys.executable).with_name("exabgp")
+    found = str(beside) if beside.exists() else shutil.which("exabgp")
+    if not found:
+        raise SettingsError("exabgp: not installed", hint="pip install 'steering[bgp]'")
+    return found
+
+
+def configuration(sessions: Sequence[Session], door: Path) -> str:
+    """Return the speaker's configuration. Raises SettingsError where a password cannot be read."""
+    parts = [
+        f"process steering {{\n    run {sys.executable} -I {relay.__file__} {door};\n    encoder json;\n}}\n",
+    ]
+    for session in sessions:
+        password = password_of(session)
+        parts.append(
+            f"neighbor {session.peer} {{\n"
+            f"    router-id {router_id(session)};\n"
+            f"    local-address {session.local};\n"
+            f"    local-as {session.asn};\n"
+            f"    peer-as {session.peer_asn};\n"
+            f"    connect {session.port};\n"
+            f"    hold-time {HOLD_TIME_S};\n"
+            + (f"    outgoing-ttl {session.ttl};\n" if session.ttl > 1 else "")
+            + (f'    md5-password "{password}";\n' if password else "")
+            + "    capability { graceful-restart 120; route-refresh; asn4; }\n"
+            f"    family {{ ipv{session.family} unicast; }}\n"
+            "    api { processes [ steering ]; neighbor-changes; receive { parsed; update; } }\n"
+            "}\n"
+        )
+    return "".join(parts)
+
+
+def password_of(session: Session) -> str:
+    """Return a session's password, empty where it has none."""
+    if not session.password_file:
+        return ""
+    try:
+        password = Path(session.password_file).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{session.password_file}: {error}") from error
+    if not 1 <= len(password) <= 80 or not password.isprintable() or set(password) & {'"', "\\"}:
+        rule = "a password has 1 to 80 printable characters, no quote or backslash"
+        raise SettingsError(f"{session.password_file}: {rule}")
+    return password
+
+
+def router_id(session: Session) -> str:
+    """Return the identifier of our end: its address, or for IPv6 a number of its ASN's."""
+    if ":" not in session.local:
+        return session.local
+    return ".".join(str(byte) for byte in (session.asn & 0xFFFFFFFF or 1).to_bytes(4, "big"))
+
+
+@contextlib.asynccontextmanager
+async def speaking(
+    sessions: Sequence[Session], take: Callable[[bytes], None]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Give the running speaker, whose lines go to `take`; ended on the way out."""
+    program = find_speaker()
+    private = PRIVATE if PRIVATE.is_dir() and os.access(PRIVATE, os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="steering-bgp-", dir=private))
+    connected = asyncio.Event()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            while True:
+                take(await reader.readuntil(b"\n"))
+        writer.close()
+
+    server = await asyncio.start_unix_server(carry, folder / "door", limit=MAX_LINE)
+    process = None
+    try:
+        file = folder / "exabgp.conf"
+        file.touch(0o600)
+        file.write_text(configuration(sessions, folder / "door"), encoding="ascii")
+        process = await asyncio.create_subprocess_exec(
+            program, "server", str(file), env=environment(), stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        logging_ = asyncio.create_task(log(process))
+        begun = [asyncio.create_task(connected.wait()), asyncio.create_task(process.wait())]
+        await asyncio.wait(begun, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
+        for task in begun:
+            task.cancel()
+        file.unlink()
+        yield process
+    finally:
+        server.close()
+        if process is not None:
+            await end(process)
+            await logging_
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def log(process: asyncio.subprocess.Process) -> None:
+    """Log what the speaker says of itself; the state of its sessions comes by the door."""
+    assert process.stderr is not None
+    async for line in process.stderr:
+        logger.info("exabgp: %s", line.decode("utf-8", "replace").strip())
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """End the speaker."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_S)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def environment() -> dict[str, str]:
+    """Return the speaker's settings: it keeps our user, opens no command line of its own, and logs what went wrong."""
+    said = {
+        "daemon_user": pwd.getpwuid(os.geteuid()).pw_name,
+        "daemon_drop": "false",
+        "api_cli": "false",
+        "api_ack": "false",
+        "api_respawn": "false",
+        "api_terminate": "true",
+        "log_destination": "stderr",
+        "log_level": "WARNING",
+        "tcp_bind": "",
+    }
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("exabgp", "STEERING_"))}
+    return own | {f"exabgp_{name}": value for name, value in said.items()}

@@ -1,0 +1,265 @@
+"""Feeds to a table: routes merged, swept into intervals, ranked by the policy, and numbered as zones.
+
+The life of a table up to here: feeds -> checked routes -> one row a prefix -> chains of covering prefixes -> overlaid
+with the regions -> a ranking for each (chain, region) -> zones. `snapshot.write_table` builds the lookup structure and
+writes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import geo_data
+from _fastpath import rib
+from steering.control.routes.feeds import Feed
+from steering.control.routes.feeds.regions import read_regions
+from steering.errors import FeedError
+from steering.model.fleet import Fleet, Site
+from steering.model.policy import DISTANCE_STEP_KM
+from steering.model.route import Announcement, Region
+from steering.settings import Settings
+from steering.state.routes import RouteRows, prefix_text
+from steering.state.table import BuiltTable, Zone
+
+Progress = Callable[[str], None]
+Vector = tuple[float, float, float]
+
+CONFLICTS_KEPT = 1000
+
+
+def quiet(step: str) -> None:
+    """Take the name of each step of a build as it begins, and say nothing."""
+
+
+def build_table(
+    feeds: Sequence[Feed],
+    fleet: Fleet,
+    settings: Settings,
+    progress: Progress = quiet,
+    rpki: dict[str, Any] | None = None,
+) -> BuiltTable:
+    """Return the table of all the feeds' routes for a numbered fleet; `rpki` describes what validated them.
+
+    Its bytes do not depend on the order of feeds or rows. Raises FeedError where it would lead nowhere.
+    """
+    if not fleet.clusters:
+        raise FeedError("the fleet has no cluster to steer to", hint="steering fleet import, or steering fleet synth")
+    progress("read the country map")
+    regions = read_regions(settings.country_mmdb, settings.geofeeds)
+    progress("merge routes")
+    routes = MergedRoutes(feeds)
+    progress("sweep prefixes")
+    chains, wanted = rib.Chains(), rib.Pairs()
+    wanted.intern(0, 0)  # zone 0: no route and no region
+    overlaid = {
+        family: rib.overlay(rib.sweep(routes.prefixes[family], chains), regions.intervals[family], wanted)
+        for family in (4, 6)
+    }
+    progress("make rankings")
+    rankings = make_rankings(wanted, chains, routes, fleet, regions.regions, settings)
+    zones, zone_of = make_zones(wanted, rankings, regions.regions)
+    zoned = {family: rib.rename(found, zone_of) for family, found in overlaid.items()}
+    return BuiltTable(
+        intervals=zoned,
+        zones=zones,
+        ranking_entries=rankings.ranking_entries,
+        rows=routes.rows,
+        announcements=routes.announcements,
+        set_first=routes.set_first,
+        set_members=routes.set_members,
+        meta={
+            "policy": list(settings.ranking_policy),
+            "fallback_sites": settings.fallback_sites,
+            "regions": regions.name,
+            "rpki": rpki["feed"] if rpki else None,
+            "geofeeds": [feed.name for feed in regions.geofeeds],
+            "feeds": [feed.describe() for feed in feeds],
+        },
+        counts={
+            "routes_v4": len(routes.rows[4].high),
+            "routes_v6": len(routes.rows[6].high),
+            "prefixes_v4": len(routes.prefixes[4]),
+            "prefixes_v6": len(routes.prefixes[6]),
+            "intervals_v4": len(zoned[4]),
+            "intervals_v6": len(zoned[6]),
+            "zones": len(zones),
+            "rankings": len(rankings.first) - 1,
+            "refused": sum(feed.refused for feed in feeds),
+        },
+        duplicates=routes.duplicates,
+        conflicts=tuple(routes.conflicts(fleet)),
+        refusals=[refusal for feed in feeds for refusal in feed.refusals],
+        other_sources=[
+            {"kind": "regions", "feed": regions.name, "sha256": regions.sha256},
+            *({"kind": "geofeed", **feed.describe()} for feed in regions.geofeeds),
+            *([{"kind": "rpki", **rpki}] if rpki else []),
+        ],
+    )
+
+
+class MergedRoutes:
+    """All the feeds' rows as one sorted list, and one row a prefix with the set of everything announced for it."""
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        numbers: dict[Announcement, int] = {}
+        self.sets: list[tuple[int, ...]] = []
+        set_of, origin_of, state_of = array("I"), array("I"), array("B")
+        merged = {4: rib.Columns(), 6: rib.Columns()}
+        for feed in feeds:
+            offset = len(self.sets)
+            self.sets += [tuple(numbers.setdefault(item, len(numbers)) for item in items) for items in feed.sets]
+            shifted = array("I", range(len(set_of), len(set_of) + len(feed.set_of)))
+            set_of.extend(value + offset for value in feed.set_of) if offset else set_of.extend(feed.set_of)
+            origin_of.extend(feed.origin_of)
+            state_of.extend(feed.state_of or bytes(len(feed.set_of)))
+            for family in (4, 6):
+                columns = feed.columns[family]
+                if shifted and shifted[0]:
+                    columns.value = rib.relabelled(columns.value, shifted)
+                if len(feeds) == 1:  # there may be gigabytes of it
+                    merged[family] = rib.shared(columns)
+                else:
+                    merged[family].extend(columns)
+        self.announcements = list(numbers)
+        self.rows: dict[int, RouteRows] = {}
+        self.prefixes: dict[int, rib.Columns] = {}
+        self.duplicates = 0
+        combinations: list[tuple[int, ...]] = []
+        for family in (4, 6):
+            columns = rib.sort(merged[family])
+            origins = rib.relabelled(columns.value, origin_of)
+            states = rib.relabelled(columns.value, state_of)
+            columns.value = rib.relabelled(columns.value, set_of)
+            self.rows[family] = RouteRows(columns.high, columns.low, columns.length, columns.value, origins, states)
+            grouped, found, (_, repeated) = rib.group(rib.sort(columns), len(self.sets) + len(combinations))
+            self.prefixes[family] = grouped
+            self.duplicates += repeated
+            combinations += found
+        self.own_sets = len(self.sets)
+        for combination in combinations:
+            self.sets.append(tuple(sorted({member for part in combination for member in self.sets[part]})))
+        self.set_first = array("I", [0, *itertools.accumulate(len(items) for items in self.sets)])
+        self.set_members = array("I", itertools.chain.from_iterable(self.sets))
+
+    def conflicts(self, fleet: Fleet) -> Iterable[str]:
+        """Yield a line for each prefix that one cluster hears in two ways; the ranking policy takes the better."""
+        contested: dict[int, str] = {}
+        names = {cluster.number: cluster.id for cluster in fleet.clusters}
+        for number in range(self.own_sets, len(self.sets)):
+            heard: dict[int, list[Announcement]] = defaultdict(list)
+            for member in self.sets[number]:
+                heard[self.announcements[member].cluster].append(self.announcements[member])
+            twice = [names.get(cluster, f"#{cluster}") for cluster, items in heard.items() if len(items) > 1]
+            if twice:
+                contested[number] = ", ".join(sorted(twice))
+        for family in (4, 6) if contested else ():
+            columns = self.prefixes[family]
+            for place in rib.rows_with(columns, contested, CONFLICTS_KEPT):
+                prefix = prefix_text(family, columns.high[place] << 64 | columns.low[place], columns.length[place])
+                yield f"{prefix}: heard in different ways by {contested[columns.value[place]]}; the better is used"
+
+
+def make_rankings(
+    wanted: rib.Pairs, chains: rib.Chains, routes: MergedRoutes, fleet: Fleet, regions: list[Region], settings: Settings
+) -> rib.Rankings:
+    """Return the ranking of every (chain, region), by the policy, ending with the nearest open sites."""
+    size = max(cluster.number for cluster in fleet.clusters) + 1
+    sites = {site.id: place_of(site) for site in fleet.sites}
+    partner_numbers = {partner.id: partner.number for partner in fleet.partners}
+    cluster_places, cluster_partners = array("d", bytes(24 * size)), array("I", bytes(4 * size))
+    for cluster in fleet.clusters:
+        cluster_places[3 * cluster.number : 3 * cluster.number + 3] = array("d", sites[cluster.site])
+        cluster_partners[cluster.number] = partner_numbers[cluster.partner] if cluster.partner else 0
+    region_places = region_vectors(regions, fleet)
+    fallback_first, fallback_clusters = array("I", [0]), array("I")
+    open_clusters: dict[str, list[int]] = defaultdict(list)
+    for cluster in fleet.clusters:
+        if cluster.accepts_off_net:
+            open_clusters[cluster.site].append(cluster.number)
+    for place in region_places:
+        nearest = sorted(open_clusters, key=lambda site: (-cosine(sites[site], place), site))
+        for site in nearest[: settings.fallback_sites]:
+            fallback_clusters.extend(sorted(open_clusters[site]))
+        fallback_first.append(len(fallback_clusters))
+    return rib.rankings(
+        wanted,
+        chains,
+        routes.set_first,
+        routes.set_members,
+        {
+            "cluster": array("I", (item.cluster for item in routes.announcements)),
+            "class": array("I", (item.route_class for item in routes.announcements)),
+            "as_path": array("I", (item.hops for item in routes.announcements)),
+            "origin": array("I", (item.origin for item in routes.announcements)),
+            "med": array("I", (item.med for item in routes.announcements)),
+        },
+        cluster_places,
+        cluster_partners,
+        array("d", itertools.chain.from_iterable(region_places)),
+        fallback_first,
+        fallback_clusters,
+        settings.ranking_policy,
+        DISTANCE_STEP_KM,
+    )
+
+
+def make_zones(wanted: rib.Pairs, rankings: rib.Rankings, regions: list[Region]) -> tuple[list[Zone], array[int]]:
+    """Return the zones, and the zone of each (chain, region): clients with one ranking, region and partner share one."""
+    numbers: dict[tuple[int, str, int], int] = {}
+    zone_of = array("I")
+    for pair in range(len(wanted)):
+        key = (rankings.ranking[pair], regions[wanted.right[pair]].code, rankings.partner[pair])
+        zone_of.append(numbers.setdefault(key, len(numbers)))
+    zones = [
+        Zone(rankings.first[ranking], rankings.first[ranking + 1] - rankings.first[ranking], partner, code)
+        for ranking, code, partner in numbers
+    ]
+    return zones, zone_of
+
+
+def region_vectors(regions: list[Region], fleet: Fleet) -> list[Vector]:
+    """Return where the clients of each region are taken to be: its place, or the mean of the sites' in that country.
+
+    Without a site there, the mean of the country's shipped places; where that is unknown too, of all sites.
+    """
+    by_country: dict[str, list[Vector]] = defaultdict(list)
+    for site in fleet.sites:
+        by_country[site.country].append(place_of(site))
+    known: dict[str, list[Vector]] = defaultdict(list)
+    for place in geo_data.read_places():
+        known[place.country].append(unit_vector(place.latitude, place.longitude))
+    everywhere = mean(list(itertools.chain.from_iterable(by_country.values())))
+    return [
+        unit_vector(*region.place)
+        if region.place
+        else mean(by_country.get(region.code[:2]) or known.get(region.code[:2]) or [everywhere])
+        for region in regions
+    ]
+
+
+def place_of(site: Site) -> Vector:
+    """Return where a site is, as a unit vector."""
+    return unit_vector(site.latitude, site.longitude)
+
+
+def unit_vector(latitude: float, longitude: float) -> Vector:
+    """Return a place on the sphere as a unit vector."""
+    north, east = math.radians(latitude), math.radians(longitude)
+    return math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north)
+
+
+def mean(vectors: list[Vector]) -> Vector:
+    """Return the place in the middle of several; the first of them where they cancel out."""
+    x, y, z = (math.fsum(axis) for axis in zip(*vectors, strict=True))
+    length = math.sqrt(x * x + y * y + z * z)
+    return (x / length, y / length, z / length) if length > 1e-9 else vectors[0]
+
+
+def cosine(a: Vector, b: Vector) -> float:
+    """Return the cosine of the angle between two places."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]

@@ -1,0 +1,100 @@
+"""The native `csv` feed: one route a row, and a first line that names the columns.
+
+    prefix,cluster,as_path,origin,med,class,communities
+    203.0.113.0/24,bom001-a,64500 64501,igp,0,embedded,64500:1
+
+`prefix` comes first and `cluster` is required; the others may be left out, in any order. The AS path is numbers with
+spaces between, nearest first; a missing MED is 0; a missing class is the cluster's own.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from steering.control.routes.feeds import Feed, Kinds, Reading, read_text
+from steering.errors import FeedError
+from steering.model.fleet import Cluster, Fleet
+from steering.model.route import Announcement, RouteClass
+from steering.state.routes import ORIGIN_NAMES
+
+COLUMNS: Final = ("prefix", "cluster", "as_path", "origin", "med", "class", "communities")
+MAX_PATH: Final = 255
+MAX_COMMUNITIES: Final = 64
+
+
+def read(path: str, fleet: Fleet) -> Feed:
+    """Return the routes of a CSV feed."""
+    file = Path(path)
+    text, digest = read_text(file)
+    end = text.index(b"\n")  # the rows may be a gigabyte: they are not copied
+    header = text[:end].removeprefix(b"\xef\xbb\xbf")
+    names = [name.strip() for name in header.decode("utf-8", "replace").split(",")]
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown or names[:1] != ["prefix"] or "cluster" not in names or len(set(names)) != len(names):
+        raise FeedError(
+            f"{file.name} row 1: {header.decode('utf-8', 'replace').strip()[:80]!r} does not name the columns",
+            hint=f"the first line begins with prefix, has cluster, and takes {', '.join(COLUMNS[2:])}",
+        )
+    reading, tails = Reading.of_lines(file.name, text, first_row=2, start=end + 1)
+    clusters = {cluster.id: cluster for cluster in fleet.clusters}
+    kinds = Kinds()
+    for tail in tails:
+        try:
+            announcement, origin = announcement_of(fields_of(tail, names[1:]), clusters, file.name)
+        except ValueError as error:
+            kinds.refuse(str(error))
+        else:
+            kinds.add((announcement,), origin)
+    return reading.feed(digest, kinds, lambda kind: tails[kind].decode("utf-8", "replace"))
+
+
+def fields_of(tail: bytes, names: list[str]) -> dict[str, str]:
+    """Return the fields of a row behind its prefix. ValueError names the rule."""
+    text = tail.decode("utf-8", "replace")
+    try:
+        values = next(csv.reader([text], strict=True), []) if '"' in text or "\r" in text else text.split(",")
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    if len(values) > len(names):
+        raise ValueError(f"at most as many fields as the first line names; {len(values) + 1}, not {len(names) + 1}")
+    return {name: value.strip() for name, value in zip(names, values, strict=False)}
+
+
+def announcement_of(fields: Mapping[str, str], clusters: Mapping[str, Cluster], feed: str) -> tuple[Announcement, int]:
+    """Return what a row says of its prefix, and its origin AS (0 for an empty path). ValueError names the rule."""
+    cluster = clusters.get(fields.get("cluster", ""))
+    if cluster is None:
+        raise ValueError(f"a cluster is one of the fleet; there is no {fields.get('cluster', '')[:63]!r}")
+    path = [number(asn, "as_path", 2**32 - 1) for asn in fields.get("as_path", "").split()]
+    if len(path) > MAX_PATH:
+        raise ValueError(f"an as_path has at most {MAX_PATH} ASNs; this has {len(path)}")
+    origin = fields.get("origin") or ORIGIN_NAMES[0]
+    if origin not in ORIGIN_NAMES:
+        raise ValueError(f"origin is one of {', '.join(ORIGIN_NAMES)}; not {origin[:40]!r}")
+    route_class = fields.get("class") or cluster.route_class.name
+    if route_class not in RouteClass.__members__:
+        raise ValueError(f"class is one of {', '.join(RouteClass.__members__)}; not {route_class[:40]!r}")
+    communities = tuple(fields.get("communities", "").split())
+    if len(communities) > MAX_COMMUNITIES:
+        raise ValueError(f"a route has at most {MAX_COMMUNITIES} communities; this has {len(communities)}")
+    announcement = Announcement(
+        cluster=cluster.number,
+        route_class=RouteClass[route_class],
+        via=tuple(path[:-1]),
+        hops=len(path),
+        origin=ORIGIN_NAMES.index(origin),
+        med=number(fields.get("med") or "0", "med", 2**32 - 1),
+        communities=communities,
+        feed=feed,
+    )
+    return announcement, path[-1] if path else 0
+
+
+def number(text: str, name: str, most: int) -> int:
+    """Return a decimal number from 0 to `most`, or raise ValueError naming the field."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= most):
+        raise ValueError(f"{name} has numbers from 0 to {most}; not {text[:40]!r}")
+    return int(text)

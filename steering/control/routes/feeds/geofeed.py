@@ -1,0 +1,132 @@
+"""Geofeeds (RFC 8805): where the holder of address space says that its clients are.
+
+    203.0.113.0/24,IN,IN-MH,Mumbai,
+
+A prefix or a single address, then country (ISO 3166-1), region (ISO 3166-2), city and a postal code, which is not read;
+each may be empty, and a prefix with none of them says that its place is not to be guessed. `#` outside quotes begins a
+comment, as the lines of a signature do. Codes are read in either case. A region that there is none of, or of another
+country, is a warning; the country counts.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from array import array
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from _fastpath import rib
+from steering.control.routes.feeds import KEPT, Reading, lines_of_rows, read_text
+from steering.model.route import Refusal, Region
+
+MAX_LINE: Final = 1000
+Places = Mapping[tuple[str, str], tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Geofeed:
+    """A geofeed's rows, one a prefix; values are places in `regions`."""
+
+    name: str
+    sha256: str
+    columns: dict[int, rib.Columns]
+    regions: list[Region]
+    refusals: list[Refusal]
+    refused: int
+    warnings: list[Refusal]
+
+    def describe(self) -> dict[str, Any]:
+        """Return its name, hash and counts, and what was refused or is suspect."""
+        return {
+            "feed": self.name,
+            "sha256": self.sha256,
+            "accepted": len(self.columns[4]) + len(self.columns[6]),
+            "refused": self.refused,
+            **{
+                kind: [{"row": item.row, "value": item.value, "rule": item.rule} for item in found]
+                for kind, found in (("refusals", self.refusals), ("warnings", self.warnings))
+            },
+        }
+
+
+def read_geofeed(path: Path, codes: frozenset[str], places: Places) -> Geofeed:
+    """Return a geofeed, by all region codes and the places of cities. Raises FeedError where it cannot be read."""
+    text, digest = read_text(path)
+    known: dict[Region, int] = {}
+    rows: list[tuple[str, int] | None] = []
+    bad: list[tuple[int, str, str]] = []
+    warnings: list[Refusal] = []
+    for row, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+        rows.append(None)
+        said = line if b"#" not in line else without_comment(line)
+        shown = said[:80].decode("utf-8", "replace").strip()
+        if not shown:
+            continue
+        try:
+            prefix, region, suspicion = read_line(said, codes, places)
+        except (ValueError, csv.Error) as error:
+            bad.append((row, shown, str(error)))
+            continue
+        rows[-1] = prefix, known.setdefault(region, len(known))
+        if suspicion and len(warnings) < KEPT:
+            warnings.append(Refusal(path.name, row, shown, suspicion))
+    reading, tails = Reading.of_lines(path.name, lines_of_rows(rows))
+    reading.relabel(tails)
+    for refusal in bad:
+        reading.refuse(*refusal)
+    for family in (4, 6):
+        reading.columns[family] = first_each(reading, family)
+    refusals = sorted(reading.refusals, key=lambda refusal: refusal.row)[:KEPT]
+    return Geofeed(path.name, digest, reading.columns, list(known), refusals, reading.refused_by.total(), warnings)
+
+
+def without_comment(line: bytes) -> bytes:
+    """Return a line up to the first `#` that stands outside quotes."""
+    quoted = False
+    for place, byte in enumerate(line):
+        quoted ^= byte == ord('"')
+        if byte == ord("#") and not quoted:
+            return line[:place]
+    return line
+
+
+def read_line(line: bytes, codes: frozenset[str], places: Places) -> tuple[str, Region, str]:
+    """Return a line's prefix, its region, and what is suspect of it. ValueError names the rule that it breaks."""
+    if len(line) > MAX_LINE:
+        raise ValueError(f"a line has at most {MAX_LINE} bytes; this has {len(line)}")
+    try:
+        fields = [field.strip() for field in next(csv.reader([line.decode().strip()], strict=True))]
+    except UnicodeDecodeError:
+        raise ValueError("a geofeed is UTF-8") from None
+    prefix, country, part, city = (*fields, "", "", "", "")[:4]
+    if not prefix or not prefix.isascii() or not prefix.isprintable() or {" ", ","} & set(prefix):
+        raise ValueError("a prefix is written address/length, or is an address")
+    if "/" not in prefix:
+        prefix += "/128" if ":" in prefix else "/32"
+    country, part = country.upper(), part.upper()
+    if country and (len(country) != 2 or country not in codes):
+        raise ValueError(f"a country is an ISO 3166-1 alpha-2 code, or empty; there is no {country[:20]!r}")
+    suspicion = ""
+    if part and (part not in codes or "-" not in part):
+        suspicion, part = f"a region is an ISO 3166-2 code; there is no {part[:20]!r}, so the country counts", ""
+    elif part and country and part[:2] != country:
+        suspicion, part = f"a region lies in its country; {part} does not lie in {country}, so the country counts", ""
+    code = part or country
+    return prefix, Region(code, places.get((code[:2], city.casefold()))), suspicion
+
+
+def first_each(reading: Reading, family: int) -> rib.Columns:
+    """Return the rows of a family, sorted, the first of each prefix; the others are refused."""
+    columns = reading.columns[family]
+    chosen = array("B", bytes(len(columns)))
+    before = None
+    for *prefix, row, place in sorted(
+        zip(columns.high, columns.low, columns.length, columns.row, range(len(columns)), strict=True)
+    ):
+        chosen[place] = prefix != before
+        if prefix == before:
+            reading.refuse(row, "", "a prefix is given once; the first of its lines counts")
+        before = prefix
+    return rib.sort(rib.keep_rows(columns, chosen))

@@ -1,0 +1,37 @@
+"""The `mmdb` feed: an ASN database (GeoLite2 ASN, DB-IP ASN and their like), read through once, as the `asn` feed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from steering.control.routes.feeds import Feed, sha256_of
+from steering.control.routes.feeds.asn import MAX_ASN, read_lines
+from steering.control.routes.feeds.regions import read_mmdb, unmapped
+from steering.errors import FeedError
+from steering.model.fleet import Fleet
+
+
+def read(path: str, fleet: Fleet) -> Feed:
+    """Return the routes of an ASN database. Networks without an ASN are left out."""
+    file = Path(path)
+    lines = []
+    for network, record in read_mmdb(file):
+        asn = asn_of(record)
+        if asn is not None:
+            lines.append(f"{unmapped(network)} {asn}\n")
+    if not lines:
+        raise FeedError(
+            f"{file.name}: names no ASN", hint="a database of countries or cities is the setting country_mmdb"
+        )
+    return read_lines(file.name, "".join(lines).encode(), sha256_of(file), fleet)
+
+
+def asn_of(record: object) -> int | None:
+    """Return the ASN of a record of the usual shapes: `autonomous_system_number`, or `asn` as a number or `AS64500`."""
+    if not isinstance(record, dict):
+        return None
+    found = record.get("autonomous_system_number", record.get("asn"))
+    if isinstance(found, str):
+        digits = found.upper().removeprefix("AS")
+        found = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
+    return found if type(found) is int and 0 <= found <= MAX_ASN else None

@@ -1,0 +1,179 @@
+"""The region of address space: a country or a part of one, and where known a place, by prefix.
+
+From the shipped country map or an MMDB of countries or cities; over it the operator's geofeeds (`geofeed.py`), whose
+word counts whatever the map says inside their prefixes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import maxminddb
+
+import geo_data
+from _fastpath import rib
+from steering.control.routes.feeds import read_text, sha256_of
+from steering.control.routes.feeds.geofeed import Geofeed, read_geofeed
+from steering.errors import FeedError
+from steering.model.route import NOWHERE, Region
+
+PLACE_STEP: Final = 0.5  # degrees; rankings know distance in steps of 100 km
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RegionMap:
+    """Intervals of all address space by family; values are places in `regions`, whose first is nowhere."""
+
+    name: str
+    sha256: str
+    intervals: dict[int, rib.Intervals]
+    regions: list[Region]
+    geofeeds: tuple[Geofeed, ...] = ()
+
+
+def read_regions(mmdb: Path | None = None, geofeeds: Sequence[Path] = ()) -> RegionMap:
+    """Return the shipped country map, or what an MMDB says, read through once, with geofeeds over it.
+
+    Raises FeedError where one of them cannot be used.
+    """
+    if mmdb is not None:
+        text, name, digest = mmdb_text(mmdb), mmdb.name, sha256_of(mmdb)
+    else:
+        text, digest = read_text(geo_data.COUNTRY_PREFIXES)
+        name = geo_data.COUNTRY_PREFIXES.name
+    columns, tails, found, refused_by = rib.read(text)
+    if refused_by:
+        row, value, rule = found[0]
+        raise FeedError(f"{name} row {row}: {value}: {rule}")
+    regions = [NOWHERE, *(region_of(tail.decode("ascii", "replace")) for tail in tails)]
+    if wrong := next((region.code for region in regions[1:] if not is_country(region.code[:2])), None):
+        raise FeedError(f"{name}: {wrong!r} is no ISO 3166-1 alpha-2 code")
+    chains = rib.Chains()
+    swept = {family: rib.sweep(one_each(columns[family], tails, name), chains) for family in (4, 6)}
+    # A chain stands for its longest prefix's region.
+    label = array("I", [0, *(chains.value[chain] + 1 for chain in range(1, len(chains)))])
+    intervals = {family: rib.rename(found, label) for family, found in swept.items()}
+    if not geofeeds:
+        return RegionMap(name, digest, intervals, regions)
+    feeds = read_geofeeds(geofeeds)
+    return RegionMap(name, digest, *laid_over(intervals, regions, feeds), tuple(feeds))
+
+
+def one_each(columns: rib.Columns, tails: list[bytes], name: str) -> rib.Columns:
+    """Return sorted columns with one row a prefix. Raises FeedError where one lies in several regions."""
+    grouped, twice, _ = rib.group(rib.sort(columns), len(tails))
+    if twice:
+        both = ", ".join(tails[tail].decode("ascii", "replace") for tail in twice[0])
+        raise FeedError(f"{name}: one prefix lies in several regions ({both})")
+    return grouped
+
+
+def read_geofeeds(paths: Sequence[Path]) -> list[Geofeed]:
+    """Return the operator's geofeeds."""
+    places = {
+        (place.country, place.city.casefold()): (place.latitude, place.longitude) for place in geo_data.read_places()
+    }
+    codes = geo_data.read_region_codes()
+    return [read_geofeed(path, codes, places) for path in paths]
+
+
+def laid_over(
+    intervals: dict[int, rib.Intervals], regions: list[Region], feeds: Sequence[Geofeed]
+) -> tuple[dict[int, rib.Intervals], list[Region]]:
+    """Return the intervals and regions with geofeeds over them; of a prefix in several, the first feed's counts."""
+    regions = list(regions)
+    chains, pairs = rib.Chains(), rib.Pairs()
+    merged = {4: rib.Columns(), 6: rib.Columns()}
+    for feed in feeds:
+        labels = array("I", range(len(regions), len(regions) + len(feed.regions)))
+        regions += feed.regions
+        for family, found in feed.columns.items():
+            shifted = rib.shared(found)
+            shifted.value = rib.relabelled(found.value, labels)
+            merged[family].extend(shifted)
+    both = {}
+    for family in (4, 6):
+        grouped, several, _ = rib.group(rib.sort(merged[family]), len(regions))
+        # Values of one prefix ascend in the order of the feeds.
+        first = array("I", [*range(len(regions)), *(values[0] for values in several)])
+        grouped.value = rib.relabelled(grouped.value, first)
+        both[family] = rib.overlay(intervals[family], rib.sweep(grouped, chains), pairs)
+    chosen = array(
+        "I",
+        (chains.value[over] if over else under for under, over in zip(pairs.left, pairs.right, strict=True)),
+    )
+    return {family: rib.rename(found, chosen) for family, found in both.items()}, regions
+
+
+def region_of(text: str) -> Region:
+    """Return a region written as `mmdb_text` writes it: code, and where known degrees north and east."""
+    code, *degrees = text.split()
+    return Region(code, (float(degrees[0]), float(degrees[1])) if degrees else None)
+
+
+def mmdb_text(path: Path) -> bytes:
+    """Return an MMDB's networks and their regions as feed lines. Networks without a country are left out."""
+    codes = geo_data.read_region_codes()
+    lines = []
+    for network, record in read_mmdb(path):
+        country = country_code(record)
+        if country is not None:
+            code = subdivision_code(record, country)
+            lines.append(f"{unmapped(network)} {code if code in codes else country}{place_text(record)}\n")
+    if not lines:
+        raise FeedError(f"{path}: names no country")
+    return "".join(lines).encode()
+
+
+def read_mmdb(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Yield every network of an MMDB with its record. Raises FeedError."""
+    try:
+        with maxminddb.open_database(path) as reader:
+            yield from reader
+    except (OSError, maxminddb.InvalidDatabaseError) as error:
+        raise FeedError(f"{path}: {error}") from error
+
+
+def country_code(record: object) -> str | None:
+    """Return the ISO code of a record of the usual shapes: `country_code`, `country.iso_code` or `country`."""
+    if not isinstance(record, dict):
+        return None
+    country = record.get("country_code") or record.get("country")
+    code = country.get("iso_code") if isinstance(country, dict) else country
+    return code if isinstance(code, str) and is_country(code) else None
+
+
+def is_country(code: str) -> bool:
+    """Tell whether it is written as a country's code is."""
+    return len(code) == 2 and code.isascii() and code.isalpha() and code.isupper()
+
+
+def subdivision_code(record: dict[str, Any], country: str) -> str:
+    """Return the code of the largest part of the country that a record names, empty where it names none."""
+    listed = record.get("subdivisions")
+    first = listed[0] if isinstance(listed, list) and listed else None
+    part = first.get("iso_code") if isinstance(first, dict) else None
+    return f"{country}-{part}" if isinstance(part, str) else ""
+
+
+def place_text(record: dict[str, Any]) -> str:
+    """Return the place of a record, rounded, as text behind a code; empty where it has none."""
+    place = record.get("location")
+    place = place if isinstance(place, dict) else record
+    north: Any = place.get("latitude")
+    east: Any = place.get("longitude")
+    if not (type(north) in (int, float) and type(east) in (int, float) and abs(north) <= 90 and abs(east) <= 180):
+        return ""
+    return "".join(f" {round(value / PLACE_STEP) * PLACE_STEP:g}" for value in (north, east))
+
+
+def unmapped(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    """Return a network as text; one inside ::/96, where an MMDB of both families keeps IPv4, as IPv4."""
+    if network.version == 6 and network.prefixlen >= 96 and int(network.network_address) < 1 << 32:
+        return f"{ipaddress.IPv4Address(int(network.network_address))}/{network.prefixlen - 96}"
+    return str(network)

@@ -1,0 +1,93 @@
+"""The routes of one table by prefix: what is announced for exactly this one, what covers it, what lies inside it.
+
+A binary trie that knows prefixes as prefixes (pytricia) answers; it is built on the first question and costs some
+hundred bytes a route, so it lives in the control plane and on no request path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import itertools
+from typing import Any, Final
+
+import pytricia
+
+from steering.errors import RequestError
+from steering.state.routes import Routes
+
+MOST_SHOWN: Final = 100  # prefixes inside the one asked for; their count is whole
+
+
+class RouteIndex:
+    """The prefixes of a mapped routes file, IPv4 and IPv6."""
+
+    def __init__(self, routes: Routes) -> None:
+        self.routes = routes
+        self.tries = {4: pytricia.PyTricia(32), 6: pytricia.PyTricia(128)}
+        for family, trie in self.tries.items():
+            high, low, lengths, _, _ = routes.columns[family]
+            for row in range(len(high)):
+                if family == 4:
+                    packed = (high[row] >> 32).to_bytes(4, "big")
+                else:
+                    assert low is not None
+                    packed = (high[row] << 64 | low[row]).to_bytes(16, "big")
+                trie.insert(packed, lengths[row], row)
+
+    def about(self, prefix: str) -> dict[str, Any]:
+        """Return the routes of exactly this prefix, of those that cover it, and which lie inside it.
+
+        Routes carry cluster numbers. Raises RequestError for what is no prefix.
+        """
+        network = parse_prefix(prefix)
+        trie = self.tries[network.version]
+        text = str(network)
+        covering = []
+        above = trie.get_key(text)
+        if above == text:
+            above = trie.parent(text)
+        while above is not None:
+            covering += self.routes_of(above)
+            above = trie.parent(above)
+        inside = self.inside(network)
+        return {
+            "prefix": text,
+            "exact": self.routes_of(text) if trie.has_key(text) else [],
+            "covering": covering,
+            "inside": inside[:MOST_SHOWN],
+            "inside_count": len(inside),
+        }
+
+    def inside(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> list[str]:
+        """Return the announced prefixes inside a network, without itself, in order."""
+        trie = self.tries[network.version]
+        text = str(network)
+        if trie.has_key(text):
+            return list(trie.children(text))
+        # children() wants an announced prefix; a stranger is one for as long as the question takes.
+        trie[text] = -1
+        try:
+            return list(trie.children(text))
+        finally:
+            del trie[text]
+
+    def routes_of(self, prefix: str) -> list[dict[str, Any]]:
+        """Return the routes of an announced prefix."""
+        network = ipaddress.ip_network(prefix)
+        number = int(network.network_address) << (128 - network.max_prefixlen)
+        rows = self.routes.rows_of(network.version, number, network.prefixlen)
+        return list(itertools.chain.from_iterable(self.routes.routes_at(network.version, row) for row in rows))
+
+
+def parse_prefix(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Return a prefix in CIDR form; RequestError says what is wrong with any other text."""
+    try:
+        if "%" not in text:
+            return ipaddress.ip_network(text)
+        rule = "a prefix has no zone id"
+    except ValueError as error:
+        rule = str(error)
+        with contextlib.suppress(ValueError):
+            rule = f"has host bits set; write {ipaddress.ip_network(text, strict=False)}"
+    raise RequestError.of_parameter("prefix", text, rule)

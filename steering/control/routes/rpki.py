@@ -1,0 +1,141 @@
+"""Route origin validation (RFC 6811) by the payloads that an RPKI validator exports as JSON.
+
+    {"roas": [{"asn": "AS64500", "prefix": "203.0.113.0/24", "maxLength": 24, "ta": "apnic"}]}
+
+as Routinator, rpki-client, OctoRPKI and their like write it. A route is valid where a payload covers its prefix, names
+its origin and allows its length; invalid where payloads cover it and none allows it; else not found. Invalid routes
+are refused. A route whose origin is not known is not validated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from array import array
+from pathlib import Path
+from typing import Any, Final
+
+from _fastpath import rib
+from steering.control.routes.feeds import KEPT, Feed, Reading, lines_of_rows, read_bytes
+from steering.errors import FeedError
+from steering.model.route import Refusal, Rpki
+from steering.state.routes import prefix_text
+
+MAX_ASN: Final = 2**32 - 1
+INVALID: Final = "RPKI invalid (RFC 6811)"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Payloads:
+    """A validator's payloads: sorted columns, values are places in `asns` and `longest`."""
+
+    name: str
+    sha256: str
+    columns: dict[int, rib.Columns]
+    asns: array[int]
+    longest: array[int]
+    refusals: list[Refusal]
+    refused: int
+
+    def describe(self) -> dict[str, Any]:
+        """Return its name, hash and counts."""
+        return {
+            "feed": self.name,
+            "sha256": self.sha256,
+            "accepted": sum(map(len, self.columns.values())),
+            "refused": self.refused,
+            "refusals": [{"row": item.row, "value": item.value, "rule": item.rule} for item in self.refusals],
+        }
+
+
+def read_payloads(path: Path) -> Payloads:
+    """Return the payloads of a validator's JSON; one that is wrong is passed over, and told. Raises FeedError."""
+    data, digest = read_bytes(path)
+    try:
+        found = json.loads(data)
+        listed = found["roas"]
+        if not isinstance(listed, list):
+            raise TypeError
+    except (ValueError, RecursionError) as error:
+        raise FeedError(f"{path.name}: not JSON: {error}") from error
+    except (TypeError, KeyError) as error:
+        raise FeedError(f"{path.name}: has no list of roas", hint="export the validator's payloads as JSON") from error
+    known: dict[tuple[int, int], int] = {}
+    rows: list[tuple[str, int] | None] = []
+    bad: list[tuple[int, str, str]] = []
+    for row, item in enumerate(listed, 1):
+        try:
+            prefix, asn, longest = read_payload(item)
+            rows.append((prefix, known.setdefault((asn, longest), len(known))))
+        except ValueError as error:
+            rows.append(None)
+            bad.append((row, json.dumps(item)[:80], str(error)))
+    reading, tails = Reading.of_lines(path.name, lines_of_rows(rows))
+    reading.relabel(tails)
+    for refusal in bad:
+        reading.refuse(*refusal)
+    if not reading.rows:
+        raise FeedError(f"{path.name}: holds no payload that can be used", hint="is the validator still starting?")
+    asns, longest_of = (array("I", values) for values in zip(*known, strict=True))
+    return Payloads(
+        path.name,
+        digest,
+        {family: rib.sort(reading.columns[family]) for family in (4, 6)},
+        asns,
+        longest_of,
+        sorted(reading.refusals, key=lambda refusal: refusal.row)[:KEPT],
+        reading.refused_by.total(),
+    )
+
+
+def read_payload(item: Any) -> tuple[str, int, int]:
+    """Return prefix, ASN and longest allowed length of a payload. ValueError names the rule that it breaks."""
+    if not isinstance(item, dict):
+        raise ValueError("a payload is an object")
+    asn, prefix = item.get("asn"), item.get("prefix")
+    if isinstance(asn, str):
+        digits = asn.upper().removeprefix("AS")
+        asn = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
+    if type(asn) is not int or not 0 <= asn <= MAX_ASN:
+        raise ValueError(f"asn is a number from 0 to {MAX_ASN}, or AS and one")
+    if not isinstance(prefix, str) or not prefix.isascii() or not prefix.isprintable() or {" ", ","} & set(prefix):
+        raise ValueError("a prefix is written address/length")
+    length = prefix.rpartition("/")[2]
+    least = int(length) if length.isdigit() and len(length) <= 3 else 0
+    most = 128 if ":" in prefix else 32
+    longest = item.get("maxLength", least)
+    if type(longest) is not int or not least <= longest <= most:
+        raise ValueError("maxLength is a number from the prefix's length to that of an address")
+    return prefix, asn, longest
+
+
+def validated(feed: Feed, payloads: Payloads) -> Feed:
+    """Return the feed without its invalid routes, the others marked as valid or not found."""
+    columns = {}
+    refusals, refused_by = list(feed.refusals), feed.refused_by.copy()
+    kinds = len(feed.set_of)
+    for family in (4, 6):
+        found = rib.sort(feed.columns[family])
+        origins = rib.relabelled(found.value, feed.origin_of)
+        states = rib.validate(found, origins, payloads.columns[family], payloads.asns, payloads.longest)
+        invalid = states.tobytes().translate(bytes(number == Rpki.invalid for number in range(256)))
+        for place in itertools.islice(itertools.compress(range(len(states)), invalid), max(0, KEPT - len(refusals))):
+            text = prefix_text(family, found.high[place] << 64 | found.low[place], found.length[place])
+            rule = f"{INVALID}; its origin is AS{origins[place]}"
+            refusals.append(Refusal(feed.name, found.row[place], text, rule))
+        if count := sum(invalid):
+            refused_by[INVALID] += count
+        marked = rib.shared(found)
+        # Kinds stand three times: as they are, valid, and invalid.
+        marked.value = rib.shifted(found.value, states, kinds)
+        columns[family] = rib.keep_rows(marked, array("B", (not flag for flag in invalid))) if count else marked
+    return dataclasses.replace(
+        feed,
+        columns=columns,
+        set_of=feed.set_of * 3,
+        origin_of=feed.origin_of * 3,
+        state_of=array("B", [state for state in (Rpki.not_found, Rpki.valid, Rpki.invalid) for _ in range(kinds)]),
+        refusals=sorted(refusals, key=lambda refusal: refusal.row),
+        refused_by=refused_by,
+    )

@@ -1,0 +1,75 @@
+"""Where the traffic is: lines `prefix amount`, to weigh moved clients by what they ask for instead of by their number.
+
+An amount is spread evenly over its prefix's addresses, without those of longer prefixes in the file. Units do not
+matter; what no prefix covers weighs nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from array import array
+from pathlib import Path
+
+from _fastpath import rib
+from steering.control.routes.feeds import read_text
+from steering.errors import FeedError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Traffic:
+    """Intervals by family; values are places in `amounts`, whose first is 0, and how much space each has."""
+
+    name: str
+    intervals: dict[int, rib.Intervals]
+    amounts: list[float]
+    extents: dict[int, array[float]]
+
+    def weigh(self, both: rib.Intervals, family: int, values: int) -> list[float]:
+        """Return how much traffic each value below `values` of some intervals has."""
+        pairs = rib.Pairs()
+        cut = rib.overlay(both, self.intervals[family], pairs)
+        found = [0.0] * values
+        for number, extent in enumerate(rib.extents(cut, family, len(pairs))):
+            row = pairs.right[number]
+            if row:
+                found[pairs.left[number]] += self.amounts[row] * extent / self.extents[family][row]
+        return found
+
+
+def read_traffic(path: Path) -> Traffic:
+    """Return a traffic file. Raises FeedError with the first row that is wrong: half of it would say something else."""
+    columns, tails, refusals, _ = rib.read(read_text(path)[0])
+    if refusals:
+        row, value, rule = refusals[0]
+        raise FeedError(f"{path.name} row {row}: {value}: {rule}")
+    amounts = [amount_of(path.name, tail) for tail in tails]
+    rows = [0.0]
+    intervals, extents = {}, {}
+    for family in (4, 6):
+        ordered = rib.shared(rib.sort(columns[family]))
+        first = len(rows)
+        rows += [amounts[value] for value in ordered.value]
+        ordered.value = array("I", range(first, len(rows)))
+        chains = rib.Chains()
+        try:
+            swept = rib.sweep(ordered, chains)
+        except ValueError as error:
+            raise FeedError(f"{path.name}: a prefix is given twice: {error}") from None
+        # A chain stands for its longest prefix.
+        longest = array("I", [0, *(chains.value[chain] for chain in range(1, len(chains)))])
+        intervals[family] = rib.rename(swept, longest)
+        extents[family] = rib.extents(intervals[family], family, len(rows))
+    return Traffic(path.name, intervals, rows, extents)
+
+
+def amount_of(name: str, tail: bytes) -> float:
+    """Return an amount. Raises FeedError."""
+    try:
+        amount = float(tail)
+    except ValueError:
+        amount = -1.0
+    if not (amount >= 0 and math.isfinite(amount)):
+        shown = tail[:40].decode("utf-8", "replace")
+        raise FeedError(f"{name}: {shown!r}: an amount is a number, 0 or more")
+    return amount

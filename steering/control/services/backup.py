@@ -1,0 +1,292 @@
+"""A backup is one tar file with everything that is needed to serve again at once; a restore puts it in the place of a
+state folder's content, and keeps what was there aside.
+
+The database alone would bring back what people decided, and leave the table to feeds that have to be readable again,
+on the day on which a machine was lost. So what serves is in it as well: `current` and the files that it names. With
+`records_only` it is left out, for a copy every hour that takes a moment; the table is then published again from its
+feeds at the next start.
+
+Backing up reads and asks nobody: it works while control runs, and while it hangs. The files that serve are opened
+before the database is copied (SQLite's online backup), so that the database is never behind them. Restoring needs the
+folder's lock, and checks everything before anything is moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, Any, Final
+
+from steering.control.records.database import NAME, Entry, Store
+from steering.control.routes.bgp.sessions import FILE as BGP_FILE
+from steering.control.routes.build import Progress, quiet
+from steering.decision.snapshot import Snapshot
+from steering.errors import SettingsError, SnapshotError
+from steering.state.current import Current, read_current
+from steering.state.folder import SOCKET, VERSIONED, Lock, LockHeldError, check_folder, make_folder, number_of
+from steering.state.keys import FILE as KEYS
+from steering.state.table import read_meta
+
+TRIES: Final = 10  # a publish may remove a file between `current` and it
+ASIDE: Final = "before-restore-"
+CHUNK: Final = 1 << 20
+
+
+def back_up(state: Path, target: Path, *, records_only: bool = False, progress: Progress = quiet) -> dict[str, Any]:
+    """Write a backup of a state folder, mode 0600, whole or not at all; report what is in it. Raises SettingsError."""
+    check_folder(state)
+    if not (state / NAME).exists():
+        raise SettingsError(f"{state / NAME}: is not there; nothing to back up")
+    part = target.with_name(f".{target.name}.{os.getpid()}")
+    copy = part.with_name(part.name + ".db")
+    try:
+        with contextlib.ExitStack() as closing:
+            closing.callback(part.unlink, missing_ok=True)
+            closing.callback(copy.unlink, missing_ok=True)
+            served: list[IO[bytes]] = [] if records_only else open_served(state)
+            if (state / KEYS).exists():
+                served.append((state / KEYS).open("rb"))
+            for file in served:
+                closing.enter_context(file)
+            progress("copy the database")
+            copy_database(state / NAME, copy)
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as whole:
+                progress("write the backup")
+                with (
+                    tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as tar,
+                    copy.open("rb") as database,
+                ):
+                    for name, source in ((NAME, database), *((Path(item.name).name, item) for item in served)):
+                        add(tar, name, source)
+                whole.flush()
+                os.fsync(whole.fileno())
+            part.rename(target)
+            sync_folder(target.parent)
+        return {"backup": str(target), "bytes": target.stat().st_size, **about(target)}
+    except OSError as error:
+        raise SettingsError(f"{error.filename or target}: {error.strerror}; no backup was made") from error
+    except sqlite3.Error as error:
+        raise SettingsError(f"{state / NAME}: {error}; no backup was made") from error
+
+
+def open_served(state: Path) -> list[IO[bytes]]:
+    """Return `current` and the files that it names, open: whoever removes one now does not take it away from here."""
+    for _ in range(TRIES):
+        with contextlib.ExitStack() as on_error:
+            try:
+                current = read_current(state)
+                names = ["current", *names_of(state, current), *([BGP_FILE] if (state / BGP_FILE).exists() else [])]
+                files: list[IO[bytes]] = [on_error.enter_context((state / name).open("rb")) for name in names]
+                if read_current(state) == current:
+                    on_error.pop_all()
+                    return files
+            except FileNotFoundError:
+                continue
+            except SnapshotError as error:
+                if not (state / "current").exists():
+                    return []
+                raise SettingsError(error.message, hint="--records-only backs up the database alone") from error
+    raise SettingsError(f"{state}: what serves changes all the time; no backup was made", hint="try again")
+
+
+def names_of(state: Path, current: Current) -> list[str]:
+    """Return the files that `current` names, and of a canary those that it may be promoted to or withdrawn to."""
+    names = [
+        current.table,
+        current.routes,
+        current.fleet,
+        current.status,
+        *filter(None, [current.holdings, current.playlists]),
+    ]
+    if canary := read_meta(state / current.table).get("canary"):
+        names += [f"{kind}.{canary[side]}" for side in ("before", "after") for kind in ("table", "routes")]
+    return names
+
+
+def copy_database(source: Path, copy: Path) -> None:
+    """Copy a database that others may be writing to, as it is at one moment, into one file; check the copy."""
+    os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    with (
+        contextlib.closing(sqlite3.connect(f"file:{quoted(source)}?mode=rw", uri=True, timeout=5)) as reading,
+        contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as writing,
+    ):
+        reading.backup(writing)
+        writing.execute("PRAGMA journal_mode = DELETE")
+    check_database(copy)
+
+
+def quoted(path: Path) -> str:
+    """Return a path as it stands in a URI of SQLite."""
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def check_database(path: Path) -> None:
+    """Raise SettingsError unless a database is whole."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quoted(path)}?mode=ro", uri=True)) as connection:
+            found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+            broken = [row[0] for row in connection.execute("PRAGMA foreign_key_check")]
+            (schema,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        raise SettingsError(f"{path.name}: {error}") from error
+    if found != ["ok"] or broken:
+        raise SettingsError(f"{path.name}: is damaged: {'; '.join(found) if found != ['ok'] else 'rows point nowhere'}")
+    if not schema:
+        raise SettingsError(f"{path.name}: is no database of steering")
+
+
+def add(tar: tarfile.TarFile, name: str, source: IO[bytes]) -> None:
+    """Add an open file to a backup, with nothing of this machine but its time."""
+    found = os.fstat(source.fileno())
+    member = tarfile.TarInfo(name)
+    member.size, member.mtime, member.mode = found.st_size, int(found.st_mtime), 0o600
+    tar.addfile(member, source)
+
+
+def restore(
+    state: Path, source: Path, who: str, *, records_only: bool = False, progress: Progress = quiet
+) -> dict[str, Any]:
+    """Make a backup the content of a state folder that nobody serves; report what it was, and where the old is.
+
+    Raises SettingsError, with nothing moved, where the folder is in use or the backup is not whole.
+    """
+    make_folder(state)
+    try:
+        lock = Lock(state)
+    except LockHeldError as error:
+        raise SettingsError(
+            f"state folder {state}: is in use; nothing was restored", hint="end `steering serve` first"
+        ) from error
+    staging = state / f".restore-{os.getpid()}"
+    try:
+        for left in state.glob(".restore-*"):  # by one that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        staging.mkdir(mode=0o700)
+        progress("unpack and check the backup")
+        made_at = unpack(source, staging, records_only)
+        check_database(staging / NAME)
+        report = take_on_record(staging, source, made_at, who)
+        progress("put it in place")
+        aside = swap(state, staging)
+    except OSError as error:
+        raise SettingsError(f"{error.filename or source}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        lock.release()
+    return {"restored": str(source), **report, "aside": str(aside) if aside else None}
+
+
+def unpack(source: Path, staging: Path, records_only: bool) -> float:
+    """Write the files of a backup into an empty folder, and return when it was made. Raises SettingsError."""
+    made_at = 0.0
+    try:
+        with tarfile.open(source, "r:") as tar:
+            for member in tar:
+                if not member.isreg() or not is_ours(member.name) or (staging / member.name).exists():
+                    raise SettingsError(f"{source}: has {member.name[:64]!r}, and is no backup of steering")
+                if records_only and member.name not in (NAME, KEYS):
+                    continue
+                if member.name == NAME:
+                    made_at = float(member.mtime)
+                found = tar.extractfile(member)
+                assert found  # it is a regular file
+                with found, (staging / member.name).open("xb") as file:
+                    os.fchmod(file.fileno(), 0o600)
+                    shutil.copyfileobj(found, file, CHUNK)
+                    file.flush()
+                    os.fsync(file.fileno())
+    except tarfile.TarError as error:
+        raise SettingsError(f"{source}: is no backup, or cut off: {error}") from error
+    if not (staging / NAME).exists():
+        raise SettingsError(f"{source}: has no {NAME}, and is no backup of steering")
+    return made_at
+
+
+def is_ours(name: str) -> bool:
+    """Tell whether a backup may have a file of this name."""
+    return name in (NAME, KEYS, "current", BGP_FILE) or VERSIONED.fullmatch(name) is not None
+
+
+def take_on_record(staging: Path, source: Path, made_at: float, who: str) -> dict[str, Any]:
+    """Bring a restored database to this version's schema, try out what it serves, and note in it who restored it."""
+    serves: int | None = None
+    if (staging / "current").exists():
+        try:
+            snapshot = Snapshot.map(staging)
+            serves = number_of(snapshot.current.table) if snapshot.routes else None  # maps the routes, too
+        except SnapshotError as error:
+            raise SettingsError(
+                f"{source}: what it served is unusable: {error.message}",
+                hint="--records-only restores the database alone; the table is published again from its feeds",
+            ) from error
+    store = Store(staging / NAME)
+    try:
+        fleet = store.fleet()
+        with store.change():
+            what = {"backup": source.name, "made_at": made_at}
+            store.note(Entry(time.time(), who, "restore", source.name, None, what))
+        tokens = sum(token.is_good(time.time()) for token in store.tokens().values())
+        return {
+            "made_at": made_at,
+            "fleet": store.fleet_version(),
+            "appliances": len(fleet.appliances),
+            "tokens": tokens,
+            "table": serves,
+        }
+    finally:
+        store.close()
+
+
+def swap(state: Path, staging: Path) -> Path | None:
+    """Put staged files in the place of a folder's own, and return where those are now; None where there were none.
+
+    Killed in between, the folder is one that no service starts on by mistake: its database goes first and `current`
+    last. Restoring again finishes it.
+    """
+    kept = {"lock", SOCKET, staging.name}
+    if not (staging / KEYS).exists():
+        kept.add(KEYS)  # made since; what the restored services name is better there than aside
+    old = [path for path in state.iterdir() if path.name not in kept and not path.name.startswith(ASIDE)]
+    aside = None
+    if old:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{stamp}-", dir=state))
+        for path in sorted(old, key=lambda path: (not path.name.startswith(NAME), path.name)):
+            if path.name == "current":
+                os.link(path, aside / path.name)
+            else:
+                path.rename(aside / path.name)
+        sync_folder(aside)
+    last = (NAME, "current")
+    for path in staging.iterdir():
+        if path.name not in last and not path.name.startswith(NAME):
+            path.rename(state / path.name)
+    for name in last:
+        if (staging / name).exists():
+            (staging / name).rename(state / name)
+        else:
+            (state / name).unlink(missing_ok=True)
+    sync_folder(state)
+    return aside
+
+
+def about(backup: Path) -> dict[str, Any]:
+    """Return what is in a backup, by name and size."""
+    with tarfile.open(backup, "r:") as tar:
+        return {"files": {member.name: member.size for member in tar}}
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's names are on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

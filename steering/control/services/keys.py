@@ -1,0 +1,89 @@
+"""Keys to sign URLs with: made, listed and retired by control, told once to who makes one.
+
+A key is changed without a URL that fails: make a new one, put it on the appliances beside the old one, name it first in
+the service, and when the last token of the old one has expired, take it out of the service, retire it here, and take it
+off the appliances.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from steering.control.records.documents import ID_RULE
+from steering.errors import RequestError
+from steering.model.service import Service
+from steering.state.keys import ID, SECRET, Key, read_keys, write_keys
+
+MAX_KEYS: Final = 100
+SECRET_RULE: Final = "32 to 128 letters, digits and ._~+/=-"  # noqa: S105 (the rule for one)
+
+
+def make_key(state: Path, name: str, now: float, secret: str = "") -> dict[str, Any]:
+    """Make a key, with this secret or a random one, which is in this report alone. Raises RequestError."""
+    if not ID.fullmatch(name):
+        raise RequestError.of_parameter("id", name, ID_RULE)
+    if secret and not SECRET.fullmatch(secret):
+        raise RequestError.of_parameter("secret", "", f"{SECRET_RULE} (what was given is not shown)")
+    keys = read_keys(state)
+    if name in keys:
+        raise RequestError(
+            f"key {name}: is there already", hint="make one of another id, and name it first", status=409
+        )
+    if len(keys) >= MAX_KEYS:
+        raise RequestError(f"there are {len(keys)} keys, the most there may be", hint="steering key retire", status=409)
+    key = Key(secret or secrets.token_urlsafe(32), now)
+    write_keys(state, {**keys, name: key})
+    return {"id": name, "made_at": now} | ({} if secret else {"secret": key.secret})
+
+
+def retire_key(state: Path, name: str, services: Sequence[Service]) -> dict[str, Any]:
+    """Take a key away that no service names. Raises RequestError."""
+    keys = read_keys(state)
+    if name not in keys:
+        raise RequestError(f"key {name[:64]!r}: there is none of this id", status=404)
+    if users := [service.id for service in services if name in service.keys]:
+        raise RequestError(
+            f"key {name}: services {', '.join(users[:5])} name it",
+            hint="name another key first in them, wait for token_ttl_s, take this one out",
+            status=409,
+        )
+    write_keys(state, {other: key for other, key in keys.items() if other != name})
+    return {"id": name, "made_at": keys[name].made_at}
+
+
+def list_keys(state: Path, services: Sequence[Service]) -> list[dict[str, Any]]:
+    """Return every key without its secret: when it was made, which services it signs for, and which name it."""
+    keys = read_keys(state)
+    signers = {service.id: signer_of(service, keys) for service in services}
+    return [
+        {
+            "id": name,
+            "made_at": key.made_at,
+            "signs": [service for service, signer in signers.items() if signer == name],
+            "named_by": [service.id for service in services if name in service.keys],
+        }
+        for name, key in keys.items()
+    ]
+
+
+def signer_of(service: Service, keys: Mapping[str, Key]) -> str | None:
+    """Return the key that signs for a service: the first that it names and that is there."""
+    return next((name for name in service.keys if name in keys), None) if service.token else None
+
+
+def warnings_of(keys: Mapping[str, Key], services: Sequence[Service]) -> list[str]:
+    """Return what an operator would want to know of services and keys that do not fit."""
+    found = []
+    for service in services:
+        missing = [name for name in service.keys if name not in keys]
+        if service.token and signer_of(service, keys) is None:
+            found.append(
+                f"service {service.id}: has none of its keys {', '.join(service.keys)}, and answers with its fallback"
+                " alone: steering key make"
+            )
+        elif missing:
+            found.append(f"service {service.id}: key {', '.join(missing)} is not there: steering key make")
+    return found

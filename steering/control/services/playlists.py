@@ -1,0 +1,232 @@
+"""The registered playlists on record: given by people or fetched from a service's origin, checked, and published.
+
+A playlist is on record before it serves. What cannot be used is refused as a whole; of one that is fetched again, what
+served before serves on, and why is shown.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from steering.control.playlists.prepare import MAX_PLAYLIST, prepare
+from steering.control.records.database import Entry, Listed, Store
+from steering.control.routes.fetch import fetch
+from steering.errors import FeedError, RequestError, SnapshotError
+from steering.model.fleet import Fleet
+from steering.model.service import Service
+from steering.state.playlists import KINDS, Playlist, Playlists, write_playlists
+
+MAX_PLAYLISTS: Final = 100_000
+MAX_TITLE: Final = 256
+FILES: Final = {"hls": "master.m3u8", "dash": "manifest.mpd", "streams": "streams.json"}
+ORIGIN: Final = "origin"  # who changed what was fetched again
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Arrived:
+    """What a fetch brought for a playlist, or why it brought nothing."""
+
+    service: str
+    title: str
+    kind: str
+    url: str
+    body: bytes = b""
+    problem: str = ""
+
+
+class Shelf:
+    """The writer's playlists. `serve` publishes what is on record; all is called in the writer's thread."""
+
+    def __init__(
+        self,
+        state: Path,
+        store: Store,
+        fleet: Callable[[], Fleet],
+        clock: Callable[[], float],
+        serve: Callable[[], None],
+    ) -> None:
+        self.state = state
+        self.store = store
+        self.fleet = fleet
+        self.clock = clock
+        self.serve = serve
+        self.written: tuple[str, str] | None = None
+
+    # ---- verbs
+
+    def put(
+        self, service: str, title: str, kind: str, body: bytes | None, who: str, arrived: Arrived | None = None
+    ) -> dict[str, Any]:
+        """Register a playlist, or with no body fetch it from the service's origin, now and from now on."""
+        found = self.require(service, title, kind)
+        if body is None:
+            arrived = arrived or bring(self.state, found, title, kind)
+            if arrived.problem:
+                raise FeedError(arrived.problem)
+            body = arrived.body
+        url = arrived.url if arrived else ""
+        before = self.store.playlist(service, title, kind)
+        if before is None and self.store.count_playlists() >= MAX_PLAYLISTS:
+            raise RequestError(f"there are {MAX_PLAYLISTS} playlists already", status=409)
+        row = listed(prepare(service, title, kind, body, url), body, url, who, self.clock())
+        self.keep([row], who)
+        self.serve()
+        return {**described(row), "made": before is None}
+
+    def rows(self, count: int = 1000, after: str = "") -> list[dict[str, Any]]:
+        """Return so many playlists behind `service/title/kind`, ordered, without their texts."""
+        service, _, rest = after.partition("/")
+        title, _, kind = rest.rpartition("/")
+        return [described(row) for row in self.store.playlists(service, title, kind, count)]
+
+    def get(self, service: str, title: str, kind: str) -> dict[str, Any]:
+        """Return one, with its text."""
+        row = self.find(service, title, kind)
+        return {**described(row), "playlist": row.body.decode(errors="replace")}
+
+    def delete(self, service: str, title: str, kind: str, who: str) -> dict[str, Any]:
+        """Forget a playlist."""
+        row = self.find(service, title, kind)
+        with self.store.change():
+            self.store.delete_playlist(service, title, kind)
+            self.store.note(Entry(self.clock(), who, "delete playlist", name_of(row), described(row)))
+        self.serve()
+        return described(row)
+
+    # ---- for the job that refreshes
+
+    def fetched(self) -> list[tuple[Service, str, str]]:
+        """Return service, title and kind of every playlist that comes from an origin."""
+        services = {item.id: item for item in self.fleet().services if item.origin}
+        return [(services[name], title, kind) for name, title, kind in self.store.fetched() if name in services]
+
+    def take(self, arrived: Sequence[Arrived]) -> list[str]:
+        """Register what a round of fetches brought, and return what could not be used and why."""
+        rows, problems = [], []
+        for item in arrived:
+            known = self.store.playlist(item.service, item.title, item.kind)
+            if known is None:
+                continue  # deleted meanwhile
+            problem = item.problem
+            if not problem and (item.body != known.body or known.problem):
+                try:
+                    made = prepare(item.service, item.title, item.kind, item.body, item.url)
+                    rows.append(listed(made, item.body, item.url, ORIGIN, self.clock()))
+                except FeedError as error:
+                    problem = error.message
+            if problem and problem != known.problem:
+                rows.append(dataclasses.replace(known, problem=problem))
+                problems.append(problem)
+        if rows:
+            self.keep(rows, ORIGIN)
+            self.serve()
+        return problems
+
+    # ---- the file
+
+    def digest(self) -> str:
+        """Return what tells the playlists on record from others; empty where there are none."""
+        marks = self.store.playlist_marks()
+        return hashlib.sha256(json.dumps(marks).encode()).hexdigest() if marks else ""
+
+    def is_written(self, name: str, digest: str) -> bool:
+        """Tell whether a file has what is on record."""
+        if self.written != (name, digest):
+            try:
+                self.written = name, Playlists(self.state / name).meta["digest"]
+            except SnapshotError:
+                self.written = None
+        return self.written == (name, digest)
+
+    def write(self, version: int, digest: str) -> str:
+        """Write what is on record as `playlists.<version>` and return its name."""
+        name = write_playlists(self.state, version, digest, map(prepared, self.store.prepared_playlists()))
+        self.written = name, digest
+        return name
+
+    # ---- how
+
+    def keep(self, rows: Sequence[Listed], who: str) -> None:
+        """Put rows on record."""
+        with self.store.change():
+            for row in rows:
+                before = self.store.playlist(row.service, row.title, row.kind)
+                self.store.set_playlist(row)
+                was = described(before) if before else None
+                self.store.note(Entry(self.clock(), who, "put playlist", name_of(row), was, described(row)))
+
+    def find(self, service: str, title: str, kind: str) -> Listed:
+        """Return what is on record. Raises RequestError 404."""
+        row = self.store.playlist(service, title, kind)
+        if row is None:
+            raise RequestError(f"{kind[:63]} playlist of {service[:63]}/{title[:64]}: none is registered", status=404)
+        return row
+
+    def require(self, name: str, title: str, kind: str) -> Service:
+        """Return the service of a playlist. Raises RequestError where there can be none."""
+        if kind not in KINDS:
+            raise RequestError.of_parameter("kind", kind, ", ".join(KINDS))
+        if not 0 < len(title.encode()) <= MAX_TITLE or title in (".", "..") or not title.isprintable():
+            raise RequestError.of_parameter("title", title, f"1 to {MAX_TITLE} bytes of printable UTF-8, not . or ..")
+        service = next((item for item in self.fleet().services if item.id == name), None)
+        if service is None:
+            raise RequestError.of_parameter("service", name, "there is no such service", 404)
+        if kind != "streams" and service.token not in ("", "path"):
+            raise RequestError.of_parameter(
+                "service", name, f"its URLs are signed in the {service.token}, which covers no segment; path does", 409
+            )
+        return service
+
+
+def bring(state: Path, service: Service, title: str, kind: str) -> Arrived:
+    """Return what a service's origin has for a title; any thread may call it."""
+    if not service.origin:
+        return Arrived(
+            service.id, title, kind, "", problem=f"service {service.id} has no origin; send the playlist itself"
+        )
+    url = f"{service.origin.rstrip('/')}/{quote(title, safe='')}/{FILES[kind]}"
+    try:
+        copy = fetch(url, state, MAX_PLAYLIST, f"a playlist has at most {MAX_PLAYLIST >> 20} MiB")
+        return Arrived(service.id, title, kind, url, copy.path.read_bytes())
+    except FeedError as error:
+        return Arrived(service.id, title, kind, url, problem=error.message)
+    except OSError as error:
+        return Arrived(service.id, title, kind, url, problem=f"{error.filename}: {error.strerror}")
+
+
+def listed(made: Playlist, body: bytes, url: str, who: str, now: float) -> Listed:
+    """Return a prepared playlist as a row."""
+    cut = json.dumps([made.head, made.pathway, made.tail, made.prefix])
+    return Listed(made.service, made.title, made.kind, body, cut, url, now, who)
+
+
+def prepared(row: tuple[str, str, str, str]) -> Playlist:
+    """Return the playlist of a row of the store: service, title, kind, and what was prepared."""
+    service, title, kind, cut = row
+    return Playlist(service, title, kind, *json.loads(cut))
+
+
+def described(row: Listed) -> dict[str, Any]:
+    """Return what is told of a playlist."""
+    return {
+        "service": row.service,
+        "title": row.title,
+        "kind": row.kind,
+        "bytes": len(row.body),
+        "sha256": hashlib.sha256(row.body).hexdigest(),
+        "url": row.url,
+        "changed_at": row.changed_at,
+        "who": row.who,
+        "problem": row.problem,
+    }
+
+
+def name_of(row: Listed) -> str:
+    """Return a playlist's name in the audit log."""
+    return f"{row.kind} {row.service}/{row.title}"

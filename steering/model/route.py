@@ -1,0 +1,66 @@
+"""What the network says of a prefix: a route with its attributes, and refused rows. All frozen."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Final
+
+
+class RouteClass(enum.IntEnum):
+    """How a cluster hears a route, nearest to the client first. The number is the sorting key."""
+
+    embedded = 0
+    private = 1
+    exchange = 2
+    transit = 3
+
+
+class Rpki(enum.IntEnum):
+    """What route origin validation finds (RFC 6811)."""
+
+    not_found = 0
+    valid = 1
+    invalid = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Announcement:
+    """What one cluster heard about a set of prefixes: a route without its prefix and its origin AS.
+
+    `via` is the AS path without the origin AS, which stands beside the prefix; `hops` is the length of the whole path.
+    `origin` is 0 IGP, 1 EGP, 2 incomplete (RFC 4271, 4.3).
+    """
+
+    cluster: int
+    route_class: RouteClass
+    via: tuple[int, ...] = ()
+    hops: int = 1
+    origin: int = 0
+    med: int = 0
+    communities: tuple[str, ...] = ()
+    feed: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Region:
+    """A country or a part of one (`IN`, `IN-MH`), empty where unknown, and where known degrees north and east."""
+
+    code: str
+    place: tuple[float, float] | None = None
+
+
+NOWHERE: Final = Region("")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """A feed's row that was not taken: where it stands, what it said, and the rule it broke."""
+
+    feed: str
+    row: int
+    value: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.feed} row {self.row}: {self.value}: {self.rule}"

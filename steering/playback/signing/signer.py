@@ -1,0 +1,77 @@
+"""Makes the tokens of a worker's answers, with the keys and the clock of the moment: one for all of an answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from steering.model.service import Service
+from steering.playback.signing.keyring import Keyring
+from steering.playback.signing.tags import tag_for
+from steering.playback.signing.tokens import Signing, token_for
+
+FIELDS = ("id", "url", "fallback", "token", "token_ttl_s", "token_bind", "token_covers")
+
+logger = logging.getLogger("steering.playback")
+
+
+class Signer:
+    """Signs for one worker. The keys are looked up for each answer, so that changed ones sign from the next one on."""
+
+    def __init__(self, keyring: Keyring, clock: Callable[[], float] = time.time) -> None:
+        self.keyring = keyring
+        self.clock = clock
+        self.keyless: set[str] = set()  # services without a key, which are logged once
+
+    def sign_of(self, row: Mapping[str, Any]) -> Callable[[bytes, int, int], bytes | None] | None:
+        """Return what makes the tokens of a service as a fleet file has it, for `pick`; None where it has none."""
+        if not row.get("token"):
+            return None
+        known = {name: row[name] for name in FIELDS if name in row}
+        signing = Signing.of(Service(**known, keys=tuple(row["keys"])))
+        assert signing
+
+        def sign(title: bytes, family: int, upper: int) -> bytes | None:
+            client = packed_of(family, upper)
+            token = token_for(signing, self.keyring.keys, signing.path_of(title.decode()), client, self.clock())
+            self.note(row["id"], token is None)
+            return token.encode() if token else None
+
+        return sign
+
+    def sign_below(self, service: Service, host: str, path: str, packed: bytes) -> str | None:  # noqa: ARG002
+        """Return the token of a folder of a service's, for `players`; None where it has no key."""
+        signing = Signing.of(service)
+        token = token_for(signing, self.keyring.keys, path, packed, self.clock()) if signing else None
+        self.note(service.id, token is None)
+        return token
+
+    def tag_of(self, service: str) -> Callable[[bytes, int, int], bytes | None]:
+        """Return what makes the tags of a service's sessions, for `pick`; without a key for tags it returns None."""
+
+        def tag(session: bytes, family: int, upper: int) -> bytes | None:
+            if not self.keyring.keys:
+                return None
+            return self.tag(service, session.decode(), packed_of(family, upper)).encode() or None
+
+        return tag
+
+    def tag(self, service: str, session: str, packed: bytes) -> str:
+        """Return a tag for a session, which may be empty; empty where there is no key for tags."""
+        return tag_for(self.keyring.keys, service, session, packed, self.clock())
+
+    def note(self, service: str, is_keyless: bool) -> None:
+        """Say once that a service cannot sign, and once more after it could."""
+        if is_keyless != (service in self.keyless):
+            if is_keyless:
+                logger.error("service %s: none of its keys is there; answered with its fallback alone", service)
+                self.keyless.add(service)
+            else:
+                self.keyless.discard(service)
+
+
+def packed_of(family: int, upper: int) -> bytes:
+    """Return a client's packed address from its upper 32 or 64 bits; of IPv6 the rest is 0, which is nobody's."""
+    return upper.to_bytes(4, "big") if family == 4 else upper.to_bytes(8, "big") + bytes(8)

@@ -1,0 +1,226 @@
+"""Signed URLs: an appliance that knows the key serves whoever brings a token, until it expires, and nobody else.
+
+There are three forms of token, and a service says which. In the first two the code is HMAC-SHA256 (RFC 2104) with the
+key's secret, cut to 18 bytes, in base64url (RFC 4648, 5):
+
+    path         /~k1~1767225600~2~<code>/v/80100172/seg-1.ts       the code is of
+                 "path\n" key "\n" expiry "\n" network "\n" prefix
+    query        /v/80100172?k=k1&e=1767225600&b=0&t=<code>
+                 "query\n" key "\n" expiry "\n" network "\n" path
+    secure_link  /v/80100172?md5=<code>&expires=1767225600&k=k1     as stock nginx checks it: MD5 in base64url of
+                 expiry [network] path " " secret
+
+A token of form `path` is the first part of the path. It covers the next parts, as many as it says, and all that lies
+below them, so that what a playlist names by relative URLs is covered, too. One of the other forms covers one path.
+Paths are as they stand in the request, percent-encoded, but in `secure_link`, where they are as nginx has them in $uri.
+Hosts are not covered: the targets of an answer share one token. The first words keep a token of one form from being
+made one of another.
+
+`network` is the client's: the first three bytes of an IPv4 address, the first six of an IPv6 address, in hexadecimal;
+`-` where the token is anybody's. In `secure_link` it is " 4" or " 6" and the bytes themselves, and `&b=1` says so.
+
+An expiry is a whole number of five minutes, so that the same request is answered with the same bytes for a while.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import enum
+import hashlib
+import hmac
+import math
+import re
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from steering.model.service import Service
+from steering.playback.client import pack, unwrap
+
+STEP_S: Final = 300
+CODE_BYTES: Final = 18  # 144 bits, and no part of a base64 character is left over that could be changed
+BYTES_OF_NETWORK: Final = {4: 3, 16: 6}  # a /24 and a /48, by the length of an address
+ANYBODY: Final = b"-"
+NOBODY: Final = b" 0"  # nothing is ever signed for it
+
+PATH_TOKEN: Final = re.compile(r"~([a-z0-9][a-z0-9-]*)~([1-9][0-9]{0,11})~(0|[1-9][0-9]?)(b?)~([A-Za-z0-9_-]{24})")
+EXPIRY: Final = re.compile(r"[1-9][0-9]{0,11}")
+CODE: Final = re.compile(r"[A-Za-z0-9_-]{22,24}")
+PARAMETERS: Final = {"query": ("k", "e", "b", "t"), "secure_link": ("k", "expires", "b", "md5")}
+TARGET: Final = re.compile(r"(?:https?://[^/?#]*)?(/[!-~]*)")
+
+
+class SigningKey:
+    """A secret, ready to sign with; `id` is the name that tokens call it by."""
+
+    __slots__ = ("id", "secret", "started")
+
+    def __init__(self, name: str, secret: str) -> None:
+        self.id = name
+        self.secret = secret.encode("ascii")
+        self.started = hmac.new(self.secret, digestmod="sha256")
+
+    def code(self, form: bytes, expiry: int, network: bytes, covered: bytes) -> str:
+        """Return what only a holder of the key can say of these."""
+        mac = self.started.copy()
+        mac.update(b"%b\n%b\n%d\n%b\n%b" % (form, self.id.encode(), expiry, network, covered))
+        return base64.urlsafe_b64encode(mac.digest()[:CODE_BYTES]).decode()
+
+    def nginx_code(self, expiry: int, network: bytes, uri: bytes) -> str:
+        """Return the same in the way of nginx's secure_link module."""
+        message = b"%d%b%b %b" % (expiry, network, uri, self.secret)
+        digest = hashlib.md5(message, usedforsecurity=False).digest()  # nginx has no other; said so for FIPS
+        return base64.urlsafe_b64encode(digest)[:22].decode()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Signing:
+    """How the URLs of a service are signed; `parts` is how many parts of a path a token of form `path` covers."""
+
+    form: str
+    ttl_s: int
+    binds: bool
+    keys: tuple[str, ...]
+    before_title: str
+    after_title: str
+    parts: int = 0
+
+    @classmethod
+    def of(cls, service: Service) -> Signing | None:
+        """Return it, or None where URLs are not signed."""
+        if not service.token:
+            return None
+        parts = 0
+        path = "/" + service.url.partition("?")[0].split("/", 3)[3].removeprefix("{token}/")
+        before, _, after = path.partition("{title}")
+        if service.token == "path":  # noqa: S105 (no password)
+            parts = before.count("/") - {"title": 0, "service": 1}[service.token_covers]
+        return cls(service.token, service.token_ttl_s, service.token_bind, service.keys, before, after, parts)
+
+    def path_of(self, title: str) -> str:
+        """Return the path of a title's URL without the token; the title is percent-encoded as in answers."""
+        return f"{self.before_title}{title}{self.after_title}"
+
+
+def token_for(signing: Signing, keys: Mapping[str, SigningKey], path: str, client: bytes, now: float) -> str | None:
+    """Return what stands for `{token}` in a URL, None where no key of the service's is known.
+
+    `path` is the URL's, percent-encoded, without the token and the query. `client` is a packed address. The first of
+    the service's keys that is known signs.
+    """
+    key = next((keys[name] for name in signing.keys if name in keys), None)
+    if key is None:
+        return None
+    expiry = math.ceil((now + signing.ttl_s) / STEP_S) * STEP_S
+    if signing.form == "secure_link":
+        bound = "&b=1" if signing.binds else ""
+        code = key.nginx_code(expiry, nginx_network(client) if signing.binds else b"", uri_of(path))
+        return f"md5={code}&expires={expiry}&k={key.id}{bound}"
+    network = network_of(client) if signing.binds else ANYBODY
+    if signing.form == "query":
+        code = key.code(b"query", expiry, network, path.encode())
+        return f"k={key.id}&e={expiry}&b={signing.binds:d}&t={code}"
+    parts = min(signing.parts, path.count("/"))
+    code = key.code(b"path", expiry, network, prefix_of(path, parts).encode())
+    return f"~{key.id}~{expiry}~{parts}{'b' * signing.binds}~{code}"
+
+
+def prefix_of(path: str, parts: int) -> str:
+    """Return a path's first parts: `/v/1` of `/v/1/x` for two, nothing for none."""
+    return "/".join(path.split("/", parts + 1)[: parts + 1])
+
+
+def network_of(client: bytes) -> bytes:
+    """Return the network of a packed address: its /24 or /48 in hexadecimal."""
+    return binascii.hexlify(client[: BYTES_OF_NETWORK[len(client)]])
+
+
+def nginx_network(client: bytes) -> bytes:
+    """Return the network of a packed address as the example configuration has it of $binary_remote_addr."""
+    return (b" 4" if len(client) == 4 else b" 6") + client[: BYTES_OF_NETWORK[len(client)]]
+
+
+def uri_of(path: str) -> bytes:
+    """Return nginx's $uri of a path without dot segments: decoded, slashes in a row as one."""
+    return re.sub(b"/+", b"/", unquote_to_bytes(path))
+
+
+# ---- for appliances
+
+
+class Verdict(enum.StrEnum):
+    """What a token is worth."""
+
+    good = "good"
+    missing = "no token of this form"
+    unknown_key = "signed with a key that is not known"
+    altered = "not what was signed, or another client's"
+    expired = "expired"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it was found in a URL, and the path that it is to cover."""
+
+    key: str
+    expiry: int
+    bound: bool
+    code: str
+    path: str
+    parts: int = 0
+
+
+def verify(form: str, url: str, client: str, keys: Mapping[str, str], now: float) -> Verdict:
+    """Return what the token in a URL is worth for a client.
+
+    `url` is a whole one, or a request's target as it came in. `client` is a text address, empty where there is none.
+    `keys` are secrets by id. Codes are compared in constant time; what expired is told only of what was signed.
+    """
+    token = read_token(form, url)
+    if token is None:
+        return Verdict.missing
+    if token.key not in keys:
+        return Verdict.unknown_key
+    wanted = code_of(form, token, SigningKey(token.key, keys[token.key]), pack(client))
+    has_dots = not {b".", b".."}.isdisjoint(unquote_to_bytes(token.path).split(b"/"))
+    if not hmac.compare_digest(wanted, token.code) or has_dots:
+        return Verdict.altered
+    return Verdict.expired if now > token.expiry else Verdict.good
+
+
+def code_of(form: str, token: Token, key: SigningKey, packed: bytes | None) -> str:
+    """Return the code that a token should have."""
+    client = unwrap(packed) if packed else None
+    if form == "secure_link":
+        network = (nginx_network(client) if client else NOBODY) if token.bound else b""
+        return key.nginx_code(token.expiry, network, uri_of(token.path))
+    network = (network_of(client) if client else NOBODY) if token.bound else ANYBODY
+    covered = token.path if form == "query" else prefix_of(token.path, token.parts)
+    return key.code(form.encode(), token.expiry, network, covered.encode())
+
+
+def read_token(form: str, url: str) -> Token | None:
+    """Return the token in a URL or a request's target, None where there is none, or more than one."""
+    target = TARGET.fullmatch(url)
+    if target is None:
+        return None
+    path, _, query = target[1].partition("#")[0].partition("?")
+    if form == "path":
+        first, slash, rest = path[1:].partition("/")
+        found = PATH_TOKEN.fullmatch(first)
+        if found is None or (slash + rest).count("/") < int(found[3]):
+            return None
+        return Token(found[1], int(found[2]), found[4] == "b", found[5], slash + rest, int(found[3]))
+    values: dict[str, list[str]] = {name: [] for name in PARAMETERS[form]}
+    for name, _, value in (part.partition("=") for part in query.split("&")):
+        values.get(name, []).append(value)
+    if form == "secure_link" and not values["b"]:
+        values["b"].append("0")
+    if any(len(found) != 1 for found in values.values()):
+        return None
+    key, expiry, bound, code = (found[0] for found in values.values())
+    if not EXPIRY.fullmatch(expiry) or bound not in ("0", "1") or not CODE.fullmatch(code):
+        return None
+    return Token(key, int(expiry), bound == "1", code, path)

@@ -1,0 +1,181 @@
+"""What is asked for: real addresses of the table that serves, titles of which few are wanted by most, and a panel.
+
+Clients whose nearest clusters are the same are a *group*. In quiet time a group wants the `busy` share of what its
+nearest clusters can deliver, as in a network that was planned; so each request stands for as many viewers as that
+takes. Half of the requests come from the *stage*, where faults happen, so that a thousand requests a second tell
+something about single appliances also in a fleet of 19,000. The panel are clients that ask for one title each, again
+and again: whoever is told another first appliance than the last time was switched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import itertools
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from steering.decision.snapshot import Snapshot
+from steering.model.fleet import Fleet
+from steering.state.table import ranking_entries_of, read_zones
+
+SAMPLED: Final = 40_000  # addresses that groups are found by
+KEPT: Final = 2_000  # addresses of a group
+IPV6_SHARE: Final = 0.2
+STAGE_SHARE: Final = 0.5  # of the requests
+MOST_ON_STAGE: Final = 400  # appliances; more would have too few requests each
+TITLES: Final = 10_000
+HIT_OF: Final = 3  # every third request is for the hit
+FIRST_TITLE: Final = 80_000_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """Clients whose nearest clusters are these; `gbps` is what all of them want in quiet time."""
+
+    clusters: tuple[int, ...]
+    addresses: Sequence[str]
+    gbps: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """A request: `panel` is the client's number in the panel, -1 for others; `gbps` what it adds to who serves it."""
+
+    address: str
+    title: str
+    group: int
+    gbps: float
+    panel: int = -1
+
+
+def find_groups(snapshot: Snapshot, fleet: Fleet, busy: float, rnd: random.Random) -> list[Group]:
+    """Return the groups of clients that there are, by a sample of the accepted prefixes, each as likely as another."""
+    found: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    zones = read_zones(snapshot.table_file)
+    for address in draw_addresses(snapshot, rnd):
+        ranking_entries = list(ranking_entries_of(zones[snapshot.prefixes.lookup(address)], snapshot.ranking_entries))
+        nearest = tuple(sorted(cluster for cluster, rank, _ in ranking_entries if rank == ranking_entries[0][1]))
+        if nearest and len(found[nearest]) < KEPT:
+            found[nearest].append(address)
+    numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
+    capacity: Counter[int] = Counter()
+    for appliance in fleet.appliances:
+        capacity[numbers[appliance.cluster]] += appliance.capacity_gbps  # type: ignore[assignment]
+    wanting = Counter(cluster for clusters in found for cluster in clusters)
+    return [
+        Group(clusters, found[clusters], busy * sum(capacity[number] / wanting[number] for number in clusters))
+        for clusters in sorted(found)
+    ]
+
+
+def draw_addresses(snapshot: Snapshot, rnd: random.Random) -> list[str]:
+    """Return random addresses inside the accepted prefixes."""
+    found: list[str] = []
+    for family, count in ((6, round(IPV6_SHARE * SAMPLED)), (4, SAMPLED)):
+        high, low, lengths, *_ = snapshot.routes.columns[family]
+        bits = 32 if family == 4 else 128
+        for _ in range(min(count, SAMPLED - len(found)) if len(high) else 0):
+            row = rnd.randrange(len(high))
+            number = high[row] >> 32 if low is None else high[row] << 64 | low[row]
+            number |= rnd.getrandbits(bits) >> lengths[row]
+            found.append(str(ipaddress.IPv4Address(number) if family == 4 else ipaddress.IPv6Address(number)))
+    return found
+
+
+def find_stage(fleet: Fleet, groups: Sequence[Group]) -> frozenset[int]:
+    """Return the clusters of the stage: a partner's, the largest that clients were found for, and not too large.
+
+    Where there is no such partner it is the whole fleet.
+    """
+    partners = {cluster.number: cluster.partner for cluster in fleet.clusters}
+    numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
+    sizes = Counter(partners[numbers[appliance.cluster]] for appliance in fleet.appliances)
+    asked = {partners[number] for group in groups for number in group.clusters}
+    fit = [(size, name) for name, size in sizes.items() if name and name in asked and size <= MOST_ON_STAGE]
+    chosen = max(fit)[1] if fit else None
+    return frozenset(number for number, name in partners.items() if chosen is None or name == chosen)
+
+
+class Demand:
+    """The requests that are due. `memory_s` is how long a viewer watches, in the mean.
+
+    The clients are as many as ask in that time, drawn once: each stands for thousands, and asks again when its viewers
+    have gone. So what an appliance delivers is no matter of chance.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        stage: AbstractSet[int],
+        rate: float,
+        memory_s: float,
+        panel: int,
+        panel_s: float,
+        rnd: random.Random,
+        titles: int = TITLES,
+    ) -> None:
+        self.groups = groups
+        self.rnd = rnd
+        self.rate = rate
+        self.hit = ""  # a title that a third asks for
+        self.extra: dict[int, float] = {}  # requests a second of a group beside its own
+        self.titles = [str(FIRST_TITLE + place) for place in range(titles)]
+        self.zipf = list(itertools.accumulate(1 / (place + 1) for place in range(titles)))
+        here = [not stage.isdisjoint(group.clusters) for group in groups]
+        wanted = {
+            on: sum(group.gbps for group, at in zip(groups, here, strict=True) if at is on) for on in (True, False)
+        }
+        share = {True: STAGE_SHARE if wanted[False] else 1.0, False: 1 - STAGE_SHARE if wanted[True] else 1.0}
+        self.rates = [rate * share[on] * group.gbps / wanted[on] for group, on in zip(groups, here, strict=True)]
+        self.gbps = [group.gbps / (a_second * memory_s) for group, a_second in zip(groups, self.rates, strict=True)]
+        self.clients = self.draw(round(rate * memory_s))
+        self.panel = [dataclasses.replace(asked, panel=place) for place, asked in enumerate(self.clients[:panel])]
+        self.panel_rate = min(panel / panel_s, rate / 2)
+        self.turns = Turns(self.clients, rate - self.panel_rate)
+        self.panel_turns = Turns(self.panel, self.panel_rate)
+
+    def draw(self, count: int) -> list[Asked]:
+        """Return so many clients at random."""
+        return self.of_groups(self.rnd.choices(range(len(self.groups)), self.rates, k=count))
+
+    def of_groups(self, places: Sequence[int]) -> list[Asked]:
+        """Return a client of each of these groups."""
+        titles = self.rnd.choices(self.titles, cum_weights=self.zipf, k=len(places))
+        return [
+            Asked(self.rnd.choice(self.groups[place].addresses), title, place, self.gbps[place])
+            for place, title in zip(places, titles, strict=True)
+        ]
+
+    def take(self, elapsed_s: float) -> list[Asked]:
+        """Return the requests of so many seconds more."""
+        first = self.turns.turn
+        found = self.turns.take(elapsed_s)
+        if self.hit:
+            found = [
+                dataclasses.replace(asked, title=self.hit) if turn % HIT_OF == 0 else asked
+                for turn, asked in enumerate(found, first)
+            ]
+        for place, a_second in self.extra.items():
+            count = a_second * elapsed_s
+            found += self.of_groups([place] * (int(count) + (self.rnd.random() < count % 1)))
+        return found + self.panel_turns.take(elapsed_s)
+
+
+class Turns:
+    """Clients that ask in turn, so many a second."""
+
+    def __init__(self, clients: Sequence[Asked], rate: float) -> None:
+        self.clients = clients
+        self.rate = rate
+        self.due = 0.0
+        self.turn = 0
+
+    def take(self, elapsed_s: float) -> list[Asked]:
+        """Return whose turn it is in so many seconds more."""
+        self.due += elapsed_s * self.rate
+        first, self.turn = self.turn, int(self.due)
+        return [self.clients[turn % len(self.clients)] for turn in range(first, self.turn)]

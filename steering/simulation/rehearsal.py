@@ -1,0 +1,73 @@
+"""A play without processes: the real vitals and the real snapshot in this one, by a clock that is set by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from _fastpath.counters import Counters, begin
+from steering.control.health.registry import Vitals
+from steering.control.health.rules import Report
+from steering.control.jobs.health_tick import Tally
+from steering.decision.snapshot import Snapshot
+from steering.model.fleet import Fleet
+from steering.simulation.faults import Fault, Rulebook
+from steering.simulation.measure import Row
+from steering.simulation.play import Plan, Play, make_world
+from steering.state.status import StatusFiles
+
+
+class Rehearsal:
+    """A service of a published state folder whose writer is closed, and a play over it."""
+
+    def __init__(
+        self,
+        state: Path,
+        fleet: Fleet,
+        plan: Plan,
+        faults: Sequence[type[Fault]],
+        book: Rulebook,
+        excess: float = 0.15,
+        service: str = "video",
+    ) -> None:
+        self.snapshot = Snapshot.map(state)
+        self.fleet = fleet
+        self.service = service
+        self.book = book
+        self.vitals = Vitals(book.rules, book.limits, excess, lambda: self.play.world.now)
+        self.play = Play(make_world(fleet, self.snapshot, plan, book.rules), plan, faults, book)
+        self.vitals.take_fleet(fleet, {}, {})
+        self.vitals.files = StatusFiles(state)
+        self.vitals.files.use(self.snapshot.current.status)
+        path = str(state / "worker.1")
+        begin(path, max(appliance.slot for appliance in fleet.appliances) + 1)
+        self.counters = Counters(path, writable=True)
+        self.tally = Tally(state)
+        self.tally.take()  # from now on
+
+    def run(self) -> list[Row]:
+        """Play it to its end, and return the rows."""
+        now = 0.0
+        while not self.play.done:
+            now += self.book.tick_s
+            self.step(now)
+        return self.play.rows
+
+    def step(self, now: float) -> None:
+        """Do what is due until a time, then tick."""
+        world = self.play.world
+        due = self.play.advance(now)
+        for number in due.reports:
+            self.vitals.report(world.appliances[number].id, world.say(number), own=True)
+        for number, ok in due.observed:
+            self.vitals.report(world.appliances[number].id, Report("", 0, health=world.seen(ok)), own=False)
+        for asked in due.asked:
+            body = self.snapshot.steer(asked.address, asked.title, service=self.service, counters=self.counters)
+            self.play.answered(asked, body)
+        self.vitals.tick(*self.tally.take())
+        self.play.look(
+            self.vitals.files.word if self.vitals.files else lambda _: 0,
+            [alarm.kind for alarm in self.vitals.alarms()],
+            sum(bool(entry.held) for entry in self.vitals.entries.values()),
+            self.counters.reasons(),
+        )

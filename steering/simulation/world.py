@@ -1,0 +1,134 @@
+"""The fleet that is played: who lives, what each appliance delivers, and what it says of itself when its turn comes.
+
+An appliance delivers what answers sent to it, fading as viewers leave; so what steering decides comes back to it in the
+next reports. Appliances that are asked too rarely for that deliver what was planned for them. A client plays from the
+first target that lives, as players do.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+from steering.control.health.rules import Health, Report, Rules, is_full
+from steering.model.fleet import Fleet
+from steering.simulation.demand import Asked, Demand
+
+NAMED: Final = re.compile(rb'"appliance":"([^"]+)"')
+BEGAN: Final = 1_700_000_000.0  # by the clocks of appliances
+FOLLOWED: Final = 30.0  # answers in memory, expected of an appliance; with fewer, chance decides what it delivers
+
+
+class World:
+    """Appliances by number, in the order of the fleet. `now` is the clock that the play is on."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        demand: Demand,
+        stage: AbstractSet[int],
+        busy: float,
+        memory_s: float,
+        rules: Rules,
+        rnd: random.Random,
+    ) -> None:
+        self.fleet = fleet
+        self.demand = demand
+        self.stage = stage  # clusters
+        self.busy = busy
+        self.rules = rules
+        self.memory_s = memory_s
+        self.rnd = rnd
+        self.appliances = fleet.appliances
+        self.numbers = {appliance.id.encode(): number for number, appliance in enumerate(fleet.appliances)}
+        clusters = {cluster.id: cluster for cluster in fleet.clusters}
+        self.cluster = [clusters[appliance.cluster] for appliance in fleet.appliances]
+        self.members: dict[int, list[int]] = {cluster.number: [] for cluster in fleet.clusters}
+        for number, cluster in enumerate(self.cluster):
+            self.members[cluster.number].append(number)
+        self.followed = self.find_followed()
+        self.followed_clusters = [
+            members for members in self.members.values() if len(members) > 1 and self.followed.issuperset(members)
+        ]
+        self.load = [busy * appliance.capacity_gbps for appliance in fleet.appliances]
+        self.load_at = [0.0] * len(self.load)
+        self.now = 0.0
+        self.turns = list(range(len(self.load)))
+        rnd.shuffle(self.turns)
+        self.turn = 0
+        self.silent: set[int] = set()  # send no reports
+        self.dead: set[int] = set()  # refuse whoever comes
+        self.failed: set[int] = set()  # say that they failed, at their turn
+        self.refusing: dict[int, float] = {}  # said that they take nobody, failed or full, and since when
+        self.skew_s = 0.0  # how far the clocks of all are off
+        self.seq = [0] * len(self.load)
+        self.observed: list[tuple[int, bool]] = []  # what a monitor is about to say: whom, and whether it is well
+
+    def find_followed(self) -> set[int]:
+        """Return the appliances that get enough answers to deliver what these bring."""
+        expected = [0.0] * len(self.appliances)
+        for group, rate in zip(self.demand.groups, self.demand.rates, strict=True):
+            near = [number for cluster in group.clusters for number in self.members[cluster]]
+            for number in near:
+                expected[number] += rate * self.memory_s / len(near)
+        return {number for number, count in enumerate(expected) if count >= FOLLOWED}
+
+    # ---- time
+
+    def advance(self, now: float) -> tuple[list[int], list[Asked]]:
+        """Go on to a time; return who reports until then, and what is asked."""
+        elapsed_s = now - self.now
+        self.now = now
+        before, self.turn = self.turn, int(now / self.rules.report_s * len(self.turns))
+        turns = (self.turns[place % len(self.turns)] for place in range(before, self.turn))
+        return [number for number in turns if number not in self.silent], self.demand.take(elapsed_s)
+
+    # ---- what appliances say
+
+    def say(self, number: int) -> Report:
+        """Return what an appliance says at its turn."""
+        self.seq[number] += 1
+        capacity = self.appliances[number].capacity_gbps
+        load = self.delivers(number)
+        health = Health(
+            "failed" if number in self.failed else "ok",
+            "disk failed" if number in self.failed else "",
+            throughput_gbps=round(load, 3),
+            headroom_gbps=round(max(capacity - load, 0.0), 3),
+            connections=int(load * 200),
+            error_rate=0.0,
+            disk_used=0.8,
+        )
+        if health.state == "failed" or is_full(health, capacity, number in self.refusing, self.rules):
+            self.refusing.setdefault(number, self.now)
+        else:
+            self.refusing.pop(number, None)
+        return Report("drill", self.seq[number], BEGAN + self.now + self.skew_s, health)
+
+    def seen(self, ok: bool) -> Health:
+        """Return what a monitor says of an appliance."""
+        return Health() if ok else Health("failed", "no answer")
+
+    def delivers(self, number: int) -> float:
+        """Return what an appliance delivers now, in Gbps."""
+        if number in self.dead:
+            return 0.0
+        if number not in self.followed:
+            return self.load[number]
+        return self.load[number] * math.exp((self.load_at[number] - self.now) / self.memory_s)
+
+    # ---- what clients are told
+
+    def play(self, asked: Asked, body: bytes) -> list[int]:
+        """Let a client play from the first target that lives; return the appliances of its answer, best first."""
+        told = [self.numbers[name] for name in NAMED.findall(body)]
+        for number in told:
+            if number not in self.dead:
+                if number in self.followed:
+                    self.load[number] = self.delivers(number) + asked.gbps
+                    self.load_at[number] = self.now
+                break
+        return told

@@ -1,0 +1,74 @@
+"""The `keys` file of the state folder: the secrets that URLs are signed with, by id. Control writes, playback reads.
+
+    {"k1": {"secret": "43 characters", "made_at": 1795445032.2}, "k2": …}
+
+Nothing else has a secret: no table, no fleet file, no database, no export, no log, no answer but the one to who makes a
+key. Mode 0600, and whoever reads it refuses a file that others may read. A secret is text; its characters, as ASCII,
+are the bytes that are hashed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from steering.errors import SnapshotError
+from steering.state.sections import write_atomically
+
+FILE: Final = "keys"
+MAX_FILE: Final = 1 << 20
+TAG_KEYS: Final = "tag-"  # keys whose ids begin so make session tags, and no appliance has them
+ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+# What needs no quoting in URLs' tools, nginx's configuration and shells; 32 characters of base64 are 192 bits.
+SECRET: Final = re.compile(r"[A-Za-z0-9._~+/=-]{32,128}")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Key:
+    """A secret and when it was made; what is printed of it has no secret."""
+
+    secret: str = dataclasses.field(repr=False)
+    made_at: float
+
+
+def read_keys(state: Path) -> dict[str, Key]:
+    """Return the keys of a state folder by id, in the order in which they were made; none where there is no file.
+
+    Raises SnapshotError, which never shows what is in the file.
+    """
+    path = state / FILE
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            data = file.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SnapshotError(f"{path}: {error.strerror}") from error
+    if mode & 0o077:
+        raise SnapshotError(f"{path}: mode {mode:04o} lets others read secrets", hint=f"chmod 600 {path}")
+    try:
+        keys = {name: key_of(name, row) for name, row in json.loads(data).items()}
+    except (ValueError, TypeError, AttributeError):
+        raise SnapshotError(f"{path}: torn or not ours", hint=f"remove {path}, and make its keys again") from None
+    return keys
+
+
+def key_of(name: str, row: Any) -> Key:
+    """Return one key of the file; ValueError or TypeError where it is none."""
+    key = Key(**row)
+    if not ID.fullmatch(name) or not SECRET.fullmatch(key.secret) or not isinstance(key.made_at, int | float):
+        raise ValueError("not a key")
+    return key
+
+
+def write_keys(state: Path, keys: Mapping[str, Key]) -> None:
+    """Make these the keys of a state folder, whole or not at all. For the holder of its lock alone."""
+    rows = {name: dataclasses.asdict(key) for name, key in keys.items()}
+    write_atomically(state / FILE, [json.dumps(rows, indent=1).encode() + b"\n"], mode=0o600)

@@ -1,0 +1,205 @@
+"""What the network said, kept beside each table in `routes.<version>`: for explain, scope and diff.
+
+Prefixes are left-aligned 128-bit numbers (`_fastpath/rib.pyx`), sorted by (prefix, length): one row for each prefix,
+announcement set and origin AS. The zone intervals stand beside them, so that the scope of an answer is exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import ipaddress
+import json
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from steering.model.route import Announcement, Refusal, RouteClass, Rpki
+from steering.state.sections import Data, StateFile, write_sections
+
+ORIGIN_NAMES = ("igp", "egp", "incomplete")
+ALL_ONES = (1 << 128) - 1
+
+
+class Intervals(Protocol):
+    """Address space cut where the value changes, as `rib.Intervals`."""
+
+    high: array[int]
+    low: array[int]
+    value: array[int]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RouteRows:
+    """The accepted routes of one family, sorted by (prefix, length); sets, origins and RPKI states are by row."""
+
+    high: array[int]
+    low: array[int]
+    lengths: array[int]
+    sets: array[int]
+    origins: array[int]
+    states: array[int]
+
+
+def write_routes(
+    path: Path,
+    meta: dict[str, Any],
+    rows: dict[int, RouteRows],
+    zones: Mapping[int, Intervals],
+    announcements: Sequence[Announcement],
+    set_first: array[int],
+    set_members: array[int],
+    refusals: Sequence[Refusal] = (),
+) -> None:
+    """Write `routes.<version>`; set s is `announcements[m] for m in set_members[set_first[s]:set_first[s + 1]]`."""
+    sections: dict[str, Data] = {"meta": json.dumps(meta).encode()}
+    for family in (4, 6):
+        columns, intervals = rows[family], zones[family]
+        sections |= {
+            f"v{family}_high": columns.high,
+            f"v{family}_length": columns.lengths,
+            f"v{family}_set": columns.sets,
+            f"v{family}_origin": columns.origins,
+            f"v{family}_rpki": columns.states,
+            f"v{family}_zone_high": intervals.high,
+            f"v{family}_zone": intervals.value,
+        }
+        if family == 6:  # an IPv4 prefix ends within the upper half
+            sections |= {"v6_low": columns.low, "v6_zone_low": intervals.low}
+    sections["announcements"] = json.dumps([dataclasses.astuple(item) for item in announcements]).encode()
+    sections["set_first"] = set_first
+    sections["set_members"] = set_members
+    sections["refusals"] = json.dumps([dataclasses.astuple(item) for item in refusals]).encode()
+    write_sections(path, "routes", sections)
+
+
+def aligned(address: bytes) -> tuple[int, int]:
+    """Return (family, left-aligned number) of a packed address."""
+    family = 4 if len(address) == 4 else 6
+    return family, int.from_bytes(address, "big") << (96 if family == 4 else 0)
+
+
+def prefix_text(family: int, number: int, length: int) -> str:
+    """Return a left-aligned prefix as CIDR text."""
+    if family == 4:
+        return f"{ipaddress.IPv4Address(number >> 96)}/{length}"
+    return f"{ipaddress.IPv6Address(number)}/{length}"
+
+
+class Routes:
+    """A mapped routes file."""
+
+    def __init__(self, path: Path) -> None:
+        file = StateFile(path, "routes")
+        self.meta: dict[str, Any] = json.loads(bytes(file["meta"]))
+        self.announcements = [self.announcement(item) for item in json.loads(bytes(file["announcements"]))]
+        self.set_first = file["set_first"].cast("I")
+        self.set_members = file["set_members"].cast("I")
+        self.columns = {
+            family: (
+                file[f"v{family}_high"].cast("Q"),
+                file["v6_low"].cast("Q") if family == 6 else None,
+                file[f"v{family}_length"],
+                file[f"v{family}_set"].cast("I"),
+                file[f"v{family}_origin"].cast("I"),
+            )
+            for family in (4, 6)
+        }
+        self.zones = {
+            family: (file[f"v{family}_zone_high"].cast("Q"), file["v6_zone_low"].cast("Q") if family == 6 else None)
+            for family in (4, 6)
+        }
+        # Files written before these sections came say nothing of them.
+        self.states = {family: file.sections.get(f"v{family}_rpki") for family in (4, 6)}
+        self.refusals = [Refusal(*item) for item in json.loads(bytes(file.sections.get("refusals", b"[]")))]
+        self.zone_of = {family: file[f"v{family}_zone"].cast("I") for family in (4, 6)}
+
+    @staticmethod
+    def announcement(item: list[Any]) -> Announcement:
+        """Return an announcement read back from JSON."""
+        cluster, route_class, via, hops, origin, med, communities, feed = item
+        return Announcement(cluster, RouteClass(route_class), tuple(via), hops, origin, med, tuple(communities), feed)
+
+    def rows_of(self, family: int, number: int, length: int) -> Iterator[int]:
+        """Yield the rows of exactly this prefix."""
+        high, low, lengths = self.columns[family][:3]
+        row, end = bisect_left(high, number >> 64), bisect_right(high, number >> 64)
+        if low is not None:
+            wanted = number & 0xFFFFFFFFFFFFFFFF
+            row, end = bisect_left(low, wanted, row, end), bisect_right(low, wanted, row, end)
+        row = bisect_left(lengths, length, row, end)
+        while row < end and lengths[row] == length:
+            yield row
+            row += 1
+
+    def covering(self, address: bytes) -> list[dict[str, Any]]:
+        """Return every accepted route that covers a packed address, longest prefix first, one dict a cluster."""
+        family, number = aligned(address)
+        return [route for row in self.covering_rows(family, number) for route in self.routes_at(family, row)]
+
+    def covering_rows(self, family: int, number: int) -> Iterator[int]:
+        """Yield the rows whose prefixes cover a left-aligned address, longest prefix first."""
+        for length in range(32 if family == 4 else 128, -1, -1):
+            yield from self.rows_of(family, number & ~(ALL_ONES >> length), length)
+
+    def refused_for(self, address: bytes) -> list[Refusal]:
+        """Return the refusals on record whose value is a prefix that covers a packed address."""
+        parsed = ipaddress.ip_address(address)
+        found = []
+        for refusal in self.refusals:
+            with contextlib.suppress(ValueError):
+                if parsed in ipaddress.ip_network(refusal.value.partition(" ")[0], strict=False):
+                    found.append(refusal)
+        return found
+
+    def routes_at(self, family: int, row: int) -> list[dict[str, Any]]:
+        """Return the routes of one row, one dict a cluster; `cluster` is its number."""
+        high, low, lengths, sets, origins = self.columns[family]
+        states = self.states[family]
+        state = Rpki(states[row]).name if states is not None and self.meta.get("rpki") else None
+        number = high[row] << 64 | (low[row] if low is not None else 0)
+        members = self.set_members[self.set_first[sets[row]] : self.set_first[sets[row] + 1]]
+        return [
+            {
+                "prefix": prefix_text(family, number, lengths[row]),
+                "cluster": item.cluster,
+                "class": item.route_class.name,
+                "as_path": [*item.via, *([origins[row]] if origins[row] else [])],
+                "hops": item.hops,
+                "origin": ORIGIN_NAMES[item.origin],
+                "med": item.med,
+                "communities": list(item.communities),
+                "feed": item.feed,
+                "rpki": state,
+            }
+            for item in (self.announcements[member] for member in members)
+        ]
+
+    def matched(self, address: bytes) -> tuple[str, list[int]] | None:
+        """Return the longest covering prefix and its origin ASNs, or None where no route covers the address."""
+        family, number = aligned(address)
+        origins = self.columns[family][4]
+        for length in range(len(address) * 8, -1, -1):
+            network = number & ~(ALL_ONES >> length)
+            rows = list(self.rows_of(family, network, length))
+            if rows:
+                return prefix_text(family, network, length), sorted({origins[row] for row in rows} - {0})
+        return None
+
+    def scope(self, address: bytes) -> str:
+        """Return the widest prefix around the address that lies in one zone: all its addresses get the same targets."""
+        family, number = aligned(address)
+        high, low = self.zones[family]
+        place = bisect_right(high, number >> 64)
+        if low is not None:
+            first = bisect_left(high, number >> 64, 0, place)
+            place = bisect_right(low, number & 0xFFFFFFFFFFFFFFFF, first, place)
+        start = high[place - 1] << 64 | (low[place - 1] if low is not None else 0)
+        end = high[place] << 64 | (low[place] if low is not None else 0) if place < len(high) else ALL_ONES + 1
+        for length in range(len(address) * 8 + 1):
+            network = number & ~(ALL_ONES >> length)
+            if network >= start and (network | ALL_ONES >> length) < end:
+                return prefix_text(family, network, length)
+        raise AssertionError("a zone interval holds at least the address itself")

@@ -1,0 +1,103 @@
+"""`table.<version>`: the prefix table, its zones and their rankings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _fastpath.lpm import PrefixTable
+from _fastpath.ranking import (
+    FALLBACK,
+    ZONE,
+)
+from steering.model.route import Announcement, Refusal
+from steering.state.routes import Intervals, RouteRows, write_routes
+from steering.state.sections import StateFile, write_sections
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Zone:
+    """What an address resolves to: where its ranking lies among the ranking_entries, its partner's number, its region."""
+
+    first: int
+    count: int
+    partner: int
+    region: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BuiltTable:
+    """A table before it is written. Intervals hold zone numbers; zone 0 is the default.
+
+    `ranking_entries` holds cluster and rank in turn, the rank with the bit FALLBACK set where no route leads.
+    """
+
+    intervals: Mapping[int, Intervals]
+    zones: Sequence[Zone]
+    ranking_entries: array[int]
+    rows: dict[int, RouteRows]
+    announcements: Sequence[Announcement]
+    set_first: array[int]
+    set_members: array[int]
+    meta: dict[str, Any]
+    counts: dict[str, int]
+    duplicates: int = 0
+    conflicts: tuple[str, ...] = ()
+    other_sources: Sequence[Mapping[str, Any]] = ()  # the map, geofeeds, RPKI: as reports describe a feed
+    refusals: Sequence[Refusal] = ()
+
+
+def ranking_entries_of(zone: Zone, ranking_entries: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
+    """Yield a zone's ranking, nearest first: cluster, rank, and if it is a fallback ranking_entry."""
+    for place in range(zone.first, zone.first + zone.count):
+        yield (
+            ranking_entries[2 * place],
+            ranking_entries[2 * place + 1] & ~FALLBACK,
+            bool(ranking_entries[2 * place + 1] & FALLBACK),
+        )
+
+
+def read_zones(table: StateFile) -> list[Zone]:
+    """Return the zones of a mapped table."""
+    return [
+        Zone(first, count, partner, region.rstrip(b"\0").decode())
+        for first, count, partner, region in ZONE.iter_unpack(table["zones"])
+    ]
+
+
+def read_meta(table: Path) -> dict[str, Any]:
+    """Return what a written table says of itself. Raises SnapshotError."""
+    found: dict[str, Any] = json.loads(bytes(StateFile(table, "table")["meta"]))
+    return found
+
+
+def write_table(state: Path, version: int, table: BuiltTable) -> tuple[str, str]:
+    """Write `table.<version>` and `routes.<version>` and return their names; `write_current` makes them served."""
+    meta = {**table.meta, "version": version, "counts": table.counts}
+    prefixes = PrefixTable.build(table.intervals[4], table.intervals[6], len(table.zones))
+    zones = b"".join(ZONE.pack(zone.first, zone.count, zone.partner, zone.region.encode()) for zone in table.zones)
+    write_sections(
+        state / f"table.{version}",
+        "table",
+        {
+            "meta": json.dumps(meta).encode(),
+            "prefixes": prefixes.block(),
+            "zones": zones,
+            "ranking_entries": table.ranking_entries,
+        },
+    )
+    write_routes(
+        state / f"routes.{version}",
+        meta,
+        table.rows,
+        table.intervals,
+        table.announcements,
+        table.set_first,
+        table.set_members,
+        table.refusals,
+    )
+    return f"table.{version}", f"routes.{version}"

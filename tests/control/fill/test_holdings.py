@@ -1,0 +1,362 @@
+"""What appliances say they hold: whatever comes in whatever order, both sides mean the same sets or know that they do not."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steering.control.fill import holdings
+from steering.control.fill.holdings import Changes, HoldingsReported, Taken, digest_of, open_holdings, write_changes
+from steering.control.health.report_format import Delta, Full, HoldingsRow, Unknown
+from steering.errors import SnapshotError
+from steering.model.fleet import Fleet
+from steering.model.service import Service
+from steering.state.sections import StateFile, write_sections
+
+OURS = "c001-bom001"
+RESYNC = Taken(("video",))
+DONE = Taken()
+
+
+@pytest.fixture(scope="module")
+def fleet_of_two_services(fleet: Fleet) -> Fleet:
+    games = Service("games", "https://{host}/g/{title}", "https://origin.example/g/{title}", holdings="file")
+    return dataclasses.replace(fleet, services=(games, *fleet.services))
+
+
+@pytest.fixture
+def reported(fleet_of_two_services: Fleet) -> HoldingsReported:
+    """Return what is known at first: nothing, of the tiny fleet with two services."""
+    found = HoldingsReported(1000)
+    found.use_fleet(fleet_of_two_services)
+    return found
+
+
+def judged(names: Iterable[str]) -> str:
+    """Return a digest as the docs describe it."""
+    every = set(names)
+    total = sum(int(hashlib.sha256(name.encode()).hexdigest()[:16], 16) for name in every) % 2**64
+    return f"{len(every)}-{total:016x}"
+
+
+def full(*names: str, service: str = "video", digest: str = "") -> Full:
+    return Full(service, list(names), digest or judged(names))
+
+
+def delta(before: Iterable[str], add: Iterable[str] = (), remove: Iterable[str] = (), service: str = "video") -> Delta:
+    before = set(before)
+    return Delta(service, judged(before), judged(before - {*remove} | {*add}), list(add), list(remove))
+
+
+def written(path: Path, changes: Changes) -> None:
+    assert write_changes(path.parent, int(path.suffix[1:]), changes) == path
+
+
+def published(reported: HoldingsReported, path: Path) -> Path:
+    """Publish what changed, as the writer does."""
+    changes = reported.begin()
+    assert changes
+    written(path, changes)
+    reported.end(path, open_holdings(StateFile(path, "holdings")))
+    return path
+
+
+def sets_in(path: Path, fleet: Fleet) -> dict[tuple[str, str], set[str]]:
+    """Return what a file says that (appliance, service) holds; nothing of those that are unknown."""
+    found = open_holdings(StateFile(path, "holdings"))
+    numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
+    sets: dict[tuple[str, str], set[str]] = {}
+    for appliance in fleet.appliances:
+        number = numbers[appliance.cluster]
+        services = dict(found.members(number)).get(appliance.slot, frozenset())
+        for service in services:
+            sets[appliance.id, service] = set()
+        packed = found.bitmap(number, appliance.slot) or b""
+        for index in range(8 * len(packed)):
+            if packed[index // 8] >> index % 8 & 1:
+                service, name = found.title(index)
+                sets[appliance.id, service].add(name)
+                assert appliance.slot in found.holders(number, index)
+    return sets
+
+
+def test_a_digest_is_the_one_of_the_docs_whatever_the_order() -> None:
+    assert digest_of([]) == "0-0000000000000000"
+    assert digest_of(["80100172"]) == f"1-{hashlib.sha256(b'80100172').hexdigest()[:16]}"
+    assert digest_of(["a", "b", "ü"]) == digest_of(["ü", "b", "a", "b"]) == judged(["a", "b", "ü"])
+
+
+ROWS: list[tuple[str, list[HoldingsRow], Taken, set[str] | None]] = [
+    ("a full list is taken", [full("a", "b")], DONE, {"a", "b"}),
+    ("an id that stands twice is held once", [full("a", "a", digest=judged(["a"]))], DONE, {"a"}),
+    ("an empty list is known", [full()], DONE, set()),
+    ("another full list takes its place", [full("a", "b"), full("b", "c")], DONE, {"b", "c"}),
+    ("a delta is taken", [full("a", "b"), delta("ab", "c", "a")], DONE, {"b", "c"}),
+    ("what is added and removed is held", [full("a"), delta("a", "ab", "a")], DONE, {"a", "b"}),
+    ("what is not held is not missed", [full("a"), delta("a", (), "bz")], DONE, {"a"}),
+    ("a delta that comes twice is taken once", [full("a"), delta("a", "b"), delta("a", "b")], DONE, {"a", "b"}),
+    ("a delta of nothing agrees", [full("a"), delta("a")], DONE, {"a"}),
+    ("a delta without a full list is not", [delta("", "a")], RESYNC, None),
+    ("a delta from another base is not", [full("a"), delta("b", "c")], RESYNC, {"a"}),
+    ("a question that differs is not", [full("a"), delta("ab")], RESYNC, {"a"}),
+    ("a delta that leads elsewhere is not", [full("a"), Delta("video", judged("a"), judged("z"), ["b"])], RESYNC, {"a"}),
+    ("a lost delta is found out by the next", [full("a"), delta("ab", "c")], RESYNC, {"a"}),
+    ("a full list mends it", [full("a"), delta("ab", "c"), full("a", "b", "c")], DONE, {"a", "b", "c"}),
+    ("unknown is unknown again", [full("a"), Unknown("video")], DONE, None),
+    ("a delta after unknown is not", [full("a"), Unknown("video"), delta("a", "b")], RESYNC, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "expected", "held"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_what_is_said_is_taken_or_asked_for_again(
+    reported: HoldingsReported,
+    fleet: Fleet,
+    tmp_path: Path,
+    said: list[HoldingsRow],
+    expected: Taken,
+    held: set[str] | None,
+) -> None:
+    *before, last = said
+    for one in before:
+        reported.take(OURS, [one])
+    assert reported.take(OURS, [last]) == expected
+    reported.take("c002-lhr001", [full("z")])
+    sets = sets_in(published(reported, tmp_path / "holdings.1"), fleet)
+    assert sets == {("c002-lhr001", "video"): {"z"}} | ({} if held is None else {(OURS, "video"): held})
+
+
+REFUSED: list[tuple[str, HoldingsRow, str]] = [
+    ("a service that there is not", full("a", service="books"), "holdings[0].service = 'books': the fleet has no such service"),
+    ("an id that is empty", full(""), "holdings[0].full = '': 1 to 256 bytes of UTF-8, and not . or .."),
+    ("an id of dots", full("a", ".."), "holdings[0].full = '..': 1 to 256"),
+    ("an id of 257 bytes", full("ü" * 128 + "a"), "holdings[0].full = '"),
+    ("more titles than there may be", full(*map(str, range(1001))), "holdings[0].full = 1001 new ids: more than 1000 titles in all (setting max_titles)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "error"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+def test_a_list_that_breaks_a_rule_is_refused_and_changes_nothing(
+    reported: HoldingsReported, said: HoldingsRow, error: str
+) -> None:
+    found = reported.take(OURS, [said])
+    assert found.error.startswith(error)
+    assert found.resync == ()
+    assert reported.begin() is None
+    assert reported.titles == []
+
+
+def test_a_full_list_that_is_not_its_digest_is_wanted_again_and_told_what_its_digest_is(
+    reported: HoldingsReported,
+) -> None:
+    found = reported.take(OURS, [full("a", digest=judged("b"))])
+    assert found.resync == ("video",)
+    assert found.error == f"holdings[0].digest = {judged('b')!r}: the list's is {judged('a')!r}"
+    assert reported.titles == []
+
+
+def test_the_longest_id_and_the_last_title_there_may_be_are_taken(reported: HoldingsReported) -> None:
+    assert reported.take(OURS, [full("ü" * 128, *map(str, range(999)))]) == DONE
+    assert "more than 1000 titles" in reported.take(OURS, [delta(["ü" * 128, *map(str, range(999))], ["more"])]).error
+
+
+def test_services_are_known_each_by_itself_and_one_that_fails_costs_the_others_nothing(
+    reported: HoldingsReported, fleet: Fleet, tmp_path: Path
+) -> None:
+    said = [full("a"), delta("", "x", service="games"), full("b", service="books")]
+    assert reported.take(OURS, said) == Taken(
+        ("games",), "holdings[2].service = 'books': the fleet has no such service"
+    )
+    assert sets_in(published(reported, tmp_path / "holdings.1"), fleet) == {(OURS, "video"): {"a"}}
+    assert reported.take(OURS, [full("a", "x", service="games")]) == DONE
+    assert reported.take(OURS, [delta("a", "b"), delta("ax", (), "a", service="games")]) == DONE
+    both = {(OURS, "video"): {"a", "b"}, (OURS, "games"): {"x"}}
+    assert sets_in(published(reported, tmp_path / "holdings.2"), fleet) == both
+    assert reported.take(OURS, [Unknown("video")]) == DONE
+    assert sets_in(published(reported, tmp_path / "holdings.3"), fleet) == {(OURS, "games"): {"x"}}
+
+
+def test_agreeing_is_cheap_and_asks_nobody_to_publish(reported: HoldingsReported, tmp_path: Path) -> None:
+    assert not reported.agree(OURS, [delta("a")])
+    reported.take(OURS, [full("a"), full("x", service="games")])
+    published(reported, tmp_path / "holdings.1")
+    assert reported.agree(OURS, [delta("a"), delta("x", service="games")])
+    assert not reported.agree(OURS, [delta("a"), delta("b", service="games")])
+    assert not reported.agree(OURS, [delta("a", "b")])
+    assert not reported.agree(OURS, [full("a")])
+    assert not reported.agree("nosuch", [delta("a")])
+    assert reported.take(OURS, [full("a"), delta("a")]) == DONE
+    assert reported.begin() is None
+
+
+def test_what_comes_while_a_file_is_built_is_kept_for_the_next(
+    reported: HoldingsReported, fleet: Fleet, tmp_path: Path
+) -> None:
+    reported.take(OURS, [full("a")])
+    changes = reported.begin()
+    assert changes
+    assert reported.take(OURS, [delta("a", "b")]) == DONE
+    assert reported.take("c002-bom001", [full("c")]) == DONE
+    first = tmp_path / "holdings.1"
+    written(first, changes)
+    reported.end(first, open_holdings(StateFile(first, "holdings")))
+    assert sets_in(first, fleet) == {(OURS, "video"): {"a"}}
+    second = published(reported, tmp_path / "holdings.2")
+    assert sets_in(second, fleet) == {(OURS, "video"): {"a", "b"}, ("c002-bom001", "video"): {"c"}}
+
+
+def test_a_publish_that_fails_loses_nothing(reported: HoldingsReported, fleet: Fleet, tmp_path: Path) -> None:
+    reported.take(OURS, [full("a")])
+    reported.take("c002-bom001", [full("b")])
+    assert reported.begin()
+    reported.take(OURS, [delta("a", "c")])
+    reported.end(None, None)
+    sets = sets_in(published(reported, tmp_path / "holdings.1"), fleet)
+    assert sets == {(OURS, "video"): {"a", "c"}, ("c002-bom001", "video"): {"b"}}
+
+
+def test_a_restart_begins_with_the_file_and_asks_again_for_what_came_later(
+    reported: HoldingsReported, fleet_of_two_services: Fleet, tmp_path: Path
+) -> None:
+    reported.take(OURS, [full("a")])
+    reported.take("c002-bom001", [full("b")])
+    path = published(reported, tmp_path / "holdings.1")
+    assert reported.take(OURS, [delta("a", "c")]) == DONE
+    again = HoldingsReported(1000)
+    again.use_fleet(fleet_of_two_services)
+    again.adopt(path)
+    assert again.begin() is None
+    assert again.take(OURS, [delta("ac")]) == RESYNC
+    assert again.take(OURS, [full("a", "c")]) == DONE
+    assert again.agree("c002-bom001", [delta("b")])
+    sets = sets_in(published(again, tmp_path / "holdings.2"), fleet_of_two_services)
+    assert sets == {(OURS, "video"): {"a", "c"}, ("c002-bom001", "video"): {"b"}}
+
+
+def test_titles_keep_their_index_from_file_to_file(reported: HoldingsReported, tmp_path: Path) -> None:
+    reported.take(OURS, [full("a", "b")])
+    before = open_holdings(StateFile(published(reported, tmp_path / "holdings.1"), "holdings"))
+    reported.take(OURS, [full("c", "b")])
+    after = open_holdings(StateFile(published(reported, tmp_path / "holdings.2"), "holdings"))
+    assert [after.title(index) for index in range(3)] == [*map(before.title, range(2)), ("video", "c")]
+
+
+def test_who_moves_or_leaves_is_unknown_also_when_it_returns(
+    reported: HoldingsReported, fleet_of_two_services: Fleet, tmp_path: Path
+) -> None:
+    fleet = fleet_of_two_services
+    reported.take(OURS, [full("a")])
+    reported.take("c002-bom001", [full("b")])
+    published(reported, tmp_path / "holdings.1")
+    moved = [dataclasses.replace(item, cluster="lhr001-a") if item.id == OURS else item for item in fleet.appliances]
+    reported.use_fleet(dataclasses.replace(fleet, appliances=tuple(moved)))
+    assert reported.take(OURS, [delta("a")]) == RESYNC
+    reported.use_fleet(dataclasses.replace(fleet, appliances=fleet.appliances[1:]))
+    assert reported.take(OURS, [full("a")]).error == f"appliance = {OURS!r}: it has left the fleet"
+    reported.use_fleet(fleet)
+    assert reported.take(OURS, [delta("a")]) == RESYNC
+    reported.take("c001-lhr001", [full("z")])
+    sets = sets_in(published(reported, tmp_path / "holdings.2"), fleet)
+    assert sets == {("c002-bom001", "video"): {"b"}, ("c001-lhr001", "video"): {"z"}}
+
+
+def test_where_too_much_waits_a_publish_is_due_and_more_is_asked_for_later(
+    reported: HoldingsReported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holdings, "MOST_PENDING", 2)  # bytes: two appliances of eight titles
+    names = list(map(str, range(8)))
+    assert reported.take(OURS, [full(*names)]) == DONE
+    assert not reported.is_pressing
+    assert reported.take("c002-bom001", [full(*names)]) == DONE
+    assert reported.is_pressing
+    assert reported.take("c001-lhr001", [full(*names)]) == RESYNC
+    assert reported.take(OURS, [delta(names, (), "0")]) == DONE  # it waits already
+    changes = reported.begin()
+    assert changes
+    assert reported.take("c001-lhr001", [full(*names)]) == RESYNC
+    written(tmp_path / "holdings.1", changes)
+    reported.end(tmp_path / "holdings.1", open_holdings(StateFile(tmp_path / "holdings.1", "holdings")))
+    assert reported.take("c001-lhr001", [full(*names)]) == DONE
+
+
+def test_a_file_that_is_not_one_is_named(reported: HoldingsReported, tmp_path: Path) -> None:
+    path = tmp_path / "holdings.1"
+    write_sections(path, "holdings", {"meta": b""})
+    with pytest.raises(SnapshotError, match=r"holdings\.1: "):
+        reported.adopt(path)
+    reported.take(OURS, [full("a")])
+    published(reported, path)
+    sections: dict[str, Any] = {name: bytes(found) for name, found in StateFile(path, "holdings").sections.items()}
+    write_sections(path, "holdings", {**sections, "digests": b"\xc1"})
+    with pytest.raises(SnapshotError, match=r"holdings\.1: "):
+        reported.adopt(path)
+
+
+NAMES = st.sets(st.sampled_from(["a", "b", "c", "d", "ü", "80100172"]))
+WHO = st.tuples(st.sampled_from([OURS, "c002-bom001", "c001-lhr001"]), st.sampled_from(["video", "games"]))
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("full"), WHO, NAMES, NAMES),
+        st.tuples(st.just("delta"), WHO, NAMES, NAMES),
+        st.tuples(st.just("late delta"), WHO, NAMES, NAMES),
+        st.tuples(st.just("unknown"), WHO, NAMES, NAMES),
+        st.tuples(st.sampled_from(["publish", "fail", "restart"]), WHO, NAMES, NAMES),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_any_order_of_reports_publishes_and_restarts_gives_the_sets_of_a_dict_of_sets(
+    fleet_of_two_services: Fleet, steps: list[tuple[str, tuple[str, str], set[str], set[str]]]
+) -> None:
+    judge: dict[tuple[str, str], set[str]] = {}
+    saved: dict[tuple[str, str], set[str]] = {}
+    reported = HoldingsReported(1000)
+    reported.use_fleet(fleet_of_two_services)
+    with tempfile.TemporaryDirectory() as folder:
+        files = 0
+        for step, (name, service), some, others in steps:
+            who = name, service
+            path = Path(folder, f"holdings.{files}")
+            if step == "full":
+                assert reported.take(name, [full(*some, service=service)]) == DONE
+                judge[who] = some
+            elif step == "unknown":
+                assert reported.take(name, [Unknown(service)]) == DONE
+                judge.pop(who, None)
+            elif step == "delta":
+                expected = DONE if who in judge else Taken((service,))
+                assert reported.take(name, [delta(judge.get(who, ()), some, others, service)]) == expected
+                if who in judge:
+                    judge[who] = judge[who] - others | some
+            elif step == "late delta":
+                said = delta(others, some, (), service)
+                agrees = who in judge and judge[who] in (others, others | some)
+                assert reported.take(name, [said]) == (DONE if agrees else Taken((service,)))
+                if agrees:
+                    judge[who] = others | some
+            elif step == "fail":
+                reported.begin()
+                reported.end(None, None)
+            elif step == "restart":
+                reported = HoldingsReported(1000)
+                reported.use_fleet(fleet_of_two_services)
+                if files:
+                    reported.adopt(Path(folder, f"holdings.{files - 1}"))
+                judge = dict(saved)
+            elif changes := reported.begin():
+                written(path, changes)
+                reported.end(path, open_holdings(StateFile(path, "holdings")))
+                files += 1
+                saved = dict(judge)
+                assert sets_in(path, fleet_of_two_services) == saved
+            else:
+                assert saved == judge

@@ -1,0 +1,334 @@
+"""Feeds by HTTP and watched feeds: fetched where they changed, within limits; a bad fetch or file changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import http.server
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from steering.cli.tables import sources_of
+from steering.control.jobs import watch_sources as watch_module
+from steering.control.jobs.watch_sources import Watch
+from steering.control.routes import fetch as fetch_module
+from steering.control.routes.feeds import FeedSource, files_of
+from steering.control.routes.fetch import FOLDER, fetch
+from steering.control.services.writer import Writer
+from steering.errors import FeedError
+from steering.model.fleet import Fleet
+from steering.settings import Settings
+
+HEADER = "prefix,cluster\n"
+HOME, AWAY = HEADER + "203.0.113.0/24,bom001-a\n", HEADER + "203.0.113.0/24,del001-a\n"
+MIB = 1 << 20
+
+
+class Site:
+    """A web server of one file, which does as it is told."""
+
+    def __init__(self) -> None:
+        self.body = HOME.encode()
+        self.status = 200
+        self.headers: dict[str, str] = {"ETag": '"1"', "Last-Modified": "Tue, 24 Nov 2026 00:00:00 GMT"}
+        self.asked: list[dict[str, str]] = []
+        self.says_less = 0  # bytes that the body falls short of its length
+        site = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.asked.append({name.lower(): value for name, value in self.headers.items()})
+                known = self.headers.get("If-None-Match") == site.headers.get("ETag", "none")
+                status = 304 if known and site.status == 200 else site.status
+                self.send_response(status)
+                for name, value in site.headers.items():
+                    self.send_header(name, value)
+                body = b"" if status == 304 else site.body
+                self.send_header("Content-Length", str(len(body) + site.says_less))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/feeds/routes.csv"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    found = Site()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    (folder := tmp_path / "s").mkdir(mode=0o700)
+    return folder
+
+
+def files(state: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (state / FOLDER).iterdir()}
+
+
+# ---- fetching
+
+
+def test_a_url_is_fetched_once_and_then_only_where_it_changed(state: Path, site: Site) -> None:
+    first = fetch(site.url, state, MIB)
+    assert (first.changed, first.path.read_text()) == (True, HOME)
+    assert first.path.name.endswith("-routes.csv")
+    assert first.path.parent.stat().st_mode & 0o777 == 0o700
+    again = fetch(site.url, state, MIB)
+    assert (again.changed, again.path) == (False, first.path)
+    assert site.asked[1]["if-none-match"] == '"1"'
+    assert site.asked[1]["if-modified-since"] == "Tue, 24 Nov 2026 00:00:00 GMT"
+    site.headers["ETag"] = '"2"'
+    assert not fetch(site.url, state, MIB).changed  # another tag, the same bytes
+    site.headers["ETag"], site.body = '"3"', AWAY.encode()
+    third = fetch(site.url, state, MIB)
+    assert (third.changed, third.path.read_text()) == (True, AWAY)
+
+
+def test_a_lost_copy_is_fetched_again(state: Path, site: Site) -> None:
+    fetch(site.url, state, MIB).path.unlink()
+    assert fetch(site.url, state, MIB).path.read_text() == HOME
+    assert "if-none-match" not in site.asked[1]
+
+
+@pytest.mark.parametrize("damage", [b"", b"[]", b"{", b"7"])
+def test_damaged_validators_are_not_believed(state: Path, site: Site, damage: bytes) -> None:
+    path = fetch(site.url, state, MIB).path
+    path.with_name(path.name + ".about").write_bytes(damage)
+    assert fetch(site.url, state, MIB).path.read_text() == HOME
+    assert "if-none-match" not in site.asked[1]
+
+
+def broken(site: Site, how: str) -> None:
+    """Make a site answer in a way that is no good."""
+    if how == "too large":
+        site.headers["ETag"], site.body = '"2"', bytes(MIB + 1)
+    elif how == "cut off":
+        site.headers["ETag"], site.says_less = '"2"', 100
+    elif how == "gone":
+        site.status = 404
+    elif how == "ill":
+        site.status = 500
+    elif how == "elsewhere":
+        site.status = 302
+        site.headers["Location"] = "http://localhost:1/routes.csv?secret=1"
+    elif how == "round and round":
+        site.status = 302
+        site.headers["Location"] = "/feeds/routes.csv"
+
+
+BROKEN = [
+    ("too large", r"over 1 MiB \(setting fetch_mb\)"),
+    ("cut off", "closed connection|incomplete"),
+    ("gone", "answered 404 Not Found"),
+    ("ill", "answered 500 Internal Server Error"),
+    ("elsewhere", r"redirects to http://localhost:1/routes\.csv$"),
+    ("round and round", "redirects more than 3 times"),
+]
+
+
+@pytest.mark.parametrize(("how", "rule"), BROKEN)
+def test_a_bad_fetch_changes_nothing(state: Path, site: Site, how: str, rule: str) -> None:
+    fetch(site.url, state, MIB)
+    before = files(state)
+    broken(site, how)
+    with pytest.raises(FeedError, match=rule):
+        fetch(site.url, state, MIB)
+    assert files(state) == before
+
+
+def test_nobody_there_and_nonsense_are_errors(state: Path) -> None:
+    for url in ("http://127.0.0.1:1/x", "http://[::1/x", "http://no such host/x", "http:///x"):
+        with pytest.raises(FeedError):
+            fetch(url, state, MIB)
+
+
+def test_a_first_answer_that_nothing_changed_is_no_answer(state: Path, site: Site) -> None:
+    site.status = 304
+    with pytest.raises(FeedError, match="answered 304"):
+        fetch(site.url, state, MIB)
+
+
+def test_a_fetch_that_takes_too_long_ends(state: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "WHOLE_S", -1.0)
+    with pytest.raises(FeedError, match="took over"):
+        fetch(site.url, state, MIB)
+    assert files(state) == {}
+
+
+def test_a_redirect_on_the_same_host_is_followed(state: Path, site: Site) -> None:
+    other = Site()
+    try:
+        site.status, site.headers["Location"] = 307, other.url
+        assert fetch(site.url, state, MIB).path.read_text() == HOME
+    finally:
+        other.close()
+
+
+# ---- publishing what is fetched, and folders
+
+
+def test_a_published_url_is_asked_again_by_a_reload(
+    writer: Writer, settings: Settings, fleet: Fleet, site: Site
+) -> None:
+    site.url = site.url.replace("routes.csv", "routes.csv.gz?part=1")
+    site.body = gzip.compress(HOME.encode())
+    writer.import_fleet(fleet, "test")
+    (source,) = sources_of((site.url,))
+    assert (source.kind, source.path) == ("csv", site.url)
+    report = writer.publish([source], "test")
+    assert report["feeds"][0]["named"] == site.url
+    site.body, site.headers["ETag"] = gzip.compress(AWAY.encode()), '"2"'
+    assert writer.reload("test")["changes"]["moved"]["v4"] == 1.0
+    site.status = 500
+    with pytest.raises(FeedError, match=r"fetch http.*: answered 500"):
+        writer.reload("test")
+    assert writer.tables()[0]["table"] == 2
+    site.status = 200
+    assert not writer.reload("test")["changes"]["moved"]["v4"]
+
+
+def test_a_folder_is_all_its_feeds_and_a_reload_finds_new_ones(writer: Writer, fleet: Fleet, tmp_path: Path) -> None:
+    writer.import_fleet(fleet, "test")
+    (folder := tmp_path / "feeds").mkdir()
+    with pytest.raises(FeedError, match="feeds: has no file"):
+        writer.publish(sources_of((str(folder),)), "test")
+    (folder / "a.csv").write_text(HOME)
+    (folder / ".b.csv").write_text("hidden")
+    (folder / "c.csv.part").write_text("half")
+    (folder / "inner").mkdir()
+    report = writer.publish(sources_of((str(folder),)), "test")
+    assert [feed["feed"] for feed in report["feeds"]] == ["a.csv"]
+    (folder / "b.jsonl").write_text('{"prefix": "198.51.100.0/24", "cluster": "lhr001-a"}\n')
+    assert [feed["feed"] for feed in writer.reload("test")["feeds"]] == ["a.csv", "b.jsonl"]
+    assert [path.name for path in files_of(folder)] == ["a.csv", "b.jsonl"]
+
+
+# ---- watching
+
+
+@contextlib.contextmanager
+def watching(writer: Writer, settings: Settings) -> Iterator[None]:
+    """Run the job in a thread of its own; the writer is used from it alone."""
+    stop = threading.Event()
+
+    async def run(verb: Callable[[], Any]) -> Any:
+        return verb()
+
+    async def until_stopped() -> None:
+        job = asyncio.create_task(Watch(settings, look_s=0.02)(writer, run))
+        while not stop.is_set():
+            await asyncio.sleep(0.01)
+            assert not job.done() or job.result()
+        job.cancel()
+
+    thread = threading.Thread(target=lambda: asyncio.run(until_stopped()))
+    thread.start()
+    try:
+        time.sleep(0.2)
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.fixture
+def anywhere(settings: Settings) -> Iterator[Writer]:
+    """A writer that may be used from another thread, as control's is."""
+    import sqlite3
+
+    real = sqlite3.connect
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite3, "connect", lambda *given, **more: real(*given, **more, check_same_thread=False))
+        with Writer(settings) as writer:
+            yield writer
+
+
+def served(state: Path) -> str:
+    from steering.decision.snapshot import Snapshot
+
+    return str(Snapshot.map(state).describe("203.0.113.9")["ranking"][0]["cluster"])
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < 10
+        time.sleep(0.02)
+
+
+def test_a_changed_file_is_published_once_quiet(
+    anywhere: Writer, settings: Settings, fleet: Fleet, tmp_path: Path
+) -> None:
+    path = tmp_path / "routes.csv"
+    path.write_text(HOME)
+    anywhere.import_fleet(fleet, "test")
+    anywhere.publish([FeedSource("csv", str(path))], "test")
+    with watching(anywhere, settings):
+        with path.open("w") as file:  # slowly, and for longer than one look
+            for character in AWAY:
+                file.write(character)
+                file.flush()
+                time.sleep(0.005)
+        wait_until(lambda: served(settings.state) == "del001-a")
+        path.write_text(HEADER + "203.0.113.0/24,del001-a")  # cut off
+        time.sleep(0.5)
+        assert served(settings.state) == "del001-a"
+        path.write_text(HOME)
+        os.utime(path, (1, 1))
+        wait_until(lambda: served(settings.state) == "bom001-a")
+    tables = anywhere.tables()
+    assert [(row["table"], row["who"]) for row in tables if row["serving"]] == [(tables[0]["table"], "watch")]
+
+
+def test_a_changed_url_is_published_and_a_bad_one_is_left_alone_for_longer_and_longer(
+    anywhere: Writer, settings: Settings, fleet: Fleet, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = settings.model_copy(update={"fetch_s": 0.05})
+    anywhere.import_fleet(fleet, "test")
+    anywhere.publish([FeedSource("csv", site.url)], "test")
+    monkeypatch.setattr(watch_module, "MOST_S", 0.2)
+    with watching(anywhere, quick):
+        site.body, site.headers["ETag"] = AWAY.encode(), '"2"'
+        wait_until(lambda: served(settings.state) == "del001-a")
+        site.status = 500
+        asked = len(site.asked)
+        time.sleep(1.0)
+        assert served(settings.state) == "del001-a"
+        assert 1 <= len(site.asked) - asked <= 9  # after 0.05 s, 0.1 s, then each 0.2 s
+        site.status, site.body, site.headers["ETag"] = 200, HOME.encode(), '"3"'
+        wait_until(lambda: served(settings.state) == "bom001-a")
+
+
+def test_nothing_is_published_while_a_table_is_pinned(
+    anywhere: Writer, settings: Settings, fleet: Fleet, tmp_path: Path
+) -> None:
+    path = tmp_path / "routes.csv"
+    path.write_text(HOME)
+    anywhere.import_fleet(fleet, "test")
+    assert anywhere.watched() == ([], 0)
+    anywhere.publish([FeedSource("csv", str(path))], "test")
+    anywhere.pin("test")
+    with watching(anywhere, settings):
+        path.write_text(AWAY)
+        time.sleep(0.5)
+    assert served(settings.state) == "bom001-a"

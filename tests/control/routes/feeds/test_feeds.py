@@ -1,0 +1,408 @@
+"""Each feed reads the same as another format of the same routes, and refuses with row, value and rule."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import dataclasses
+import gzip
+import io
+import json
+import lzma
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steering.control.routes.feeds import Feed, FeedSource, Kind, kind_of, read_feed
+from steering.control.services.writer import Writer
+from steering.decision.snapshot import Snapshot
+from steering.errors import FeedError
+from steering.model.fleet import Fleet
+from steering.model.route import RouteClass
+from steering.settings import Settings
+from tests.fastpath import dumps
+
+
+def read(path: Path, fleet: Fleet, kind: Kind | None = None) -> Feed:
+    return read_feed(FeedSource(kind or kind_of(path), str(path)), fleet)
+
+
+def routes_of(feed: Feed) -> list[tuple[Any, ...]]:
+    """Return a feed's rows as plain values, without the name of the file they stand in."""
+    found = []
+    for family in (4, 6):
+        columns = feed.columns[family]
+        for place in range(len(columns)):
+            kind = columns.value[place]
+            members = [
+                (item.cluster, item.route_class, item.via, item.hops, item.origin, item.med, item.communities)
+                for item in feed.sets[feed.set_of[kind]]
+            ]
+            where = (family, columns.high[place], columns.low[place], columns.length[place])
+            found.append((*where, sorted(members), feed.origin_of[kind]))
+    return sorted(found)
+
+
+# ---- JSON Lines
+
+ROUTES = st.fixed_dictionaries(
+    {
+        "prefix": st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32", "2001:db8::/48", "10.0.0.1/8", "x"]),
+        "cluster": st.sampled_from(["bom001-a", "del001-a", "lhr001-a", "nowhere"]),
+    },
+    optional={
+        "as_path": st.lists(st.integers(0, 2**32), max_size=4),
+        "origin": st.sampled_from(["igp", "egp", "incomplete", "", "bgp"]),
+        "med": st.integers(0, 2**32),
+        "class": st.sampled_from(["embedded", "transit", ""]),
+        "communities": st.lists(st.sampled_from(["64500:1", "64500:0"]), max_size=2),
+    },
+)
+
+
+@given(routes=st.lists(ROUTES, max_size=12))
+def test_json_lines_say_what_csv_says(
+    routes: list[dict[str, Any]], fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("feeds")
+    good = {"prefix": "192.0.2.0/24", "cluster": "bom001-a"}
+    columns = ["prefix", "cluster", "as_path", "origin", "med", "class", "communities"]
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns)
+    table.writeheader()
+    for route in (good, *routes):
+        table.writerow({name: " ".join(map(str, v)) if isinstance(v, list) else v for name, v in route.items()})
+    (folder / "routes.csv").write_text(text.getvalue())
+    (folder / "routes.jsonl").write_text("".join(json.dumps(route) + "\n" for route in (good, *routes)))
+    one, other = read(folder / "routes.csv", fleet), read(folder / "routes.jsonl", fleet)
+    assert routes_of(one) == routes_of(other)
+    assert one.refused_by == other.refused_by
+    assert [(item.row - 1, item.rule) for item in one.refusals] == [(item.row, item.rule) for item in other.refusals]
+
+
+GOOD = '{"prefix": "192.0.2.0/24", "cluster": "bom001-a"}\n'
+BAD_LINES = [
+    ("[]", "a line is a JSON object"),
+    ("{", "a line is a JSON object; Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"),
+    (
+        "[" * 9000,
+        "a line is a JSON object; maximum recursion depth exceeded while decoding a JSON array from a unicode string",
+    ),
+    ('{"cluster": "bom001-a"}', "a prefix is written address/length"),
+    ('{"prefix": 7, "cluster": "bom001-a"}', "a prefix is written address/length"),
+    ('{"prefix": "10.0.0.0/8 7", "cluster": "bom001-a"}', "a prefix is written address/length"),
+    ('{"prefix": "10.0.0.0/8\\n10.0.0.0/9", "cluster": "bom001-a"}', "a prefix is written address/length"),
+    ('{"prefix": "# 10.0.0.0/8", "cluster": "bom001-a"}', "a prefix is written address/length"),
+    ('{"prefix": "", "cluster": "bom001-a"}', "a prefix is written address/length"),
+    ('{"prefix": "10.0.0.0/8"}', "a cluster is one of the fleet; there is no ''"),
+    (
+        '{"prefix": "10.0.0.0/8", "cluster": "bom001-a", "colour": 1}',
+        "a field is one of prefix, cluster, as_path, origin, med, class, communities; not 'colour'",
+    ),
+    ('{"prefix": "10.0.0.0/8", "cluster": "bom001-a", "med": true}', "med is text or a number; not True"),
+    ('{"prefix": "10.0.0.0/8", "cluster": "bom001-a", "med": 1.5}', "med is text or a number; not 1.5"),
+    (
+        '{"prefix": "10.0.0.0/8", "cluster": "bom001-a", "as_path": [[1]]}',
+        "as_path is text or a number or a list of them; not [1]",
+    ),
+    (
+        '{"prefix": "10.0.0.0/8", "cluster": "bom001-a", "as_path": [' + "1," * 255 + "1]}",
+        "an as_path has at most 255 ASNs; this has 256",
+    ),
+    ('{"prefix": "10.0.0.0/8", "cluster": "' + "x" * 20_000 + '"}', "a line has at most 16384 bytes; this has 20039"),
+]
+
+
+@pytest.mark.parametrize(("line", "rule"), BAD_LINES, ids=[rule[:40] for _, rule in BAD_LINES])
+def test_a_bad_line_is_refused_and_the_others_are_taken(tmp_path: Path, fleet: Fleet, line: str, rule: str) -> None:
+    path = tmp_path / "routes.jsonl"
+    path.write_text(f"{GOOD}\n{line}\n{GOOD}")
+    feed = read(path, fleet)
+    assert (feed.accepted, feed.refused) == (2, 1)
+    assert [(item.row, item.rule) for item in feed.refusals] == [(3, rule)]
+    assert feed.refused_by == {rule.partition(";")[0]: 1}
+
+
+# ---- table dumps
+
+HEARD = ("192.0.2.1", 64500)
+
+
+@pytest.fixture
+def listening(fleet: Fleet) -> Fleet:
+    """The tiny fleet, whose clusters in Mumbai hear a router each; and London hears both."""
+    heard = {"bom001-a": ("192.0.2.1",), "bom002-a": ("2001:db8::2",), "lhr001-a": ("192.0.2.1", "2001:db8::2")}
+    clusters = tuple(dataclasses.replace(item, peers=heard.get(item.id, ())) for item in fleet.clusters)
+    return dataclasses.replace(fleet, clusters=clusters)
+
+
+def dump_of(*parts: bytes) -> bytes:
+    """Return a dump of three routers, the last of which no cluster hears."""
+    return dumps.peer_index([HEARD, ("2001:db8::2", 64511), ("192.0.2.3", 64512)]) + b"".join(parts)
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress)])
+def test_a_dump_is_heard_by_the_clusters_of_its_routers(
+    tmp_path: Path, listening: Fleet, ending: str, pack: Any
+) -> None:
+    path = tmp_path / f"rib.20261124{ending}"
+    said = dumps.attributes([64500, 64501], origin=1, med=20, communities=["64500:120"])
+    entries = [(0, said), (1, dumps.attributes([64511])), (2, dumps.attributes([64512]))]
+    path.write_bytes(
+        pack(dump_of(dumps.rib("10.0.0.0/8", entries), dumps.rib("2001:db8::/32", [(1, said, 7)], paths=True)))
+    )
+    feed = read(path, listening)
+    assert (feed.accepted, feed.unheard, feed.refused) == (3, 1, 0)
+    both = (RouteClass.embedded, (64500,), 2, 1, 20, ("64500:120",))
+    exchange = (RouteClass.exchange, *both[1:])
+    ten, doc = 10 << 56, 0x20010DB8 << 32
+    assert routes_of(feed) == [
+        (4, ten, 0, 8, [(0, *both), (3, *exchange)], 64501),
+        (4, ten, 0, 8, [(1, RouteClass.exchange, (), 1, 0, 0, ()), (3, RouteClass.exchange, (), 1, 0, 0, ())], 64511),
+        (6, doc, 0, 32, [(1, *exchange), (3, *exchange)], 64501),
+    ]
+
+
+def test_bad_attributes_and_sets_are_refused_with_the_offset_of_their_record(tmp_path: Path, listening: Fleet) -> None:
+    path = tmp_path / "dump.mrt"
+    bad = [
+        dumps.rib("10.0.0.0/8", [(0, dumps.attributes([1], as_set=[7, 8]))]),
+        dumps.rib("11.0.0.0/8", [(0, b"garbage!")]),
+        dumps.rib("12.0.0.0/8", [(9, dumps.attributes([1]))]),
+        dumps.rib("13.0.0.0/8", [(0, dumps.attribute(2, 2 * (b"\2\x80" + b"\0\0\0\1" * 128)))]),
+    ]
+    path.write_bytes(dump_of(*bad, dumps.rib("14.0.0.0/8", [(0, dumps.attributes([1]))])))
+    feed = read(path, listening)
+    offsets = [len(dump_of(*bad[:place])) for place in range(4)]
+    assert [(item.row, item.rule) for item in feed.refusals] == [
+        (offsets[0], "a path has no AS_SET (RFC 9774)"),
+        (offsets[1], "an attribute ends within the attributes; attribute 97 has 114 bytes"),
+        (offsets[2], "an entry's peer is in the peer index; it has 3, not 9"),
+        (offsets[3], "an AS path has at most 255 ASNs"),
+    ]
+    assert (feed.accepted, feed.refused_by.total()) == (1, 4)
+    assert feed.refusals[0].value.startswith("192.0.2.1 400101")
+
+
+def test_a_dump_that_nobody_hears_names_its_routers(tmp_path: Path, fleet: Fleet) -> None:
+    path = tmp_path / "dump.mrt"
+    path.write_bytes(dump_of(dumps.rib("10.0.0.0/8", [(0, b"")])))
+    with pytest.raises(
+        FeedError, match=r"no cluster hears its routers: 192\.0\.2\.1 \(AS64500\), 2001:db8::2"
+    ) as caught:
+        read(path, fleet)
+    assert "among a cluster's peers" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("cut", "rule"), [(-1, "cut off: the record at byte"), (-300, "cut off"), (0, "holds no table dump")]
+)
+def test_half_a_dump_is_refused_whole(tmp_path: Path, listening: Fleet, cut: int, rule: str) -> None:
+    path = tmp_path / "dump.mrt"
+    path.write_bytes(dump_of(*(dumps.rib(f"{i}.0.0.0/8", [(0, dumps.attributes([1]))]) for i in range(1, 30)))[:cut])
+    with pytest.raises(FeedError, match=f"^dump.mrt: {rule}"):
+        read(path, listening)
+
+
+# ---- coverage zones
+
+
+def write_zones(tmp_path: Path, zones: Any, top: str = "coverageZones") -> Path:
+    path = tmp_path / "czf.json"
+    path.write_text(json.dumps({"revision": "2026-11-24", "customerName": "example", top: zones}))
+    return path
+
+
+def test_a_zone_is_heard_where_its_name_or_its_coordinates_say(tmp_path: Path, fleet: Fleet) -> None:
+    zones = {
+        "del001-a": {"network": ["10.0.0.0/8"], "network6": ["2001:db8::/32"]},
+        "lhr001": {"network": ["11.0.0.0/8"], "coordinates": {"latitude": 0, "longitude": 0}},
+        "us-ny-newyork": {"network": ["12.0.0.0/8"], "coordinates": {"latitude": 40.7, "longitude": -74.0}},
+        "sg": {"network": ["13.0.0.0/8"], "coordinates": {"latitude": 1.3, "longitude": 103.8}},
+    }
+    feed = read(write_zones(tmp_path, zones), fleet)
+    assert feed.refused == 0
+    heard = {row[1] >> 56 if row[0] == 4 else "v6": [member[0] for member in row[4]] for row in routes_of(feed)}
+    # New York is nearest to London's exchange, Singapore to Mumbai's; Mumbai's embedded cluster is not open to them.
+    assert heard == {10: [2], "v6": [2], 11: [3], 12: [3], 13: [1]}
+
+
+def test_a_deep_zone_is_heard_by_the_clusters_of_its_caches(tmp_path: Path, fleet: Fleet) -> None:
+    caches = ["c001-bom001", "c002-bom001.cdn.example", "c001-del001"]
+    path = write_zones(tmp_path, {"any": {"network": ["10.0.0.0/8"], "caches": caches}}, "deepCoverageZones")
+    assert [[member[0] for member in row[4]] for row in routes_of(read(path, fleet))] == [[0, 2]]
+
+
+def test_a_prefix_in_several_zones_is_the_first_ones(tmp_path: Path, fleet: Fleet) -> None:
+    zones = {
+        "nowhere": {"network": ["10.0.0.0/8"]},  # refused, so it wins nothing
+        "del001-a": {"network": ["10.0.0.0/8", "11.0.0.0/8", "11.0.0.0/8"]},
+        "bom001-a": {"network": ["12.0.0.0/8", "11.0.0.0/8", "10.0.0.0/8"]},
+    }
+    feed = read(write_zones(tmp_path, zones), fleet)
+    rule = "a prefix lies in one zone, the first that names it; del001-a does"
+    assert [(item.row, item.value, item.rule) for item in feed.refusals] == [
+        (1, "nowhere", "a zone is named as a cluster or site is, or has coordinates"),
+        (6, "bom001-a", rule),
+        (7, "bom001-a", rule),
+    ]
+    assert [(row[1] >> 56, row[4][0][0]) for row in routes_of(feed)] == [(10, 2), (11, 2), (11, 2), (12, 0)]
+
+
+BAD_ZONES = [
+    (["10.0.0.0/8"], "a zone is an object"),
+    ({"networks": ["10.0.0.0/8"]}, "a zone has caches, coordinates, network, network6; not 'networks'"),
+    ({"network": ["10.0.0.1/8"]}, "host bits are set; write 10.0.0.0/8"),
+    ({"network": [7]}, "a network is written address/length"),
+    ({"network": "10.0.0.0/8 0"}, "a network is written address/length"),
+    ({"network": ["10.0.0.0/8\n"]}, "a network is written address/length"),
+    ({"network": [None]}, "a network is written address/length"),
+    ({"network": ["10.0.0.0/8"], "colour": 1}, "a zone has caches, coordinates, network, network6; not 'colour'"),
+    ({"network": ["10.0.0.0/8"], "caches": "c001-bom001"}, "caches are a list of names"),
+    ({"network": ["10.0.0.0/8"], "caches": ["nosuch"]}, "a cache is an appliance of the fleet; there is no 'nosuch'"),
+]
+PLACES: list[Any] = [
+    None, [], {"latitude": 1}, {"latitude": "1", "longitude": 1}, {"latitude": 91, "longitude": 1},
+    {"latitude": 10**400, "longitude": 1}, {"latitude": True, "longitude": 1}, {"latitude": float("nan"), "longitude": 1},
+]  # fmt: skip
+PLACE_RULE = "coordinates have a latitude from -90 to 90 and a longitude from -180 to 180"
+
+
+@pytest.mark.parametrize(
+    ("zone", "rule", "name"),
+    [(zone, rule, "del001-a") for zone, rule in BAD_ZONES]
+    + [({"network": ["10.0.0.0/8"], "coordinates": place}, PLACE_RULE, "elsewhere") for place in PLACES],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_bad_zone_is_refused_and_the_others_are_taken(
+    tmp_path: Path, fleet: Fleet, zone: Any, rule: str, name: str
+) -> None:
+    feed = read(write_zones(tmp_path, {name: zone, "bom001-a": {"network": ["192.0.2.0/24"]}}), fleet)
+    assert feed.accepted == 1
+    assert [(item.row, item.rule) for item in feed.refusals] == [(1, rule)]
+
+
+BAD_FILES = [
+    "", "{", "[]", "{}", '{"coverageZones": []}', '{"coverageZones": {}, "deepCoverageZones": {}}', "[" * 99_999,
+    '{"coverageZones": {"a": {}, "a": {}}}', '{"coverageZones": {"bom001-a": {"network": []}}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD_FILES, ids=lambda text: text[:40])
+def test_what_is_no_coverage_zone_file_is_refused_whole(tmp_path: Path, fleet: Fleet, text: str) -> None:
+    path = tmp_path / "czf.json"
+    path.write_text(text)
+    with pytest.raises(FeedError, match=r"^czf\.json: (not JSON|is no coverage-zone file|holds no route)"):
+        read(path, fleet)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("10.0.0.0/8"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["network", "network6", "coordinates", "caches", "latitude", "longitude", "bom001-a", "x"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(zones=JSON)
+def test_whatever_stands_in_a_zone_file_is_read_or_refused(
+    zones: Any, fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    try:
+        feed = read(write_zones(tmp_path_factory.mktemp("zones"), zones), fleet)
+    except FeedError:
+        return
+    assert feed.accepted
+
+
+# ---- to the answer
+
+# As in the documentation of Apache Traffic Control, for other networks.
+ZONES = """{"coverageZones": {
+    "location-01": {
+        "coordinates": {"latitude": 51.5, "longitude": -0.1},
+        "network6": ["2001:db8::/32"],
+        "network": ["198.51.100.0/24", "203.0.113.0/24"]
+    }
+}}"""
+DEEP_ZONES = """{"deepCoverageZones": {
+    "location-01": {
+        "coordinates": {"latitude": 5.5, "longitude": 6.6},
+        "network6": ["2001:db8::/32"],
+        "network": ["203.0.113.0/24"],
+        "caches": ["c001-del001", "c002-del001"]
+    }
+}}"""
+CSV = b"prefix,cluster,as_path\n203.0.113.0/24,del001-a,64500\n2001:db8::/32,del001-a,64500\n"
+JSON_LINE = b'{"prefix": "%b", "cluster": "del001-a", "as_path": [64500]}\n'
+JSON_LINES = JSON_LINE % b"203.0.113.0/24" + JSON_LINE % b"2001:db8::/32"
+SAMPLES = [
+    # a file, what it holds, the site that its clients are sent to
+    ("routes.csv", CSV, "del001"),
+    ("routes.csv.xz", lzma.compress(CSV), "del001"),
+    ("routes.jsonl.gz", gzip.compress(JSON_LINES), "del001"),
+    ("table.txt.bz2", bz2.compress(b"203.0.113.0/24 64500\n2001:db8::/32 64500\n"), "bom001"),
+    ("czf.json", ZONES.encode(), "lhr001"),
+    ("dczf.json", DEEP_ZONES.encode(), "del001"),
+    ("rib.20261124", dump_of(dumps.rib("203.0.113.0/24", [(0, dumps.attributes([64500]))]),
+                             dumps.rib("2001:db8::/32", [(0, dumps.attributes([64500]))])), "bom001"),
+    ("asn.mmdb", b"", "bom001"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "data", "site"), SAMPLES, ids=[row[0] for row in SAMPLES])
+def test_every_feed_is_read_to_the_answer(
+    tmp_path: Path, listening: Fleet, write_mmdb: Any, name: str, data: bytes, site: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    if name.endswith(".mmdb"):
+        record = {"autonomous_system_number": [4, 64500]}
+        path = write_mmdb({"203.0.113.0/24": record, "2001:db8::/32": record}, name)
+    settings = Settings(state=tmp_path / "state")
+    with Writer(settings) as writer:
+        writer.import_fleet(listening, "test")
+        report = writer.publish([FeedSource(kind_of(path), str(path))], "test")
+    assert report["counts"]["refused"] == 0
+    snapshot = Snapshot.map(settings.state)
+    for address in ("203.0.113.9", "2001:db8::9"):
+        answer = json.loads(snapshot.steer(address, "80100172", service="video"))
+        assert answer["targets"][0]["site"] == site
+
+
+# ---- packing
+
+
+@pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)])
+def test_a_packed_feed_is_read_whole_or_not_at_all(tmp_path: Path, fleet: Fleet, ending: str, pack: Any) -> None:
+    path = tmp_path / f"routes.jsonl.{ending}"
+    packed = pack("".join(f'{{"prefix": "10.{i}.0.0/16", "cluster": "bom001-a"}}\n' for i in range(200)).encode())
+    path.write_bytes(packed)
+    assert read(path, fleet).accepted == 200
+    path.write_bytes(packed[: len(packed) // 2])
+    with pytest.raises(FeedError, match=r"^routes\.jsonl\..*: (cut off or )?damaged: "):
+        read(path, fleet)
+    path.write_bytes(packed[:20] + b"garbage" + packed[27:])
+    with pytest.raises(FeedError, match=r"^routes\.jsonl\..*: (cut off or )?damaged: "):
+        read(path, fleet)
+
+
+NAMES = [
+    ("routes.csv", "csv"), ("a.csv.gz", "csv"), ("r.jsonl", "jsonl"), ("r.ndjson.xz", "jsonl"), ("table.txt", "asn"),
+    ("nothing", "asn"), ("a.mrt.bz2", "mrt"), ("rib.20261124.0000.bz2", "mrt"), ("bview.20261124.0000.gz", "mrt"),
+    ("czf.json", "zones"), ("GeoLite2-ASN.mmdb", "mmdb"), ("latest-bview.gz", "mrt"), ("rib.csv.mrt", "mrt"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kind"), NAMES)
+def test_a_files_name_tells_its_format(name: str, kind: str) -> None:
+    assert kind_of(Path(name)) == kind

@@ -1,0 +1,404 @@
+"""Who may do what at the control door: no token, no entry; each role its own, and of others' things not a word."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import re
+import socket
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.routing import Route
+
+from steering.control import app as control_app
+from steering.control.api import make_router
+from steering.control.auth import Token, caller_of, digest_of, make_secret
+from steering.control.health import report_endpoint as reports
+from steering.control.records.database import NAME
+from steering.control.remote import RemoteWriter
+from steering.control.services.events import Hub
+from steering.errors import RequestError
+from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
+from steering.model.route import RouteClass
+from steering.settings import Settings
+from tests.control.doors import Control, control
+
+DAY_S = 86_400
+
+
+@pytest.fixture
+def fleet_of_two(fleet: Fleet) -> Fleet:
+    """The tiny fleet, and a second partner with a site of its own and a cluster beside the first partner's."""
+    return dataclasses.replace(
+        fleet,
+        partners=(*fleet.partners, Partner("as64511", "Another ISP", "GB", (64511,))),
+        sites=(*fleet.sites, Site("man001", "GB", "Manchester", 53.4, -2.2)),
+        clusters=(
+            *fleet.clusters,
+            Cluster("man001-a", "man001", RouteClass.embedded, "as64511"),
+            Cluster("bom001-z", "bom001", RouteClass.private, "as64511"),
+        ),
+        appliances=(
+            *fleet.appliances,
+            Appliance("c001-man001", "man001-a", "c001-man001.example", 100),
+            Appliance("c009-bom001", "bom001-z", "c009-bom001.example", 100),
+        ),
+    )
+
+
+@pytest.fixture
+def door(settings: Settings, fleet_of_two: Fleet) -> Iterator[Control]:
+    """Return a control door with the fleet of two partners on record."""
+    with control(settings) as found:
+        found.thread.submit(found.writer.import_fleet, fleet_of_two, "test").result()
+        yield found
+
+
+# Every endpoint by who may come in at all. A new endpoint that is not here fails the walk.
+OPS, OWNERS, EVERY_ROLE = {"ops"}, {"ops", "partner"}, {"ops", "partner", "appliance"}
+ENDPOINTS: dict[tuple[str, str], set[str]] = {
+    ("POST", "/v1/tables/check"): OPS,
+    ("POST", "/v1/tables/publish"): OPS,
+    ("GET", "/v1/tables"): OPS,
+    ("GET", "/v1/tables/{version}"): OPS,
+    ("GET", "/v1/tables/{before}/diff/{after}"): OPS,
+    ("POST", "/v1/tables/{version}/rollback"): OPS,
+    ("POST", "/v1/canary/promote"): OPS,
+    ("POST", "/v1/canary/withdraw"): OPS,
+    ("POST", "/v1/pin"): OPS,
+    ("DELETE", "/v1/pin"): OPS,
+    ("GET", "/v1/routes"): OPS,
+    ("GET", "/v1/sessions"): OPS,
+    ("GET", "/v1/reports/routes"): OWNERS,
+    ("GET", "/v1/missing"): OWNERS,
+    ("GET", "/v1/quality"): OWNERS,
+    ("POST", "/v1/reports"): {"ops", "appliance"},
+    ("GET", "/v1/explain"): OPS,
+    ("GET", "/v1/what-if"): OPS,
+    ("POST", "/v1/reload"): OPS,
+    ("GET", "/v1/fleet"): OPS,
+    ("POST", "/v1/fleet"): OPS,
+    ("GET", "/v1/overrides"): OWNERS,
+    ("POST", "/v1/overrides"): OWNERS,
+    ("GET", "/v1/held"): OPS,
+    ("POST", "/v1/held/release"): OPS,
+    ("GET", "/v1/windows"): OWNERS,
+    ("POST", "/v1/windows"): OWNERS,
+    ("DELETE", "/v1/windows/{number}"): OWNERS,
+    ("GET", "/v1/state"): OPS,
+    ("GET", "/v1/alarms"): OWNERS,
+    ("GET", "/v1/events"): EVERY_ROLE,
+    ("GET", "/v1/tokens"): OPS,
+    ("POST", "/v1/tokens"): OPS,
+    ("DELETE", "/v1/tokens/{number}"): OPS,
+    ("GET", "/v1/keys"): OPS,
+    ("POST", "/v1/keys"): OPS,
+    ("DELETE", "/v1/keys/{name}"): OPS,
+    ("GET", "/v1/audit"): OPS,
+    **{("GET", f"/v1/{kind}{name}"): OWNERS for kind in ("partners", "sites", "clusters") for name in ("", "/{name}")},
+    ("GET", "/v1/appliances"): EVERY_ROLE,
+    ("GET", "/v1/appliances/{name}"): EVERY_ROLE,
+    ("GET", "/v1/playlists"): OPS,
+    **{(method, "/v1/playlists/{service}/{title:path}/{kind}"): OPS for method in ("GET", "PUT", "DELETE")},
+    ("GET", "/v1/services"): OPS,
+    ("GET", "/v1/services/{name}"): OPS,
+    **{
+        (method, f"/v1/{kind}/{{name}}"): OPS
+        for kind in ("partners", "sites", "clusters", "appliances", "services")
+        for method in ("PUT", "DELETE")
+    },
+}  # fmt: skip
+BODIES: dict[str, Any] = {
+    "/v1/tables/check": {},
+    "/v1/tables/publish": {},
+    "/v1/overrides": {"appliances": ["c001-man001"], "enabled": True},
+    "/v1/tokens": {"role": "ops"},
+    "/v1/keys": {"id": "k1"},
+    "/v1/windows": {"kind": "site", "subject": "man001", "ends_at": 0, "why": "new disks"},
+    "/v1/fleet": {},
+    "/v1/reports": {"appliance": "c001-bom001", "boot": "1", "seq": 1},
+}
+KINDS = {
+    "partners": ("as64500", "as64511"),
+    "sites": ("del001", "man001"),
+    "clusters": ("bom001-a", "man001-a"),
+    "appliances": ("c001-bom001", "c001-man001"),
+}
+
+
+def endpoints(door: Control) -> list[tuple[str, str]]:
+    """Return every (method, path) that the door has, but for /healthz and the description of them all."""
+
+    async def nothing(verb: Any) -> None: ...
+
+    routes = make_router(door.writer, nothing, nothing, Hub()).routes  # type: ignore[arg-type]
+    assert {route.path for route in door.app.routes if isinstance(route, Route)} == {"/openapi.json"}
+    found = [(method, route.path) for route in routes if isinstance(route, APIRoute) for method in route.methods]
+    found.append(("POST", reports.PATH))  # which goes before FastAPI
+    assert len({path for _, path in found}) == len(door.app.openapi()["paths"])
+    return [(method, path) for method, path in found if path != "/healthz"]
+
+
+def ask(client: httpx.Client, method: str, path: str, name: str = "as64511") -> httpx.Response:
+    """Ask an endpoint as a request that its body does not fail."""
+    kind = path.split("/")[2]
+    name = KINDS[kind][1] if kind in KINDS else name
+    path = path.replace("{name}", name).replace("{number}", "99")
+    path = re.sub(r"\{(version|before|after)\}", "1", path)
+    body = {"json": BODIES.get(path, {})} if method in ("POST", "PUT") else {}
+    params = {"/v1/routes": {"prefix": "203.0.113.0/24"}, "/v1/explain": {"ip": "203.0.113.1"}}.get(path, {})
+    with client.stream(method, path, params=params, **body) as answer:
+        if answer.headers.get("content-type", "").startswith("text/event-stream"):
+            return answer  # it has no end
+        answer.read()
+    return answer
+
+
+def test_the_walk_knows_every_endpoint(door: Control) -> None:
+    assert set(endpoints(door)) == set(ENDPOINTS)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer steering-1-" + "A" * 43},
+        {"authorization": "Bearer steering-99-" + "A" * 43},
+        {"authorization": "Basic b3BzOm9wcw=="},
+        {"steering-who": "ops"},
+    ],
+    ids=lambda headers: next(iter(headers.values()), "none")[:20] or "empty",
+)
+def test_without_a_good_token_nobody_comes_in(door: Control, headers: dict[str, str]) -> None:
+    door.make_token("ops")
+    with door.client(headers) as client:
+        for method, path in [*endpoints(door), ("GET", "/openapi.json"), ("GET", "/no/such/thing")]:
+            answer = ask(client, method, path) if path.startswith("/v1/") else client.request(method, path)
+            assert answer.status_code == 401, (method, path)
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["content-type"] == "application/problem+json"
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_body_is_not_read_before_the_token_is_good(door: Control) -> None:
+    with socket.create_connection(door.address, timeout=5) as connection:
+        connection.sendall(b"POST /v1/fleet HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize("role", ["partner:as64500", "appliance:c001-bom001", "ops"])
+def test_each_role_comes_in_where_it_may_and_nowhere_else(door: Control, role: str) -> None:
+    with door.client(door.make_token(role)) as client:
+        for (method, path), roles in ENDPOINTS.items():
+            answer = ask(client, method, path)
+            if role.partition(":")[0] in roles:
+                assert answer.status_code not in (401, 403), (method, path, answer.text)
+            else:
+                assert answer.status_code == 403, (method, path, answer.text)
+                assert answer.json()["detail"].endswith(f"not for the role {role.partition(':')[0]}")
+
+
+@pytest.mark.parametrize(("own", "other"), [(0, 1), (1, 0)])
+def test_a_partner_sees_its_own_and_not_a_word_of_anothers(door: Control, own: int, other: int) -> None:
+    partner = KINDS["partners"][own]
+    with door.client(door.make_token(f"partner:{partner}")) as client:
+        for kind, names in KINDS.items():
+            assert client.get(f"/v1/{kind}/{names[own]}").json()["id"] == names[own]
+            hidden, absent = client.get(f"/v1/{kind}/{names[other]}"), client.get(f"/v1/{kind}/nosuch")
+            assert (hidden.status_code, absent.status_code) == (404, 404)
+            assert hidden.text.replace(names[other], "nosuch") == absent.text
+            listed = client.get(f"/v1/{kind}").text
+            assert names[own] in listed
+            assert names[other] not in listed
+        clusters = {row["id"]: row["partner"] for row in client.get("/v1/clusters").json()["clusters"]}
+        assert set(clusters.values()) == {partner}
+        assert {row["cluster"] for row in client.get("/v1/appliances").json()["appliances"]} <= clusters.keys()
+
+
+def test_a_partner_drains_its_own_and_nobody_elses(door: Control) -> None:
+    own, other = KINDS["appliances"]
+    with door.client(door.make_token("partner:as64500", name="noc")) as client:
+        assert client.post("/v1/overrides", json={"appliances": [own], "enabled": False}).status_code == 200
+        hidden = client.post("/v1/overrides", json={"appliances": [own, other], "enabled": False})
+        absent = client.post("/v1/overrides", json={"appliances": [own, "nosuch"], "enabled": False})
+        assert hidden.status_code == absent.status_code == 404
+        assert hidden.text.replace(other, "nosuch") == absent.text
+        assert client.get("/v1/overrides").json() == [
+            {"appliance": own, "enabled": False, "weight": None, "health_source": ""}
+        ]
+    with door.client(door.make_token("partner:as64511")) as client:
+        assert client.get("/v1/overrides").json() == []
+    with door.client(door.make_token("ops")) as client:
+        entry = client.get("/v1/audit", params={"count": 10}).json()[2]
+        assert (entry["what"], entry["subject"], entry["who"]) == ("override", own, "token 1 (noc)")
+        assert entry["before"] == {own: {"enabled": True, "weight": None, "health_source": ""}}
+        assert entry["after"] == {own: {"enabled": False, "weight": None, "health_source": ""}}
+
+
+def test_an_appliance_sees_itself_alone(door: Control) -> None:
+    own, other = KINDS["appliances"]
+    with door.client(door.make_token(f"appliance:{own}")) as client:
+        assert client.get(f"/v1/appliances/{own}").json()["id"] == own
+        assert [row["id"] for row in client.get("/v1/appliances").json()["appliances"]] == [own]
+        assert client.get(f"/v1/appliances/{other}").status_code == 404
+
+
+def test_whoever_opens_the_socket_is_ops_by_the_name_that_is_given(door: Control, settings: Settings) -> None:
+    with RemoteWriter(settings) as remote:
+        remote.drain(["c001-bom001"], "ålice")
+        assert remote.audit(1)[0]["who"] == "ålice"
+
+
+def test_the_name_that_a_holder_of_a_token_gives_is_not_believed(door: Control) -> None:
+    headers = door.make_token("ops", name="ci")
+    with door.client(headers | {"steering-who": "root"}) as client:
+        client.post("/v1/overrides", json={"appliances": ["c001-bom001"], "weight": 7})
+        assert client.get("/v1/audit", params={"count": 1}).json()[0]["who"] == "token 1 (ci)"
+
+
+def test_tokens_of_many_are_made_at_once_or_not_at_all(door: Control) -> None:
+    roles = [f"appliance:{name}" for name in ("c001-bom001", "c002-bom001")]
+    texts = door.thread.submit(door.writer.make_tokens, roles, "rack", "noc").result()
+    for text, role in zip(texts, roles, strict=True):
+        with door.client({"authorization": f"Bearer {text}"}) as client:
+            name = role.partition(":")[2]
+            assert client.get(f"/v1/appliances/{name}").json()["id"] == name
+    with door.client(door.make_token("ops")) as client:
+        assert [row["name"] for row in client.get("/v1/tokens").json()] == ["rack", "rack", ""]
+        assert client.get("/v1/audit").json()[1]["what"] == "make tokens"
+        with pytest.raises(RequestError, match="role"):
+            door.thread.submit(door.writer.make_tokens, [*roles, "root"], "rack", "noc").result()
+        assert len(client.get("/v1/tokens").json()) == 3
+
+
+def test_a_revoked_token_opens_no_door_from_the_next_request_on(door: Control) -> None:
+    with door.client(door.make_token("ops")) as client, door.client(door.make_token("ops")) as other:
+        assert client.get("/v1/tables").status_code == 200
+        assert other.delete("/v1/tokens/1").json() == {"id": 1, "role": "ops", "name": ""}
+        assert client.get("/v1/tables").status_code == 401
+        assert [row["good"] for row in other.get("/v1/tokens").json()] == [False, True]
+        assert other.delete("/v1/tokens/7").status_code == 404
+
+
+def test_a_token_is_good_for_its_days(door: Control) -> None:
+    clock = door.writer.clock
+    with door.client(door.make_token("ops", days=2)) as client:
+        door.writer.clock = lambda: clock() + 2 * DAY_S - 60
+        assert client.get("/v1/tables").status_code == 200
+        door.writer.clock = lambda: clock() + 2 * DAY_S
+        assert client.get("/v1/tables").status_code == 401
+
+
+def test_a_token_survives_a_restart_and_its_secret_is_nowhere_on_disk_or_in_logs(
+    settings: Settings, fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with control(settings) as door:
+        headers = door.make_token("ops")
+        with door.client(headers) as client:
+            assert client.get("/v1/tables").status_code == 200
+    with control(settings) as door, door.client(headers) as client:
+        assert client.get("/v1/tables").status_code == 200
+        secret = headers["authorization"].split("-", 2)[2].encode()  # a secret may have dashes
+        for path in settings.state.iterdir():
+            assert path.is_socket() or secret not in path.read_bytes(), path
+    assert secret.decode() not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("role", "rule"),
+    [
+        ("root", "ops, partner:<id> or appliance:<id>"),
+        ("ops:x", "ops, partner:<id> or appliance:<id>"),
+        ("partner:", "ops, partner:<id> or appliance:<id>"),
+        ("partner:nosuch", "the fleet has none of this id"),
+        ("appliance:nosuch", "the fleet has none of this id"),
+    ],
+)
+def test_a_role_that_there_is_not_gets_no_token(door: Control, role: str, rule: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(rule)):
+        door.make_token(role)
+
+
+SECRET, DIGEST = make_secret()
+TOKENS = {7: Token(7, "partner:a", "", DIGEST, 0.0, "", 100.0, None)}
+
+
+@given(
+    st.one_of(
+        st.text(), st.text().map(lambda text: f"Bearer {text}"), st.text().map(lambda t: f"Bearer steering-7-{t}")
+    )
+)
+def test_no_other_text_is_a_token(text: str) -> None:
+    assert SECRET in text or caller_of(text, TOKENS, 0.0) is None
+
+
+def test_a_token_is_good_from_its_first_to_its_last_second_and_in_any_case_of_the_scheme() -> None:
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        found = caller_of(f"{scheme} steering-7-{SECRET}", TOKENS, 99.9)
+        assert found is not None
+        assert (found.role, found.subject, found.who) == ("partner", "a", "token 7")
+    assert caller_of(f"Bearer steering-7-{SECRET}", TOKENS, 100.0) is None
+    assert caller_of(f"Bearer steering-8-{SECRET}", TOKENS, 0.0) is None
+    assert digest_of(SECRET) == DIGEST
+    assert len(make_secret()[0]) == 43
+
+
+def test_connections_over_tcp_are_bounded_and_the_socket_is_not(
+    door: Control, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_app, "MAX_CONNECTIONS", 2)
+    held = [socket.create_connection(door.address, timeout=5) for _ in range(3)]
+    assert held[2].recv(1) == b""
+    with RemoteWriter(settings) as remote:
+        assert remote.answers()
+    for connection in held:
+        connection.close()
+
+
+def test_a_request_that_does_not_come_is_not_waited_for(door: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_app, "REQUEST_S", 0.2)
+    with socket.create_connection(door.address, timeout=5) as connection:
+        connection.sendall(b"GET /healthz HT")
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+
+
+def test_the_audit_log_keeps_the_newest(door: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("steering.control.store.AUDIT_KEPT", 3)
+    with door.client(door.make_token("ops")) as client:
+        for weight in range(5):
+            client.post("/v1/overrides", json={"appliances": ["c001-bom001"], "weight": weight})
+        entries = client.get("/v1/audit").json()
+        assert [entry["after"]["c001-bom001"]["weight"] for entry in entries] == [4, 3, 2]
+        older = client.get("/v1/audit", params={"below": entries[0]["number"], "count": 1}).json()
+        assert older == entries[1:2]
+
+
+def test_a_change_that_fails_leaves_no_entry(door: Control) -> None:
+    with door.client(door.make_token("ops")) as client:
+        before = client.get("/v1/audit").json()
+        assert client.post("/v1/overrides", json={"appliances": ["nosuch"], "weight": 1}).status_code == 404
+        assert client.post("/v1/fleet", json={"format": 9}).status_code == 422
+        assert client.get("/v1/audit").json() == before
+
+
+def test_the_whole_history_is_told(door: Control, settings: Settings) -> None:
+    with RemoteWriter(settings) as remote:
+        whats = [entry["what"] for entry in remote.audit()]
+    assert whats == ["import fleet"]
+    connection = sqlite3.connect(settings.state / NAME)
+    (after,) = connection.execute("SELECT after FROM audit").fetchone()
+    connection.close()
+    assert json.loads(after)["appliances"]["added"] == len(door.writer.fleet().appliances)

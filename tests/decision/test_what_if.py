@@ -1,0 +1,239 @@
+"""Explaining a client's answer step by step, and what it would be if."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from steering.cli import main
+from steering.control.routes.feeds import FeedSource
+from steering.control.services.writer import Writer
+from steering.decision.snapshot import Snapshot, tell_steps
+from steering.decision.what_if import Question, first_address, what_if
+from steering.errors import RequestError
+from steering.model.fleet import Fleet
+from steering.model.policy import RANKING_KEYS
+from steering.settings import Settings
+from tests.control.doors import control
+
+WriteFeed = Callable[..., FeedSource]
+HOME = "203.0.113.0/24,bom001-a,64500,0\n"
+CLIENT = Question("203.0.113.9", "80100172", "video")
+
+
+@pytest.fixture
+def rich(writer: Writer, fleet: Fleet, write_feed: WriteFeed) -> Writer:
+    """A writer that serves a prefix heard at three clusters, inside one heard at the fourth."""
+    writer.import_fleet(fleet, "test")
+    feed = write_feed(
+        HOME,
+        "203.0.113.0/24,del001-a,64500,100\n",
+        "203.0.113.0/24,bom002-a,64510 64500,0\n",
+        "203.0.0.0/16,lhr001-a,64511,0\n",
+        "203.0.113.0/33,lhr001-a,64511,0\n",
+        "203.0.113.128/25,nowhere,64511,0\n",
+    )
+    writer.publish([feed], "test")
+    return writer
+
+
+def sites(answer: dict[str, Any]) -> list[str]:
+    return [target.get("site", "fallback") for target in answer["targets"]]
+
+
+# ---- explain
+
+
+def test_each_ranking_entry_tells_by_which_step_of_the_policy_it_stands_behind(
+    rich: Writer, settings: Settings
+) -> None:
+    why = CLIENT.asked_of(Snapshot.map(settings.state))["explain"]
+    assert [
+        (ranking_entry["cluster"], ranking_entry["rank"], ranking_entry["behind"]) for ranking_entry in why["ranking"]
+    ] == [
+        ("bom001-a", 0, None),
+        ("del001-a", 1, "med"),
+        ("bom002-a", 2, "as_path"),
+        ("lhr001-a", 3, "prefix"),
+    ]
+    assert why["versions"]["age_s"] >= 0
+
+
+def test_refused_rows_that_cover_the_client_are_told(
+    writer: Writer, settings: Settings, fleet: Fleet, write_feed: WriteFeed
+) -> None:
+    strict = settings.model_copy(update={"accept_v4": "8-24"})
+    with_rule = "prefixes from /8 to /24 are accepted"
+    writer.settings = strict
+    writer.import_fleet(fleet, "test")
+    writer.publish([write_feed(HOME, "203.0.113.0/25,lhr001-a,1,0\n", "203.0.113.128/25,lhr001-a,1,0\n")], "test")
+    why = CLIENT.asked_of(Snapshot.map(settings.state))["explain"]
+    assert [(item["row"], item["value"], item["rule"]) for item in why["refused"]] == [(3, "203.0.113.0/25", with_rule)]
+
+
+def route(cluster: str, **said: Any) -> dict[str, Any]:
+    return {
+        "cluster": cluster,
+        "prefix": "10.0.0.0/8",
+        "hops": 1,
+        "origin": "igp",
+        "med": 0,
+        "class": "embedded",
+    } | said
+
+
+STEPS = [
+    ({"med": 7}, ("prefix", "as_path", "med", "class", "distance"), "med"),
+    ({"class": "transit"}, ("prefix", "as_path", "med", "class", "distance"), "class"),
+    ({"origin": "egp"}, ("origin", "distance"), "origin"),
+    ({}, ("prefix", "as_path", "med", "class", "distance"), "distance"),
+    ({"med": 7}, ("distance", "med"), "distance or med"),
+]
+
+
+@pytest.mark.parametrize(("said", "policy", "step"), STEPS)
+def test_the_step_is_the_first_key_that_differs(said: dict[str, Any], policy: tuple[str, ...], step: str) -> None:
+    assert set(policy) <= set(RANKING_KEYS)
+    ranking: list[dict[str, Any]] = [
+        {"cluster": "a", "rank": 0, "fallback": False},
+        {"cluster": "b", "rank": 1, "fallback": False},
+        {"cluster": "c", "rank": 1, "fallback": False},
+        {"cluster": "d", "rank": 2, "fallback": True},
+    ]
+    tell_steps(
+        ranking,
+        [
+            route("a"),
+            route("b", **said),
+            route("c", **said),
+            route("b", med=9, hops=9, origin="incomplete", **{"class": "transit"}),
+        ],
+        policy,
+    )
+    assert [ranking_entry["behind"] for ranking_entry in ranking] == [None, step, None, "no route"]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"), [("10.0.0.1", "10.0.0.1"), ("10.0.0.0/8", "10.0.0.0"), ("2001:db8::/32", "2001:db8::")]
+)
+def test_a_prefix_is_asked_for_by_its_first_address(text: str, address: str) -> None:
+    assert first_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "banana", "10.0.0.1/8", "fe80::1%eth0", "10.0.0.0/33", "fe80::%1/64"])
+def test_what_is_neither_address_nor_prefix_is_refused(text: str) -> None:
+    with pytest.raises(RequestError):
+        first_address(text)
+
+
+# ---- what if
+
+
+def test_another_table(rich: Writer, settings: Settings, write_feed: WriteFeed) -> None:
+    rich.publish([write_feed("203.0.113.0/24,lhr001-a,64511,0\n")], "test")
+    report = what_if(settings, CLIENT, table=1)
+    assert (sites(report["now"])[0], sites(report["then"])[0], report["changed"]) == ("lhr001", "bom001", True)
+    assert (report["now"]["table"], report["then"]["table"]) == (2, 1)
+    assert not what_if(settings, CLIENT, table=2)["changed"]
+
+
+def test_appliances_and_sites_off(rich: Writer, settings: Settings) -> None:
+    assert sites(what_if(settings, CLIENT)["then"])[:2] == ["bom001", "bom001"]
+    report = what_if(settings, CLIENT, off=["c001-bom001"])
+    assert "c001-bom001" not in [target["appliance"] for target in report["then"]["targets"]]
+    assert report["changed"]
+    assert sites(what_if(settings, CLIENT, off=["bom001", "del001", "bom002"])["then"]) == [
+        "lhr001",
+        "lhr001",
+        "fallback",
+    ]
+    assert sites(what_if(settings, CLIENT)["now"])[0] == "bom001"  # nobody was switched off
+
+
+def test_a_route_more(rich: Writer, settings: Settings) -> None:
+    report = what_if(settings, CLIENT, routes=["203.0.113.0/25,del001-a,64500"])
+    assert (sites(report["now"])[0], sites(report["then"])[0]) == ("bom001", "del001")
+    why = report["then"]["explain"]
+    assert [(item["prefix"], item["cluster"], item["feed"]) for item in why["routes"]][:2] == [
+        ("203.0.113.0/25", "del001-a", "what-if"),
+        ("203.0.113.0/24", "bom001-a", "routes.csv"),
+    ]
+    # Elsewhere, it changes nothing.
+    assert not what_if(settings, CLIENT, routes=["198.51.100.0/24,del001-a,64500"])["changed"]
+
+
+def test_what_a_route_more_does_is_what_publishing_it_does(
+    rich: Writer, settings: Settings, write_feed: WriteFeed
+) -> None:
+    rows = ["203.0.112.0/23,lhr001-a,,0", "203.0.113.0/24,lhr001-a,64500,0,embedded", "203.0.113.8/29,bom002-a,1 2 3,5"]
+    for row in rows:
+        then = what_if(settings, CLIENT, routes=[row])["then"]
+        feed = write_feed(
+            HOME,
+            "203.0.113.0/24,del001-a,64500,100\n",
+            "203.0.113.0/24,bom002-a,64510 64500,0\n",
+            "203.0.0.0/16,lhr001-a,64511,0\n",
+        )
+        more = settings.state.parent / "more.csv"
+        more.write_text(f"prefix,cluster,as_path,med,class\n{row}\n")
+        rich.publish([feed, FeedSource("csv", str(more))], "test")
+        real = CLIENT.asked_of(Snapshot.map(settings.state))
+        assert real["targets"] == then["targets"]
+        assert real["explain"]["ranking"] == then["explain"]["ranking"]
+        rich.rollback(1, "test")
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"table": 7}, "table 7: its files are not kept"),
+    ({"off": ["nosuch"]}, "parameter off = 'nosuch'"),
+    ({"routes": ["10.0.0.0/8"]}, "parameter route = '10.0.0.0/8'"),
+    ({"routes": ["10.0.0.1/8,bom001-a"]}, "host bits are set"),
+    ({"routes": ["10.0.0.0/8,bom001-a,x"]}, "as_path has numbers"),
+    ({"routes": ['10.0.0.0/8,"bom001-a']}, "unexpected end of data"),
+    ({"routes": ["10.0.0.0/8,bom001-a"] * 101}, "101 routes; at most 100"),
+]
+
+
+@pytest.mark.parametrize(("given", "rule"), BAD, ids=[rule[:30] for _, rule in BAD])
+def test_what_cannot_be_is_refused_by_name(rich: Writer, settings: Settings, given: dict[str, Any], rule: str) -> None:
+    with pytest.raises(RequestError, match=rule.replace("(", r"\(")):
+        what_if(settings, CLIENT, **given)
+
+
+# ---- the doors
+
+
+def test_over_http(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
+    with control(settings) as door, door.client(door.make_token("ops")) as client:
+        assert client.get("/v1/explain", params={"ip": "203.0.113.9"}).status_code == 503
+        door.thread.submit(door.writer.import_fleet, fleet, "test").result()
+        door.thread.submit(door.writer.publish, [write_feed(HOME)], "test").result()
+        answer = client.get("/v1/explain", params={"ip": "203.0.113.9", "title": "t", "n": 2, "family": "4"})
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["targets"]) == 2
+        assert answer.json()["explain"]["ranking"][0]["cluster"] == "bom001-a"
+        off = client.get("/v1/what-if", params={"ip": "203.0.113.0/24", "off": ["bom001", "bom002"]}).json()
+        assert off["changed"]
+        assert sites(off["then"])[0] == "lhr001"
+        more = client.get("/v1/what-if", params={"ip": "203.0.113.9", "route": "203.0.113.0/28,del001-a,1"}).json()
+        assert sites(more["then"])[0] == "del001"
+        for params in ({}, {"ip": "x"}, {"ip": "203.0.113.9", "n": "9"}, {"ip": "203.0.113.9", "family": "5"}):
+            assert client.get("/v1/explain", params=params).status_code in (400, 422)
+        assert client.get("/v1/what-if", params={"ip": "203.0.113.9", "off": "nosuch"}).status_code == 404
+
+
+def test_the_commands(rich: Writer, settings: Settings) -> None:
+    def run(*words: str) -> str:
+        result = CliRunner().invoke(main, [*words, "--state", str(settings.state)])
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    assert "as_path" in run("explain", "203.0.113.0/24")
+    assert "now it is c00" in run("what-if", "203.0.113.9", "--off", "bom001")
+    assert "that is the answer now, too" in run("what-if", "203.0.113.9", "--off", "lhr001", "--title", "t")
+    report = json.loads(run("what-if", "203.0.113.9", "--route", "203.0.113.0/28,del001-a,1", "--json"))
+    assert report["changed"]

@@ -1,0 +1,162 @@
+"""The order of pathways: rows first, then what holds for any picks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from steering.decision.snapshot import Chosen
+from steering.model.service import Pathway, Service
+from steering.playback.answers import pathways
+
+VIDEO = Service("video", "https://{host}/v/{title}", "https://origin.example/v/{title}")
+MAPPED = dataclasses.replace(
+    VIDEO,
+    pathways=(
+        Pathway("other-cdn", host="cdn.example.net"),
+        Pathway("ix", classes=("exchange",)),
+        Pathway("isp", classes=("embedded", "private")),
+        Pathway("del", clusters=("del001-a",)),
+    ),
+    clones=("hls-js",),
+)
+
+
+def pick(name: str, rank: int = 0, draw: float = 1.0, cluster: str = "bom001-a", kind: str = "embedded") -> Chosen:
+    return Chosen(name, f"{name}.example", rank, draw, cluster, kind)
+
+
+A, B, FAR = pick("a", draw=1.0), pick("b", draw=1.2), pick("far", 1, 0.1, "bom002-a", "exchange")
+DELHI = pick("delhi", 2, 0.1, "del001-a", "transit")
+
+ORDERS = [
+    # name, service, picks, walked out, what the player uses, order
+    ("as picked, then the fallback", VIDEO, [A, B, FAR], True, (), ("a", "b", "far", "cdn")),
+    ("what plays stays where it is nearly as good", VIDEO, [A, B, FAR], True, ("b",), ("b", "a", "far", "cdn")),
+    ("a set gain moves it", VIDEO, [A, pick("b", draw=1.3)], True, ("b",), ("a", "b", "cdn")),
+    ("a better rank moves it", VIDEO, [A, FAR], True, ("far",), ("a", "far", "cdn")),
+    ("who is gone is left", VIDEO, [A, FAR], True, ("b",), ("a", "far", "cdn")),
+    ("the best of several that it reports", VIDEO, [A, B], True, ("far", "b", "a"), ("a", "b", "cdn")),
+    ("from the fallback back home", VIDEO, [A, B], True, ("cdn",), ("a", "b", "cdn")),
+    ("nobody is left: the fallback, and what it has", VIDEO, [], True, ("b",), ("cdn", "b")),
+    ("nobody is left and nothing known", VIDEO, [], True, (), ("cdn",)),
+    ("mapped: by the best that stands for each", MAPPED, [A, FAR], False, (), ("isp", "ix", "del", "other-cdn")),
+    ("mapped: where all were looked at, who has nobody is last", MAPPED, [A], True, (), ("isp", "other-cdn", "ix", "del")),
+    ("mapped: a class that is nearer", MAPPED, [pick("x", 0, 1, "bom002-a", "exchange"), pick("i", 1)], False, (),
+     ("ix", "isp", "del", "other-cdn")),
+    ("mapped: clusters too", MAPPED, [DELHI], True, (), ("del", "other-cdn", "ix", "isp")),
+    ("mapped: nobody", MAPPED, [], True, ("isp",), ("other-cdn", "ix", "isp", "del")),
+    ("mapped: what plays stays in its rank", MAPPED, [A, pick("e", 0, 1.2, "bom002-a", "exchange")], True, ("ix",),
+     ("ix", "isp", "other-cdn", "del")),
+    ("mapped: another network gives its viewers back", MAPPED, [A], True, ("other-cdn",), ("isp", "other-cdn", "ix", "del")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "picks", "walked_out", "current", "expected"), ORDERS, ids=[r[0] for r in ORDERS]
+)
+def test_order(
+    name: str,
+    service: Service,
+    picks: list[Chosen],
+    walked_out: bool,
+    current: tuple[str, ...],
+    expected: tuple[str, ...],
+) -> None:
+    found = pathways.order(service, picks, walked_out, current, 0.25)
+    assert found.ids == expected
+    assert found.moves == (bool(current) and expected[0] not in current)
+    assert found.clones == ()
+
+
+def test_a_clone_is_named_by_what_it_stands_for() -> None:
+    found = pathways.with_clones(pathways.order(MAPPED, [A, FAR], True, (), 0.25), MAPPED, [A, FAR], (), 0.25)
+    one, two = found.clones
+    assert (one.base, one.host, two.base, two.host) == ("isp", "a.example", "ix", "far.example")
+    assert found.ids == (one.id, two.id, "isp", "ix", "other-cdn", "del")
+    moved = dataclasses.replace(A, host="a2.example")
+    again = pathways.with_clones(found, MAPPED, [moved, FAR], (), 0.25).clones
+    assert again[0].id != one.id, "players keep the first definition of an id"
+    assert again[1] == two
+
+
+def test_what_a_playlist_declares_needs_no_clone() -> None:
+    """A clone of it would make the player begin anew for the same URLs, at worst while its first segment loads."""
+    plain = pathways.order(MAPPED, [A, B, FAR], True, (), 0.25)
+    digests = [pathways.digest_of(name, host) for name, host in pathways.hosts(MAPPED, [A, B, FAR]) if host]
+    found = pathways.with_clones(plain, MAPPED, [A, B, FAR], ("isp",), 0.25, digests)
+    (one,) = found.clones
+    assert (one.base, one.host) == ("isp", "b.example")
+    assert found.ids[:3] == ("isp", one.id, "ix")
+    assert not found.moves
+    gone = pathways.with_clones(plain, MAPPED, [B, FAR], ("isp",), 0.25, digests)
+    assert gone.ids[:2] == (one.id, "ix"), "the declared one is left when what it stands for is"
+    assert gone.moves
+
+
+def test_a_player_stays_on_its_clone() -> None:
+    plain = pathways.order(MAPPED, [A, B], True, (), 0.25)
+    one, two = pathways.with_clones(plain, MAPPED, [A, B], (), 0.25).clones
+    found = pathways.with_clones(plain, MAPPED, [A, B], (two.id,), 0.25)
+    assert found.ids[:2] == (two.id, one.id)
+    assert not found.moves
+
+
+HOSTS = [
+    ("the best few by their ids", VIDEO, [A, B, FAR, DELHI],
+     [("a", "a.example"), ("b", "b.example"), ("far", "far.example"), ("cdn", None)]),
+    ("nobody", VIDEO, [], [("cdn", None)]),
+    ("mapped: each is the client's best of its kind, or the fallback", MAPPED, [A, B, FAR],
+     [("isp", "a.example"), ("ix", "far.example"), ("other-cdn", "cdn.example.net"), ("del", None)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "service", "picks", "expected"), HOSTS, ids=[row[0] for row in HOSTS])
+def test_what_a_playlist_declares(
+    name: str, service: Service, picks: list[Chosen], expected: list[tuple[str, str | None]]
+) -> None:
+    assert pathways.hosts(service, picks) == expected
+
+
+NAMES = st.sampled_from(["a", "b", "c", "cdn", "isp", "ix", "del", "other-cdn", "unknown"])
+PICKS = st.lists(
+    st.builds(
+        Chosen,
+        st.sampled_from(["a", "b", "c", "d", "cdn"]),
+        st.just("h.example"),
+        st.integers(0, 3),
+        st.floats(0.1, 10),
+        st.sampled_from(["bom001-a", "del001-a"]),
+        st.sampled_from(["embedded", "private", "exchange", "transit"]),
+    ),
+    max_size=8,
+    unique_by=lambda item: item.appliance,
+)
+
+
+@given(PICKS, st.booleans(), st.lists(NAMES, max_size=4, unique=True), st.sampled_from([VIDEO, MAPPED]))
+def test_any_picks_give_each_pathway_once_and_nothing_from_nowhere(
+    picks: list[Chosen], walked_out: bool, current: list[str], service: Service
+) -> None:
+    found = pathways.order(service, picks, walked_out, current, 0.25)
+    assert len(set(found.ids)) == len(found.ids) > 0
+    if service.pathways:
+        assert sorted(found.ids) == ["del", "isp", "ix", "other-cdn"]
+    else:
+        assert set(found.ids) >= {item.appliance for item in picks} | {"cdn"}
+    declared = pathways.hosts(service, picks)
+    assert pathways.order(service, picks, walked_out, (), 0.25).ids[0] in dict(declared), "the first is in the playlist"
+    assert found.ids[0] in found.ids
+
+
+@given(PICKS, st.booleans(), st.sampled_from([VIDEO, MAPPED]))
+def test_who_follows_an_answer_is_not_moved_by_the_next(
+    picks: list[Chosen], walked_out: bool, service: Service
+) -> None:
+    first = pathways.order(service, picks, walked_out, (), 0.25)
+    again = pathways.order(service, picks, walked_out, first.ids[:1], 0.25)
+    assert again.ids == first.ids
+    assert not again.moves

@@ -1,0 +1,228 @@
+"""The FastAPI door, through ASGI, over a real snapshot in a temporary folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from steering.decision.snapshot import Snapshot
+from steering.playback.http.app import make_app
+from steering.playback.server.follower import Follower
+from steering.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+ISP = "203.0.113.9"
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def follower(state_folder: Path) -> Follower:
+    found = Follower(state_folder, 0.1)
+    found.step()
+    return found
+
+
+@pytest.fixture
+def ask(follower: Follower) -> Ask:
+    """Return a function that sends one request from a peer, on loopback unless said."""
+    app = make_app(follower, Settings())
+
+    async def send(path: str, peer: str = "127.0.0.1", method: str = "GET", **headers: str) -> httpx.Response:
+        transport = httpx.ASGITransport(app=app, client=(peer, 1234), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://steering") as client:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return await client.request(method, path, headers=named)
+
+    return send
+
+
+async def test_a_client_gets_the_snapshots_answer(ask: Ask, snapshot: Snapshot) -> None:
+    found = await ask("/v1/steer?title=80100172", peer=ISP)
+    assert found.status_code == 200
+    assert found.content == snapshot.steer(ISP, "80100172", service="video")
+    assert found.headers["content-type"] == "application/json"
+    assert found.headers["cache-control"] == "no-store"
+    assert found.headers["access-control-allow-origin"] == "*"
+
+
+async def test_every_parameter_reaches_the_snapshot(ask: Ask, snapshot: Snapshot) -> None:
+    found = await ask("/v1/steer?title=a%2Fb+c&service=video&session=s&n=5&family=6&ip=2001:db8::1")
+    assert found.content == snapshot.steer("2001:db8::1", "a/b c", service="video", session="s", n=5, family=6)
+
+
+ERRORS = [
+    # query, peer, status, parameter
+    ("", ISP, 400, "title"),
+    ("title=", ISP, 400, "title"),
+    ("title=..", ISP, 400, "title"),
+    ("title=" + "x" * 10_000, ISP, 400, "title"),
+    ("title=%zz", ISP, 400, "title"),
+    ("title=%ff", ISP, 400, "title"),
+    ("title=a&title=b", ISP, 400, "title"),
+    ("title=t&service=nosuch", ISP, 404, "service"),
+    ("title=t&session=" + "s" * 257, ISP, 400, "session"),
+    ("title=t&n=0", ISP, 400, "n"),
+    ("title=t&n=99", ISP, 400, "n"),
+    ("title=t&family=5", ISP, 400, "family"),
+    ("title=t&explain=2", ISP, 400, "explain"),
+    ("title=t&explain=1", ISP, 403, "explain"),
+    ("title=t&ip=8.8.8.8", ISP, 403, "ip"),
+    ("title=t&ip=8.8.8", "127.0.0.1", 400, "ip"),
+]
+
+
+@pytest.mark.parametrize(("query", "peer", "status", "parameter"), ERRORS, ids=[row[0][:30] for row in ERRORS])
+async def test_a_wrong_request_gets_a_problem_that_names_the_parameter(
+    ask: Ask, query: str, peer: str, status: int, parameter: str
+) -> None:
+    found = await ask(f"/v1/steer?{query}", peer=peer)
+    assert found.status_code == status
+    assert found.headers["content-type"] == "application/problem+json"
+    document = found.json()
+    assert (document["status"], document["parameter"]) == (status, parameter)
+    assert document["rule"]
+    assert len(found.content) < 600
+
+
+SPOOFS = [
+    # name, peer, header, the client that is answered
+    ("an untrusted caller's header is not read", "198.51.100.7", {"x_forwarded_for": ISP}, "198.51.100.7"),
+    ("a local proxy's is", "127.0.0.1", {"x_forwarded_for": f"10.1.1.1, {ISP}"}, ISP),
+    ("the header not configured is not", "127.0.0.1", {"forwarded": f"for={ISP}"}, "127.0.0.1"),
+]
+
+
+@pytest.mark.parametrize(("name", "peer", "headers", "client"), SPOOFS, ids=[row[0] for row in SPOOFS])
+async def test_nobody_becomes_somebody_else(
+    ask: Ask, snapshot: Snapshot, name: str, peer: str, headers: dict[str, str], client: str
+) -> None:
+    found = await ask("/v1/steer?title=t", peer=peer, **headers)
+    assert found.content == snapshot.steer(client, "t", service="video")
+
+
+async def test_behind_a_local_proxy_nobody_becomes_trusted(ask: Ask) -> None:
+    for query in ("ip=8.8.8.8", "explain=1"):
+        found = await ask(f"/v1/steer?title=t&{query}", x_forwarded_for=ISP)
+        assert found.status_code == 403
+
+
+async def test_head_is_get_without_a_body(ask: Ask) -> None:
+    for path in ("/v1/steer?title=t", "/healthz", "/readyz", "/version", "/openapi.json", "/docs"):
+        got, head = await ask(path), await ask(path, method="HEAD")
+        assert head.status_code == got.status_code == 200
+        assert head.headers == got.headers
+
+
+async def test_a_redirect_goes_to_the_first_target(ask: Ask, snapshot: Snapshot) -> None:
+    found = await ask("/v1/steer?title=t&redirect=1", peer=ISP)
+    urls = [target["url"] for target in json.loads(snapshot.steer(ISP, "t", service="video"))["targets"]]
+    assert found.status_code == 302
+    assert found.headers["location"] == urls[0]
+    assert found.headers.get_list("link") == [
+        f'<{url}>; rel="duplicate"; pri={place}' for place, url in enumerate(urls[1:], 2)
+    ]
+
+
+async def test_explain_is_the_answer_and_why(ask: Ask, snapshot: Snapshot) -> None:
+    found = (await ask(f"/v1/steer?title=t&explain=1&ip={ISP}")).json()
+    why = found.pop("explain")
+    assert found == json.loads(snapshot.steer(ISP, "t", service="video"))
+    assert why["prefix"] == "203.0.113.0/24"
+
+
+async def test_players_on_any_page_may_ask(ask: Ask) -> None:
+    found = await ask(
+        "/v1/steer", method="OPTIONS", origin="https://player.example", access_control_request_method="GET"
+    )
+    assert found.status_code == 204
+    assert found.headers["access-control-allow-origin"] == "*"
+    assert "GET" in found.headers["access-control-allow-methods"]
+
+
+async def test_other_paths_and_methods_are_problems_too(ask: Ask) -> None:
+    cases = [
+        ("/nosuch", "GET", 404, None),
+        ("/v1/steer/?title=t", "GET", 404, None),
+        ("/v1/steer", "POST", 405, "GET, HEAD, OPTIONS"),
+        ("/healthz", "DELETE", 405, "GET, HEAD"),
+    ]
+    for path, method, status, allow in cases:
+        found = await ask(path, method=method)
+        assert found.status_code == status
+        assert found.headers.get("allow") == allow
+        assert found.headers["content-type"] == "application/problem+json"
+        assert found.json()["status"] == status
+
+
+TRUSTED_PAGES = ["/version", "/openapi.json", "/docs"]
+
+
+@pytest.mark.parametrize("path", TRUSTED_PAGES)
+async def test_pages_about_the_service_are_for_trusted_callers(ask: Ask, path: str) -> None:
+    assert (await ask(path)).status_code == 200
+    assert (await ask(path, peer=ISP)).status_code == 403
+    assert (await ask(path, x_forwarded_for=ISP)).status_code == 403
+
+
+async def test_health_and_readiness_are_for_everybody(ask: Ask, follower: Follower) -> None:
+    assert (await ask("/healthz", peer=ISP)).text == "ok\n"
+    found = (await ask("/readyz", peer=ISP)).json()
+    assert (found["ready"], found["table"], found["generation"], found["refused"]) == (True, 1, 1, None)
+    (follower.state / "current").write_bytes(b"torn")
+    follower.step()
+    assert "torn" in (await ask("/readyz")).json()["refused"]
+
+
+async def test_before_anything_is_published_it_says_so(tmp_path: Path) -> None:
+    transport = httpx.ASGITransport(app=make_app(Follower(tmp_path, 0.1), Settings()), client=("127.0.0.1", 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://steering") as client:
+        for path in ("/v1/steer?title=t", "/readyz"):
+            found = await client.get(path)
+            assert found.status_code == 503
+            assert found.headers["retry-after"] == "1"
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/version")).json()["serving"] is None
+
+
+async def test_an_error_of_ours_shows_no_traceback(
+    follower: Follower, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(Snapshot, "steer", fail)
+    found = await ask("/v1/steer?title=t", peer=ISP)
+    assert found.status_code == 500
+    assert "secret" not in found.text
+    assert found.json()["detail"] == "an error of ours; it is in the log"
+
+
+async def test_the_docs_page_stands_alone_and_carries_the_attribution(ask: Ask) -> None:
+    found = await ask("/docs")
+    assert "default-src 'none'" in found.headers["content-security-policy"]
+    assert not re.search(r"<(script|img|link|iframe)|src=|url\(", found.text)
+    outside = set(re.findall(r'href="(https?://[^"]+)"', found.text))
+    assert "https://db-ip.com" in outside
+    for name in ("title", "service", "session", "n", "family", "ip", "explain", "redirect"):
+        assert f"<code>{name}</code>" in found.text
+
+
+async def test_openapi_documents_every_parameter(ask: Ask) -> None:
+    document = (await ask("/openapi.json")).json()
+    operation = document["paths"]["/v1/steer"]["get"]
+    assert [item["name"] for item in operation["parameters"]] == [
+        "title", "service", "session", "n", "family", "ip", "explain", "redirect",
+    ]  # fmt: skip
+    assert {"200", "302", "400", "403", "404", "503"} <= set(operation["responses"])

@@ -1,0 +1,556 @@
+"""The compiled door as a connection sees it: order, limits and patience; and the contract with uvicorn's internals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import json
+import re
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httptools
+import pytest
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from steering.decision.snapshot import Snapshot
+from steering.playback.server import protocol
+from steering.playback.server.follower import Follower
+from steering.playback.server.protocol import BODY_S, HEAD_S, IDLE_S, READ_S, Connections
+from steering.settings import Settings
+from tests.playback.doors import Listening
+from tests.playback.steering_rules import broken_rules
+
+pytestmark = pytest.mark.anyio
+
+HOT = b"GET /v1/steer?title=t&ip=203.0.113.7 HTTP/1.1\r\nHost: x\r\n\r\n"
+COLD = b"GET /v1/steer?title=t&ip=203.0.113.7&explain=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+PLAIN = b"GET /v1/steer?title=t HTTP/1.1\r\n\r\n"
+LAST = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return ("asyncio", {"use_uvloop": request.param == "uvloop"})
+
+
+@pytest.fixture
+async def listening(state_folder: Path) -> AsyncIterator[Listening]:
+    follower = Follower(state_folder, 0.1)
+    follower.step()
+    found = Listening(follower, Settings(max_connections=2))
+    await found.start()
+    yield found
+    await found.stop()
+
+
+async def opened(listening: Listening) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(*listening.address)
+
+
+async def wait(connections: Connections, seconds: int) -> None:
+    """Let so many seconds pass for the door, none for us."""
+    for _ in range(seconds):
+        await connections.tick()
+    await asyncio.sleep(0.01)
+
+
+async def answers(reader: asyncio.StreamReader, count: int) -> list[tuple[int, bytes]]:
+    """Return the (status, body) of the next answers."""
+    found = []
+    for _ in range(count):
+        head = await reader.readuntil(b"\r\n\r\n")
+        lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
+        found.append((int(head[9:12]), await reader.readexactly(int(lines["content-length"]))))
+    return found
+
+
+async def test_answers_leave_in_the_order_of_their_requests(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(HOT + COLD + HOT + COLD + HOT)
+    bodies = [json.loads(body) for _, body in await answers(reader, 5)]
+    assert ["explain" in body for body in bodies] == [False, True, False, True, False]
+    assert all(body["targets"] == bodies[0]["targets"] for body in bodies)
+    writer.close()
+
+
+async def test_after_a_cold_request_the_fast_path_is_asked_first_again(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = await opened(listening)
+    writer.write(COLD)
+    await answers(reader, 1)
+    monkeypatch.setattr(protocol.ColdDoor, "data_received", None)  # whoever asks it now fails
+    writer.write(HOT + HOT)
+    assert [status for status, _ in await answers(reader, 2)] == [200, 200]
+    writer.close()
+
+
+async def test_a_request_in_parts_is_answered_when_it_is_whole(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    for at in range(len(HOT)):
+        writer.write(HOT[at : at + 1])
+        await asyncio.sleep(0)
+    writer.write(HOT)
+    assert [status for status, _ in await answers(reader, 2)] == [200, 200]
+    writer.close()
+
+
+async def test_a_request_for_another_protocol_is_answered_in_this_one(listening: Listening) -> None:
+    upgrade = HOT.replace(b"Host: x", b"Connection: upgrade\r\nUpgrade: websocket")
+    found = await listening.exchange([upgrade * 2000 + LAST], patience_s=20.0)
+    assert found.count(b"HTTP/1.1 200 OK") == 2001
+
+
+SMUGGLED = b"GET /readyz HTTP/1.1\r\n\r\n"
+BODIES = [
+    ("a body", b"POST", b"Upgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED),
+    ("a body of GET", b"GET", b"Upgrade: websocket\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED),
+    ("chunks", b"POST", b"Upgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(SMUGGLED) + SMUGGLED + b"\r\n0\r\n\r\n"),
+    ("a tunnel", b"CONNECT", b"Content-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED),
+    ("a tunnel without", b"CONNECT", b"Host: x\r\n\r\n" + SMUGGLED),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "method", "rest"), BODIES, ids=[row[0] for row in BODIES])
+@pytest.mark.parametrize("before", [b"", COLD])
+async def test_a_body_is_never_a_request(
+    listening: Listening, name: str, method: bytes, rest: bytes, before: bytes
+) -> None:
+    data = before + method + b" /v1/steer?title=t HTTP/1.1\r\nConnection: upgrade\r\n" + rest
+    for parts in ([data + LAST], [data[:-30], data[-30:], LAST]):
+        found = await listening.exchange(parts)
+        assert found.count(b"HTTP/1.1 ") == 1 + bool(before), found
+        assert b'"ready"' not in found
+
+
+@pytest.mark.parametrize("version", [b"", b" HTTP/0.9", b" HTTP/2.0", b" HTTP/1.2", b" HTTP/9.9"])
+async def test_other_versions_of_http_are_refused(listening: Listening, version: bytes) -> None:
+    found = await listening.exchange([b"GET /v1/steer?title=t" + version + b"\r\n\r\n"])
+    assert found.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+
+
+@pytest.mark.parametrize("size", [17_000, 300_000])
+@pytest.mark.parametrize("whole", [True, False])
+async def test_a_head_of_over_16_kb_gets_431(listening: Listening, size: int, whole: bool) -> None:
+    data = b"GET /v1/steer?title=t HTTP/1.1\r\nCookie: " + b"x" * size + (b"\r\n\r\n" if whole else b"")
+    found = await listening.exchange([data[at : at + 9000] for at in range(0, len(data), 9000)])
+    assert found.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert json.loads(found.partition(b"\r\n\r\n")[2])["detail"] == "a head of over 16384 bytes"
+    many = b"GET /v1/steer?title=t HTTP/1.1\r\n" + b"A: b\r\n" * 4000 + b"\r\n"
+    assert (await listening.exchange([many])).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_tunnel_is_refused_and_closed_or_answered(listening: Listening) -> None:
+    for target in (b"example.org:443", b"/v1/steer?title=t"):
+        found = await listening.exchange([b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n" + LAST])
+        assert found[9:12] in (b"400", b"405"), found
+
+
+async def test_what_is_no_request_is_told_so_after_the_answers_before_it(listening: Listening) -> None:
+    for before in (HOT, COLD):
+        found = await listening.exchange([before + b"\x00\x01garbage\r\n\r\n"])
+        assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"HTTP/1.1 400 Bad Request\r\n" in found
+        assert found.endswith(b'"no HTTP/1.1 request that can be read"}')
+
+
+async def test_a_head_that_comes_drop_by_drop_is_cut_off(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(b"GET /v1/st")
+    await asyncio.sleep(0.01)
+    for drop in range(HEAD_S):
+        writer.write(b"eer"[drop % 3 : drop % 3 + 1])
+        await wait(listening.connections, 1)
+    assert len(listening.connections.open) == 1
+    await wait(listening.connections, 1)
+    assert not listening.connections.open
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await reader.readexactly(1)
+    writer.close()
+
+
+async def test_an_idle_connection_is_closed_and_one_in_use_is_not(listening: Listening) -> None:
+    idle, used = await opened(listening), await opened(listening)
+    for reader, writer in (idle, used):
+        writer.write(COLD)
+        await answers(reader, 1)
+    await wait(listening.connections, IDLE_S)
+    used[1].write(HOT)
+    await answers(used[0], 1)
+    await wait(listening.connections, 1)
+    assert await idle[0].read() == b""
+    used[1].write(HOT)
+    await answers(used[0], 1)
+    for _, writer in (idle, used):
+        writer.close()
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(b"POST /v1/steer HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf")
+    await asyncio.sleep(0.05)
+    await wait(listening.connections, BODY_S + 1)
+    assert not listening.connections.open
+    assert (await reader.read()).startswith(b"HTTP/1.1 405 ")
+    writer.close()
+
+
+async def test_a_body_that_comes_drop_by_drop_is_not_waited_for_either(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(b"POST /v1/steer HTTP/1.1\r\nContent-Length: 100\r\n\r\n")
+    await answers(reader, 1)
+    for _ in range(BODY_S):
+        writer.write(b"x")
+        await wait(listening.connections, 1)
+    assert listening.connections.open
+    await wait(listening.connections, 1)
+    assert not listening.connections.open
+    writer.close()
+
+
+HALF = (
+    b"POST /v1/playback HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n"
+    + b'{"files'
+)
+
+
+async def test_a_playback_body_that_does_not_come_is_not_waited_for(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(HALF)
+    await asyncio.sleep(0.05)
+    for _ in range(3):  # drop by drop
+        writer.write(b" ")
+        await wait(listening.connections, BODY_S // 3)
+    (connection,) = listening.connections.open
+    assert connection.due, "the compiled door waits for it"
+    await wait(listening.connections, 1)
+    assert not listening.connections.open
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_half_a_playback_body_is_waited_for_when_it_is_to_end(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(HALF)
+    await asyncio.sleep(0.05)
+    ending = asyncio.create_task(listening.stop())
+    await asyncio.sleep(0.05)
+    writer.write(b'":["a"]}')
+    ((status, body),) = await answers(reader, 1)
+    assert (status, list(json.loads(body)["files"])) == (200, ["a"])
+    assert await reader.read() == b""
+    await ending
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def deaf(listening: Listening) -> AsyncIterator[tuple[socket.socket, protocol.HotDoor]]:
+    """Give a client that reads nothing by itself, and the door's side of its connection."""
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await asyncio.get_running_loop().sock_connect(client, listening.address)
+        await asyncio.sleep(0.01)
+        (connection,) = listening.connections.open
+        yield client, connection
+
+
+@pytest.mark.parametrize("request_", [HOT, COLD, HOT * 999 + COLD], ids=["hot", "cold", "mixed"])
+async def test_a_client_that_never_reads_is_cut_off_and_holds_little_memory(
+    listening: Listening, request_: bytes
+) -> None:
+    async with deaf(listening) as (client, connection):
+        while connection.stuck_at is None:
+            with contextlib.suppress(BlockingIOError):
+                client.send(request_ * (60_000 // len(request_)))
+            await asyncio.sleep(0)
+        for _ in range(200):  # it asks on
+            with contextlib.suppress(BlockingIOError):
+                client.send(request_ * (60_000 // len(request_)))
+            await asyncio.sleep(0)
+        assert connection.transport.get_write_buffer_size() < 100_000
+        await wait(listening.connections, READ_S)
+        assert listening.connections.open
+        await wait(listening.connections, 1)
+        assert not listening.connections.open
+
+
+@pytest.mark.parametrize(("request_", "count"), [(HOT, 20_000), (COLD, 2000)], ids=["hot", "cold"])
+async def test_a_client_that_reads_late_gets_every_answer_in_order(
+    listening: Listening, request_: bytes, count: int
+) -> None:
+    asked = b"".join(request_.replace(b"title=t", b"title=%d" % place) for place in range(count))
+    async with deaf(listening) as (client, connection):
+        client.settimeout(30)
+        sending = asyncio.create_task(asyncio.to_thread(client.sendall, asked + LAST))
+        async with asyncio.timeout(30):
+            while connection.stuck_at is None:
+                await asyncio.sleep(0.001)
+        reading = asyncio.to_thread(lambda: b"".join(iter(lambda: client.recv(1 << 16), b"")))
+        found, _ = await asyncio.gather(reading, sending)
+    titles = re.findall(rb'"targets":\[\{"url":"[^"]*/v/([0-9]+)"', found)
+    assert [int(title) for title in titles] == list(range(count))
+
+
+async def test_a_client_that_does_not_read_the_last_answer_is_cut_off(listening: Listening) -> None:
+    async with deaf(listening) as (client, connection):
+        connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        while not connection.transport.get_write_buffer_size():
+            client.send(HOT)
+            await asyncio.sleep(0.01)
+        client.send(LAST)
+        await asyncio.sleep(0.05)
+        assert connection.stuck_at is None
+        assert connection.transport.is_closing()
+        await wait(listening.connections, READ_S + 1)
+        assert listening.connections.open
+        await wait(listening.connections, 1)
+        assert not listening.connections.open
+
+
+@pytest.mark.parametrize("count", [1, 3, 300])
+async def test_a_client_that_has_said_all_gets_the_answers_that_it_waits_for(listening: Listening, count: int) -> None:
+    for request_ in (HOT, COLD, HOT + COLD):
+        reader, writer = await opened(listening)
+        writer.write(request_ * count)
+        writer.write_eof()
+        found = await reader.read()
+        assert found.count(b"HTTP/1.1 200 OK\r\n") == count * request_.count(b"GET")
+        assert found.endswith(b"}")
+        writer.close()
+
+
+HALVES = [
+    ("a head", COLD + HOT[:30], [[200]]),
+    ("a body", COLD + b"POST /v1/steer HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf", [[200, 400], [200, 405]]),
+    ("a line", b"GET /", [[]]),
+    ("nothing", b"", [[]]),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "statuses"), HALVES, ids=[row[0] for row in HALVES])
+async def test_a_client_that_ends_in_the_middle_is_not_waited_for(
+    listening: Listening, name: str, data: bytes, statuses: list[list[int]]
+) -> None:
+    reader, writer = await opened(listening)
+    writer.write(data)
+    writer.write_eof()
+    found = await reader.read()
+    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", found)] in statuses
+    writer.close()
+
+
+async def test_requests_that_wait_for_a_slow_answer_wait_unparsed(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explaining = asyncio.Event()
+    monkeypatch.setattr("anyio.to_thread.run_sync", lambda _: slow(explaining))
+    reader, writer = await opened(listening)
+    writer.write(COLD + (HOT + COLD) * 2000)
+    await asyncio.sleep(0.05)
+    (connection,) = listening.connections.open
+    assert connection.cold is not None
+    assert len(connection.cold.pipeline) < protocol.SLICE // len(HOT)
+    await wait(listening.connections, IDLE_S + 1)  # it is our turn, not the client's
+    explaining.set()
+    statuses = [status for status, _ in await answers(reader, 4001)]
+    assert set(statuses) == {200}
+    assert connection.cold.idle
+    writer.close()
+
+
+async def slow(until: asyncio.Event) -> dict[str, Any]:
+    await until.wait()
+    return {}
+
+
+BROKEN_BODY = b"POST /v1/steer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+async def test_a_request_with_a_broken_body_has_one_answer(listening: Listening) -> None:
+    at_once = await listening.exchange([BROKEN_BODY + b"zz\r\n" + HOT])
+    after_others = await listening.exchange([COLD + COLD + BROKEN_BODY + b"zz\r\n" + HOT])
+    reader, writer = await opened(listening)
+    writer.write(BROKEN_BODY)
+    (late,) = await answers(reader, 1)
+    writer.write(b"zz\r\n" + HOT)
+    assert await reader.read() == b""
+    writer.close()
+    found = [[int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", each)] for each in (at_once, after_others)]
+    assert (found, late[0]) == ([[400], [200, 200, 400]], 405)
+
+
+async def test_what_stands_behind_a_body_is_no_header(listening: Listening) -> None:
+    trailed = COLD.replace(b"&ip=203.0.113.7", b"").replace(b"Host: x", b"Transfer-Encoding: chunked")
+    found = await listening.exchange([trailed + b"0\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n" + LAST])
+    assert b'"address":"127.0.0.1"' in found
+    header = trailed.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
+    assert (await listening.exchange([header + b"0\r\n\r\n" + LAST])).startswith(b"HTTP/1.1 403 ")
+
+
+async def test_connections_beyond_the_limit_get_the_fallback_and_are_closed(listening: Listening) -> None:
+    kept = [await opened(listening) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    closing = PLAIN.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    for request_ in (HOT, closing, PLAIN.replace(b"HTTP/1.1", b"HTTP/1.0")):
+        head, _, body = (await listening.exchange([request_])).partition(b"\r\n\r\n")
+        assert b"\r\nconnection: close" in head
+        assert json.loads(body)["targets"] == [{"url": "https://origin.example/v/t", "fallback": True}]
+    found = await listening.exchange([COLD])
+    assert found.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in found
+    for reader, writer in kept:
+        writer.write(HOT)
+        assert (await answers(reader, 1))[0][0] == 200
+        writer.close()
+
+
+async def test_players_beyond_the_limit_get_a_static_steering_manifest(listening: Listening) -> None:
+    kept = [await opened(listening) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    for target in (b"/v1/hls/video/t?_HLS_pathway=x", b"/v1/dash/none/t", b"/v1/hls/%ff/t"):
+        head, _, body = (await listening.exchange([b"GET %b HTTP/1.1\r\n\r\n" % target])).partition(b"\r\n\r\n")
+        line, *rows = head.decode().split("\r\n")
+        assert line == "HTTP/1.1 200 OK"
+        assert broken_rules(200, dict(row.split(": ", 1) for row in rows), body) == []
+        assert json.loads(body)["TTL"] >= 300
+    assert (await listening.exchange([b"HEAD /v1/hls/video/t HTTP/1.1\r\n\r\n"])).endswith(b"connection: close\r\n\r\n")
+    for target in (b"/v1/hls/video/t/master.m3u8", b"/v1/other/video/t"):
+        assert (await listening.exchange([b"GET %b HTTP/1.1\r\n\r\n" % target])).startswith(b"HTTP/1.1 503 ")
+    for _, writer in kept:
+        writer.close()
+
+
+async def test_far_beyond_the_limit_connections_are_dropped(listening: Listening) -> None:
+    held = [await opened(listening) for _ in range(4)]
+    await asyncio.sleep(0.01)
+    reader, writer = await opened(listening)
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await reader.readexactly(1)
+    assert len(listening.connections.open) == 4
+    for _, each in [*held, (reader, writer)]:
+        each.close()
+
+
+async def test_when_too_much_is_pending_steering_goes_on_with_the_fallback(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_PENDING", 0)
+    assert (await listening.exchange([COLD])).startswith(b"HTTP/1.1 503 ")
+    found = await listening.exchange([HOT + LAST])
+    assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+async def test_what_is_in_flight_when_it_is_to_end_is_answered(listening: Listening) -> None:
+    reader, writer = await opened(listening)
+    writer.write(COLD)
+    await asyncio.sleep(0.01)
+    ending = asyncio.create_task(listening.stop())
+    assert (await answers(reader, 1))[0][0] == 200
+    assert await reader.read() == b""
+    await ending
+    writer.close()
+
+
+@pytest.fixture
+async def behind_a_proxy(state_folder: Path) -> AsyncIterator[Listening]:
+    follower = Follower(state_folder, 0.1)
+    follower.step()
+    found = Listening(follower, Settings(proxy_protocol=True))
+    await found.start()
+    yield found
+    await found.stop()
+
+
+RELAYED = [
+    ("version 1", b"PROXY TCP4 203.0.113.7 10.0.0.1 5 80\r\n", "203.0.113.7"),
+    ("version 1, IPv6", b"PROXY TCP6 2001:db8::1 2001:db8::2 5 80\r\n", "2001:db8::1"),
+    ("unknown", b"PROXY UNKNOWN\r\n", "0.0.0.0"),
+    (
+        "version 2",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes([203, 0, 113, 7, 10, 0, 0, 1, 0, 5, 0, 80]),
+        "203.0.113.7",
+    ),
+    ("nobody", b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", "127.0.0.1"),
+]
+
+
+@pytest.mark.parametrize(("name", "header", "client"), RELAYED, ids=[row[0] for row in RELAYED])
+@pytest.mark.parametrize("parts", [1, 7])
+async def test_whom_a_trusted_proxy_relays_is_the_client_in_both_doors(
+    behind_a_proxy: Listening, snapshot: Snapshot, name: str, header: bytes, client: str, parts: int
+) -> None:
+    expected = snapshot.steer(client, "t", service="video")
+    for request in (PLAIN, PLAIN.replace(b"HTTP/1.1", b"HTTP/1.1\r\nConnection: close")):
+        data = header + request + LAST
+        step = -(-len(data) // parts)
+        found = await behind_a_proxy.exchange([data[at : at + step] for at in range(0, len(data), step)])
+        assert expected in found
+    spoofed = header + PLAIN.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n")
+    found = await behind_a_proxy.exchange([spoofed + LAST])
+    believed = snapshot.steer("198.51.100.1", "t", service="video")
+    assert (believed if name == "nobody" else expected) in found
+
+
+@pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3 x\r\n", b"\x16\x03\x01"])
+async def test_a_proxy_that_relays_nobody_is_cut_off(behind_a_proxy: Listening, start: bytes) -> None:
+    assert await behind_a_proxy.exchange([start]) == b""
+
+
+async def test_a_relayed_client_is_named_in_time(behind_a_proxy: Listening) -> None:
+    _, writer = await opened(behind_a_proxy)
+    writer.write(b"PROXY TCP4 203.")
+    await asyncio.sleep(0.01)
+    await wait(behind_a_proxy.connections, HEAD_S)
+    assert behind_a_proxy.connections.open
+    await wait(behind_a_proxy.connections, 1)
+    assert not behind_a_proxy.connections.open
+    writer.close()
+
+
+def test_uvicorn_has_the_names_that_the_door_relies_on() -> None:
+    """A contract: where this fails, read the new uvicorn's httptools_impl.py and server.py before anything else."""
+    parameters = list(inspect.signature(HttpToolsProtocol.__init__).parameters)
+    assert parameters == ["self", "config", "server_state", "app_state", "_loop"]
+    state = ServerState()
+    assert (state.connections, state.tasks, state.default_headers) == (set(), set(), [])
+    flow = FlowControl(asyncio.Transport())
+    assert (flow.read_paused, flow.write_paused) == (False, False)
+    assert all(map(callable, (flow.pause_reading, flow.resume_reading, flow.pause_writing, flow.resume_writing)))
+    cycle = inspect.getsource(RequestResponseCycle)
+    for name in (
+        "self.disconnected = False",
+        "self.message_event.wait()",
+        "self.response_started = True",
+        "if not self.keep_alive:\n                    self.transport.close()\n                self.on_response()",
+    ):
+        assert name in cycle, name
+    source = inspect.getsource(HttpToolsProtocol)
+    for name in (
+        "self.pipeline.appendleft((self.cycle, app))",
+        "name = name.lower()",
+        "self.parser.get_http_version()",
+        "self.parser.get_method()",
+        "self.connections.add(self)",
+        "self.pipeline",
+        "self.cycle.response_complete",
+        "self.flow = FlowControl(",
+    ):
+        assert name in source, name
+    for method in ("on_message_begin", "on_url", "on_header", "on_headers_complete", "on_message_complete"):
+        assert callable(getattr(HttpToolsProtocol, method))
+    for method in (
+        "on_response_complete",
+        "send_400_response",
+        "timeout_keep_alive_handler",
+        "_unset_keepalive_if_required",
+    ):
+        assert callable(getattr(HttpToolsProtocol, method))
+    assert issubclass(httptools.HttpParserCallbackError, httptools.HttpParserError)
+    assert "set_dangerous_leniencies(lenient_data_after_close=True)" in source  # the parser's one option

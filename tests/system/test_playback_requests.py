@@ -1,0 +1,428 @@
+"""Playback requests at both doors: the same bytes, every error named, and nothing odd answered by the compiled one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import itertools
+import json
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.playback.test_parity import HELD, LAST, LOOPBACK, NOW, WORLDS, Doors, doors, header_lines
+
+from _fastpath.fast_path import FastPath, Peer
+from steering.decision.snapshot import Snapshot
+from steering.errors import RequestError
+from steering.playback.client import Client
+from steering.playback.http import request
+from steering.playback.signing import signer
+from steering.playback.signing.tags import voice_of
+from steering.playback.signing.tokens import SigningKey, token_for
+from tests.playback.doors import undated
+
+__all__ = ["doors"]
+
+TRUSTED = Peer(LOOPBACK, True)
+
+
+def post(body: bytes, *lines: bytes, line: bytes = b"POST /v1/playback HTTP/1.1") -> bytes:
+    """Return a playback request."""
+    return b"%b\r\nHost: x\r\nContent-Length: %d\r\n%b\r\n%b" % (line, len(body), b"".join(lines), body)
+
+
+def asked(**members: Any) -> bytes:
+    return json.dumps({"files": ["a", "b"]} | members).encode()
+
+
+MEMBERS = {
+    "files": st.lists(st.one_of(st.sampled_from(HELD), st.text(max_size=9)), max_size=40),
+    "service": st.sampled_from(["video", "signed", "games", "nosuch", ""]),
+    "title": st.one_of(st.sampled_from([*HELD, ".", "x" * 257, "\u65e5" * 86]), st.text(max_size=9)),
+    "session": st.sampled_from(["", "s", "s" * 256, "s" * 257, "\xe9"]),
+    "n": st.sampled_from([1, 2, 3, 8, 0, 9, 1.5, "3", None, True]),
+    "family": st.sampled_from([4, 6, 5, "4"]),
+    "ip": st.sampled_from(["203.0.113.7", "2001:db8::1", "64:ff9b::cb00:7107", "1.2.3", "", None]),
+    "extra": st.recursive(st.none() | st.text(max_size=3), st.lists, max_leaves=3),
+}
+GOOD = {
+    "service": st.sampled_from(["video", "signed", "games"]),
+    "title": st.sampled_from([*HELD, ""]),
+    "session": st.text(max_size=9),
+    "n": st.integers(1, 8),
+    "family": st.sampled_from([4, 6]),
+    "extra": MEMBERS["extra"],
+}
+ANY_CHARACTERS = st.characters(exclude_categories=["Cs"])
+PLAIN_CHARACTERS = st.characters(min_codepoint=0x20, max_codepoint=0x7E, exclude_characters='"\\')
+
+
+def names_of(characters: st.SearchStrategy[str]) -> st.SearchStrategy[list[str]]:
+    names = st.one_of(st.sampled_from(HELD), st.text(characters, min_size=1, max_size=9))
+    return st.lists(names, min_size=1, max_size=40, unique=True).filter(lambda files: not {".", ".."} & set(files))
+
+
+PLAIN = {name: member for name, member in GOOD.items() if name != "extra"} | {
+    "session": st.text(PLAIN_CHARACTERS, max_size=9),
+    "ip": st.sampled_from(["203.0.113.7", "2001:db8::1", "64:ff9b::cb00:7107"]),
+}
+ENCODINGS = st.sampled_from(
+    ["gzip", "gzip, deflate, br", "gzip;q=0", "*", "*;q=0, gzip", "identity", "", "GZIP;q=0.000", "gzip; q=0.5", "x"]
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> bytes:
+    """Return a playback request, mostly as back ends send it."""
+    kind = draw(st.integers(0, 11))
+    plain = kind > 5
+    names = names_of(PLAIN_CHARACTERS if plain else ANY_CHARACTERS)
+    wanted: dict[str, Any] = draw(st.fixed_dictionaries({"files": names}, optional=PLAIN if plain else GOOD))
+    if kind in (5, 6):
+        wanted["files"] += [f"80100172-{number:03}" for number in range(150)]
+    if kind == 0:
+        wanted |= draw(st.fixed_dictionaries({}, optional=MEMBERS))
+    wanted = dict(draw(st.permutations(list(wanted.items()))))
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", "\t:\r\n")]))
+    body = json.dumps(wanted, ensure_ascii=draw(st.booleans()), separators=separators).encode(errors="replace")
+    if kind == 1:
+        at = draw(st.integers(0, len(body)))
+        body = body[:at] + draw(st.binary(max_size=3)) + body[at + draw(st.integers(0, 3)) :]
+    lines = [line for line in draw(st.lists(header_lines(), max_size=2)) if kind == 2 or b"onnection" not in line]
+    if draw(st.booleans()):
+        lines.append(b"Content-Type: application/json%b\r\n" % draw(st.sampled_from([b"", b"; charset=utf-8"])))
+    lines += [f"Accept-Encoding: {draw(ENCODINGS)}\r\n".encode()] * draw(st.sampled_from([0, 1, 1, 2]))
+    if kind == 3:
+        lines.append(
+            draw(
+                st.sampled_from(
+                    [
+                        b"Content-Type: text/plain\r\n",
+                        b"Content-Type: application/jsonp\r\n",
+                        b"Content-Encoding: gzip\r\n",
+                        b"Expect: 100-continue\r\n",
+                        b"Connection: close\r\n",
+                        b"Content-Length: 3\r\n",
+                    ]
+                )
+            )
+        )
+    line = b"POST /v1/playback HTTP/1.1"
+    if kind == 4:
+        line = draw(
+            st.sampled_from(
+                [b"GET /v1/playback HTTP/1.1", b"POST /v1/playback?x HTTP/1.1", b"OPTIONS /v1/playback HTTP/1.1",
+                 b"POST /v1/playback HTTP/1.0", b"HEAD /v1/playback HTTP/1.1", b"POST /v1/playbacks HTTP/1.1"]
+            )
+        )  # fmt: skip
+    return post(body, *lines, line=line)
+
+
+def exchange(doors: Doors, pair: tuple[str, str], parts: list[bytes]) -> list[bytes]:
+    """Return what both doors answer, the compiled one first."""
+    return [undated(doors.loop.run_until_complete(door.exchange(parts))) for door in doors.pairs[pair]]
+
+
+def test_both_doors_answer_the_same_bytes(doors: Doors, cases: int) -> None:
+    compared: list[bytes] = []
+    read: list[bool] = []
+
+    @settings(max_examples=cases // 3, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(
+        st.sampled_from(sorted(doors.pairs)),
+        st.lists(requests(), min_size=1, max_size=3),
+        st.lists(st.integers(0, 900), max_size=4),
+    )
+    def compare(pair: tuple[str, str], wanted: list[bytes], splits: list[int]) -> None:
+        data = b"".join([*wanted, LAST])
+        edges = [0, *sorted({at for at in splits if 0 < at < len(data)}), len(data)]
+        hot, cold = exchange(doors, pair, [data[start:end] for start, end in itertools.pairwise(edges)])
+        assert hot == cold
+        compared.append(hot)
+        fast_path = doors.pairs[pair][0].connections.fast_path
+        found = fast_path.read_playback(wanted[0], 0, Peer(LOOPBACK, "stranger" not in pair[0]))
+        read.append(found is not None and fast_path.answer_playback(wanted[0], found[0]) is not None)
+
+    compare()
+    assert sum(read) > 0.2 * len(read)
+    assert sum(answer.startswith(b"HTTP/1.1 200") for answer in compared) > 0.3 * len(compared)
+    assert any(b"content-encoding: gzip" in answer for answer in compared)
+
+
+@settings(max_examples=1000, suppress_health_check=list(HealthCheck))
+@given(st.fixed_dictionaries({"files": names_of(PLAIN_CHARACTERS)}, optional=PLAIN), st.data())
+def test_what_the_fast_path_reads_in_place_is_what_the_other_door_reads(
+    snapshot: Snapshot, wanted: dict[str, Any], data: st.DataObject
+) -> None:
+    body = json.dumps(wanted).encode()
+    places = st.integers(0, len(body))
+    start, end = sorted([data.draw(places), data.draw(places)])
+    end = min(end, start + data.draw(st.integers(0, 3)))
+    parts = st.sampled_from(
+        [b"", b'"', b"\\", b",", b"}", b"{", b"]", b"[", b":", b" ", b"1", b"9", b".", b"e1", b"-", b"\xff"]
+    )
+    body = body[:start] + data.draw(parts) + body[end:]
+    fast_path = FastPath([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for")
+    fast_path.serve(snapshot.picker, snapshot.services, "video")
+    head = post(body).removesuffix(body)
+    assert fast_path.read_playback(head + body, 0, TRUSTED) == (len(head), None)
+    found = fast_path.answer_playback(head + body, len(head))
+    if found is not None:
+        assert found == request.answer(snapshot, body, Client(LOOPBACK, True), "video")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        asked(x=1), asked(n=1.5), asked(n=0), asked(n=9), asked(n="3"), asked(n=None), asked(family=5), asked(ip=None),
+        asked(ip=""), asked(files=[]), asked(files=["a", "a"]), asked(files=["."]), asked(files=[""]), asked(files=["\""]),
+        asked(files=["\xe9"]), asked(files=["x" * 257]), asked(files=[str(i) for i in range(1001)]), asked(title=".."),
+        asked(title="x" * 257), asked(session="x" * 257), asked(service="nosuch"), b'{"files":["a"],"files":["b"]}',
+        b'{"files":["a"]}x', b'{"files":["a",]}', b'{"files":["a"],}', b'{"files":["a"],"n":12}', b'{"n":3}', b"{}", b"[]", b"",
+        b'{"files":["a"]', b'{"files":["a', b'{"files"', b'{"files":["a"],"n":3', b'{"n":3e0,"files":["a"]}',
+    ],
+)  # fmt: skip
+def test_what_is_odd_is_left_to_the_other_door(snapshot: Snapshot, body: bytes) -> None:
+    fast_path = FastPath([], "x-forwarded-for")
+    fast_path.serve(snapshot.picker, snapshot.services, "video")
+    for sent, answered in ((asked(), True), (body, False)):
+        whole = post(sent)
+        fast_path.read_playback(whole, 0, TRUSTED)
+        assert (fast_path.answer_playback(whole, len(whole) - len(sent)) is not None) == answered
+
+
+def body_of(answer: bytes) -> bytes:
+    return answer.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1 ")[0]
+
+
+def test_what_comes_in_pieces_is_answered_in_order_by_the_compiled_door(doors: Doors) -> None:
+    pair = ("a trusted proxy", WORLDS[0])
+    data = post(asked(n=2), b"Content-Type: application/json\r\n") + post(asked(session="me")) + LAST
+    whole = exchange(doors, pair, [data])
+    assert whole[0] == whole[1]
+    assert whole[0].count(b"HTTP/1.1 200 OK") == 3
+    connections = doors.pairs[pair][0].connections
+    handed: list[str] = []
+    connections.note = handed.append  # type: ignore[method-assign]
+    try:
+        for at in range(data.index(b"\r\n\r\n") + 4, len(post(asked(n=2), b"Content-Type: application/json\r\n"))):
+            assert exchange(doors, pair, [data[:at], data[at : at + 1], data[at + 1 :]])[0] == whole[0], at
+    finally:
+        del connections.note  # type: ignore[method-assign]
+    assert handed == ["handed_over"] * len(handed)  # the last request alone, which closes
+    assert len(handed) == len(asked(n=2))
+
+
+def test_a_body_that_ends_half_way_is_answered_as_fastapi_does(doors: Doors) -> None:
+    pair = ("a trusted proxy", WORLDS[0])
+    data = post(asked())
+
+    async def half(door: Any) -> bytes:
+        reader, writer = await asyncio.open_connection(*door.address)
+        writer.write(data[:-3])
+        await writer.drain()
+        writer.write_eof()
+        found = await reader.read()
+        writer.close()
+        return undated(found)
+
+    hot, cold = (doors.loop.run_until_complete(half(door)) for door in doors.pairs[pair])
+    assert hot == cold
+    assert hot.startswith(b"HTTP/1.1 400 ")
+
+
+WRONG = [
+    (b"", 400, "body"),
+    (b"[]", 400, "body"),
+    (b'{"files":["a"],"n":9}', 400, "n"),
+    (b'{"files":["a"],"n":"3"}', 400, "n"),
+    (b'{"files":["a"],"family":5}', 400, "family"),
+    (b'{"files":["a",3]}', 400, "files"),
+    (b'{"files":["a","a"]}', 400, "files"),
+    (b'{"files":[".."]}', 400, "files"),
+    (b'{"files":[""]}', 400, "files"),
+    (b'{"files":["\\udc00"]}', 400, "body"),
+    (b"{}", 400, "files"),
+    (b'{"files":[]}', 400, "files"),
+    (json.dumps({"files": [str(i) for i in range(1001)]}).encode(), 400, "files"),
+    (json.dumps({"files": ["x" * 257]}).encode(), 400, "files"),
+    (json.dumps({"files": ["a"], "title": "x" * 257}).encode(), 400, "title"),
+    (json.dumps({"files": ["a"], "session": "x" * 257}).encode(), 400, "session"),
+    (b'{"files":["a"],"ip":"1.2.3"}', 400, "ip"),
+    (b'{"title":"t","device":{"max_height":1080}}', 404, "title"),
+    (b'{"title":"t","device":{"max_height":"x"}}', 400, "device"),
+    (b'{"title":"t","device":{},"files":["a"]}', 400, "device"),
+    (b'{"device":{}}', 400, "device"),
+    (b'{"files":["a"],"service":"nosuch"}', 404, "service"),
+    (b'{"x":' + b"[" * 100_000, 400, "body"),
+    (b'{"files":["\xff"]}', 400, "body"),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "parameter"), WRONG)
+def test_an_error_names_the_member(doors: Doors, body: bytes, status: int, parameter: str) -> None:
+    hot, cold = exchange(doors, ("a trusted proxy", WORLDS[0]), [post(body) + LAST])
+    assert hot == cold
+    assert hot.startswith(b"HTTP/1.1 %d " % status)
+    found = json.loads(body_of(hot))
+    assert (found["status"], found["parameter"]) == (status, parameter)
+    assert len(found["value"]) < 100
+    assert found["rule"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "text"),
+    [
+        (post(b" " * (request.MAX_BODY + 1)), 413, b"a body of over 262144 bytes"),
+        (post(asked(), b"Content-Type: text/json\r\n"), 415, b"content-type"),
+        (post(asked(), b"Content-Encoding: gzip\r\n"), 415, b"content-encoding"),
+        (b"GET /v1/playback HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"allow: OPTIONS, POST"),
+        (b"HEAD /v1/playback HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"allow: OPTIONS, POST"),
+        (b"OPTIONS /v1/playback HTTP/1.1\r\nHost: x\r\n\r\n", 204, b"access-control-allow-methods: POST, OPTIONS"),
+    ],
+)
+def test_what_is_no_playback_request_is_refused(doors: Doors, sent: bytes, status: int, text: bytes) -> None:
+    hot, cold = exchange(doors, ("a trusted proxy", WORLDS[0]), [sent + LAST])
+    assert hot == cold
+    assert hot.startswith(b"HTTP/1.1 %d " % status)
+    assert text in hot
+
+
+def test_who_may_ask_for_others_and_who_is_refused(doors: Doors) -> None:
+    stranger = exchange(doors, ("a stranger", WORLDS[0]), [post(asked(ip="203.0.113.7")) + LAST])
+    assert stranger[0] == stranger[1]
+    assert stranger[0].startswith(b"HTTP/1.1 403 ")
+    elsewhere = post(asked(service="signed", ip="255.255.255.255"))
+    refused = exchange(doors, ("a trusted proxy", WORLDS[1]), [elsewhere + LAST])
+    assert refused[0] == refused[1]
+    assert refused[0].startswith(b"HTTP/1.1 451 ")
+
+
+def test_every_url_of_a_signed_service_is_built_by_replacing_text(doors: Doors) -> None:
+    files = ["80100172", "a b", "caf\xe9"]
+    wanted = post(asked(service="signed", ip="8.8.8.8", files=files, n=2, session="me"))
+    hot, cold = exchange(doors, ("a trusted proxy", WORLDS[1]), [wanted + LAST])
+    assert hot == cold
+    found = json.loads(body_of(hot))
+    for file in files:
+        query = f"service=signed&ip=8.8.8.8&n=2&session=me&title={quote(file, safe='')}"
+        get = f"GET /v1/steer?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        steered = json.loads(body_of(exchange(doors, ("a trusted proxy", WORLDS[1]), [get + LAST])[0]))["targets"]
+        path = found["url"].replace("{title}", quote(file, safe="")).replace("{token}", found["tokens"][file])
+        servers = [found["servers"][place] for place in found["files"][file]]
+        assert servers
+        assert [
+            {"url": path.replace("{host}", server["host"])}
+            | {key: server[key] for key in ("appliance", "site", "rank")}
+            for server in servers
+        ] == [target for target in steered if "fallback" not in target]
+
+
+def test_where_there_is_no_key_everybody_is_sent_to_the_fallback(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signer, "token_for", lambda signing, _, *of: token_for(signing, {}, *of))
+    pair = ("a trusted proxy", WORLDS[1])
+    hot, cold = exchange(doors, pair, [post(asked(service="signed", ip="8.8.8.8")) + LAST])
+    assert hot == cold
+    found = json.loads(body_of(hot))
+    assert (found["servers"], found["files"]) == ([], {"a": [], "b": []})
+    assert found["fallback"] == "https://origin.example/v/{title}"
+    assert "tokens" not in found
+
+
+def test_the_tag_of_an_answer_is_worth_something_to_the_viewer_alone(doors: Doors) -> None:
+    key = SigningKey("tag-1", "t" * 43)
+    for ip, network, other in (
+        ("203.0.113.7", "203.0.113.200", "203.0.114.7"),
+        ("64:ff9b::cb00:7107", "203.0.113.7", "64:ff9b::cb00:7107"),
+        ("2001:db8:1:2::7", "2001:db8:1::1", "2001:db8:2::1"),
+    ):
+        wanted = post(asked(ip=ip, session="me")) + LAST
+        hot, cold = exchange(doors, ("a trusted proxy", WORLDS[2]), [wanted])
+        assert hot == cold
+        tag = json.loads(body_of(hot))["tag"]
+        worth = [voice_of(tag, {"tag-1": key}, ip_address(client).packed, NOW) for client in (network, other)]
+        assert worth[0] is not None
+        assert worth[1] is None
+        nameless = exchange(doors, ("a trusted proxy", WORLDS[2]), [post(asked(ip=ip)) + LAST])[0]
+        assert json.loads(body_of(nameless))["tag"] != tag
+        for world in WORLDS[:2]:
+            assert "tag" not in json.loads(body_of(exchange(doors, ("a trusted proxy", world), [wanted])[0]))
+
+
+def test_who_asks_for_no_number_gets_as_many_as_the_service_says(doors: Doors) -> None:
+    pair = ("a trusted proxy", WORLDS[1])
+    for service, n in (("games", 5), ("video", 3)):
+        for member, query in (({}, ""), ({"n": n}, f"&n={n}")):
+            steer = (
+                f"GET /v1/steer?title=a&ip=203.0.113.7&service={service}{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            )
+            answers = exchange(doors, pair, [steer + LAST])
+            assert answers[0] == answers[1]
+            assert len(json.loads(body_of(answers[0]))["targets"]) == n
+            whole = exchange(doors, pair, [post(asked(service=service, ip="203.0.113.7", **member)) + LAST])
+            assert whole[0] == whole[1]
+            assert {len(places) for places in json.loads(body_of(whole[0]))["files"].values()} == {n}
+
+
+def test_the_back_ends_example_of_the_docs_runs(doors: Doors, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    (code,) = (found for found in re.findall(r"```python\n(.+?)```", page, re.DOTALL) if "/v1/playback" in found)
+    host, port = doors.pairs["a trusted proxy", WORLDS[0]][0].address
+    running = asyncio.to_thread(exec, code.replace("127.0.0.1:8080", f"{host}:{port}"), {})
+    doors.loop.run_until_complete(running)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, *_ in rows] == ["80100172-v5", "80100172-a1"]
+    for name, *urls in rows:
+        query = "ip=223.144.0.10&session=5f0c&n=3&title=80100172"
+        get = f"GET /v1/steer?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        steered = body_of(exchange(doors, ("a trusted proxy", WORLDS[0]), [get + LAST])[0])
+        assert urls == [target["url"].replace("80100172", name) for target in json.loads(steered)["targets"]]
+
+
+def test_gzip_is_the_same_body(doors: Doors) -> None:
+    files = [f"80100172-{number:03}" for number in range(150)]
+    plain, packed = (
+        exchange(doors, ("a trusted proxy", WORLDS[0]), [post(asked(files=files), *lines) + LAST])[0]
+        for lines in ([], [b"Accept-Encoding: gzip\r\n"])
+    )
+    assert b"content-encoding" not in plain
+    assert b"\r\nvary: accept-encoding\r\n" in plain
+    head, _, rest = packed.partition(b"\r\n\r\n")
+    assert b"\r\ncontent-encoding: gzip\r\n" in head
+    assert gzip.decompress(rest.partition(b"HTTP/1.1 ")[0]) == body_of(plain)
+
+
+@pytest.mark.parametrize(
+    ("accepts", "wanted"),
+    [
+        (b"gzip", True), (b"br, GZIP ;q=1", True), (b"*", True), (b"gzip;q=0", False), (b"*, gzip;q=0.0", False),
+        (b"*;q=0, gzip", True), (b"", False), (b"gzipped", False), (b"gzip;q=0.001", True),
+    ],
+)  # fmt: skip
+def test_gzip_is_sent_to_whom_it_is_wanted_by(accepts: bytes, wanted: bool) -> None:
+    assert request.takes_gzip(accepts) is wanted
+
+
+@given(st.binary(max_size=300))
+def test_bytes_of_all_kinds_are_no_body_or_a_request(body: bytes) -> None:
+    with contextlib.suppress(RequestError):
+        assert isinstance(request.read(body), request.PlaybackRequest)
+
+
+@given(st.lists(st.sampled_from([b"POST /v1/playback HTTP/1.1\r\n", b"Content-Length: ", b"1", b"9" * 7, b"\r\n", b":",
+    b"Content-Type: application/json", b"Accept-Encoding: gzip", b"\r\n\r\n", b"\xff", b" ", b"X-Forwarded-For: 1.2.3.4"
+]), max_size=20), st.binary(max_size=9))  # fmt: skip
+def test_heads_of_all_kinds_are_read_within_their_bytes(parts: list[bytes], rest: bytes) -> None:
+    data = b"POST /v1/playback HTTP/1.1\r\n" + b"".join(parts) + rest
+    fast_path = FastPath([], "x-forwarded-for")
+    found = fast_path.read_playback(data, 0, TRUSTED)
+    if found is not None:
+        assert data[: found[0]].endswith(b"\r\n\r\n")
+        assert fast_path.end >= found[0]
