@@ -25,7 +25,9 @@ from steering.state.current import Current, write_current
 from steering.state.fleet import write_fleet
 from steering.state.status import weight_of_capacity, write_status
 from steering.state.table import BuiltTable, write_table
-from tests.processes import Served, publish_tiny_fleet, serving
+from tests.support.processes import Served, publish_tiny_fleet, serving
+
+pytest_plugins = ["tests.support.control_fixtures"]
 
 
 def pytest_configure() -> None:

@@ -23,7 +23,7 @@ from steering.playback.server.listeners import opened
 from steering.playback.server.proxy_protocol import LOCAL
 from steering.settings import read_settings
 from steering.supervisor import LONGEST_PAUSE_S, PROVEN_S, Pauses, check
-from tests.processes import PATIENCE_S, Served, is_running, publish_tiny_fleet, serving, until
+from tests.support.processes import PATIENCE_S, Served, is_running, publish_tiny_fleet, serving, until
 
 
 def first_appliances(served: Served, asks: int = 12) -> set[str]:

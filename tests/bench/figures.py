@@ -38,7 +38,7 @@ from steering.playback.telemetry.cmcd import read_body
 from steering.playback.telemetry.player_reports import PlayerReports
 from steering.settings import Settings
 from tests.bench.measure import COUNT, Report, Table, median_ns
-from tests.fastpath import dumps
+from tests.support import dumps
 
 PAIRS = 7
 

@@ -22,7 +22,7 @@ from steering.control.records.documents import format_fleet
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
-from tests.control.doors import control
+from tests.support.control_app import control
 
 Run = Callable[..., Result]
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from steering.cli.top_screen import frame
 from steering.model.fleet import Fleet
-from tests.processes import publish_tiny_fleet, serving
+from tests.support.processes import publish_tiny_fleet, serving
 
 AT = 1_750_000_000.0
 

@@ -30,7 +30,7 @@ from steering.errors import RequestError
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
 from steering.model.route import RouteClass
 from steering.settings import Settings
-from tests.control.doors import Control, control
+from tests.support.control_app import Control, control
 
 DAY_S = 86_400
 

@@ -23,7 +23,7 @@ from steering.errors import FeedError, RequestError, SettingsError
 from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
 from steering.state.folder import SOCKET
-from tests.control.doors import control
+from tests.support.control_app import control
 
 WriteFeed = Callable[..., FeedSource]
 

@@ -32,7 +32,7 @@ from steering.playback.telemetry.decision_log import (
 from steering.settings import read_settings
 from steering.state.current import read_current, write_current
 from steering.state.holdings import write_holdings
-from tests.processes import Served, serving
+from tests.support.processes import Served, serving
 
 ADDRESSES = ("203.0.113.7", "203.0.1.1", "198.51.100.9", "2001:db8::7", "8.8.8.8", "2a00::1")
 

@@ -23,7 +23,7 @@ from steering.state.current import Current, read_current, write_current
 from steering.state.fleet import write_fleet
 from steering.state.holdings import write_holdings
 from steering.state.sections import StateFile, write_sections
-from tests import reference
+from tests.support import reference
 
 Publish = Callable[..., Path]
 ISP = "203.0.113.9"
@@ -295,7 +295,11 @@ def test_both_presets_order_a_prepended_embedded_route_as_they_say(tmp_path: Pat
 
 def test_table_bytes_do_not_depend_on_the_order_of_rows(tmp_path: Path, publish: Publish) -> None:
     header, *rows = (
-        Path(__file__).with_name("conftest.py").read_text().split('ROUTES = """\\\n')[1].split('"""')[0].splitlines()
+        (Path(__file__).parents[1] / "conftest.py")
+        .read_text()
+        .split('ROUTES = """\\\n')[1]
+        .split('"""')[0]
+        .splitlines()
     )
     forward = publish(tmp_path / "forward", "\n".join([header, *rows]) + "\n")
     backward = publish(tmp_path / "backward", "\n".join([header, *reversed(rows)]) + "\n")

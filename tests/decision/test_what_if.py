@@ -18,7 +18,7 @@ from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.policy import RANKING_KEYS
 from steering.settings import Settings
-from tests.control.doors import control
+from tests.support.control_app import control
 
 WriteFeed = Callable[..., FeedSource]
 HOME = "203.0.113.0/24,bom001-a,64500,0\n"

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from _fastpath import lpm, rib
-from tests import reference
+from tests.support import reference
 
 KEPT_BYTES = 8
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _fastpath import mrt
-from tests.fastpath import dumps
+from tests.support import dumps
 
 # ---- the judge: mrtparse, which is slow and knows the same RFCs
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from _fastpath import lpm, rib
 from _fastpath import ranking as pick
 from _fastpath.holdings import Holdings, HoldingsBuilder
-from tests import reference
+from tests.support import reference
 
 UP = pick.IPV4_UP | pick.IPV6_UP
 V4 = "192.0.2.1"

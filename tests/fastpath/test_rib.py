@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from _fastpath import rib
 from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
-from tests import reference
+from tests.support import reference
 
 
 def texts(columns: rib.Columns, family: int) -> list[tuple[str, int, int]]:

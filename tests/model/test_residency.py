@@ -17,7 +17,7 @@ from steering.model.residency import lies_in, regions_of_sites
 from steering.playback.server.follower import Follower
 from steering.playback.server.protocol import Connections
 from steering.settings import Settings
-from tests.playback.doors import Listening
+from tests.support.playback_app import Listening
 
 Publish = Callable[..., Path]
 AMERICAN, BRITISH, NOWHERE = "8.8.8.8", "81.2.69.142", "192.0.2.1"

@@ -25,10 +25,10 @@ from steering.model.fleet import Cluster, Fleet, Partner, Site
 from steering.model.route import RouteClass
 from steering.model.service import Pathway, Service
 from steering.settings import read_settings
-from tests.playback.steering_rules import broken_rules
 from tests.players.stage import HERE, Appliance, Browser, Front, appliances
 from tests.players.tools import SEGMENT_S, make_media, modules, need
-from tests.processes import serving
+from tests.support.processes import serving
+from tests.support.steering_rules import broken_rules
 
 PLAYERS = {
     # name, page's player, protocol, file

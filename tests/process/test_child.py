@@ -14,7 +14,7 @@ import pytest
 
 from steering.errors import RequestError, SettingsError
 from steering.process import child as apart
-from tests.processes import is_running, until
+from tests.support.processes import is_running, until
 
 
 def ignore(step: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from steering.model.fleet import Fleet
 from steering.process import notify
 from steering.state.current import read_current
-from tests.processes import PATIENCE_S, publish_tiny_fleet, serving, until
+from tests.support.processes import PATIENCE_S, publish_tiny_fleet, serving, until
 
 
 @pytest.fixture(params=["path", "abstract"])

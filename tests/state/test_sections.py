@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from steering.errors import SnapshotError
 from steering.state.sections import ENTRY, HEADER, StateFile, write_atomically, write_sections
-from tests.processes import disk
+from tests.support.processes import disk
 
 SECTIONS = {"meta": b'{"version":1}', "numbers": array("I", range(100)), "empty": b""}
 

@@ -21,7 +21,7 @@ from steering.errors import SteeringError
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
 from steering.state.folder import SOCKET
-from tests.processes import Served, is_running, publish_tiny_fleet, serving, until
+from tests.support.processes import Served, is_running, publish_tiny_fleet, serving, until
 
 DAY = 86_400.0
 

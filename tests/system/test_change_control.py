@@ -24,7 +24,7 @@ from steering.errors import FeedError, RequestError, SnapshotError
 from steering.model.fleet import Fleet
 from steering.model.service import Service
 from steering.settings import Settings, read_settings
-from tests.control.doors import control
+from tests.support.control_app import control
 
 HOME = "203.0.113.0/24,bom001-a,64500,0\n"
 AWAY = "203.0.113.0/24,del001-a,64500,0\n"

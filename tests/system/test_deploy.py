@@ -16,9 +16,9 @@ import pytest
 from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.supervisor import GRACE_S, READY_S
-from tests.processes import Served, publish_tiny_fleet, serving
+from tests.support.processes import Served, publish_tiny_fleet, serving
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "steering.service"
 CONTAINER = ROOT / "deploy" / "Containerfile"
 COMMAND = "/opt/steering/bin/steering"

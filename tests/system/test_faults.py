@@ -31,7 +31,7 @@ from steering.playback.server.protocol import HEAD_S, READ_S
 from steering.state.current import Current, read_current, write_current
 from steering.state.sections import FORMATS, StateFile
 from tests.bench.servers import memory_of
-from tests.processes import Served, disk, publish_tiny_fleet, serving, until
+from tests.support.processes import Served, disk, publish_tiny_fleet, serving, until
 
 AT_HOME = "prefix,cluster\n203.0.113.0/24,bom001-a\n"
 ABROAD = "prefix,cluster\n203.0.113.0/24,lhr001-a\n"
@@ -494,7 +494,8 @@ def test_when_the_clock_jumps_answers_go_on_and_publishes_are_served(
 # The next version of this code: each format and the schema one further.
 NEXT_VERSION = """
 import sys
-from steering import cli, statefile
+from steering import cli
+from steering.state import sections as statefile
 from steering.control import store
 statefile.FORMATS.update({kind: number + 1 for kind, number in statefile.FORMATS.items()})
 store.MIGRATIONS += ("CREATE TABLE next (a INTEGER) STRICT",)

@@ -20,8 +20,8 @@ from steering.control.services import events
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet, Partner
 from steering.settings import Settings
-from tests.control.doors import Control, control
-from tests.processes import until
+from tests.support.control_app import Control, control
+from tests.support.processes import until
 
 
 @pytest.fixture

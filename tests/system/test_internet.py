@@ -16,7 +16,7 @@ import pytricia
 import geo_data
 from _fastpath import lpm, rib
 from steering.control.routes.feeds import read_text
-from tests import reference
+from tests.support import reference
 
 RANDOM = 500_000  # addresses a family
 NARROW = 60_000  # zones that fit leaves of two bytes

@@ -20,7 +20,7 @@ from steering.errors import RequestError
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner
 from steering.model.route import RouteClass
 from steering.settings import Settings
-from tests.control.doors import Control, control
+from tests.support.control_app import Control, control
 
 HOUR, DAY = 3600.0, 86_400.0
 NOW = 1_750_000_000.0

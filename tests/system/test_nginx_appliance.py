@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from steering.model.service import Service
 from steering.playback.signing.tokens import Signing, SigningKey, Verdict, token_for, verify
 
-CONFIG = Path(__file__).parents[1] / "deploy" / "nginx-appliance.conf"
+CONFIG = Path(__file__).parents[2] / "deploy" / "nginx-appliance.conf"
 SECRETS = {"k1": "old-0123456789abcdefghijklmnopqrstuvwxyz._~", "k2": "new+0123456789abcdefghijklmnopqrstuvwxyz/=="}
 SERVICE = Service(
     "video",

@@ -25,7 +25,7 @@ from steering.state.current import read_current, write_current
 from steering.state.fleet import write_fleet
 from steering.state.holdings import write_holdings
 from steering.state.keys import Key, write_keys
-from tests.playback.doors import Listening, undated
+from tests.support.playback_app import Listening, undated
 
 LOOPBACK = bytes([127, 0, 0, 1])
 LAST = b"GET /healthz HTTP/1.1\r\nHost: steer.example\r\nConnection: close\r\n\r\n"

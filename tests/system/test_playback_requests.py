@@ -16,7 +16,6 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.playback.test_parity import HELD, LAST, LOOPBACK, NOW, WORLDS, Doors, doors, header_lines
 
 from _fastpath.fast_path import FastPath, Peer
 from steering.decision.snapshot import Snapshot
@@ -26,7 +25,8 @@ from steering.playback.http import request
 from steering.playback.signing import signer
 from steering.playback.signing.tags import voice_of
 from steering.playback.signing.tokens import SigningKey, token_for
-from tests.playback.doors import undated
+from tests.support.playback_app import undated
+from tests.system.test_parity import HELD, LAST, LOOPBACK, NOW, WORLDS, Doors, doors, header_lines
 
 __all__ = ["doors"]
 

@@ -15,7 +15,7 @@ from steering.control.routes.feeds import FeedSource
 from steering.control.services.writer import Writer
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
-from tests.processes import ASKING, serving, until
+from tests.support.processes import ASKING, serving, until
 
 MASTER = b'#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=100000,CODECS="avc1.64000c"\nlow.m3u8\n'
 WELL, BAD = "c001-bom001", "c002-bom001"

@@ -25,7 +25,7 @@ from steering.model.service import Service
 from steering.settings import Settings
 from steering.state.current import read_current
 from steering.state.routes import Routes
-from tests.control.doors import control
+from tests.support.control_app import control
 
 CLIENT = "203.0.113.9"
 HEADER = "prefix,cluster,as_path,origin,med\n"

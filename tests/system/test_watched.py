@@ -18,7 +18,7 @@ from steering.control.services.writer import Writer
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
 from steering.state.folder import SOCKET
-from tests.processes import publish_tiny_fleet, serving, until
+from tests.support.processes import publish_tiny_fleet, serving, until
 
 
 class Outside(http.server.ThreadingHTTPServer):

@@ -27,8 +27,8 @@ from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.state.current import read_current
-from tests.control.doors import Control, control
-from tests.processes import publish_tiny_fleet, serving, until
+from tests.support.control_app import Control, control
+from tests.support.processes import publish_tiny_fleet, serving, until
 
 OURS, OTHER = "c001-bom001", "c001-lhr001"
 TAKEN = {"appliance": OURS, "result": "accepted", "believed": True}

@@ -30,7 +30,7 @@ from steering.model.fleet import Fleet
 from steering.process.child import run_gently
 from steering.settings import Settings
 from tests.fastpath import test_mrt
-from tests.processes import Served, is_running, serving, until
+from tests.support.processes import Served, is_running, serving, until
 
 ONE = Session("bom001-a", "192.0.2.1", 64500, "192.0.2.9", 65000, 4)
 SIX = Session("del001-a", "2001:db8::1", 64500, "2001:db8::9", 65000, 6)

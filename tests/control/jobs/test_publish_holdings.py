@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from tests.control.fleet.test_holdings import sets_in
 
 from steering.control.fill.holdings import Taken, digest_of
 from steering.control.health.report_format import Delta, Full
@@ -26,7 +25,8 @@ from steering.process.child import fork
 from steering.settings import Settings
 from steering.state import sections as statefile
 from steering.state.current import read_current
-from tests.control.conftest import WriteFeed
+from tests.control.fill.test_holdings import sets_in
+from tests.support.control_fixtures import WriteFeed
 
 OURS = "c001-bom001"
 

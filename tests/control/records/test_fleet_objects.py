@@ -16,9 +16,9 @@ from steering.control.routes.feeds import FeedSource
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.settings import Settings
-from tests.control.conftest import WriteFeed
-from tests.control.doors import Control, control
-from tests.processes import until
+from tests.support.control_app import Control, control
+from tests.support.control_fixtures import WriteFeed
+from tests.support.processes import until
 
 NEW = {"If-None-Match": "*"}
 

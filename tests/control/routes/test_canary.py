@@ -26,7 +26,7 @@ from steering.state.current import Current, write_current
 from steering.state.fleet import write_fleet
 from steering.state.status import write_status
 from steering.state.table import BuiltTable, write_table
-from tests.control.doors import control
+from tests.support.control_app import control
 
 WriteFeed = Callable[..., FeedSource]
 WIDE = "20.0.0.0/8,{},64500,0\n2001:db8::/32,{},64500,0\n"

@@ -25,8 +25,8 @@ from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.state.current import read_current
 from steering.state.folder import SOCKET
-from tests.processes import publish_tiny_fleet
-from tests.processes import serving as serving_of
+from tests.support.processes import publish_tiny_fleet
+from tests.support.processes import serving as serving_of
 
 WriteFeed = Callable[..., FeedSource]
 NOW = 1_750_000_000.0

@@ -22,8 +22,8 @@ from steering.model.fleet import Fleet
 from steering.playback.signing.tokens import Verdict, verify
 from steering.settings import Settings
 from steering.state.keys import FILE, Key, read_keys, write_keys
-from tests.control.doors import Control, control
-from tests.processes import publish_tiny_fleet, serving, until
+from tests.support.control_app import Control, control
+from tests.support.processes import publish_tiny_fleet, serving, until
 
 GIVEN = "given-0123456789abcdefghijklmnopqrstuvwxyz"
 

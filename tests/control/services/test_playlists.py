@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 from click.testing import CliRunner
-from tests.control.fleet.test_playlists import HLS, MPD
 
 from steering.cli import main
 from steering.control.jobs.refresh_playlists import Refresh
@@ -31,7 +30,8 @@ from steering.playback.http import request as playback_request
 from steering.playback.http.app import make_app
 from steering.playback.server.follower import Follower
 from steering.settings import Settings
-from tests.control.doors import control
+from tests.control.playlists.test_prepare import HLS, MPD
+from tests.support.control_app import control
 
 T = TypeVar("T")
 

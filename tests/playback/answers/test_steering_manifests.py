@@ -27,9 +27,9 @@ from steering.playback.answers.steering_manifests import Hints, read_hints
 from steering.playback.http.app import make_app
 from steering.playback.server.follower import Follower
 from steering.settings import Settings
-from tests import reference
-from tests.playback.steering_rules import broken_rules
 from tests.players.tools import modules
+from tests.support import reference
+from tests.support.steering_rules import broken_rules
 
 pytestmark = pytest.mark.anyio
 

@@ -23,8 +23,8 @@ from steering.playback.server import protocol
 from steering.playback.server.follower import Follower
 from steering.playback.server.protocol import BODY_S, HEAD_S, IDLE_S, READ_S, Connections
 from steering.settings import Settings
-from tests.playback.doors import Listening
-from tests.playback.steering_rules import broken_rules
+from tests.support.playback_app import Listening
+from tests.support.steering_rules import broken_rules
 
 pytestmark = pytest.mark.anyio
 

@@ -23,8 +23,8 @@ from steering.playback.signing.keyring import Keyring
 from steering.playback.signing.tokens import STEP_S, Verdict, verify
 from steering.settings import Settings
 from steering.state.keys import Key, write_keys
-from tests import reference
-from tests.playback.doors import Listening
+from tests.support import reference
+from tests.support.playback_app import Listening
 
 ISP, STRANGER = "203.0.113.9", "198.51.100.7"
 PACKED = bytes([203, 0, 113, 9])

@@ -13,7 +13,7 @@ from _fastpath.ranking import DISABLED, StatusWords
 from steering.decision.snapshot import Snapshot
 from steering.playback.telemetry.metrics import escaped, metrics_text
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NOW = 1_800_000_000.0
 
 # Prometheus text exposition 0.0.4: a name, maybe labels in quotes, a number.

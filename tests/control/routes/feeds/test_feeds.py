@@ -23,7 +23,7 @@ from steering.errors import FeedError
 from steering.model.fleet import Fleet
 from steering.model.route import RouteClass
 from steering.settings import Settings
-from tests.fastpath import dumps
+from tests.support import dumps
 
 
 def read(path: Path, fleet: Fleet, kind: Kind | None = None) -> Feed:
