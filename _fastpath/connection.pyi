@@ -3,17 +3,18 @@
 from _fastpath.fast_path import FastPath, Peer
 
 class Connection:
-    """The compiled part of a connection: the protocol that a subclass is, as long as nothing is out of the ordinary.
+    """The compiled part of a connection.
 
-    While `plain`, the fast path is asked first, and its answers go to the socket `fd` at once: nothing may wait in
-    `transport`, and nothing else may write to it. The subclass sets `plain`, and has `transport` and two methods:
-    `receive(data)` gets what comes in while it is not plain, `go_on(data, asked=False)` what follows where an answer
-    could not be sent whole, or, `asked`, a request that the fast path has left.
+    While `direct`, the fast path answers what comes in, and its answers go to the socket `fd` at once: the subclass sets
+    it only while nothing waits in the transport and nothing else writes to it. The subclass has three methods:
+    `receive(data)` takes what comes in while it is not direct; `answer_requests(data, declined=False)` takes what follows
+    an answer that could not be sent whole, or, with `declined`, data whose first request the fast path does not answer;
+    `send_buffered(rest)` sends what the socket did not take.
     """
 
     fast_path: FastPath
     peer: Peer
-    plain: bool
+    direct: bool
     fd: int
     active_at: int
     """When data came last, by the fast path's clock."""
@@ -22,4 +23,4 @@ class Connection:
         """Answer the requests that begin in the data."""
 
     def send(self, answer: bytes) -> None:
-        """Send an answer, at once where plain, or else through the transport."""
+        """Send an answer: straight to the socket where `direct`, and what it does not take by `send_buffered`."""

@@ -17,33 +17,32 @@ cdef extern from "<sys/socket.h>" nogil:
 
 cdef class Connection:
     def data_received(self, bytes data not None):
-        cdef Py_ssize_t at = 0, end = PyBytes_GET_SIZE(data)
+        cdef Py_ssize_t start = 0, end = PyBytes_GET_SIZE(data)
         cdef FastPath fast_path = self.fast_path
-        cdef bytes found
+        cdef bytes answer
         self.active_at = fast_path.second
-        if not self.plain:
+        if not self.direct:
             self.receive(data)
             return
-        while at < end:
-            found = fast_path.answer(data, at, self.peer)
-            if found is None:
-                self.go_on(data[at:] if at else data, True)
+        while start < end:
+            answer = fast_path.answer(data, start, self.peer)
+            if answer is None:
+                self.answer_requests(data[start:] if start else data, True)
                 return
-            at = fast_path.end
-            if not self.send_or_queue(found):
-                self.go_on(data[at:])
+            start = fast_path.end
+            if not self.send_or_buffer(answer):
+                self.answer_requests(data[start:])
                 return
 
     def send(self, bytes answer not None):
-        self.send_or_queue(answer)
+        self.send_or_buffer(answer)
 
-    cdef bint send_or_queue(self, bytes answer) except? False:
-        """Send an answer, at once where nothing waits to be sent; tell whether it has gone."""
+    cdef bint send_or_buffer(self, bytes answer) except? False:
+        """Send an answer; return whether the socket took all of it."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(answer), sent = 0
-        if self.plain:
+        if self.direct:
             sent = send_now(self.fd, PyBytes_AS_STRING(answer), size, MSG_NOSIGNAL | MSG_DONTWAIT)
             if sent == size:
                 return True
-        self.plain = False
-        self.transport.write(answer if sent <= 0 else answer[sent:])
+        self.send_buffered(answer if sent <= 0 else answer[sent:])
         return False

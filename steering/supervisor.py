@@ -45,7 +45,8 @@ from steering.playback.http import app as playback_app
 from steering.playback.server import listeners as doors
 from steering.playback.server.follower import Follower
 from steering.playback.server.listeners import BACKLOG, Door
-from steering.playback.server.protocol import Connections
+from steering.playback.server.connections import Connections
+from steering.playback.server.protocol import http_class
 from steering.playback.server.proxy_protocol import LOCAL
 from steering.playback.telemetry.decision_log import DecisionLog
 from steering.playback.telemetry.player_reports import PlayerReports
@@ -339,7 +340,7 @@ class Supervisor:
             self.answer(
                 app,
                 listeners,
-                http=connections.make_protocol,
+                http=http_class(connections),
                 callback_notify=connections.tick,
                 timeout_notify=-math.inf,  # each second, whatever the wall clock says: it may have been set back
             )
