@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from steering.control.app import ControlProtocol, listening, make_app
 from steering.control.jobs.clockwork import Errands
 from steering.control.services.writer import Writer
-from steering.process.child import run_gently
+from steering.process.child import FORK, run_gently
 from steering.settings import Settings
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def control(settings: Settings) -> Iterator[Control]:
     """Run a control process's doors: the writer in one thread, the server in another."""
     thread = ThreadPoolExecutor(1, "writer")
     errands = Errands(thread)
-    writer = thread.submit(Writer, settings, run=partial(run_gently, meanwhile=errands.do)).result()
+    writer = thread.submit(Writer, settings, run=partial(run_gently, meanwhile=errands.do, context=FORK)).result()
     try:
         with listening(settings.state) as listener, socket.create_server(("127.0.0.1", 0)) as tcp:
             app = make_app(writer, thread, errands)
