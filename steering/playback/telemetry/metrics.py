@@ -79,22 +79,22 @@ def metrics_lines(
     answers: Counter[Any] = Counter()
     for each in counted:
         answers.update(each.answers())
-    yield from about("steering_answers_total", "counter", "answers by door, endpoint and status")
-    for (door, endpoint, status), count in sorted(answers.items()):
-        yield sample("steering_answers_total", count, door=door, endpoint=endpoint, status=status)
+    yield from about("steering_answers_total", "counter", "answers by path, endpoint and status")
+    for (path, endpoint, status), count in sorted(answers.items()):
+        yield sample("steering_answers_total", count, path=path, endpoint=endpoint, status=status)
 
     yield from about("steering_answer_seconds", "histogram", "from the request's last byte in, to its answer handed on")
-    for door in DOORS:
+    for path in DOORS:
         buckets, seconds = [0] * (len(BOUNDS) + 1), 0.0
         for each in counted:
-            more, added = each.latency(door)
+            more, added = each.latency(path)
             buckets, seconds = [a + b for a, b in zip(buckets, more, strict=True)], seconds + added
         below = 0
         for bound, count in zip((*BOUNDS, "+Inf"), buckets, strict=True):
             below += count
-            yield sample("steering_answer_seconds_bucket", below, door=door, le=bound)
-        yield sample("steering_answer_seconds_sum", seconds, door=door)
-        yield sample("steering_answer_seconds_count", below, door=door)
+            yield sample("steering_answer_seconds_bucket", below, path=path, le=bound)
+        yield sample("steering_answer_seconds_sum", seconds, path=path)
+        yield sample("steering_answer_seconds_count", below, path=path)
 
     yield from about("steering_targets_total", "counter", "targets given, by rank on the ranking")
     for rank, count in sum((Counter(each.targets()) for each in counted), Counter()).items():
