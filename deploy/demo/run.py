@@ -193,7 +193,9 @@ def publish(settings: Settings, machines: dict[str, Machine], port: int, folder:
         return {name: writer.make_token(f"appliance:{name}", "", "demo")["token"] for name in HOMES}
 
 
-def page_server(demo: Demo, modules: Path, listener: str, origins: list[str], port: int) -> http.server.ThreadingHTTPServer:
+def page_server(
+    demo: Demo, modules: Path, listener: str, origins: list[str], port: int
+) -> http.server.ThreadingHTTPServer:
     """Return the server of the page and its buttons. The page may talk to nobody but the service and the machines."""
     allowed = " ".join([listener, *origins])
     policy = (

@@ -245,7 +245,7 @@ def test_mapped_pathways_move_players_and_clones_move_those_that_take_them(scene
     began = scene.browser.of("hls.js", "steering")[0]["body"]
     assert '"PATHWAY-PRIORITY":["bombay",' in began, "steering moved a player that had just begun at its best"
     scene.control.drain([NAMES[NEAR]], "test")
-    scene.wait_for(NEXT, ("hls.js",))  # by a clone; nobody else can be reporting of one appliance of many
+    scene.wait_for(NEXT, ("hls.js",))  # by a clone: the only form that names one appliance of many
     cloned = scene.browser.of("hls.js", "steering")[-1]["body"]
     assert '"PATHWAY-CLONES":[{"BASE-ID":"bombay","ID":"c002-bom001.' in cloned
     scene.control.drain([NAMES[NEXT]], "test")
