@@ -1,4 +1,4 @@
-"""Real processes for the tests: a service of the tiny fleet, asked over its doors, and its children by their pids."""
+"""Real processes for the tests: a service of the tiny fleet, asked over its listeners, and its children by their pids."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
 
@@ -27,20 +27,20 @@ ASKING = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=
 
 
 class Served:
-    """A running service, its doors and its processes; `url` is the first door's."""
+    """A running service, its listeners and its processes; `url` is the first listener's."""
 
     def __init__(self, process: subprocess.Popen[str], state: Path) -> None:
         self.process = process
         self.state = state
         assert process.stdout is not None
-        self.said = []
+        self.lines = []
         for line in process.stdout:
-            self.said.append(line.rstrip())
+            self.lines.append(line.rstrip())
             if line.startswith("serving on "):
                 break
-        assert self.said, process.communicate()[1]
-        self.doors = self.said[-1].removeprefix("serving on ").split(", ")
-        self.url = self.doors[0]
+        assert self.lines, process.communicate()[1]
+        self.listeners = self.lines[-1].removeprefix("serving on ").split(", ")
+        self.url = self.listeners[0]
         self.settings = read_settings(state=state)
 
     def steer(self, **parameters: Any) -> dict[str, Any]:
@@ -72,9 +72,9 @@ def publish_tiny_fleet(folder: Path, fleet: Fleet) -> Path:
     """Make a state folder in which a table of the tiny fleet is published, from a feed beside it; return it."""
     state, feed = folder / "state", folder / "routes.csv"
     feed.write_text("prefix,cluster,as_path,med\n203.0.113.0/24,bom001-a,64500,0\n203.0.113.0/24,del001-a,64500,100\n")
-    with Writer(read_settings(state=state)) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([FeedSource("csv", str(feed))], "test")
+    with Control(read_settings(state=state)) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([FeedSource("csv", str(feed))], "test")
     return state
 
 
