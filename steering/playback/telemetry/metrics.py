@@ -85,24 +85,7 @@ def metrics_lines(
     yield from about("steering_answers_total", "counter", "answers by path, endpoint and status")
     for (path, endpoint, status), count in sorted(answers.items()):
         yield sample("steering_answers_total", count, path=path, endpoint=endpoint, status=status)
-
-    yield from about(
-        "steering_answer_seconds",
-        "histogram",
-        "from the last byte of a request to its answer handed to the kernel or the transport",
-    )
-    for path in DOORS:
-        buckets, seconds = [0] * (len(BOUNDS) + 1), 0.0
-        for each in counted:
-            counts, added = each.latency(path)
-            buckets, seconds = [a + b for a, b in zip(buckets, counts, strict=True)], seconds + added
-        below = 0
-        for bound, count in zip((*BOUNDS, "+Inf"), buckets, strict=True):
-            below += count
-            yield sample("steering_answer_seconds_bucket", below, path=path, le=bound)
-        yield sample("steering_answer_seconds_sum", seconds, path=path)
-        yield sample("steering_answer_seconds_count", below, path=path)
-
+    yield from latency_lines(counted)
     yield from about("steering_targets_total", "counter", "targets given, by rank on the ranking")
     for rank, count in sum((Counter(each.targets()) for each in counted), Counter()).items():
         yield sample("steering_targets_total", count, rank=rank)
@@ -129,6 +112,31 @@ def metrics_lines(
             for labels, sums in sorted(rows.items()):
                 yield sample(metric, sums[index], **dict(zip((of, "site"), labels, strict=False)))
 
+    yield from gauge_lines(workers, unreadable, now)
+
+
+def latency_lines(counted: Iterable[Counters]) -> Iterator[str]:
+    """Yield the histograms of how long answers took, by path."""
+    yield from about(
+        "steering_answer_seconds",
+        "histogram",
+        "from the last byte of a request to its answer handed to the kernel or the transport",
+    )
+    for path in DOORS:
+        buckets, seconds = [0] * (len(BOUNDS) + 1), 0.0
+        for each in counted:
+            counts, added = each.latency(path)
+            buckets, seconds = [a + b for a, b in zip(buckets, counts, strict=True)], seconds + added
+        below = 0
+        for bound, count in zip((*BOUNDS, "+Inf"), buckets, strict=True):
+            below += count
+            yield sample("steering_answer_seconds_bucket", below, path=path, le=bound)
+        yield sample("steering_answer_seconds_sum", seconds, path=path)
+        yield sample("steering_answer_seconds_count", below, path=path)
+
+
+def gauge_lines(workers: Mapping[int, Counters], unreadable: int, now: float) -> Iterator[str]:
+    """Yield the state of each worker, which is not summed."""
     gauges = {number: each.gauges() for number, each in workers.items()}
     for gauge, (name, meaning) in GAUGES.items():
         yield from about(name, "gauge", meaning)
