@@ -32,11 +32,11 @@ STATES: Final = {
     "unhealthy": "bold red",
     "stale": "red",
     "unknown": "red",
-    "held": "bold yellow",
+    "suppressed": "bold yellow",
     "partial": "yellow",
     "full": "yellow",
-    "over": "yellow",
-    "climbing": "cyan",
+    "overloaded": "yellow",
+    "ramping": "cyan",
     "weightless": "dim",
     "maintenance": "blue",
     "draining": "blue",
@@ -173,7 +173,7 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
     table.add_column("answers", justify="right", no_wrap=True)
     table.add_column("what", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in worst:
-        serve = sum(row["states"].get(state, 0) for state in ("serving", "climbing", "held", "over", "partial"))
+        serve = sum(row["states"].get(state, 0) for state in ("serving", "ramping", "suppressed", "overloaded", "partial"))
         what = Text()
         for state, style, count in counted(row["states"]):
             if state != "serving":
