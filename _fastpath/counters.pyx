@@ -11,8 +11,8 @@ sees half of it. Nothing here allocates or calls Python: counting one answer of 
 it for the clock. A restarted worker goes on counting in the file of its number.
 
 A sketch has 512 sets of four titles, and a title belongs to one set, by its key. A title in its set is counted. For a
-title that is not, the lightest of the four loses weight; at no weight, it is replaced. So frequent titles stay, whatever
-else is requested once (Misra and Gries, "Finding repeated elements", 1982, in each set). Weights are halved every 256
+title that is not, the lightest of the four loses weight; without weight, it is replaced. So frequent titles stay,
+whatever else is requested once (Misra and Gries, "Finding repeated elements", 1982, in each set). Weights are halved every 256
 requests of a set, so that yesterday's hot titles make room. The count itself is of all requests since the title entered
 the sketch: never too high, and the difference of two readings is the requests between them.
 """
@@ -40,8 +40,8 @@ GAUGES = (
     "generation", "table", "fleet", "mapped_at", "refused", "connections", "huge_pages", "published_at", "holdings",
 )
 REASONS = ("C", "D", "F", "H", "R", "S", "U")
-# Of an appliance or a partner: counts and sums of reported figures. `attested` counts viewers with a session tag that we
-# signed, each once a window, and `failing` those of them that had a stall or an error.
+# Of an appliance or a partner: counts and sums of reported figures. `attested` counts viewers with a session tag that
+# we signed, each once a window, and `failing` those of them that had a stall or an error.
 QUALITY = (
     "reports", "throughputs", "throughput_kbps", "bitrates", "bitrate_kbps", "stalls", "errors", "starts", "start_ms",
     "attested", "failing",

@@ -30,8 +30,8 @@ title once in every cluster and of each fifty titles one two to many times (Zipf
 read back in 0.3 ms.
 
 Holdings are known by member and service: an appliance that reports its video titles has reported nothing about games.
-`Holdings` checks at construction all that a lookup relies on, so that lookups check nothing: where a block ends, not its
-contents (files have checksums). A code beyond its palette is an empty set.
+`Holdings` checks at construction all that a lookup relies on, so that lookups check nothing: where a block ends, not
+its contents (files have checksums). A code beyond its palette is an empty set.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer

@@ -1,8 +1,8 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
 """The builder of a holdings file. The format is described in `holdings.pyx`.
 
-Clusters are given once each: from bitmaps of their members, or unchanged from the previous version (the base). Each block
-is written behind the others; a block of the same bytes that is already there is used instead.
+Clusters are given once each: from bitmaps of their members, or unchanged from the previous version (the base). Each
+block is written behind the others; a block of the same bytes that is already there is used instead.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer

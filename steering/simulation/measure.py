@@ -169,7 +169,7 @@ class Measure:
         self.tick.clear()
 
     def overload(self) -> float:
-        """Return the largest share relative to the share by weight; 0 if no appliance had enough requests to balance."""
+        """Return the largest share relative to the share by weight; 0 if no appliance had enough requests."""
         least = BUSY * self.compared_s
         ratios = (
             (self.given[number] - CHANCE * math.sqrt(fair)) / fair for number, fair in self.fair.items() if fair > least

@@ -1,7 +1,7 @@
 """Digests of sets of ids: how many ids, and the sum modulo 2^64 of a hash of each.
 
-The hash of an id is the first eight bytes, big-endian, of its SHA-256. So a digest does not depend on order, and a delta
-changes it with as much work as the delta has ids.
+The hash of an id is the first eight bytes, big-endian, of its SHA-256. So a digest does not depend on order, and the
+work to change it by a delta grows with the ids in the delta only.
 """
 
 from __future__ import annotations

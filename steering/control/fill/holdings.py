@@ -5,8 +5,8 @@
 Every title that was ever reported has an index, which it keeps; the holdings of an appliance are an integer with a bit
 for each. Only the changes since the last published file are kept here, the rest is read from that file.
 
-**Digests** (`digests.py`). A delta names the digest before and the digest after. If either differs from ours, nothing is
-used and the answer is `resync`: send the full list. So after a lost or a doubled report both sides differ at most until
+**Digests** (`digests.py`). A delta names the digest before and the digest after. If either is not ours, nothing is
+used and the answer is `resync`: send the full list. So after a lost or doubled report both sides differ at most until
 the next delta, and an empty delta checks whether they do.
 
 **Known** holdings are known by appliance and service. An appliance that never sent the full list of a service, or sent

@@ -124,7 +124,7 @@ def load_factors(members: Sequence[Member], excess: float, elapsed_s: float) -> 
 
 
 def may_be_overloaded(requests: Iterable[float], busy: Iterable[float], excess: float) -> bool:
-    """Return, at little cost, whether an appliance of a cluster can be above its share; `busy` is 0 without a report."""
+    """Return, at little cost, whether any appliance can be above its share; `busy` is 0 without a report."""
     if max(requests, default=0.0) > FEWEST_LOAD:
         return True
     reported = [share for share in busy if share]

@@ -49,7 +49,7 @@ def schema_of(name: str) -> dict[str, str]:
 ROW: Final = schema_of("ReportRow")
 DESCRIPTION: Final[dict[str, Any]] = {
     "summary": "Reports of appliances: health and headroom, holdings, routes heard",
-    "description": "One report, or an array of them, which is answered row by row. `Content-Encoding: gzip` is accepted.",
+    "description": "One report, or an array, which is answered row by row. `Content-Encoding: gzip` is accepted.",
     "operationId": "report",
     "requestBody": {
         "required": True,

@@ -1,4 +1,4 @@
-"""Maintenance windows: when an appliance, a cluster or a site takes no new clients, who planned it, and why. Pure rules.
+"""Maintenance windows: when an appliance, cluster or site takes no new clients, who planned it, and why. Pure rules.
 
 A window begins and ends by itself. It can be cancelled before it begins and ended early while it is on; both are
 `cancelled_at`. Windows may overlap: an appliance that any of them covers is out.
