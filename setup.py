@@ -11,7 +11,10 @@ SANITIZE = os.environ.get("STEERING_SANITIZE", "")
 # No -march: kernels that want newer instructions are chosen at run time (_fastpath/kernels.h).
 FLAGS = ["-O1", "-g", f"-fsanitize={SANITIZE}"] if SANITIZE else ["-O3", "-g1"]
 
-MODULES = ["rib", "mrt", "lpm", "holdings", "ranking", "steering_manifest", "counters", "fast_path"]
+MODULES = [
+    *("prefix_rows", "intervals", "rib", "zone_rankings", "prefix_diff", "mrt"),
+    *("lpm", "holdings", "ranking", "steering_manifest", "counters", "fast_path"),
+]
 
 setup(
     ext_modules=cythonize(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _fastpath import rib
+from _fastpath import prefix_rows
 from _fastpath.ranking import DISABLED
 from steering.control.routes.build import build_table
 from steering.control.routes.feeds import Feed, Kinds, Reading
@@ -144,7 +144,7 @@ def covering(snapshot: Snapshot, address: str) -> Feed:
     routes = snapshot.routes
     family, number = aligned(ipaddress.ip_address(address).packed)
     kinds = Kinds()
-    columns = {4: rib.Columns(), 6: rib.Columns()}
+    columns = {4: prefix_rows.Columns(), 6: prefix_rows.Columns()}
     high, low, lengths, sets, origins = routes.columns[family]
     for row in routes.covering_rows(family, number):
         members = routes.set_members[routes.set_first[sets[row]] : routes.set_first[sets[row] + 1]]

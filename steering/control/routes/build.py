@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import geo_data
-from _fastpath import rib
+from _fastpath import prefix_rows, rib, zone_rankings
+from _fastpath.intervals import Chains, Pairs, overlay, relabel_intervals, sweep
 from steering.control.routes.feeds import Feed
 from steering.control.routes.feeds.regions import read_regions
 from steering.errors import FeedError
@@ -54,16 +55,15 @@ def build_table(
     progress("merge routes")
     routes = MergedRoutes(feeds)
     progress("sweep prefixes")
-    chains, wanted = rib.Chains(), rib.Pairs()
+    chains, wanted = Chains(), Pairs()
     wanted.intern(0, 0)  # zone 0: no route and no region
     overlaid = {
-        family: rib.overlay(rib.sweep(routes.prefixes[family], chains), regions.intervals[family], wanted)
-        for family in (4, 6)
+        family: overlay(sweep(routes.prefixes[family], chains), regions.intervals[family], wanted) for family in (4, 6)
     }
     progress("make rankings")
     rankings = make_rankings(wanted, chains, routes, fleet, regions.regions, settings)
     zones, zone_of = make_zones(wanted, rankings, regions.regions)
-    zoned = {family: rib.rename(found, zone_of) for family, found in overlaid.items()}
+    zoned = {family: relabel_intervals(found, zone_of) for family, found in overlaid.items()}
     return BuiltTable(
         intervals=zoned,
         zones=zones,
@@ -109,7 +109,7 @@ class MergedRoutes:
         numbers: dict[Announcement, int] = {}
         self.sets: list[tuple[int, ...]] = []
         set_of, origin_of, state_of = array("I"), array("I"), array("B")
-        merged = {4: rib.Columns(), 6: rib.Columns()}
+        merged = {4: prefix_rows.Columns(), 6: prefix_rows.Columns()}
         for feed in feeds:
             offset = len(self.sets)
             self.sets += [tuple(numbers.setdefault(item, len(numbers)) for item in items) for items in feed.sets]
@@ -120,23 +120,25 @@ class MergedRoutes:
             for family in (4, 6):
                 columns = feed.columns[family]
                 if shifted and shifted[0]:
-                    columns.value = rib.relabelled(columns.value, shifted)
+                    columns.value = prefix_rows.relabel(columns.value, shifted)
                 if len(feeds) == 1:  # there may be gigabytes of it
-                    merged[family] = rib.shared(columns)
+                    merged[family] = columns.alias()
                 else:
                     merged[family].extend(columns)
         self.announcements = list(numbers)
         self.rows: dict[int, RouteRows] = {}
-        self.prefixes: dict[int, rib.Columns] = {}
+        self.prefixes: dict[int, prefix_rows.Columns] = {}
         self.duplicates = 0
         combinations: list[tuple[int, ...]] = []
         for family in (4, 6):
-            columns = rib.sort(merged[family])
-            origins = rib.relabelled(columns.value, origin_of)
-            states = rib.relabelled(columns.value, state_of)
-            columns.value = rib.relabelled(columns.value, set_of)
+            columns = prefix_rows.sort(merged[family])
+            origins = prefix_rows.relabel(columns.value, origin_of)
+            states = prefix_rows.relabel(columns.value, state_of)
+            columns.value = prefix_rows.relabel(columns.value, set_of)
             self.rows[family] = RouteRows(columns.high, columns.low, columns.length, columns.value, origins, states)
-            grouped, found, (_, repeated) = rib.group(rib.sort(columns), len(self.sets) + len(combinations))
+            grouped, found, (_, repeated) = rib.group_by_prefix(
+                prefix_rows.sort(columns), len(self.sets) + len(combinations)
+            )
             self.prefixes[family] = grouped
             self.duplicates += repeated
             combinations += found
@@ -159,14 +161,14 @@ class MergedRoutes:
                 contested[number] = ", ".join(sorted(twice))
         for family in (4, 6) if contested else ():
             columns = self.prefixes[family]
-            for place in rib.rows_with(columns, contested, CONFLICTS_KEPT):
+            for place in prefix_rows.rows_with_values(columns, contested, CONFLICTS_KEPT):
                 prefix = prefix_text(family, columns.high[place] << 64 | columns.low[place], columns.length[place])
                 yield f"{prefix}: heard in different ways by {contested[columns.value[place]]}; the better is used"
 
 
 def make_rankings(
-    wanted: rib.Pairs, chains: rib.Chains, routes: MergedRoutes, fleet: Fleet, regions: list[Region], settings: Settings
-) -> rib.Rankings:
+    wanted: Pairs, chains: Chains, routes: MergedRoutes, fleet: Fleet, regions: list[Region], settings: Settings
+) -> zone_rankings.Rankings:
     """Return the ranking of every (chain, region), by the policy, ending with the nearest open sites."""
     size = max(cluster.number for cluster in fleet.clusters) + 1
     sites = {site.id: place_of(site) for site in fleet.sites}
@@ -186,7 +188,7 @@ def make_rankings(
         for site in nearest[: settings.fallback_sites]:
             fallback_clusters.extend(sorted(open_clusters[site]))
         fallback_first.append(len(fallback_clusters))
-    return rib.rankings(
+    return zone_rankings.make_rankings(
         wanted,
         chains,
         routes.set_first,
@@ -208,7 +210,7 @@ def make_rankings(
     )
 
 
-def make_zones(wanted: rib.Pairs, rankings: rib.Rankings, regions: list[Region]) -> tuple[list[Zone], array[int]]:
+def make_zones(wanted: Pairs, rankings: zone_rankings.Rankings, regions: list[Region]) -> tuple[list[Zone], array[int]]:
     """Return the zones, and the zone of each (chain, region): clients with one ranking, region and partner share one."""
     numbers: dict[tuple[int, str, int], int] = {}
     zone_of = array("I")

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
-from _fastpath import rib
+from _fastpath.intervals import Intervals, Pairs, mix, overlay
 from steering.state.routes import Routes
 from steering.state.sections import StateFile
 from steering.state.table import BuiltTable, Zone, ranking_entries_of, read_zones
@@ -31,20 +31,20 @@ def mixed_with_serving(state: Path, before: int, after: int, table: BuiltTable, 
     split = len(zones)
     behind = [dataclasses.replace(zone, first=zone.first + len(ranking_entries) // 2) for zone in table.zones]
     was, becomes = signature(zones, ranking_entries), signature(table.zones, table.ranking_entries)
-    pairs = rib.Pairs()
+    pairs = Pairs()
     intervals = {}
     for family in (4, 6):
         high, low = routes.zones[family]
-        old = rib.Intervals(
+        old = Intervals(
             array("Q", high),
             array("Q", low) if low is not None else array("Q", bytes(8 * len(high))),
             array("I", routes.zone_of[family]),
         )
         new = table.intervals[family]
-        both = rib.overlay(old, rib.Intervals(new.high, new.low, new.value), pairs)
+        both = overlay(old, Intervals(new.high, new.low, new.value), pairs)
         numbers = range(len(pairs))
         same = array("B", (was[pairs.left[number]] == becomes[pairs.right[number]] for number in numbers))
-        intervals[family] = rib.mixed(both, pairs, same, split, BLOCK[family], round(share * (1 << 32)))
+        intervals[family] = mix(both, pairs, same, split, BLOCK[family], round(share * (1 << 32)))
     return dataclasses.replace(
         table,
         intervals=intervals,

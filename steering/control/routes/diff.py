@@ -15,11 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath import rib
+from _fastpath import prefix_diff, prefix_rows
+from _fastpath.intervals import Intervals, Pairs, measure, overlay, pair_up
 from steering.control.routes.traffic import Traffic
 from steering.model.fleet import Fleet
 from steering.model.route import Announcement
-from steering.state.routes import Intervals, RouteRows, Routes, prefix_text
+from steering.state.routes import Intervals as ZoneIntervals
+from steering.state.routes import RouteRows, Routes, prefix_text
 from steering.state.sections import StateFile
 from steering.state.table import BuiltTable, Zone, ranking_entries_of, read_zones
 
@@ -33,10 +35,10 @@ class Side:
     """One of two tables: its rows, its intervals by zone, and of each zone the nearest clusters, routed or not."""
 
     version: int | None  # None of what is not published
-    rows: Mapping[int, rib.Columns]  # values are sets, below `announcements`' length
+    rows: Mapping[int, prefix_rows.Columns]  # values are sets, below `announcements`' length
     origins: Mapping[int, array[int]]
     sets: Sequence[frozenset[Announcement]]
-    intervals: Mapping[int, rib.Intervals]
+    intervals: Mapping[int, Intervals]
     nearest: Sequence[Clusters]
     routed: Sequence[bool]
     partners: Sequence[int]
@@ -67,7 +69,7 @@ def side_of_files(state: Path, version: int) -> Side:
         zone_high, zone_low = routes.zones[family]
         # What validation found is no difference.
         rows[family] = RouteRows(high, low if low is not None else array("Q"), lengths, sets, origins, array("B"))
-        intervals[family] = rib.Intervals(
+        intervals[family] = Intervals(
             array("Q", zone_high),
             array("Q", zone_low) if zone_low is not None else array("Q", bytes(8 * len(zone_high))),
             array("I", routes.zone_of[family]),
@@ -87,7 +89,7 @@ def side_of_files(state: Path, version: int) -> Side:
 def make_side(
     version: int | None,
     rows: Mapping[int, RouteRows],
-    intervals: Mapping[int, Intervals],
+    intervals: Mapping[int, ZoneIntervals],
     announcements: Sequence[Announcement],
     set_first: array[int],
     set_members: array[int],
@@ -99,7 +101,7 @@ def make_side(
     items = [dataclasses.replace(item, feed="") for item in announcements]
     columns = {}
     for family, found in rows.items():
-        columns[family] = rib.Columns()
+        columns[family] = prefix_rows.Columns()
         columns[family].high, columns[family].low = found.high, found.low if family == 6 else array("Q")
         columns[family].length, columns[family].value = found.lengths, found.sets
     nearest, routed = [], []
@@ -115,7 +117,7 @@ def make_side(
             frozenset(items[member] for member in set_members[set_first[place] : set_first[place + 1]])
             for place in range(len(set_first) - 1)
         ],
-        {family: rib.Intervals(found.high, found.low, found.value) for family, found in intervals.items()},
+        {family: Intervals(found.high, found.low, found.value) for family, found in intervals.items()},
         nearest,
         routed,
         [zone.partner for zone in zones],
@@ -174,15 +176,15 @@ def compare_prefixes(before: Side, after: Side, examples: int) -> dict[str, Any]
     ]
     report = {}
     for family in (4, 6):
-        pairs = rib.Pairs()
+        pairs = Pairs()
         sides = []
         for side, label in zip((before, after), labels, strict=True):
-            columns = rib.shared(side.rows[family])
-            columns.value = rib.pair_up(rib.relabelled(columns.value, label), side.origins[family], pairs)
+            columns = side.rows[family].alias()
+            columns.value = pair_up(prefix_rows.relabel(columns.value, label), side.origins[family], pairs)
             sides.append(columns)
-        added, removed, changed, counts = rib.compare(sides[0], sides[1], examples)
+        added, removed, changed, counts = prefix_diff.compare(sides[0], sides[1], examples)
 
-        def texts(columns: rib.Columns, places: list[int], family: int = family) -> list[str]:
+        def texts(columns: prefix_rows.Columns, places: list[int], family: int = family) -> list[str]:
             numbers = [columns.high[at] << 64 | (columns.low[at] if family == 6 else 0) for at in places]
             return [prefix_text(family, number, columns.length[at]) for number, at in zip(numbers, places, strict=True)]
 
@@ -218,10 +220,10 @@ class Moves:
 
 def find_moves(before: Side, after: Side, family: int, traffic: Traffic | None) -> Moves:
     """Return the moves of one family."""
-    pairs = rib.Pairs()
-    both = rib.overlay(before.intervals[family], after.intervals[family], pairs)
+    pairs = Pairs()
+    both = overlay(before.intervals[family], after.intervals[family], pairs)
     found = Moves()
-    extents = traffic.weigh(both, family, len(pairs)) if traffic else rib.extents(both, family, len(pairs))
+    extents = traffic.weigh(both, family, len(pairs)) if traffic else measure(both, family, len(pairs))
     for number, extent in enumerate(extents):
         old, new = pairs.left[number], pairs.right[number]
         if not (before.routed[old] or after.routed[new]):

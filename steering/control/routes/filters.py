@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from _fastpath import rib
+from _fastpath import prefix_rows, rib
 from steering.control.routes.feeds import KEPT, Feed, rule_of
 from steering.errors import FeedError
 from steering.model.fleet import Fleet, Partner
@@ -140,24 +140,28 @@ class Filtering:
             self.sets.append(members)
         return place
 
-    def check_rows(self, family: int) -> rib.Columns:
+    def check_rows(self, family: int) -> prefix_rows.Columns:
         """Return the rows of a family that are accepted."""
         columns = self.columns[family]
         if self.rules:
-            for place in rib.rows_with(columns, self.rules, KEPT):
+            for place in prefix_rows.rows_with_values(columns, self.rules, KEPT):
                 self.refuse(family, columns, place, self.rules[columns.value[place]])
-            counts = rib.count(columns, len(self.set_of))
+            counts = prefix_rows.count_values(columns, len(self.set_of))
             for kind, rule in self.rules.items():
                 self.refused_by[rule_of(rule)] += counts[kind]
-            columns = rib.keep(columns, array("B", (kind not in self.rules for kind in range(len(self.set_of)))))
+            columns = prefix_rows.keep_values(
+                columns, array("B", (kind not in self.rules for kind in range(len(self.set_of))))
+            )
         ranges = self.ranges(family)
         widest = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
         narrowest = max(low for low, _ in ranges.values()), min(high for _, high in ranges.values())
-        special = special_prefixes(family) if self.settings.special_prefixes == "refuse" else rib.Columns()
-        columns = self.keep_unmarked(family, columns, rib.mark(columns, *widest, special), widest)
+        special = special_prefixes(family) if self.settings.special_prefixes == "refuse" else prefix_rows.Columns()
+        columns = self.keep_unmarked(family, columns, rib.check_prefixes(columns, *widest, special), widest)
         return self.check_lengths(family, columns, ranges, narrowest) if narrowest != widest else columns
 
-    def keep_unmarked(self, family: int, columns: rib.Columns, marks: array[int], widest: Lengths) -> rib.Columns:
+    def keep_unmarked(
+        self, family: int, columns: prefix_rows.Columns, marks: array[int], widest: Lengths
+    ) -> prefix_rows.Columns:
         """Refuse what is marked, and return the rest."""
         unmarked = marks.tobytes().translate(IS_ZERO)
         if 0 not in unmarked:
@@ -167,14 +171,14 @@ class Filtering:
         wrong_length = marks.count(1)
         self.refused_by[length_rule(widest)] += wrong_length
         self.refused_by[rule_of(SPECIAL_RULE)] += unmarked.count(0) - wrong_length
-        return rib.keep_rows(columns, array("B", unmarked))
+        return prefix_rows.keep_rows(columns, array("B", unmarked))
 
     def check_lengths(
-        self, family: int, columns: rib.Columns, ranges: dict[str, Lengths], narrowest: Lengths
-    ) -> rib.Columns:
+        self, family: int, columns: prefix_rows.Columns, ranges: dict[str, Lengths], narrowest: Lengths
+    ) -> prefix_rows.Columns:
         """Take away from rows what those partners announce who may not announce prefixes of their length."""
         chosen = array("B", [1]) * len(columns)
-        marks = rib.mark(columns, *narrowest, rib.Columns())
+        marks = rib.check_prefixes(columns, *narrowest, prefix_rows.Columns())
         for place in itertools.compress(range(len(marks)), marks):
             kind, length = columns.value[place], columns.length[place]
             members = self.sets[self.set_of[kind]]
@@ -186,7 +190,7 @@ class Filtering:
                 self.refuse(family, columns, place, rule)
             elif kept != members:
                 columns.value[place] = self.new_kind(kept, self.origin_of[kind])
-        return rib.keep_rows(columns, chosen)
+        return prefix_rows.keep_rows(columns, chosen)
 
     def new_kind(self, members: tuple[Announcement, ...], origin: int) -> int:
         """Return a kind with this set and origin."""
@@ -205,19 +209,21 @@ class Filtering:
         own = {p.id: (p.accepts_v4 if family == 4 else p.accepts_v6) for p in self.partner_of.values()}
         return {"": lengths_of(default)} | {name: lengths_of(text or default) for name, text in own.items()}
 
-    def refuse(self, family: int, columns: rib.Columns, place: int, rule: str) -> None:
+    def refuse(self, family: int, columns: prefix_rows.Columns, place: int, rule: str) -> None:
         """Keep a row among the refusals that are shown."""
         if len(self.refusals) < KEPT:
             number = columns.high[place] << 64 | columns.low[place]
             text = prefix_text(family, number, columns.length[place])
             self.refusals.append(Refusal(self.feed.name, columns.row[place], text, rule))
 
-    def check_totals(self, columns: dict[int, rib.Columns]) -> None:
+    def check_totals(self, columns: dict[int, prefix_rows.Columns]) -> None:
         """Raise FeedError where a partner announces more prefixes than it may."""
         of_set = [sorted({self.partner_id(item) for item in members} - {""}) for members in self.sets]
         in_set: Counter[int] = Counter()
         for family in (4, 6):
-            for place, count in zip(self.set_of, rib.count(columns[family], len(self.set_of)), strict=True):
+            for place, count in zip(
+                self.set_of, prefix_rows.count_values(columns[family], len(self.set_of)), strict=True
+            ):
                 in_set[place] += count
         totals: Counter[str] = Counter()
         for place, count in in_set.items():
@@ -248,10 +254,10 @@ def length_rule(accepted: Lengths) -> str:
     return f"prefixes from /{accepted[0]} to /{accepted[1]} are accepted"
 
 
-def special_prefixes(family: int) -> rib.Columns:
+def special_prefixes(family: int) -> prefix_rows.Columns:
     """Return the special-purpose prefixes of a family."""
     networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = [*map(ipaddress.ip_network, SPECIAL[family])]
-    columns = rib.Columns(len(networks))
+    columns = prefix_rows.Columns(len(networks))
     for place, network in enumerate(networks):
         number = int(network.network_address) << (96 if family == 4 else 0)
         columns.high[place], columns.low[place] = number >> 64, number & (ALL_ONES >> 64)

@@ -17,7 +17,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from _fastpath import rib
+from _fastpath import prefix_rows, rib
+from _fastpath.intervals import Chains, measure, sweep
 from steering.control.health.rules import RoutesHeard
 from steering.control.routes.feeds import rule_of
 from steering.errors import RequestError
@@ -125,12 +126,12 @@ class Looking:
     def look(self, family: int) -> None:
         """Add the findings of one family."""
         high, low, lengths, sets, _ = self.routes.columns[family]
-        columns = rib.Columns()
+        columns = prefix_rows.Columns()
         columns.high, columns.length, columns.value = array("Q", high), array("B", lengths), array("I", sets)
         columns.low = array("Q", low) if low is not None else array("Q", bytes(8 * len(high)))
         columns.row = array("I", bytes(4 * len(high)))
         own = len(self.routes.set_first) - 1
-        grouped, several, _ = rib.group(rib.sort(columns), own)
+        grouped, several, _ = rib.group_by_prefix(prefix_rows.sort(columns), own)
         hearing = [self.hearing([place]) for place in range(own)] + [self.hearing(places) for places in several]
         self.look_at_sets(family, grouped, hearing)
         self.look_at_chains(family, grouped, hearing)
@@ -144,9 +145,9 @@ class Looking:
             for member in routes.set_members[routes.set_first[place] : routes.set_first[place + 1]]
         )
 
-    def look_at_sets(self, family: int, grouped: rib.Columns, hearing: list[frozenset[int]]) -> None:
+    def look_at_sets(self, family: int, grouped: prefix_rows.Columns, hearing: list[frozenset[int]]) -> None:
         """Look at who hears one prefix."""
-        for value, count in enumerate(rib.count(grouped, len(hearing))):
+        for value, count in enumerate(prefix_rows.count_values(grouped, len(hearing))):
             if not count:
                 continue
             for number in hearing[value]:
@@ -164,17 +165,17 @@ class Looking:
                     if not hearing[value].issuperset(self.at[partner, site]):
                         self.uneven[partner, site].add(family, count, self.named(family, grouped, value))
 
-    def named(self, family: int, grouped: rib.Columns, value: int) -> list[str]:
+    def named(self, family: int, grouped: prefix_rows.Columns, value: int) -> list[str]:
         """Return the first prefixes with a value."""
         return [
             prefix_text(family, grouped.high[at] << 64 | grouped.low[at], grouped.length[at])
-            for at in rib.rows_with(grouped, {value}, SHOWN)
+            for at in prefix_rows.rows_with_values(grouped, {value}, SHOWN)
         ]
 
-    def look_at_chains(self, family: int, grouped: rib.Columns, hearing: list[frozenset[int]]) -> None:
+    def look_at_chains(self, family: int, grouped: prefix_rows.Columns, hearing: list[frozenset[int]]) -> None:
         """Look at who hears the prefixes around one another."""
-        chains = rib.Chains()
-        intervals = rib.sweep(grouped, chains)
+        chains = Chains()
+        intervals = sweep(grouped, chains)
         thefts: dict[int, list[int]] = {}
         for chain in range(1, len(chains)):
             nearest, *around = (hearing[value] for value in chains.values(chain))
@@ -186,7 +187,7 @@ class Looking:
             )
             if losing:
                 thefts[chain] = losing
-        extents = rib.extents(intervals, family, len(chains))
+        extents = measure(intervals, family, len(chains))
         for chain, losing in thefts.items():
             place = intervals.value.index(chain) if extents[chain] else -1
             example = [] if place < 0 else [self.longest(family, intervals.high[place], intervals.low[place])]

@@ -16,7 +16,7 @@ from array import array
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath import rib
+from _fastpath import prefix_rows, rib
 from steering.control.routes.feeds import KEPT, Feed, Reading, lines_of_rows, read_bytes
 from steering.errors import FeedError
 from steering.model.route import Refusal, Rpki
@@ -32,7 +32,7 @@ class Payloads:
 
     name: str
     sha256: str
-    columns: dict[int, rib.Columns]
+    columns: dict[int, prefix_rows.Columns]
     asns: array[int]
     longest: array[int]
     refusals: list[Refusal]
@@ -81,7 +81,7 @@ def read_payloads(path: Path) -> Payloads:
     return Payloads(
         path.name,
         digest,
-        {family: rib.sort(reading.columns[family]) for family in (4, 6)},
+        {family: prefix_rows.sort(reading.columns[family]) for family in (4, 6)},
         asns,
         longest_of,
         sorted(reading.refusals, key=lambda refusal: refusal.row)[:KEPT],
@@ -116,9 +116,9 @@ def validated(feed: Feed, payloads: Payloads) -> Feed:
     refusals, refused_by = list(feed.refusals), feed.refused_by.copy()
     kinds = len(feed.set_of)
     for family in (4, 6):
-        found = rib.sort(feed.columns[family])
-        origins = rib.relabelled(found.value, feed.origin_of)
-        states = rib.validate(found, origins, payloads.columns[family], payloads.asns, payloads.longest)
+        found = prefix_rows.sort(feed.columns[family])
+        origins = prefix_rows.relabel(found.value, feed.origin_of)
+        states = rib.validate_origins(found, origins, payloads.columns[family], payloads.asns, payloads.longest)
         invalid = states.tobytes().translate(bytes(number == Rpki.invalid for number in range(256)))
         for place in itertools.islice(itertools.compress(range(len(states)), invalid), max(0, KEPT - len(refusals))):
             text = prefix_text(family, found.high[place] << 64 | found.low[place], found.length[place])
@@ -126,10 +126,10 @@ def validated(feed: Feed, payloads: Payloads) -> Feed:
             refusals.append(Refusal(feed.name, found.row[place], text, rule))
         if count := sum(invalid):
             refused_by[INVALID] += count
-        marked = rib.shared(found)
+        marked = found.alias()
         # Kinds stand three times: as they are, valid, and invalid.
-        marked.value = rib.shifted(found.value, states, kinds)
-        columns[family] = rib.keep_rows(marked, array("B", (not flag for flag in invalid))) if count else marked
+        marked.value = rib.add_steps(found.value, states, kinds)
+        columns[family] = prefix_rows.keep_rows(marked, array("B", (not flag for flag in invalid))) if count else marked
     return dataclasses.replace(
         feed,
         columns=columns,

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, get_args
 
-from _fastpath import rib
+from _fastpath import prefix_rows
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
 from steering.model.route import Announcement, Refusal
@@ -64,7 +64,7 @@ class Feed:
 
     name: str
     sha256: str
-    columns: dict[int, rib.Columns]
+    columns: dict[int, prefix_rows.Columns]
     sets: list[tuple[Announcement, ...]]
     set_of: array[int]
     origin_of: array[int]
@@ -121,7 +121,7 @@ class Kinds:
 class Reading:
     """A feed being read: its rows so far, and what was refused of it."""
 
-    def __init__(self, name: str, columns: dict[int, rib.Columns]) -> None:
+    def __init__(self, name: str, columns: dict[int, prefix_rows.Columns]) -> None:
         self.name = name
         self.columns = columns
         self.refusals: list[Refusal] = []
@@ -130,7 +130,7 @@ class Reading:
     @classmethod
     def of_lines(cls, name: str, text: bytes, first_row: int = 1, start: int = 0) -> tuple[Reading, list[bytes]]:
         """Return the reading of lines `prefix tail`, and the distinct tails: a row's value is the place of its own."""
-        columns, tails, found, refused_by = rib.read(text, first_row, start)
+        columns, tails, found, refused_by = prefix_rows.read(text, first_row, start)
         reading = cls(name, columns)
         reading.refusals = [Refusal(name, row, value, rule) for row, value, rule in found]
         reading.refused_by.update(refused_by)
@@ -145,7 +145,7 @@ class Reading:
         """Make each row's value the number that its tail is."""
         labels = array("I", map(int, tails))
         for columns in self.columns.values():
-            columns.value = rib.relabelled(columns.value, labels)
+            columns.value = prefix_rows.relabel(columns.value, labels)
 
     def refuse(self, row: int, value: str, rule: str) -> None:
         """Refuse a row that is not in the columns."""
@@ -157,14 +157,16 @@ class Reading:
         """Take the rows of some of so many kinds out of the columns, by the rule of each."""
         for family in (4, 6) if rules else ():
             columns = self.columns[family]
-            for place in rib.rows_with(columns, rules, KEPT):
+            for place in prefix_rows.rows_with_values(columns, rules, KEPT):
                 kind = columns.value[place]
                 self.refusals.append(Refusal(self.name, columns.row[place], value_of(kind)[:80], rules[kind]))
-            counts = rib.count(columns, kinds)
+            counts = prefix_rows.count_values(columns, kinds)
             for kind, rule in rules.items():
                 if counts[kind]:
                     self.refused_by[rule_of(rule)] += counts[kind]
-            self.columns[family] = rib.keep(columns, array("B", (kind not in rules for kind in range(kinds))))
+            self.columns[family] = prefix_rows.keep_values(
+                columns, array("B", (kind not in rules for kind in range(kinds)))
+            )
 
     def feed(self, sha256: str, kinds: Kinds, value_of: Callable[[int], str], unheard: int = 0) -> Feed:
         """Return the feed, without the rows of refused kinds."""

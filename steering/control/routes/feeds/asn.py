@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import geo_data
-from _fastpath import rib
+from _fastpath import prefix_rows, rib
 from steering.control.routes.feeds import Feed, Reading, read_text
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet
@@ -50,7 +50,7 @@ def read_lines(name: str, text: bytes, digest: str, fleet: Fleet) -> Feed:
         origin_of.extend([max(asn, 0)] * len(sets))
     before = sum(len(columns[family]) for family in (4, 6))
     for family in (4, 6):
-        columns[family] = rib.keep(rib.sort(columns[family]), heard)
+        columns[family] = prefix_rows.keep_values(prefix_rows.sort(columns[family]), heard)
         rib.divide(columns[family], first, shares)
     unheard = before - sum(len(columns[family]) for family in (4, 6))
     return Feed(name, digest, columns, deal.sets, set_of, origin_of, reading.refusals, reading.refused_by, unheard)

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath import rib
+from _fastpath import prefix_rows
 from steering.control.routes.feeds import KEPT, Reading, lines_of_rows, read_text
 from steering.model.route import Refusal, Region
 
@@ -31,7 +31,7 @@ class Geofeed:
 
     name: str
     sha256: str
-    columns: dict[int, rib.Columns]
+    columns: dict[int, prefix_rows.Columns]
     regions: list[Region]
     refusals: list[Refusal]
     refused: int
@@ -117,7 +117,7 @@ def read_line(line: bytes, codes: frozenset[str], places: Places) -> tuple[str, 
     return prefix, Region(code, places.get((code[:2], city.casefold()))), suspicion
 
 
-def first_each(reading: Reading, family: int) -> rib.Columns:
+def first_each(reading: Reading, family: int) -> prefix_rows.Columns:
     """Return the rows of a family, sorted, the first of each prefix; the others are refused."""
     columns = reading.columns[family]
     chosen = array("B", bytes(len(columns)))
@@ -129,4 +129,4 @@ def first_each(reading: Reading, family: int) -> rib.Columns:
         if prefix == before:
             reading.refuse(row, "", "a prefix is given once; the first of its lines counts")
         before = prefix
-    return rib.sort(rib.keep_rows(columns, chosen))
+    return prefix_rows.sort(prefix_rows.keep_rows(columns, chosen))

@@ -10,7 +10,7 @@ from array import array
 from collections import defaultdict
 from pathlib import Path
 
-from _fastpath import mrt, rib
+from _fastpath import mrt, prefix_rows
 from steering.control.routes.feeds import Feed, Kinds, Reading, read_bytes
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet
@@ -40,7 +40,7 @@ def read(path: str, fleet: Fleet) -> Feed:
     before = reading.rows
     wanted = array("B", (bool(listening[peer]) for peer, _ in kinds))
     for family in (4, 6):
-        reading.columns[family] = rib.keep(reading.columns[family], wanted)
+        reading.columns[family] = prefix_rows.keep_values(reading.columns[family], wanted)
     made = Kinds()
     for peer, packed in kinds:
         if listening[peer]:
@@ -81,8 +81,8 @@ def clusters_by_peer(fleet: Fleet) -> dict[str, list[Cluster]]:
     return found
 
 
-def columns_of(rows: mrt.Rows) -> rib.Columns:
+def columns_of(rows: mrt.Rows) -> prefix_rows.Columns:
     """Return rows as columns."""
-    columns = rib.Columns()
+    columns = prefix_rows.Columns()
     columns.high, columns.low, columns.length, columns.value, columns.row = rows
     return columns

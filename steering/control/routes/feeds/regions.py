@@ -16,7 +16,8 @@ from typing import Any, Final
 import maxminddb
 
 import geo_data
-from _fastpath import rib
+from _fastpath import prefix_rows, rib
+from _fastpath.intervals import Chains, Intervals, Pairs, overlay, relabel_intervals, sweep
 from steering.control.routes.feeds import read_text, sha256_of
 from steering.control.routes.feeds.geofeed import Geofeed, read_geofeed
 from steering.errors import FeedError
@@ -31,7 +32,7 @@ class RegionMap:
 
     name: str
     sha256: str
-    intervals: dict[int, rib.Intervals]
+    intervals: dict[int, Intervals]
     regions: list[Region]
     geofeeds: tuple[Geofeed, ...] = ()
 
@@ -46,27 +47,27 @@ def read_regions(mmdb: Path | None = None, geofeeds: Sequence[Path] = ()) -> Reg
     else:
         text, digest = read_text(geo_data.COUNTRY_PREFIXES)
         name = geo_data.COUNTRY_PREFIXES.name
-    columns, tails, found, refused_by = rib.read(text)
+    columns, tails, found, refused_by = prefix_rows.read(text)
     if refused_by:
         row, value, rule = found[0]
         raise FeedError(f"{name} row {row}: {value}: {rule}")
     regions = [NOWHERE, *(region_of(tail.decode("ascii", "replace")) for tail in tails)]
     if wrong := next((region.code for region in regions[1:] if not is_country(region.code[:2])), None):
         raise FeedError(f"{name}: {wrong!r} is no ISO 3166-1 alpha-2 code")
-    chains = rib.Chains()
-    swept = {family: rib.sweep(one_each(columns[family], tails, name), chains) for family in (4, 6)}
+    chains = Chains()
+    swept = {family: sweep(one_each(columns[family], tails, name), chains) for family in (4, 6)}
     # A chain stands for its longest prefix's region.
     label = array("I", [0, *(chains.value[chain] + 1 for chain in range(1, len(chains)))])
-    intervals = {family: rib.rename(found, label) for family, found in swept.items()}
+    intervals = {family: relabel_intervals(found, label) for family, found in swept.items()}
     if not geofeeds:
         return RegionMap(name, digest, intervals, regions)
     feeds = read_geofeeds(geofeeds)
     return RegionMap(name, digest, *laid_over(intervals, regions, feeds), tuple(feeds))
 
 
-def one_each(columns: rib.Columns, tails: list[bytes], name: str) -> rib.Columns:
+def one_each(columns: prefix_rows.Columns, tails: list[bytes], name: str) -> prefix_rows.Columns:
     """Return sorted columns with one row a prefix. Raises FeedError where one lies in several regions."""
-    grouped, twice, _ = rib.group(rib.sort(columns), len(tails))
+    grouped, twice, _ = rib.group_by_prefix(prefix_rows.sort(columns), len(tails))
     if twice:
         both = ", ".join(tails[tail].decode("ascii", "replace") for tail in twice[0])
         raise FeedError(f"{name}: one prefix lies in several regions ({both})")
@@ -83,31 +84,31 @@ def read_geofeeds(paths: Sequence[Path]) -> list[Geofeed]:
 
 
 def laid_over(
-    intervals: dict[int, rib.Intervals], regions: list[Region], feeds: Sequence[Geofeed]
-) -> tuple[dict[int, rib.Intervals], list[Region]]:
+    intervals: dict[int, Intervals], regions: list[Region], feeds: Sequence[Geofeed]
+) -> tuple[dict[int, Intervals], list[Region]]:
     """Return the intervals and regions with geofeeds over them; of a prefix in several, the first feed's counts."""
     regions = list(regions)
-    chains, pairs = rib.Chains(), rib.Pairs()
-    merged = {4: rib.Columns(), 6: rib.Columns()}
+    chains, pairs = Chains(), Pairs()
+    merged = {4: prefix_rows.Columns(), 6: prefix_rows.Columns()}
     for feed in feeds:
         labels = array("I", range(len(regions), len(regions) + len(feed.regions)))
         regions += feed.regions
         for family, found in feed.columns.items():
-            shifted = rib.shared(found)
-            shifted.value = rib.relabelled(found.value, labels)
+            shifted = found.alias()
+            shifted.value = prefix_rows.relabel(found.value, labels)
             merged[family].extend(shifted)
     both = {}
     for family in (4, 6):
-        grouped, several, _ = rib.group(rib.sort(merged[family]), len(regions))
+        grouped, several, _ = rib.group_by_prefix(prefix_rows.sort(merged[family]), len(regions))
         # Values of one prefix ascend in the order of the feeds.
         first = array("I", [*range(len(regions)), *(values[0] for values in several)])
-        grouped.value = rib.relabelled(grouped.value, first)
-        both[family] = rib.overlay(intervals[family], rib.sweep(grouped, chains), pairs)
+        grouped.value = prefix_rows.relabel(grouped.value, first)
+        both[family] = overlay(intervals[family], sweep(grouped, chains), pairs)
     chosen = array(
         "I",
         (chains.value[over] if over else under for under, over in zip(pairs.left, pairs.right, strict=True)),
     )
-    return {family: rib.rename(found, chosen) for family, found in both.items()}, regions
+    return {family: relabel_intervals(found, chosen) for family, found in both.items()}, regions
 
 
 def region_of(text: str) -> Region:

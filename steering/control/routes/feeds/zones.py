@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath import rib
+from _fastpath import prefix_rows
 from steering.control.routes.feeds import Feed, Kinds, Reading, lines_of_rows, read_bytes
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet, Site
@@ -96,7 +96,7 @@ def networks_of(zone: Any) -> Iterator[Any]:
 def refuse_repeated(reading: Reading, names: Sequence[str]) -> None:
     """Refuse the rows whose prefix stands in a zone before theirs; a prefix given twice in one zone is a duplicate."""
     for family in (4, 6):
-        columns = rib.sort(reading.columns[family])  # of one prefix, the first zone's rows come first
+        columns = prefix_rows.sort(reading.columns[family])  # of one prefix, the first zone's rows come first
         chosen = array("B", [1]) * len(columns)
         before, winner = (-1, -1, -1), 0
         for place, prefix in enumerate(zip(columns.high, columns.low, columns.length, strict=True)):
@@ -106,7 +106,7 @@ def refuse_repeated(reading: Reading, names: Sequence[str]) -> None:
                 chosen[place] = 0
                 rule = f"a prefix lies in one zone, the first that names it; {names[winner]} does"
                 reading.refuse(columns.row[place], names[columns.value[place]], rule)
-        reading.columns[family] = rib.keep_rows(columns, chosen)
+        reading.columns[family] = prefix_rows.keep_rows(columns, chosen)
 
 
 class Atlas:
