@@ -9,6 +9,7 @@ clusters follow, by distance. Equal rankings are stored once.
 
 from array import array
 
+cimport cython
 from cpython cimport array as c_array
 from libc.math cimport acos
 from libc.stdint cimport uint32_t
@@ -60,6 +61,7 @@ class Rankings:
     __slots__ = ("first", "partner", "ranking", "ranking_entries")
 
 
+@cython.final
 cdef class RankingBuilder:
     """The inputs of all rankings, and room for the one being made."""
 
@@ -69,7 +71,7 @@ cdef class RankingBuilder:
     cdef double step_km
     cdef int policy[KEYS]     # indices into KEY_NAMES
     cdef Py_ssize_t keys, count
-    cdef uint32_t stamp       # of the (chain, region) whose ranking is being made
+    cdef uint32_t region, stamp  # of the (chain, region) whose ranking is being made
     cdef ranking_entry* entries
     cdef uint32_t* stamp_of   # by cluster: the stamp of the ranking that it was added to last
     cdef uint32_t* index_of   # by cluster: its index in that ranking
@@ -93,6 +95,8 @@ cdef class RankingBuilder:
         for i in range(self.cluster.shape[0]):
             if self.cluster[i] >= clusters:
                 raise ValueError(f"route {i} names cluster {self.cluster[i]}, there are {clusters}")
+        if any([len(column) != self.cluster.shape[0] for column in routes.values()]):
+            raise ValueError("columns have one length")
         self.out = zeros("I", 2 * clusters + 2)
         self.steps = self.out.data.as_uints
         self.entries = <ranking_entry*> malloc((clusters + 1) * sizeof(ranking_entry))
@@ -105,19 +109,27 @@ cdef class RankingBuilder:
         free(self.entries)
         free(self.stamp_of)
 
-    cdef void begin(self) noexcept:
+    cdef int begin(self, uint32_t region) except -1:
+        if 3 * <Py_ssize_t> region >= self.region_vectors.shape[0]:
+            raise IndexError(f"region {region} has no vector")
+        self.region = region
         self.stamp += 1
         self.count = 0
+        return 0
 
-    cdef int add_route(self, uint32_t route, uint32_t depth, uint32_t region) except -1:
-        """Add a route's cluster as a candidate, or improve the one that it is."""
+    @cython.boundscheck(False)  # the route is checked here, its cluster when the builder is made, the region by begin
+    cdef int add_route(self, uint32_t route, uint32_t depth) except -1:
+        """Make a route's cluster a candidate, or replace the candidate if this route is better."""
         cdef uint32_t values[KEYS]
         cdef ranking_entry entry
-        cdef uint32_t cluster = self.cluster[route]
+        cdef uint32_t cluster
         cdef int i
+        if route >= self.cluster.shape[0]:
+            raise IndexError(f"a set names route {route}, there are {self.cluster.shape[0]}")
+        cluster = self.cluster[route]
         values[0], values[1], values[2] = depth, self.as_path[route], self.origin[route]
         values[3], values[4] = self.med[route], self.route_class[route]
-        values[5] = self.distance_step(cluster, region)
+        values[5] = self.distance_step(cluster)
         for i in range(KEYS):
             entry.key[i] = values[self.policy[i]] if i < self.keys else 0
         entry.cluster, entry.depth = cluster, depth
@@ -152,27 +164,28 @@ cdef class RankingBuilder:
             self.steps[2 * i + 1] = rank
         return rank
 
-    cdef int add_fallbacks(self, const uint32_t[::1] clusters, uint32_t region, uint32_t rank) except -1:
+    @cython.boundscheck(False)  # make_rankings checks the clusters
+    cdef void add_fallbacks(self, const uint32_t* clusters, Py_ssize_t count, uint32_t rank) noexcept:
         """Write clusters that have no route after those that do, nearest first, a rank for each distance step."""
         cdef uint32_t step, last_step = NO_STEP, cluster
         cdef Py_ssize_t i
-        for i in range(clusters.shape[0]):
+        for i in range(count):
             cluster = clusters[i]
             if self.stamp_of[cluster] == self.stamp:
                 continue
             self.stamp_of[cluster] = self.stamp
-            step = self.distance_step(cluster, region)
+            step = self.distance_step(cluster)
             if step != last_step and self.count:
                 rank += 1
             last_step = step
             self.steps[2 * self.count] = cluster
             self.steps[2 * self.count + 1] = rank | FALLBACK_BIT
             self.count += 1
-        return 0
 
-    cdef uint32_t distance_step(self, uint32_t cluster, uint32_t region) except? 0xFFFFFFFF:
-        cdef const double* a = &self.cluster_vectors[3 * cluster]
-        cdef const double* b = &self.region_vectors[3 * region]
+    @cython.boundscheck(False)  # as add_route
+    cdef inline uint32_t distance_step(self, uint32_t cluster) noexcept:
+        cdef const double* a = &self.cluster_vectors[3 * <Py_ssize_t> cluster]
+        cdef const double* b = &self.region_vectors[3 * <Py_ssize_t> self.region]
         cdef double cosine = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
         return <uint32_t> (EARTH_RADIUS * acos(max(-1.0, min(1.0, cosine))) / self.step_km)
 
@@ -194,7 +207,8 @@ def make_rankings(
     cdef const uint32_t[::1] first = set_first, members = set_members
     cdef const uint32_t[::1] fallback_starts = fallback_first, fallbacks = fallback_clusters
     cdef const uint32_t[::1] parent = chains.parent, chain_set = chains.value
-    cdef Py_ssize_t clusters = len(cluster_partners), pair, i
+    cdef uint32_t rank
+    cdef Py_ssize_t clusters = len(cluster_partners), pair, i, end
     cdef uint32_t chain, region, depth
     cdef c_array.array ranking_of = zeros("I", len(wanted)), partner_of = zeros("I", len(wanted))
     cdef dict numbers = {}
@@ -208,16 +222,18 @@ def make_rankings(
     rankings.first, rankings.ranking_entries = array("I", [0]), array("I")
     for pair in range(wanted.count):
         chain, region = wanted.left.data.as_uints[pair], wanted.right.data.as_uints[pair]
-        builder.begin()
+        builder.begin(region)
         depth = 0
         while chain:
             for i in range(first[chain_set[chain]], first[chain_set[chain] + 1]):
-                builder.add_route(members[i], depth, region)
+                builder.add_route(members[i], depth)
             chain = parent[chain]
             depth += 1
         rank = builder.rank_routes()
         partner_of.data.as_uints[pair] = builder.partner()
-        builder.add_fallbacks(fallbacks[fallback_starts[region]:fallback_starts[region + 1]], region, rank)
+        i, end = fallback_starts[region], fallback_starts[region + 1]
+        if i < end <= fallbacks.shape[0]:
+            builder.add_fallbacks(&fallbacks[i], end - i, rank)
         content = builder.content()
         number = numbers.get(content)
         if number is None:

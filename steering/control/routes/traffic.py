@@ -1,7 +1,7 @@
-"""Where the traffic is: lines `prefix amount`, to weigh moved clients by what they ask for instead of by their number.
+"""Traffic by prefix, from lines `prefix amount`: weighs moved clients by their traffic instead of their number.
 
 An amount is spread evenly over its prefix's addresses, without those of longer prefixes in the file. Units do not
-matter; what no prefix covers weighs nothing.
+matter. Addresses that no prefix covers have no traffic.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from steering.errors import FeedError
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Traffic:
-    """Intervals by family; values are places in `amounts`, whose first is 0, and how much space each has."""
+    """Intervals by family, whose values are indices into `amounts` and `extents`, the address space of each."""
 
     name: str
     intervals: dict[int, Intervals]
@@ -27,19 +27,19 @@ class Traffic:
     extents: dict[int, array[float]]
 
     def weigh(self, both: Intervals, family: int, values: int) -> list[float]:
-        """Return how much traffic each value below `values` of some intervals has."""
+        """Return the traffic of each value below `values` of some intervals."""
         pairs = Pairs()
         cut = overlay(both, self.intervals[family], pairs)
-        found = [0.0] * values
+        weights = [0.0] * values
         for number, extent in enumerate(measure(cut, family, len(pairs))):
             row = pairs.right[number]
             if row:
-                found[pairs.left[number]] += self.amounts[row] * extent / self.extents[family][row]
-        return found
+                weights[pairs.left[number]] += self.amounts[row] * extent / self.extents[family][row]
+        return weights
 
 
 def read_traffic(path: Path) -> Traffic:
-    """Return a traffic file. Raises FeedError with the first row that is wrong: half of it would say something else."""
+    """Return a traffic file. Raises FeedError for its first wrong row: part of a file would mislead."""
     columns, tails, refusals, _ = prefix_rows.read(read_text(path)[0])
     if refusals:
         row, value, rule = refusals[0]
@@ -57,7 +57,7 @@ def read_traffic(path: Path) -> Traffic:
             swept = sweep(ordered, chains)
         except ValueError as error:
             raise FeedError(f"{path.name}: a prefix is given twice: {error}") from None
-        # A chain stands for its longest prefix.
+        # A chain has its longest prefix's amount.
         longest = array("I", [0, *(chains.value[chain] for chain in range(1, len(chains)))])
         intervals[family] = relabel_intervals(swept, longest)
         extents[family] = measure(intervals[family], family, len(rows))
