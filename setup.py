@@ -13,7 +13,7 @@ FLAGS = ["-O1", "-g", f"-fsanitize={SANITIZE}"] if SANITIZE else ["-O3", "-g1"]
 
 MODULES = [
     *("prefix_rows", "intervals", "rib", "zone_rankings", "prefix_diff", "mrt"),
-    *("lpm", "holdings", "ranking", "steering_manifest", "counters", "fast_path"),
+    *("lpm", "holdings", "ranking", "steering_manifest", "counters", "fast_path", "connection"),
 ]
 
 setup(

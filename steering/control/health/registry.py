@@ -29,6 +29,7 @@ from steering.control.health.rules import Condition, Report, Rules, Vital
 from steering.control.records.database import Override
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Fleet
+from steering.model.route import RoutesHeard
 from steering.state.status import StatusFiles
 
 NOBODY: Final = Override()
@@ -90,6 +91,7 @@ class Entry:
         "maintenance",
         "out",
         "over",
+        "override",
         "place",
         "requests",
         "steady",
@@ -98,7 +100,6 @@ class Entry:
         "vital",
         "voices",
         "why",
-        "override",
         "wished",
         "word",
     )
@@ -548,7 +549,7 @@ class Vitals:
                 "share": requests / self.total if self.total else 0.0,
             }
 
-    def routes_heard(self) -> dict[str, Mapping[int, health.RoutesHeard]]:
+    def routes_heard(self) -> dict[str, Mapping[int, RoutesHeard]]:
         """Return what each appliance that says so hears, by family."""
         with self.lock:
             return {name: entry.vital.routes for name, entry in self.entries.items() if entry.vital.routes}

@@ -32,7 +32,7 @@ def prove(snapshot: Snapshot, table: BuiltTable) -> None:
                     text = prefix_text(family, aligned(address)[1], size * 8)
                     raise SnapshotError(
                         f"{snapshot.current.table}: {text} is in zone {snapshot.prefixes.lookup(address)}, "
-                        f"by the routes in {intervals.value[i]}"
+                        f"but by its routes in {intervals.value[i]}"
                     )
     if snapshot.routes.meta["version"] != snapshot.table_version:
         raise SnapshotError(f"{snapshot.current.routes}: belongs to table {snapshot.routes.meta['version']}")
