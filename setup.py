@@ -1,6 +1,7 @@
 """Build the compiled floor; everything else is said in pyproject.toml."""
 
 import os
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -11,7 +12,7 @@ SANITIZE = os.environ.get("STEERING_SANITIZE", "")
 # No -march: kernels that want newer instructions are chosen at run time (_fastpath/kernels.h).
 FLAGS = ["-O1", "-g", f"-fsanitize={SANITIZE}"] if SANITIZE else ["-O3", "-g1"]
 
-MODULES = ["rib", "mrt", "lpm", "holdings", "holdings_builder", "ranking", "steering_manifest", "counters", "fast_path", "connection"]
+MODULES = sorted(path.stem for path in Path("_fastpath").glob("*.pyx"))
 
 setup(
     ext_modules=cythonize(
@@ -20,7 +21,7 @@ setup(
                 f"_fastpath.{name}",
                 [f"_fastpath/{name}.pyx"],
                 include_dirs=["_fastpath"],
-                depends=[f"_fastpath/{name}.h" for name in ("address", "hashing", "kernels", "texts")],
+                depends=[str(path) for path in Path("_fastpath").glob("*.h")],
                 extra_compile_args=[*FLAGS, "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"],
                 extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
             )

@@ -1,4 +1,4 @@
-/* The lookups of lpm.pyx and the word loads of ranking.pyx: plain C over position-independent arrays.
+/* The lookups of lpm.pyx and the atomic loads of shared files: plain C over position-independent arrays.
  *
  * Each lookup exists twice from one body: with the instructions of newer x86 (POPCNT; AVX2 for IPv6), and portable.
  * `choose_kernels` picks once, at import, by asking the processor; no build needs -march.
@@ -47,8 +47,8 @@ static inline uint64_t popcount_portable(uint64_t x)
     return x * 0x0101010101010101u >> 56;
 }
 
-/* The upper 64 bits as a key that sorts as signed. The highest key pads nodes, so the address of all ones is looked
- * up one below it, and belongs to the last interval whatever the tree says. */
+/* The upper 64 bits as a key that sorts as signed. The highest key pads nodes: the address of all ones is looked
+ * up one below it, and the lookup gives it to the last interval. */
 static inline int64_t biased(uint64_t high)
 {
     return (int64_t)((high == UINT64_MAX ? high - 1 : high) ^ (uint64_t)1 << 63);
@@ -194,7 +194,7 @@ static inline kernels choose_kernels(int portable)
     return chosen;
 }
 
-/* A word of the weights file, which another process stores to: one aligned 32-bit access, never torn. */
+/* A word of the status file, which another process stores to: one aligned 32-bit access, never torn. */
 static inline uint32_t load_word(const uint32_t *word)
 {
     return __atomic_load_n(word, __ATOMIC_RELAXED);
@@ -216,12 +216,12 @@ static inline void store_cell(uint64_t *cell, uint64_t value)
     __atomic_store_n(cell, value, __ATOMIC_RELEASE);
 }
 
-static inline void add_cell(uint64_t *cell, uint64_t more)
+static inline void add_cell(uint64_t *cell, uint64_t amount)
 {
-    store_cell(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + more);
+    store_cell(cell, __atomic_load_n(cell, __ATOMIC_RELAXED) + amount);
 }
 
-/* What lies beside a key is read before the key is looked at again, and written after it was taken away. */
+/* A reader reads the data beside a key, then the key again; a writer clears the key, then writes the data. */
 static inline void fence_reads(void)
 {
     __atomic_thread_fence(__ATOMIC_ACQUIRE);

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _fastpath import rib
+from _fastpath import prefix_rows
 from _fastpath.ranking import DISABLED
 from steering.control.routes.build import build_table
-from steering.control.routes.feeds import Feed, Kinds, Reading
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder
 from steering.control.routes.feeds.csv import announcement_of, fields_of
 from steering.control.routes.index import parse_prefix
 from steering.decision.snapshot import Snapshot
@@ -124,7 +124,7 @@ def with_routes(settings: Settings, snapshot: Snapshot, address: str, rows: Sequ
 def proposed(rows: Sequence[str], fleet: Fleet) -> Feed:
     """Return the proposed routes as a feed. Raises RequestError with the row and the rule it breaks."""
     clusters = {cluster.id: cluster for cluster in fleet.clusters}
-    kinds, lines = Kinds(), []
+    kinds, lines = AttributeTable(), []
     for row in rows:
         prefix, _, tail = row.partition(",")
         try:
@@ -132,19 +132,19 @@ def proposed(rows: Sequence[str], fleet: Fleet) -> Feed:
         except ValueError as error:
             raise RequestError.of_parameter("route", row, str(error)) from None
         lines.append(f"{prefix} {kinds.add((announcement,), origin)}")
-    reading, tails = Reading.of_lines("what-if", "\n".join(lines).encode())
-    if reading.refusals:
-        raise RequestError.of_parameter("route", reading.refusals[0].value, reading.refusals[0].rule)
-    reading.relabel(tails)
-    return reading.feed("", kinds, lambda kind: rows[kind])
+    builder, tails = FeedBuilder.from_lines("what-if", "\n".join(lines).encode())
+    if builder.refusals:
+        raise RequestError.of_parameter("route", builder.refusals[0].value, builder.refusals[0].rule)
+    builder.relabel(tails)
+    return builder.feed("", kinds, lambda kind: rows[kind])
 
 
 def covering(snapshot: Snapshot, address: str) -> Feed:
     """Return the accepted routes that cover an address as a feed."""
     routes = snapshot.routes
     family, number = aligned(ipaddress.ip_address(address).packed)
-    kinds = Kinds()
-    columns = {4: rib.Columns(), 6: rib.Columns()}
+    kinds = AttributeTable()
+    columns = {4: prefix_rows.Columns(), 6: prefix_rows.Columns()}
     high, low, lengths, sets, origins = routes.columns[family]
     for row in routes.covering_rows(family, number):
         members = routes.set_members[routes.set_first[sets[row]] : routes.set_first[sets[row] + 1]]
@@ -154,7 +154,7 @@ def covering(snapshot: Snapshot, address: str) -> Feed:
         found.length.append(lengths[row])
         found.row.append(row)
         found.value.append(kinds.add(tuple(routes.announcements[member] for member in members), origins[row]))
-    return Reading("routes", columns).feed("", kinds, str)
+    return FeedBuilder("routes", columns).feed("", kinds, str)
 
 
 def fleet_of(snapshot: Snapshot) -> Fleet:

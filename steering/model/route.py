@@ -43,6 +43,14 @@ class Announcement:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class RoutesHeard:
+    """The routes of a family that an appliance reports: the count of prefixes, and a digest of them."""
+
+    count: int
+    digest: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Region:
     """A country or a part of one (`IN`, `IN-MH`), empty where unknown, and where known degrees north and east."""
 

@@ -25,8 +25,9 @@ import pytricia
 import radix
 
 import geo_data
-from _fastpath import lpm, mrt, rib
+from _fastpath import lpm, mrt, prefix_rows, rib
 from _fastpath.counters import Counters
+from _fastpath.intervals import Chains, sweep
 from _fastpath.ranking import Trace
 from steering.control.routes.feeds import FeedSource, read_text
 from steering.control.services.control import Control
@@ -209,12 +210,13 @@ def test_table_build(benchmark: Any, report: Report) -> None:
     text = read_text(geo_data.ASN_PREFIXES)[0]
     lines = text.splitlines(keepends=True)
     __import__("random").Random(1).shuffle(lines)
-    columns, tails, _, _ = rib.read(b"".join(lines))
+    columns, tails, _, _ = prefix_rows.read(b"".join(lines))
 
     def build() -> lpm.PrefixTable:
-        chains = rib.Chains()
+        chains = Chains()
         intervals = {
-            family: rib.sweep(rib.group(rib.sort(columns[family]), len(tails))[0], chains) for family in (4, 6)
+            family: sweep(rib.group_by_prefix(prefix_rows.sort(columns[family]), len(tails))[0], chains)
+            for family in (4, 6)
         }
         return lpm.PrefixTable.build(intervals[4], intervals[6], len(chains))
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from _fastpath import lpm, rib
+from _fastpath import lpm, prefix_rows, rib
+from _fastpath.intervals import Chains, Intervals, sweep
 from tests.support import reference
 
 KEPT_BYTES = 8
@@ -22,14 +23,14 @@ KEPT_BYTES = 8
 def build(prefixes: list[tuple[str, int]]) -> tuple[lpm.PrefixTable, list[int]]:
     """Return a table whose zones are chains, and each chain's own value (None for no route)."""
     text = "".join(f"{prefix} {value}\n" for prefix, value in prefixes).encode()
-    columns, tails, refusals, _ = rib.read(text)
+    columns, tails, refusals, _ = prefix_rows.read(text)
     assert not refusals
-    chains = rib.Chains()
+    chains = Chains()
     intervals = {}
     for family in (4, 6):
-        grouped, combinations, _ = rib.group(rib.sort(columns[family]), len(tails))
+        grouped, combinations, _ = rib.group_by_prefix(prefix_rows.sort(columns[family]), len(tails))
         assert not combinations
-        intervals[family] = rib.sweep(grouped, chains)
+        intervals[family] = sweep(grouped, chains)
     values = [None, *(int(tails[chains.value[chain]]) for chain in range(1, len(chains)))]
     return lpm.PrefixTable.build(intervals[4], intervals[6], len(chains)), values
 
@@ -260,7 +261,7 @@ def test_a_cut_off_block_is_refused() -> None:
 
 
 def test_intervals_out_of_order_or_out_of_range_are_refused() -> None:
-    empty = rib.Intervals(array("Q", [0]), array("Q", [0]), array("I", [0]))
+    empty = Intervals(array("Q", [0]), array("Q", [0]), array("I", [0]))
     rows = [
         (([5], [0], [0]), "begin at address 0"),
         (([0, 0], [0, 0], [0, 0]), "does not begin after"),
@@ -269,7 +270,7 @@ def test_intervals_out_of_order_or_out_of_range_are_refused() -> None:
         (([], [], []), "begin at address 0"),
     ]
     for (high, low, value), rule in rows:
-        wrong = rib.Intervals(array("Q", high), array("Q", low), array("I", value))
+        wrong = Intervals(array("Q", high), array("Q", low), array("I", value))
         with pytest.raises(ValueError, match=rule):
             lpm.PrefixTable.build(wrong, empty, 2)
         with pytest.raises(ValueError, match=rule):

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from _fastpath import lpm, rib
+from _fastpath import lpm
 from _fastpath import ranking as pick
 from _fastpath.holdings import Holdings
 from _fastpath.holdings_builder import HoldingsBuilder
+from _fastpath.intervals import Intervals
 from tests.support import reference
 
 UP = pick.IPV4_UP | pick.IPV6_UP
@@ -67,7 +68,7 @@ class Bench:
         path.write_bytes(pick.StatusWords.image(array("I", [word for _, _, word in appliances])))
         self.weights = pick.StatusWords(str(path), writable=True)
         self.holdings = holdings_of(self.held, appliances) if held is not None else None
-        whole = rib.Intervals(array("Q", [0]), array("Q", [0]), array("I", [0]))
+        whole = Intervals(array("Q", [0]), array("Q", [0]), array("I", [0]))
         self.picker = pick.Picker(
             lpm.PrefixTable.build(whole, whole, 1),
             pick.ZONE.pack(0, len(ranking_entries), 0, b""),

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from _fastpath import rib
+from _fastpath import prefix_rows, rib, zone_rankings
+from _fastpath.intervals import Chains, Intervals, Pairs, overlay, sweep
 from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
 from tests.support import reference
 
 
-def texts(columns: rib.Columns, family: int) -> list[tuple[str, int, int]]:
+def texts(columns: prefix_rows.Columns, family: int) -> list[tuple[str, int, int]]:
     """Return (prefix, value, row) of every row."""
     make: Any = ipaddress.IPv4Network if family == 4 else ipaddress.IPv6Network
     shift = 96 if family == 4 else 0
@@ -32,7 +33,7 @@ def texts(columns: rib.Columns, family: int) -> list[tuple[str, int, int]]:
 
 def test_lines_become_columns_and_equal_tails_share_a_value() -> None:
     text = b"# a comment\n10.0.0.0/8 64500\n\n  2001:db8::/32\t64501 \r\n10.1.0.0/16,64500\n0.0.0.0/0 64501\n::/0\n"
-    columns, tails, refusals, refused_by = rib.read(text)
+    columns, tails, refusals, refused_by = prefix_rows.read(text)
     assert tails == [b"64500", b"64501", b""]
     assert texts(columns[4], 4) == [("10.0.0.0/8", 0, 2), ("10.1.0.0/16", 0, 5), ("0.0.0.0/0", 1, 6)]
     assert texts(columns[6], 6) == [("2001:db8::/32", 1, 4), ("::/0", 2, 7)]
@@ -62,22 +63,22 @@ BAD_LINES = [
 
 @pytest.mark.parametrize(("line", "value", "rule"), BAD_LINES, ids=[row[0][:20] for row in BAD_LINES])
 def test_a_bad_line_is_refused_with_its_row_value_and_rule(line: str, value: str, rule: str) -> None:
-    columns, _, refusals, refused_by = rib.read(f"192.0.2.0/24 7\n{line}\n2001:db8::/32 7\n".encode())
+    columns, _, refusals, refused_by = prefix_rows.read(f"192.0.2.0/24 7\n{line}\n2001:db8::/32 7\n".encode())
     assert refusals == [(2, value, rule)]
     assert refused_by == {rule.partition(";")[0]: 1}
     assert len(columns[4]) == len(columns[6]) == 1
 
 
 def test_reading_may_begin_further_on() -> None:
-    columns, tails, _, _ = rib.read(b"head\n10.0.0.0/8 a\n", 2, 5)
+    columns, tails, _, _ = prefix_rows.read(b"head\n10.0.0.0/8 a\n", 2, 5)
     assert (list(columns[4].row), tails) == ([2], [b"a"])
     for start in (-1, 19):
         with pytest.raises(ValueError, match=f"byte {start} lies outside of 18 bytes"):
-            rib.read(b"head\n10.0.0.0/8 a\n", 2, start)
+            prefix_rows.read(b"head\n10.0.0.0/8 a\n", 2, start)
 
 
 def test_refusals_beyond_a_thousand_are_counted() -> None:
-    _, _, refusals, refused_by = rib.read(b"nonsense\n" * 2500 + b"10.0.0.1/8\n10.1.1.1/16\n")
+    _, _, refusals, refused_by = prefix_rows.read(b"nonsense\n" * 2500 + b"10.0.0.1/8\n10.1.1.1/16\n")
     assert len(refusals) == 1000
     assert refused_by == {"a prefix is written address/length": 2500, "host bits are set": 2}
 
@@ -85,7 +86,7 @@ def test_refusals_beyond_a_thousand_are_counted() -> None:
 @settings(max_examples=500, deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_make_the_reader_fail(data: bytes) -> None:
-    columns, tails, _, refused_by = rib.read(data)
+    columns, tails, _, refused_by = prefix_rows.read(data)
     rows = len(columns[4]) + len(columns[6])
     assert rows + sum(refused_by.values()) <= data.count(b"\n") + 1
     assert all(value < len(tails) for family in (4, 6) for value in columns[family].value)
@@ -113,11 +114,11 @@ ROWS = st.lists(st.tuples(st.one_of(prefixes(4), prefixes(6)), st.integers(0, 5)
 @example([("10.0.0.0/8", row * 7 % 5) for row in range(100)] + [("10.0.0.0/9", 1), ("10.0.0.0/8", 9)])
 @example([("10.0.0.0/8", row * 7 % 5) for row in range(100)] + [("10.0.0.0/9", 1), ("11.0.0.0/8", 9)])
 def test_sorting_orders_as_the_standard_library_does(rows: list[tuple[str, int]]) -> None:
-    columns, tails, _, _ = rib.read("".join(f"{prefix} {value}\n" for prefix, value in rows).encode())
+    columns, tails, _, _ = prefix_rows.read("".join(f"{prefix} {value}\n" for prefix, value in rows).encode())
     for family in (4, 6):
         found = [
             (ipaddress.ip_network(prefix), value, row)
-            for prefix, value, row in texts(rib.sort(columns[family]), family)
+            for prefix, value, row in texts(prefix_rows.sort(columns[family]), family)
         ]
         values = {int(tail): place for place, tail in enumerate(tails)}
         wanted = sorted(
@@ -126,16 +127,18 @@ def test_sorting_orders_as_the_standard_library_does(rows: list[tuple[str, int]]
             key=lambda item: (int(item[0].network_address), item[0].prefixlen, item[1], item[2]),
         )  # fmt: skip
         assert found == wanted
-        ordered = rib.sort(columns[family])
-        assert rib.sort(ordered) is ordered
+        ordered = prefix_rows.sort(columns[family])
+        assert prefix_rows.sort(ordered) is ordered
 
 
 @settings(max_examples=200, deadline=None)
 @given(ROWS)
 def test_a_prefix_has_the_set_of_its_values_and_what_repeats_is_counted(rows: list[tuple[str, int]]) -> None:
-    columns, tails, _, _ = rib.read("".join(f"{prefix} {value}\n" for prefix, value in rows).encode())
+    columns, tails, _, _ = prefix_rows.read("".join(f"{prefix} {value}\n" for prefix, value in rows).encode())
     for family in (4, 6):
-        grouped, combinations, (duplicates, repeated) = rib.group(rib.sort(columns[family]), len(tails))
+        grouped, combinations, (duplicates, repeated) = rib.group_by_prefix(
+            prefix_rows.sort(columns[family]), len(tails)
+        )
         found = {
             ipaddress.ip_network(prefix): combinations[value - len(tails)] if value >= len(tails) else (value,)
             for prefix, value, _ in texts(grouped, family)
@@ -156,11 +159,11 @@ LINES = ["10.0.0.0/8 a", "10.0.0.0/8 b", "10.0.0.0/8,a", "10.0.0.0/9 a", "10.0.0
 
 @given(st.lists(st.sampled_from(LINES), max_size=12))
 def test_a_line_is_read_as_it_is_read_alone(lines: list[str]) -> None:
-    columns, tails, refusals, _ = rib.read("".join(f"{line}\n" for line in lines).encode())
+    columns, tails, refusals, _ = prefix_rows.read("".join(f"{line}\n" for line in lines).encode())
     refused: list[Any] = []
     taken: dict[int, list[Any]] = {4: [], 6: []}
     for row, line in enumerate(lines, 1):
-        alone, its_tail, its_refusal, _ = rib.read(f"{line}\n".encode(), row)
+        alone, its_tail, its_refusal, _ = prefix_rows.read(f"{line}\n".encode(), row)
         refused += its_refusal
         for family, found in taken.items():
             found += [(prefix, its_tail[value], place) for prefix, value, place in texts(alone[family], family)]
@@ -171,8 +174,8 @@ def test_a_line_is_read_as_it_is_read_alone(lines: list[str]) -> None:
 
 
 def test_sorted_columns_are_handed_back_as_they_are() -> None:
-    columns = rib.read(b"10.0.0.0/8 1\n10.0.0.0/9 1\n11.0.0.0/8 1\n")[0][4]
-    assert rib.sort(columns) is columns
+    columns = prefix_rows.read(b"10.0.0.0/8 1\n10.0.0.0/9 1\n11.0.0.0/8 1\n")[0][4]
+    assert prefix_rows.sort(columns) is columns
 
 
 def test_rows_of_one_prefix_are_grouped_whatever_their_order() -> None:
@@ -186,8 +189,8 @@ def test_rows_of_one_prefix_are_grouped_whatever_their_order() -> None:
         "10.0.0.0/9 a",
     ]
     for order in itertools.islice(itertools.permutations(rows), 0, 5040, 97):
-        columns, tails, _, _ = rib.read(("\n".join(order) + "\n").encode())
-        grouped, combinations, (duplicates, repeated) = rib.group(rib.sort(columns[4]), len(tails))
+        columns, tails, _, _ = prefix_rows.read(("\n".join(order) + "\n").encode())
+        grouped, combinations, (duplicates, repeated) = rib.group_by_prefix(prefix_rows.sort(columns[4]), len(tails))
         heard = {
             prefix: {tails[place] for place in ((value,) if value < len(tails) else combinations[value - len(tails)])}
             for prefix, value, _ in texts(grouped, 4)
@@ -206,9 +209,9 @@ def test_rows_of_one_prefix_are_grouped_whatever_their_order() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.dictionaries(prefixes(6), st.integers(0, 9), max_size=30), st.lists(st.integers(0, 2**128 - 1), max_size=20))
 def test_a_chain_is_every_covering_prefix_longest_first(rows: dict[str, int], asked: list[int]) -> None:
-    columns, tails, _, _ = rib.read("".join(f"{prefix} {value}\n" for prefix, value in rows.items()).encode())
-    chains = rib.Chains()
-    intervals = rib.sweep(rib.sort(columns[6]), chains)
+    columns, tails, _, _ = prefix_rows.read("".join(f"{prefix} {value}\n" for prefix, value in rows.items()).encode())
+    chains = Chains()
+    intervals = sweep(prefix_rows.sort(columns[6]), chains)
     judge = reference.Table(rows.items())
     starts = [high << 64 | low for high, low in zip(intervals.high, intervals.low, strict=True)]
     assert starts == sorted(set(starts))
@@ -226,11 +229,9 @@ def test_an_overlay_has_both_values_everywhere(cuts: list[list[tuple[int, int]]]
     for side in cuts:
         starts = {0: 9, **{start << 60: value for start, value in side}}
         high = sorted(starts)
-        sides.append(
-            rib.Intervals(array("Q", high), array("Q", [0] * len(high)), array("I", [starts[h] for h in high]))
-        )
-    pairs = rib.Pairs()
-    both = rib.overlay(sides[0], sides[1], pairs)
+        sides.append(Intervals(array("Q", high), array("Q", [0] * len(high)), array("I", [starts[h] for h in high])))
+    pairs = Pairs()
+    both = overlay(sides[0], sides[1], pairs)
     for number in range(0, 16):
         at = number << 60
         left, right = (side.value[sum(h <= at for h in side.high) - 1] for side in sides)
@@ -239,14 +240,14 @@ def test_an_overlay_has_both_values_everywhere(cuts: list[list[tuple[int, int]]]
 
 
 def test_pairs_keep_their_numbers_while_the_table_grows() -> None:
-    pairs = rib.Pairs()
+    pairs = Pairs()
     numbers = [pairs.intern(i * 7919 % 65536, i % 251) for i in range(20_000)]
     assert [pairs.intern(i * 7919 % 65536, i % 251) for i in range(20_000)] == numbers
     assert len(pairs) == len({(i * 7919 % 65536, i % 251) for i in range(20_000)}) == max(numbers) + 1
 
 
 def test_rows_are_dealt_in_contiguous_runs() -> None:
-    columns = rib.read("".join(f"10.{i}.0.0/16 {'ab'[i % 2]}\n" for i in range(10)).encode())[0][4]
+    columns = prefix_rows.read("".join(f"10.{i}.0.0/16 {'ab'[i % 2]}\n" for i in range(10)).encode())[0][4]
     rib.divide(columns, array("I", [100, 200]), array("I", [2, 3]))
     assert list(columns.value)[0::2] == [100, 100, 100, 101, 101]
     assert list(columns.value)[1::2] == [200, 200, 201, 201, 202]
@@ -254,7 +255,7 @@ def test_rows_are_dealt_in_contiguous_runs() -> None:
 
 def test_labels_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match="value 2, there are 2 labels"):
-        rib.relabelled(array("I", [0, 2]), array("I", [5, 6]))
+        prefix_rows.relabel(array("I", [0, 2]), array("I", [5, 6]))
 
 
 # ---- rankings
@@ -274,7 +275,7 @@ def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
         math.sin((north_b - north_a) / 2) ** 2
         + math.cos(north_a) * math.cos(north_b) * math.sin((east_b - east_a) / 2) ** 2
     )
-    return 2 * rib.EARTH_RADIUS_KM * math.asin(math.sqrt(half))
+    return 2 * zone_rankings.EARTH_RADIUS_KM * math.asin(math.sqrt(half))
 
 
 def build_ranking(
@@ -285,14 +286,14 @@ def build_ranking(
     first = array("I", [0, *itertools.accumulate(len(routes) for routes in chain_routes)])
     # Sets nest longest first: sweep them as prefixes of one address.
     text = "".join(f"0.0.0.0/{32 - place} {place}\n" for place in range(len(chain_routes)))
-    columns, tails, _, _ = rib.read(text.encode())
-    chains = rib.Chains()
+    columns, tails, _, _ = prefix_rows.read(text.encode())
+    chains = Chains()
     labels = array("I", (int(tail) for tail in tails))
-    columns[4].value = rib.relabelled(columns[4].value, labels)
-    intervals = rib.sweep(rib.sort(columns[4]), chains)
-    wanted = rib.Pairs()
+    columns[4].value = prefix_rows.relabel(columns[4].value, labels)
+    intervals = sweep(prefix_rows.sort(columns[4]), chains)
+    wanted = Pairs()
     wanted.intern(intervals.value[0], 0)
-    found = rib.rankings(
+    found = zone_rankings.make_rankings(
         wanted, chains, first, array("I", range(len(flat))),
         {name: array("I", (route[name] for route in flat)) for name in ("cluster", "class", "as_path", "origin", "med")},
         array("d", itertools.chain.from_iterable(vector(*SITES[cluster]) for cluster in sorted(SITES))),
@@ -377,52 +378,54 @@ WRONG_COLUMNS = [
 
 @pytest.mark.parametrize(("rows", "message"), [row[1:] for row in WRONG_COLUMNS], ids=[row[0] for row in WRONG_COLUMNS])
 def test_a_sweep_refuses_columns_that_are_not_sorted(rows: list[tuple[int, int]], message: str) -> None:
-    columns = rib.Columns(len(rows))
+    columns = prefix_rows.Columns(len(rows))
     for place, (high, length) in enumerate(rows):
         columns.high[place], columns.length[place] = high << 48, length
     with pytest.raises(ValueError, match=message):
-        rib.sweep(columns, rib.Chains())
+        sweep(columns, Chains())
 
 
 def test_columns_of_unequal_length_are_refused_by_every_step() -> None:
-    def torn() -> rib.Columns:
-        columns = rib.read(b"10.0.0.0/8 a\n10.1.0.0/16 b\n11.0.0.0/8 a\n")[0][4]
+    def torn() -> prefix_rows.Columns:
+        columns = prefix_rows.read(b"10.0.0.0/8 a\n10.1.0.0/16 b\n11.0.0.0/8 a\n")[0][4]
         columns.value.pop()
         return columns
 
     for step in (
-        rib.sort,
-        lambda columns: rib.sweep(columns, rib.Chains()),
-        lambda columns: rib.group(columns, 9),
-        lambda columns: rib.keep(columns, array("B", [1, 1])),
+        prefix_rows.sort,
+        lambda columns: sweep(columns, Chains()),
+        lambda columns: rib.group_by_prefix(columns, 9),
+        lambda columns: prefix_rows.keep_values(columns, array("B", [1, 1])),
     ):
         with pytest.raises((IndexError, ValueError)):
             step(torn())
 
 
 def test_values_without_a_flag_or_share_are_refused() -> None:
-    columns = rib.read(b"10.0.0.0/8 a\n10.1.0.0/16 b\n")[0][4]
+    columns = prefix_rows.read(b"10.0.0.0/8 a\n10.1.0.0/16 b\n")[0][4]
     with pytest.raises(IndexError):
-        rib.keep(columns, array("B", [1]))
+        prefix_rows.keep_values(columns, array("B", [1]))
     with pytest.raises(ValueError, match="row 1 has value 1, there are 1"):
         rib.divide(columns, array("I", [0]), array("I", [1]))
 
 
 def test_rankings_refuse_clusters_and_policies_that_there_are_none_of() -> None:
-    chains, wanted = rib.Chains(), rib.Pairs()
+    chains, wanted = Chains(), Pairs()
     wanted.intern(0, 0)
     routes = {name: array("I", [9]) for name in ("cluster", "class", "as_path", "origin", "med")}
     none, place, policy = array("I"), array("d", [1.0, 0.0, 0.0]), RANKING_POLICIES["prefix_first"]
 
-    def make(routes: Any, places: array[float], fallback: array[int], policy: tuple[str, ...]) -> rib.Rankings:
+    def make(
+        routes: Any, places: array[float], fallback: array[int], policy: tuple[str, ...]
+    ) -> zone_rankings.Rankings:
         first = array("I", [0, len(fallback)])
         sets = array("I", [0, 0])
-        return rib.rankings(
+        return zone_rankings.make_rankings(
             wanted, chains, sets, none, routes, places, array("I", [0]), place, first, fallback, policy, 100
         )
 
     empty = dict.fromkeys(routes, none)
-    with pytest.raises(ValueError, match="announcement 0 names cluster 9, there are 1"):
+    with pytest.raises(ValueError, match="route 0 names cluster 9, there are 1"):
         make(routes, place, none, policy)
     with pytest.raises(ValueError, match="fallback 0 names cluster 7, there are 1"):
         make(empty, place, array("I", [7]), policy)

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import geo_data
-from _fastpath import rib
+from _fastpath import prefix_rows
 from geo_data import rebuild
 
 README = (geo_data.FOLDER / "README.md").read_text()
@@ -33,7 +33,7 @@ def lines_of(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", [geo_data.ASN_PREFIXES, geo_data.COUNTRY_PREFIXES], ids=lambda path: path.name)
 def test_shipped_prefixes_are_exact_sorted_and_as_many_as_the_readme_says(path: Path) -> None:
-    columns, _, found, refused = rib.read(lzma.decompress(path.read_bytes()))
+    columns, _, found, refused = prefix_rows.read(lzma.decompress(path.read_bytes()))
     assert (found, refused) == ([], {})
     assert f"| {len(columns[4]):,} IPv4, {len(columns[6]):,} IPv6 | {path.stat().st_size:,} |" in README
     networks = [ipaddress.ip_network(line.split()[0]) for line in lines_of(path)]

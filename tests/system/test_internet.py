@@ -14,7 +14,8 @@ import pytest
 import pytricia
 
 import geo_data
-from _fastpath import lpm, rib
+from _fastpath import lpm, prefix_rows
+from _fastpath.intervals import Chains, relabel_intervals, sweep
 from steering.control.routes.feeds import read_text
 from tests.support import reference
 
@@ -37,7 +38,7 @@ class Internet:
         order = list(range(len(self.prefixes)))
         random.Random(1).shuffle(order)
         lines = "".join(f"{self.prefixes[place]} {place}\n" for place in order)
-        columns, tails, _, refused = rib.read(lines.encode())
+        columns, tails, _, refused = prefix_rows.read(lines.encode())
         assert not refused
         # Zone 0 is no prefix; each other zone is one prefix, or one of many that share it.
         wide = array("I", (int(tail) + 1 for tail in tails))
@@ -59,15 +60,15 @@ class Internet:
             yield first + rnd.randrange(1 << size - length)
 
 
-def build(columns: dict[int, rib.Columns], zone_of: array[int], zones: int) -> lpm.PrefixTable:
+def build(columns: dict[int, prefix_rows.Columns], zone_of: array[int], zones: int) -> lpm.PrefixTable:
     """Return the table that gives each prefix the zone of its row's value."""
-    chains = rib.Chains()
+    chains = Chains()
     swept = {}
     for family in (4, 6):
-        intervals = rib.sweep(rib.sort(columns[family]), chains)
+        intervals = sweep(prefix_rows.sort(columns[family]), chains)
         swept[family] = intervals
     labels = array("I", [0, *(zone_of[chains.value[chain]] for chain in range(1, len(chains)))])
-    return lpm.PrefixTable.build(rib.rename(swept[4], labels), rib.rename(swept[6], labels), zones)
+    return lpm.PrefixTable.build(relabel_intervals(swept[4], labels), relabel_intervals(swept[6], labels), zones)
 
 
 @pytest.fixture(scope="module")

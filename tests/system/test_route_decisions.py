@@ -13,14 +13,14 @@ from click.testing import CliRunner
 
 from _fastpath.ranking import NO_HEADROOM, StatusWords
 from steering.cli import main
-from steering.control.health.rules import Report, RoutesHeard
+from steering.control.health.rules import Report
 from steering.control.routes.feeds import FeedSource
 from steering.control.routes.reports import route_report
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
-from steering.model.route import RouteClass
+from steering.model.route import RouteClass, RoutesHeard
 from steering.model.service import Service
 from steering.settings import Settings
 from steering.state.current import read_current

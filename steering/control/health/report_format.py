@@ -15,8 +15,9 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from steering.control.health.rules import STATES, Health, Report, RoutesHeard
+from steering.control.health.rules import STATES, Health, Report
 from steering.errors import RequestError
+from steering.model.route import RoutesHeard
 
 MAX_BODY: Final = 16 << 20  # as sent: a full list of a million files, compressed
 MAX_PLAIN: Final = 64 << 20

@@ -26,6 +26,7 @@ from typing import Final
 from _fastpath.ranking import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
 from steering.control.records.database import Override
 from steering.model.fleet import Appliance
+from steering.model.route import RoutesHeard
 from steering.state.status import weight_of_capacity
 
 STATES: Final = ("ok", "degraded", "failed")  # of a component; the worst one is the appliance's
@@ -67,14 +68,6 @@ class Health:
     disk_used: float | None = None
     ipv4: bool = True
     ipv6: bool = True
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RoutesHeard:
-    """How many prefixes of a family an appliance hears, and their digest."""
-
-    count: int
-    digest: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

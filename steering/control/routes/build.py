@@ -1,8 +1,9 @@
-"""Feeds to a table: routes merged, swept into intervals, ranked by the policy, and numbered as zones.
+"""Builds a table from checked feeds: routes merged, swept into intervals, ranked by the policy, numbered as zones.
 
-The life of a table up to here: feeds -> checked routes -> one row a prefix -> chains of covering prefixes -> overlaid
-with the regions -> a ranking for each (chain, region) -> zones. `snapshot.write_table` builds the lookup structure and
-writes it.
+    feeds (read_feed, filter_feed, validated) -> one row a prefix (MergedRoutes) -> chains of covering prefixes (sweep)
+    -> overlaid with the regions -> a ranking for each (chain, region) (make_rankings) -> zones (make_zones)
+
+`state.table` writes the result as a lookup structure.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import geo_data
-from _fastpath import rib
+from _fastpath import prefix_rows, rib, zone_rankings
+from _fastpath.intervals import Chains, Pairs, overlay, relabel_intervals, sweep
 from steering.control.routes.feeds import Feed
 from steering.control.routes.feeds.regions import read_regions
 from steering.errors import FeedError
@@ -29,11 +31,11 @@ from steering.state.table import BuiltTable, Zone
 Progress = Callable[[str], None]
 Vector = tuple[float, float, float]
 
-CONFLICTS_KEPT = 1000
+MAX_CONFLICTS = 1000
 
 
 def quiet(step: str) -> None:
-    """Take the name of each step of a build as it begins, and say nothing."""
+    """Accept the name of each step of a build, and ignore it."""
 
 
 def build_table(
@@ -45,7 +47,7 @@ def build_table(
 ) -> BuiltTable:
     """Return the table of all the feeds' routes for a numbered fleet; `rpki` describes what validated them.
 
-    Its bytes do not depend on the order of feeds or rows. Raises FeedError where it would lead nowhere.
+    Its bytes do not depend on the order of feeds or rows. Raises FeedError if the fleet has no cluster.
     """
     if not fleet.clusters:
         raise FeedError("the fleet has no cluster to steer to", hint="steering fleet import, or steering fleet synth")
@@ -54,16 +56,15 @@ def build_table(
     progress("merge routes")
     routes = MergedRoutes(feeds)
     progress("sweep prefixes")
-    chains, wanted = rib.Chains(), rib.Pairs()
+    chains, wanted = Chains(), Pairs()
     wanted.intern(0, 0)  # zone 0: no route and no region
     overlaid = {
-        family: rib.overlay(rib.sweep(routes.prefixes[family], chains), regions.intervals[family], wanted)
-        for family in (4, 6)
+        family: overlay(sweep(routes.prefixes[family], chains), regions.intervals[family], wanted) for family in (4, 6)
     }
     progress("make rankings")
     rankings = make_rankings(wanted, chains, routes, fleet, regions.regions, settings)
     zones, zone_of = make_zones(wanted, rankings, regions.regions)
-    zoned = {family: rib.rename(found, zone_of) for family, found in overlaid.items()}
+    zoned = {family: relabel_intervals(cut, zone_of) for family, cut in overlaid.items()}
     return BuiltTable(
         intervals=zoned,
         zones=zones,
@@ -81,12 +82,9 @@ def build_table(
             "feeds": [feed.describe() for feed in feeds],
         },
         counts={
-            "routes_v4": len(routes.rows[4].high),
-            "routes_v6": len(routes.rows[6].high),
-            "prefixes_v4": len(routes.prefixes[4]),
-            "prefixes_v6": len(routes.prefixes[6]),
-            "intervals_v4": len(zoned[4]),
-            "intervals_v6": len(zoned[6]),
+            **{f"routes_v{family}": len(rows.high) for family, rows in routes.rows.items()},
+            **{f"prefixes_v{family}": len(prefixes) for family, prefixes in routes.prefixes.items()},
+            **{f"intervals_v{family}": len(cut) for family, cut in zoned.items()},
             "zones": len(zones),
             "rankings": len(rankings.first) - 1,
             "refused": sum(feed.refused for feed in feeds),
@@ -103,13 +101,13 @@ def build_table(
 
 
 class MergedRoutes:
-    """All the feeds' rows as one sorted list, and one row a prefix with the set of everything announced for it."""
+    """All feeds' rows as one sorted list, and one row a prefix with the set of all its announcements."""
 
     def __init__(self, feeds: Sequence[Feed]) -> None:
         numbers: dict[Announcement, int] = {}
         self.sets: list[tuple[int, ...]] = []
         set_of, origin_of, state_of = array("I"), array("I"), array("B")
-        merged = {4: rib.Columns(), 6: rib.Columns()}
+        merged = {4: prefix_rows.Columns(), 6: prefix_rows.Columns()}
         for feed in feeds:
             offset = len(self.sets)
             self.sets += [tuple(numbers.setdefault(item, len(numbers)) for item in items) for items in feed.sets]
@@ -120,26 +118,28 @@ class MergedRoutes:
             for family in (4, 6):
                 columns = feed.columns[family]
                 if shifted and shifted[0]:
-                    columns.value = rib.relabelled(columns.value, shifted)
-                if len(feeds) == 1:  # there may be gigabytes of it
-                    merged[family] = rib.shared(columns)
+                    columns.value = prefix_rows.relabel(columns.value, shifted)
+                if len(feeds) == 1:  # no copy: there may be gigabytes
+                    merged[family] = columns.alias()
                 else:
                     merged[family].extend(columns)
         self.announcements = list(numbers)
         self.rows: dict[int, RouteRows] = {}
-        self.prefixes: dict[int, rib.Columns] = {}
+        self.prefixes: dict[int, prefix_rows.Columns] = {}
         self.duplicates = 0
         combinations: list[tuple[int, ...]] = []
         for family in (4, 6):
-            columns = rib.sort(merged[family])
-            origins = rib.relabelled(columns.value, origin_of)
-            states = rib.relabelled(columns.value, state_of)
-            columns.value = rib.relabelled(columns.value, set_of)
+            columns = prefix_rows.sort(merged[family])
+            origins = prefix_rows.relabel(columns.value, origin_of)
+            states = prefix_rows.relabel(columns.value, state_of)
+            columns.value = prefix_rows.relabel(columns.value, set_of)
             self.rows[family] = RouteRows(columns.high, columns.low, columns.length, columns.value, origins, states)
-            grouped, found, (_, repeated) = rib.group(rib.sort(columns), len(self.sets) + len(combinations))
+            grouped, several, (_, repeated) = rib.group_by_prefix(
+                prefix_rows.sort(columns), len(self.sets) + len(combinations)
+            )
             self.prefixes[family] = grouped
             self.duplicates += repeated
-            combinations += found
+            combinations += several
         self.own_sets = len(self.sets)
         for combination in combinations:
             self.sets.append(tuple(sorted({member for part in combination for member in self.sets[part]})))
@@ -147,46 +147,46 @@ class MergedRoutes:
         self.set_members = array("I", itertools.chain.from_iterable(self.sets))
 
     def conflicts(self, fleet: Fleet) -> Iterable[str]:
-        """Yield a line for each prefix that one cluster hears in two ways; the ranking policy takes the better."""
+        """Yield a line for each prefix that one cluster has several routes for; the ranking policy uses the best."""
         contested: dict[int, str] = {}
         names = {cluster.number: cluster.id for cluster in fleet.clusters}
         for number in range(self.own_sets, len(self.sets)):
-            heard: dict[int, list[Announcement]] = defaultdict(list)
+            by_cluster: dict[int, list[Announcement]] = defaultdict(list)
             for member in self.sets[number]:
-                heard[self.announcements[member].cluster].append(self.announcements[member])
-            twice = [names.get(cluster, f"#{cluster}") for cluster, items in heard.items() if len(items) > 1]
+                by_cluster[self.announcements[member].cluster].append(self.announcements[member])
+            twice = [names.get(cluster, f"#{cluster}") for cluster, items in by_cluster.items() if len(items) > 1]
             if twice:
                 contested[number] = ", ".join(sorted(twice))
         for family in (4, 6) if contested else ():
             columns = self.prefixes[family]
-            for place in rib.rows_with(columns, contested, CONFLICTS_KEPT):
-                prefix = prefix_text(family, columns.high[place] << 64 | columns.low[place], columns.length[place])
-                yield f"{prefix}: heard in different ways by {contested[columns.value[place]]}; the better is used"
+            for i in prefix_rows.rows_with_values(columns, contested, MAX_CONFLICTS):
+                prefix = prefix_text(family, columns.high[i] << 64 | columns.low[i], columns.length[i])
+                yield f"{prefix}: different routes at {contested[columns.value[i]]}; the best is used"
 
 
 def make_rankings(
-    wanted: rib.Pairs, chains: rib.Chains, routes: MergedRoutes, fleet: Fleet, regions: list[Region], settings: Settings
-) -> rib.Rankings:
+    wanted: Pairs, chains: Chains, routes: MergedRoutes, fleet: Fleet, regions: list[Region], settings: Settings
+) -> zone_rankings.Rankings:
     """Return the ranking of every (chain, region), by the policy, ending with the nearest open sites."""
     size = max(cluster.number for cluster in fleet.clusters) + 1
-    sites = {site.id: place_of(site) for site in fleet.sites}
+    sites = {site.id: site_vector(site) for site in fleet.sites}
     partner_numbers = {partner.id: partner.number for partner in fleet.partners}
-    cluster_places, cluster_partners = array("d", bytes(24 * size)), array("I", bytes(4 * size))
+    cluster_vectors, cluster_partners = array("d", bytes(24 * size)), array("I", bytes(4 * size))
     for cluster in fleet.clusters:
-        cluster_places[3 * cluster.number : 3 * cluster.number + 3] = array("d", sites[cluster.site])
+        cluster_vectors[3 * cluster.number : 3 * cluster.number + 3] = array("d", sites[cluster.site])
         cluster_partners[cluster.number] = partner_numbers[cluster.partner] if cluster.partner else 0
-    region_places = region_vectors(regions, fleet)
+    vectors = region_vectors(regions, fleet)
     fallback_first, fallback_clusters = array("I", [0]), array("I")
     open_clusters: dict[str, list[int]] = defaultdict(list)
     for cluster in fleet.clusters:
         if cluster.accepts_off_net:
             open_clusters[cluster.site].append(cluster.number)
-    for place in region_places:
-        nearest = sorted(open_clusters, key=lambda site: (-cosine(sites[site], place), site))
+    for vector in vectors:
+        nearest = sorted(open_clusters, key=lambda site: (-cosine(sites[site], vector), site))
         for site in nearest[: settings.fallback_sites]:
             fallback_clusters.extend(sorted(open_clusters[site]))
         fallback_first.append(len(fallback_clusters))
-    return rib.rankings(
+    return zone_rankings.make_rankings(
         wanted,
         chains,
         routes.set_first,
@@ -198,9 +198,9 @@ def make_rankings(
             "origin": array("I", (item.origin for item in routes.announcements)),
             "med": array("I", (item.med for item in routes.announcements)),
         },
-        cluster_places,
+        cluster_vectors,
         cluster_partners,
-        array("d", itertools.chain.from_iterable(region_places)),
+        array("d", itertools.chain.from_iterable(vectors)),
         fallback_first,
         fallback_clusters,
         settings.ranking_policy,
@@ -208,8 +208,8 @@ def make_rankings(
     )
 
 
-def make_zones(wanted: rib.Pairs, rankings: rib.Rankings, regions: list[Region]) -> tuple[list[Zone], array[int]]:
-    """Return the zones, and the zone of each (chain, region): clients with one ranking, region and partner share one."""
+def make_zones(wanted: Pairs, rankings: zone_rankings.Rankings, regions: list[Region]) -> tuple[list[Zone], array[int]]:
+    """Return the zones, and the zone of each (chain, region): equal ranking, region and partner share a zone."""
     numbers: dict[tuple[int, str, int], int] = {}
     zone_of = array("I")
     for pair in range(len(wanted)):
@@ -223,43 +223,43 @@ def make_zones(wanted: rib.Pairs, rankings: rib.Rankings, regions: list[Region])
 
 
 def region_vectors(regions: list[Region], fleet: Fleet) -> list[Vector]:
-    """Return where the clients of each region are taken to be: its place, or the mean of the sites' in that country.
+    """Return the assumed location of each region's clients: the region's own, or the mean of the sites in its country.
 
-    Without a site there, the mean of the country's shipped places; where that is unknown too, of all sites.
+    Without a site there, the mean of the country's shipped places; if there are none either, of all sites.
     """
     by_country: dict[str, list[Vector]] = defaultdict(list)
     for site in fleet.sites:
-        by_country[site.country].append(place_of(site))
-    known: dict[str, list[Vector]] = defaultdict(list)
+        by_country[site.country].append(site_vector(site))
+    shipped: dict[str, list[Vector]] = defaultdict(list)
     for place in geo_data.read_places():
-        known[place.country].append(unit_vector(place.latitude, place.longitude))
+        shipped[place.country].append(unit_vector(place.latitude, place.longitude))
     everywhere = mean(list(itertools.chain.from_iterable(by_country.values())))
     return [
         unit_vector(*region.place)
         if region.place
-        else mean(by_country.get(region.code[:2]) or known.get(region.code[:2]) or [everywhere])
+        else mean(by_country.get(region.code[:2]) or shipped.get(region.code[:2]) or [everywhere])
         for region in regions
     ]
 
 
-def place_of(site: Site) -> Vector:
-    """Return where a site is, as a unit vector."""
+def site_vector(site: Site) -> Vector:
+    """Return a site's location as a unit vector."""
     return unit_vector(site.latitude, site.longitude)
 
 
 def unit_vector(latitude: float, longitude: float) -> Vector:
-    """Return a place on the sphere as a unit vector."""
+    """Return a location on the sphere as a unit vector."""
     north, east = math.radians(latitude), math.radians(longitude)
     return math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north)
 
 
 def mean(vectors: list[Vector]) -> Vector:
-    """Return the place in the middle of several; the first of them where they cancel out."""
+    """Return the mean location of several; the first of them if they cancel out."""
     x, y, z = (math.fsum(axis) for axis in zip(*vectors, strict=True))
     length = math.sqrt(x * x + y * y + z * z)
     return (x / length, y / length, z / length) if length > 1e-9 else vectors[0]
 
 
 def cosine(a: Vector, b: Vector) -> float:
-    """Return the cosine of the angle between two places."""
+    """Return the cosine of the angle between two locations."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]

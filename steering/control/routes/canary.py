@@ -1,8 +1,8 @@
-"""A canary: a table in which a share of the clients that would move have moved, and the others have not.
+"""A canary: a table that gives a share of clients the new table's zones, and the others those of the serving table.
 
-Both tables' intervals are laid over one another. Where a client's ranking, region and partner are the same in both,
-nothing is to be chosen. Elsewhere address space is cut into blocks, and a hash of the block's address says which side
-it is on: the same blocks for the same share, more of them for a larger one. So requests need to know nothing of it.
+Both tables' intervals are overlaid. If an address has the same ranking, region and partner in both, nothing changes.
+Elsewhere, address space is cut into blocks, and a hash of the block's address chooses its table: equal shares choose
+equal blocks, a larger share chooses more. The request path does not change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
-from _fastpath import rib
+from _fastpath.intervals import Intervals, Pairs, mix, overlay
 from steering.state.routes import Routes
 from steering.state.sections import StateFile
 from steering.state.table import BuiltTable, Zone, ranking_entries_of, read_zones
@@ -21,46 +21,46 @@ BLOCK: dict[int, int] = {4: 20, 6: 44}  # prefix lengths; a wide interval has at
 
 
 def mixed_with_serving(state: Path, before: int, after: int, table: BuiltTable, share: float) -> BuiltTable:
-    """Return a table in which a share of what a new table, version `after`, moves has moved. Raises SnapshotError.
+    """Return the canary of a new table, version `after`, over version `before`. Raises SnapshotError.
 
-    Zones from number `meta["canary"]["zones"]` on are the new table's, and its routes are those beside it.
+    Zones from number `meta["canary"]["zones"]` on are the new table's, and so are the canary's routes.
     """
     file = StateFile(state / f"table.{before}", "table")
     routes = Routes(state / f"routes.{before}")
     zones, ranking_entries = read_zones(file), array("I", file["ranking_entries"].cast("I"))
     split = len(zones)
-    behind = [dataclasses.replace(zone, first=zone.first + len(ranking_entries) // 2) for zone in table.zones]
-    was, becomes = signature(zones, ranking_entries), signature(table.zones, table.ranking_entries)
-    pairs = rib.Pairs()
+    new_zones = [dataclasses.replace(zone, first=zone.first + len(ranking_entries) // 2) for zone in table.zones]
+    old_keys, new_keys = zone_keys(zones, ranking_entries), zone_keys(table.zones, table.ranking_entries)
+    pairs = Pairs()
     intervals = {}
     for family in (4, 6):
         high, low = routes.zones[family]
-        old = rib.Intervals(
+        old = Intervals(
             array("Q", high),
             array("Q", low) if low is not None else array("Q", bytes(8 * len(high))),
             array("I", routes.zone_of[family]),
         )
         new = table.intervals[family]
-        both = rib.overlay(old, rib.Intervals(new.high, new.low, new.value), pairs)
+        both = overlay(old, Intervals(new.high, new.low, new.value), pairs)
         numbers = range(len(pairs))
-        same = array("B", (was[pairs.left[number]] == becomes[pairs.right[number]] for number in numbers))
-        intervals[family] = rib.mixed(both, pairs, same, split, BLOCK[family], round(share * (1 << 32)))
+        same = array("B", (old_keys[pairs.left[number]] == new_keys[pairs.right[number]] for number in numbers))
+        intervals[family] = mix(both, pairs, same, split, BLOCK[family], round(share * (1 << 32)))
     return dataclasses.replace(
         table,
         intervals=intervals,
-        zones=[*zones, *behind],
+        zones=[*zones, *new_zones],
         ranking_entries=ranking_entries + table.ranking_entries,
         meta=table.meta | {"canary": {"before": before, "after": after, "share": share, "zones": split}},
     )
 
 
-def signature(zones: Sequence[Zone], ranking_entries: array[int]) -> list[tuple[object, ...]]:
-    """Return what a client is sent by, of each zone."""
-    known: dict[tuple[int, int], tuple[tuple[int, int, bool], ...]] = {}
-    found: list[tuple[object, ...]] = []
+def zone_keys(zones: Sequence[Zone], ranking_entries: array[int]) -> list[tuple[object, ...]]:
+    """Return the ranking, region and partner of each zone, comparable between tables."""
+    rankings: dict[tuple[int, int], tuple[tuple[int, int, bool], ...]] = {}
+    keys: list[tuple[object, ...]] = []
     for zone in zones:
-        place = zone.first, zone.count
-        if place not in known:
-            known[place] = tuple(ranking_entries_of(zone, ranking_entries))
-        found.append((known[place], zone.region, zone.partner))
-    return found
+        span = zone.first, zone.count
+        if span not in rankings:
+            rankings[span] = tuple(ranking_entries_of(zone, ranking_entries))
+        keys.append((rankings[span], zone.region, zone.partner))
+    return keys

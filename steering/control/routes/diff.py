@@ -1,9 +1,8 @@
-"""What another table would change: prefixes added, removed and changed, and which clients would be sent elsewhere.
+"""The difference between two tables: prefixes added, removed and changed, and clients that move to other clusters.
 
-A client moves where the set of clusters of its ranking's rank 0 changes. How many move is counted in address space, over
-the intervals of both tables laid together: IPv4 by address, IPv6 by /48, and of both only what a route covers in one of
-the tables; with a traffic file, by the traffic of that space. Clients that no route leads to are served from fallback
-ranking_entries either way, and are left out.
+A client moves if the set of clusters at rank 0 of its ranking changes. Moved clients are counted in address space, over
+the overlaid intervals of both tables: IPv4 by address, IPv6 by /48, or with a traffic file by traffic. Only address
+space that a route covers in one of the tables counts; the rest is served by fallback clusters before and after.
 """
 
 from __future__ import annotations
@@ -15,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath import rib
+from _fastpath import prefix_diff, prefix_rows
+from _fastpath.intervals import Intervals, Pairs, measure, overlay, pair_up
 from steering.control.routes.traffic import Traffic
 from steering.model.fleet import Fleet
 from steering.model.route import Announcement
-from steering.state.routes import Intervals, RouteRows, Routes, prefix_text
+from steering.state.routes import Intervals as ZoneIntervals
+from steering.state.routes import RouteRows, Routes, prefix_text
 from steering.state.sections import StateFile
 from steering.state.table import BuiltTable, Zone, ranking_entries_of, read_zones
 
@@ -30,20 +31,20 @@ Clusters = frozenset[int]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Side:
-    """One of two tables: its rows, its intervals by zone, and of each zone the nearest clusters, routed or not."""
+    """One of two tables: its rows and intervals, and by zone the clusters at rank 0 and whether it has a route."""
 
-    version: int | None  # None of what is not published
-    rows: Mapping[int, rib.Columns]  # values are sets, below `announcements`' length
+    version: int | None  # None for a table that is not published
+    rows: Mapping[int, prefix_rows.Columns]  # values are indices into `sets`
     origins: Mapping[int, array[int]]
     sets: Sequence[frozenset[Announcement]]
-    intervals: Mapping[int, rib.Intervals]
+    intervals: Mapping[int, Intervals]
     nearest: Sequence[Clusters]
     routed: Sequence[bool]
     partners: Sequence[int]
 
 
 def side_of_table(table: BuiltTable) -> Side:
-    """Return a table that is in memory."""
+    """Return the side of a table in memory."""
     return make_side(
         None,
         table.rows,
@@ -57,7 +58,7 @@ def side_of_table(table: BuiltTable) -> Side:
 
 
 def side_of_files(state: Path, version: int) -> Side:
-    """Return a table that was written. Raises SnapshotError."""
+    """Return the side of a table on disk. Raises SnapshotError."""
     file = StateFile(state / f"table.{version}", "table")
     routes = Routes(state / f"routes.{version}")
     rows, intervals = {}, {}
@@ -65,9 +66,9 @@ def side_of_files(state: Path, version: int) -> Side:
         mapped: Any = routes.columns[family]  # not copied: there may be gigabytes
         high, low, lengths, sets, origins = mapped
         zone_high, zone_low = routes.zones[family]
-        # What validation found is no difference.
+        # RPKI states are not compared.
         rows[family] = RouteRows(high, low if low is not None else array("Q"), lengths, sets, origins, array("B"))
-        intervals[family] = rib.Intervals(
+        intervals[family] = Intervals(
             array("Q", zone_high),
             array("Q", zone_low) if zone_low is not None else array("Q", bytes(8 * len(zone_high))),
             array("I", routes.zone_of[family]),
@@ -87,7 +88,7 @@ def side_of_files(state: Path, version: int) -> Side:
 def make_side(
     version: int | None,
     rows: Mapping[int, RouteRows],
-    intervals: Mapping[int, Intervals],
+    intervals: Mapping[int, ZoneIntervals],
     announcements: Sequence[Announcement],
     set_first: array[int],
     set_members: array[int],
@@ -95,13 +96,13 @@ def make_side(
     ranking_entries: array[int],
 ) -> Side:
     """Return one side of a comparison."""
-    # Which file said it is no difference.
+    # The feed is not compared.
     items = [dataclasses.replace(item, feed="") for item in announcements]
     columns = {}
-    for family, found in rows.items():
-        columns[family] = rib.Columns()
-        columns[family].high, columns[family].low = found.high, found.low if family == 6 else array("Q")
-        columns[family].length, columns[family].value = found.lengths, found.sets
+    for family, side in rows.items():
+        columns[family] = prefix_rows.Columns()
+        columns[family].high, columns[family].low = side.high, side.low if family == 6 else array("Q")
+        columns[family].length, columns[family].value = side.lengths, side.sets
     nearest, routed = [], []
     for zone in zones:
         ranking = list(ranking_entries_of(zone, ranking_entries))
@@ -110,12 +111,12 @@ def make_side(
     return Side(
         version,
         columns,
-        {family: found.origins for family, found in rows.items()},
+        {family: side.origins for family, side in rows.items()},
         [
-            frozenset(items[member] for member in set_members[set_first[place] : set_first[place + 1]])
-            for place in range(len(set_first) - 1)
+            frozenset(items[member] for member in set_members[set_first[i] : set_first[i + 1]])
+            for i in range(len(set_first) - 1)
         ],
-        {family: rib.Intervals(found.high, found.low, found.value) for family, found in intervals.items()},
+        {family: Intervals(cut.high, cut.low, cut.value) for family, cut in intervals.items()},
         nearest,
         routed,
         [zone.partner for zone in zones],
@@ -125,7 +126,7 @@ def make_side(
 def compare(
     before: Side, after: Side, fleet: Fleet, examples: int = 20, traffic: Traffic | None = None
 ) -> dict[str, Any]:
-    """Return what is different, as a report; shares are of what a route covers in either, address space or traffic."""
+    """Return the differences as a report; shares are of the address space or traffic with a route in either table."""
     names = {cluster.number: cluster.id for cluster in fleet.clusters}
     partners = {partner.number: partner.id for partner in fleet.partners}
     moves = {family: find_moves(before, after, family, traffic) for family in (4, 6)}
@@ -134,26 +135,26 @@ def compare(
         "before": before.version,
         "after": after.version,
         "prefixes": compare_prefixes(before, after, examples),
-        "moved": {f"v{family}": found.share() for family, found in moves.items()},
-        "routed": {f"v{family}": found.routed for family, found in moves.items()},
+        "moved": {f"v{family}": move.share() for family, move in moves.items()},
+        "routed": {f"v{family}": move.routed for family, move in moves.items()},
         "no_ranking_entry": sum(not clusters for clusters in after.nearest) if all(before.nearest) else 0,
         "partners": largest(
             {
                 partners.get(number, f"#{number}" if number else None): {
-                    f"v{family}": found.share_of(found.by_partner[number]) for family, found in moves.items()
+                    f"v{family}": move.share_of(move.by_partner[number]) for family, move in moves.items()
                 }
-                for number in sorted({number for found in moves.values() for number in found.by_partner})
+                for number in sorted({number for move in moves.values() for number in move.by_partner})
             },
             "partner",
         ),
         "clusters": largest(
             {
                 names.get(number, f"#{number}"): {
-                    f"{verb}_v{family}": found.share_of(counted[number])
-                    for family, found in moves.items()
-                    for verb, counted in (("gained", found.gained), ("lost", found.lost))
+                    f"{verb}_v{family}": move.share_of(counted[number])
+                    for family, move in moves.items()
+                    for verb, counted in (("gained", move.gained), ("lost", move.lost))
                 }
-                for number in sorted({number for found in moves.values() for number in {**found.gained, **found.lost}})
+                for number in sorted({number for move in moves.values() for number in {**move.gained, **move.lost}})
             },
             "cluster",
         ),
@@ -167,24 +168,24 @@ def largest(rows: dict[str | None, dict[str, float]], name: str) -> list[dict[st
 
 
 def compare_prefixes(before: Side, after: Side, examples: int) -> dict[str, Any]:
-    """Return by family how many prefixes there are, were added, removed and changed, and the first few of each."""
+    """Return by family the counts of prefixes, added, removed and changed ones, and the first few of each."""
     numbers: dict[frozenset[Announcement], int] = {}
     labels = [
         array("I", (numbers.setdefault(members, len(numbers)) for members in side.sets)) for side in (before, after)
     ]
     report = {}
     for family in (4, 6):
-        pairs = rib.Pairs()
+        pairs = Pairs()
         sides = []
         for side, label in zip((before, after), labels, strict=True):
-            columns = rib.shared(side.rows[family])
-            columns.value = rib.pair_up(rib.relabelled(columns.value, label), side.origins[family], pairs)
+            columns = side.rows[family].alias()
+            columns.value = pair_up(prefix_rows.relabel(columns.value, label), side.origins[family], pairs)
             sides.append(columns)
-        added, removed, changed, counts = rib.compare(sides[0], sides[1], examples)
+        added, removed, changed, counts = prefix_diff.compare(sides[0], sides[1], examples)
 
-        def texts(columns: rib.Columns, places: list[int], family: int = family) -> list[str]:
-            numbers = [columns.high[at] << 64 | (columns.low[at] if family == 6 else 0) for at in places]
-            return [prefix_text(family, number, columns.length[at]) for number, at in zip(numbers, places, strict=True)]
+        def texts(columns: prefix_rows.Columns, rows: list[int], family: int = family) -> list[str]:
+            numbers = [columns.high[i] << 64 | (columns.low[i] if family == 6 else 0) for i in rows]
+            return [prefix_text(family, number, columns.length[i]) for number, i in zip(numbers, rows, strict=True)]
 
         report[f"v{family}"] = {
             **dict(zip(("before", "after", "added", "removed", "changed"), counts, strict=True)),
@@ -199,7 +200,7 @@ def compare_prefixes(before: Side, after: Side, examples: int) -> dict[str, Any]
 
 @dataclasses.dataclass(slots=True)
 class Moves:
-    """Address space of one family by where its clients go, before and after."""
+    """Address space or traffic of one family: routed, moved, and moved by partner and by cluster."""
 
     routed: float = 0.0
     moved: float = 0.0
@@ -208,7 +209,7 @@ class Moves:
     lost: defaultdict[int, float] = dataclasses.field(default_factory=lambda: defaultdict(float))
 
     def share_of(self, extent: float) -> float:
-        """Return a part of what is routed."""
+        """Return an extent as a share of the routed one."""
         return round(extent / self.routed, 6) if self.routed else 0.0
 
     def share(self) -> float:
@@ -217,22 +218,22 @@ class Moves:
 
 
 def find_moves(before: Side, after: Side, family: int, traffic: Traffic | None) -> Moves:
-    """Return the moves of one family."""
-    pairs = rib.Pairs()
-    both = rib.overlay(before.intervals[family], after.intervals[family], pairs)
-    found = Moves()
-    extents = traffic.weigh(both, family, len(pairs)) if traffic else rib.extents(both, family, len(pairs))
+    """Return the moves of one family, weighed by traffic if given."""
+    pairs = Pairs()
+    both = overlay(before.intervals[family], after.intervals[family], pairs)
+    moves = Moves()
+    extents = traffic.weigh(both, family, len(pairs)) if traffic else measure(both, family, len(pairs))
     for number, extent in enumerate(extents):
         old, new = pairs.left[number], pairs.right[number]
         if not (before.routed[old] or after.routed[new]):
             continue
-        found.routed += extent
+        moves.routed += extent
         gained, lost = after.nearest[new] - before.nearest[old], before.nearest[old] - after.nearest[new]
         if gained or lost:
-            found.moved += extent
-            found.by_partner[before.partners[old] or after.partners[new]] += extent
+            moves.moved += extent
+            moves.by_partner[before.partners[old] or after.partners[new]] += extent
         for cluster in gained:
-            found.gained[cluster] += extent
+            moves.gained[cluster] += extent
         for cluster in lost:
-            found.lost[cluster] += extent
-    return found
+            moves.lost[cluster] += extent
+    return moves

@@ -1,10 +1,11 @@
-"""What is not believed of a feed, whatever its format: row by row, with the rule that each refused route breaks.
+"""Filters for a feed of any format: return the feed without the routes that break a rule, each refused with its rule.
 
-- Prefix lengths outside what is accepted: settings `accept_v4` and `accept_v6`, or the partner's own.
+- Prefix lengths outside of the accepted range: settings `accept_v4` and `accept_v6`, or the partner's own.
 - Special-purpose space (RFC 6890 and its registries), unless the setting `special_prefixes` accepts it.
-- Origins that a partner may not announce: neither its own ASNs nor its `allowed_asns`, where it has those.
-- Routes whose communities ask not to be served; others ask to be preferred, or less (setting `asn`).
-A partner that announces more than its `max_prefixes` stops the publish: what a leak would move is best left alone.
+- Origins that are neither among a partner's `asns` nor its `allowed_asns`, if it has any of the latter.
+- Routes with the community `<asn>:0` (setting `asn`). Other communities lower or raise a route's preference.
+
+A partner that announces more than its `max_prefixes` stops the publish: it is probably a leak.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from _fastpath import rib
-from steering.control.routes.feeds import KEPT, Feed, rule_of
+from _fastpath import prefix_rows, rib
+from steering.control.routes.feeds import MAX_LISTED, Feed, rule_of
 from steering.errors import FeedError
 from steering.model.fleet import Fleet, Partner
 from steering.model.route import Announcement, Refusal
@@ -31,7 +32,7 @@ DO_NOT_SERVE: Final = 0
 PREFER_LESS: Final = 80
 PREFER: Final = 120
 
-# Not globally reachable by the IANA registries (RFC 6890), multicast and reserved space; first rule of a row wins.
+# Not globally reachable by the IANA registries (RFC 6890), multicast and reserved space.
 SPECIAL: Final[dict[int, tuple[str, ...]]] = {
     4: (
         *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24"),
@@ -50,25 +51,25 @@ Lengths = tuple[int, int]
 
 
 def filter_feed(feed: Feed, fleet: Fleet, settings: Settings) -> Feed:
-    """Return the feed without what is not believed of it. Raises FeedError where a partner announces too much."""
-    filtering = Filtering(feed, fleet, settings)
-    filtering.obey_communities()
-    filtering.check_origins()
-    columns = {family: filtering.check_rows(family) for family in (4, 6)}
-    filtering.check_totals(columns)
+    """Return the feed without refused routes. Raises FeedError if a partner announces too many prefixes."""
+    feed_filter = FeedFilter(feed, fleet, settings)
+    feed_filter.obey_communities()
+    feed_filter.check_origins()
+    columns = {family: feed_filter.check_rows(family) for family in (4, 6)}
+    feed_filter.check_totals(columns)
     return dataclasses.replace(
         feed,
         columns=columns,
-        sets=filtering.sets,
-        set_of=filtering.set_of,
-        origin_of=filtering.origin_of,
-        refusals=sorted(filtering.refusals, key=lambda refusal: refusal.row),
-        refused_by=+filtering.refused_by,  # none of what was refused no row
+        sets=feed_filter.sets,
+        set_of=feed_filter.set_of,
+        origin_of=feed_filter.origin_of,
+        refusals=sorted(feed_filter.refusals, key=lambda refusal: refusal.row),
+        refused_by=+feed_filter.refused_by,  # without rules that refused no row
     )
 
 
-class Filtering:
-    """One feed being filtered. Kinds are added where rows of one kind are no longer all alike."""
+class FeedFilter:
+    """A feed while it is filtered. Attributes are added if rows that shared attributes differ after a filter."""
 
     def __init__(self, feed: Feed, fleet: Fleet, settings: Settings) -> None:
         self.feed = feed
@@ -82,146 +83,152 @@ class Filtering:
         self.columns = dict(feed.columns)
         self.refusals = list(feed.refusals)
         self.refused_by = feed.refused_by.copy()
-        self.places = {members: place for place, members in enumerate(self.sets)}
-        self.rules: dict[int, str] = {}  # of kinds that are refused
+        self.set_numbers = {members: number for number, members in enumerate(self.sets)}
+        self.rules: dict[int, str] = {}  # by attributes number: why its rows are refused
 
     def obey_communities(self) -> None:
-        """Prefer, prefer less, or do not serve, as the communities of each announcement ask."""
+        """Apply the communities of each announcement: prefer it, prefer it less, or do not serve it."""
         if not self.settings.asn:
             return
-        self.sets = [tuple(filter(None, map(self.obeyed, members))) for members in self.sets]
-        self.places = {members: place for place, members in enumerate(self.sets)}
+        self.sets = [tuple(filter(None, map(self.apply_communities, members))) for members in self.sets]
+        self.set_numbers = {members: number for number, members in enumerate(self.sets)}
         rule = f"its community {self.settings.asn}:{DO_NOT_SERVE} asks not to be served"
-        self.rules |= {kind: rule for kind, place in enumerate(self.set_of) if not self.sets[place]}
+        self.rules |= {number: rule for number, index in enumerate(self.set_of) if not self.sets[index]}
 
-    def obeyed(self, item: Announcement) -> Announcement | None:
-        """Return an announcement as its communities ask for, None where it is not to be served."""
-        asked = {community.strip() for community in item.communities}
-        if f"{self.settings.asn}:{DO_NOT_SERVE}" in asked:
+    def apply_communities(self, item: Announcement) -> Announcement | None:
+        """Return an announcement changed by its communities, None if it is not to be served."""
+        communities = {community.strip() for community in item.communities}
+        if f"{self.settings.asn}:{DO_NOT_SERVE}" in communities:
             return None
-        if f"{self.settings.asn}:{PREFER_LESS}" in asked:
+        if f"{self.settings.asn}:{PREFER_LESS}" in communities:
             return dataclasses.replace(item, hops=item.hops + LESS_HOPS)
-        if f"{self.settings.asn}:{PREFER}" in asked:
+        if f"{self.settings.asn}:{PREFER}" in communities:
             return dataclasses.replace(item, hops=0)
         return item
 
     def check_origins(self) -> None:
-        """Take away what partners announce of networks that are not theirs to announce."""
+        """Refuse announcements whose origin their partner may not announce."""
         allowed = {
             number: {*partner.asns, *partner.allowed_asns}
             for number, partner in self.partner_of.items()
             if partner.allowed_asns
         }
         concerned = {
-            place for place, members in enumerate(self.sets) if any(item.cluster in allowed for item in members)
+            index for index, members in enumerate(self.sets) if any(item.cluster in allowed for item in members)
         }
-        for kind in range(len(self.set_of)) if concerned else ():
-            origin = self.origin_of[kind]
-            if self.set_of[kind] in concerned and kind not in self.rules:
-                self.change_kind(
-                    kind,
+        for number in range(len(self.set_of)) if concerned else ():
+            origin = self.origin_of[number]
+            if self.set_of[number] in concerned and number not in self.rules:
+                self.keep_announcements(
+                    number,
                     lambda item: item.cluster not in allowed or origin in allowed[item.cluster],  # noqa: B023 (called here)
                     f"an origin is the partner's or among its allowed_asns; AS{origin} is neither",
                 )
 
-    def change_kind(self, kind: int, keep: Callable[[Announcement], bool], rule: str) -> None:
-        """Keep some of a kind's announcements; where none is left its rows are refused."""
-        members = self.sets[self.set_of[kind]]
+    def keep_announcements(self, number: int, keep: Callable[[Announcement], bool], rule: str) -> None:
+        """Keep some announcements of an attributes number; if none is left, refuse its rows."""
+        members = self.sets[self.set_of[number]]
         kept = tuple(filter(keep, members))
         if not kept:
-            self.rules[kind] = rule
+            self.rules[number] = rule
         elif kept != members:
-            self.set_of[kind] = self.place_of(kept)
+            self.set_of[number] = self.set_number(kept)
 
-    def place_of(self, members: tuple[Announcement, ...]) -> int:
-        """Return the number of a set."""
-        place = self.places.setdefault(members, len(self.sets))
-        if place == len(self.sets):
+    def set_number(self, members: tuple[Announcement, ...]) -> int:
+        """Return the number of a set, new or not."""
+        number = self.set_numbers.setdefault(members, len(self.sets))
+        if number == len(self.sets):
             self.sets.append(members)
-        return place
+        return number
 
-    def check_rows(self, family: int) -> rib.Columns:
+    def check_rows(self, family: int) -> prefix_rows.Columns:
         """Return the rows of a family that are accepted."""
         columns = self.columns[family]
         if self.rules:
-            for place in rib.rows_with(columns, self.rules, KEPT):
-                self.refuse(family, columns, place, self.rules[columns.value[place]])
-            counts = rib.count(columns, len(self.set_of))
-            for kind, rule in self.rules.items():
-                self.refused_by[rule_of(rule)] += counts[kind]
-            columns = rib.keep(columns, array("B", (kind not in self.rules for kind in range(len(self.set_of)))))
+            for i in prefix_rows.rows_with_values(columns, self.rules, MAX_LISTED):
+                self.refuse(family, columns, i, self.rules[columns.value[i]])
+            counts = prefix_rows.count_values(columns, len(self.set_of))
+            for number, rule in self.rules.items():
+                self.refused_by[rule_of(rule)] += counts[number]
+            columns = prefix_rows.keep_values(
+                columns, array("B", (number not in self.rules for number in range(len(self.set_of))))
+            )
         ranges = self.ranges(family)
         widest = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
         narrowest = max(low for low, _ in ranges.values()), min(high for _, high in ranges.values())
-        special = special_prefixes(family) if self.settings.special_prefixes == "refuse" else rib.Columns()
-        columns = self.keep_unmarked(family, columns, rib.mark(columns, *widest, special), widest)
+        special = special_prefixes(family) if self.settings.special_prefixes == "refuse" else prefix_rows.Columns()
+        columns = self.refuse_faults(family, columns, rib.check_prefixes(columns, *widest, special), widest)
         return self.check_lengths(family, columns, ranges, narrowest) if narrowest != widest else columns
 
-    def keep_unmarked(self, family: int, columns: rib.Columns, marks: array[int], widest: Lengths) -> rib.Columns:
-        """Refuse what is marked, and return the rest."""
-        unmarked = marks.tobytes().translate(IS_ZERO)
-        if 0 not in unmarked:
+    def refuse_faults(
+        self, family: int, columns: prefix_rows.Columns, faults: array[int], widest: Lengths
+    ) -> prefix_rows.Columns:
+        """Refuse the rows with a fault of `rib.check_prefixes`, and return the others."""
+        good = faults.tobytes().translate(IS_ZERO)
+        if 0 not in good:
             return columns
-        for place in itertools.islice(itertools.compress(range(len(marks)), marks), KEPT):
-            self.refuse(family, columns, place, length_rule(widest) if marks[place] == 1 else SPECIAL_RULE)
-        wrong_length = marks.count(1)
+        for i in itertools.islice(itertools.compress(range(len(faults)), faults), MAX_LISTED):
+            self.refuse(family, columns, i, length_rule(widest) if faults[i] == 1 else SPECIAL_RULE)
+        wrong_length = faults.count(1)
         self.refused_by[length_rule(widest)] += wrong_length
-        self.refused_by[rule_of(SPECIAL_RULE)] += unmarked.count(0) - wrong_length
-        return rib.keep_rows(columns, array("B", unmarked))
+        self.refused_by[rule_of(SPECIAL_RULE)] += good.count(0) - wrong_length
+        return prefix_rows.keep_rows(columns, array("B", good))
 
     def check_lengths(
-        self, family: int, columns: rib.Columns, ranges: dict[str, Lengths], narrowest: Lengths
-    ) -> rib.Columns:
-        """Take away from rows what those partners announce who may not announce prefixes of their length."""
+        self, family: int, columns: prefix_rows.Columns, ranges: dict[str, Lengths], narrowest: Lengths
+    ) -> prefix_rows.Columns:
+        """Remove announcements whose partner does not accept prefixes of the row's length."""
         chosen = array("B", [1]) * len(columns)
-        marks = rib.mark(columns, *narrowest, rib.Columns())
-        for place in itertools.compress(range(len(marks)), marks):
-            kind, length = columns.value[place], columns.length[place]
-            members = self.sets[self.set_of[kind]]
+        faults = rib.check_prefixes(columns, *narrowest, prefix_rows.Columns())
+        for i in itertools.compress(range(len(faults)), faults):
+            number, length = columns.value[i], columns.length[i]
+            members = self.sets[self.set_of[number]]
             kept = tuple(item for item in members if in_range(length, ranges[self.partner_id(item)]))
             if not kept:
-                chosen[place] = 0
+                chosen[i] = 0
                 rule = length_rule(ranges[self.partner_id(members[0])])
                 self.refused_by[rule] += 1
-                self.refuse(family, columns, place, rule)
+                self.refuse(family, columns, i, rule)
             elif kept != members:
-                columns.value[place] = self.new_kind(kept, self.origin_of[kind])
-        return rib.keep_rows(columns, chosen)
+                columns.value[i] = self.add_attributes(kept, self.origin_of[number])
+        return prefix_rows.keep_rows(columns, chosen)
 
-    def new_kind(self, members: tuple[Announcement, ...], origin: int) -> int:
-        """Return a kind with this set and origin."""
-        self.set_of.append(self.place_of(members))
+    def add_attributes(self, members: tuple[Announcement, ...], origin: int) -> int:
+        """Return the number of new attributes."""
+        self.set_of.append(self.set_number(members))
         self.origin_of.append(origin)
         return len(self.set_of) - 1
 
     def partner_id(self, item: Announcement) -> str:
-        """Return whose cluster heard an announcement, empty at an exchange."""
+        """Return the partner of an announcement's cluster, empty at an exchange."""
         partner = self.partner_of.get(item.cluster)
         return partner.id if partner else ""
 
     def ranges(self, family: int) -> dict[str, Lengths]:
-        """Return the accepted lengths of each partner, and under no name of everybody else."""
+        """Return the accepted lengths of each partner, and under "" of all other clusters."""
         default = self.settings.accept_v4 if family == 4 else self.settings.accept_v6
         own = {p.id: (p.accepts_v4 if family == 4 else p.accepts_v6) for p in self.partner_of.values()}
         return {"": lengths_of(default)} | {name: lengths_of(text or default) for name, text in own.items()}
 
-    def refuse(self, family: int, columns: rib.Columns, place: int, rule: str) -> None:
-        """Keep a row among the refusals that are shown."""
-        if len(self.refusals) < KEPT:
-            number = columns.high[place] << 64 | columns.low[place]
-            text = prefix_text(family, number, columns.length[place])
-            self.refusals.append(Refusal(self.feed.name, columns.row[place], text, rule))
+    def refuse(self, family: int, columns: prefix_rows.Columns, i: int, rule: str) -> None:
+        """List a row among the refusals, up to MAX_LISTED."""
+        if len(self.refusals) < MAX_LISTED:
+            number = columns.high[i] << 64 | columns.low[i]
+            text = prefix_text(family, number, columns.length[i])
+            self.refusals.append(Refusal(self.feed.name, columns.row[i], text, rule))
 
-    def check_totals(self, columns: dict[int, rib.Columns]) -> None:
-        """Raise FeedError where a partner announces more prefixes than it may."""
+    def check_totals(self, columns: dict[int, prefix_rows.Columns]) -> None:
+        """Raise FeedError if a partner announces more prefixes than its limit."""
         of_set = [sorted({self.partner_id(item) for item in members} - {""}) for members in self.sets]
         in_set: Counter[int] = Counter()
         for family in (4, 6):
-            for place, count in zip(self.set_of, rib.count(columns[family], len(self.set_of)), strict=True):
-                in_set[place] += count
+            for index, count in zip(
+                self.set_of, prefix_rows.count_values(columns[family], len(self.set_of)), strict=True
+            ):
+                in_set[index] += count
         totals: Counter[str] = Counter()
-        for place, count in in_set.items():
-            totals.update(dict.fromkeys(of_set[place], count))
+        for index, count in in_set.items():
+            totals.update(dict.fromkeys(of_set[index], count))
         limits = {partner.id: partner.max_prefixes for partner in self.partner_of.values()}
         for name, count in sorted(totals.items()):
             most = limits[name] or self.settings.max_prefixes
@@ -233,27 +240,27 @@ class Filtering:
 
 
 def lengths_of(text: str) -> Lengths:
-    """Return the least and most of a range `8-24`."""
+    """Return the ends of a range `8-24`."""
     least, _, most = text.partition("-")
     return int(least), int(most)
 
 
 def in_range(length: int, accepted: Lengths) -> bool:
-    """Tell whether a prefix length is accepted."""
+    """Return whether a prefix length is accepted."""
     return accepted[0] <= length <= accepted[1]
 
 
 def length_rule(accepted: Lengths) -> str:
-    """Return the rule in words."""
+    """Return the rule as a sentence."""
     return f"prefixes from /{accepted[0]} to /{accepted[1]} are accepted"
 
 
-def special_prefixes(family: int) -> rib.Columns:
+def special_prefixes(family: int) -> prefix_rows.Columns:
     """Return the special-purpose prefixes of a family."""
     networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = [*map(ipaddress.ip_network, SPECIAL[family])]
-    columns = rib.Columns(len(networks))
-    for place, network in enumerate(networks):
+    columns = prefix_rows.Columns(len(networks))
+    for i, network in enumerate(networks):
         number = int(network.network_address) << (96 if family == 4 else 0)
-        columns.high[place], columns.low[place] = number >> 64, number & (ALL_ONES >> 64)
-        columns.length[place] = network.prefixlen
+        columns.high[i], columns.low[i] = number >> 64, number & (ALL_ONES >> 64)
+        columns.length[i] = network.prefixlen
     return columns

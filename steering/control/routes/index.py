@@ -1,7 +1,7 @@
-"""The routes of one table by prefix: what is announced for exactly this one, what covers it, what lies inside it.
+"""The routes of one table by prefix: those of exactly a prefix, those of prefixes that cover it, and those inside it.
 
-A binary trie that knows prefixes as prefixes (pytricia) answers; it is built on the first question and costs some
-hundred bytes a route, so it lives in the control plane and on no request path.
+A binary trie of prefixes (pytricia), built on first use. It costs some hundred bytes a route, so only the control plane
+has one, and no request uses it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytricia
 from steering.errors import RequestError
 from steering.state.routes import Routes
 
-MOST_SHOWN: Final = 100  # prefixes inside the one asked for; their count is whole
+MOST_SHOWN: Final = 100  # prefixes inside the requested one; all are counted
 
 
 class RouteIndex:
@@ -36,9 +36,9 @@ class RouteIndex:
                 trie.insert(packed, lengths[row], row)
 
     def about(self, prefix: str) -> dict[str, Any]:
-        """Return the routes of exactly this prefix, of those that cover it, and which lie inside it.
+        """Return the routes of this prefix, the routes of prefixes that cover it, and the prefixes inside it.
 
-        Routes carry cluster numbers. Raises RequestError for what is no prefix.
+        Routes have cluster numbers. Raises RequestError if the text is no prefix.
         """
         network = parse_prefix(prefix)
         trie = self.tries[network.version]
@@ -65,7 +65,7 @@ class RouteIndex:
         text = str(network)
         if trie.has_key(text):
             return list(trie.children(text))
-        # children() wants an announced prefix; a stranger is one for as long as the question takes.
+        # children() needs a prefix that is in the trie: add this one for the call.
         trie[text] = -1
         try:
             return list(trie.children(text))
@@ -81,7 +81,7 @@ class RouteIndex:
 
 
 def parse_prefix(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """Return a prefix in CIDR form; RequestError says what is wrong with any other text."""
+    """Parse a prefix in CIDR form. Raises RequestError with the rule that the text breaks."""
     try:
         if "%" not in text:
             return ipaddress.ip_network(text)

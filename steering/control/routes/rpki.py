@@ -1,10 +1,10 @@
-"""Route origin validation (RFC 6811) by the payloads that an RPKI validator exports as JSON.
+"""Validates the origins of routes (RFC 6811) by the payloads that an RPKI validator exports as JSON.
 
     {"roas": [{"asn": "AS64500", "prefix": "203.0.113.0/24", "maxLength": 24, "ta": "apnic"}]}
 
-as Routinator, rpki-client, OctoRPKI and their like write it. A route is valid where a payload covers its prefix, names
-its origin and allows its length; invalid where payloads cover it and none allows it; else not found. Invalid routes
-are refused. A route whose origin is not known is not validated.
+as Routinator, rpki-client and OctoRPKI write it. A route is valid if a payload covers its prefix, names its origin and
+allows its length; invalid if payloads cover it and none allows it; else not found. Invalid routes are refused. A route
+with an unknown origin is not validated.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from array import array
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath import rib
-from steering.control.routes.feeds import KEPT, Feed, Reading, lines_of_rows, read_bytes
+from _fastpath import prefix_rows, rib
+from steering.control.routes.feeds import MAX_LISTED, Feed, FeedBuilder, lines_of_rows, read_bytes
 from steering.errors import FeedError
 from steering.model.route import Refusal, Rpki
 from steering.state.routes import prefix_text
@@ -28,11 +28,11 @@ INVALID: Final = "RPKI invalid (RFC 6811)"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Payloads:
-    """A validator's payloads: sorted columns, values are places in `asns` and `longest`."""
+    """A validator's payloads: sorted columns, whose values are indices into `asns` and `longest`."""
 
     name: str
     sha256: str
-    columns: dict[int, rib.Columns]
+    columns: dict[int, prefix_rows.Columns]
     asns: array[int]
     longest: array[int]
     refusals: list[Refusal]
@@ -50,42 +50,41 @@ class Payloads:
 
 
 def read_payloads(path: Path) -> Payloads:
-    """Return the payloads of a validator's JSON; one that is wrong is passed over, and told. Raises FeedError."""
+    """Return the payloads of a validator's JSON; a wrong payload is refused. Raises FeedError."""
     data, digest = read_bytes(path)
     try:
-        found = json.loads(data)
-        listed = found["roas"]
+        listed = json.loads(data)["roas"]
         if not isinstance(listed, list):
             raise TypeError
     except (ValueError, RecursionError) as error:
         raise FeedError(f"{path.name}: not JSON: {error}") from error
     except (TypeError, KeyError) as error:
         raise FeedError(f"{path.name}: has no list of roas", hint="export the validator's payloads as JSON") from error
-    known: dict[tuple[int, int], int] = {}
+    numbers: dict[tuple[int, int], int] = {}
     rows: list[tuple[str, int] | None] = []
     bad: list[tuple[int, str, str]] = []
     for row, item in enumerate(listed, 1):
         try:
             prefix, asn, longest = read_payload(item)
-            rows.append((prefix, known.setdefault((asn, longest), len(known))))
+            rows.append((prefix, numbers.setdefault((asn, longest), len(numbers))))
         except ValueError as error:
             rows.append(None)
             bad.append((row, json.dumps(item)[:80], str(error)))
-    reading, tails = Reading.of_lines(path.name, lines_of_rows(rows))
-    reading.relabel(tails)
+    builder, tails = FeedBuilder.from_lines(path.name, lines_of_rows(rows))
+    builder.relabel(tails)
     for refusal in bad:
-        reading.refuse(*refusal)
-    if not reading.rows:
+        builder.refuse(*refusal)
+    if not builder.rows:
         raise FeedError(f"{path.name}: holds no payload that can be used", hint="is the validator still starting?")
-    asns, longest_of = (array("I", values) for values in zip(*known, strict=True))
+    asns, longest_of = (array("I", values) for values in zip(*numbers, strict=True))
     return Payloads(
         path.name,
         digest,
-        {family: rib.sort(reading.columns[family]) for family in (4, 6)},
+        {family: prefix_rows.sort(builder.columns[family]) for family in (4, 6)},
         asns,
         longest_of,
-        sorted(reading.refusals, key=lambda refusal: refusal.row)[:KEPT],
-        reading.refused_by.total(),
+        sorted(builder.refusals, key=lambda refusal: refusal.row)[:MAX_LISTED],
+        builder.refused_by.total(),
     )
 
 
@@ -111,31 +110,33 @@ def read_payload(item: Any) -> tuple[str, int, int]:
 
 
 def validated(feed: Feed, payloads: Payloads) -> Feed:
-    """Return the feed without its invalid routes, the others marked as valid or not found."""
+    """Return the feed without its invalid routes; `state_of` has the state of the others."""
     columns = {}
     refusals, refused_by = list(feed.refusals), feed.refused_by.copy()
-    kinds = len(feed.set_of)
+    count = len(feed.set_of)
     for family in (4, 6):
-        found = rib.sort(feed.columns[family])
-        origins = rib.relabelled(found.value, feed.origin_of)
-        states = rib.validate(found, origins, payloads.columns[family], payloads.asns, payloads.longest)
+        ordered = prefix_rows.sort(feed.columns[family])
+        origins = prefix_rows.relabel(ordered.value, feed.origin_of)
+        states = rib.validate_origins(ordered, origins, payloads.columns[family], payloads.asns, payloads.longest)
         invalid = states.tobytes().translate(bytes(number == Rpki.invalid for number in range(256)))
-        for place in itertools.islice(itertools.compress(range(len(states)), invalid), max(0, KEPT - len(refusals))):
-            text = prefix_text(family, found.high[place] << 64 | found.low[place], found.length[place])
-            rule = f"{INVALID}; its origin is AS{origins[place]}"
-            refusals.append(Refusal(feed.name, found.row[place], text, rule))
-        if count := sum(invalid):
-            refused_by[INVALID] += count
-        marked = rib.shared(found)
-        # Kinds stand three times: as they are, valid, and invalid.
-        marked.value = rib.shifted(found.value, states, kinds)
-        columns[family] = rib.keep_rows(marked, array("B", (not flag for flag in invalid))) if count else marked
+        for i in itertools.islice(itertools.compress(range(len(states)), invalid), max(0, MAX_LISTED - len(refusals))):
+            text = prefix_text(family, ordered.high[i] << 64 | ordered.low[i], ordered.length[i])
+            rule = f"{INVALID}; its origin is AS{origins[i]}"
+            refusals.append(Refusal(feed.name, ordered.row[i], text, rule))
+        if invalid_count := sum(invalid):
+            refused_by[INVALID] += invalid_count
+        marked = ordered.alias()
+        # Attributes numbers are tripled, in the order of states: not found, valid, invalid.
+        marked.value = rib.add_steps(ordered.value, states, count)
+        columns[family] = (
+            prefix_rows.keep_rows(marked, array("B", (not flag for flag in invalid))) if invalid_count else marked
+        )
     return dataclasses.replace(
         feed,
         columns=columns,
         set_of=feed.set_of * 3,
         origin_of=feed.origin_of * 3,
-        state_of=array("B", [state for state in (Rpki.not_found, Rpki.valid, Rpki.invalid) for _ in range(kinds)]),
+        state_of=array("B", [state for state in (Rpki.not_found, Rpki.valid, Rpki.invalid) for _ in range(count)]),
         refusals=sorted(refusals, key=lambda refusal: refusal.row),
         refused_by=refused_by,
     )

@@ -1,7 +1,7 @@
-"""Where the traffic is: lines `prefix amount`, to weigh moved clients by what they ask for instead of by their number.
+"""Traffic by prefix, from lines `prefix amount`: weighs moved clients by their traffic instead of their number.
 
 An amount is spread evenly over its prefix's addresses, without those of longer prefixes in the file. Units do not
-matter; what no prefix covers weighs nothing.
+matter. Addresses that no prefix covers have no traffic.
 """
 
 from __future__ import annotations
@@ -11,35 +11,36 @@ import math
 from array import array
 from pathlib import Path
 
-from _fastpath import rib
+from _fastpath import prefix_rows
+from _fastpath.intervals import Chains, Intervals, Pairs, measure, overlay, relabel_intervals, sweep
 from steering.control.routes.feeds import read_text
 from steering.errors import FeedError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Traffic:
-    """Intervals by family; values are places in `amounts`, whose first is 0, and how much space each has."""
+    """Intervals by family, whose values are indices into `amounts` and `extents`, the address space of each."""
 
     name: str
-    intervals: dict[int, rib.Intervals]
+    intervals: dict[int, Intervals]
     amounts: list[float]
     extents: dict[int, array[float]]
 
-    def weigh(self, both: rib.Intervals, family: int, values: int) -> list[float]:
-        """Return how much traffic each value below `values` of some intervals has."""
-        pairs = rib.Pairs()
-        cut = rib.overlay(both, self.intervals[family], pairs)
-        found = [0.0] * values
-        for number, extent in enumerate(rib.extents(cut, family, len(pairs))):
+    def weigh(self, both: Intervals, family: int, values: int) -> list[float]:
+        """Return the traffic of each value below `values` of some intervals."""
+        pairs = Pairs()
+        cut = overlay(both, self.intervals[family], pairs)
+        weights = [0.0] * values
+        for number, extent in enumerate(measure(cut, family, len(pairs))):
             row = pairs.right[number]
             if row:
-                found[pairs.left[number]] += self.amounts[row] * extent / self.extents[family][row]
-        return found
+                weights[pairs.left[number]] += self.amounts[row] * extent / self.extents[family][row]
+        return weights
 
 
 def read_traffic(path: Path) -> Traffic:
-    """Return a traffic file. Raises FeedError with the first row that is wrong: half of it would say something else."""
-    columns, tails, refusals, _ = rib.read(read_text(path)[0])
+    """Return a traffic file. Raises FeedError for its first wrong row: part of a file would mislead."""
+    columns, tails, refusals, _ = prefix_rows.read(read_text(path)[0])
     if refusals:
         row, value, rule = refusals[0]
         raise FeedError(f"{path.name} row {row}: {value}: {rule}")
@@ -47,19 +48,19 @@ def read_traffic(path: Path) -> Traffic:
     rows = [0.0]
     intervals, extents = {}, {}
     for family in (4, 6):
-        ordered = rib.shared(rib.sort(columns[family]))
+        ordered = prefix_rows.sort(columns[family]).alias()
         first = len(rows)
         rows += [amounts[value] for value in ordered.value]
         ordered.value = array("I", range(first, len(rows)))
-        chains = rib.Chains()
+        chains = Chains()
         try:
-            swept = rib.sweep(ordered, chains)
+            swept = sweep(ordered, chains)
         except ValueError as error:
             raise FeedError(f"{path.name}: a prefix is given twice: {error}") from None
-        # A chain stands for its longest prefix.
+        # A chain has its longest prefix's amount.
         longest = array("I", [0, *(chains.value[chain] for chain in range(1, len(chains)))])
-        intervals[family] = rib.rename(swept, longest)
-        extents[family] = rib.extents(intervals[family], family, len(rows))
+        intervals[family] = relabel_intervals(swept, longest)
+        extents[family] = measure(intervals[family], family, len(rows))
     return Traffic(path.name, intervals, rows, extents)
 
 

@@ -13,11 +13,11 @@ from steering.control.health.appliance_state import Maintenance, OverrideOrigin
 from steering.control.health.ejection_limits import Limits
 from steering.control.health.presenter import describe, describe_cluster
 from steering.control.health.registry import Registry, StateChange, read_record, steady_clock
-from steering.control.health.rules import Health, Report, RoutesHeard, Rules
+from steering.control.health.rules import Health, Report, Rules
 from steering.control.records.database import Override
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Cluster, Fleet, Site
-from steering.model.route import RouteClass
+from steering.model.route import RouteClass, RoutesHeard
 from steering.state.status import StatusFiles, write_status
 
 BOTH = IPV4_UP | IPV6_UP

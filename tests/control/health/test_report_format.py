@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from steering.control.health import report_format as wire
 from steering.control.health.report_format import Delta, Fault, Full, ReportRow, Unknown, parse, report_of, unpack
-from steering.control.health.rules import Health, Report, RoutesHeard
+from steering.control.health.rules import Health, Report
 from steering.errors import RequestError
+from steering.model.route import RoutesHeard
 
 EMPTY = "0-0000000000000000"
 ROW = {"appliance": "c001-bom001", "boot": "b1", "seq": 17}

@@ -16,8 +16,8 @@ from steering.control.fill.digests import digest_of
 from steering.control.fill.holdings import Taken
 from steering.control.health.report_format import Delta, Full
 from steering.control.jobs.publish_holdings import PublishHoldings
-from steering.control.services import writer as writing
 from steering.control.services import hand_over as handover
+from steering.control.services import writer as writing
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError

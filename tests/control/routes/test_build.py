@@ -139,7 +139,7 @@ def test_duplicates_are_counted_and_conflicts_named(build: Callable[..., BuiltTa
         "10.0.0.0/8,bom001-a,5\n10.0.0.0/8,bom001-a,5\n10.0.0.0/8,bom001-a,7\n10.0.0.0/8,del001-a,0\n11.0.0.0/8,del001-a,0\n"
     )
     assert table.duplicates == 1
-    assert table.conflicts == ("10.0.0.0/8: heard in different ways by bom001-a; the better is used",)
+    assert table.conflicts == ("10.0.0.0/8: different routes at bom001-a; the best is used",)
     assert table.counts["prefixes_v4"] == 2
     assert table.counts["routes_v4"] == 5
 

@@ -161,7 +161,7 @@ GUARDS = [
     ({"after": 5000}, []),
     (
         {"no_ranking_entry": 3},
-        ["3 zones would have no cluster at all, and none is without one now (guard_no_cluster 0)"],
+        ["3 zones would have no cluster, and every zone has one now (guard_no_cluster 0)"],
     ),
 ]
 
@@ -185,7 +185,7 @@ def test_the_guard_on_unknown_clusters(fleet: Fleet, tmp_path: Path, unknown: in
     good = "".join(f"10.{row >> 8}.{row & 255}.0/24,bom001-a\n" for row in range(1000 - unknown))
     path.write_text("prefix,cluster\n" + good + "11.0.0.0/8,nosuch\n" * (unknown - 1) + "12.0.0.0/8,other\n")
     found = broken_guards([read_feed(FeedSource("csv", str(path)), fleet)], None, Settings())
-    said = "11 of 1,000 rows name clusters that the fleet has not, 1.1 % (guard_unknown 1.0 %)"
+    said = "11 of 1,000 rows name clusters that are not in the fleet, 1.1 % (guard_unknown 1.0 %)"
     assert found == [said] * stops
 
 
@@ -271,7 +271,7 @@ def test_rows_of_caches_and_zones_that_the_fleet_has_not_are_unknown_too(fleet: 
     assert [feed.refused_by[rule] for rule in UNKNOWN] == [0, 5, 5]
     assert not broken_guards([feed], None, Settings())
     found = broken_guards([feed], None, Settings(guard_unknown=0.009))
-    assert found == ["10 of 1,000 rows name clusters that the fleet has not, 1.0 % (guard_unknown 0.9 %)"]
+    assert found == ["10 of 1,000 rows name clusters that are not in the fleet, 1.0 % (guard_unknown 0.9 %)"]
 
 
 GUARD_NAMES = ["guard_moved", "guard_shrink", "guard_refused", "guard_unknown", "guard_no_cluster"]

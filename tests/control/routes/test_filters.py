@@ -183,7 +183,7 @@ def test_a_partner_that_announces_too_much_stops_the_publish_and_no_other_does(t
 def test_refusals_are_shown_up_to_a_number_and_all_counted(
     tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filters, "KEPT", 3)
+    monkeypatch.setattr(filters, "MAX_LISTED", 3)
     rows = [f"10.{number}.0.0/16,bom001-a,64500," for number in range(9)]
     feed = read(tmp_path / "routes.csv", fleet, *rows, "8.8.8.0/24,bom001-a,64500,")
     found = filter_feed(feed, fleet, Settings(special_prefixes="refuse"))

@@ -14,8 +14,8 @@ import pytest
 
 from _fastpath.ranking import DISABLED
 from steering.control.routes.feeds import FeedSource
-from steering.control.services import writer as writer_module
 from steering.control.services import hand_over as handover
+from steering.control.services import writer as writer_module
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
@@ -203,7 +203,7 @@ def test_a_table_that_answers_otherwise_than_its_routes_is_not_served(
         return names
 
     monkeypatch.setattr(writer_module, "write_table", write_and_forget)
-    with pytest.raises(SnapshotError, match=r"map the files back: table\.2: .* falls in zone \d+, the routes say"):
+    with pytest.raises(SnapshotError, match=r"map the files back: table\.2: .* is in zone \d+, but by its routes in"):
         serving.tables.publish([write_feed(AWAY)], "test")
     assert contents(settings.state) == before
 

@@ -1,9 +1,9 @@
-"""Live BGP sessions: which there are, and what each has announced, by the JSON lines of the speaker.
+"""Live BGP sessions and the routes that each announces, from the JSON lines of the speaker.
 
-A session that goes down keeps its routes for a while (graceful restart, RFC 4724): when it comes back, what it does not
-announce again until its End-of-RIB is dropped; when it does not, all is. So a reset empties no table. The routes are
-written as a native CSV feed into the state folder; a control process that starts reads them back as those of sessions
-that are down.
+A session that goes down keeps its routes for a while as stale (graceful restart, RFC 4724). If it comes back, stale
+routes that it has not announced again by its End-of-RIB are dropped; if it does not come back, all are. So a reset
+empties no table. The routes are written as a native CSV feed into the state folder; a starting control process reads
+them back as routes of sessions that are down.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Key = tuple[str, str]  # our address, the peer's
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Session:
-    """One BGP session: the cluster that hears it, both ends, and the family that is spoken (4 or 6)."""
+    """One BGP session: its cluster, both ends, and its address family (4 or 6)."""
 
     cluster: str
     peer: str
@@ -48,32 +48,32 @@ class Session:
 
     @property
     def key(self) -> Key:
-        """What the speaker names it by."""
+        """The addresses by which the speaker names the session."""
         return self.local, self.peer
 
 
 def read_sessions(path: Path, asn: int) -> list[Session]:
     """Return the sessions of a TOML file, `[[session]]` each. Raises SettingsError with session, field and rule."""
     try:
-        found = tomllib.loads(path.read_text(encoding="utf-8")).get("session", [])
+        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("session", [])
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: {error}") from error
-    if not isinstance(found, list) or not found or len(found) > MAX_SESSIONS:
+    if not isinstance(tables, list) or not tables or len(tables) > MAX_SESSIONS:
         raise SettingsError(f"{path}: has 1 to {MAX_SESSIONS} tables [[session]]")
-    sessions = [read_session(f"{path}: session {place}", item, asn) for place, item in enumerate(found, 1)]
+    sessions = [read_session(f"{path}: session {number}", item, asn) for number, item in enumerate(tables, 1)]
     keys = [session.key for session in sessions]
-    for place, key in enumerate(keys, 1):
-        if key in keys[: place - 1]:
+    for number, key in enumerate(keys, 1):
+        if key in keys[: number - 1]:
             raise SettingsError(
-                f"{path}: session {place}: {key[0]} to {key[1]} is session {keys.index(key) + 1} already",
+                f"{path}: session {number}: {key[0]} to {key[1]} is session {keys.index(key) + 1} already",
                 hint="two sessions of one pair, one for each family, need two addresses",
             )
     return sessions
 
 
-def read_session(where: str, item: Any, asn: int) -> Session:
+def read_session(name: str, item: Any, asn: int) -> Session:
     """Return one session. Raises SettingsError."""
     given = dict(item) if isinstance(item, dict) else {}
     local = given.get("local", "")
@@ -89,17 +89,17 @@ def read_session(where: str, item: Any, asn: int) -> Session:
         "password_file": ("", lambda value: isinstance(value, str) and value[:1] in ("", "/"), "an absolute path"),
     }
     if unknown := sorted(given.keys() - rules):
-        raise SettingsError(f"{where}: {unknown[0]}: no such field; one of {', '.join(rules)}")
+        raise SettingsError(f"{name}: {unknown[0]}: no such field; one of {', '.join(rules)}")
     values = {}
     for name, (default, takes, rule) in rules.items():
         values[name] = given.get(name, default)
         if not takes(values[name]):
-            raise SettingsError(f"{where}: {name} = {values[name]!r}: {rule}")
+            raise SettingsError(f"{name}: {name} = {values[name]!r}: {rule}")
     return Session(**values)
 
 
 def is_address(value: Any) -> bool:
-    """Tell whether it is an IP address in its shortest form."""
+    """Return whether a value is an IP address in its shortest form."""
     try:
         return isinstance(value, str) and "%" not in value and str(ipaddress.ip_address(value)) == value
     except ValueError:
@@ -107,13 +107,16 @@ def is_address(value: Any) -> bool:
 
 
 def is_number(value: Any, least: int, most: int) -> bool:
-    """Tell whether it is a whole number in a range."""
+    """Return whether a value is a whole number in a range."""
     return type(value) is int and least <= value <= most
 
 
 @dataclasses.dataclass(slots=True)
-class Heard:
-    """What one session said: `said` by prefix; `stale` prefixes are from before it came up, or down, last."""
+class SessionRoutes:
+    """The state and routes of one session; `stale` prefixes were announced before its state last changed.
+
+    `routes` has by prefix the rest of its feed row.
+    """
 
     is_up: bool = False
     since: float = 0.0
@@ -128,15 +131,15 @@ class LiveRoutes:
 
     def __init__(self, sessions: Sequence[Session], hold_s: float, now: float) -> None:
         self.sessions = {session.key: session for session in sessions}
-        self.heard = {session.key: Heard(since=now) for session in sessions}
+        self.received = {session.key: SessionRoutes(since=now) for session in sessions}
         self.hold_s = hold_s
         self.changed = 0
         self.texts: dict[str, str] = {}
 
-    # ---- what the speaker tells
+    # ---- the speaker's events
 
     def take(self, line: bytes, now: float) -> None:
-        """Take one JSON line of the speaker; what is about nothing of ours is passed over."""
+        """Apply one JSON line of the speaker; lines about unknown sessions are skipped."""
         try:
             event = json.loads(line)
             neighbor = event["neighbor"]
@@ -144,72 +147,74 @@ class LiveRoutes:
             key = (str(address["local"]), str(address["peer"]))
         except (ValueError, KeyError, TypeError, RecursionError):
             return
-        heard = self.heard.get(key)
-        if heard is None:
+        received = self.received.get(key)
+        if received is None:
             return
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):  # of another shape than ours
+        with contextlib.suppress(
+            ValueError, KeyError, TypeError, AttributeError
+        ):  # an event of another shape is skipped
             if event["type"] == "state" and neighbor["state"] in ("up", "down"):
-                self.set_state(heard, neighbor["state"] == "up", str(neighbor.get("reason", "")), now)
-            elif event["type"] == "update" and heard.is_up:
+                self.set_state(received, neighbor["state"] == "up", str(neighbor.get("reason", "")), now)
+            elif event["type"] == "update" and received.is_up:
                 message = neighbor["message"]
                 if "eor" in message:
-                    self.drop_stale(heard)
+                    self.drop_stale(received)
                 else:
-                    self.update(key, heard, message["update"])
+                    self.update(key, received, message["update"])
 
-    def set_state(self, heard: Heard, is_up: bool, reason: str, now: float) -> None:
-        """Note that a session came up or went down; what it said before is stale from here on."""
-        if is_up or heard.is_up:
-            heard.is_up, heard.reason, heard.since = is_up, reason, now
-            heard.stale = set(heard.routes)
+    def set_state(self, received: SessionRoutes, is_up: bool, reason: str, now: float) -> None:
+        """Record that a session came up or went down; its routes become stale."""
+        if is_up or received.is_up:
+            received.is_up, received.reason, received.since = is_up, reason, now
+            received.stale = set(received.routes)
 
     def all_down(self, reason: str, now: float) -> None:
-        """Note that the speaker is gone."""
-        for heard in self.heard.values():
-            self.set_state(heard, is_up=False, reason=reason, now=now)
+        """Record that the speaker has stopped."""
+        for received in self.received.values():
+            self.set_state(received, is_up=False, reason=reason, now=now)
 
     def expire(self, now: float) -> None:
         """Drop the stale routes of sessions that have been down, or up without an End-of-RIB, for too long."""
-        for heard in self.heard.values():
-            if heard.stale and now - heard.since >= self.hold_s:
-                self.drop_stale(heard)
+        for received in self.received.values():
+            if received.stale and now - received.since >= self.hold_s:
+                self.drop_stale(received)
 
-    def drop_stale(self, heard: Heard) -> None:
-        """Drop what a session said before and did not say again."""
-        for prefix in heard.stale:
-            del heard.routes[prefix]
-        self.changed += bool(heard.stale)
-        heard.stale = set()
+    def drop_stale(self, received: SessionRoutes) -> None:
+        """Drop the stale routes of a session."""
+        for prefix in received.stale:
+            del received.routes[prefix]
+        self.changed += bool(received.stale)
+        received.stale = set()
 
-    def update(self, key: Key, heard: Heard, update: dict[str, Any]) -> None:
-        """Take the withdrawals and announcements of an UPDATE."""
+    def update(self, key: Key, received: SessionRoutes, update: dict[str, Any]) -> None:
+        """Apply the withdrawals and announcements of an UPDATE."""
         family = f"ipv{self.sessions[key].family} unicast"
         for prefix in prefixes_of(update.get("withdraw", {}).get(family, [])):
-            self.withdraw(heard, prefix)
+            self.withdraw(received, prefix)
         announced = update.get("announce", {}).get(family, {})
         if not announced:
             return
         try:
-            said = self.said(key, update.get("attribute", {}))
+            row = self.row_of(key, update.get("attribute", {}))
         except ValueError:
-            said = None
+            row = None
         for prefix in (prefix for listed in announced.values() for prefix in prefixes_of(listed)):
-            heard.stale.discard(prefix)
-            if said is None:  # treated as withdrawn (RFC 7606, RFC 9774)
-                heard.refused += 1
-                self.withdraw(heard, prefix)
-            elif heard.routes.get(prefix) != said:
-                heard.routes[prefix] = said
+            received.stale.discard(prefix)
+            if row is None:  # treated as withdrawn (RFC 7606, RFC 9774)
+                received.refused += 1
+                self.withdraw(received, prefix)
+            elif received.routes.get(prefix) != row:
+                received.routes[prefix] = row
                 self.changed += 1
 
-    def withdraw(self, heard: Heard, prefix: str) -> None:
-        """Forget a prefix."""
-        heard.stale.discard(prefix)
-        if heard.routes.pop(prefix, None) is not None:
+    def withdraw(self, received: SessionRoutes, prefix: str) -> None:
+        """Remove a prefix."""
+        received.stale.discard(prefix)
+        if received.routes.pop(prefix, None) is not None:
             self.changed += 1
 
-    def said(self, key: Key, attributes: dict[str, Any]) -> str:
-        """Return what a session says of prefixes, as the feed has it, one text for all that are alike."""
+    def row_of(self, key: Key, attributes: dict[str, Any]) -> str:
+        """Return the feed row of some attributes, without the prefix; equal rows share one text. Raises ValueError."""
         path: list[int] = []
         for segment in attributes.get("as-path", {}).values():
             if segment["element"] not in ("as-sequence", "as-confed-sequence"):
@@ -237,12 +242,12 @@ class LiveRoutes:
     # ---- the feed
 
     def copied(self) -> dict[Key, dict[str, str]]:
-        """Return what each session says, to be written while they go on."""
-        return {key: heard.routes.copy() for key, heard in self.heard.items()}
+        """Return a copy of each session's routes, to write while sessions continue."""
+        return {key: received.routes.copy() for key, received in self.received.items()}
 
     def read_back(self, state: Path) -> None:
-        """Take what was written last as the routes of sessions that are down."""
-        heard: Heard | None = None
+        """Read the routes that were written last, as stale routes of sessions that are down."""
+        received: SessionRoutes | None = None
         try:
             lines = (state / FILE).read_text().splitlines(keepends=True)
         except FileNotFoundError:
@@ -250,12 +255,12 @@ class LiveRoutes:
         for line in lines[1:]:
             if line.startswith(SESSION_LINE):
                 local, _, peer = line.removeprefix(SESSION_LINE).strip().partition(" ")
-                heard = self.heard.get((local, peer))
-            elif heard is not None:
-                prefix, _, said = line.partition(",")
-                heard.routes[prefix] = self.texts.setdefault(said, said)
-        for found in self.heard.values():
-            found.stale = set(found.routes)
+                received = self.received.get((local, peer))
+            elif received is not None:
+                prefix, _, row = line.partition(",")
+                received.routes[prefix] = self.texts.setdefault(row, row)
+        for received in self.received.values():
+            received.stale = set(received.routes)
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the state of each session."""
@@ -266,12 +271,12 @@ class LiveRoutes:
                 "peer_asn": session.peer_asn,
                 "local": session.local,
                 "family": session.family,
-                "state": "up" if self.heard[key].is_up else "down",
-                "since": self.heard[key].since,
-                "reason": self.heard[key].reason,
-                "routes": len(self.heard[key].routes),
-                "stale": len(self.heard[key].stale),
-                "refused": self.heard[key].refused,
+                "state": "up" if self.received[key].is_up else "down",
+                "since": self.received[key].since,
+                "reason": self.received[key].reason,
+                "routes": len(self.received[key].routes),
+                "stale": len(self.received[key].stale),
+                "refused": self.received[key].refused,
             }
             for key, session in self.sessions.items()
         ]
@@ -280,9 +285,9 @@ class LiveRoutes:
 def lines_of(routes: dict[Key, dict[str, str]]) -> Iterator[str]:
     """Yield the feed's lines."""
     yield HEADER
-    for key, said in routes.items():
+    for key, row in routes.items():
         yield f"{SESSION_LINE}{key[0]} {key[1]}\n"
-        rest = iter(said.items())
+        rest = iter(row.items())
         while some := [f"{prefix},{text}" for prefix, text in itertools.islice(rest, 10_000)]:
             yield "".join(some)
 
@@ -301,6 +306,6 @@ def prefixes_of(listed: Any) -> Iterator[str]:
 
 
 def unknown_clusters(sessions: Sequence[Session], fleet: Fleet) -> list[str]:
-    """Return the clusters of sessions that the fleet has none of: their routes would be refused."""
+    """Return the clusters of sessions that are not in the fleet; their routes would be refused."""
     known = {cluster.id for cluster in fleet.clusters}
     return sorted({session.cluster for session in sessions} - known)

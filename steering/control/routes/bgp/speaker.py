@@ -1,7 +1,7 @@
-"""The BGP speaker: ExaBGP as a child process, which announces nothing and tells what it hears as JSON lines.
+"""The BGP speaker: ExaBGP as a child process, which announces nothing and writes received routes as JSON lines.
 
-It never runs in, or beside the loop of, a process that answers players. Its configuration has the sessions' passwords,
-so it lies in memory (/dev/shm) under a folder of its own, and only until the speaker has read it.
+It never runs in a process that answers players. Its configuration has the sessions' passwords, so the file is in memory
+(/dev/shm), in a folder of its own, and is deleted when the speaker has read it.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ logger = logging.getLogger("steering.bgp")
 
 
 def find_speaker() -> str:
-    """Return where ExaBGP is: beside this Python, or on PATH. Raises SettingsError."""
+    """Return the path of ExaBGP, beside this Python or on PATH. Raises SettingsError."""
     beside = Path(sys.executable).with_name("exabgp")
-    found = str(beside) if beside.exists() else shutil.which("exabgp")
-    if not found:
+    program = str(beside) if beside.exists() else shutil.which("exabgp")
+    if not program:
         raise SettingsError("exabgp: not installed", hint="pip install 'steering[bgp]'")
-    return found
+    return program
 
 
-def configuration(sessions: Sequence[Session], door: Path) -> str:
-    """Return the speaker's configuration. Raises SettingsError where a password cannot be read."""
+def configuration(sessions: Sequence[Session], socket: Path) -> str:
+    """Return the speaker's configuration. Raises SettingsError if a password cannot be read."""
     parts = [
-        f"process steering {{\n    run {sys.executable} -I {relay.__file__} {door};\n    encoder json;\n}}\n",
+        f"process steering {{\n    run {sys.executable} -I {relay.__file__} {socket};\n    encoder json;\n}}\n",
     ]
     for session in sessions:
         password = password_of(session)
@@ -66,7 +66,7 @@ def configuration(sessions: Sequence[Session], door: Path) -> str:
 
 
 def password_of(session: Session) -> str:
-    """Return a session's password, empty where it has none."""
+    """Return a session's password, empty if it has none."""
     if not session.password_file:
         return ""
     try:
@@ -80,7 +80,7 @@ def password_of(session: Session) -> str:
 
 
 def router_id(session: Session) -> str:
-    """Return the identifier of our end: its address, or for IPv6 a number of its ASN's."""
+    """Return our router id: the local address, or for IPv6 four bytes of our ASN."""
     if ":" not in session.local:
         return session.local
     return ".".join(str(byte) for byte in (session.asn & 0xFFFFFFFF or 1).to_bytes(4, "big"))
@@ -90,25 +90,25 @@ def router_id(session: Session) -> str:
 async def speaking(
     sessions: Sequence[Session], take: Callable[[bytes], None]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Give the running speaker, whose lines go to `take`; ended on the way out."""
+    """Yield the running speaker, and pass its lines to `take`; stop it on exit."""
     program = find_speaker()
     private = PRIVATE if PRIVATE.is_dir() and os.access(PRIVATE, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="steering-bgp-", dir=private))
     connected = asyncio.Event()
 
-    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connected.set()
         with contextlib.suppress(asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             while True:
                 take(await reader.readuntil(b"\n"))
         writer.close()
 
-    server = await asyncio.start_unix_server(carry, folder / "door", limit=MAX_LINE)
+    server = await asyncio.start_unix_server(receive, folder / "socket", limit=MAX_LINE)
     process = None
     try:
         file = folder / "exabgp.conf"
         file.touch(0o600)
-        file.write_text(configuration(sessions, folder / "door"), encoding="ascii")
+        file.write_text(configuration(sessions, folder / "socket"), encoding="ascii")
         process = await asyncio.create_subprocess_exec(
             program, "server", str(file), env=environment(), stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True,
@@ -129,14 +129,14 @@ async def speaking(
 
 
 async def log(process: asyncio.subprocess.Process) -> None:
-    """Log what the speaker says of itself; the state of its sessions comes by the door."""
+    """Log the speaker's own messages; the states of its sessions arrive by the socket."""
     assert process.stderr is not None
     async for line in process.stderr:
         logger.info("exabgp: %s", line.decode("utf-8", "replace").strip())
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """End the speaker."""
+    """Stop the speaker."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
@@ -148,8 +148,8 @@ async def end(process: asyncio.subprocess.Process) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Return the speaker's settings: it keeps our user, opens no command line of its own, and logs what went wrong."""
-    said = {
+    """Return the speaker's environment: it runs as our user, has no command line of its own, and logs warnings."""
+    options = {
         "daemon_user": pwd.getpwuid(os.geteuid()).pw_name,
         "daemon_drop": "false",
         "api_cli": "false",
@@ -161,4 +161,4 @@ def environment() -> dict[str, str]:
         "tcp_bind": "",
     }
     own = {name: value for name, value in os.environ.items() if not name.startswith(("exabgp", "STEERING_"))}
-    return own | {f"exabgp_{name}": value for name, value in said.items()}
+    return own | {f"exabgp_{name}": value for name, value in options.items()}

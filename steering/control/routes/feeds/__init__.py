@@ -1,11 +1,14 @@
-"""Feeds: what the network says, read into checked routes and refusals. One module a format, one `Feed` for all.
+"""Feeds of routes, read into checked rows and refusals. One module for each format, one `Feed` for all of them.
 
-A feed's rows carry a *kind*: the number of a distinct way to be heard. `set_of` and `origin_of` say, for each kind,
-which of the feed's announcement sets its prefixes have and from which origin AS. So the millions of rows stay columns,
-and Python looks only at what differs.
+Rows stay columns, because there may be millions. A row's value is an *attributes number*: rows with equal attributes
+share one, so Python handles each distinct set of attributes once. `set_of` and `origin_of` give, for each attributes
+number, the index of its set of announcements and its origin AS.
 
-A rule says what every row must obey; behind a semicolon it may say more of the row it refuses. Refusals are counted by
-rule.
+A rule is a sentence that every row must obey. After a semicolon it may describe the refused row; refusals are counted
+by the part before it.
+
+To add a format: write a module here with `read(path, fleet) -> Feed`, and add its name to `Kind` and its file ending to
+`SUFFIXES`. `jsonl.py` is a short example.
 """
 
 from __future__ import annotations
@@ -23,17 +26,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, get_args
 
-from _fastpath import rib
+from _fastpath import prefix_rows
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
 from steering.model.route import Announcement, Refusal
 
 MAX_TEXT: Final = 4 << 30  # bytes of a feed once unpacked; 16 M routes take about 1 GB
-KEPT: Final = 1000  # refusals with their rows; the rest are counted
+MAX_LISTED: Final = 1000  # refusals listed with their rows; all are counted
 
 Kind = Literal["asn", "bgp", "csv", "folder", "jsonl", "mmdb", "mrt", "zones"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-
 
 SUFFIXES: Final[dict[str, Kind]] = {
     ".csv": "csv",
@@ -43,14 +45,14 @@ SUFFIXES: Final[dict[str, Kind]] = {
     ".mrt": "mrt",
     ".json": "zones",
 }
-DUMP_NAMES: Final = ("bview.", "rib.", "latest-bview")  # as the archives name them
+DUMP_NAMES: Final = ("bview.", "rib.", "latest-bview")  # how RIPE RIS and RouteViews name table dumps
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FeedSource:
-    """Where a feed is read from: a file, or a URL; of kind `folder`, all the files of a folder.
+    """A feed's format (`kind`) and its path: a file, a URL, or for `folder` a folder whose files are all feeds.
 
-    Kind `asn` with an empty path is the shipped table. `named` is what was named where the path is what it led to.
+    `asn` with an empty path is the shipped table. `named` is the URL or folder that the path was found by, if any.
     """
 
     kind: Kind
@@ -60,27 +62,31 @@ class FeedSource:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Feed:
-    """The checked routes of one feed. `refusals` holds the first 1,000 of the rows that `refused_by` counts by rule."""
+    """The checked routes of one feed.
+
+    `refusals` lists the first 1,000 of the rows that `refused_by` counts by rule. `unheard` counts rows that no cluster
+    of the fleet receives. `state_of` is an Rpki by attributes number, None if the feed was not validated.
+    """
 
     name: str
     sha256: str
-    columns: dict[int, rib.Columns]
+    columns: dict[int, prefix_rows.Columns]
     sets: list[tuple[Announcement, ...]]
     set_of: array[int]
     origin_of: array[int]
     refusals: list[Refusal]
     refused_by: Counter[str]
     unheard: int = 0
-    state_of: array[int] | None = None  # an Rpki by kind; None where nothing was validated
+    state_of: array[int] | None = None
 
     @property
     def accepted(self) -> int:
-        """Return how many rows were taken."""
+        """Return how many rows were accepted."""
         return len(self.columns[4]) + len(self.columns[6])
 
     @property
     def refused(self) -> int:
-        """Return how many rows were not."""
+        """Return how many rows were refused."""
         return self.refused_by.total()
 
     def describe(self) -> dict[str, Any]:
@@ -95,11 +101,11 @@ class Feed:
         }
 
 
-class Kinds:
-    """The distinct ways to be heard, numbered as a reader meets them; the rows of some are refused, by a rule."""
+class AttributeTable:
+    """The distinct attributes of a feed's rows, numbered in the order they are added; some are refused, by a rule."""
 
     def __init__(self) -> None:
-        self.places: dict[tuple[Announcement, ...], int] = {}
+        self.indices: dict[tuple[Announcement, ...], int] = {}
         self.set_of, self.origin_of = array("I"), array("I")
         self.rules: dict[int, str] = {}
 
@@ -107,34 +113,34 @@ class Kinds:
         return len(self.set_of)
 
     def add(self, members: tuple[Announcement, ...], origin: int) -> int:
-        """Return the number of a new kind, heard by these announcements from an origin AS (0: not known)."""
-        self.set_of.append(self.places.setdefault(members, len(self.places)))
+        """Return the number of new attributes: a set of announcements, and an origin AS (0 if unknown)."""
+        self.set_of.append(self.indices.setdefault(members, len(self.indices)))
         self.origin_of.append(origin)
         return len(self.set_of) - 1
 
     def refuse(self, rule: str) -> int:
-        """Return the number of a new kind whose rows are refused."""
+        """Return the number of new attributes whose rows are refused."""
         self.rules[len(self.set_of)] = rule
         return self.add((), 0)
 
 
-class Reading:
-    """A feed being read: its rows so far, and what was refused of it."""
+class FeedBuilder:
+    """A feed while it is read: its rows so far, and its refusals."""
 
-    def __init__(self, name: str, columns: dict[int, rib.Columns]) -> None:
+    def __init__(self, name: str, columns: dict[int, prefix_rows.Columns]) -> None:
         self.name = name
         self.columns = columns
         self.refusals: list[Refusal] = []
         self.refused_by: Counter[str] = Counter()
 
     @classmethod
-    def of_lines(cls, name: str, text: bytes, first_row: int = 1, start: int = 0) -> tuple[Reading, list[bytes]]:
-        """Return the reading of lines `prefix tail`, and the distinct tails: a row's value is the place of its own."""
-        columns, tails, found, refused_by = rib.read(text, first_row, start)
-        reading = cls(name, columns)
-        reading.refusals = [Refusal(name, row, value, rule) for row, value, rule in found]
-        reading.refused_by.update(refused_by)
-        return reading, tails
+    def from_lines(cls, name: str, text: bytes, first_row: int = 1, start: int = 0) -> tuple[FeedBuilder, list[bytes]]:
+        """Return the builder of lines `prefix tail`, and the distinct tails; a row's value is the index of its tail."""
+        columns, tails, refusals, refused_by = prefix_rows.read(text, first_row, start)
+        builder = cls(name, columns)
+        builder.refusals = [Refusal(name, row, value, rule) for row, value, rule in refusals]
+        builder.refused_by.update(refused_by)
+        return builder, tails
 
     @property
     def rows(self) -> int:
@@ -142,52 +148,64 @@ class Reading:
         return len(self.columns[4]) + len(self.columns[6])
 
     def relabel(self, tails: list[bytes]) -> None:
-        """Make each row's value the number that its tail is."""
+        """Replace each row's value by the number that its tail contains."""
         labels = array("I", map(int, tails))
         for columns in self.columns.values():
-            columns.value = rib.relabelled(columns.value, labels)
+            columns.value = prefix_rows.relabel(columns.value, labels)
 
     def refuse(self, row: int, value: str, rule: str) -> None:
-        """Refuse a row that is not in the columns."""
+        """Add a refusal for a row that is not in the columns."""
         self.refused_by[rule_of(rule)] += 1
-        if len(self.refusals) < KEPT:
+        if len(self.refusals) < MAX_LISTED:
             self.refusals.append(Refusal(self.name, row, value[:80], rule))
 
-    def refuse_kinds(self, kinds: int, rules: dict[int, str], value_of: Callable[[int], str]) -> None:
-        """Take the rows of some of so many kinds out of the columns, by the rule of each."""
+    def refuse_values(self, count: int, rules: dict[int, str], text_of: Callable[[int], str]) -> None:
+        """Remove the rows whose value, below `count`, has a rule among `rules`; `text_of` is the value's text."""
         for family in (4, 6) if rules else ():
             columns = self.columns[family]
-            for place in rib.rows_with(columns, rules, KEPT):
-                kind = columns.value[place]
-                self.refusals.append(Refusal(self.name, columns.row[place], value_of(kind)[:80], rules[kind]))
-            counts = rib.count(columns, kinds)
-            for kind, rule in rules.items():
-                if counts[kind]:
-                    self.refused_by[rule_of(rule)] += counts[kind]
-            self.columns[family] = rib.keep(columns, array("B", (kind not in rules for kind in range(kinds))))
+            for i in prefix_rows.rows_with_values(columns, rules, MAX_LISTED):
+                value = columns.value[i]
+                self.refusals.append(Refusal(self.name, columns.row[i], text_of(value)[:80], rules[value]))
+            counts = prefix_rows.count_values(columns, count)
+            for value, rule in rules.items():
+                if counts[value]:
+                    self.refused_by[rule_of(rule)] += counts[value]
+            self.columns[family] = prefix_rows.keep_values(
+                columns, array("B", (value not in rules for value in range(count)))
+            )
 
-    def feed(self, sha256: str, kinds: Kinds, value_of: Callable[[int], str], unheard: int = 0) -> Feed:
-        """Return the feed, without the rows of refused kinds."""
-        self.refuse_kinds(len(kinds), kinds.rules, value_of)
-        refusals = sorted(self.refusals, key=lambda refusal: refusal.row)[:KEPT]
-        columns, sets = self.columns, list(kinds.places)
-        return Feed(self.name, sha256, columns, sets, kinds.set_of, kinds.origin_of, refusals, self.refused_by, unheard)
+    def feed(self, sha256: str, attributes: AttributeTable, text_of: Callable[[int], str], unheard: int = 0) -> Feed:
+        """Return the feed, without the rows whose attributes are refused."""
+        self.refuse_values(len(attributes), attributes.rules, text_of)
+        refusals = sorted(self.refusals, key=lambda refusal: refusal.row)[:MAX_LISTED]
+        columns, sets = self.columns, list(attributes.indices)
+        return Feed(
+            self.name,
+            sha256,
+            columns,
+            sets,
+            attributes.set_of,
+            attributes.origin_of,
+            refusals,
+            self.refused_by,
+            unheard,
+        )
 
 
 def rule_of(text: str) -> str:
-    """Return a rule without what it says of one row."""
+    """Return a rule without its part about one row."""
     return text.partition(";")[0]
 
 
 def kind_of(path: Path) -> Kind:
-    """Return the kind of a feed that a file's name tells; `asn` where it tells nothing."""
+    """Return the format of a feed by its file's name; `asn` for any other name."""
     if path.name.startswith(DUMP_NAMES):
         return "mrt"
     return next((SUFFIXES[suffix] for suffix in path.suffixes if suffix in SUFFIXES), "asn")
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return the feeds of a folder, by name; hidden files and those still being written (.tmp, .part) are none."""
+    """Return the feeds of a folder, by name, without hidden and unfinished files (.tmp, .part)."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -198,25 +216,25 @@ def files_of(folder: Path) -> list[Path]:
 def read_feed(source: FeedSource, fleet: Fleet) -> Feed:
     """Return the feed's routes for the fleet's clusters. A bad row becomes a refusal.
 
-    Raises FeedError where the feed as a whole cannot be used: unreadable, cut off, or without a single route.
+    Raises FeedError if the feed cannot be used: unreadable, cut off, or without any route.
     """
     module = importlib.import_module(f"steering.control.routes.feeds.{source.kind}")
     feed: Feed = module.read(source.path, fleet)
-    if not feed.accepted and source.kind != "bgp":  # all sessions may have withdrawn all they said
+    if not feed.accepted and source.kind != "bgp":  # all sessions may have withdrawn all their routes
         first = f"; the first of {feed.refused} refused rows: {feed.refusals[0]}" if feed.refusals else ""
         raise FeedError(f"{feed.name}: holds no route for this fleet{first}")
     return feed
 
 
 def lines_of_rows(rows: Iterable[tuple[str, int] | None]) -> bytes:
-    """Return `prefix kind` lines for `Reading.of_lines`; None leaves a line empty, and its number to its row."""
+    """Return `prefix number` lines for `FeedBuilder.from_lines`; None gives an empty line, so row numbers stay."""
     return b"\n".join(b"" if row is None else f"{row[0]} {row[1]}".encode() for row in rows) + b"\n"
 
 
 def read_text(path: Path) -> tuple[bytes, str]:
     """Return a feed's text, unpacked, and the SHA-256 of the file.
 
-    Raises FeedError where it cannot be read, is empty or cut off, or is over 4 GiB.
+    Raises FeedError if the file cannot be read, is empty or cut off, or is over 4 GiB.
     """
     text, digest = read_bytes(path)
     if not text or text.isspace():
@@ -231,15 +249,15 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
     try:
         digest = sha256_of(path)
         with open_packed(path) as unpacked:
-            found = unpacked.read(MAX_TEXT + 1)
+            data = unpacked.read(MAX_TEXT + 1)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise FeedError(f"{path.name}: cut off or damaged: {error}") from error
     except OSError as error:
-        damaged = error.strerror is None  # as bz2 says it
+        damaged = error.strerror is None  # as bz2 reports damage
         raise FeedError(f"{path.name}: damaged: {error}" if damaged else f"{path}: {error.strerror}") from error
-    if len(found) > MAX_TEXT:
+    if len(data) > MAX_TEXT:
         raise FeedError(f"{path.name}: over {MAX_TEXT >> 30} GiB once unpacked")
-    return found, digest
+    return data, digest
 
 
 def sha256_of(path: Path) -> str:
@@ -249,7 +267,7 @@ def sha256_of(path: Path) -> str:
 
 
 def open_packed(path: Path) -> BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File:
-    """Return a file opened for reading what it unpacks to."""
+    """Return a file opened for builder what it unpacks to."""
     match path.suffix:
         case ".gz":
             return gzip.open(path, "rb")

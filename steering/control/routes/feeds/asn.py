@@ -1,8 +1,8 @@
-"""The `asn` feed: lines `prefix ASN`, heard by whoever serves that network. One ships: the Internet's table.
+"""The `asn` feed: lines `prefix ASN`, routed to the clusters that serve the network; one is shipped.
 
-A partner's clusters hear the prefixes of its ASNs. They are dealt among its sites in contiguous runs of the address
-order: MED 0 at a prefix's own site, 100 at the others. An exchange hears the networks whose home is one of its
-countries, one AS further away, behind its route server. Who really hears what, a `csv` feed says.
+A partner's clusters receive the prefixes of its ASNs. They are divided among its sites in contiguous runs of the
+address order: MED 0 at a prefix's own site, 100 at the others. An exchange receives the networks whose home country is
+one of its countries, one AS further away, through its route server. A `csv` feed gives the real routes instead.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import geo_data
-from _fastpath import rib
-from steering.control.routes.feeds import Feed, Reading, read_text
+from _fastpath import prefix_rows, rib
+from steering.control.routes.feeds import Feed, FeedBuilder, read_text
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet
 from steering.model.route import Announcement
@@ -32,32 +32,32 @@ def read(path: str, fleet: Fleet) -> Feed:
 
 def read_lines(name: str, text: bytes, digest: str, fleet: Fleet) -> Feed:
     """Return the routes of `prefix ASN` lines."""
-    reading, tails = Reading.of_lines(name, text)
+    builder, tails = FeedBuilder.from_lines(name, text)
     asns = array("q", (int(tail) if tail.isdigit() and int(tail) <= MAX_ASN else -1 for tail in tails))
     rule = f"an ASN is a number from 0 to {MAX_ASN}"
-    wrong = {kind: rule for kind, asn in enumerate(asns) if asn < 0}
-    reading.refuse_kinds(len(asns), wrong, lambda kind: tails[kind].decode("utf-8", "replace"))
+    wrong = {index: rule for index, asn in enumerate(asns) if asn < 0}
+    builder.refuse_values(len(asns), wrong, lambda index: tails[index].decode("utf-8", "replace"))
 
-    columns, deal = reading.columns, Deal(fleet, name)
-    first, shares, heard = array("I"), array("I"), array("B")
+    columns, networks = builder.columns, NetworkClusters(fleet, name)
+    first, shares, routed = array("I"), array("I"), array("B")
     set_of, origin_of = array("I"), array("I")
     for asn in asns:
-        sets = deal.sets_of(asn)
+        sets = networks.sets_of(asn)
         first.append(len(set_of))
         shares.append(len(sets))
-        heard.append(bool(sets))
+        routed.append(bool(sets))
         set_of.extend(sets)
         origin_of.extend([max(asn, 0)] * len(sets))
     before = sum(len(columns[family]) for family in (4, 6))
     for family in (4, 6):
-        columns[family] = rib.keep(rib.sort(columns[family]), heard)
+        columns[family] = prefix_rows.keep_values(prefix_rows.sort(columns[family]), routed)
         rib.divide(columns[family], first, shares)
     unheard = before - sum(len(columns[family]) for family in (4, 6))
-    return Feed(name, digest, columns, deal.sets, set_of, origin_of, reading.refusals, reading.refused_by, unheard)
+    return Feed(name, digest, columns, networks.sets, set_of, origin_of, builder.refusals, builder.refused_by, unheard)
 
 
-class Deal:
-    """Which announcement sets a network's prefixes have in this fleet: one for each of the partner's sites."""
+class NetworkClusters:
+    """The announcement sets of each network's prefixes in a fleet: one for each of the partner's sites."""
 
     def __init__(self, fleet: Fleet, feed: str) -> None:
         self.feed = feed
@@ -66,7 +66,7 @@ class Deal:
         self.partner_of = {asn: partner.id for partner in fleet.partners for asn in partner.asns}
         self.embedded: dict[str, dict[str, list[Cluster]]] = {}
         self.exchanges: dict[str, list[Announcement]] = {}
-        self.known: dict[tuple[str | None, str], list[int]] = {}
+        self.set_numbers: dict[tuple[str | None, str], list[int]] = {}
         for cluster in fleet.clusters:
             if cluster.number < 0:
                 raise FeedError(f"cluster {cluster.id} has no number; import the fleet first")
@@ -78,12 +78,12 @@ class Deal:
                 )
 
     def sets_of(self, asn: int) -> list[int]:
-        """Return the numbers of the network's sets, one a site; empty where nobody hears it."""
+        """Return the numbers of the network's sets, one a site; empty if no cluster receives it."""
         partner, country = self.partner_of.get(asn), self.countries.get(asn, "")
-        known = self.known.get((partner, country))
-        if known is None:
-            known = self.known[partner, country] = self.make_sets(partner, country)
-        return known
+        numbers = self.set_numbers.get((partner, country))
+        if numbers is None:
+            numbers = self.set_numbers[partner, country] = self.make_sets(partner, country)
+        return numbers
 
     def make_sets(self, partner: str | None, country: str) -> list[int]:
         """Add the sets of a partner's networks in a country, or of the country's other networks."""

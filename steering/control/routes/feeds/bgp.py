@@ -1,4 +1,4 @@
-"""The `bgp` feed: what live sessions say, as `network/sessions.py` keeps it in the state folder, in native CSV."""
+"""The `bgp` feed: the routes of live sessions, which `routes/bgp/sessions.py` keeps in the state folder as CSV."""
 
 from steering.control.routes.feeds.csv import read
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from steering.control.routes.feeds import Feed, Kinds, Reading, read_text
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, read_text
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet
 from steering.model.route import Announcement, RouteClass
@@ -38,21 +38,21 @@ def read(path: str, fleet: Fleet) -> Feed:
             f"{file.name} row 1: {header.decode('utf-8', 'replace').strip()[:80]!r} does not name the columns",
             hint=f"the first line begins with prefix, has cluster, and takes {', '.join(COLUMNS[2:])}",
         )
-    reading, tails = Reading.of_lines(file.name, text, first_row=2, start=end + 1)
+    builder, tails = FeedBuilder.from_lines(file.name, text, first_row=2, start=end + 1)
     clusters = {cluster.id: cluster for cluster in fleet.clusters}
-    kinds = Kinds()
+    attributes = AttributeTable()
     for tail in tails:
         try:
             announcement, origin = announcement_of(fields_of(tail, names[1:]), clusters, file.name)
         except ValueError as error:
-            kinds.refuse(str(error))
+            attributes.refuse(str(error))
         else:
-            kinds.add((announcement,), origin)
-    return reading.feed(digest, kinds, lambda kind: tails[kind].decode("utf-8", "replace"))
+            attributes.add((announcement,), origin)
+    return builder.feed(digest, attributes, lambda number: tails[number].decode("utf-8", "replace"))
 
 
 def fields_of(tail: bytes, names: list[str]) -> dict[str, str]:
-    """Return the fields of a row behind its prefix. ValueError names the rule."""
+    """Return the fields of a row after its prefix. ValueError names the rule."""
     text = tail.decode("utf-8", "replace")
     try:
         values = next(csv.reader([text], strict=True), []) if '"' in text or "\r" in text else text.split(",")
@@ -64,7 +64,7 @@ def fields_of(tail: bytes, names: list[str]) -> dict[str, str]:
 
 
 def announcement_of(fields: Mapping[str, str], clusters: Mapping[str, Cluster], feed: str) -> tuple[Announcement, int]:
-    """Return what a row says of its prefix, and its origin AS (0 for an empty path). ValueError names the rule."""
+    """Return a row's announcement and its origin AS (0 for an empty path). ValueError names the rule."""
     cluster = clusters.get(fields.get("cluster", ""))
     if cluster is None:
         raise ValueError(f"a cluster is one of the fleet; there is no {fields.get('cluster', '')[:63]!r}")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from steering.control.routes.feeds import Feed, Kinds, Reading, lines_of_rows, read_text
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, lines_of_rows, read_text
 from steering.control.routes.feeds.csv import COLUMNS, announcement_of
 from steering.model.fleet import Cluster, Fleet
 
@@ -27,7 +27,7 @@ def read(path: str, fleet: Fleet) -> Feed:
     file = Path(path)
     text, digest = read_text(file)
     clusters = {cluster.id: cluster for cluster in fleet.clusters}
-    kinds, known, values = Kinds(), dict[tuple[str, ...], int](), list[str]()
+    attributes, numbers, values = AttributeTable(), dict[tuple[str, ...], int](), list[str]()
     rows: list[tuple[str, int] | None] = []
     bad: list[tuple[int, str, str]] = []
     for row, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
@@ -41,25 +41,27 @@ def read(path: str, fleet: Fleet) -> Feed:
             bad.append((row, line[:80].decode("utf-8", "replace"), str(error)))
             continue
         key = tuple(fields.get(name, "") for name in COLUMNS[1:])
-        kind = known.get(key)
-        if kind is None:
-            kind = known[key] = add_kind(kinds, fields, clusters, file.name)
+        number = numbers.get(key)
+        if number is None:
+            number = numbers[key] = add_attributes(attributes, fields, clusters, file.name)
             values.append(",".join(key))
-        rows.append((prefix, kind))
-    reading, tails = Reading.of_lines(file.name, lines_of_rows(rows))
-    reading.relabel(tails)
+        rows.append((prefix, number))
+    builder, tails = FeedBuilder.from_lines(file.name, lines_of_rows(rows))
+    builder.relabel(tails)
     for refusal in bad:
-        reading.refuse(*refusal)
-    return reading.feed(digest, kinds, values.__getitem__)
+        builder.refuse(*refusal)
+    return builder.feed(digest, attributes, values.__getitem__)
 
 
-def add_kind(kinds: Kinds, fields: Mapping[str, str], clusters: Mapping[str, Cluster], feed: str) -> int:
-    """Return the number of a new way to be heard."""
+def add_attributes(
+    attributes: AttributeTable, fields: Mapping[str, str], clusters: Mapping[str, Cluster], feed: str
+) -> int:
+    """Return the number of a line's attributes, new to the feed."""
     try:
         announcement, origin = announcement_of(fields, clusters, feed)
     except ValueError as error:
-        return kinds.refuse(str(error))
-    return kinds.add((announcement,), origin)
+        return attributes.refuse(str(error))
+    return attributes.add((announcement,), origin)
 
 
 def fields_of(line: bytes) -> tuple[str, dict[str, str]]:
@@ -67,15 +69,15 @@ def fields_of(line: bytes) -> tuple[str, dict[str, str]]:
     if len(line) > MAX_LINE:
         raise ValueError(f"a line has at most {MAX_LINE} bytes; this has {len(line)}")
     try:
-        found = json.loads(line)
+        document = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"a line is a JSON object; {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise ValueError("a line is a JSON object")
-    prefix = found.pop("prefix", None)
+    prefix = document.pop("prefix", None)
     if not (isinstance(prefix, str) and prefix.isascii() and prefix.isprintable()) or {" ", ","} & set(prefix):
         raise ValueError(BAD_PREFIX)
-    return prefix, {name: field_text(name, value) for name, value in found.items()}
+    return prefix, {name: field_text(name, value) for name, value in document.items()}
 
 
 def field_text(name: str, value: Any) -> str:

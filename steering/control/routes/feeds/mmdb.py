@@ -1,4 +1,4 @@
-"""The `mmdb` feed: an ASN database (GeoLite2 ASN, DB-IP ASN and their like), read through once, as the `asn` feed."""
+"""The `mmdb` feed: an ASN database (GeoLite2 ASN, DB-IP ASN and their like), read like an `asn` feed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def asn_of(record: object) -> int | None:
     """Return the ASN of a record of the usual shapes: `autonomous_system_number`, or `asn` as a number or `AS64500`."""
     if not isinstance(record, dict):
         return None
-    found = record.get("autonomous_system_number", record.get("asn"))
-    if isinstance(found, str):
-        digits = found.upper().removeprefix("AS")
-        found = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
-    return found if type(found) is int and 0 <= found <= MAX_ASN else None
+    asn = record.get("autonomous_system_number", record.get("asn"))
+    if isinstance(asn, str):
+        digits = asn.upper().removeprefix("AS")
+        asn = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
+    return asn if type(asn) is int and 0 <= asn <= MAX_ASN else None

@@ -1,7 +1,7 @@
-"""The region of address space: a country or a part of one, and where known a place, by prefix.
+"""The region of each address: a country or a part of one, and its location if known.
 
-From the shipped country map or an MMDB of countries or cities; over it the operator's geofeeds (`geofeed.py`), whose
-word counts whatever the map says inside their prefixes.
+Regions come from the shipped country map or from an MMDB of countries or cities. The operator's geofeeds (`geofeed.py`)
+replace them inside their prefixes.
 """
 
 from __future__ import annotations
@@ -16,57 +16,58 @@ from typing import Any, Final
 import maxminddb
 
 import geo_data
-from _fastpath import rib
+from _fastpath import prefix_rows, rib
+from _fastpath.intervals import Chains, Intervals, Pairs, overlay, relabel_intervals, sweep
 from steering.control.routes.feeds import read_text, sha256_of
 from steering.control.routes.feeds.geofeed import Geofeed, read_geofeed
 from steering.errors import FeedError
 from steering.model.route import NOWHERE, Region
 
-PLACE_STEP: Final = 0.5  # degrees; rankings know distance in steps of 100 km
+LOCATION_STEP: Final = 0.5  # degrees; rankings use distance in steps of 100 km
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RegionMap:
-    """Intervals of all address space by family; values are places in `regions`, whose first is nowhere."""
+    """Intervals of all address space by family; values are indices into `regions`, whose first is NOWHERE."""
 
     name: str
     sha256: str
-    intervals: dict[int, rib.Intervals]
+    intervals: dict[int, Intervals]
     regions: list[Region]
     geofeeds: tuple[Geofeed, ...] = ()
 
 
 def read_regions(mmdb: Path | None = None, geofeeds: Sequence[Path] = ()) -> RegionMap:
-    """Return the shipped country map, or what an MMDB says, read through once, with geofeeds over it.
+    """Return the regions of the shipped country map, or of an MMDB, replaced by geofeeds inside their prefixes.
 
-    Raises FeedError where one of them cannot be used.
+    Raises FeedError if one of them cannot be used.
     """
     if mmdb is not None:
         text, name, digest = mmdb_text(mmdb), mmdb.name, sha256_of(mmdb)
     else:
         text, digest = read_text(geo_data.COUNTRY_PREFIXES)
         name = geo_data.COUNTRY_PREFIXES.name
-    columns, tails, found, refused_by = rib.read(text)
+    columns, tails, refusals, refused_by = prefix_rows.read(text)
     if refused_by:
-        row, value, rule = found[0]
+        row, value, rule = refusals[0]
         raise FeedError(f"{name} row {row}: {value}: {rule}")
     regions = [NOWHERE, *(region_of(tail.decode("ascii", "replace")) for tail in tails)]
     if wrong := next((region.code for region in regions[1:] if not is_country(region.code[:2])), None):
         raise FeedError(f"{name}: {wrong!r} is no ISO 3166-1 alpha-2 code")
-    chains = rib.Chains()
-    swept = {family: rib.sweep(one_each(columns[family], tails, name), chains) for family in (4, 6)}
-    # A chain stands for its longest prefix's region.
+    chains = Chains()
+    swept = {family: sweep(one_row_each(columns[family], tails, name), chains) for family in (4, 6)}
+    # A chain has its longest prefix's region.
     label = array("I", [0, *(chains.value[chain] + 1 for chain in range(1, len(chains)))])
-    intervals = {family: rib.rename(found, label) for family, found in swept.items()}
+    intervals = {family: relabel_intervals(cut, label) for family, cut in swept.items()}
     if not geofeeds:
         return RegionMap(name, digest, intervals, regions)
     feeds = read_geofeeds(geofeeds)
-    return RegionMap(name, digest, *laid_over(intervals, regions, feeds), tuple(feeds))
+    return RegionMap(name, digest, *apply_geofeeds(intervals, regions, feeds), tuple(feeds))
 
 
-def one_each(columns: rib.Columns, tails: list[bytes], name: str) -> rib.Columns:
-    """Return sorted columns with one row a prefix. Raises FeedError where one lies in several regions."""
-    grouped, twice, _ = rib.group(rib.sort(columns), len(tails))
+def one_row_each(columns: prefix_rows.Columns, tails: list[bytes], name: str) -> prefix_rows.Columns:
+    """Return sorted columns with one row a prefix. Raises FeedError if a prefix lies in several regions."""
+    grouped, twice, _ = rib.group_by_prefix(prefix_rows.sort(columns), len(tails))
     if twice:
         both = ", ".join(tails[tail].decode("ascii", "replace") for tail in twice[0])
         raise FeedError(f"{name}: one prefix lies in several regions ({both})")
@@ -82,36 +83,36 @@ def read_geofeeds(paths: Sequence[Path]) -> list[Geofeed]:
     return [read_geofeed(path, codes, places) for path in paths]
 
 
-def laid_over(
-    intervals: dict[int, rib.Intervals], regions: list[Region], feeds: Sequence[Geofeed]
-) -> tuple[dict[int, rib.Intervals], list[Region]]:
-    """Return the intervals and regions with geofeeds over them; of a prefix in several, the first feed's counts."""
+def apply_geofeeds(
+    intervals: dict[int, Intervals], regions: list[Region], feeds: Sequence[Geofeed]
+) -> tuple[dict[int, Intervals], list[Region]]:
+    """Return intervals and regions with geofeeds applied; for a prefix in several geofeeds, the first is used."""
     regions = list(regions)
-    chains, pairs = rib.Chains(), rib.Pairs()
-    merged = {4: rib.Columns(), 6: rib.Columns()}
+    chains, pairs = Chains(), Pairs()
+    merged = {4: prefix_rows.Columns(), 6: prefix_rows.Columns()}
     for feed in feeds:
         labels = array("I", range(len(regions), len(regions) + len(feed.regions)))
         regions += feed.regions
-        for family, found in feed.columns.items():
-            shifted = rib.shared(found)
-            shifted.value = rib.relabelled(found.value, labels)
+        for family, columns in feed.columns.items():
+            shifted = columns.alias()
+            shifted.value = prefix_rows.relabel(columns.value, labels)
             merged[family].extend(shifted)
     both = {}
     for family in (4, 6):
-        grouped, several, _ = rib.group(rib.sort(merged[family]), len(regions))
+        grouped, several, _ = rib.group_by_prefix(prefix_rows.sort(merged[family]), len(regions))
         # Values of one prefix ascend in the order of the feeds.
         first = array("I", [*range(len(regions)), *(values[0] for values in several)])
-        grouped.value = rib.relabelled(grouped.value, first)
-        both[family] = rib.overlay(intervals[family], rib.sweep(grouped, chains), pairs)
+        grouped.value = prefix_rows.relabel(grouped.value, first)
+        both[family] = overlay(intervals[family], sweep(grouped, chains), pairs)
     chosen = array(
         "I",
         (chains.value[over] if over else under for under, over in zip(pairs.left, pairs.right, strict=True)),
     )
-    return {family: rib.rename(found, chosen) for family, found in both.items()}, regions
+    return {family: relabel_intervals(cut, chosen) for family, cut in both.items()}, regions
 
 
 def region_of(text: str) -> Region:
-    """Return a region written as `mmdb_text` writes it: code, and where known degrees north and east."""
+    """Parse a region as `mmdb_text` writes it: its code, then degrees north and east if known."""
     code, *degrees = text.split()
     return Region(code, (float(degrees[0]), float(degrees[1])) if degrees else None)
 
@@ -124,7 +125,7 @@ def mmdb_text(path: Path) -> bytes:
         country = country_code(record)
         if country is not None:
             code = subdivision_code(record, country)
-            lines.append(f"{unmapped(network)} {code if code in codes else country}{place_text(record)}\n")
+            lines.append(f"{unmapped(network)} {code if code in codes else country}{location_text(record)}\n")
     if not lines:
         raise FeedError(f"{path}: names no country")
     return "".join(lines).encode()
@@ -149,27 +150,27 @@ def country_code(record: object) -> str | None:
 
 
 def is_country(code: str) -> bool:
-    """Tell whether it is written as a country's code is."""
+    """Return whether a text has the form of a country code."""
     return len(code) == 2 and code.isascii() and code.isalpha() and code.isupper()
 
 
 def subdivision_code(record: dict[str, Any], country: str) -> str:
-    """Return the code of the largest part of the country that a record names, empty where it names none."""
+    """Return the code of the largest part of the country that a record names, empty if it names none."""
     listed = record.get("subdivisions")
     first = listed[0] if isinstance(listed, list) and listed else None
     part = first.get("iso_code") if isinstance(first, dict) else None
     return f"{country}-{part}" if isinstance(part, str) else ""
 
 
-def place_text(record: dict[str, Any]) -> str:
-    """Return the place of a record, rounded, as text behind a code; empty where it has none."""
-    place = record.get("location")
-    place = place if isinstance(place, dict) else record
-    north: Any = place.get("latitude")
-    east: Any = place.get("longitude")
+def location_text(record: dict[str, Any]) -> str:
+    """Return a record's location, rounded, as text to follow a code; empty if it has none."""
+    location = record.get("location")
+    location = location if isinstance(location, dict) else record
+    north: Any = location.get("latitude")
+    east: Any = location.get("longitude")
     if not (type(north) in (int, float) and type(east) in (int, float) and abs(north) <= 90 and abs(east) <= 180):
         return ""
-    return "".join(f" {round(value / PLACE_STEP) * PLACE_STEP:g}" for value in (north, east))
+    return "".join(f" {round(value / LOCATION_STEP) * LOCATION_STEP:g}" for value in (north, east))
 
 
 def unmapped(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:

@@ -3,11 +3,12 @@
     {"coverageZones": {"bom001-a": {"network": ["203.0.113.0/24"], "network6": ["2001:db8::/32"],
                                     "coordinates": {"latitude": 19.09, "longitude": 72.87}}}}
 
-`deepCoverageZones` have `caches`, names of appliances, beside. A zone is heard by the clusters of its caches; else by
-the cluster, or all clusters of the site, that has its name; else by the clusters open to off-net clients at the site
-nearest to its coordinates. The same prefix in several zones is the first one's; the others' rows are refused.
+A zone of `deepCoverageZones` also has `caches`, names of appliances. A zone's prefixes are routed to the clusters of
+its caches; else to the cluster, or to all clusters of the site, with its name; else to the clusters that accept off-net
+clients at the site nearest to its coordinates. A prefix in several zones belongs to the first; the other rows are
+refused.
 
-Rows are counted over the whole file, in its order.
+Rows are numbered over the whole file, in its order.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath import rib
-from steering.control.routes.feeds import Feed, Kinds, Reading, lines_of_rows, read_bytes
+from _fastpath import prefix_rows
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, lines_of_rows, read_bytes
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet, Site
 from steering.model.route import Announcement
@@ -31,86 +32,87 @@ PARTS: Final = {"network", "network6", "coordinates", "caches"}
 
 
 def read(path: str, fleet: Fleet) -> Feed:
-    """Return the routes of a coverage-zone file. Raises FeedError where it is none."""
+    """Return the routes of a coverage-zone file. Raises FeedError if it is none."""
     file = Path(path)
     data, digest = read_bytes(file)
     zones = zones_of(file.name, data)
-    atlas = Atlas(fleet)
-    kinds, names = Kinds(), list[str]()
+    finder = ClusterFinder(fleet)
+    attributes, names = AttributeTable(), list[str]()
     rows: list[tuple[str, int] | None] = []
-    strange: list[tuple[int, str, str]] = []
+    bad: list[tuple[int, str, str]] = []
     for name, zone in zones.items():
         try:
-            clusters = atlas.clusters_of(name, zone)
-            kind = kinds.add(tuple(Announcement(c.number, c.route_class, hops=1, feed=file.name) for c in clusters), 0)
+            clusters = finder.clusters_of(name, zone)
+            members = tuple(Announcement(c.number, c.route_class, hops=1, feed=file.name) for c in clusters)
+            number = attributes.add(members, 0)
         except ValueError as error:
-            kind = kinds.refuse(str(error))
+            number = attributes.refuse(str(error))
         names.append(name)
         networks = list(networks_of(zone))
-        if not networks and kind in kinds.rules:
+        if not networks and number in attributes.rules:
             rows.append(None)
-            strange.append((len(rows), name, kinds.rules[kind]))
+            bad.append((len(rows), name, attributes.rules[number]))
         for value in networks:
             good = isinstance(value, str) and value.isascii() and value.isprintable() and not {" ", ","} & set(value)
-            rows.append((value, kind) if good else None)
+            rows.append((value, number) if good else None)
             if not good:
-                strange.append((len(rows), f"{name}: {value!r}", "a network is written address/length"))
-    reading, tails = Reading.of_lines(file.name, lines_of_rows(rows))
-    reading.relabel(tails)
-    for refusal in strange:
-        reading.refuse(*refusal)
-    reading.refuse_kinds(len(kinds), kinds.rules, names.__getitem__)
-    refuse_repeated(reading, names)
-    return reading.feed(digest, kinds, names.__getitem__)
+                bad.append((len(rows), f"{name}: {value!r}", "a network is written address/length"))
+    builder, tails = FeedBuilder.from_lines(file.name, lines_of_rows(rows))
+    builder.relabel(tails)
+    for refusal in bad:
+        builder.refuse(*refusal)
+    builder.refuse_values(len(attributes), attributes.rules, names.__getitem__)
+    refuse_repeated(builder, names)
+    return builder.feed(digest, attributes, names.__getitem__)
 
 
 def zones_of(name: str, data: bytes) -> dict[str, Any]:
     """Return the zones by name, in the file's order."""
     try:
-        found = json.loads(data, object_pairs_hook=once)
+        document = json.loads(data, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise FeedError(f"{name}: not JSON: {error}") from error
-    tops = [top for top in TOPS if isinstance(found, dict) and isinstance(found.get(top), dict)]
+    tops = [top for top in TOPS if isinstance(document, dict) and isinstance(document.get(top), dict)]
     if len(tops) != 1:
         raise FeedError(f"{name}: is no coverage-zone file", hint=f"its top has one object of {' and '.join(TOPS)}")
-    zones: dict[str, Any] = found[tops[0]]
+    zones: dict[str, Any] = document[tops[0]]
     return zones
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, whose keys are given once: of a zone given twice, which would count?"""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        twice = next(key for place, (key, _) in enumerate(pairs) if key in dict(pairs[:place]))
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object. Raises ValueError for a key that it has twice."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
         raise ValueError(f"{twice!r} is given twice in one object")
-    return found
+    return document
 
 
 def networks_of(zone: Any) -> Iterator[Any]:
-    """Yield what stands where a zone's networks are, IPv4 first."""
+    """Yield a zone's networks, unchecked, IPv4 first."""
     for part in ("network", "network6"):
         listed = zone.get(part, []) if isinstance(zone, dict) else []
         yield from listed if isinstance(listed, list) else [listed]
 
 
-def refuse_repeated(reading: Reading, names: Sequence[str]) -> None:
-    """Refuse the rows whose prefix stands in a zone before theirs; a prefix given twice in one zone is a duplicate."""
+def refuse_repeated(builder: FeedBuilder, names: Sequence[str]) -> None:
+    """Refuse rows whose prefix an earlier zone has; a prefix twice in one zone is a duplicate, not refused."""
     for family in (4, 6):
-        columns = rib.sort(reading.columns[family])  # of one prefix, the first zone's rows come first
+        columns = prefix_rows.sort(builder.columns[family])  # of one prefix, the first zone's rows come first
         chosen = array("B", [1]) * len(columns)
         before, winner = (-1, -1, -1), 0
-        for place, prefix in enumerate(zip(columns.high, columns.low, columns.length, strict=True)):
+        for i, prefix in enumerate(zip(columns.high, columns.low, columns.length, strict=True)):
             if prefix != before:
-                before, winner = prefix, columns.value[place]
-            elif columns.value[place] != winner:
-                chosen[place] = 0
+                before, winner = prefix, columns.value[i]
+            elif columns.value[i] != winner:
+                chosen[i] = 0
                 rule = f"a prefix lies in one zone, the first that names it; {names[winner]} does"
-                reading.refuse(columns.row[place], names[columns.value[place]], rule)
-        reading.columns[family] = rib.keep_rows(columns, chosen)
+                builder.refuse(columns.row[i], names[columns.value[i]], rule)
+        builder.columns[family] = prefix_rows.keep_rows(columns, chosen)
 
 
-class Atlas:
-    """Where a zone's clients are served, by the fleet's names and places."""
+class ClusterFinder:
+    """Finds the clusters that serve a zone, by names of the fleet and locations of its sites."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.clusters = {cluster.id: cluster for cluster in fleet.clusters}
@@ -122,7 +124,7 @@ class Atlas:
         self.sites = [site for site in fleet.sites if any(c.accepts_off_net for c in self.at_site[site.id])]
 
     def clusters_of(self, name: str, zone: Any) -> list[Cluster]:
-        """Return the clusters that hear a zone. ValueError names the rule that it breaks."""
+        """Return the clusters that serve a zone. ValueError names the rule that it breaks."""
         if not isinstance(zone, dict):
             raise ValueError("a zone is an object")
         if unknown := sorted(zone.keys() - PARTS):
@@ -138,7 +140,7 @@ class Atlas:
         return self.nearest(zone["coordinates"])
 
     def clusters_with(self, caches: Any) -> list[Cluster]:
-        """Return the clusters that these appliances, named by id or host, stand in."""
+        """Return the clusters of some appliances, named by id or host."""
         if not isinstance(caches, list) or not all(isinstance(cache, str) for cache in caches):
             raise ValueError("caches are a list of names")
         for cache in caches:
@@ -148,9 +150,9 @@ class Atlas:
 
     def nearest(self, coordinates: Any) -> list[Cluster]:
         """Return the open clusters of the site nearest to some coordinates."""
-        place = coordinates if isinstance(coordinates, dict) else {}
-        latitude: Any = place.get("latitude")
-        longitude: Any = place.get("longitude")
+        location = coordinates if isinstance(coordinates, dict) else {}
+        latitude: Any = location.get("latitude")
+        longitude: Any = location.get("longitude")
         if not (is_degrees(latitude, 90) and is_degrees(longitude, 180)):
             raise ValueError("coordinates have a latitude from -90 to 90 and a longitude from -180 to 180")
         if not self.sites:
@@ -160,12 +162,12 @@ class Atlas:
 
 
 def is_degrees(value: Any, most: int) -> bool:
-    """Tell whether it is a number of degrees."""
+    """Return whether a value is a number of degrees, at most `most` either way."""
     return type(value) in (int, float) and -most <= value <= most
 
 
 def distance(site: Site, latitude: float, longitude: float) -> float:
-    """Return how far a site is, as the angle between it and a place (haversine)."""
+    """Return the angle between a site and a location, in radians (haversine)."""
     north, other = math.radians(site.latitude), math.radians(latitude)
     east = math.radians(longitude - site.longitude)
     half = math.sin((other - north) / 2) ** 2 + math.cos(north) * math.cos(other) * math.sin(east / 2) ** 2

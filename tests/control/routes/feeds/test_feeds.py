@@ -191,7 +191,7 @@ def test_a_dump_that_nobody_hears_names_its_routers(tmp_path: Path, fleet: Fleet
     path = tmp_path / "dump.mrt"
     path.write_bytes(dump_of(dumps.rib("10.0.0.0/8", [(0, b"")])))
     with pytest.raises(
-        FeedError, match=r"no cluster hears its routers: 192\.0\.2\.1 \(AS64500\), 2001:db8::2"
+        FeedError, match=r"no cluster has one of its routers as a peer: 192\.0\.2\.1 \(AS64500\), 2001:db8::2"
     ) as caught:
         read(path, fleet)
     assert "among a cluster's peers" in caught.value.hint

@@ -130,13 +130,13 @@ def test_a_geofeed_that_is_no_utf_8(tmp_path: Path) -> None:
 
 
 DOUBTED = [
-    ("192.0.2.0/24,IN,IN-99", "IN", "a region is an ISO 3166-2 code; there is no 'IN-99', so the country counts"),
+    ("192.0.2.0/24,IN,IN-99", "IN", "a region is an ISO 3166-2 code; there is no 'IN-99', so the country is used"),
     (
         "192.0.2.0/24,IN,Maharashtra",
         "IN",
-        "a region is an ISO 3166-2 code; there is no 'MAHARASHTRA', so the country counts",
+        "a region is an ISO 3166-2 code; there is no 'MAHARASHTRA', so the country is used",
     ),
-    ("192.0.2.0/24,IN,GB-LND", "IN", "a region lies in its country; GB-LND does not lie in IN, so the country counts"),
+    ("192.0.2.0/24,IN,GB-LND", "IN", "a region lies in its country; GB-LND does not lie in IN, so the country is used"),
     ("192.0.2.0/24,,GB-LND", "GB-LND", None),
     ("192.0.2.0/24", "", None),
 ]

@@ -1,0 +1,32 @@
+"""The public shape of `zone_rankings.pyx`: clusters ranked by the ranking policy for each (chain, region)."""
+
+from array import array
+
+from _fastpath.intervals import Chains, Pairs
+
+EARTH_RADIUS_KM: float
+KEY_NAMES: tuple[str, ...]
+
+class Rankings:
+    """Distinct rankings, and which one each (chain, region) has."""
+
+    first: array[int]
+    ranking_entries: array[int]
+    ranking: array[int]
+    partner: array[int]
+
+def make_rankings(
+    wanted: Pairs,
+    chains: Chains,
+    set_first: array[int],
+    set_members: array[int],
+    routes: dict[str, array[int]],
+    cluster_vectors: array[float],
+    cluster_partners: array[int],
+    region_vectors: array[float],
+    fallback_first: array[int],
+    fallback_clusters: array[int],
+    policy: tuple[str, ...],
+    step_km: float,
+) -> Rankings:
+    """Return the Rankings of every wanted (chain, region)."""
