@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath.counters import BOUNDS, DOORS, QUALITY, Counters
+from _fastpath.counters import BOUNDS, PATHS, QUALITY, Counters
 from steering.decision.snapshot import REASONS, Snapshot
 from steering.state.folder import worker_files
 
@@ -41,7 +41,7 @@ GAUGES: Final = {
 }
 
 
-VOICES: Final = QUALITY.index("voices")  # from there on, of appliances alone
+ATTESTED: Final = QUALITY.index("attested")  # from there on, of appliances alone
 REPORTED: Final = {  # the sums of player reports, in the order of QUALITY
     "reports": ("reports_total", "reports of players"),
     "throughputs": ("throughputs_total", "reports with a throughput"),
@@ -52,7 +52,7 @@ REPORTED: Final = {  # the sums of player reports, in the order of QUALITY
     "errors": ("errors_total", "reports of an error"),
     "starts": ("starts_total", "reports of a start-up"),
     "start_ms": ("start_ms_total", "the sum of the durations of start-ups, in milliseconds"),
-    "voices": ("voices_total", "viewers with a session tag of ours, once a minute each"),
+    "attested": ("attested_total", "viewers with a session tag that we signed, once a minute each"),
     "failing": ("failing_total", "those of them with a stall or an error"),
 }
 
@@ -105,7 +105,7 @@ def metrics_lines(
     quality = {"partner": quality_of_partners(counted, snapshot), group: quality_of(counted, snapshot, per_appliance)}
     for of, rows in quality.items():
         for index, (name, meaning) in enumerate(REPORTED.values()):
-            if of == "partner" and index >= VOICES:
+            if of == "partner" and index >= ATTESTED:
                 continue
             metric = f"steering_{of}_player_{name}"
             yield from about(metric, "counter", f"by {of}: {meaning}")
@@ -122,7 +122,7 @@ def latency_lines(counted: Iterable[Counters]) -> Iterator[str]:
         "histogram",
         "from the last byte of a request to its answer handed to the kernel or the transport",
     )
-    for path in DOORS:
+    for path in PATHS:
         buckets, seconds = [0] * (len(BOUNDS) + 1), 0.0
         for each in counted:
             counts, added = each.latency(path)

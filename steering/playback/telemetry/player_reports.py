@@ -180,9 +180,9 @@ class PlayerReports:
             )
             if viewer and slot >= 0 and cluster in reachable:
                 if self.window.is_new(slot, viewer):
-                    self.counters.note_voice(slot, False)
+                    self.counters.note_attested(slot, False)
                 if (report.stalled or report.failed) and self.window.is_new(slot, viewer, "failing"):
-                    self.counters.note_voice(slot, True)
+                    self.counters.note_attested(slot, True)
 
 
 def start_up_ms(report: Report, began: int) -> int:

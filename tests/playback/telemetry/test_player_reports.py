@@ -191,13 +191,13 @@ def test_a_viewer_with_a_tag_is_attested_once_a_window(
 ) -> None:
     for _ in range(50):
         fail(player_reports, snapshot, ISP, tag_at(ISP), failed=False)
-    assert player_reports.counters.voices() == {0: (1, 0)}
+    assert player_reports.counters.attested() == {0: (1, 0)}
     for _ in range(50):
         fail(player_reports, snapshot, ISP, tag_at(ISP))
-    assert player_reports.counters.voices() == {0: (1, 1)}
+    assert player_reports.counters.attested() == {0: (1, 1)}
     clock.now += WINDOW_S
     fail(player_reports, snapshot, ISP, tag_at(ISP))
-    assert player_reports.counters.voices() == {0: (2, 2)}
+    assert player_reports.counters.attested() == {0: (2, 2)}
 
 
 FLOODS = [
@@ -216,7 +216,7 @@ def test_a_flood_is_a_few_attested_viewers(
 ) -> None:  # type: ignore[no-untyped-def]
     for number in range(1000):
         fail(player_reports, snapshot, *client(number))
-    voices, failing = player_reports.counters.voices().get(0, (0, 0))
+    voices, failing = player_reports.counters.attested().get(0, (0, 0))
     assert failing <= voices <= most
     assert counted(player_reports)[0]["errors"] == 1000  # counted all the same
 
@@ -228,9 +228,9 @@ def test_an_attested_report_counts_where_its_network_can_be_steered_to(
     assert 0 not in snapshot.clusters_of(snapshot.zone_of(london))
     for host in (NEAR, "ads.example", ""):
         fail(player_reports, snapshot, london, tag_at(london), host)
-    assert player_reports.counters.voices() == {}
+    assert player_reports.counters.attested() == {}
     fail(player_reports, snapshot, london, tag_at(london), FAR)
-    assert player_reports.counters.voices() == {6: (1, 1)}
+    assert player_reports.counters.attested() == {6: (1, 1)}
 
 
 REPORTS = st.lists(
@@ -285,7 +285,7 @@ def test_counts_are_those_of_a_slow_judge(
         for slot, row in player_reports.counters.quality_of_appliances().items()
     }
     assert found == expected
-    assert player_reports.counters.voices() == {
+    assert player_reports.counters.attested() == {
         slot: (len(viewers), len(failing[slot])) for slot, viewers in voices.items()
     }
     partners = {number: row[0] for number, row in player_reports.counters.quality_of_partners().items()}
