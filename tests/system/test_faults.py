@@ -212,9 +212,9 @@ def test_while_control_is_killed_again_and_again_no_answer_changes_and_the_age_i
         began = time.monotonic()
         for _ in range(4):
             until(lambda: service.pids("control"))
-            (control,) = service.pids("control")
-            os.kill(control, signal.SIGKILL)
-            until(lambda: control not in service.children())  # noqa: B023 (called at once)
+            (pid,) = service.pids("control")
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: pid not in service.children())  # noqa: B023 (called at once)
             assert service.steer() == answer
         passed = time.monotonic() - began
         older = service.ask("/readyz")

@@ -216,8 +216,8 @@ def test_a_flood_is_a_few_attested_viewers(
 ) -> None:  # type: ignore[no-untyped-def]
     for number in range(1000):
         fail(player_reports, snapshot, *client(number))
-    voices, failing = player_reports.counters.attested().get(0, (0, 0))
-    assert failing <= voices <= most
+    attested, failing = player_reports.counters.attested().get(0, (0, 0))
+    assert failing <= attested <= most
     assert counted(player_reports)[0]["errors"] == 1000  # counted all the same
 
 
@@ -259,7 +259,7 @@ def test_counts_are_those_of_a_slow_judge(
     slots = {NEAR: 0, FAR: 6, "ads.example": -1}
     last: dict[tuple[str, int], int] = {}
     expected: dict[int, list[int]] = defaultdict(lambda: [0] * 5)
-    voices: dict[int, set[int]] = defaultdict(set)
+    attested: dict[int, set[int]] = defaultdict(set)
     failing: dict[int, set[int]] = defaultdict(set)
     clusters = snapshot.clusters_of(snapshot.zone_of(network(0)))
     for host, session, number, stalled, failed, kbps, tagged in reports:
@@ -277,7 +277,7 @@ def test_counts_are_those_of_a_slow_judge(
         for index, value in enumerate((1, kbps >= 0, max(kbps, 0), stalled, failed)):
             row[index] += value
         if tagged and slot >= 0 and (slot // 2) in clusters:
-            voices[slot].add(number)
+            attested[slot].add(number)
             if stalled or failed:
                 failing[slot].add(number)
     found = {
@@ -286,7 +286,7 @@ def test_counts_are_those_of_a_slow_judge(
     }
     assert found == expected
     assert player_reports.counters.attested() == {
-        slot: (len(viewers), len(failing[slot])) for slot, viewers in voices.items()
+        slot: (len(viewers), len(failing[slot])) for slot, viewers in attested.items()
     }
     partners = {number: row[0] for number, row in player_reports.counters.quality_of_partners().items()}
     assert partners == ({1: len(reports)} if reports else {})
