@@ -237,7 +237,7 @@ class Overload(Fault):
         self.groups = [index for index, group in enumerate(world.demand.groups) if self.cluster in group.clusters]
 
     def pick(self) -> int:
-        """Return the cluster of the stage with the most demand, preferably of clients without another nearest cluster."""
+        """Return the cluster of the stage with the most demand, if possible of clients near to it alone."""
         wanted: Counter[int] = Counter()
         fewest = min(len(group.clusters) for group in self.on_stage())
         for group, rate in zip(self.world.demand.groups, self.world.demand.rates, strict=True):

@@ -128,7 +128,7 @@ def test_a_name_cannot_drive_the_terminal() -> None:
     evil = "\x1b[2J\x1b]0;x\x07[bold]"
     changes = [{"at": AT, "appliance": "a", "before": "serving", "after": "stale", "why": evil}]
     report = report_of(1) | {"worst": [row_of(0, city=evil)], "changes": changes}
-    report["alarms"] = [{"at": AT, "kind": "held", "subject": "fleet", "text": evil, "resolved": False}]
+    report["alarms"] = [{"at": AT, "kind": "suppressed", "subject": "fleet", "text": evil, "resolved": False}]
     text = "\n".join(lines_of(report, 200))
     assert "\x1b" not in text
     assert "\x07" not in text

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from _fastpath.ranking import DISABLED
+from steering.control.health.presenter import describe
 from steering.control.health.registry import StateChange
 from steering.control.health.windows import MOST_OPEN
 from steering.control.remote import RemoteControl
@@ -83,7 +84,7 @@ def test_an_appliance_is_out_from_its_first_to_its_last_second_and_its_override_
         clocked.clock = lambda at=at: NOW + at  # type: ignore[misc]
         tick(clocked)
         out.append(bool(clocked.words[slot] & DISABLED))
-        assert clocked.registry.describe("c001-bom001")["state"] == ("maintenance" if out[-1] else "serving")
+        assert describe(clocked.registry, "c001-bom001")["state"] == ("maintenance" if out[-1] else "serving")
     assert out == [False, False, True, True, False]
     assert clocked.overrides.list() == []
 
@@ -104,10 +105,10 @@ def test_a_window_that_is_over_leaves_who_was_drained_drained(clocked: Control) 
     clocked.overrides.drain(["c001-bom001"], "ann")
     clocked.maintenance.add("appliance", "c001-bom001", None, NOW + 5 * HOUR, "ann", "new disks")
     tick(clocked)
-    assert clocked.registry.describe("c001-bom001")["state"] == "maintenance"
+    assert describe(clocked.registry, "c001-bom001")["state"] == "maintenance"
     clocked.clock = lambda: NOW + 6 * HOUR
     tick(clocked)
-    assert clocked.registry.describe("c001-bom001")["state"] == "drained"
+    assert describe(clocked.registry, "c001-bom001")["state"] == "drained"
 
 
 def test_one_to_come_is_cancelled_one_that_is_on_is_ended_and_one_that_is_over_is_neither(clocked: Control) -> None:

@@ -37,7 +37,7 @@ class FakeWriter:
 
     def __init__(self, fleet: Fleet, observe: Callable[..., None]) -> None:
         self.inventory = fleet
-        self.vitals = SimpleNamespace(observe=observe)
+        self.registry = SimpleNamespace(observe=observe)
 
     def fleet(self) -> Fleet:
         return self.inventory
