@@ -22,6 +22,7 @@ from steering.control.records.documents import format_fleet
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
+from tests.support.control_app import running_control_app
 
 Run = Callable[..., Result]
 

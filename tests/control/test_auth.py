@@ -31,6 +31,7 @@ from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
 from steering.model.route import RouteClass
 from steering.settings import Settings
 from tests.support.control_app import ControlApp, running_control_app
+from tests.support.control_fixtures import Clock
 
 DAY_S = 86_400
 
@@ -56,9 +57,9 @@ def fleet_of_two(fleet: Fleet) -> Fleet:
 
 
 @pytest.fixture
-def door(settings: Settings, fleet_of_two: Fleet) -> Iterator[ControlApp]:
-    """Return a control door with the fleet of two partners on record."""
-    with running_control_app(settings) as found:
+def door(settings: Settings, clock: Clock, fleet_of_two: Fleet) -> Iterator[ControlApp]:
+    """Return a control app with the fleet of two partners on record."""
+    with running_control_app(settings, clock) as found:
         found.thread.submit(found.control.fleet.replace, fleet_of_two, "test").result()
         yield found
 
@@ -291,12 +292,11 @@ def test_a_revoked_token_opens_no_door_from_the_next_request_on(door: ControlApp
         assert other.delete("/v1/tokens/7").status_code == 404
 
 
-def test_a_token_is_good_for_its_days(door: ControlApp) -> None:
-    clock = door.control.clock
+def test_a_token_is_good_for_its_days(door: ControlApp, clock: Clock) -> None:
     with door.client(door.make_token("ops", days=2)) as client:
-        door.control.clock = lambda: clock() + 2 * DAY_S - 60
+        clock.ahead_s = 2 * DAY_S - 60
         assert client.get("/v1/tables").status_code == 200
-        door.control.clock = lambda: clock() + 2 * DAY_S
+        clock.ahead_s = 2 * DAY_S
         assert client.get("/v1/tables").status_code == 401
 
 

@@ -69,11 +69,11 @@ class ControlApp:
 
 
 @contextlib.contextmanager
-def running_control_app(settings: Settings) -> Iterator[ControlApp]:
+def running_control_app(settings: Settings, clock: Callable[[], float] = time.time) -> Iterator[ControlApp]:
     """Run a control process's doors: the control in one thread, the server in another."""
     thread = ThreadPoolExecutor(1, "control")
     errands = Errands(thread)
-    control = thread.submit(Control, settings, run=partial(run_gently, meanwhile=errands.do)).result()
+    control = thread.submit(Control, settings, clock, run=partial(run_gently, meanwhile=errands.do)).result()
     try:
         with listening(settings.state) as listener, socket.create_server(("127.0.0.1", 0)) as tcp:
             app = make_app(control, thread, errands)

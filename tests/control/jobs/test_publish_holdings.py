@@ -15,8 +15,8 @@ import pytest
 from steering.control.fill.holdings import Taken, digest_of
 from steering.control.health.report_format import Delta, Full
 from steering.control.jobs.publish_holdings import PublishHoldings
-from steering.control.services import control as writing
 from steering.control.services import hand_over as handover
+from steering.control.services import writer as writing
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError

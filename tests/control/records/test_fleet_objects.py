@@ -198,14 +198,14 @@ def test_a_list_is_read_on_from_where_it_ended(ops: httpx.Client) -> None:
 def test_a_drain_does_not_wait_for_a_publish(
     door: ControlApp, ops: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = door.control.build
+    build = door.control.writer.build
     release = os.pipe()
 
     def build_when_released(*arguments: Any) -> Any:
         os.read(release[0], 1)
         return build(*arguments)
 
-    monkeypatch.setattr(door.control, "build", build_when_released)
+    monkeypatch.setattr(door.control.writer, "build", build_when_released)
     with ThreadPoolExecutor(1) as other:
         reloading = other.submit(ops.post, "/v1/reload")
         until(lambda: bool(multiprocessing.active_children()))

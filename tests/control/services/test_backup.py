@@ -169,7 +169,7 @@ def test_of_a_canary_both_tables_come_along(serving: Control, write_feed: WriteF
     for verb, table in (("withdraw", 1), ("promote", 2)):
         shutil.copytree(tmp_path / "other", tmp_path / verb)
         with Control(serving.settings.model_copy(update={"state": tmp_path / verb})) as control:
-            assert getattr(control, verb)("test")["serving"]["table"] == table
+            assert getattr(control.tables, verb)("test")["serving"]["table"] == table
 
 
 def test_records_alone_are_published_again_from_their_feeds(serving: Control, taken: Path, tmp_path: Path) -> None:

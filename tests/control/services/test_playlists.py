@@ -221,7 +221,7 @@ def test_tokens_that_cover_no_segment_have_no_playlists(serving: Control, settin
     serving.playlists.put("video", "t", "hls", HLS.encode(), "test")
     signed = dataclasses.replace(fleet.services[0], token="query", keys=("k1",))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "inventory", dataclasses.replace(serving.fleet.current(), services=(signed,)))
+        patch.setattr(serving.writer, "inventory", dataclasses.replace(serving.fleet.current(), services=(signed,)))
         with pytest.raises(RequestError, match="covers no segment"):
             serving.playlists.put("video", "t", "hls", HLS.encode(), "test")
         serving.playlists.put("video", "t", "streams", STREAMS, "test")  # its files have a token each

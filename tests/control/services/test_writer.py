@@ -14,8 +14,8 @@ import pytest
 
 from _fastpath.ranking import DISABLED
 from steering.control.routes.feeds import FeedSource
-from steering.control.services import writer as writer_module
 from steering.control.services import hand_over as handover
+from steering.control.services import writer as writer_module
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
@@ -419,11 +419,23 @@ def test_overrides_survive_publishes_imports_and_restarts(
 
 
 REFUSED_OVERRIDES: list[tuple[str, Callable[[Control], Any], int, str, str]] = [
-    ("an unknown appliance", lambda w: w.drain(["c001-bom01"], "t"), 404, "'c001-bom01'", "did you mean c001-bom001?"),
-    ("one unknown of two", lambda w: w.drain(["c001-bom001", "zz"], "t"), 404, "'zz'", ""),
-    ("a weight of 70000", lambda w: w.weight(["c001-bom001"], 70000, "t"), 400, "a number from 0 to 65535", ""),
-    ("a weight below 0", lambda w: w.weight(["c001-bom001"], -1, "t"), 400, "a number from 0 to 65535", ""),
-    ("nobody", lambda w: w.drain([], "t"), 400, "at least one appliance", ""),
+    (
+        "an unknown appliance",
+        lambda w: w.overrides.drain(["c001-bom01"], "t"),
+        404,
+        "'c001-bom01'",
+        "did you mean c001-bom001?",
+    ),
+    ("one unknown of two", lambda w: w.overrides.drain(["c001-bom001", "zz"], "t"), 404, "'zz'", ""),
+    (
+        "a weight of 70000",
+        lambda w: w.overrides.weight(["c001-bom001"], 70000, "t"),
+        400,
+        "a number from 0 to 65535",
+        "",
+    ),
+    ("a weight below 0", lambda w: w.overrides.weight(["c001-bom001"], -1, "t"), 400, "a number from 0 to 65535", ""),
+    ("nobody", lambda w: w.overrides.drain([], "t"), 400, "at least one appliance", ""),
 ]
 
 
