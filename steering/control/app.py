@@ -41,7 +41,7 @@ from steering.control.records.documents import MAX_DOCUMENT
 from steering.control.services.control import Control
 from steering.control.services.events import WIRE, Hub, Wire, follow
 from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
-from steering.process.child import run_gently
+from steering.process.child import FORK, run_gently
 from steering.settings import MAX_SOCKET_PATH, Settings
 from steering.state.folder import SOCKET
 
@@ -66,7 +66,7 @@ def run(
     """
     thread = ThreadPoolExecutor(1, "control")
     errands = Errands(thread)
-    control = thread.submit(Control, settings, run=partial(run_gently, meanwhile=errands.do)).result()
+    control = thread.submit(Control, settings, run=partial(run_gently, meanwhile=errands.do, context=FORK)).result()
     sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()  # a fleet stays: looking through it for garbage again and again takes a tenth of a second each time

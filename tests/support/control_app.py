@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from steering.control.app import ControlProtocol, listening, make_app
 from steering.control.jobs.clockwork import Errands
 from steering.control.services.control import Control
-from steering.process.child import run_gently
+from steering.process.child import FORK, run_gently
 from steering.settings import Settings
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def running_control_app(settings: Settings, clock: Callable[[], float] = time.ti
     """Run a control process's doors: the control in one thread, the server in another."""
     thread = ThreadPoolExecutor(1, "control")
     errands = Errands(thread)
-    control = thread.submit(Control, settings, clock, run=partial(run_gently, meanwhile=errands.do)).result()
+    control = thread.submit(Control, settings, clock, run=partial(run_gently, meanwhile=errands.do, context=FORK)).result()
     try:
         with listening(settings.state) as listener, socket.create_server(("127.0.0.1", 0)) as tcp:
             app = make_app(control, thread, errands)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from typing import Final
 
@@ -19,6 +18,7 @@ from steering.control.routes.bgp.sessions import LiveRoutes, read_sessions, unkn
 from steering.control.routes.bgp.speaker import speaking
 from steering.control.services.control import Control
 from steering.errors import SteeringError
+from steering.process.child import core_s
 from steering.settings import Settings
 
 GATHER_S: Final = 0.25  # without a change, or four times that in all
@@ -44,11 +44,6 @@ class Budget:
     def take(self, seconds: float) -> None:
         """Note how long a publish took."""
         self.credit_s -= seconds
-
-
-def core_s() -> float:
-    """Return how much of a core this process has taken, and those of its children that ended."""
-    return sum(os.times()[:4])
 
 
 class FollowBgp:
