@@ -24,7 +24,9 @@ from steering.control.records import fleet_objects as nouns
 from steering.control.records.documents import format_fleet, parse_fleet
 from steering.control.routes.feeds import FeedSource, Kind
 from steering.control.routes.fetch import is_url
-from steering.control.services.control import MAX_TOKEN_NAME, Control, no_window
+from steering.control.services.control import Control
+from steering.control.services.maintenance import no_window
+from steering.control.services.tokens import MAX_TOKEN_NAME
 from steering.control.services.events import WIRE, Hub, Listener, Wire, subject_of
 from steering.control.services.playlists import bring
 from steering.decision.snapshot import Snapshot

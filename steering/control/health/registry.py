@@ -26,7 +26,7 @@ from steering.control.health import rules as health
 from steering.control.health.ejection_limits import Limits, Place
 from steering.control.health.player_signal import Told
 from steering.control.health.rules import Condition, Report, Rules, Vital
-from steering.control.records.database import Override
+from steering.control.records.overrides import Override
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Fleet
 from steering.state.status import StatusFiles

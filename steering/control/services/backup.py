@@ -23,7 +23,8 @@ import time
 from pathlib import Path
 from typing import IO, Any, Final
 
-from steering.control.records.database import NAME, Entry, Store
+from steering.control.records.audit import Entry
+from steering.control.records.database import NAME, Records
 from steering.control.routes.bgp.sessions import FILE as BGP_FILE
 from steering.control.routes.build import Progress, quiet
 from steering.decision.snapshot import Snapshot
@@ -226,22 +227,22 @@ def take_on_record(staging: Path, source: Path, made_at: float, who: str) -> dic
                 f"{source}: what it served is unusable: {error.message}",
                 hint="--records-only restores the database alone; the table is published again from its feeds",
             ) from error
-    store = Store(staging / NAME)
+    records = Records(staging / NAME)
     try:
-        fleet = store.fleet()
-        with store.change():
+        fleet = records.fleet.read()
+        with records.transaction() as transaction:
             what = {"backup": source.name, "made_at": made_at}
-            store.note(Entry(time.time(), who, "restore", source.name, None, what))
-        tokens = sum(token.is_good(time.time()) for token in store.tokens().values())
+            transaction.audit.add(Entry(time.time(), who, "restore", source.name, None, what))
+        tokens = sum(token.is_good(time.time()) for token in records.tokens.all().values())
         return {
             "made_at": made_at,
-            "fleet": store.fleet_version(),
+            "fleet": records.fleet.version(),
             "appliances": len(fleet.appliances),
             "tokens": tokens,
             "table": serves,
         }
     finally:
-        store.close()
+        records.close()
 
 
 def swap(state: Path, staging: Path) -> Path | None:

@@ -19,7 +19,7 @@ from steering.control.health.registry import (
     steady_clock,
 )
 from steering.control.health.rules import Health, Report, RoutesHeard, Rules
-from steering.control.records.database import Override
+from steering.control.records.overrides import Override
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Cluster, Fleet, Site
 from steering.model.route import RouteClass
