@@ -53,6 +53,7 @@ from steering.process import child as apart
 from steering.process import notify
 from steering.process.child import SIGNALS, fork
 from steering.settings import Settings
+from steering.state.folder import worker_file, worker_files
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
@@ -149,9 +150,9 @@ def serve(
 
 
 def remove_counts(state: Path, workers: int) -> None:
-    """Remove the counts of workers that there will not be; those of the others go on."""
-    for path in state.glob("worker.*"):
-        if not (path.suffix[1:].isdecimal() and int(path.suffix[1:]) <= workers):
+    """Remove the counters of workers beyond the configured number; the others go on counting in theirs."""
+    for number, path in worker_files(state).items():
+        if number > workers:
             path.unlink()
 
 
@@ -322,7 +323,7 @@ class Supervisor:
         """Be a playback worker, on its socket of each door."""
         self.leave_others(listeners)
         sys.setswitchinterval(SWITCH_S)
-        counters = Counters(str(self.settings.state / f"worker.{number}"), SLOTS, writable=True)
+        counters = Counters(str(worker_file(self.settings.state, number)), SLOTS, writable=True)
         connections = Connections(self.settings, counters)
         follower = Follower(
             self.settings.state, self.settings.poll_s, take=connections.serve, refuse=connections.refuse
