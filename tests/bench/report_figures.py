@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from steering.control.auth import make_secret
+from steering.control.records.auth import make_secret
 from steering.control.services.control import Control
 from steering.settings import Settings
 from tests.bench import servers

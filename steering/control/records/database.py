@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from steering.control.auth import Token
 from steering.control.health.windows import Window
+from steering.control.records.auth import Token
 from steering.errors import SettingsError
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
 from steering.model.route import RouteClass

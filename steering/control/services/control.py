@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
-from steering.control.auth import Token
+from steering.control.records.auth import Token
 from steering.control.services.writer import MAX_TOKEN_NAME, Run, Writer, no_window, run_here
 from steering.settings import Settings
 

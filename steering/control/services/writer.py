@@ -18,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
 
-from steering.control.auth import check_role, make_secret
 from steering.control.fill.holdings import HoldingsReported, open_holdings, write_changes
 from steering.control.fill.missing import counters_in, missing
 from steering.control.health.ejection_limits import Limits
@@ -27,6 +26,7 @@ from steering.control.health.registry import Maintenance, OverrideOrigin, Vitals
 from steering.control.health.rules import Rules, full_weight
 from steering.control.health.windows import MOST_OPEN, Window, check_window, in_maintenance
 from steering.control.records import fleet_objects as nouns
+from steering.control.records.auth import check_role, make_secret
 from steering.control.records.database import NAME, Entry, Override, Pin, Store, Version
 from steering.control.routes.bgp.sessions import FILE as BGP_FILE
 from steering.control.routes.build import Progress, build_table, quiet

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from steering.cli import main
-from steering.control.jobs.refresh_playlists import Refresh
+from steering.control.jobs.refresh_playlists import RefreshPlaylists
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.control.services.playlists import bring
@@ -267,11 +267,11 @@ def test_an_origin_is_asked_at_once_and_again_where_it_changed(
     async def run(verb: Callable[[], T]) -> T:
         return verb()
 
-    job = Refresh(settings)
+    job = RefreshPlaylists(serving, run)
     every = settings.playlist_refresh_s
 
     def look(now: float) -> dict[str, Any]:
-        asyncio.run(job.look(serving, run, now))
+        asyncio.run(job.refresh(now))
         return serving.playlists.get("video", "a b", "hls")
 
     look(0.0)

@@ -14,8 +14,8 @@ import pytest
 
 from _fastpath.ranking import DISABLED
 from steering.control.routes.feeds import FeedSource
-from steering.control.services import writer as writer_module
 from steering.control.services import hand_over as handover
+from steering.control.services import writer as writer_module
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
