@@ -207,8 +207,11 @@ def show_explained(report: dict[str, Any], show_all: bool) -> None:
         title="ranking",
     )
     if why["refused"]:
-        columns = ("feed", "row", "value", "rule")
-        console.print_table(columns, [tuple(row[name] for name in columns) for row in why["refused"]], title="refused")
+        console.print_table(
+            ("feed", "row", "value", "rule"),
+            [(row["feed"], row["row"], row["value"], row["rule"]) for row in why["refused"]],
+            title="refused",
+        )
     show_candidates(why, None if show_all else MOST_CANDIDATES)
     console.print_table(
         ("", "target"),

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from steering.control.services.control import Control
 from steering.process.backoff import Backoff
-from steering.process.child import run_gently
+from steering.process.child import FORK, run_gently
 from steering.settings import Settings
 
 FIRST_PAUSE_S: Final = 1.0
@@ -66,7 +66,7 @@ class ControlThread:
 
     def open_control(self, settings: Settings) -> Control:
         """Return the services of a state folder, made in this thread. Raises SettingsError when it is locked."""
-        run_child = partial(run_gently, meanwhile=self.run_short_verbs)
+        run_child = partial(run_gently, meanwhile=self.run_short_verbs, context=FORK)
         return self.submit(Control, settings, run=run_child).result()
 
     def submit(self, verb: Callable[..., T], /, *arguments: Any, **more: Any) -> Future[T]:

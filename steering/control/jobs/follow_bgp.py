@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from typing import Final
 
@@ -19,6 +18,7 @@ from steering.control.routes.bgp.sessions import LiveRoutes, read_sessions, unkn
 from steering.control.routes.bgp.speaker import speaking
 from steering.errors import SteeringError
 from steering.process.backoff import Backoff
+from steering.process.child import core_s
 
 GATHER_S: Final = 0.25  # without a change ends the gathering; four times that ends it in any case
 SHARE: Final = 0.1  # of a core, for live publishes
@@ -44,11 +44,6 @@ class Budget:
     def take(self, seconds: float) -> None:
         """Subtract the computing time of a publish."""
         self.credit_s -= seconds
-
-
-def core_s() -> float:
-    """Return the computing time of this process and of its children that ended, in seconds."""
-    return sum(os.times()[:4])
 
 
 class FollowBgp(Job):

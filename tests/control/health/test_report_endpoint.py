@@ -276,7 +276,7 @@ def test_a_report_changes_the_answers_of_every_worker_and_holdings_outlive_a_kil
     with serving(publish_tiny_fleet(tmp_path, fleet)) as served:
         with RemoteControl(served.settings) as control:
             token = control.tokens.make(f"appliance:{OURS}", "", "test")["token"]
-        url = served.said[0].removeprefix("control on ")
+        url = served.lines[0].removeprefix("control on ")
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
 
             def named(title: str) -> set[bool]:

@@ -21,7 +21,7 @@ from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet
-from steering.process.child import fork
+from steering.process.child import FORK
 from steering.settings import Settings
 from steering.state import sections as statefile
 from steering.state.current import read_current
@@ -194,7 +194,7 @@ def test_a_kill_at_any_step_loses_nothing_that_was_served(
             arm()
             control.holdings.publish()
 
-    process = fork.Process(target=publish)
+    process = FORK.Process(target=publish)
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
