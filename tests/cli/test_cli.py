@@ -22,6 +22,7 @@ from steering.control.records.documents import format_fleet
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
+from tests.support.control_app import running_control_app
 
 Run = Callable[..., Result]
 
@@ -125,6 +126,18 @@ def test_overrides_are_carried_out_and_shown(served: Run, tmp_path: Path) -> Non
     served("weight", "c001-bom001", "0")
     assert "c001-bom001" not in appliances()
     assert json.loads(served("weight", "c001-bom001", "auto", "--json").output)["appliances"][0]["weight"] == 1000
+
+
+def test_a_health_source_is_set_and_suppressed_ejections_are_listed(served: Run) -> None:
+    report = json.loads(served("health-source", "reported", "c001-bom001", "--json").output)
+    assert [row["health_source"] for row in report["appliances"]] == ["reported"]
+    assert "auto" in served("health-source", "auto", "c001-bom001").output
+    assert "believed" in served("health-source", "believed", "c001-bom001", code=2).output
+    assert "no ejection is suppressed" in served("ejections").output
+    assert json.loads(served("ejections", "--release", "--why", "x", "--json").output) == {
+        "suppressed": [],
+        "released": [],
+    }
 
 
 def test_a_check_shows_the_refused_rows_and_changes_nothing(served: Run, tmp_path: Path) -> None:
