@@ -11,7 +11,7 @@ from typing import TextIO
 import click
 
 from steering import console
-from steering.cli.command import Commands, open_services, options, who
+from steering.cli.command import Commands, open_services, options, user_name
 from steering.errors import RequestError, SettingsError
 from steering.settings import Settings
 
@@ -29,7 +29,7 @@ def token() -> None:
 def make(settings: Settings, as_json: bool, role: str, name: str, days: float | None) -> None:
     """Make a token and print it. It is shown only now: control keeps a hash of it."""
     with open_services(settings) as control:
-        report = control.tokens.make(role, name, who(), days)
+        report = control.tokens.make(role, name, user_name(), days)
     if as_json:
         console.print_json(report)
     else:
@@ -69,7 +69,7 @@ def list_tokens(settings: Settings, as_json: bool) -> None:
 def revoke(settings: Settings, as_json: bool, ids: tuple[int, ...]) -> None:
     """Revoke tokens, from the next request on."""
     with open_services(settings) as control:
-        reports = [control.tokens.revoke(number, who()) for number in ids]
+        reports = [control.tokens.revoke(number, user_name()) for number in ids]
     if as_json:
         console.print_json(reports)
     else:
@@ -102,7 +102,7 @@ def make_key(settings: Settings, as_json: bool, name: str, secret_file: Path | N
     if source and not secret:
         raise RequestError("the given secret is empty; no key was made")
     with new_file(secret_file) as file, open_services(settings) as control:
-        report = control.keys.make(name, who(), secret)
+        report = control.keys.make(name, user_name(), secret)
         if file:
             file.write(report.pop("secret", secret) + "\n")
     if as_json:
@@ -156,7 +156,7 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 def retire_key(settings: Settings, as_json: bool, ids: tuple[str, ...]) -> None:
     """Delete keys that no service names."""
     with open_services(settings) as control:
-        reports = [control.keys.retire(name, who()) for name in ids]
+        reports = [control.keys.retire(name, user_name()) for name in ids]
     if as_json:
         console.print_json(reports)
     else:

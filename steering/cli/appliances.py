@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from steering import console
-from steering.cli.command import Commands, open_services, options, who
+from steering.cli.command import Commands, open_services, options, user_name
 from steering.errors import RequestError
 from steering.settings import Settings
 
@@ -22,7 +22,7 @@ from steering.settings import Settings
 def drain(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> None:
     """Send no new clients to appliances, from the next request on."""
     with open_services(settings) as control:
-        show_overrides(control.overrides.drain(appliances, who()), as_json)
+        show_overrides(control.overrides.drain(appliances, user_name()), as_json)
 
 
 @click.command()
@@ -31,7 +31,7 @@ def drain(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> Non
 def enable(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> None:
     """Send clients to drained appliances again."""
     with open_services(settings) as control:
-        show_overrides(control.overrides.enable(appliances, who()), as_json)
+        show_overrides(control.overrides.enable(appliances, user_name()), as_json)
 
 
 @click.command()
@@ -43,7 +43,9 @@ def weight(settings: Settings, as_json: bool, appliance: str, value: str) -> Non
     if value != "auto" and not (value.isascii() and value.isdigit()):
         raise RequestError.of_parameter("weight", value, "a number from 0 to 65535, or auto")
     with open_services(settings) as control:
-        show_overrides(control.overrides.weight([appliance], None if value == "auto" else int(value), who()), as_json)
+        show_overrides(
+            control.overrides.weight([appliance], None if value == "auto" else int(value), user_name()), as_json
+        )
 
 
 @click.command("health-source")
@@ -57,7 +59,7 @@ def health_source(settings: Settings, as_json: bool, source: str, appliances: tu
     the setting `health_source` says.
     """
     with open_services(settings) as control:
-        report = control.overrides.set_health_source(appliances, "" if source == "auto" else source, who())
+        report = control.overrides.set_health_source(appliances, "" if source == "auto" else source, user_name())
     show_overrides(report, as_json)
 
 
@@ -69,7 +71,7 @@ def ejections(settings: Settings, as_json: bool, release: bool, why: str) -> Non
     """Show appliances that seem down and still serve, because an ejection limit suppresses their ejection."""
     with open_services(settings) as control:
         rows = control.ejections.list()
-        released = control.ejections.release(who(), why)["released"] if release else []
+        released = control.ejections.release(user_name(), why)["released"] if release else []
     if as_json:
         console.print_json({"suppressed": rows, "released": released})
         return
@@ -111,11 +113,11 @@ def add_window(
     begins_at = None if begins is None else moment("from", begins)
     if lasts is not None:
         begins_at = time.time() if begins_at is None else begins_at
-        ends_at = begins_at + span("for", lasts)
+        ends_at = begins_at + seconds_of("for", lasts)
     else:
         ends_at = moment("until", ends or "")
     with open_services(settings) as control:
-        show_windows([control.maintenance.add(kind, subject, begins_at, ends_at, who(), why)], as_json)
+        show_windows([control.maintenance.add(kind, subject, begins_at, ends_at, user_name(), why)], as_json)
 
 
 @window.command("list")
@@ -134,7 +136,7 @@ def list_windows(settings: Settings, as_json: bool, ended: bool) -> None:
 def cancel_window(settings: Settings, as_json: bool, ids: tuple[int, ...], why: str) -> None:
     """Cancel planned windows, or end open ones early."""
     with open_services(settings) as control:
-        show_windows([control.maintenance.cancel(number, who(), why) for number in ids], as_json)
+        show_windows([control.maintenance.cancel(number, user_name(), why) for number in ids], as_json)
 
 
 def show_windows(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -174,7 +176,7 @@ def moment(name: str, text: str) -> float:
 SPAN = re.compile(r"([0-9]{1,6})([hd])", re.ASCII)
 
 
-def span(name: str, text: str) -> float:
+def seconds_of(name: str, text: str) -> float:
     """Return the seconds of `6h` or `2d`."""
     match = SPAN.fullmatch(text)
     if not match:

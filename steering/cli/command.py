@@ -56,7 +56,7 @@ def fail(error: SteeringError, as_json: bool) -> NoReturn:
     sys.exit(WRONG if isinstance(error, SettingsError) else FAILED)
 
 
-def who() -> str:
+def user_name() -> str:
     """Return the name of the user, for the audit log."""
     try:
         return getpass.getuser()

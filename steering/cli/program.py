@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from steering import console
-from steering.cli.command import FAILED, fail, options, progress_for, who
+from steering.cli.command import FAILED, fail, options, progress_for, user_name
 from steering.errors import SettingsError, SteeringError
 from steering.settings import Settings, read_settings
 
@@ -52,8 +52,8 @@ def serve(
 
     try:
         settings = read_settings(state=state, listen=listen, workers=workers)
-        say = functools.partial(print, flush=True)
-        supervisor.serve(settings, who(), console.show_progress, appliances, not no_synth, say)
+        write_line = functools.partial(print, flush=True)
+        supervisor.serve(settings, user_name(), console.show_progress, appliances, not no_synth, write_line)
     except SteeringError as error:
         fail(error, as_json=False)
 
@@ -102,7 +102,7 @@ def drill(
     The fleet reports, clients request, and one fault follows another, with the settings of health and load in force.
     Exit status 1 when a promise was broken.
     """
-    from steering.simulation import drill as drilling
+    from steering.simulation import drill as fault_drill
     from steering.simulation import show
     from steering.simulation.faults import FAULTS, book_of
 
@@ -112,14 +112,14 @@ def drill(
     faults = [fault for name, fault in known.items() if not only or name in only]
     try:
         settings = read_settings()
-        plan = drilling.plan_of(settings, minutes, requests_per_s, faults)
-        telling = contextlib.nullcontext(show.show_nothing) if as_json else show.show_play(60 * minutes)
+        plan = fault_drill.plan_of(settings, minutes, requests_per_s, faults)
+        display = contextlib.nullcontext(show.show_nothing) if as_json else show.show_play(60 * minutes)
         with tempfile.TemporaryDirectory(prefix="steering-drill-") as folder:
-            settings = drilling.settings_of_drill(settings, Path(folder) / "state")
+            settings = fault_drill.settings_of_drill(settings, Path(folder) / "state")
             with progress_for(as_json) as progress:
-                ready = drilling.prepare(settings, appliances, progress)
-            with telling as tell:
-                rows, figures = drilling.run(settings, ready, plan, faults, book_of(settings), tell, workers)
+                ready = fault_drill.prepare(settings, appliances, progress)
+            with display as show_state:
+                rows, figures = fault_drill.run(settings, ready, plan, faults, book_of(settings), show_state, workers)
     except SteeringError as error:
         fail(error, as_json)
     wrong = any(row.wrong for row in rows) or figures.reports_failed > 0

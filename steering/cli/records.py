@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from steering import console
-from steering.cli.command import Commands, open_services, options, progress_for, who
+from steering.cli.command import Commands, open_services, options, progress_for, user_name
 from steering.errors import SettingsError
 from steering.settings import Settings
 
@@ -30,7 +30,7 @@ KIND = click.argument("kind", type=click.Choice(["hls", "dash", "streams"]))
 def put_playlist(settings: Settings, as_json: bool, service: str, title: str, kind: str, file: Any) -> None:
     """Register a title's playlist from FILE; without FILE, from the service's origin, now and whenever it changes."""
     with open_services(settings) as control:
-        report = control.playlists.put(service, title, kind, file.read() if file else None, who())
+        report = control.playlists.put(service, title, kind, file.read() if file else None, user_name())
     if as_json:
         console.print_json(report)
     else:
@@ -70,7 +70,7 @@ def list_playlists(settings: Settings, as_json: bool, count: int, after: str) ->
 def delete_playlist(settings: Settings, as_json: bool, service: str, title: str, kind: str) -> None:
     """Delete a title's playlist."""
     with open_services(settings) as control:
-        report = control.playlists.delete(service, title, kind, who())
+        report = control.playlists.delete(service, title, kind, user_name())
     if as_json:
         console.print_json(report)
     else:
@@ -118,7 +118,7 @@ def synth(
     made = synthesize(appliances, partners, seed)
     if and_import:
         with open_services(settings) as control:
-            show_fleet(control.fleet.replace(made, who()), as_json)
+            show_fleet(control.fleet.replace(made, user_name()), as_json)
     else:
         write_document(format_fleet(made), output)
 
@@ -135,7 +135,7 @@ def import_fleet(settings: Settings, as_json: bool, file: Any) -> None:
 
     document = parse_fleet(file.read(MAX_DOCUMENT + 1))
     with open_services(settings) as control:
-        show_fleet(control.fleet.replace(document, who()), as_json)
+        show_fleet(control.fleet.replace(document, user_name()), as_json)
 
 
 @fleet.command("export")
@@ -213,7 +213,7 @@ def restore(settings: Settings, as_json: bool, file: Path, records_only: bool) -
     from steering.control.services.backup import restore as put_back
 
     with progress_for(as_json) as progress:
-        report = put_back(settings.state, file, who(), records_only=records_only, progress=progress)
+        report = put_back(settings.state, file, user_name(), records_only=records_only, progress=progress)
     if as_json:
         console.print_json(report)
         return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from steering import console
-from steering.cli.command import MOST_SHOWN, Commands, open_services, options, progress_for, who
+from steering.cli.command import MOST_SHOWN, Commands, open_services, options, progress_for, user_name
 from steering.errors import FeedError
 from steering.settings import Settings
 
@@ -71,7 +71,7 @@ def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: st
     --canary 5, only 5 % of the clients that would move do, until `table promote` or `table withdraw`.
     """
     with open_services(settings) as control, progress_for(as_json) as progress:
-        report = control.tables.publish(sources_of(sources), who(), why, progress, force, canary / 100)
+        report = control.tables.publish(sources_of(sources), user_name(), why, progress, force, canary / 100)
     show_table(report, as_json, "published")
 
 
@@ -145,7 +145,7 @@ def diff(settings: Settings, as_json: bool, before: int, after: int, examples: i
 def rollback(settings: Settings, as_json: bool, version: int, why: str) -> None:
     """Serve a kept table again, and pin it. The fleet and its weights stay as they are now."""
     with open_services(settings) as control:
-        show_served(control.tables.rollback(version, who(), why), as_json, ", and pinned; steering table unpin")
+        show_served(control.tables.rollback(version, user_name(), why), as_json, ", and pinned; steering table unpin")
 
 
 def show_served(report: dict[str, Any], as_json: bool, note: str) -> None:
@@ -163,7 +163,7 @@ def show_served(report: dict[str, Any], as_json: bool, note: str) -> None:
 def promote(settings: Settings, as_json: bool, why: str) -> None:
     """Serve the canary's table to all clients."""
     with open_services(settings) as control:
-        show_served(control.tables.promote(who(), why), as_json, "")
+        show_served(control.tables.promote(user_name(), why), as_json, "")
 
 
 @table.command()
@@ -172,7 +172,7 @@ def promote(settings: Settings, as_json: bool, why: str) -> None:
 def withdraw(settings: Settings, as_json: bool, why: str) -> None:
     """Serve the table from before the canary to all clients, and pin it."""
     with open_services(settings) as control:
-        show_served(control.tables.withdraw(who(), why), as_json, ", and pinned; steering table unpin")
+        show_served(control.tables.withdraw(user_name(), why), as_json, ", and pinned; steering table unpin")
 
 
 @table.command()
@@ -181,7 +181,7 @@ def withdraw(settings: Settings, as_json: bool, why: str) -> None:
 def pin(settings: Settings, as_json: bool, why: str) -> None:
     """Keep the serving table: no reload replaces it until `unpin` or the next `table publish`."""
     with open_services(settings) as control:
-        report = control.tables.pin(who(), why)
+        report = control.tables.pin(user_name(), why)
     if as_json:
         console.print_json(report)
     else:
@@ -193,7 +193,7 @@ def pin(settings: Settings, as_json: bool, why: str) -> None:
 def unpin(settings: Settings, as_json: bool) -> None:
     """Remove the pin: reloads publish again."""
     with open_services(settings) as control:
-        report = control.tables.unpin(who())
+        report = control.tables.unpin(user_name())
     if as_json:
         console.print_json(report)
     else:
@@ -205,7 +205,7 @@ def unpin(settings: Settings, as_json: bool) -> None:
 def reload(settings: Settings, as_json: bool) -> None:
     """Read the feeds of the last publish again and publish them, unless a table is pinned."""
     with open_services(settings) as control, progress_for(as_json) as progress:
-        report = control.tables.reload(who(), progress)
+        report = control.tables.reload(user_name(), progress)
     show_table(report, as_json, "published")
 
 

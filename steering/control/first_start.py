@@ -1,4 +1,4 @@
-"""What has to be there before anybody serves: a fleet on record, and published files that map."""
+"""Prepare a state folder for serving: a fleet on record, and published files that can be mapped."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from steering.settings import Settings
 def make_ready(
     settings: Settings, who: str, appliances: int | None = None, synth: bool = True, progress: Progress = quiet
 ) -> None:
-    """Bring the state folder to where workers can map it; a folder that is served already is a SettingsError.
+    """Prepare the state folder, so that workers can map it. Raises SettingsError for one that is being served.
 
-    An empty folder gets a synthetic fleet of so many appliances, unless `synth` is off, and the shipped table of the
-    Internet. Files that do not map (another format, damage) are published again from their sources.
+    An empty folder gets a synthetic fleet of this many appliances (if `synth`), and the shipped table of the
+    Internet. Files that cannot be mapped (another format, damage) are published again from their sources.
     """
     with open_control(settings) as control:
         if isinstance(control, RemoteControl):
@@ -27,7 +27,7 @@ def make_ready(
             )
         if control.fleet.current().appliances:
             if appliances is not None:
-                progress("keep the fleet on record; --appliances counts for an empty state folder")
+                progress("keep the fleet on record; --appliances applies to an empty state folder only")
         elif synth:
             progress("make a fleet over real networks")
             fleet = synthesize() if appliances is None else synthesize(appliances)
@@ -46,7 +46,7 @@ def make_ready(
 
 
 def is_published(settings: Settings) -> bool:
-    """Tell whether what `current` names maps, for answers and for explaining them."""
+    """Return whether the published files can be mapped, those for `explain` too."""
     try:
         return Snapshot.map(settings.state).routes is not None
     except SnapshotError:

@@ -43,7 +43,7 @@ def find_visible(caller: Caller, fleet: Fleet, kind: str, name: str) -> dict[str
 
 
 def event_filter(caller: Caller, control: Control) -> Callable[[str], bool]:
-    """Return the function that says whether the caller may see an event's subject, by the fleet on record then."""
+    """Return the test whether the caller may see an event's subject, by the fleet on record at that time."""
     if caller.role == "ops":
         return lambda _: True
     cached: tuple[Fleet | None, frozenset[str]] = None, frozenset()

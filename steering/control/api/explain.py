@@ -1,4 +1,4 @@
-"""Endpoints that explain a decision, and say what it would be with changes."""
+"""Endpoints that explain a decision, and what it would be with changes."""
 
 from __future__ import annotations
 

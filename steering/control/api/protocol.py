@@ -16,7 +16,7 @@ REQUEST_S: Final = 60.0  # for a request to arrive whole; a fleet document may h
 
 
 class ControlProtocol(HttpToolsProtocol):
-    """Tells the application whether a connection came over a Unix socket.
+    """Marks each request that came over a Unix socket.
 
     Connections over TCP are bounded in number, and in the time that a request may take to arrive.
     """
