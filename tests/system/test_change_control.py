@@ -348,7 +348,7 @@ def test_the_commands(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -
         *(
             line
             for line in run("table", "check", mixed, "--csv").splitlines()
-            if re.match("table,,(inter|zones|lad)", line)
+            if re.match("table,,(inter|zones|rankings)", line)
         ),
         "table,,refused,1",
         "table,,duplicates,1",
