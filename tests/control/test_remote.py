@@ -50,7 +50,7 @@ def raw(remote: RemoteControl, settings: Settings) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_fleet_is_imported_published_wished_about_and_listed_as_by_the_writer_itself(
+def test_a_fleet_is_imported_published_overridden_and_listed_as_by_local_services(
     remote: RemoteControl, fleet: Fleet, write_feed: WriteFeed, tmp_path: Path
 ) -> None:
     feed = write_feed("203.0.113.0/24,bom001-a,64500,0\n", "203.0.113.1/24,bom001-a,64500,0\n")
@@ -76,6 +76,10 @@ def test_a_fleet_is_imported_published_wished_about_and_listed_as_by_the_writer_
                 one.overrides.weight(["c001-bom001"], value, "test")["appliances"] for one in (remote, local)
             )
             assert ours == theirs
+        ours, theirs = (
+            one.overrides.set_health_source(["c001-bom001"], "assumed", "test")["appliances"] for one in (remote, local)
+        )
+        assert ours == theirs
         ours, theirs = (without_times(one.tables.routes("203.0.113.0/24")) for one in (remote, local))
         assert ours == theirs
         assert ours["exact"][0]["cluster"] == "bom001-a"
@@ -99,7 +103,7 @@ ERRORS: list[tuple[str, Callable[[RemoteControl], Any], type[Exception], str]] =
 
 
 @pytest.mark.parametrize(("verb", "kind", "message"), [row[1:] for row in ERRORS], ids=[row[0] for row in ERRORS])
-def test_what_the_writer_raises_is_raised_here(
+def test_what_the_service_raises_is_raised_here(
     remote: RemoteControl, verb: Callable[[RemoteControl], Any], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=message):

@@ -233,14 +233,14 @@ def test_a_rollback_that_is_killed_is_whole_or_not_at_all(
     child = os.fork()
     if not child:
         control = Control(settings)
-        switch = control.writer.switch
+        switch = control.hand_over.switch
 
         def die(*given: Any) -> Any:
             if when == "after it serves":
                 switch(*given)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        control.writer.switch = die  # type: ignore[method-assign]
+        control.hand_over.switch = die  # type: ignore[method-assign]
         control.tables.rollback(1, "alice")
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

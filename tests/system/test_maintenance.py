@@ -73,7 +73,7 @@ def test_a_window_is_on_record_with_who_and_why_and_survives_a_restart(clocked: 
     clocked.close()
     with Control(settings, clock=lambda: NOW + 1.5 * DAY) as again:
         assert [(row["id"], row["state"]) for row in again.maintenance.list()] == [(1, "on")]
-        assert again.writer.windows_on_record.keys() == {1}
+        assert again.maintenance.open.keys() == {1}
 
 
 def test_an_appliance_is_out_from_its_first_to_its_last_second_and_its_override_is_untouched(

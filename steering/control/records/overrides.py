@@ -31,9 +31,7 @@ class OverrideRepository:
     def all(self) -> dict[str, Override]:
         """Return every override by appliance id, also of appliances that are not in the fleet now."""
         rows = self.connection.execute("SELECT appliance, enabled, weight, health_source FROM overrides")
-        return {
-            row["appliance"]: Override(bool(row["enabled"]), row["weight"], row["health_source"]) for row in rows
-        }
+        return {row["appliance"]: Override(bool(row["enabled"]), row["weight"], row["health_source"]) for row in rows}
 
     def origins(self) -> dict[str, tuple[float, str]]:
         """Return when and by whom each override was changed last, by appliance id."""

@@ -56,7 +56,9 @@ class PlaylistRepository:
 
     def fetched(self) -> list[tuple[str, str, str]]:
         """Return service, title and kind of the playlists that are fetched from an origin."""
-        return [tuple(row) for row in self.connection.execute("SELECT service, title, kind FROM playlists WHERE url <> ''")]
+        return [
+            tuple(row) for row in self.connection.execute("SELECT service, title, kind FROM playlists WHERE url <> ''")
+        ]
 
     def marks(self) -> list[tuple[str, str, str, float]]:
         """Return service, title, kind and time of each playlist: another list when any playlist changes."""

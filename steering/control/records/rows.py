@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 Row = Mapping[str, Any]
+Rows = list[dict[str, Any]]  # of a report
 
 
 def insert(connection: sqlite3.Connection, table: str, row: Row) -> int:

@@ -89,7 +89,7 @@ CREATE TABLE windows (
 ) STRICT;
 -- The last known health state of an appliance, as JSON.
 CREATE TABLE states (appliance TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT, WITHOUT ROWID;
--- A title's playlists: as they were given (body), and as JSON texts that playback joins (cut). An empty url: given by a person.
+-- A title's playlists: as given (body), and as JSON texts that playback joins (cut). Empty url: given by a person.
 CREATE TABLE playlists (
     service TEXT NOT NULL,
     title TEXT NOT NULL,

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sqlite3
 
+from steering.control.records.auth import Token
 from steering.control.records.rows import insert
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Token:
-    """A token; `expires_at` is None where it does not expire, `revoked_at` where it is not revoked."""
-
-    id: int
-    role: str
-    name: str
-    sha256: bytes
-    made_at: float
-    who: str
-    expires_at: float | None
-    revoked_at: float | None
-
-    def is_good(self, now: float) -> bool:
-        """Return whether it gives access now."""
-        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 class TokenRepository:

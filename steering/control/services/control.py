@@ -72,7 +72,9 @@ class Control:
         self.on_record = FleetOnRecord(records, self.registry, intake)
         fleet = self.on_record.current
         self.maintenance = MaintenanceWindows(records, fleet, clock)
-        with self.registry.lock:  # before the words are stored: an appliance in a window takes no client, not for a moment
+        with (
+            self.registry.lock
+        ):  # before the words are stored: an appliance in a window takes no client, not for a moment
             self.registry.keep_windows(self.maintenance.covered(), self.registry.clock())
         status = self.registry.files = StatusFiles(state)
         self.hand_over = HandOver(
@@ -169,7 +171,7 @@ class Control:
                 self.holdings.intake.adopt(self.settings.state / current.holdings)
             except SnapshotError as error:
                 logger.warning("%s; every appliance is asked what it holds", error.message)
-                self.hand_over.switch_file(holdings="")
+                self.hand_over.switch_holdings("")
 
 
 def registry_of(settings: Settings) -> Vitals:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from steering.control.health.registry import Vitals
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
+from steering.control.records.rows import Rows
 
 
 class Ejections:
@@ -18,7 +19,7 @@ class Ejections:
         self.registry = registry
         self.clock = clock
 
-    def list(self) -> Sequence[dict[str, Any]]:
+    def list(self) -> Rows:
         """Return the appliances that others infer to be down and that serve on, because a limit suppresses ejection."""
         return [{"appliance": name, **state} for name, state in self.registry.describe_all().items() if state["held"]]
 

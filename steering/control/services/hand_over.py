@@ -145,10 +145,10 @@ class HandOver:
             self.switch(candidate)
         self.remove_old()
 
-    def switch_file(self, **names: str) -> Current:
-        """Serve another file of some kinds beside the files that serve now."""
+    def switch_holdings(self, name: str) -> Current:
+        """Serve another file of holdings, or none, with the other files that serve now."""
         assert self.current, "the caller has checked that a table serves"
-        return self.switch(dataclasses.replace(self.current, **names))
+        return self.switch(dataclasses.replace(self.current, holdings=name))
 
     def switch(self, candidate: Current, progress: Progress = quiet) -> Current:
         """Serve what was prepared, and return `current` as it was written."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from steering.control.fill.holdings import Changes, HoldingsReported, open_holdings, write_changes
 from steering.control.fill.missing import counters_in, missing
+from steering.control.records.rows import Rows
 from steering.control.routes.build import Progress, quiet
 from steering.control.services.hand_over import HandOver, step
 from steering.control.services.tasks import Run
@@ -64,7 +65,7 @@ class Holdings:
                 made.append(path.name)
                 self.run("write the holdings", WriteHoldings(self.state, version, changes), quiet)
                 opened = open_holdings(StateFile(path, "holdings"))
-                self.hand_over.switch_file(holdings=path.name)
+                self.hand_over.switch_holdings(path.name)
         except BaseException:
             opened = None
             raise
@@ -79,6 +80,6 @@ class Holdings:
             "seconds": round(time.perf_counter() - began, 3),
         }
 
-    def missing(self, partner: str = "", count: int = 1000) -> Sequence[dict[str, Any]]:
+    def missing(self, partner: str = "", count: int = 1000) -> Rows:
         """Return the titles that clusters were asked for and do not hold, most asked first, of one partner or all."""
         return missing(counters_in(self.state), self.fleet(), self.intake.is_held, partner, count)

@@ -15,6 +15,7 @@ from typing import Any, Final
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
 from steering.control.records.documents import ID_RULE
+from steering.control.records.rows import Rows
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.service import Service
@@ -40,7 +41,7 @@ class Keys:
             transaction.audit.add(Entry(now, who, "make key", f"key {name[:64]}", None, {"given": bool(secret)}))
             return make_key(self.state, name, now, secret)
 
-    def list(self) -> Sequence[dict[str, Any]]:
+    def list(self) -> Rows:
         """Return every key, without its secret, and what it signs."""
         return list_keys(self.state, self.fleet().services)
 
@@ -86,7 +87,7 @@ def retire_key(state: Path, name: str, services: Sequence[Service]) -> dict[str,
     return {"id": name, "made_at": keys[name].made_at}
 
 
-def list_keys(state: Path, services: Sequence[Service]) -> list[dict[str, Any]]:
+def list_keys(state: Path, services: Sequence[Service]) -> Rows:
     """Return every key without its secret: when it was made, which services it signs for, and which name it."""
     keys = read_keys(state)
     signers = {service.id: signer_of(service, keys) for service in services}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from steering.control.health.registry import Maintenance
 from steering.control.health.windows import MOST_OPEN, check_window, in_maintenance
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
+from steering.control.records.rows import Rows
 from steering.control.records.windows import Window
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
@@ -71,7 +72,7 @@ class MaintenanceWindows:
         self.load()
         return after.describe(now)
 
-    def list(self, ended: bool = False) -> Sequence[dict[str, Any]]:
+    def list(self, ended: bool = False) -> Rows:
         """Return the windows that are on or to come, the first to begin first; with `ended`, all there ever were."""
         now = self.clock()
         windows = self.records.windows.all() if ended else [w for w in self.open.values() if w.is_open(now)]

@@ -11,6 +11,7 @@ from steering.control.health.rules import full_weight
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
 from steering.control.records.overrides import Override
+from steering.control.records.rows import Rows
 from steering.control.services.fleet_on_record import FleetOnRecord
 from steering.control.services.hand_over import HandOver
 from steering.errors import RequestError
@@ -39,7 +40,7 @@ class Overrides:
         self.clock = clock
         self.known = records.overrides.all()  # replaced as a whole: other threads read it
 
-    def list(self) -> Sequence[dict[str, Any]]:
+    def list(self) -> Rows:
         """Return the overrides of the fleet's appliances, ordered by id."""
         return [
             {"appliance": name, **dataclasses.asdict(override)}
@@ -60,7 +61,7 @@ class Overrides:
         return self.change(ids, who, weight=value)
 
     def set_health_source(self, ids: Sequence[str], health_source: str, who: str) -> dict[str, Any]:
-        """Assume appliances at their capacity (`assumed`), use their reports (`reported`), or follow the setting ("")."""
+        """Set `assumed` (at capacity), `reported` (by their reports), or empty, which follows the setting."""
         return self.change(ids, who, health_source=health_source)
 
     def change(self, ids: Sequence[str], who: str, **changes: Any) -> dict[str, Any]:

@@ -102,7 +102,9 @@ class PlaylistService:
     def fetched(self) -> list[tuple[Service, str, str]]:
         """Return service, title and kind of every playlist that comes from an origin."""
         services = {item.id: item for item in self.fleet().services if item.origin}
-        return [(services[name], title, kind) for name, title, kind in self.records.playlists.fetched() if name in services]
+        return [
+            (services[name], title, kind) for name, title, kind in self.records.playlists.fetched() if name in services
+        ]
 
     def take(self, arrived: Sequence[Arrived]) -> list[str]:
         """Register what a round of fetches brought, and return what could not be used and why."""

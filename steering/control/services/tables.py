@@ -14,6 +14,7 @@ from steering.control.health.rules import RoutesHeard
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
 from steering.control.records.pins import Pin
+from steering.control.records.rows import Rows
 from steering.control.records.versions import Version
 from steering.control.routes.build import Progress, quiet
 from steering.control.routes.feeds import KINDS, FeedSource
@@ -22,7 +23,7 @@ from steering.control.routes.guards import percent
 from steering.control.routes.index import RouteIndex
 from steering.control.services import tasks
 from steering.control.services.fleet import FleetService
-from steering.control.services.hand_over import LIVE, HandOver
+from steering.control.services.hand_over import LIVE, HandOver, try_out
 from steering.errors import RequestError
 from steering.settings import Settings
 from steering.state.current import Current
@@ -101,9 +102,14 @@ class Tables:
             self.record_written(versions, report, who, why)
             before = self.hand_over.serving()
             current = self.hand_over.switch(candidate, progress)
-        self.record_published(versions, current, pin, None if who == LIVE else Entry(
-            current.published_at, who, "publish", f"table {served}", before, self.hand_over.serving(), why
-        ))
+        self.record_published(
+            versions,
+            current,
+            pin,
+            None
+            if who == LIVE
+            else Entry(current.published_at, who, "publish", f"table {served}", before, self.hand_over.serving(), why),
+        )
         self.hand_over.remove_old()
         return {
             **report,
@@ -183,7 +189,7 @@ class Tables:
         task = tasks.Diff(self.settings, self.fleet.current(), before, after, examples)
         return self.run("compare the tables", task, quiet)
 
-    def list(self) -> Sequence[dict[str, Any]]:
+    def list(self) -> Rows:
         """Return every version ever published, newest first; `kept` ones still have their files."""
         return [self.describe(version) for version in self.records.versions.all()]
 
@@ -213,9 +219,7 @@ class Tables:
         self.require_serving()
         path = self.settings.state / (self.hand_over.current.routes if self.hand_over.current else "")
         heard = {name: dict(routes) for name, routes in self.routes_heard().items()}
-        return self.run(
-            "look at the routes", tasks.ReportRoutes(path, self.fleet.current(), heard, partner), quiet
-        )
+        return self.run("look at the routes", tasks.ReportRoutes(path, self.fleet.current(), heard, partner), quiet)
 
     # ---- inside
 
@@ -241,7 +245,9 @@ class Tables:
 
     def take_versions(self, count: int) -> Sequence[int]:
         """Return so many new versions. A database restored from a backup is behind the files written since."""
-        written = max((number for _, kind, number in versioned_files(self.settings.state) if kind == "table"), default=0)
+        written = max(
+            (number for _, kind, number in versioned_files(self.settings.state) if kind == "table"), default=0
+        )
         with self.records.transaction() as transaction:
             return [transaction.versions.take(written) for _ in range(count)]
 
@@ -258,9 +264,7 @@ class Tables:
                     version, fleet=fleet, who=who, why=why, sources=sources, counts=report["counts"]
                 )
 
-    def record_published(
-        self, versions: Sequence[int], current: Current, pin: Pin | None, entry: Entry | None
-    ) -> None:
+    def record_published(self, versions: Sequence[int], current: Current, pin: Pin | None, entry: Entry | None) -> None:
         """Record tables that serve; with an entry, by whom, and the pin from here on."""
         with self.records.transaction() as transaction:
             for version in versions:
@@ -277,7 +281,7 @@ class Tables:
         old_pin = self.records.pins.get()
         with self.hand_over.undone_on_error() as made:
             candidate = self.hand_over.prepare(f"table.{version}", f"routes.{version}", made)
-            tasks.try_out(self.settings.state, candidate)
+            try_out(self.settings.state, candidate)
             # The pin is on record before the table serves: after a kill in between, no reload undoes the rollback.
             self.set_pin(pin)
             try:

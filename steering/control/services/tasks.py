@@ -125,13 +125,13 @@ class ReportRoutes:
 
     path: Path
     fleet: Fleet
-    heard: dict[str, Mapping[int, RoutesHeard]]
+    heard: Mapping[str, Mapping[int, RoutesHeard]]
     partner: str
 
     def __call__(self, progress: Progress) -> dict[str, Any]:
         """Look at every route."""
         with step("look at the routes", progress):
-            return route_report(Routes(self.path), self.fleet, self.heard, self.partner)
+            return route_report(Routes(self.path), self.fleet, dict(self.heard), self.partner)
 
 
 def build(

@@ -6,16 +6,19 @@ import string
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from steering.control.auth import check_role, make_secret
 from steering.control.records import fleet_objects
 from steering.control.records.audit import Entry
+from steering.control.records.auth import check_role, make_secret
 from steering.control.records.database import Records
+from steering.control.records.rows import Rows
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 
 MAX_TOKEN_NAME: Final = 100
 MAX_TOKEN_DAYS: Final = 36_500
 TOKEN_NAME: Final = frozenset(string.ascii_letters + string.digits + "-_.@")
+
+Texts = list[str]
 
 
 class Tokens:
@@ -52,7 +55,7 @@ class Tokens:
         self.known = self.records.tokens.all()
         return {"id": number, "role": role, "name": name, "token": f"steering-{number}-{secret}"}
 
-    def make_many(self, roles: Sequence[str], name: str, who: str) -> Sequence[str]:
+    def make_many(self, roles: Sequence[str], name: str, who: str) -> Texts:
         """Make a token of one name for each role, all or none; return their texts in the same order."""
         for role in roles:
             check_role(role)
@@ -66,7 +69,7 @@ class Tokens:
         self.known = self.records.tokens.all()
         return texts
 
-    def list(self) -> Sequence[dict[str, Any]]:
+    def list(self) -> Rows:
         """Return every token ever made, without its secret or the hash of it."""
         now = self.clock()
         return [

@@ -16,12 +16,12 @@ from typing import Any
 import httpx
 import pytest
 
-from steering.control.auth import Caller
 from steering.control.fill.holdings import HoldingsReported, digest_of
 from steering.control.health import report_endpoint as reports
 from steering.control.health import report_format as wire
 from steering.control.health.registry import Vitals
 from steering.control.health.report_endpoint import ReportsEndpoint
+from steering.control.records.auth import Caller
 from steering.control.remote import RemoteControl
 from steering.errors import RequestError
 from steering.model.fleet import Fleet

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 
 from steering.control.jobs.follow_bgp import CREDIT_S, SHARE, Budget, core_s
-from steering.control.records.database import Version
+from steering.control.records.versions import Version
 from steering.control.remote import RemoteControl
 from steering.control.routes.bgp.sessions import FILE, LiveRoutes, Session, lines_of, read_sessions, write_routes
 from steering.control.routes.bgp.speaker import configuration, environment, router_id
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
-from steering.control.services.writer import LIVE, kept_versions
+from steering.control.services.hand_over import LIVE, kept_versions
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet

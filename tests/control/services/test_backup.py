@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from steering.control.records.database import NAME, Store
+from steering.control.records.database import NAME, Records
 from steering.control.routes.feeds import FeedSource
 from steering.control.services import backup
 from steering.control.services.backup import back_up, restore
@@ -127,9 +127,9 @@ def test_a_backup_is_taken_while_somebody_writes_and_is_whole(serving: Control, 
             acknowledged = len(counts)
             back_up(serving.settings.state, tmp_path / f"{number}.tar")
             restore(tmp_path / f"restored{number}", tmp_path / f"{number}.tar", "test")
-            store = Store(tmp_path / f"restored{number}" / NAME)
-            weight = store.overrides()["c001-bom001"].weight if acknowledged else 0
-            store.close()
+            records = Records(tmp_path / f"restored{number}" / NAME)
+            weight = records.overrides.all()["c001-bom001"].weight if acknowledged else 0
+            records.close()
             assert weight is not None
             assert weight >= acknowledged
         done.set()
@@ -330,9 +330,9 @@ def test_a_database_that_was_killed_open_is_backed_up_with_what_was_acknowledged
     assert (state / f"{NAME}-wal").stat().st_size
     back_up(state, tmp_path / "backup.tar")
     restore(tmp_path / "other", tmp_path / "backup.tar", "test")
-    store = Store(tmp_path / "other" / NAME)
-    assert store.overrides()["c001-bom001"].weight == 7
-    store.close()
+    records = Records(tmp_path / "other" / NAME)
+    assert records.overrides.all()["c001-bom001"].weight == 7
+    records.close()
 
 
 NOT_BACKED_UP = [
