@@ -24,11 +24,11 @@ class Window:
     cancelled_at: float | None = None
 
     def is_open(self, now: float) -> bool:
-        """Tell whether it is on, or will be."""
+        """Return whether it is on or to come."""
         return self.cancelled_at is None and now < self.ends_at
 
     def is_on(self, now: float) -> bool:
-        """Tell whether what it covers is out now."""
+        """Return whether what it covers is out now."""
         return self.begins_at <= now < self.ends_at and self.cancelled_at is None
 
     def state(self, now: float) -> str:

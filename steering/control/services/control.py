@@ -72,9 +72,8 @@ class Control:
         self.on_record = FleetOnRecord(records, self.registry, intake)
         fleet = self.on_record.current
         self.maintenance = MaintenanceWindows(records, fleet, clock)
-        with (
-            self.registry.lock
-        ):  # before the words are stored: an appliance in a window takes no client, not for a moment
+        # Before the status words are stored: an appliance in a window must not take a client for a moment.
+        with self.registry.lock:
             self.registry.keep_windows(self.maintenance.covered(), self.registry.clock())
         status = self.registry.files = StatusFiles(state)
         self.hand_over = HandOver(

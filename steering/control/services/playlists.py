@@ -1,7 +1,7 @@
 """The registered playlists on record: given by people or fetched from a service's origin, checked, and published.
 
-A playlist is on record before it serves. What cannot be used is refused as a whole; of one that is fetched again, what
-served before serves on, and why is shown.
+A playlist is on record before it serves. An unusable playlist is refused as a whole. When one is fetched
+again and unusable, the old one serves on, and `problem` says why.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from steering.state.playlists import KINDS, Playlist
 MAX_PLAYLISTS: Final = 100_000
 MAX_TITLE: Final = 256
 FILES: Final = {"hls": "master.m3u8", "dash": "manifest.mpd", "streams": "streams.json"}
-ORIGIN: Final = "origin"  # who changed what was fetched again
+ORIGIN: Final = "origin"  # the author of playlists that were fetched again
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,9 +64,9 @@ class PlaylistService:
         self, service: str, title: str, kind: str, body: bytes | None, who: str, arrived: Arrived | None = None
     ) -> dict[str, Any]:
         """Register a playlist, or with no body fetch it from the service's origin, now and from now on."""
-        found = self.require(service, title, kind)
+        owner = self.require(service, title, kind)
         if body is None:
-            arrived = arrived or bring(self.state, found, title, kind)
+            arrived = arrived or bring(self.state, owner, title, kind)
             if arrived.problem:
                 raise FeedError(arrived.problem)
             body = arrived.body
@@ -183,7 +183,7 @@ def listed(made: Playlist, body: bytes, url: str, who: str, now: float) -> Playl
 
 
 def described(row: PlaylistRow) -> dict[str, Any]:
-    """Return what is told of a playlist."""
+    """Return a playlist as reports have it, without its text."""
     return {
         "service": row.service,
         "title": row.title,
