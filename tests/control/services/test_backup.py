@@ -239,7 +239,7 @@ def flipped(files: dict[str, bytes]) -> None:
 
 BROKEN = [
     ("a damaged database", damaged, "damaged|malformed|not a database"),
-    ("a newer one", newer, "of schema 99"),
+    ("a newer one", newer, "has schema 99"),
     ("another program's", other, "is no database of steering"),
     ("none", lambda files: files.pop(NAME), "has no steering.db"),
     ("no database at all", lambda files: files.update({NAME: b"x" * 5000}), "not a database"),
