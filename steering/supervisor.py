@@ -43,9 +43,9 @@ from steering.errors import SettingsError, SnapshotError, SteeringError
 from steering.playback.client import Trust, pack
 from steering.playback.http import app as playback_app
 from steering.playback.server import listeners as doors
+from steering.playback.server.connections import Connections
 from steering.playback.server.follower import Follower
 from steering.playback.server.listeners import BACKLOG, Door
-from steering.playback.server.connections import Connections
 from steering.playback.server.protocol import http_class
 from steering.playback.server.proxy_protocol import LOCAL
 from steering.playback.telemetry.decision_log import DecisionLog

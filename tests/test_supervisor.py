@@ -61,13 +61,13 @@ def test_any_worker_tells_what_all_did_and_counts_outlive_the_killed(served: Ser
 
     for n in range(100):
         served.steer(n=1 + n % 8)
-    assert told('steering_answers_total{door="fast_path",endpoint="steer",status="200"}') == 100
+    assert told('steering_answers_total{path="fast",endpoint="steer",status="200"}') == 100
     assert told("steering_first_targets_total") == 100
     assert told("steering_connections") >= 0
     os.kill(served.pids("worker")[0], signal.SIGKILL)
     until(lambda: len(served.pids("worker")) == 2)
     served.steer()
-    assert told('steering_answers_total{door="fast_path",endpoint="steer",status="200"}') == 101
+    assert told('steering_answers_total{path="fast",endpoint="steer",status="200"}') == 101
 
 
 def test_a_killed_worker_comes_back_and_no_connection_is_refused_meanwhile(served: Served) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import uvicorn
 
 from steering.playback.http.app import make_app
-from steering.playback.server.follower import Follower
 from steering.playback.server.connections import Connections
+from steering.playback.server.follower import Follower
 from steering.playback.server.protocol import http_class
 from steering.settings import Settings
 

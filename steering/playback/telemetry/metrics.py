@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath.counters import BOUNDS, DOORS, QUALITY, Counters
+from _fastpath.counters import BOUNDS, PATHS, QUALITY, Counters
 from steering.decision.snapshot import REASONS, Snapshot
 from steering.state.folder import worker_files
 
@@ -38,7 +38,7 @@ GAUGES: Final = {
 }
 
 
-VOICES: Final = QUALITY.index("voices")  # from there on, of appliances alone
+ATTESTED: Final = QUALITY.index("attested")  # from there on, of appliances alone
 REPORTED: Final = {  # of what players report, in the order of QUALITY
     "reports": ("reports_total", "reports of players"),
     "throughputs": ("throughputs_total", "reports that tell a throughput"),
@@ -49,7 +49,7 @@ REPORTED: Final = {  # of what players report, in the order of QUALITY
     "errors": ("errors_total", "reports of an error"),
     "starts": ("starts_total", "reports of a start-up"),
     "start_ms": ("start_ms_total", "the sum of what start-ups took, in milliseconds"),
-    "voices": ("voices_total", "viewers with a session tag of ours, once a minute each"),
+    "attested": ("attested_total", "viewers with a session tag that we signed, once a minute each"),
     "failing": ("failing_total", "those of them with a stall or an error"),
 }
 
@@ -79,24 +79,24 @@ def metrics_lines(
     answers: Counter[Any] = Counter()
     for each in counted:
         answers.update(each.answers())
-    yield from about("steering_answers_total", "counter", "answers by door, endpoint and status")
-    for (door, endpoint, status), count in sorted(answers.items()):
-        yield sample("steering_answers_total", count, door=door, endpoint=endpoint, status=status)
+    yield from about("steering_answers_total", "counter", "answers by path, endpoint and status")
+    for (path, endpoint, status), count in sorted(answers.items()):
+        yield sample("steering_answers_total", count, path=path, endpoint=endpoint, status=status)
 
     yield from about("steering_answer_seconds", "histogram", "from the request's last byte in, to its answer handed on")
-    for door in DOORS:
+    for path in PATHS:
         buckets, seconds = [0] * (len(BOUNDS) + 1), 0.0
         for each in counted:
-            more, added = each.latency(door)
+            more, added = each.latency(path)
             buckets, seconds = [a + b for a, b in zip(buckets, more, strict=True)], seconds + added
         below = 0
         for bound, count in zip((*BOUNDS, "+Inf"), buckets, strict=True):
             below += count
-            yield sample("steering_answer_seconds_bucket", below, door=door, le=bound)
-        yield sample("steering_answer_seconds_sum", seconds, door=door)
-        yield sample("steering_answer_seconds_count", below, door=door)
+            yield sample("steering_answer_seconds_bucket", below, path=path, le=bound)
+        yield sample("steering_answer_seconds_sum", seconds, path=path)
+        yield sample("steering_answer_seconds_count", below, path=path)
 
-    yield from about("steering_targets_total", "counter", "targets given, by rank on the ranking")
+    yield from about("steering_targets_total", "counter", "targets given, by rank in the ranking")
     for rank, count in sum((Counter(each.targets()) for each in counted), Counter()).items():
         yield sample("steering_targets_total", count, rank=rank)
     for event, (name, meaning) in EVENTS.items():
@@ -115,7 +115,7 @@ def metrics_lines(
     quality = {"partner": quality_of_partners(counted, snapshot), kind: quality_of(counted, snapshot, per_appliance)}
     for of, rows in quality.items():
         for place, (name, meaning) in enumerate(REPORTED.values()):
-            if of == "partner" and place >= VOICES:
+            if of == "partner" and place >= ATTESTED:
                 continue
             metric = f"steering_{of}_player_{name}"
             yield from about(metric, "counter", f"by {of}: {meaning}")

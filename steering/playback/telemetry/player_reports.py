@@ -177,9 +177,9 @@ class PlayerReports:
             )
             if voice and slot >= 0 and cluster in reachable:
                 if self.once.is_new(slot, voice):
-                    self.counters.note_voice(slot, False)
+                    self.counters.note_attested(slot, False)
                 if (report.stalled or report.failed) and self.once.is_new(slot, voice, "failing"):
-                    self.counters.note_voice(slot, True)
+                    self.counters.note_attested(slot, True)
 
 
 def between(report: Report, began: int) -> int:

@@ -187,13 +187,13 @@ def tag_at(packed: bytes, viewer: str = "v", now: float = Clock.now) -> str:
 def test_a_viewer_with_a_tag_has_a_voice_once_a_window(heard: PlayerReports, snapshot: Snapshot, clock: Clock) -> None:
     for _ in range(50):
         fail(heard, snapshot, ISP, tag_at(ISP), failed=False)
-    assert heard.counters.voices() == {0: (1, 0)}
+    assert heard.counters.attested() == {0: (1, 0)}
     for _ in range(50):
         fail(heard, snapshot, ISP, tag_at(ISP))
-    assert heard.counters.voices() == {0: (1, 1)}
+    assert heard.counters.attested() == {0: (1, 1)}
     clock.now += WINDOW_S
     fail(heard, snapshot, ISP, tag_at(ISP))
-    assert heard.counters.voices() == {0: (2, 2)}
+    assert heard.counters.attested() == {0: (2, 2)}
 
 
 FLOODS = [
@@ -210,7 +210,7 @@ FLOODS = [
 def test_a_flood_is_a_few_voices(heard: PlayerReports, snapshot: Snapshot, client, most: int) -> None:  # type: ignore[no-untyped-def]
     for number in range(1000):
         fail(heard, snapshot, *client(number))
-    voices, failing = heard.counters.voices().get(0, (0, 0))
+    voices, failing = heard.counters.attested().get(0, (0, 0))
     assert failing <= voices <= most
     assert told(heard)[0]["errors"] == 1000  # told all the same
 
@@ -220,9 +220,9 @@ def test_a_voice_counts_where_its_network_can_be_sent_to(heard: PlayerReports, s
     assert 0 not in snapshot.clusters_of(snapshot.zone_of(london))
     for host in (NEAR, "ads.example", ""):
         fail(heard, snapshot, london, tag_at(london), host)
-    assert heard.counters.voices() == {}
+    assert heard.counters.attested() == {}
     fail(heard, snapshot, london, tag_at(london), FAR)
-    assert heard.counters.voices() == {6: (1, 1)}
+    assert heard.counters.attested() == {6: (1, 1)}
 
 
 REPORTS = st.lists(
@@ -276,6 +276,6 @@ def test_counts_are_those_of_a_slow_judge(
         slot: [row[0], row[1], row[2], row[5], row[6]] for slot, row in heard.counters.quality_of_appliances().items()
     }
     assert found == expected
-    assert heard.counters.voices() == {slot: (len(who), len(failing[slot])) for slot, who in voices.items()}
+    assert heard.counters.attested() == {slot: (len(who), len(failing[slot])) for slot, who in voices.items()}
     partners = {number: row[0] for number, row in heard.counters.quality_of_partners().items()}
     assert partners == ({1: len(reports)} if reports else {})
