@@ -27,16 +27,17 @@ HEAD_ROWS: Final = 3
 FEWEST_CHANGES: Final = 4
 SPACIOUS: Final = 20  # a frame of this many lines has blank lines between its parts
 
+SERVING: Final = ("serving", "ramping", "suppressed", "overloaded", "partial")
 # States of appliances, worst first, and their colours.
 STATES: Final = {
     "unhealthy": "bold red",
     "stale": "red",
     "unknown": "red",
-    "held": "bold yellow",
+    "suppressed": "bold yellow",
     "partial": "yellow",
     "full": "yellow",
-    "over": "yellow",
-    "climbing": "cyan",
+    "overloaded": "yellow",
+    "ramping": "cyan",
     "weightless": "dim",
     "maintenance": "blue",
     "draining": "blue",
@@ -173,7 +174,7 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
     table.add_column("answers", justify="right", no_wrap=True)
     table.add_column("others", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in worst:
-        serving = sum(row["states"].get(state, 0) for state in ("serving", "climbing", "held", "over", "partial"))
+        serving = sum(row["states"].get(state, 0) for state in SERVING)
         others = Text()
         for state, style, count in counted(row["states"]):
             if state != "serving":

@@ -8,6 +8,7 @@ from fastapi import Header, Query, Response
 
 from steering.control.api.access import find_visible, visible_ids
 from steering.control.api.endpoints import Api, Asking, Body, Count, Endpoints
+from steering.control.health.presenter import describe, describe_cluster
 from steering.control.records import fleet_objects
 from steering.control.records.documents import format_fleet, parse_fleet
 from steering.control.services.control import Control
@@ -33,10 +34,10 @@ def import_fleet(api: Api, document: Body, caller: Asking) -> dict[str, Any]:
 def with_state(control: Control, kind: str, row: dict[str, Any]) -> dict[str, Any]:
     """Return an object with its present state; null for an appliance that the registry does not have yet."""
     if kind == "clusters":
-        return {**row, "state": control.registry.describe_cluster(row["id"])}
+        return {**row, "state": describe_cluster(control.registry, row["id"])}
     if kind == "appliances":
         try:
-            return {**row, "state": control.registry.describe(row["id"])}
+            return {**row, "state": describe(control.registry, row["id"])}
         except RequestError:
             return {**row, "state": None}
     return row

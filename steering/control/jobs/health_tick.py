@@ -40,7 +40,7 @@ class Tally:
         requests: Counter[int] = Counter()
         for worker, counters in self.workers().items():
             answers.update(growth(self.answers, worker, counters.appliances()))
-            requests.update(growth(self.requests, worker, {key: count for key, count, *_ in counters.heat()}))
+            requests.update(growth(self.requests, worker, {key: count for key, count, *_ in counters.popularity()}))
         return answers, requests
 
     def take_attested(self) -> dict[int, tuple[int, int]]:
@@ -48,7 +48,7 @@ class Tally:
         attested: Counter[int] = Counter()
         failing: Counter[int] = Counter()
         for worker, counters in self.workers().items():
-            counts = counters.voices()
+            counts = counters.attested()
             attested.update(growth(self.attested, worker, {slot: count for slot, (count, _) in counts.items()}))
             failing.update(growth(self.failing, worker, {slot: count for slot, (_, count) in counts.items()}))
         return {slot: (attested[slot], failing[slot]) for slot in attested.keys() | failing.keys()}
@@ -100,5 +100,5 @@ class HealthTick(Job):
         if self.recording and self.recording.done():
             recorded, self.recording = self.recording, None
             recorded.result()  # a full disk is an error of this job
-        if self.recording is None and (states := registry.take_dirty()):
+        if self.recording is None and (states := registry.take_unsaved()):
             self.recording = asyncio.ensure_future(self.call(partial(self.control.ejections.keep_states, states)))

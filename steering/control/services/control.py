@@ -16,7 +16,7 @@ from typing import Any
 
 from steering.control.fill.holdings import HoldingsReported
 from steering.control.health.ejection_limits import Limits
-from steering.control.health.registry import Vitals
+from steering.control.health.registry import Registry
 from steering.control.health.rules import Rules
 from steering.control.records.database import NAME, Records
 from steering.control.services.ejections import Ejections
@@ -73,15 +73,14 @@ class Control:
         fleet = self.on_record.current
         self.maintenance = MaintenanceWindows(records, fleet, clock)
         # Before the status words are stored: an appliance in a window must not take a client for a moment.
-        with self.registry.lock:
-            self.registry.keep_windows(self.maintenance.covered(), self.registry.clock())
+        self.registry.set_maintenance(self.maintenance.covered())
         status = self.registry.files = StatusFiles(state)
         self.hand_over = HandOver(
             state=state,
             records=records,
             on_record=self.on_record,
             status=status,
-            words=self.registry.words,
+            words=self.registry.status_words,
             clock=clock,
             retain=settings.retain,
         )
@@ -126,7 +125,7 @@ class Control:
     def close(self) -> None:
         """Put the health states on record, close the database and let another process hold the folder."""
         with contextlib.suppress(SettingsError):  # a full disk: the states stay as they were recorded last
-            self.ejections.keep_states(self.registry.take_dirty(every=True))
+            self.ejections.keep_states(self.registry.take_unsaved(every=True))
         self.records.close()
         self.lock.release()
 
@@ -146,7 +145,7 @@ class Control:
                 self.adopt_files(current)
             except SnapshotError as error:
                 logger.warning("%s; publish again to replace it", error.message)
-            self.hand_over.status.clear_except(self.registry.words())
+            self.hand_over.status.clear_except(self.registry.status_words())
             if (pin := self.records.pins.get()) and pin.table != number_of(current.table):
                 self.tables.set_pin(None)  # a rollback that was killed before it served
         self.hand_over.remove_old()
@@ -173,8 +172,8 @@ class Control:
                 self.hand_over.switch_holdings("")
 
 
-def registry_of(settings: Settings) -> Vitals:
+def registry_of(settings: Settings) -> Registry:
     """Return an empty health registry with the rules of the settings."""
     rules = Rules(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Rules)})
     limits = Limits(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Limits)})
-    return Vitals(rules, limits, settings.load_excess, player_signal=settings.player_signal)
+    return Registry(rules, limits, settings.load_excess, player_signal=settings.player_signal)

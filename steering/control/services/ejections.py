@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from steering.control.health.registry import Vitals
+from steering.control.health.presenter import suppressed_ejections
+from steering.control.health.registry import Registry
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
 from steering.control.records.rows import Rows
@@ -14,18 +15,18 @@ from steering.control.records.rows import Rows
 class Ejections:
     """`control.ejections`."""
 
-    def __init__(self, records: Records, registry: Vitals, clock: Callable[[], float]) -> None:
+    def __init__(self, records: Records, registry: Registry, clock: Callable[[], float]) -> None:
         self.records = records
         self.registry = registry
         self.clock = clock
 
     def list(self) -> Rows:
         """Return the appliances that others infer to be down and that serve on, because a limit suppresses ejection."""
-        return [{"appliance": name, **state} for name, state in self.registry.describe_all().items() if state["held"]]
+        return sorted(suppressed_ejections(self.registry), key=lambda row: str(row["appliance"]))
 
     def release(self, who: str, why: str = "") -> dict[str, Any]:
         """Eject them past the limits: a person confirms that they are down."""
-        names = self.registry.release()
+        names = self.registry.release_ejections()
         if names:
             subject = f"{len(names)} appliances"
             with self.records.transaction() as transaction:

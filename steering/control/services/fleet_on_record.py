@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 
 from steering.control.fill.holdings import HoldingsReported
-from steering.control.health.registry import OverrideOrigin, Vitals
+from steering.control.health.appliance_state import OverrideOrigin
+from steering.control.health.registry import Registry
 from steering.control.records.database import Records
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Fleet
@@ -14,7 +15,7 @@ from steering.model.fleet import Appliance, Fleet
 class FleetOnRecord:
     """The fleet that the database holds. `load` also hands it to the health registry and to the holdings."""
 
-    def __init__(self, records: Records, registry: Vitals, intake: HoldingsReported) -> None:
+    def __init__(self, records: Records, registry: Registry, intake: HoldingsReported) -> None:
         self.records = records
         self.registry = registry
         self.intake = intake

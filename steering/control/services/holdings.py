@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from steering.control.fill.holdings import Changes, HoldingsReported, open_holdings, write_changes
+from steering.control.fill.holdings import HoldingsReported
+from steering.control.fill.holdings_file import Changes, open_holdings, write_changes
 from steering.control.fill.missing import counters_in, missing
 from steering.control.records.rows import Rows
 from steering.control.routes.build import Progress, quiet

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from steering.control.health.registry import Maintenance
+from steering.control.health.appliance_state import Maintenance
 from steering.control.health.windows import MOST_OPEN, check_window, in_maintenance
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records

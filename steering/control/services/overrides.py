@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from steering.control.health.registry import OverrideOrigin, Vitals
+from steering.control.health.appliance_state import OverrideOrigin
+from steering.control.health.registry import Registry
 from steering.control.health.rules import full_weight
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
@@ -29,7 +30,7 @@ class Overrides:
         *,
         records: Records,
         on_record: FleetOnRecord,
-        registry: Vitals,
+        registry: Registry,
         hand_over: HandOver,
         clock: Callable[[], float],
     ) -> None:

@@ -14,13 +14,13 @@ def test_attested_viewers_are_counted_once_and_again_when_they_begin_to_fail(tmp
     counters = [Counters(str(tmp_path / f"worker.{number}"), 16, writable=True) for number in (1, 2)]
     for each in counters:
         each.note_report(5, 0, 1, True, False)
-        each.note_voice(5, False)
+        each.note_attested(5, False)
     tally = Tally(tmp_path)
     assert tally.take_attested() == {}  # counted before the first tick
     for each in counters:
-        each.note_voice(5, False)
+        each.note_attested(5, False)
     assert tally.take_attested() == {5: (2, 0)}
-    counters[0].note_voice(5, True)
+    counters[0].note_attested(5, True)
     assert tally.take_attested() == {5: (0, 1)}
     assert tally.take_attested() == {}
 

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from steering.control.fill.holdings import Taken, digest_of
+from steering.control.fill.digests import digest_of
+from steering.control.fill.holdings import Taken
 from steering.control.health.report_format import Delta, Full
 from steering.control.jobs.publish_holdings import PublishHoldings
 from steering.control.services import hand_over as handover
@@ -37,7 +38,7 @@ def say(control: Control, *names: str, name: str = OURS) -> None:
 
 
 def agrees(control: Control, *names: str) -> bool:
-    return control.holdings.intake.agree(OURS, [Delta("video", digest_of(names), digest_of(names))])
+    return control.holdings.intake.is_unchanged(OURS, [Delta("video", digest_of(names), digest_of(names))])
 
 
 def served(control: Control) -> Any:
