@@ -1,6 +1,6 @@
-"""What a person at a terminal sees: tables, progress, errors. Machines get JSON instead.
+"""Output of commands: tables, progress and errors for people, JSON for machines.
 
-Answers go to standard output, progress and errors to standard error, so that a pipe carries answers only.
+Answers go to standard output, progress and errors to standard error, so that a pipe contains answers only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from steering.errors import SteeringError
 
-WIDTH_IN_PIPE: Final = 160  # a pipe has no width; rich would take 80 and fold
+WIDTH_IN_PIPE: Final = 160  # a pipe has no width, and rich would fold lines at 80
 
 Progress = Callable[[str], None]
 
@@ -32,7 +32,7 @@ def output() -> Console:
 
 @contextlib.contextmanager
 def show_progress() -> Iterator[Progress]:
-    """Give a function that takes the name of each step as it begins: a moving bar on a terminal, else a line a step."""
+    """Yield a function that takes the name of each step: a moving bar on a terminal, else one line a step."""
     if not sys.stderr.isatty():
         yield lambda step: click.echo(f"… {step}", err=True)
         return
@@ -61,7 +61,7 @@ def show_progress() -> Iterator[Progress]:
 
 @contextlib.contextmanager
 def show_nothing() -> Iterator[Progress]:
-    """Give a function that takes the name of each step and says nothing: for machines."""
+    """Yield a function that takes the name of each step and prints nothing: for machines."""
     yield lambda _: None
 
 
@@ -71,7 +71,7 @@ def print_json(report: Any) -> None:
 
 
 def print_error(error: SteeringError, as_json: bool) -> None:
-    """Print an error and what to do about it."""
+    """Print an error and its hint."""
     if as_json:
         document = {"error": type(error).__name__, "detail": error.message}
         click.echo(json.dumps(document | ({"hint": error.hint} if error.hint else {}), ensure_ascii=False), err=True)
@@ -82,20 +82,20 @@ def print_error(error: SteeringError, as_json: bool) -> None:
 
 
 def printable(text: str) -> str:
-    """Return text without control characters but line ends, which could drive a terminal."""
+    """Return a text in which control characters, which could drive a terminal, are replaced; line ends stay."""
     return "".join(char if char == "\n" or char.isprintable() else "�" for char in text)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
-    """Print rows under their columns; numbers and shares to the right. A title has an empty line before it."""
+    """Print rows under their columns, numbers and shares to the right; an empty line stands before a title."""
     from rich.box import SIMPLE_HEAD
 
     listed = [["" if value is None else value for value in row] for row in rows]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    if title:  # not the table's own, which would be folded to its width
+    if title:  # rich would fold a table's own title to the width of the table
         click.echo("\n" + click.style(title, bold=True))
-    for place, column in enumerate(columns):
-        is_number = bool(listed) and all(is_amount(row[place]) for row in listed)
+    for index, column in enumerate(columns):
+        is_number = bool(listed) and all(is_amount(row[index]) for row in listed)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in listed:
         table.add_row(*(Text(printable(shown(value))) for value in row))
@@ -103,7 +103,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
 
 
 def is_amount(value: Any) -> bool:
-    """Tell whether a field is a number, a share, or empty."""
+    """Return whether a field is a number, a share, or empty."""
     return isinstance(value, int | float) or value == "" or (isinstance(value, str) and value.endswith(" %"))
 
 
@@ -115,7 +115,7 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
-    """Print names and values, one pair a line; what is None or empty is left out."""
+    """Print names and values, one pair a line, without values that are None or empty."""
     kept = [(name, value) for name, value in facts if value not in (None, "", [])]
     width = max((len(name) for name, _ in kept), default=0)
     for name, value in kept:
@@ -123,7 +123,7 @@ def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
 
 
 def shown(value: Any) -> str:
-    """Return a value as people read it: thousands apart, lists with commas, yes and no."""
+    """Return a value as people read it: digits in groups, lists with commas, yes and no."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -134,12 +134,12 @@ def shown(value: Any) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share for people."""
+    """Return a share as a percentage."""
     return f"{100 * share:.1f} %" if share >= 0.001 or not share else "< 0.1 %"
 
 
 def shortened(text: str, most: int = 60) -> str:
-    """Return a text cut where it is longer than that."""
+    """Return a text, cut after this many characters."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 

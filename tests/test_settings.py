@@ -1,4 +1,4 @@
-"""Settings: from flags, the environment and a file; what is wrong is named with its rule."""
+"""Settings come from flags, the environment and a file; an error names the setting, its value and the rule."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from steering.errors import SettingsError
 from steering.settings import MAX_SOCKET_PATH, read_settings, split_address, unix_path
 
 
-def test_doors_are_split_at_commas_in_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    doors = ("127.0.0.1:8080", "[::1]:8080", "unix:/run/steering/door.sock")
-    written = "127.0.0.1:8080, [::1]:8080,unix:/run/steering/door.sock"
+def test_listeners_are_split_at_commas_in_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listeners = ("127.0.0.1:8080", "[::1]:8080", "unix:/run/steering/playback.sock")
+    written = "127.0.0.1:8080, [::1]:8080,unix:/run/steering/playback.sock"
     file = tmp_path / "steering.toml"
     monkeypatch.setenv("STEERING_CONFIG", str(file))
     assert read_settings().listen == ("127.0.0.1:8080",)
-    assert read_settings(listen=written).listen == doors
-    for text in (f'listen = "{written}"', f"listen = {list(doors)}"):
+    assert read_settings(listen=written).listen == listeners
+    for text in (f'listen = "{written}"', f"listen = {list(listeners)}"):
         file.write_text(text)
-        assert read_settings().listen == doors
+        assert read_settings().listen == listeners
     monkeypatch.setenv("STEERING_LISTEN", written)
     file.unlink()
-    assert read_settings().listen == doors
+    assert read_settings().listen == listeners
 
 
 @pytest.mark.parametrize(
@@ -34,17 +34,17 @@ def test_doors_are_split_at_commas_in_every_source(tmp_path: Path, monkeypatch: 
         ("127.0.0.1", "does not appear to be an IPv4 or IPv6 address"),
         ("127.0.0.1:http", "'http' is no port"),
         ("127.0.0.1:65536", "'65536' is no port"),
-        ("unix:door.sock", "begins with /"),
+        ("unix:playback.sock", "begins with /"),
         ("unix:", "begins with /"),
         ("unix:/a\0b", "has no zero byte"),
         (f"unix:/{'x' * MAX_SOCKET_PATH}", "108 bytes, a socket's path has at most 107"),
-        ("127.0.0.1:1, 127.0.0.1:1", "each once"),
-        ((), "at least one door"),
-        (8080, "doors are text"),
-        ([8080], "doors are text"),
+        ("127.0.0.1:1, 127.0.0.1:1", "name each listener once"),
+        ((), "at least one listener"),
+        (8080, "listeners are text"),
+        ([8080], "listeners are text"),
     ],
 )
-def test_what_is_no_door_is_refused_with_its_rule(listen: object, rule: str) -> None:
+def test_a_wrong_listener_is_refused_with_its_rule(listen: object, rule: str) -> None:
     with pytest.raises(SettingsError, match="setting listen = ") as caught:
         read_settings(listen=listen)
     assert rule in caught.value.message

@@ -2,8 +2,8 @@
 
 Exit 0: done; 1: refused or failed; 2: wrong usage or settings.
 
-What changes something goes to the running control process over `control.sock`; with none running, the command takes
-the state folder's lock and does it itself. What only looks (lookup, explain) maps the state folder and asks nobody.
+A command that changes something calls the running control process over `control.sock`; if none runs, the command locks
+the state folder and makes the change itself. Commands that only look (lookup, explain) read the state folder's files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import click
 
 from steering.cli.access import audit, key, token
-from steering.cli.appliances import alarms, drain, enable, held, set_health_source, top, weight, window
+from steering.cli.appliances import alarms, drain, ejections, enable, health_source, top, weight, window
 from steering.cli.clients import explain, lookup, what_if
 from steering.cli.command import Commands
 from steering.cli.program import bench, drill, serve, show_settings, show_version
@@ -21,7 +21,7 @@ from steering.cli.tables import reload, table
 
 __all__ = ["main"]
 
-# In the order of the help, everyday ones first.
+# In the order of the help, frequent commands first.
 COMMANDS = (
     serve,
     lookup,
@@ -30,8 +30,8 @@ COMMANDS = (
     drain,
     enable,
     weight,
-    set_health_source,
-    held,
+    health_source,
+    ejections,
     window,
     top,
     alarms,

@@ -1,4 +1,4 @@
-"""Who may do what, and did: tokens, keys, the audit."""
+"""Access: tokens, keys, and the audit log."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import TextIO
 import click
 
 from steering import console
-from steering.cli.command import Commands, options, who, writing
+from steering.cli.command import Commands, open_services, options, who
 from steering.errors import RequestError, SettingsError
 from steering.settings import Settings
 
 
 @click.group(cls=Commands)
 def token() -> None:
-    """Make, list and revoke what opens the control door over TCP."""
+    """Make, list and revoke the tokens that let callers use control over TCP."""
 
 
 @token.command()
 @click.argument("role", metavar="ops|partner:ID|appliance:ID")
-@click.option("--name", default="", help="Whose it is, for the record.")
-@click.option("--days", type=float, help="For how many days (default: until it is revoked).")
+@click.option("--name", default="", help="The holder's name, for the audit log.")
+@click.option("--days", type=float, help="How many days it is good for (default: until it is revoked).")
 @options
 def make(settings: Settings, as_json: bool, role: str, name: str, days: float | None) -> None:
-    """Make a token and print it. It is shown this once: only a hash of it is kept."""
-    with writing(settings) as control:
+    """Make a token and print it. It is shown only now: control keeps a hash of it."""
+    with open_services(settings) as control:
         report = control.tokens.make(role, name, who(), days)
     if as_json:
         console.print_json(report)
@@ -39,8 +39,8 @@ def make(settings: Settings, as_json: bool, role: str, name: str, days: float | 
 @token.command("list")
 @options
 def list_tokens(settings: Settings, as_json: bool) -> None:
-    """List every token ever made, and whether it is good."""
-    with writing(settings) as control:
+    """List every token that was made, and whether it is good."""
+    with open_services(settings) as control:
         rows = control.tokens.list()
     if as_json:
         console.print_json(rows)
@@ -67,8 +67,8 @@ def list_tokens(settings: Settings, as_json: bool) -> None:
 @click.argument("ids", metavar="ID...", type=int, nargs=-1, required=True)
 @options
 def revoke(settings: Settings, as_json: bool, ids: tuple[int, ...]) -> None:
-    """Let tokens open no door any more, from the next request on."""
-    with writing(settings) as control:
+    """Revoke tokens, from the next request on."""
+    with open_services(settings) as control:
         reports = [control.tokens.revoke(number, who()) for number in ids]
     if as_json:
         console.print_json(reports)
@@ -78,26 +78,30 @@ def revoke(settings: Settings, as_json: bool, ids: tuple[int, ...]) -> None:
 
 @click.group(cls=Commands)
 def key() -> None:
-    """Make, list and retire the keys that URLs are signed with."""
+    """Make, list and retire the keys that sign URLs."""
 
 
 @key.command("make")
 @click.argument("name", metavar="ID")
-@click.option("--secret-file", type=click.Path(path_type=Path), help="Write the secret to this new file, mode 0600.")
 @click.option(
-    "--from", "source", type=click.File(errors="replace"), help="The file that has its secret, - for standard input."
+    "--secret-file",
+    type=click.Path(path_type=Path),
+    help="Write the secret to this new file (mode 0600) instead of printing it.",
+)
+@click.option(
+    "--from", "source", type=click.File(errors="replace"), help="Read the secret from this file, - for standard input."
 )
 @options
 def make_key(settings: Settings, as_json: bool, name: str, secret_file: Path | None, source: TextIO | None) -> None:
-    """Make a key and print its secret, for the appliances. It is shown this once.
+    """Make a key and print its secret, for the appliances. It is shown only now.
 
     To change a key: make a new one, put it on the appliances beside the old one, name it first in the services, wait
-    until the last tokens have expired, take the old one out of the services, and retire it.
+    until the last signed URLs have expired, remove the old one from the services, and retire it.
     """
     secret = source.read().strip() if source else ""
     if source and not secret:
-        raise RequestError("the secret that was given is empty; nothing was made")
-    with new_file(secret_file) as file, writing(settings) as control:
+        raise RequestError("the given secret is empty; no key was made")
+    with new_file(secret_file) as file, open_services(settings) as control:
         report = control.keys.make(name, who(), secret)
         if file:
             file.write(report.pop("secret", secret) + "\n")
@@ -106,19 +110,19 @@ def make_key(settings: Settings, as_json: bool, name: str, secret_file: Path | N
     elif "secret" in report:
         click.echo(report["secret"])
     else:
-        click.echo(f"key {name} is made" + (f"; its secret is in {secret_file}" if secret_file else ""))
+        click.echo(f"key {name} was made" + (f"; its secret is in {secret_file}" if secret_file else ""))
 
 
 @contextlib.contextmanager
 def new_file(path: Path | None) -> Iterator[TextIO | None]:
-    """Give a new file that only its owner may read, None where there is no path; it goes where the block fails."""
+    """Yield a new file that only its owner may read, None without a path; it is removed if the block fails."""
     if path is None:
         yield None
         return
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}", hint="name a file that is not there yet") from error
+        raise SettingsError(f"{path}: {error.strerror}", hint="name a file that does not exist yet") from error
     try:
         with os.fdopen(descriptor, "w") as file:
             yield file
@@ -130,8 +134,8 @@ def new_file(path: Path | None) -> Iterator[TextIO | None]:
 @key.command("list")
 @options
 def list_keys(settings: Settings, as_json: bool) -> None:
-    """List the keys, and the services that each signs for or is named by."""
-    with writing(settings) as control:
+    """List the keys, the services for which each signs, and the services that name it."""
+    with open_services(settings) as control:
         rows = control.keys.list()
     if as_json:
         console.print_json(rows)
@@ -142,7 +146,7 @@ def list_keys(settings: Settings, as_json: bool) -> None:
             (row["id"], console.time_text(row["made_at"]), ", ".join(row["signs"]), ", ".join(row["named_by"]))
             for row in rows
         ],
-        title="" if rows else "no key is made",
+        title="" if rows else "no key was made",
     )
 
 
@@ -150,8 +154,8 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @options
 def retire_key(settings: Settings, as_json: bool, ids: tuple[str, ...]) -> None:
-    """Take away keys that no service names any more."""
-    with writing(settings) as control:
+    """Delete keys that no service names."""
+    with open_services(settings) as control:
         reports = [control.keys.retire(name, who()) for name in ids]
     if as_json:
         console.print_json(reports)
@@ -160,12 +164,14 @@ def retire_key(settings: Settings, as_json: bool, ids: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.option("-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many.")
-@click.option("--below", type=int, help="Only entries below this number, to read on.")
+@click.option(
+    "-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The most entries to show."
+)
+@click.option("--below", type=int, help="Only entries below this number, to continue a list.")
 @options
 def audit(settings: Settings, as_json: bool, count: int, below: int | None) -> None:
-    """Show who changed what, newest first; --json has what each thing was and became."""
-    with writing(settings) as control:
+    """Show who changed what, newest first; --json has the values before and after."""
+    with open_services(settings) as control:
         entries = control.audit.list(count, below)
     if as_json:
         console.print_json(entries)

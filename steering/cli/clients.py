@@ -1,52 +1,54 @@
-"""Which way a client goes, and why: lookup, explain, what-if."""
+"""Where a client is sent, and why: lookup, explain, what-if."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from steering import console
-from steering.cli.command import Command, options, writing
+from steering.cli.command import Command, open_services, options
 from steering.errors import RequestError
 from steering.settings import Settings
+
+MOST_CANDIDATES: Final = 24
 
 if TYPE_CHECKING:
     from steering.decision.what_if import Question
 
 
 @click.command()
-@click.argument("asked", metavar="IP|PREFIX...", nargs=-1, required=True)
+@click.argument("queries", metavar="IP|PREFIX...", nargs=-1, required=True)
 @options
-def lookup(settings: Settings, as_json: bool, asked: tuple[str, ...]) -> None:
-    """Show what addresses resolve to, or what is announced for prefixes.
+def lookup(settings: Settings, as_json: bool, queries: tuple[str, ...]) -> None:
+    """Show what addresses resolve to, or which routes prefixes have.
 
-    An address brings its matched prefix, origin, partner, region and nearest clusters; a prefix brings its own routes,
-    those that cover it, and how many lie inside. `-` reads addresses from standard input, one a line.
+    For an address: its matched prefix, origin, partner, region and nearest clusters. For a prefix: its routes, the
+    routes that cover it, and how many prefixes lie inside. `-` reads addresses from standard input, one a line.
     """
-    words = [line.strip() for line in sys.stdin if line.strip()] if asked == ("-",) else list(asked)
+    words = [line.strip() for line in sys.stdin if line.strip()] if queries == ("-",) else list(queries)
     prefixes = [word for word in words if "/" in word]
     addresses = [word for word in words if "/" not in word]
     reports = look_up_addresses(settings, addresses) if addresses else []
     if prefixes:
-        with writing(settings) as control:
-            found = [control.tables.routes(prefix) for prefix in prefixes]
+        with open_services(settings) as control:
+            routes = [control.tables.routes(prefix) for prefix in prefixes]
     else:
-        found = []
+        routes = []
     if as_json:
-        console.print_json([*reports, *found])
+        console.print_json([*reports, *routes])
         return
     if reports:
         columns = ("address", "prefix", "origin", "partner", "region", "nearest cluster", "city", "scope")
         console.print_table(columns, [lookup_row(report) for report in reports])
-    for report in found:
+    for report in routes:
         show_routes(report)
 
 
 def look_up_addresses(settings: Settings, addresses: list[str]) -> list[dict[str, Any]]:
-    """Return what the published table says of each address."""
+    """Return what each address resolves to in the published table."""
     from steering.decision.snapshot import Snapshot
 
     snapshot = Snapshot.map(settings.state)
@@ -60,7 +62,7 @@ def look_up_addresses(settings: Settings, addresses: list[str]) -> list[dict[str
 
 
 def lookup_row(report: dict[str, Any]) -> tuple[Any, ...]:
-    """Return the line of one address."""
+    """Return the row of one address."""
     nearest = report["ranking"][0] if report["ranking"] else {}
     partner = report["partner"]
     return (
@@ -81,7 +83,7 @@ def asns(numbers: list[int]) -> str:
 
 
 def show_routes(report: dict[str, Any]) -> None:
-    """Print what is announced about a prefix."""
+    """Print the routes of a prefix."""
     console.print_facts(
         [
             ("prefix", report["prefix"]),
@@ -93,7 +95,7 @@ def show_routes(report: dict[str, Any]) -> None:
 
 
 def print_routes(routes: list[dict[str, Any]]) -> None:
-    """Print routes, one a line."""
+    """Print routes, one a row."""
     console.print_table(
         ("prefix", "cluster", "class", "AS path", "MED", "feed", "RPKI"),
         [
@@ -113,14 +115,14 @@ def print_routes(routes: list[dict[str, Any]]) -> None:
 
 
 def asking(command: Command) -> Command:
-    """Give a command the client, and what is asked for, as a `Question`."""
+    """Give a command its arguments for a client and a title as one `Question`."""
 
     @click.argument("ip", metavar="IP|PREFIX")
-    @click.option("--title", default="a title", show_default=True, help="What is to be played.")
-    @click.option("--service", help="The service (default: setting `default_service`).")
-    @click.option("--session", default="", help="The viewer's session.")
-    @click.option("-n", type=click.IntRange(1, 8), help="How many targets (default: as the service says).")
-    @click.option("--family", type=click.Choice(["4", "6"]), help="Only appliances up on this IP version.")
+    @click.option("--title", default="a title", show_default=True, help="The title to play.")
+    @click.option("--service", help="The service (default: the setting `default_service`).")
+    @click.option("--session", default="", help="The id of the viewer's session.")
+    @click.option("-n", type=click.IntRange(1, 8), help="The number of targets (default: of the service).")
+    @click.option("--family", type=click.Choice(["4", "6"]), help="Only appliances that answer on this IP version.")
     @functools.wraps(command)
     def run(
         settings: Settings,
@@ -143,13 +145,13 @@ def asking(command: Command) -> Command:
 
 
 @click.command()
-@click.option("--all", "show_all", is_flag=True, help="Show every candidate, not the first 24.")
+@click.option("--all", "show_all", is_flag=True, help="Show every candidate, not only the first 24.")
 @options
 @asking
 def explain(settings: Settings, as_json: bool, question: Question, show_all: bool) -> None:
-    """Show why a client is sent where: routes, ranking, every candidate with its reason, and the answer.
+    """Show why a client is sent to its appliances: routes, ranking, candidates with reasons, and the answer.
 
-    Of a prefix, its first address is asked for; the scope says for which others the answer is the same.
+    For a prefix, its first address is used; the scope says for which addresses the answer is the same.
     """
     from steering.decision.snapshot import Snapshot
 
@@ -161,9 +163,15 @@ def explain(settings: Settings, as_json: bool, question: Question, show_all: boo
 
 
 @click.command("what-if")
-@click.option("--table", type=click.IntRange(1), help="With this kept table.")
-@click.option("--off", multiple=True, metavar="ID", help="With this appliance, or all of this site, switched off.")
-@click.option("--route", "routes", multiple=True, metavar="ROW", help="With prefix,cluster[,as_path,med,class,origin].")
+@click.option("--table", type=click.IntRange(1), help="Use this kept table.")
+@click.option("--off", multiple=True, metavar="ID", help="Switch off this appliance, or this site; may be repeated.")
+@click.option(
+    "--route",
+    "routes",
+    multiple=True,
+    metavar="ROW",
+    help="Add the route prefix,cluster[,as_path,med,class,origin]; may be repeated.",
+)
 @options
 @asking
 def what_if(
@@ -174,7 +182,7 @@ def what_if(
     off: tuple[str, ...],
     routes: tuple[str, ...],
 ) -> None:
-    """Show what a client would be answered with another table, with appliances off, or with a route more."""
+    """Show the answer that a client would get with another table, without some appliances, or with more routes."""
     from steering.decision.what_if import what_if as ask
 
     report = ask(settings, question, table=table, off=off, routes=routes)
@@ -182,13 +190,41 @@ def what_if(
         console.print_json(report)
         return
     show_explained(report["then"], show_all=False)
-    was = ", ".join(target.get("appliance", "fallback") for target in report["now"]["targets"])
-    click.echo(f"now it is {was}" if report["changed"] else "that is the answer now, too")
+    now = ", ".join(target.get("appliance", "fallback") for target in report["now"]["targets"])
+    click.echo(f"the answer now: {now}" if report["changed"] else "the answer now is the same")
 
 
 def show_explained(report: dict[str, Any], show_all: bool) -> None:
     """Print an answer and its reasons."""
     why = report["explain"]
+    show_client(report, why)
+    click.echo()
+    print_routes(why["routes"])
+    columns = ("rank", "cluster", "class", "city", "country", "behind")
+    console.print_table(
+        (*columns[:-1], "behind by"),
+        [tuple(entry[column] for column in columns) for entry in why["ranking"]],
+        title="ranking",
+    )
+    if why["refused"]:
+        console.print_table(
+            ("feed", "row", "value", "rule"),
+            [(row["feed"], row["row"], row["value"], row["rule"]) for row in why["refused"]],
+            title="refused",
+        )
+    show_candidates(why, None if show_all else MOST_CANDIDATES)
+    console.print_table(
+        ("", "target"),
+        [
+            (number, target["url"] + " (the service's fallback)" * bool(target.get("fallback")))
+            for number, target in enumerate(report["targets"], 1)
+        ],
+        title=f"answer, good for {report['ttl']} s",
+    )
+
+
+def show_client(report: dict[str, Any], why: dict[str, Any]) -> None:
+    """Print what the client's address resolves to, and in which table."""
     partner = why["partner"]
     console.print_facts(
         [
@@ -203,53 +239,16 @@ def show_explained(report: dict[str, Any], show_all: bool) -> None:
             ("policy", " > ".join(why["policy"])),
         ]
     )
-    click.echo()
-    print_routes(why["routes"])
-    console.print_table(
-        ("rank", "cluster", "class", "city", "country", "behind by"),
-        [
-            (
-                ranking_entry["rank"],
-                ranking_entry["cluster"],
-                ranking_entry["class"],
-                ranking_entry["city"],
-                ranking_entry["country"],
-                ranking_entry["behind"],
-            )
-            for ranking_entry in why["ranking"]
-        ],
-        title="ranking",
-    )
-    if why["refused"]:
-        console.print_table(
-            ("feed", "row", "value", "rule"),
-            [(item["feed"], item["row"], item["value"], item["rule"]) for item in why["refused"]],
-            title="refused",
-        )
-    most = None if show_all else 24
+
+
+def show_candidates(why: dict[str, Any], most: int | None) -> None:
+    """Print the candidates, each picked or with the reason of its refusal."""
     candidates = why["candidates"]
+    columns = ("rank", "appliance", "site", "weight", "pick")
     console.print_table(
-        ("rank", "appliance", "site", "weight", "pick", "passed over"),
-        [
-            (
-                item["rank"],
-                item["appliance"],
-                item["site"],
-                item["weight"],
-                item["pick"],
-                why["reasons"].get(item["reason"]),
-            )
-            for item in candidates[:most]
-        ],
+        (*columns, "passed over"),
+        [(*(item[name] for name in columns), why["reasons"].get(item["reason"])) for item in candidates[:most]],
         title="candidates",
     )
     if most and len(candidates) > most:
         click.echo(f"and {len(candidates) - most} more; --all shows them")
-    console.print_table(
-        ("", "target"),
-        [
-            (place, target["url"] + " (the service's fallback)" * bool(target.get("fallback")))
-            for place, target in enumerate(report["targets"], 1)
-        ],
-        title=f"answer, good for {report['ttl']} s",
-    )

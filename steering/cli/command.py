@@ -1,4 +1,4 @@
-"""What every command has: its options, errors as people or machines read them, and the control it goes to."""
+"""What every command has: its options, its errors for people or machines, and the services of control."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 WRONG: Final = 2
-MOST_SHOWN: Final = 10  # rows of a list that --json has whole
+MOST_SHOWN: Final = 10  # rows of a list; --json has all of them
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
 class Commands(click.Group):
-    """A group whose commands are listed in the order they are written, and say what went wrong."""
+    """A group that lists its commands in the order in which they are written."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the commands, everyday ones first."""
+        """Return the commands, frequent ones first."""
         return list(self.commands)
 
 
 def options(command: Command) -> Command:
-    """Give a command --state and --json, the settings in force, and errors as people or machines read them."""
+    """Give a command the options --state and --json, the settings in force, and errors as text or JSON."""
 
-    @click.option("--state", type=click.Path(path_type=Path), help="The state folder (default: setting `state`).")
+    @click.option("--state", type=click.Path(path_type=Path), help="The state folder (default: the setting `state`).")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
     @functools.wraps(command)
     def run(state: Path | None, as_json: bool, **given: Any) -> None:
@@ -51,13 +51,13 @@ def options(command: Command) -> Command:
 
 
 def fail(error: SteeringError, as_json: bool) -> NoReturn:
-    """Print an error and leave with its status."""
+    """Print an error and exit with its status."""
     console.print_error(error, as_json)
     sys.exit(WRONG if isinstance(error, SettingsError) else FAILED)
 
 
 def who() -> str:
-    """Return who types, for the record."""
+    """Return the name of the user, for the audit log."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
@@ -65,8 +65,8 @@ def who() -> str:
 
 
 @contextlib.contextmanager
-def writing(settings: Settings) -> Iterator[Control | RemoteControl]:
-    """Give the one who may write: the running control process, or a control of this process."""
+def open_services(settings: Settings) -> Iterator[Control | RemoteControl]:
+    """Yield the services of the running control process, or of this process if none runs."""
     from steering.control.remote import open_control
 
     with open_control(settings) as control:
@@ -74,5 +74,5 @@ def writing(settings: Settings) -> Iterator[Control | RemoteControl]:
 
 
 def progress_for(as_json: bool) -> contextlib.AbstractContextManager[console.Progress]:
-    """Return how progress is shown."""
+    """Return how to show progress: for machines not at all."""
     return console.show_nothing() if as_json else console.show_progress()

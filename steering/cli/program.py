@@ -1,4 +1,4 @@
-"""The program itself: serve, measure, rehearse, and what is set."""
+"""The program itself: serve, bench, drill, settings, version."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from steering.settings import Settings, read_settings
 
 @click.command()
 @click.option(
-    "--listen", help="The playback doors, comma-separated (default: 127.0.0.1:8080); unix:/path is a Unix socket."
+    "--listen", help="The playback listeners, comma-separated (default: 127.0.0.1:8080); unix:/path is a Unix socket."
 )
 @click.option("--workers", type=int, help="Playback worker processes (default: 2).")
-@click.option("--appliances", type=click.IntRange(1), help="Size of the synthetic fleet of an empty state folder.")
-@click.option("--no-synth", is_flag=True, help="Refuse to serve where no fleet was imported.")
-@click.option("--state", type=click.Path(path_type=Path), help="The state folder (default: setting `state`).")
-@click.option("--verbose", is_flag=True, help="Log every swap of tables, not only what went wrong.")
+@click.option("--appliances", type=click.IntRange(1), help="The size of the synthetic fleet for an empty state folder.")
+@click.option("--no-synth", is_flag=True, help="Refuse to serve unless a fleet was imported.")
+@click.option("--state", type=click.Path(path_type=Path), help="The state folder (default: the setting `state`).")
+@click.option("--verbose", is_flag=True, help="Log every swap of tables, not only problems.")
 def serve(
     listen: str | None,
     workers: int | None,
@@ -39,7 +39,7 @@ def serve(
     """Serve: one control process, and the playback workers.
 
     An empty state folder gets a synthetic fleet over real networks, and the shipped table of the whole Internet.
-    SIGTERM finishes what is in flight; SIGHUP reads the feeds again.
+    SIGTERM finishes the requests in flight and exits; SIGHUP reads the feeds again.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -52,8 +52,8 @@ def serve(
 
     try:
         settings = read_settings(state=state, listen=listen, workers=workers)
-        say = functools.partial(print, flush=True)
-        serve_all(settings, who(), console.show_progress, appliances, not no_synth, say)
+        write_line = functools.partial(print, flush=True)
+        serve_all(settings, who(), console.show_progress, appliances, not no_synth, write_line)
     except SteeringError as error:
         fail(error, as_json=False)
 
@@ -61,34 +61,46 @@ def serve(
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", metavar="[PYTEST ARGUMENTS]", nargs=-1, type=click.UNPROCESSED)
 def bench(arguments: tuple[str, ...]) -> None:
-    """Measure against peers, and write bench.json. Needs the source tree and the tools of `make setup`."""
+    """Measure against other programs, and write bench.json. Needs the source tree and the tools of `make setup`."""
     folder = Path(__file__).parents[2] / "tests" / "bench"
     figures = [folder / f"{name}figures.py" for name in ("", "fleet_", "report_", "http_")]
     try:
         import pytest
     except ImportError:
-        fail(SettingsError("the tools to measure with are not installed", hint="make setup"), as_json=False)
+        fail(SettingsError("the tools for measuring are not installed", hint="make setup"), as_json=False)
     if not folder.exists():
-        fail(SettingsError(f"{folder}: not here", hint="run it from a clone of the repository"), as_json=False)
+        fail(SettingsError(f"{folder}: does not exist", hint="run it from a clone of the repository"), as_json=False)
     sys.exit(pytest.main([*map(str, figures), "-p", "no:cacheprovider", "--timeout=0", *arguments]))
 
 
 @click.command()
-@click.option("--appliances", type=click.IntRange(100, 1_000_000), default=19_000, show_default=True, help="How many.")
-@click.option("--minutes", type=click.FloatRange(0.1, 1440), default=10.0, show_default=True, help="How long in all.")
 @click.option(
-    "--requests-per-s", type=click.FloatRange(1, 100_000), default=1000.0, show_default=True, help="Of all clients."
+    "--appliances",
+    type=click.IntRange(100, 1_000_000),
+    default=19_000,
+    show_default=True,
+    help="The number of appliances.",
 )
-@click.option("--only", multiple=True, metavar="FAULT", help="These faults alone; may be given several times.")
+@click.option(
+    "--minutes", type=click.FloatRange(0.1, 1440), default=10.0, show_default=True, help="The length of the drill."
+)
+@click.option(
+    "--requests-per-s",
+    type=click.FloatRange(1, 100_000),
+    default=1000.0,
+    show_default=True,
+    help="Requests a second of all clients.",
+)
+@click.option("--only", multiple=True, metavar="FAULT", help="Only this fault; may be repeated.")
 @click.option("--workers", type=click.IntRange(1, 256), default=2, show_default=True, help="Playback workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def drill(
     appliances: int, minutes: float, requests_per_s: float, only: tuple[str, ...], workers: int, as_json: bool
 ) -> None:
-    """Serve a simulated fleet in a temporary folder, let faults happen to it, and tell what became of the answers.
+    """Serve a simulated fleet in a temporary folder, cause faults, and show what becomes of the answers.
 
-    A fleet that reports, clients that ask, and one fault after another, at the settings of health and load that are in
-    force. Exit status 1 where something did not hold that must.
+    The fleet reports, clients request, and one fault follows another, with the settings of health and load in force.
+    Exit status 1 when a promise was broken.
     """
     from steering.simulation import drill as drilling
     from steering.simulation import show
@@ -112,8 +124,8 @@ def drill(
         fail(error, as_json)
     wrong = any(row.wrong for row in rows) or figures.reports_failed > 0
     if as_json:
-        rows_found = [dataclasses.asdict(row) for row in rows]
-        console.print_json({"ok": not wrong, "faults": rows_found, "figures": dataclasses.asdict(figures)})
+        faults_played = [dataclasses.asdict(row) for row in rows]
+        console.print_json({"ok": not wrong, "faults": faults_played, "figures": dataclasses.asdict(figures)})
     else:
         show.show_rows(rows)
         show.show_figures(figures, rows)
@@ -141,7 +153,7 @@ def show_settings(settings: Settings, as_json: bool) -> None:
 @click.command("version")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 def show_version(as_json: bool) -> None:
-    """Print the version of the program and of the state files it writes."""
+    """Print the version of the program, and the format versions of its state files."""
     from steering.state.sections import FORMATS
 
     if as_json:

@@ -1,4 +1,4 @@
-"""What is on record: the fleet, its playlists, and a copy of it all."""
+"""Records: the fleet, its playlists, backup and restore."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 from steering import console
-from steering.cli.command import Commands, options, progress_for, who, writing
+from steering.cli.command import Commands, open_services, options, progress_for, who
 from steering.errors import SettingsError
 from steering.settings import Settings
 
 
 @click.group(cls=Commands)
 def playlist() -> None:
-    """Register the playlists that players are given with their appliances in them, and what streams a title has."""
+    """Register playlists, into which playback writes the appliances of a player, and the streams of titles."""
 
 
 KIND = click.argument("kind", type=click.Choice(["hls", "dash", "streams"]))
@@ -28,24 +28,24 @@ KIND = click.argument("kind", type=click.Choice(["hls", "dash", "streams"]))
 @click.argument("file", type=click.File("rb"), required=False)
 @options
 def put_playlist(settings: Settings, as_json: bool, service: str, title: str, kind: str, file: Any) -> None:
-    """Register a title's playlist from FILE, or without one from the service's origin, now and whenever it changes."""
-    with writing(settings) as control:
+    """Register a title's playlist from FILE; without FILE, from the service's origin, now and whenever it changes."""
+    with open_services(settings) as control:
         report = control.playlists.put(service, title, kind, file.read() if file else None, who())
     if as_json:
         console.print_json(report)
     else:
-        click.echo(f"{kind} {service}/{title}: {report['bytes']} bytes, registered")
+        click.echo(f"{kind} {service}/{title}: {report['bytes']} bytes registered")
     if kind != "streams" and not settings.public_url:
-        click.echo("players play it and are not steered: the setting public_url is empty", err=True)
+        click.echo("players can play it and are not steered: the setting public_url is empty", err=True)
 
 
 @playlist.command("list")
-@click.option("--count", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="At most so many.")
-@click.option("--after", default="", metavar="SERVICE/TITLE/KIND", help="Begin behind this one.")
+@click.option("--count", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="The most rows to show.")
+@click.option("--after", default="", metavar="SERVICE/TITLE/KIND", help="Begin after this one.")
 @options
 def list_playlists(settings: Settings, as_json: bool, count: int, after: str) -> None:
-    """List the registered playlists, and what is wrong with those of an origin."""
-    with writing(settings) as control:
+    """List the registered playlists, and the problems of those from an origin."""
+    with open_services(settings) as control:
         rows = control.playlists.rows(count, after)
     if as_json:
         console.print_json(rows)
@@ -54,7 +54,7 @@ def list_playlists(settings: Settings, as_json: bool, count: int, after: str) ->
         ("service", "title", "kind", "bytes", "from", "changed", "by", "problem"),
         [
             (
-                *(row["service"], row["title"], row["kind"], row["bytes"], row["url"] or "a person"),
+                *(row["service"], row["title"], row["kind"], row["bytes"], row["url"] or "upload"),
                 *(console.time_text(row["changed_at"]), row["who"], row["problem"] or None),
             )
             for row in rows
@@ -68,8 +68,8 @@ def list_playlists(settings: Settings, as_json: bool, count: int, after: str) ->
 @KIND
 @options
 def delete_playlist(settings: Settings, as_json: bool, service: str, title: str, kind: str) -> None:
-    """Forget a title's playlist."""
-    with writing(settings) as control:
+    """Delete a title's playlist."""
+    with open_services(settings) as control:
         report = control.playlists.delete(service, title, kind, who())
     if as_json:
         console.print_json(report)
@@ -79,19 +79,23 @@ def delete_playlist(settings: Settings, as_json: bool, service: str, title: str,
 
 @click.group(cls=Commands)
 def fleet() -> None:
-    """Make, import and export the fleet."""
+    """Make, import and export fleets."""
 
 
 @fleet.command()
 @click.option(
-    "--appliances", type=click.IntRange(1, 1_000_000), default=19_000, show_default=True, help="Exactly so many."
+    "--appliances",
+    type=click.IntRange(1, 1_000_000),
+    default=19_000,
+    show_default=True,
+    help="The number of appliances.",
 )
+@click.option("--partners", type=click.IntRange(1, 100_000), default=1_500, show_default=True, help="The most ISPs.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed makes another fleet.")
 @click.option(
-    "--partners", type=click.IntRange(1, 100_000), default=1_500, show_default=True, help="At most so many ISPs."
+    "-o", "--output", type=click.Path(path_type=Path), help="Write the document to this file instead of printing it."
 )
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another fleet.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the document here, not to the terminal.")
-@click.option("--import", "and_import", is_flag=True, help="Import it instead, and serve it.")
+@click.option("--import", "and_import", is_flag=True, help="Import and serve it instead.")
 @options
 def synth(
     settings: Settings,
@@ -102,46 +106,48 @@ def synth(
     output: Path | None,
     and_import: bool,
 ) -> None:
-    """Make a reproducible fleet over real networks, as a fleet document. It is assumed, not measured.
+    """Make a synthetic fleet over real networks, as a fleet document.
 
-    Its partners are the networks that originate most address space in each country. For equal options, equal fleets.
+    Its partners are the networks that originate most address space in each country. Equal options make equal fleets.
     """
     from steering.control.records.documents import format_fleet
     from steering.control.services.synthetic_fleet import synthesize
 
     if and_import and output:
-        raise click.UsageError("either --import or --output")
-    found = synthesize(appliances, partners, seed)
+        raise click.UsageError("give either --import or --output")
+    made = synthesize(appliances, partners, seed)
     if and_import:
-        with writing(settings) as control:
-            show_fleet(control.fleet.replace(found, who()), as_json)
+        with open_services(settings) as control:
+            show_fleet(control.fleet.replace(made, who()), as_json)
     else:
-        write_document(format_fleet(found), output)
+        write_document(format_fleet(made), output)
 
 
 @fleet.command("import")
 @click.argument("file", type=click.File("rb"))
 @options
 def import_fleet(settings: Settings, as_json: bool, file: Any) -> None:
-    """Make a fleet document (`-` for standard input) the fleet on record, and the one served.
+    """Replace the fleet by a fleet document (`-` for standard input), and serve it.
 
-    A new cluster serves clients from the next publish on; routes are not touched.
+    Routes do not change: a new cluster gets clients from the next publish on.
     """
     from steering.control.records.documents import MAX_DOCUMENT, parse_fleet
 
     document = parse_fleet(file.read(MAX_DOCUMENT + 1))
-    with writing(settings) as control:
+    with open_services(settings) as control:
         show_fleet(control.fleet.replace(document, who()), as_json)
 
 
 @fleet.command("export")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the document here, not to the terminal.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write the document to this file instead of printing it."
+)
 @options
-def export_fleet(settings: Settings, as_json: bool, output: Path | None) -> None:  # noqa: ARG001 (it is JSON)
+def export_fleet(settings: Settings, as_json: bool, output: Path | None) -> None:  # noqa: ARG001 (the document is JSON)
     """Print the fleet on record as a fleet document."""
     from steering.control.records.documents import format_fleet
 
-    with writing(settings) as control:
+    with open_services(settings) as control:
         write_document(format_fleet(control.fleet.current()), output)
 
 
@@ -168,11 +174,11 @@ def show_fleet(report: dict[str, Any], as_json: bool) -> None:
     for warning in report["warnings"]:
         click.echo(click.style("warning: ", fg="yellow") + console.printable(warning), err=True)
     serving = report["serving"]
-    where = f"table {serving['table']} is serving with it" if serving else "nothing is published yet"
+    where = f"table {serving['table']} serves with it" if serving else "nothing is published yet"
     click.echo(click.style(f"fleet {report['fleet']} is on record; {where}", fg="green"))
 
 
-RECORDS_ONLY = click.option("--records-only", is_flag=True, help="The database alone, without the table that serves.")
+RECORDS_ONLY = click.option("--records-only", is_flag=True, help="Only the database, without the table that serves.")
 
 
 @click.command()
@@ -180,9 +186,9 @@ RECORDS_ONLY = click.option("--records-only", is_flag=True, help="The database a
 @RECORDS_ONLY
 @options
 def backup(settings: Settings, as_json: bool, file: Path, records_only: bool) -> None:
-    """Write all that is needed to serve again into one file, while the service runs or not.
+    """Write everything that is needed to serve again into one file; the service may be running.
 
-    That is the database (fleet, overrides, windows, tokens, the audit log) and the table that serves with it.
+    The file contains the database (fleet, overrides, windows, tokens, audit log) and the table that serves.
     """
     from steering.control.services.backup import back_up
 
@@ -192,7 +198,7 @@ def backup(settings: Settings, as_json: bool, file: Path, records_only: bool) ->
         console.print_json(report)
         return
     console.print_table(("file", "bytes"), list(report["files"].items()))
-    click.echo(click.style(f"{file} has it all, {report['bytes']:,} bytes", fg="green"))
+    click.echo(click.style(f"wrote {file}, {report['bytes']:,} bytes", fg="green"))
 
 
 @click.command()
@@ -200,9 +206,9 @@ def backup(settings: Settings, as_json: bool, file: Path, records_only: bool) ->
 @RECORDS_ONLY
 @options
 def restore(settings: Settings, as_json: bool, file: Path, records_only: bool) -> None:
-    """Put a backup in the place of what the state folder has; what was there is kept aside.
+    """Replace the contents of the state folder by a backup; the old files are kept aside.
 
-    The service must not be running. Everything is checked before anything is moved.
+    The service must not be running. The whole backup is checked before a file is moved.
     """
     from steering.control.services.backup import restore as put_back
 
@@ -216,7 +222,7 @@ def restore(settings: Settings, as_json: bool, file: Path, records_only: bool) -
             ("backup of", console.time_text(report["made_at"])),
             ("fleet", f"{report['fleet']}, {report['appliances']:,} appliances"),
             ("table", report["table"] or "none; it is published again from its feeds when `steering serve` starts"),
-            ("good tokens", f"{report['tokens']}; those that were revoked since then are good again"),
+            ("good tokens", f"{report['tokens']}; tokens that were revoked since then are good again"),
             ("kept aside", report["aside"]),
         ]
     )

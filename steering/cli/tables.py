@@ -1,4 +1,4 @@
-"""Prefix tables: checked, published, compared, rolled back."""
+"""Prefix tables: check, publish, compare, roll back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from steering import console
-from steering.cli.command import MOST_SHOWN, Commands, options, progress_for, who, writing
+from steering.cli.command import MOST_SHOWN, Commands, open_services, options, progress_for, who
 from steering.errors import FeedError
 from steering.settings import Settings
 
@@ -24,24 +24,24 @@ def table() -> None:
     """Check, publish, compare and roll back prefix tables."""
 
 
-AS_CSV = click.option("--csv", "as_csv", is_flag=True, help="Print CSV: what, subject, name, value.")
-WHY = click.option("--why", default="", help="For the record.")
+AS_CSV = click.option("--csv", "as_csv", is_flag=True, help="Print CSV with the columns what, subject, name, value.")
+WHY = click.option("--why", default="", help="The reason, for the audit log.")
 SOURCES = click.argument("sources", metavar="[FILE...]", nargs=-1)
 
 
 @table.command()
 @SOURCES
-@click.option("--strict", is_flag=True, help="Fail if any row is refused, or a guard would stop the publish.")
+@click.option("--strict", is_flag=True, help="Fail if a row is refused, or if a guard would stop the publish.")
 @AS_CSV
 @options
 def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: bool, as_csv: bool) -> None:
-    """Show what publishing these feeds would serve, refuse and move elsewhere. Changes nothing.
+    """Show what publishing these feeds would serve, refuse and move. Changes nothing.
 
-    The name of FILE tells its format: .csv or .jsonl (routes), else `prefix ASN` lines; .gz, .bz2 and .xz are
-    unpacked. `csv:FILE` says it outright, so do jsonl: and asn:. `bgp:` is what live sessions say, and changes of
-    theirs are followed from then on. FILE may be a folder, or a URL. Without one, the shipped table of the Internet.
+    The name of FILE says its format: .csv or .jsonl (routes), otherwise lines `prefix ASN`; .gz, .bz2 and .xz are
+    unpacked. `csv:FILE`, `jsonl:FILE` and `asn:FILE` name the format. `bgp:` is the routes of live sessions, whose
+    changes are then followed. FILE may be a folder or a URL. Without FILE: the shipped table of the Internet.
     """
-    with writing(settings) as control, progress_for(as_json) as progress:
+    with open_services(settings) as control, progress_for(as_json) as progress:
         report = control.tables.check(sources_of(sources), progress)
     if as_csv:
         console.print_csv(FACTS, [*table_facts(report), *refusal_facts(report), *change_facts(report["changes"])])
@@ -56,16 +56,21 @@ def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: b
 @table.command()
 @SOURCES
 @WHY
-@click.option("--force", default="", metavar="REASON", help="Publish past the guards, for this reason.")
-@click.option("--canary", type=click.FloatRange(0, 100, max_open=True), default=0.0, help="Percent of who would move.")
+@click.option("--force", default="", metavar="REASON", help="Publish although a guard refuses, for this reason.")
+@click.option(
+    "--canary",
+    type=click.FloatRange(0, 100, max_open=True),
+    default=0.0,
+    help="Move only this percentage of the clients that would move.",
+)
 @options
 def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: str, force: str, canary: float) -> None:
-    """Read, build and prove a table of these feeds, and serve it; running workers take it over by themselves.
+    """Read these feeds, build and check their table, and serve it; running workers load it by themselves.
 
-    FILE is as in `table check`. A failure at any step leaves what is serving untouched. A pin is taken away. With
-    --canary 5, of the clients that would be sent elsewhere only 5 % are, until `table promote` or `table withdraw`.
+    FILE is as in `table check`. A failure at any step leaves the serving table in place. A pin is removed. With
+    --canary 5, only 5 % of the clients that would move do, until `table promote` or `table withdraw`.
     """
-    with writing(settings) as control, progress_for(as_json) as progress:
+    with open_services(settings) as control, progress_for(as_json) as progress:
         report = control.tables.publish(sources_of(sources), who(), why, progress, force, canary / 100)
     show_table(report, as_json, "published")
 
@@ -73,8 +78,8 @@ def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: st
 @table.command("list")
 @options
 def list_tables(settings: Settings, as_json: bool) -> None:
-    """List the published tables, newest first. --json has all of each `why`, and the feeds with their hashes."""
-    with writing(settings) as control:
+    """List the published tables, newest first. --json has the whole reasons, and the feeds with their hashes."""
+    with open_services(settings) as control:
         rows = control.tables.list()
     if as_json:
         console.print_json(rows)
@@ -108,12 +113,18 @@ VERSION = click.IntRange(1)
 @table.command()
 @click.argument("before", type=VERSION)
 @click.argument("after", type=VERSION)
-@click.option("--examples", type=click.IntRange(0, 100_000), default=20, show_default=True, help="Prefixes to name.")
+@click.option(
+    "--examples",
+    type=click.IntRange(0, 100_000),
+    default=20,
+    show_default=True,
+    help="How many changed prefixes to show.",
+)
 @AS_CSV
 @options
 def diff(settings: Settings, as_json: bool, before: int, after: int, examples: int, as_csv: bool) -> None:
-    """Show what one kept table changes beside another: prefixes, and which share of clients is sent elsewhere."""
-    with writing(settings) as control:
+    """Show what changes from table BEFORE to table AFTER: prefixes, and the share of clients that move."""
+    with open_services(settings) as control:
         changes = control.tables.diff(before, after, examples)
     if as_json:
         console.print_json(changes)
@@ -132,17 +143,17 @@ def diff(settings: Settings, as_json: bool, before: int, after: int, examples: i
 @WHY
 @options
 def rollback(settings: Settings, as_json: bool, version: int, why: str) -> None:
-    """Serve a kept table again, as it was written, and pin it. Appliances and weights stay as they are now."""
-    with writing(settings) as control:
+    """Serve a kept table again, and pin it. The fleet and its weights stay as they are now."""
+    with open_services(settings) as control:
         show_served(control.tables.rollback(version, who(), why), as_json, ", and pinned; steering table unpin")
 
 
-def show_served(report: dict[str, Any], as_json: bool, more: str) -> None:
-    """Print which table serves again."""
+def show_served(report: dict[str, Any], as_json: bool, note: str) -> None:
+    """Print which table serves."""
     if as_json:
         console.print_json(report)
         return
-    done = f"table {report['serving']['table']} is serving in {report['seconds']:.2f} s{more}"
+    done = f"table {report['serving']['table']} is serving in {report['seconds']:.2f} s{note}"
     click.echo(click.style(done, fg="green"))
 
 
@@ -150,8 +161,8 @@ def show_served(report: dict[str, Any], as_json: bool, more: str) -> None:
 @WHY
 @options
 def promote(settings: Settings, as_json: bool, why: str) -> None:
-    """Serve all clients with the table whose canary serves."""
-    with writing(settings) as control:
+    """Serve the canary's table to all clients."""
+    with open_services(settings) as control:
         show_served(control.tables.promote(who(), why), as_json, "")
 
 
@@ -159,8 +170,8 @@ def promote(settings: Settings, as_json: bool, why: str) -> None:
 @WHY
 @options
 def withdraw(settings: Settings, as_json: bool, why: str) -> None:
-    """Serve all clients with the table from before the canary, and pin it."""
-    with writing(settings) as control:
+    """Serve the table from before the canary to all clients, and pin it."""
+    with open_services(settings) as control:
         show_served(control.tables.withdraw(who(), why), as_json, ", and pinned; steering table unpin")
 
 
@@ -168,8 +179,8 @@ def withdraw(settings: Settings, as_json: bool, why: str) -> None:
 @WHY
 @options
 def pin(settings: Settings, as_json: bool, why: str) -> None:
-    """Keep the table that serves: no reload replaces it, until `unpin` or the next publish by hand."""
-    with writing(settings) as control:
+    """Keep the serving table: no reload replaces it until `unpin` or the next `table publish`."""
+    with open_services(settings) as control:
         report = control.tables.pin(who(), why)
     if as_json:
         console.print_json(report)
@@ -180,8 +191,8 @@ def pin(settings: Settings, as_json: bool, why: str) -> None:
 @table.command()
 @options
 def unpin(settings: Settings, as_json: bool) -> None:
-    """Let reloads publish again."""
-    with writing(settings) as control:
+    """Remove the pin: reloads publish again."""
+    with open_services(settings) as control:
         report = control.tables.unpin(who())
     if as_json:
         console.print_json(report)
@@ -192,14 +203,14 @@ def unpin(settings: Settings, as_json: bool) -> None:
 @click.command()
 @options
 def reload(settings: Settings, as_json: bool) -> None:
-    """Read the feeds of the last publish again, and publish them, unless a table is pinned."""
-    with writing(settings) as control, progress_for(as_json) as progress:
+    """Read the feeds of the last publish again and publish them, unless a table is pinned."""
+    with open_services(settings) as control, progress_for(as_json) as progress:
         report = control.tables.reload(who(), progress)
     show_table(report, as_json, "published")
 
 
 def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
-    """Return the feeds that a command names; their paths made absolute, for a process that stands elsewhere."""
+    """Return the feeds that a command names, with absolute paths: control may run in another folder."""
     from steering.control.routes.feeds import KINDS, FeedSource, kind_of
     from steering.control.routes.fetch import is_url, path_of
 
@@ -207,8 +218,8 @@ def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
         return [FeedSource("asn")]
     sources = []
     for name in names:
-        said, colon, rest = name.partition(":")
-        kinds = [kind for kind in KINDS if colon and kind == said]
+        prefix, colon, rest = name.partition(":")
+        kinds = [kind for kind in KINDS if colon and kind == prefix]
         file = Path(path_of(name) if is_url(name) else name)
         kind, path = (kinds[0], rest) if kinds else (kind_of(file), name)
         if not kinds and Path(name).is_dir():
@@ -220,43 +231,17 @@ def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
 
 
 def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
-    """Print what a check or publish found."""
+    """Print the report of a check or of a publish."""
     if as_json:
         console.print_json(report)
         return
-    counts, serving = report["counts"], report["serving"]
-    refusals = [(feed["feed"], row) for feed in report["feeds"] for row in feed["refusals"]]
-    if refusals:
-        console.print_table(
-            ("feed", "row", "value", "rule"),
-            [(feed, row["row"], row["value"], row["rule"]) for feed, row in refusals],
-            title="refused",
-        )
-    suspicions = [
-        (source["feed"], kind.rstrip("s"), item["row"], item["value"], item["rule"])
-        for source in report["other_sources"]
-        for kind in ("refusals", "warnings")
-        for item in source.get(kind, [])[:MOST_SHOWN]
-    ]
-    if suspicions:
-        click.echo()
-        console.print_table(("beside the feeds", "", "row", "value", "rule"), suspicions)
-    if any(len(feed["refused_by"]) > 1 or feed["refused"] > len(feed["refusals"]) for feed in report["feeds"]):
-        click.echo()
-        console.print_table(
-            ("feed", "rows", "refused by rule"),
-            [(feed["feed"], rows, rule) for feed in report["feeds"] for rule, rows in feed["refused_by"].items()],
-        )
-    for conflict in report["conflicts"][:MOST_CONFLICTS]:
-        click.echo(f"conflict: {console.printable(conflict)}")
-    if len(report["conflicts"]) > MOST_CONFLICTS:
-        click.echo("there are more conflicts; --json has them")
-    if refusals or suspicions or report["conflicts"]:
+    if show_refusals(report):
         click.echo()
     console.print_table(
-        ("feed", "accepted", "refused", "no cluster hears it"),
+        ("feed", "accepted", "refused", "no cluster receives it"),
         [(feed["feed"], feed["accepted"], feed["refused"], feed["unheard"]) for feed in report["feeds"]],
     )
+    counts = report["counts"]
     click.echo()
     console.print_facts(
         [
@@ -272,8 +257,40 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
         click.echo(click.style("warning: ", fg="yellow") + console.printable(warning), err=True)
     for guard in report["guards"]:
         click.echo(click.style("guard: ", fg="red") + guard, err=True)
-    where = f"; table {serving['table']} is serving" if serving else "; nothing is serving"
-    click.echo(click.style(f"{done} in {report['seconds']:.2f} s{where}", fg="green"))
+    serving = report["serving"]
+    state = f"table {serving['table']} is serving" if serving else "nothing is serving"
+    click.echo(click.style(f"{done} in {report['seconds']:.2f} s; {state}", fg="green"))
+
+
+def show_refusals(report: dict[str, Any]) -> bool:
+    """Print refused rows, doubts about other sources, and conflicts; return whether there are any."""
+    refusals = [(feed["feed"], row) for feed in report["feeds"] for row in feed["refusals"]]
+    if refusals:
+        console.print_table(
+            ("feed", "row", "value", "rule"),
+            [(feed, row["row"], row["value"], row["rule"]) for feed, row in refusals],
+            title="refused",
+        )
+    others = [
+        (source["feed"], kind.rstrip("s"), item["row"], item["value"], item["rule"])
+        for source in report["other_sources"]
+        for kind in ("refusals", "warnings")
+        for item in source.get(kind, [])[:MOST_SHOWN]
+    ]
+    if others:
+        click.echo()
+        console.print_table(("other source", "", "row", "value", "rule"), others)
+    if any(len(feed["refused_by"]) > 1 or feed["refused"] > len(feed["refusals"]) for feed in report["feeds"]):
+        click.echo()
+        console.print_table(
+            ("feed", "rows", "refused by rule"),
+            [(feed["feed"], rows, rule) for feed in report["feeds"] for rule, rows in feed["refused_by"].items()],
+        )
+    for conflict in report["conflicts"][:MOST_CONFLICTS]:
+        click.echo(f"conflict: {console.printable(conflict)}")
+    if len(report["conflicts"]) > MOST_CONFLICTS:
+        click.echo("there are more conflicts; --json has them")
+    return bool(refusals or others or report["conflicts"])
 
 
 FACTS = ("what", "subject", "name", "value")
@@ -281,9 +298,9 @@ FAMILIES = (("v4", "IPv4"), ("v6", "IPv6"))
 
 
 def show_changes(changes: dict[str, Any]) -> None:
-    """Print what one table changes beside another."""
+    """Print what changes from one table to another."""
     console.print_table(
-        (f"beside table {changes['before']}", "prefixes", "added", "removed", "changed", "clients moved"),
+        (f"from table {changes['before']}", "prefixes", "added", "removed", "changed", "clients moved"),
         [
             (
                 name,
@@ -296,7 +313,7 @@ def show_changes(changes: dict[str, Any]) -> None:
     if changes["partners"]:
         click.echo()
         console.print_table(
-            ("clients moved, of all", *(name for _, name in FAMILIES)),
+            ("clients moved, share of all", *(name for _, name in FAMILIES)),
             [
                 (row["partner"] or "no partner", *(console.percent(row[family]) for family, _ in FAMILIES))
                 for row in changes["partners"][:MOST_SHOWN]
@@ -319,23 +336,23 @@ def show_changes(changes: dict[str, Any]) -> None:
             ],
         )
     if max(len(changes["partners"]), len(changes["clusters"])) > MOST_SHOWN:
-        click.echo(f"these are the first {MOST_SHOWN}, by share; --json has more")
+        click.echo(f"only the first {MOST_SHOWN} by share are shown; --json has more")
 
 
 def table_facts(report: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
-    """Yield what a check read and would build as lines of (what, subject, name, value)."""
+    """Yield the feeds and the table of a check as rows of (what, subject, name, value)."""
     for feed in report["feeds"]:
         for name in ("accepted", "refused", "unheard"):
             yield "feed", feed["feed"], name, feed[name]
     for name, value in (*report["counts"].items(), ("duplicates", report["duplicates"])):
         yield "table", "", name, value
     for conflict in report["conflicts"]:
-        prefix, _, said = conflict.partition(": ")
-        yield "conflict", prefix, said, ""
+        prefix, _, text = conflict.partition(": ")
+        yield "conflict", prefix, text, ""
 
 
 def refusal_facts(report: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
-    """Yield what a check refused as lines of (what, subject, name, value)."""
+    """Yield the refusals of a check as rows of (what, subject, name, value)."""
     for feed in report["feeds"]:
         for rule, rows in feed["refused_by"].items():
             yield "refused_by", feed["feed"], rule, rows
@@ -346,7 +363,7 @@ def refusal_facts(report: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]
 
 
 def change_facts(changes: dict[str, Any] | None) -> Iterator[tuple[str, str, str, Any]]:
-    """Yield changes as lines of (what, subject, name, value)."""
+    """Yield changes as rows of (what, subject, name, value)."""
     for family, _ in FAMILIES if changes else ():
         assert changes is not None
         prefixes = changes["prefixes"][family]

@@ -1,6 +1,6 @@
-"""The fleet on a terminal, live: what an operator looks at who was just woken up. Alarms first, then where it hurts.
+"""The live screen of the fleet, for an operator who was just woken up: alarms first, then the worst clusters.
 
-A frame is made of one report of `GET /v1/state` and fits the terminal: what does not fit is counted, not folded.
+A frame shows one report of `GET /v1/state` and fits the terminal: rows that do not fit are counted.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from steering.errors import SteeringError
 MOST_ROWS: Final = 100
 HEAD_ROWS: Final = 3
 FEWEST_CHANGES: Final = 4
-SPACIOUS: Final = 20  # lines, from which on parts are set apart
+SPACIOUS: Final = 20  # a frame of this many lines has blank lines between its parts
 
 SERVING: Final = ("serving", "ramping", "suppressed", "overloaded", "partial")
-# The colour of each state, worst first.
+# States of appliances, worst first, and their colours.
 STATES: Final = {
     "unhealthy": "bold red",
     "stale": "red",
@@ -47,7 +47,7 @@ STATES: Final = {
 
 
 def watch(look: Callable[[], dict[str, Any]], every_s: float) -> None:
-    """Show frame after frame until `q`, Ctrl-C or the end of control; a look that fails is told and tried again."""
+    """Show frame after frame until `q` or Ctrl-C; a failed request is shown and tried again."""
     console = Console(highlight=False)
     report: dict[str, Any] | None = None
     with (
@@ -72,7 +72,7 @@ def watch(look: Callable[[], dict[str, Any]], every_s: float) -> None:
 
 @contextlib.contextmanager
 def keys() -> Iterator[Callable[[float], str]]:
-    """Give a function that waits so many seconds for a key and returns it, empty for none; echo is off meanwhile."""
+    """Yield a function that waits some seconds for a key and returns it, empty for none; echo is off meanwhile."""
     if not sys.stdin.isatty():
         yield slept
         return
@@ -90,13 +90,13 @@ def keys() -> Iterator[Callable[[float], str]]:
 
 
 def slept(seconds: float) -> str:
-    """Wait so many seconds where there are no keys, and return that none was pressed."""
+    """Wait some seconds and return no key: standard input is no terminal."""
     time.sleep(seconds)
     return ""
 
 
 def frame(report: Mapping[str, Any], width: int, height: int = 0, trouble: str = "") -> RenderableType:
-    """Return one frame of so many columns and lines; of as many lines as it takes where `height` is 0."""
+    """Return one frame of this size; with a height of 0, of as many lines as it needs."""
     alarms, worst, changes = report["alarms"], report["worst"], report["changes"]
     rows = share_out(height - HEAD_ROWS - bool(trouble), len(alarms), len(worst), len(changes), height)
     space = [""] if height >= SPACIOUS or not height else []
@@ -110,7 +110,7 @@ def frame(report: Mapping[str, Any], width: int, height: int = 0, trouble: str =
     if worst:
         parts.append(worst_table(worst[: rows[1]], width))
     else:
-        parts.append(Text("none: nobody is out but by somebody's override", style="green"))
+        parts.append(Text("none: every appliance that is not drained serves", style="green"))
     parts += [*space, heading("LAST CHANGES", len(changes), rows[2])]
     if changes:
         parts.append(rows_of([change_row(row) for row in changes[: rows[2]]], width))
@@ -120,7 +120,7 @@ def frame(report: Mapping[str, Any], width: int, height: int = 0, trouble: str =
 
 
 def share_out(room: int, alarms: int, worst: int, changes: int, height: int) -> tuple[int, int, int]:
-    """Return how many rows of alarms, clusters and changes fit into so many lines; all where `height` is 0."""
+    """Return how many rows of alarms, clusters and changes fit; all of them when `height` is 0."""
     if not height:
         return alarms, worst, changes
     heads = 1 + (height >= SPACIOUS)
@@ -135,67 +135,67 @@ def share_out(room: int, alarms: int, worst: int, changes: int, height: int) -> 
 def head_of(report: Mapping[str, Any], width: int, live: bool) -> Iterator[Text]:
     """Yield the lines of totals."""
     serving = report["serving"]
-    what = f"table {serving['table']}, fleet {serving['fleet']}" if serving else "nothing is published"
+    versions = f"table {serving['table']}, fleet {serving['fleet']}" if serving else "nothing is published"
     left = Text.assemble(
         ("steering  ", "bold"),
-        f"{report['appliances']:,} appliances in {report['clusters']:,} clusters, {what}",
+        f"{report['appliances']:,} appliances in {report['clusters']:,} clusters, {versions}",
     )
     yield line(left, width, Text(time.strftime("%H:%M:%S", time.localtime(report["at"]))))
     counts = Text()
     for state, style, count in reversed(list(counted(report["states"]))):
         counts.append(f"{count:,} {state}", style).append("  ")
     yield line(counts, width)
-    told = [f"{report['answers_per_s']:,.0f} answers/s", f"{gbps(report['capacity_gbps'])} capacity"]
+    totals = [f"{report['answers_per_s']:,.0f} answers/s", f"{gbps(report['capacity_gbps'])} capacity"]
     if report["throughput_gbps"]:
-        told[1] = f"{gbps(report['throughput_gbps'])} of {gbps(report['capacity_gbps'])} reported"
+        totals[1] = f"{gbps(report['throughput_gbps'])} of {gbps(report['capacity_gbps'])} reported"
     if report["windows_on"]:
-        told.append(f"{report['windows_on']} window{'s' * (report['windows_on'] > 1)} on")
-    yield line(Text("  ".join(told), style="dim"), width, Text("q ends", style="dim") if live else None)
+        totals.append(f"{report['windows_on']} window{'s' * (report['windows_on'] > 1)} open")
+    yield line(Text("  ".join(totals), style="dim"), width, Text("q exits", style="dim") if live else None)
 
 
 def counted(states: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
-    """Yield (state, colour, how many) of the states that there are, the worst first, and before it any unknown one."""
+    """Yield (state, colour, count) of the present states, worst first, and before them any state unknown here."""
     for state in (*(states.keys() - STATES.keys()), *STATES):
         if states.get(state):
             yield state, STATES.get(state, "bold magenta"), states[state]
 
 
 def heading(name: str, count: int, shown: int, style: str = "bold") -> Text:
-    """Return the heading of a part, and how many there are where not all are shown."""
+    """Return the heading of a part, with the number of its rows when not all are shown."""
     return Text.assemble((name, style), (f"  {shown} of {count}" if count > shown else "", "dim"))
 
 
 def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
-    """Return the clusters that are worst off: how many serve, their share of answers, and what is wrong."""
+    """Return the worst clusters: how many appliances serve, their share of answers, and the states of the others."""
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, width=width, header_style="dim")
     table.add_column("cluster", no_wrap=True, overflow="ellipsis", max_width=max(width // 3, 16))
-    table.add_column("place", no_wrap=True, overflow="ellipsis", max_width=max(width // 6, 8))
-    table.add_column("serve", justify="right", no_wrap=True)
+    table.add_column("site", no_wrap=True, overflow="ellipsis", max_width=max(width // 6, 8))
+    table.add_column("serving", justify="right", no_wrap=True)
     table.add_column("answers", justify="right", no_wrap=True)
-    table.add_column("what", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("others", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in worst:
-        serve = sum(row["states"].get(state, 0) for state in SERVING)
-        what = Text()
+        serving = sum(row["states"].get(state, 0) for state in SERVING)
+        others = Text()
         for state, style, count in counted(row["states"]):
             if state != "serving":
-                what.append(f"{count} {state}", style).append(" ")
+                others.append(f"{count} {state}", style).append(" ")
         table.add_row(
             Text(printable(row["cluster"])),
             Text(printable(f"{row['city']} {row['country']}")),
-            Text(f"{serve}/{row['appliances']}", style="bold red" if not serve else ""),
+            Text(f"{serving}/{row['appliances']}", style="bold red" if not serving else ""),
             Text(f"{100 * row['share']:.1f} %"),
-            what,
+            others,
         )
     return table
 
 
 def alarm_row(row: Mapping[str, Any]) -> tuple[Text, Text]:
-    """Return the line of an alarm."""
+    """Return the row of an alarm."""
     return clock(row["at"]), Text(printable(row["text"]), style="red")
 
 
 def change_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
-    """Return the line of a change."""
+    """Return the row of a change."""
     became = Text.assemble(
         (row["before"], "dim"), " → ", (row["after"], STATES.get(row["after"], "")), f"  {printable(row['why'])}"
     )
@@ -203,7 +203,7 @@ def change_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
 
 
 def rows_of(rows: Sequence[tuple[Text, ...]], width: int) -> Table:
-    """Return lines of a time, perhaps a name, and a text, which is cut where it does not fit."""
+    """Return rows of a time, in some a name, and a text, which is cut where it does not fit."""
     table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False, show_header=False, width=width)
     table.add_column(no_wrap=True)
     if len(rows[0]) > 2:
@@ -224,12 +224,12 @@ def line(left: Text, width: int, right: Text | None = None) -> Text:
 
 
 def clock(seconds: float) -> Text:
-    """Return a time of today in hours, an older one with its day."""
+    """Return a time of today as hours, an older time with its day."""
     local = time.localtime(seconds)
     is_today = local[:3] == time.localtime()[:3]
     return Text(time.strftime("%H:%M:%S" if is_today else "%m-%d %H:%M", local), style="dim")
 
 
 def gbps(value: float) -> str:
-    """Return a rate for people."""
+    """Return a rate with its unit."""
     return f"{value / 1000:,.1f} Tbit/s" if value >= 1000 else f"{value:,.0f} Gbit/s"

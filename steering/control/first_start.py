@@ -1,4 +1,4 @@
-"""What has to be there before anybody serves: a fleet on record, and published files that map."""
+"""What must exist before a worker can serve: a fleet on record, and published files that can be mapped."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make_ready(
 
 
 def is_published(settings: Settings) -> bool:
-    """Tell whether what `current` names maps, for answers and for explaining them."""
+    """Return whether the files that `current` names can be mapped, the routes too."""
     try:
         return Snapshot.map(settings.state).routes is not None
     except SnapshotError:

@@ -1,11 +1,15 @@
-"""The control's verbs from another process: over `control.sock`, and `open_control`, which finds out."""
+"""The services of the running control process, called over `control.sock`; `open_control` returns them or local ones.
+
+control.tables.pin("alice", "test")   ──> the verb `tables.pin` ──> POST /v1/pin {"why": "test"}
+"""
 
 from __future__ import annotations
 
+import functools
 import http.client
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final
@@ -14,296 +18,125 @@ from urllib.parse import quote
 import httpx
 
 from steering.control.records.documents import format_fleet, parse_fleet
-from steering.control.routes.build import Progress, quiet
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
+from steering.control.verbs import CALLABLE, Verb
 from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.state.folder import SOCKET, LockHeldError, make_folder
 
-PATIENCE_S: Final = 10.0  # a control process starting up, or another command's publish, is done by then
-OTHERS: Final = {"SettingsError": SettingsError, "FeedError": FeedError, "SnapshotError": SnapshotError}
+PATIENCE_S: Final = 10.0  # a control process that starts, or another command's publish, is done by then
+PAUSE_S: Final = 0.1
+CLASSES: Final = {"SettingsError": SettingsError, "FeedError": FeedError, "SnapshotError": SnapshotError}
 CONNECT_S: Final = 5.0
-Rows = list[dict[str, Any]]
 TIMEOUT: Final = httpx.Timeout(CONNECT_S, read=900.0)  # a publish of a large table answers when it serves
 
 
-class Group:
-    """Verbs of one concern; `ask` sends one request to the control process."""
-
-    def __init__(self, ask: Callable[..., httpx.Response]) -> None:
-        self.ask = ask
-
-
-class RemoteTables(Group):
-    """The verbs of `control.tables`."""
-
-    def check(self, sources: Sequence[FeedSource], progress: Progress = quiet) -> dict[str, Any]:
-        progress("check in the control process")
-        return report(self.ask("POST", "/v1/tables/check", json={"sources": rows_of(sources)}))
-
-    def publish(
-        self,
-        sources: Sequence[FeedSource],
-        who: str,
-        why: str = "",
-        progress: Progress = quiet,
-        force: str = "",
-        canary: float = 0.0,
-    ) -> dict[str, Any]:
-        progress("publish in the control process")
-        body = {"sources": rows_of(sources), "why": why, "force": force, "canary": canary}
-        return report(self.ask("POST", "/v1/tables/publish", who, json=body))
-
-    def reload(self, who: str, progress: Progress = quiet) -> dict[str, Any]:
-        progress("reload in the control process")
-        return report(self.ask("POST", "/v1/reload", who))
-
-    def rollback(self, version: int, who: str, why: str = "") -> dict[str, Any]:
-        return report(self.ask("POST", f"/v1/tables/{version}/rollback", who, json={"why": why}))
-
-    def promote(self, who: str, why: str = "") -> dict[str, Any]:
-        return report(self.ask("POST", "/v1/canary/promote", who, json={"why": why}))
-
-    def withdraw(self, who: str, why: str = "") -> dict[str, Any]:
-        return report(self.ask("POST", "/v1/canary/withdraw", who, json={"why": why}))
-
-    def pin(self, who: str, why: str = "") -> dict[str, Any]:
-        return report(self.ask("POST", "/v1/pin", who, json={"why": why}))
-
-    def unpin(self, who: str) -> dict[str, Any]:
-        return report(self.ask("DELETE", "/v1/pin", who))
-
-    def diff(self, before: int, after: int, examples: int = 20) -> dict[str, Any]:
-        return report(self.ask("GET", f"/v1/tables/{before}/diff/{after}", params={"examples": examples}))
-
-    def list(self) -> Rows:
-        rows: Rows = self.ask("GET", "/v1/tables").json()
-        return rows
-
-    def get(self, version: int) -> dict[str, Any]:
-        return report(self.ask("GET", f"/v1/tables/{version}"))
-
-    def routes(self, prefix: str) -> dict[str, Any]:
-        return report(self.ask("GET", "/v1/routes", params={"prefix": prefix}))
-
-    def route_report(self, partner: str = "") -> dict[str, Any]:
-        return report(self.ask("GET", "/v1/reports/routes", params={"partner": partner}))
-
-
-class RemoteFleet(Group):
-    """The verbs of `control.fleet`."""
-
-    def current(self) -> Fleet:
-        """Return the fleet on record, unnumbered."""
-        return parse_fleet(self.ask("GET", "/v1/fleet").content)
-
-    def replace(self, fleet: Fleet, who: str) -> dict[str, Any]:
-        return report(self.ask("POST", "/v1/fleet", who, content=format_fleet(fleet).encode()))
-
-
-class RemoteOverrides(Group):
-    """The verbs of `control.overrides`."""
-
-    def drain(self, ids: Sequence[str], who: str) -> dict[str, Any]:
-        return report(self.ask("POST", "/v1/overrides", who, json={"appliances": list(ids), "enabled": False}))
-
-    def enable(self, ids: Sequence[str], who: str) -> dict[str, Any]:
-        return report(self.ask("POST", "/v1/overrides", who, json={"appliances": list(ids), "enabled": True}))
-
-    def weight(self, ids: Sequence[str], value: int | None, who: str) -> dict[str, Any]:
-        return report(self.ask("POST", "/v1/overrides", who, json={"appliances": list(ids), "weight": value}))
-
-    def set_health_source(self, ids: Sequence[str], health_source: str, who: str) -> dict[str, Any]:
-        return report(
-            self.ask("POST", "/v1/overrides", who, json={"appliances": list(ids), "health_source": health_source})
-        )
-
-
-class RemoteMaintenance(Group):
-    """The verbs of `control.maintenance`."""
-
-    def add(
-        self, kind: str, subject: str, begins_at: float | None, ends_at: float, who: str, why: str
-    ) -> dict[str, Any]:
-        body = {"kind": kind, "subject": subject, "begins_at": begins_at, "ends_at": ends_at, "why": why}
-        return report(self.ask("POST", "/v1/windows", who, json=body))
-
-    def cancel(self, number: int, who: str, why: str = "") -> dict[str, Any]:
-        return report(self.ask("DELETE", f"/v1/windows/{number}", who, params={"why": why}))
-
-    def list(self, ended: bool = False) -> Rows:
-        rows: Rows = self.ask("GET", "/v1/windows", params={"ended": ended}).json()
-        return rows
-
-
-class RemoteEjections(Group):
-    """The verbs of `control.ejections`."""
-
-    def list(self) -> Rows:
-        rows: Rows = self.ask("GET", "/v1/held").json()
-        return rows
-
-    def release(self, who: str, why: str = "") -> dict[str, Any]:
-        return report(self.ask("POST", "/v1/held/release", who, json={"why": why}))
-
-
-class RemoteTokens(Group):
-    """The verbs of `control.tokens`."""
-
-    def make(self, role: str, name: str, who: str, days: float | None = None) -> dict[str, Any]:
-        return report(self.ask("POST", "/v1/tokens", who, json={"role": role, "name": name, "days": days}))
-
-    def list(self) -> Rows:
-        rows: Rows = self.ask("GET", "/v1/tokens").json()
-        return rows
-
-    def revoke(self, number: int, who: str) -> dict[str, Any]:
-        return report(self.ask("DELETE", f"/v1/tokens/{number}", who))
-
-
-class RemoteKeys(Group):
-    """The verbs of `control.keys`."""
-
-    def make(self, name: str, who: str, secret: str = "") -> dict[str, Any]:
-        return report(self.ask("POST", "/v1/keys", who, json={"id": name, "secret": secret}))
-
-    def list(self) -> Rows:
-        rows: Rows = self.ask("GET", "/v1/keys").json()
-        return rows
-
-    def retire(self, name: str, who: str) -> dict[str, Any]:
-        return report(self.ask("DELETE", f"/v1/keys/{quote(name, safe='')}", who))
-
-
-class RemoteHoldings(Group):
-    """The verbs of `control.holdings`."""
-
-    def missing(self, partner: str = "", count: int = 1000) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.ask("GET", "/v1/missing", params={"partner": partner, "count": count}).json()
-        return rows
-
-
-class RemoteQuality(Group):
-    """The verbs of `control.quality`."""
-
-    def list(self, by: str = "partner", partner: str = "", count: int = 1000) -> Rows:
-        params: dict[str, Any] = {"by": by, "partner": partner, "count": count}
-        rows: Rows = self.ask("GET", "/v1/quality", params=params).json()
-        return rows
-
-
-class RemoteAudit(Group):
-    """The verbs of `control.audit`."""
-
-    def list(self, count: int = 100, below: int | None = None) -> Rows:
-        params = {"count": count} | ({"below": below} if below else {})
-        rows: Rows = self.ask("GET", "/v1/audit", params=params).json()
-        return rows
-
-
-class RemotePlaylists(Group):
-    """The verbs of `control.playlists`."""
-
-    def put(self, service: str, title: str, kind: str, body: bytes | None, who: str) -> dict[str, Any]:
-        return report(
-            self.ask("PUT", path_of(service, title, kind), who, content=b"" if body is None else body or b"\n")
-        )
-
-    def rows(self, count: int = 1000, after: str = "") -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self.ask("GET", "/v1/playlists", params={"count": count, "after": after}).json()
-        return rows
-
-    def get(self, service: str, title: str, kind: str) -> dict[str, Any]:
-        return report(self.ask("GET", path_of(service, title, kind)))
-
-    def delete(self, service: str, title: str, kind: str, who: str) -> dict[str, Any]:
-        return report(self.ask("DELETE", path_of(service, title, kind), who))
-
-
 class RemoteControl:
-    """The verbs of `Control`, done by the running control process. Raises what the control there raised."""
+    """The services of `Control`, in the running control process. A call raises what the service there raised."""
 
     def __init__(self, settings: Settings) -> None:
         self.path = str(settings.state / SOCKET)
         # There is no TLS on this socket, and loading the certificates of all authorities takes 20 ms.
         transport = httpx.HTTPTransport(uds=self.path, verify=False)
         self.client = httpx.Client(transport=transport, base_url="http://control", timeout=TIMEOUT)
-        self.tables = RemoteTables(self.ask)
-        self.fleet = RemoteFleet(self.ask)
-        self.overrides = RemoteOverrides(self.ask)
-        self.maintenance = RemoteMaintenance(self.ask)
-        self.ejections = RemoteEjections(self.ask)
-        self.tokens = RemoteTokens(self.ask)
-        self.keys = RemoteKeys(self.ask)
-        self.holdings = RemoteHoldings(self.ask)
-        self.quality = RemoteQuality(self.ask)
-        self.audit = RemoteAudit(self.ask)
-        self.playlists = RemotePlaylists(self.ask)
 
     def __enter__(self) -> RemoteControl:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a service of this name, or a verb that belongs to no service, such as `overview`."""
+        if verb := CALLABLE.get(name):
+            return functools.partial(self.call, verb)
+        if any(other.startswith(f"{name}.") for other in CALLABLE):
+            return RemoteService(self, name)
+        raise AttributeError(name)
 
     def close(self) -> None:
         """Close the connection."""
         self.client.close()
 
     def answers(self) -> bool:
-        """Tell whether a control process is there."""
-        # Where control has just died, the client would leave a socket open.
-        asked = http.client.HTTPConnection("control", timeout=CONNECT_S)
+        """Return whether a control process answers on the socket."""
+        # httpx would leave a socket open here when control has just died.
+        connection = http.client.HTTPConnection("control", timeout=CONNECT_S)
         try:
-            with socket.socket(socket.AF_UNIX) as asked.sock:
-                asked.sock.settimeout(CONNECT_S)
-                asked.sock.connect(self.path)
-                asked.request("GET", "/healthz")
-                answer = asked.getresponse()
+            with socket.socket(socket.AF_UNIX) as connection.sock:
+                connection.sock.settimeout(CONNECT_S)
+                connection.sock.connect(self.path)
+                connection.request("GET", "/healthz")
+                answer = connection.getresponse()
                 answer.read()
                 return answer.status == HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
 
-    def ask(self, method: str, path: str, who: str = "", **body: Any) -> httpx.Response:
-        """Return the answer to one request, or raise the error that it reports."""
-        headers = {"Steering-Who": quote(who)} if who else {}
+    def call(self, verb: Verb, *positional: Any, **keyword: Any) -> Any:
+        """Return what a verb returns. Raises the error that its service raised."""
+        given = dict(zip(verb.takes, positional, strict=False)) | keyword
+        if progress := given.pop("progress", None):
+            progress(f"{verb.name.rpartition('.')[2]} in the control process")
+        headers = {"Steering-Who": quote(who)} if (who := given.pop("who", "")) else {}
+        values = {**verb.fixed, **{verb.takes[name]: encoded(value) for name, value in given.items()}}
+        path, request = request_of(verb, values)
         try:
-            answer = self.client.request(method, path, headers=headers, **body)
+            answer = self.client.request(verb.method, path, headers=headers, **request)
         except httpx.TransportError as error:
             raise SettingsError(
-                f"control went away during {method} {path}: {error}", hint="`steering table list` shows what is serving"
+                f"control went away during {verb.method} {path}: {error}",
+                hint="`steering table list` shows the table that serves",
             ) from error
         if answer.is_error:
             raise error_of(answer)
-        return answer
-
-    def sessions(self) -> list[dict[str, Any]]:
-        """As `Control.sessions`."""
-        rows: list[dict[str, Any]] = self.ask("GET", "/v1/sessions").json()
-        return rows
-
-    def overview(self, count: int = 20) -> dict[str, Any]:
-        """Return the fleet at a glance, with so many of the worst clusters and of the last changes."""
-        return report(self.ask("GET", "/v1/state", params={"count": count}))
-
-    def alarms(self, resolved: bool = False) -> list[dict[str, Any]]:
-        """Return the alarms that are raised, and with `resolved` those lately over."""
-        rows: list[dict[str, Any]] = self.ask("GET", "/v1/alarms", params={"resolved": resolved}).json()
-        return rows
+        return parse_fleet(answer.content) if verb.name == "fleet.current" else answer.json()
 
 
-def path_of(service: str, title: str, kind: str) -> str:
-    """Return the path of a playlist."""
-    return "/v1/playlists/" + "/".join(quote(part, safe="") for part in (service, title, kind))
+class RemoteService:
+    """The verbs of one service."""
+
+    def __init__(self, control: RemoteControl, name: str) -> None:
+        self.control = control
+        self.name = name
+
+    def __getattr__(self, method: str) -> Any:
+        """Return a verb of the service."""
+        verb = CALLABLE.get(f"{self.name}.{method}")
+        if verb is None:
+            raise AttributeError(f"{self.name}.{method}")
+        return functools.partial(self.control.call, verb)
+
+
+def encoded(value: Any) -> Any:
+    """Return an argument as JSON has it; bytes are a whole body."""
+    if isinstance(value, Fleet):
+        return format_fleet(value).encode()
+    if isinstance(value, list | tuple):
+        return [encoded(item) for item in value]
+    return {"kind": value.kind, "path": value.path} if isinstance(value, FeedSource) else value
+
+
+def request_of(verb: Verb, values: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the path of a verb's request, and httpx's arguments for the values that are not in the path."""
+    template = verb.path.replace(":path", "")
+    names = [name for name in values if f"{{{name}}}" in template]
+    path = template.format(**{name: quote(str(values.pop(name)), safe="") for name in names})
+    if verb.method in ("GET", "DELETE"):
+        return path, {"params": {name: value for name, value in values.items() if value is not None}}
+    for name in ("fleet", "body"):
+        if name in verb.takes:
+            content = values.get(name)
+            return path, {"content": b"" if content is None else content or b"\n"}
+    return path, {"json": values}
 
 
 def running_control(settings: Settings) -> RemoteControl:
-    """Return the running control process. Raises SettingsError where none answers: what is live, nobody else knows."""
+    """Return the running control process, the only one that knows the live state. Raises SettingsError without one."""
     remote = RemoteControl(settings)
     if not remote.answers():
         remote.close()
@@ -313,26 +146,15 @@ def running_control(settings: Settings) -> RemoteControl:
     return remote
 
 
-def report(answer: httpx.Response) -> dict[str, Any]:
-    """Return the report in an answer."""
-    found: dict[str, Any] = answer.json()
-    return found
-
-
-def rows_of(sources: Sequence[FeedSource]) -> list[dict[str, str]]:
-    """Return sources as a request has them."""
-    return [{"kind": source.kind, "path": source.path} for source in sources]
-
-
 def error_of(answer: httpx.Response) -> SteeringError:
     """Return the error of a problem document, of the class that was raised in the control process."""
     if answer.headers.get("content-type") != "application/problem+json":
         return RequestError(
-            f"control answered {answer.status_code}", hint="its log says why", status=answer.status_code
+            f"control answered {answer.status_code}", hint="the log of control says why", status=answer.status_code
         )
     problem = answer.json()
-    if kind := OTHERS.get(problem.get("error", "")):
-        return kind(problem["detail"], problem.get("hint", ""))
+    if error := CLASSES.get(problem.get("error", "")):
+        return error(problem["detail"], problem.get("hint", ""))
     members = {name: problem[name] for name in ("parameter", "value", "rule") if name in problem}
     return RequestError(problem["detail"], problem.get("hint", ""), status=problem["status"], **members)
 
@@ -340,12 +162,12 @@ def error_of(answer: httpx.Response) -> SteeringError:
 def open_control(
     settings: Settings, patience_s: float = PATIENCE_S, pause: Callable[[float], None] = time.sleep
 ) -> Control | RemoteControl:
-    """Return the running control process, or where there is none, a control in this process.
+    """Return the services of the running control process or, without one, services in this process.
 
-    Where somebody else holds the lock and answers to nobody, it waits so long and then raises SettingsError.
+    When another process has the lock and does not answer, it waits up to `patience_s`, then raises SettingsError.
     """
     make_folder(settings.state)
-    tries = max(1, round(patience_s / 0.1))
+    tries = max(1, round(patience_s / PAUSE_S))
     while True:
         tries -= 1
         if (settings.state / SOCKET).exists():
@@ -358,4 +180,4 @@ def open_control(
         except LockHeldError:
             if not tries:
                 raise
-        pause(0.1)
+        pause(PAUSE_S)

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from steering.control.auth import make_secret
+from steering.control.records.auth import make_secret
 from steering.control.services.control import Control
 from steering.settings import Settings
 from tests.bench import servers
@@ -45,10 +45,10 @@ class Probe(NamedTuple):
 def tokens(state: Path) -> dict[str, str]:
     """Return a token for each appliance of the fleet, on record."""
     found = {}
-    with Control(Settings(state=state)) as control, control.records.change():
+    with Control(Settings(state=state)) as control, control.records.transaction() as transaction:
         for appliance in control.fleet.current().appliances:
             secret, sha256 = make_secret()
-            number = control.records.add_token(f"appliance:{appliance.id}", "", sha256, "bench", time.time(), None)
+            number = transaction.tokens.add(f"appliance:{appliance.id}", "", sha256, "bench", time.time(), None)
             found[appliance.id] = f"steering-{number}-{secret}"
     return found
 

@@ -1,4 +1,4 @@
-"""The command as people and machines use it: what it prints, how it ends, and that it does what it says."""
+"""The command as people and machines use it: its output, its exit status, and its effects."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from steering.control.records.documents import format_fleet
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
+from tests.support.control_app import running_control_app
 
 Run = Callable[..., Result]
 
@@ -186,7 +187,7 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
 
 
 @pytest.mark.parametrize(("arguments", "code", "message"), WRONG, ids=[" ".join(row[0]) for row in WRONG])
-def test_what_is_wrong_is_said_and_told_by_the_exit_status(
+def test_an_error_is_printed_and_sets_the_exit_status(
     served: Run, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     result = served(*arguments, code=code)
@@ -251,13 +252,13 @@ def test_a_key_is_shown_once_or_written_to_a_new_file_and_listed_without_its_sec
     assert "its secret is in secret" in run("key", "make", "k2", "--secret-file", "secret").output
     written = (tmp_path / "secret").read_text().strip()
     assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
-    assert "name a file that is not there yet" in run("key", "make", "k3", "--secret-file", "secret", code=2).output
+    assert "name a file that does not exist yet" in run("key", "make", "k3", "--secret-file", "secret", code=2).output
     assert "is there already" in run("key", "make", "k1", "--secret-file", "other", code=1).output
     assert not (tmp_path / "other").exists()
     given = "given-0123456789abcdefghijklmnopqrstuvwxyz"
-    assert run("key", "make", "k3", "--from", "-", stdin=given + "\n").output == "key k3 is made\n"
+    assert run("key", "make", "k3", "--from", "-", stdin=given + "\n").output == "key k3 was made\n"
     assert json.loads(run("key", "make", "k4", "--json", "--from", "secret").output).keys() == {"id", "made_at"}
-    assert "is empty; nothing was made" in run("key", "make", "k5", "--from", "-", code=1).output
+    assert "is empty; no key was made" in run("key", "make", "k5", "--from", "-", code=1).output
     assert "32 to 128 letters" in run("key", "make", "k5", "--from", "-", stdin="\0" * 40, code=1).output
     keys = json.loads((tmp_path / "state" / "keys").read_text())
     assert [keys[name]["secret"] for name in ("k1", "k2", "k3", "k4")] == [shown, written, given, written]
@@ -282,7 +283,7 @@ def test_a_token_is_shown_once_listed_without_its_secret_and_revoked(served: Run
     assert "token 9" in served("token", "revoke", "9", code=1).output
 
 
-def test_the_audit_log_says_who_did_what(served: Run) -> None:
+def test_the_audit_log_shows_who_changed_what(served: Run) -> None:
     served("drain", "c001-bom001")
     entries = json.loads(served("audit", "--json").output)
     assert [entry["what"] for entry in entries] == ["override", "publish", "import fleet"]
@@ -309,7 +310,7 @@ def test_a_window_is_planned_listed_and_cancelled(served: Run) -> None:
     assert [row["id"] for row in json.loads(served("window", "list", "--json").output)] == [1, 3]
     assert len(json.loads(served("window", "list", "--ended", "--json").output)) == 3
     served("window", "cancel", "1", "3")
-    assert served("window", "list").output == "no window is on or to come\n"
+    assert served("window", "list").output == "no window is open or planned\n"
 
 
 @pytest.mark.parametrize(
@@ -332,7 +333,7 @@ def test_a_window_that_cannot_be_is_refused(served: Run, arguments: tuple[str, .
 def test_a_backup_is_taken_and_restored(served: Run, tmp_path: Path) -> None:
     served("drain", "c001-bom001")
     found = served("backup", "b.tar").output
-    assert all(name in found for name in ("steering.db", "table.1", "b.tar has it all"))
+    assert all(name in found for name in ("steering.db", "table.1", "wrote b.tar"))
     assert json.loads(served("backup", "r.tar", "--records-only", "--json").output)["files"].keys() == {"steering.db"}
     served("enable", "c001-bom001")
     found = served("restore", "b.tar").output
@@ -345,7 +346,7 @@ def test_a_backup_is_taken_and_restored(served: Run, tmp_path: Path) -> None:
     assert "is no backup" in served("restore", "x.tar", code=2).output
 
 
-def test_what_is_live_needs_a_running_control(served: Run) -> None:
+def test_live_commands_need_a_running_control(served: Run) -> None:
     for command in ("top", "alarms"):
         assert "no control process answers" in served(command, code=2).output
 

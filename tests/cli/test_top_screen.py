@@ -112,11 +112,11 @@ def test_at_80_by_24_a_bad_night_shows_alarms_clusters_and_changes_and_how_many_
 
 def test_a_quiet_night_says_so() -> None:
     text = "\n".join(lines_of(report_of()))
-    assert "none: nobody is out but by somebody's override" in text
+    assert "none: every appliance that is not drained serves" in text
     assert "ALARMS" not in text
 
 
-def test_an_old_frame_says_that_it_is_not_live() -> None:
+def test_an_old_frame_shows_that_it_is_not_live() -> None:
     assert any("not live: control went away" in line for line in lines_of(report_of(), trouble="control went away"))
 
 

@@ -50,29 +50,37 @@ def raw(remote: RemoteControl, settings: Settings) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_a_fleet_is_imported_published_wished_about_and_listed_as_by_the_writer_itself(
+def test_a_fleet_is_imported_published_overridden_and_listed_as_by_local_services(
     remote: RemoteControl, fleet: Fleet, write_feed: WriteFeed, tmp_path: Path
 ) -> None:
     feed = write_feed("203.0.113.0/24,bom001-a,64500,0\n", "203.0.113.1/24,bom001-a,64500,0\n")
     with Control(read_settings(state=tmp_path / "other")) as local:
         for one in (local, remote):
-            report = one.import_fleet(fleet, "test")
+            report = one.fleet.replace(fleet, "test")
             assert report["appliances"] == {"count": 8, "added": 8, "removed": 0, "changed": 0}
         assert format_fleet(remote.fleet.current()) == format_fleet(local.fleet.current()) == format_fleet(fleet)
-        ours, theirs = (without_times(one.check([feed])) for one in (remote, local))
+        ours, theirs = (without_times(one.tables.check([feed])) for one in (remote, local))
         assert ours == theirs
-        ours, theirs = (without_times(one.publish([feed], "test", "why not")) for one in (remote, local))
+        ours, theirs = (without_times(one.tables.publish([feed], "test", "why not")) for one in (remote, local))
         assert ours == theirs
         assert ours["feeds"][0]["refusals"][0]["row"] == 3
         assert remote.tables.reload("test")["serving"]["table"] == local.tables.reload("test")["serving"]["table"] == 2
         assert [row["why"] for row in remote.tables.list()] == ["reload of table 1", "why not"]
         for verb in ("drain", "enable"):
-            ours, theirs = (getattr(one, verb)(["c001-bom001"], "test")["appliances"] for one in (remote, local))
+            ours, theirs = (
+                getattr(one.overrides, verb)(["c001-bom001"], "test")["appliances"] for one in (remote, local)
+            )
             assert ours == theirs
         for value in (7, None):
-            ours, theirs = (one.weight(["c001-bom001"], value, "test")["appliances"] for one in (remote, local))
+            ours, theirs = (
+                one.overrides.weight(["c001-bom001"], value, "test")["appliances"] for one in (remote, local)
+            )
             assert ours == theirs
-        ours, theirs = (without_times(one.routes("203.0.113.0/24")) for one in (remote, local))
+        ours, theirs = (
+            one.overrides.set_health_source(["c001-bom001"], "assumed", "test")["appliances"] for one in (remote, local)
+        )
+        assert ours == theirs
+        ours, theirs = (without_times(one.tables.routes("203.0.113.0/24")) for one in (remote, local))
         assert ours == theirs
         assert ours["exact"][0]["cluster"] == "bom001-a"
 
@@ -85,17 +93,17 @@ def without_times(report: dict[str, Any]) -> dict[str, Any]:
 
 
 ERRORS: list[tuple[str, Callable[[RemoteControl], Any], type[Exception], str]] = [
-    ("reload of nothing", lambda it: it.reload("t"), RequestError, "nothing was published yet"),
-    ("routes of nothing", lambda it: it.routes("203.0.113.0/24"), RequestError, "nothing was published yet"),
-    ("no fleet", lambda it: it.publish([FeedSource("asn")], "t"), RequestError, "the fleet is empty"),
-    ("unknown appliance", lambda it: it.drain(["nobody"], "t"), RequestError, "appliance 'nobody'"),
-    ("no appliance", lambda it: it.drain([], "t"), RequestError, "appliances"),
-    ("a weight too large", lambda it: it.weight(["nobody"], 1 << 20, "t"), RequestError, "from 0 to 65535"),
+    ("reload of nothing", lambda it: it.tables.reload("t"), RequestError, "nothing was published yet"),
+    ("routes of nothing", lambda it: it.tables.routes("203.0.113.0/24"), RequestError, "nothing was published yet"),
+    ("no fleet", lambda it: it.tables.publish([FeedSource("asn")], "t"), RequestError, "the fleet is empty"),
+    ("unknown appliance", lambda it: it.overrides.drain(["nobody"], "t"), RequestError, "appliance 'nobody'"),
+    ("no appliance", lambda it: it.overrides.drain([], "t"), RequestError, "appliances"),
+    ("a weight too large", lambda it: it.overrides.weight(["nobody"], 1 << 20, "t"), RequestError, "from 0 to 65535"),
 ]
 
 
 @pytest.mark.parametrize(("verb", "kind", "message"), [row[1:] for row in ERRORS], ids=[row[0] for row in ERRORS])
-def test_what_the_writer_raises_is_raised_here(
+def test_what_the_service_raises_is_raised_here(
     remote: RemoteControl, verb: Callable[[RemoteControl], Any], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=message):

@@ -63,16 +63,13 @@ def test_each_ranking_entry_tells_by_which_step_of_the_policy_it_stands_behind(
     assert why["versions"]["age_s"] >= 0
 
 
-def test_refused_rows_that_cover_the_client_are_told(
-    control: Control, settings: Settings, fleet: Fleet, write_feed: WriteFeed
-) -> None:
+def test_refused_rows_that_cover_the_client_are_told(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
     strict = settings.model_copy(update={"accept_v4": "8-24"})
     with_rule = "prefixes from /8 to /24 are accepted"
-    control.settings = strict
-    control.fleet.replace(fleet, "test")
-    control.tables.publish(
-        [write_feed(HOME, "203.0.113.0/25,lhr001-a,1,0\n", "203.0.113.128/25,lhr001-a,1,0\n")], "test"
-    )
+    feed = write_feed(HOME, "203.0.113.0/25,lhr001-a,1,0\n", "203.0.113.128/25,lhr001-a,1,0\n")
+    with Control(strict) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([feed], "test")
     why = CLIENT.asked_of(Snapshot.map(settings.state))["explain"]
     assert [(item["row"], item["value"], item["rule"]) for item in why["refused"]] == [(3, "203.0.113.0/25", with_rule)]
 

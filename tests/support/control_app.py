@@ -1,4 +1,4 @@
-"""The control door for the tests: on `control.sock` and over TCP, in threads of the test's own process."""
+"""Control for the tests: on `control.sock` and over TCP, in threads of the test's own process."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeVar
 
 import httpx
@@ -18,9 +16,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from steering.control.app import ControlProtocol, listening, make_app
-from steering.control.jobs.clockwork import Errands
+from steering.control.jobs.clockwork import ControlThread
 from steering.control.services.control import Control
-from steering.process.child import FORK, run_gently
 from steering.settings import Settings
 
 T = TypeVar("T")
@@ -38,12 +35,12 @@ class Server(uvicorn.Server):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ControlApp:
-    """A running control door: its application, its address over TCP, its loop, and the control, for its own thread."""
+    """A running control process: its application, its address over TCP, its loop, and its services with their thread."""
 
     app: FastAPI
     address: tuple[str, int]
     control: Control
-    thread: ThreadPoolExecutor
+    thread: ControlThread
     server: Server
 
     @property
@@ -51,12 +48,12 @@ class ControlApp:
         return f"http://{self.address[0]}:{self.address[1]}"
 
     def make_token(self, role: str, **more: Any) -> dict[str, str]:
-        """Return the headers of a new holder of a token."""
+        """Return the headers of a caller with a new token."""
         report = self.thread.submit(self.control.tokens.make, role, more.pop("name", ""), "test", **more).result()
         return {"authorization": f"Bearer {report['token']}"}
 
     def in_loop(self, do: Callable[[], T]) -> T:
-        """Do something in the thread that the door answers in, as jobs do."""
+        """Call a function in the event loop, as jobs do."""
 
         async def done() -> T:
             return do()
@@ -69,14 +66,13 @@ class ControlApp:
 
 
 @contextlib.contextmanager
-def running_control_app(settings: Settings) -> Iterator[ControlApp]:
-    """Run a control process's doors: the control in one thread, the server in another."""
-    thread = ThreadPoolExecutor(1, "control")
-    errands = Errands(thread)
-    control = thread.submit(Control, settings, run=partial(run_gently, meanwhile=errands.do, context=FORK)).result()
+def running_control_app(settings: Settings, clock: Callable[[], float] = time.time) -> Iterator[ControlApp]:
+    """Run a control process: its services in one thread, its server in another."""
+    thread = ControlThread()
+    control = thread.open_control(settings, clock)
     try:
         with listening(settings.state) as listener, socket.create_server(("127.0.0.1", 0)) as tcp:
-            app = make_app(control, thread, errands)
+            app = make_app(control, thread)
             server = Server(uvicorn.Config(app, lifespan="off", log_config=None, http=ControlProtocol))
             serving = threading.Thread(target=server.run, kwargs={"sockets": [listener, tcp]})
             serving.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -46,10 +47,27 @@ def settings(tmp_path: Path) -> Settings:
     return read_settings(state=tmp_path / "state")
 
 
+class Clock:
+    """The time, which a test may set or move."""
+
+    def __init__(self) -> None:
+        self.now: float | None = None
+        self.ahead_s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead_s if self.now is None else self.now
+
+
 @pytest.fixture
-def control(settings: Settings) -> Iterator[Control]:
+def clock() -> Clock:
+    """Return the clock of the control under test."""
+    return Clock()
+
+
+@pytest.fixture
+def control(settings: Settings, clock: Clock) -> Iterator[Control]:
     """Return a control over an empty state folder."""
-    with Control(settings) as control:
+    with Control(settings, clock) as control:
         yield control
 
 

@@ -233,14 +233,14 @@ def test_a_rollback_that_is_killed_is_whole_or_not_at_all(
     child = os.fork()
     if not child:
         control = Control(settings)
-        switch = control.switch
+        switch = control.hand_over.switch
 
         def die(*given: Any) -> Any:
             if when == "after it serves":
                 switch(*given)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        control.switch = die  # type: ignore[method-assign]
+        control.hand_over.switch = die  # type: ignore[method-assign]
         control.tables.rollback(1, "alice")
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
@@ -269,8 +269,8 @@ def test_retention_keeps_what_is_served_and_what_is_pinned(
         for number in range(2):
             control.tables.publish([write_feed(HOME, f"198.51.100.{number}/32,lhr001-a,64511,0\n")], "test")
         assert [row["table"] for row in control.tables.list() if row["kept"]] == [7, 6]
-        control.settings = settings.model_copy(update={"retain": 1})
         control.tables.rollback(6, "test")
+    with Control(settings.model_copy(update={"retain": 1})) as control:
         control.fleet.replace(fleet, "test")
         assert [row["table"] for row in control.tables.list() if row["kept"]] == [7, 6]  # the newest, and what serves
 
@@ -348,7 +348,7 @@ def test_the_commands(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -
         *(
             line
             for line in run("table", "check", mixed, "--csv").splitlines()
-            if re.match("table,,(inter|zones|lad)", line)
+            if re.match("table,,(inter|zones|rank)", line)
         ),
         "table,,refused,1",
         "table,,duplicates,1",

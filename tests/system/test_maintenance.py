@@ -22,6 +22,7 @@ from steering.model.fleet import Appliance, Cluster, Fleet, Partner
 from steering.model.route import RouteClass
 from steering.settings import Settings
 from tests.support.control_app import ControlApp, running_control_app
+from tests.support.control_fixtures import Clock
 
 HOUR, DAY = 3600.0, 86_400.0
 NOW = 1_750_000_000.0
@@ -42,10 +43,10 @@ def door(settings: Settings, fleet: Fleet) -> Iterator[ControlApp]:
 
 
 @pytest.fixture
-def clocked(control: Control, fleet: Fleet) -> Control:
+def clocked(control: Control, clock: Clock, fleet: Fleet) -> Control:
     """Return a control at a time that a test may set."""
     control.fleet.replace(fleet, "test")
-    control.clock = lambda: NOW
+    clock.now = NOW
     return control
 
 
@@ -73,17 +74,19 @@ def test_a_window_is_on_record_with_who_and_why_and_survives_a_restart(clocked: 
     clocked.close()
     with Control(settings, clock=lambda: NOW + 1.5 * DAY) as again:
         assert [(row["id"], row["state"]) for row in again.maintenance.list()] == [(1, "on")]
-        assert again.windows_on_record.keys() == {1}
+        assert again.maintenance.open.keys() == {1}
 
 
-def test_an_appliance_is_out_from_its_first_to_its_last_second_and_its_override_is_untouched(clocked: Control) -> None:
+def test_an_appliance_is_out_from_its_first_to_its_last_second_and_its_override_is_untouched(
+    clocked: Control, clock: Clock
+) -> None:
     clocked.maintenance.add("appliance", "c001-bom001", NOW + HOUR, NOW + 5 * HOUR, "ann", "new disks")
-    slot = clocked.appliances["c001-bom001"].slot
+    slot = clocked.fleet.appliance("c001-bom001").slot
     out = []
     for at in (0, HOUR - 1, HOUR, 5 * HOUR - 1, 5 * HOUR):
-        clocked.clock = lambda at=at: NOW + at  # type: ignore[misc]
+        clock.now = NOW + at
         tick(clocked)
-        out.append(bool(clocked.words[slot] & DISABLED))
+        out.append(bool(clocked.registry.status_words()[slot] & DISABLED))
         assert describe(clocked.registry, "c001-bom001")["state"] == ("maintenance" if out[-1] else "serving")
     assert out == [False, False, True, True, False]
     assert clocked.overrides.list() == []
@@ -93,7 +96,7 @@ def test_a_control_process_that_starts_inside_a_window_lets_nobody_in_for_a_mome
     serving.maintenance.add("cluster", "bom001-a", None, serving.clock() + 5 * HOUR, "ann", "new disks")
     serving.close()
     with Control(serving.settings) as again:
-        slots = [again.appliances[f"c00{n}-bom001"].slot for n in (1, 2)]
+        slots = [again.fleet.appliance(f"c00{n}-bom001").slot for n in (1, 2)]
         assert all(again.hand_over.status.word(slot) & DISABLED for slot in slots)
         changes: list[StateChange] = []
         again.registry.listen(changes.append)
@@ -101,21 +104,23 @@ def test_a_control_process_that_starts_inside_a_window_lets_nobody_in_for_a_mome
         assert changes == []
 
 
-def test_a_window_that_is_over_leaves_who_was_drained_drained(clocked: Control) -> None:
+def test_a_window_that_is_over_leaves_who_was_drained_drained(clocked: Control, clock: Clock) -> None:
     clocked.overrides.drain(["c001-bom001"], "ann")
     clocked.maintenance.add("appliance", "c001-bom001", None, NOW + 5 * HOUR, "ann", "new disks")
     tick(clocked)
     assert describe(clocked.registry, "c001-bom001")["state"] == "maintenance"
-    clocked.clock = lambda: NOW + 6 * HOUR
+    clock.now = NOW + 6 * HOUR
     tick(clocked)
     assert describe(clocked.registry, "c001-bom001")["state"] == "drained"
 
 
-def test_one_to_come_is_cancelled_one_that_is_on_is_ended_and_one_that_is_over_is_neither(clocked: Control) -> None:
+def test_one_to_come_is_cancelled_one_that_is_on_is_ended_and_one_that_is_over_is_neither(
+    clocked: Control, clock: Clock
+) -> None:
     clocked.maintenance.add("site", "bom001", NOW + DAY, NOW + 2 * DAY, "ann", "one")
     clocked.maintenance.add("site", "del001", None, NOW + DAY, "ann", "two")
     clocked.maintenance.add("site", "lhr001", None, NOW + 4 * HOUR, "ann", "three")
-    clocked.clock = lambda: NOW + 5 * HOUR
+    clock.now = NOW + 5 * HOUR
     assert clocked.maintenance.cancel(1, "bob", "not needed")["state"] == "cancelled"
     assert clocked.maintenance.cancel(2, "bob")["state"] == "ended early"
     for number, status in ((1, 409), (2, 409), (3, 409), (4, 404)):
@@ -213,12 +218,12 @@ def test_a_wrong_window_is_refused_by_name(door: ControlApp, change: dict[str, A
         assert ops.get("/v1/windows").json() == []
 
 
-def test_its_begin_and_its_end_are_told_to_who_listens(clocked: Control) -> None:
+def test_its_begin_and_its_end_are_told_to_who_listens(clocked: Control, clock: Clock) -> None:
     hub = Hub()
     follow(clocked.registry, hub)
     clocked.maintenance.add("cluster", "bom001-a", NOW + HOUR, NOW + 5 * HOUR, "ann", "new disks")
     for at in (0, HOUR, 5 * HOUR):
-        clocked.clock = lambda at=at: NOW + at  # type: ignore[misc]
+        clock.now = NOW + at
         tick(clocked)
     told = [(row["appliance"], row["before"], row["after"], row["why"]) for row in hub.recent(9)]
     assert len(told) == 4

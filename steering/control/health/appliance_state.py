@@ -10,7 +10,7 @@ from typing import Final
 
 from _fastpath.ranking import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, STALE, UNHEALTHY
 from steering.control.health.rules import Health, HealthRecord
-from steering.control.records.database import Override
+from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
 
 NO_OVERRIDE: Final = Override()

@@ -36,7 +36,7 @@ from steering.control.health.ejection_limits import EjectionLimiter, Limits
 from steering.control.health.load_balancer import LoadBalancer
 from steering.control.health.rules import HealthRecord, Report, Rules
 from steering.control.health.state_names import name_of
-from steering.control.records.database import Override
+from steering.control.records.overrides import Override
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.route import RoutesHeard

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeVar
 
-from steering.control.auth import Caller
 from steering.control.fill.holdings import HoldingsReported
 from steering.control.health.report_format import (
     ENCODER,
@@ -31,6 +30,7 @@ from steering.control.health.report_format import (
     unpack,
 )
 from steering.control.health.rules import Report
+from steering.control.records.auth import Caller
 from steering.errors import RequestError
 
 PATH: Final = "/v1/reports"

@@ -6,11 +6,11 @@ A window begins and ends by itself. It can be cancelled before it begins and end
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
+from steering.control.records.windows import Window
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 
@@ -20,41 +20,6 @@ LONGEST_S: Final = 30 * 86_400.0
 AHEAD_S: Final = 93 * 86_400.0  # three months
 LATE_S: Final = 300.0  # how far the caller's clock may be behind ours
 MOST_OPEN: Final = 100  # of one subject, active or planned
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Window:
-    """A window, as the database has it."""
-
-    id: int
-    kind: str
-    subject: str
-    begins_at: float
-    ends_at: float
-    made_at: float
-    who: str
-    why: str
-    cancelled_at: float | None = None
-
-    def is_open(self, now: float) -> bool:
-        """Return whether it is on, or will be."""
-        return self.cancelled_at is None and now < self.ends_at
-
-    def is_on(self, now: float) -> bool:
-        """Return whether it is on now."""
-        return self.begins_at <= now < self.ends_at and self.cancelled_at is None
-
-    def state(self, now: float) -> str:
-        """Return `to come`, `on`, `over`, `cancelled` (it never began) or `ended early`."""
-        if self.cancelled_at is not None:
-            return "cancelled" if self.cancelled_at < self.begins_at else "ended early"
-        if now < self.begins_at:
-            return "to come"
-        return "on" if now < self.ends_at else "over"
-
-    def describe(self, now: float) -> dict[str, Any]:
-        """Return the window as the API has it."""
-        return {**dataclasses.asdict(self), "state": self.state(now)}
 
 
 def in_maintenance(windows: Iterable[Window], fleet: Fleet, now: float) -> dict[str, Window]:

@@ -1,9 +1,9 @@
-"""The job that asks appliances which cannot report how they are: their registered health URL, at their own addresses.
+"""The job that checks appliances which do not report: it asks their registered health URL at their own addresses.
 
-A connection goes to a registered address and nowhere else: no name is looked up, no proxy is used, no redirect is
-followed. The URL's host is what the appliance is asked for (`Host`, and SNI with the certificate's name). Each family
-is checked by its own addresses, and is well where every one of them answers 2xx in time: clients get any of them. What
-is found is an observation, *inferred*: `health/rules.py` says how many of them in a row count, and how far they may go.
+A connection goes to a registered address only: no name is looked up, no proxy is used, no redirect is followed. The
+URL's host is sent as `Host` and as SNI. Each family is checked at its own addresses, and is well when every one of them
+answers 2xx in time, because clients are sent to any of them. A result is an *inferred* observation: the registry
+decides how many in a row count, and the ejection limits how many appliances they may take out.
 """
 
 from __future__ import annotations
@@ -21,48 +21,50 @@ from typing import Final
 
 import httpx
 
-from steering.control.health.registry import Registry
-from steering.control.jobs.clockwork import Run
+from steering.control.jobs.clockwork import Call, Job
 from steering.control.services.control import Control
 from steering.model.fleet import Appliance, Fleet
-from steering.settings import Settings
 
-MOST_BYTES: Final = 1 << 16  # of a body; a health page is small, and what is not may be anything
-MOST_WHY: Final = 200  # characters; some of them are the appliance's
-LOOK_S: Final = 1.0  # how often the fleet is looked at for what is new
-SPREAD: Final = 0.1  # of the pause, more or less, so that checks do not march in step
+MOST_BYTES: Final = 1 << 16  # of a body; a health page is small
+MOST_WHY: Final = 200  # characters of a result; the appliance may choose some of them
+LOOK_S: Final = 1.0  # how soon a new appliance is noticed
+JITTER: Final = 0.1  # of the pause, so that checks do not come all at once
 
 logger = logging.getLogger("steering.checker")
 
 
-class Checker:
-    """The job."""
+class CheckAppliances(Job):
+    """The job; each appliance is checked once in `check_s` seconds."""
 
-    def __init__(self, settings: Settings) -> None:
+    name = "check appliances"
+
+    def __init__(self, control: Control, call: Call) -> None:
+        super().__init__(control, call)
+        settings = self.settings
         self.pause_s = settings.check_s
         self.timeout_s = settings.check_timeout_s
-        self.room = asyncio.Semaphore(settings.check_parallel)
-        self.awake = asyncio.Event()  # somebody is due that was not planned
+        self.free = asyncio.Semaphore(settings.check_parallel)
+        self.awake = asyncio.Event()  # an appliance became due earlier than planned
         self.checked: dict[str, Appliance] = {}
         self.due: list[tuple[float, str]] = []  # a heap
-        self.planned: set[str] = set()  # who is in it, or being checked
+        self.planned: set[str] = set()  # the appliances in the heap, and those being checked
         self.transport: httpx.AsyncHTTPTransport | None = None
 
-    async def __call__(self, control: Control, _: Run) -> None:
+    async def run(self) -> None:
         """Check until cancelled."""
         fleet: Fleet | None = None
         self.due, self.planned = [], set()
         async with asyncio.TaskGroup() as group:
             try:
                 while True:
-                    if control.fleet.current() is not fleet:
-                        fleet = control.fleet.current()
-                        self.take(fleet)
+                    if self.control.fleet.current() is not fleet:
+                        fleet = self.control.fleet.current()
+                        self.plan(fleet)
                     now = time.monotonic()
                     while self.due and self.due[0][0] <= now:
-                        await self.room.acquire()
+                        await self.free.acquire()
                         name = heapq.heappop(self.due)[1]
-                        group.create_task(self.round(name, control.registry))
+                        group.create_task(self.check_one(name))
                     self.awake.clear()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(min(LOOK_S, self.due[0][0] - now) if self.due else LOOK_S):
@@ -72,8 +74,8 @@ class Checker:
                     await self.transport.aclose()
                     self.transport = None
 
-    def take(self, fleet: Fleet) -> None:
-        """Check this fleet's appliances from now on; new ones begin somewhere within the first pause."""
+    def plan(self, fleet: Fleet) -> None:
+        """Check the appliances of this fleet from now on; the first check of each comes within one pause."""
         now = time.monotonic()
         self.checked = {item.id: item for item in fleet.appliances if item.health_url}
         for name in self.checked.keys() - self.planned:
@@ -83,8 +85,8 @@ class Checker:
             # Loads the certificates of all authorities, once.
             self.transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
 
-    async def round(self, name: str, registry: Registry) -> None:
-        """Check one appliance, each family that it has addresses of, and say when it is due again."""
+    async def check_one(self, name: str) -> None:
+        """Check one appliance in each family that it has addresses of, and plan its next check."""
         try:
             appliance = self.checked.get(name)
             if appliance is None:
@@ -92,36 +94,36 @@ class Checker:
                 return
             for family, addresses in families_of(appliance):
                 why = await self.check(appliance, addresses)
-                registry.observe(name, not why, why, family=family)
-            due = time.monotonic() + self.pause_s * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311
+                self.control.registry.observe(name, not why, why, family=family)
+            due = time.monotonic() + self.pause_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
             heapq.heappush(self.due, (due, name))
             self.awake.set()
         finally:
-            self.room.release()
+            self.free.release()
 
     async def check(self, appliance: Appliance, addresses: list[str]) -> str:
-        """Return which of the addresses is not well and why, empty where all are."""
+        """Return the first address that is not well, and why; empty when all are well."""
         for address in addresses:
             if why := await self.ask(appliance.health_url, address):
                 return f"{address}: {why}"[:MOST_WHY]
         return ""
 
     async def ask(self, url: str, address: str) -> str:
-        """Return what is wrong with an answer of one address, empty where nothing is."""
+        """Return what is wrong with the answer of one address; empty when it is well."""
         assert self.transport
         try:
-            asked = httpx.URL(url)
+            parts = httpx.URL(url)
             request = httpx.Request(
                 "GET",
-                asked.copy_with(host=address),
+                parts.copy_with(host=address),
                 headers={
-                    "host": asked.netloc.decode(),
+                    "host": parts.netloc.decode(),
                     "user-agent": "steering",
                     "accept-encoding": "identity",
                     "connection": "close",
                 },
                 extensions={
-                    "sni_hostname": asked.host,
+                    "sni_hostname": parts.host,
                     "timeout": httpx.Timeout(self.timeout_s).as_dict(),
                 },
             )
@@ -138,7 +140,7 @@ class Checker:
 
 
 async def judge(answer: httpx.Response) -> str:
-    """Return what is wrong with an answer, empty for a 2xx of reasonable size."""
+    """Return what is wrong with an answer; empty for a 2xx of reasonable size."""
     if answer.is_redirect:
         return f"answered {answer.status_code}, and redirects are not followed"
     if not answer.is_success:
@@ -154,6 +156,6 @@ async def judge(answer: httpx.Response) -> str:
 def families_of(appliance: Appliance) -> Iterator[tuple[int, list[str]]]:
     """Yield (family, addresses) for each family that an appliance answers on and has addresses of."""
     for family, answers in ((4, appliance.ipv4), (6, appliance.ipv6)):
-        found = [text for text in appliance.addresses if ipaddress.ip_address(text).version == family]
-        if answers and found:
-            yield family, found
+        own = [text for text in appliance.addresses if ipaddress.ip_address(text).version == family]
+        if answers and own:
+            yield family, own

@@ -1,6 +1,10 @@
-"""The clockwork: jobs beside the control door, in its loop. They change things through the control's verbs alone.
+"""The form of a job, the loop that runs jobs, and the one thread that calls services.
 
-A job runs as long as the control process; one that ends by an error is logged and begun again after a pause.
+A job is called again and again in the event loop of control; it changes things only through services, in their thread:
+
+    run_jobs ──> job.run() ──> await self.call(service.verb) ──> ControlThread ──> the verb
+
+A job that raises an error is logged and called again after a pause (`Backoff`).
 """
 
 from __future__ import annotations
@@ -8,69 +12,122 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from concurrent.futures import Executor, Future
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
 
 from steering.control.services.control import Control
+from steering.process.backoff import Backoff
+from steering.process.child import run_gently, start_server
+from steering.settings import Settings
 
-PAUSE_S: Final = 10.0
+FIRST_PAUSE_S: Final = 1.0
+MOST_PAUSE_S: Final = 60.0
+TASKS: Final = ("steering.control.services.tasks", "steering.control.services.holdings")  # for the child processes
 
 T = TypeVar("T")
 
 logger = logging.getLogger("steering.control")
 
 
-class Run(Protocol):
-    """Calls a verb of the control in the control's own thread."""
+class Call(Protocol):
+    """Calls a verb in the control thread."""
 
     def __call__(self, verb: Callable[[], T], /) -> Awaitable[T]:
         """Return what the verb returns."""
 
 
-Job = Callable[[Control, Run], Coroutine[Any, Any, None]]
+class Job:
+    """Work that is done by the clock: `run` is called each `period_s` seconds, late rounds are not made up for.
+
+    With a period of 0, `run` goes on until it is cancelled.
+    """
+
+    name: str
+    period_s = 0.0
+
+    def __init__(self, control: Control, call: Call) -> None:
+        self.control = control
+        self.settings = control.settings
+        self.call = call
+
+    async def run(self) -> None:
+        """Do one round of the work, or all of it when there is no period."""
+        raise NotImplementedError
 
 
-class Errands:
-    """Short verbs for the control's thread, done also while a long one there waits for its builder: drains above all."""
+class ControlThread:
+    """The one thread that calls services: verbs in order, and short ones also while a long one waits for its child."""
 
-    def __init__(self, thread: Executor) -> None:
-        self.thread = thread
-        self.waiting: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+    def __init__(self) -> None:
+        self.executor = ThreadPoolExecutor(1, "control")
+        self.short: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+
+    def open_control(self, settings: Settings, clock: Callable[[], float] = time.time) -> Control:
+        """Return the services of a state folder, made in this thread. Raises SettingsError when it is locked."""
+        start_server(TASKS)
+        run_child = partial(run_gently, meanwhile=self.run_short_verbs)
+        return self.submit(Control, settings, clock, run_child).result()
+
+    def submit(self, verb: Callable[..., T], /, *arguments: Any, **more: Any) -> Future[T]:
+        """Return the future of a verb, which runs after the verbs before it."""
+        return self.executor.submit(verb, *arguments, **more)
 
     async def run(self, verb: Callable[[], T]) -> T:
-        """Return what a verb returns that is done as soon as the thread comes to it, or looks up from a long one."""
+        """Return what a verb returns, after the verbs before it."""
+        return await asyncio.wrap_future(self.submit(verb))
+
+    async def run_during_publish(self, verb: Callable[[], T]) -> T:
+        """Return what a short verb returns; it does not wait for the end of a publish that waits for its child."""
         future: Future[T] = Future()
-        self.waiting.put((verb, future))
-        self.thread.submit(self.do)
+        self.short.put((verb, future))
+        self.submit(self.run_short_verbs)
         return await asyncio.wrap_future(future)
 
-    def do(self) -> None:
-        """Do what waits; in the control's thread."""
+    def run_short_verbs(self) -> None:
+        """Run the short verbs that wait; called in the control thread."""
         with contextlib.suppress(Empty):
             while True:
-                verb, future = self.waiting.get_nowait()
+                verb, future = self.short.get_nowait()
                 if future.set_running_or_notify_cancel():
                     try:
                         future.set_result(verb())
                     except Exception as error:  # noqa: BLE001 (raised where the future is awaited)
                         future.set_exception(error)
 
+    def shutdown(self) -> None:
+        """End the thread after its last verb."""
+        self.executor.shutdown()
 
-async def keep_running(job: Job, control: Control, run: Run) -> None:
-    """Run a job, and again whenever it fails."""
+
+async def keep_running(job: Job) -> None:
+    """Call a job by its period, and after an error once a pause is over."""
+    loop = asyncio.get_running_loop()
+    backoff = Backoff(FIRST_PAUSE_S, MOST_PAUSE_S)
+    due = loop.time()
     while True:
+        began = loop.time()
         try:
-            await job(control, run)
-            return
+            await job.run()
+            backoff.reset()
         except Exception:
-            logger.exception("%s", job)
-        await asyncio.sleep(PAUSE_S)
+            if loop.time() - began > MOST_PAUSE_S:
+                backoff.reset()
+            pause_s = backoff.next_s()
+            logger.exception("job %s failed; again in %.0f s", job.name, pause_s)
+            due = loop.time() + pause_s - job.period_s
+        else:
+            if not job.period_s:
+                return
+        due = max(due + job.period_s, loop.time())
+        await asyncio.sleep(due - loop.time())
 
 
-async def work(jobs: Iterable[Job], control: Control, run: Run) -> None:
+async def run_jobs(jobs: Iterable[Job]) -> None:
     """Run all jobs until cancelled, which cancels them."""
     async with asyncio.TaskGroup() as group:
         for job in jobs:
-            group.create_task(keep_running(job, control, run))
+            group.create_task(keep_running(job))

@@ -1,4 +1,4 @@
-"""The health tick: a job that reads the workers' counters, updates the registry, and saves the records that changed."""
+"""The health tick: once a second a job reads the workers' counters, updates the registry, and records its states."""
 
 from __future__ import annotations
 
@@ -10,94 +10,95 @@ from functools import partial
 from pathlib import Path
 
 from _fastpath.counters import Counters
-from steering.control.jobs.clockwork import Run
+from steering.control.jobs.clockwork import Call, Job
 from steering.control.services.control import Control
+from steering.state.folder import worker_files
 
 logger = logging.getLogger("steering.control")
 
 
+Counts = Mapping[int, int]
+
+
 class Tally:
-    """The counts of all workers since the last call; a restarted file counts from 0."""
+    """What all workers counted since the last call; a worker that restarted counts from 0."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.open: dict[str, tuple[int, Counters]] = {}
-        self.answers: dict[str, Mapping[int, int]] = {}
-        self.popularity: dict[str, Mapping[int, int]] = {}
-        self.attested: dict[str, Mapping[int, int]] = {}
-        self.failing: dict[str, Mapping[int, int]] = {}
+        self.open: dict[int, tuple[int, Counters]] = {}
+        self.answers: dict[int, Counts] = {}
+        self.requests: dict[int, Counts] = {}
+        self.attested: dict[int, Counts] = {}
+        self.failing: dict[int, Counts] = {}
 
     def take(self) -> tuple[Counter[int], Counter[int]]:
         """Return the new answers by the slot that they named first, and the new requests by content key.
 
-        Only the keys requested most are counted, from when each entered a sketch.
+        A worker counts only the keys that it is asked for most, each since it began to count it.
         """
         answers: Counter[int] = Counter()
-        asked: Counter[int] = Counter()
-        for name, counters in self.workers().items():
-            answers.update(more_of(self.answers, name, counters.appliances()))
-            asked.update(more_of(self.popularity, name, {key: count for key, count, *_ in counters.popularity()}))
-        return answers, asked
+        requests: Counter[int] = Counter()
+        for worker, counters in self.workers().items():
+            answers.update(growth(self.answers, worker, counters.appliances()))
+            requests.update(growth(self.requests, worker, {key: count for key, count, *_ in counters.popularity()}))
+        return answers, requests
 
     def take_attested(self) -> dict[int, tuple[int, int]]:
-        """Return the new attested reports by slot, and how many of them are failing."""
+        """Return the new attested viewers by slot, and how many of them were failing."""
         attested: Counter[int] = Counter()
         failing: Counter[int] = Counter()
-        for name, counters in self.workers().items():
-            found = counters.attested()
-            attested.update(more_of(self.attested, name, {slot: count for slot, (count, _) in found.items()}))
-            failing.update(more_of(self.failing, name, {slot: failed for slot, (_, failed) in found.items()}))
+        for worker, counters in self.workers().items():
+            counts = counters.attested()
+            attested.update(growth(self.attested, worker, {slot: count for slot, (count, _) in counts.items()}))
+            failing.update(growth(self.failing, worker, {slot: count for slot, (_, count) in counts.items()}))
         return {slot: (attested[slot], failing[slot]) for slot in attested.keys() | failing.keys()}
 
-    def workers(self) -> dict[str, Counters]:
-        """Return the counters of each worker, mapped anew where a file was replaced."""
-        found: dict[str, Counters] = {}
-        for path in self.state.glob("worker.*"):
-            if not path.suffix[1:].isdecimal():
-                continue
+    def workers(self) -> dict[int, Counters]:
+        """Return the counters of each worker, mapped again when the file was replaced."""
+        mapped: dict[int, Counters] = {}
+        for worker, path in worker_files(self.state).items():
             try:
                 inode = path.stat().st_ino
-                if path.name not in self.open or self.open[path.name][0] != inode:
-                    self.open[path.name] = inode, Counters(str(path))
-                    for seen in (self.answers, self.popularity, self.attested, self.failing):
-                        seen.pop(path.name, None)
-                found[path.name] = self.open[path.name][1]
+                if worker not in self.open or self.open[worker][0] != inode:
+                    self.open[worker] = inode, Counters(str(path))
+                    for seen in (self.answers, self.requests, self.attested, self.failing):
+                        seen.pop(worker, None)
+                mapped[worker] = self.open[worker][1]
             except (OSError, ValueError) as error:
                 logger.debug("%s: %s", path.name, error)
-        return found
+        return mapped
 
 
-def more_of(seen: dict[str, Mapping[int, int]], name: str, now: Mapping[int, int]) -> dict[int, int]:
-    """Return by how much counts have grown since they were seen last, and remember them; nothing the first time.
+def growth(seen: dict[int, Counts], worker: int, now: Counts) -> dict[int, int]:
+    """Return by how much counts have grown since the last call, and remember them; nothing the first time.
 
-    What was counted before this process began is nobody's load now.
+    What was counted before this process began is not load of this moment.
     """
-    before, seen[name] = seen.get(name), now
+    before, seen[worker] = seen.get(worker), now
     if before is None:
         return {}
-    return {key: more for key, count in now.items() if (more := count - before.get(key, 0)) > 0}
+    return {key: new for key, count in now.items() if (new := count - before.get(key, 0)) > 0}
 
 
-class Pulse:
-    """The job."""
+class HealthTick(Job):
+    """The job; its period is the setting `tick_s`, by a clock that nobody can set."""
 
-    def __init__(self, tick_s: float) -> None:
-        self.tick_s = tick_s
+    name = "health tick"
 
-    async def __call__(self, control: Control, run: Run) -> None:
-        """Tick until cancelled, whatever the time that somebody sets; a tick that came late is not made up for."""
-        tally = Tally(control.settings.state)
-        loop = asyncio.get_running_loop()
-        due = loop.time()
-        keeping: asyncio.Task[None] | None = None
-        while True:
-            answers, asked = tally.take()
-            attested = tally.take_attested() if control.registry.player_signal else None
-            control.registry.tick(answers, asked, control.maintenance.covered(), attested)
-            if keeping is None or keeping.done():
-                if keeping:
-                    keeping.result()  # a disk that is full is this job's error: it begins again
-                if states := control.registry.take_unsaved():
-                    keeping = asyncio.ensure_future(run(partial(control.ejections.keep_states, states)))
-            due = max(due + self.tick_s, loop.time())
-            await asyncio.sleep(due - loop.time())
+    def __init__(self, control: Control, call: Call) -> None:
+        super().__init__(control, call)
+        self.period_s = self.settings.tick_s
+        self.tally = Tally(self.settings.state)
+        self.recording: asyncio.Future[None] | None = None
+
+    async def run(self) -> None:
+        """Tick once. States are recorded beside the ticks: a slow disk delays no tick."""
+        registry = self.control.registry
+        answers, requests = self.tally.take()
+        attested = self.tally.take_attested() if registry.player_signal else None
+        registry.tick(answers, requests, self.control.maintenance.covered(), attested)
+        if self.recording and self.recording.done():
+            recorded, self.recording = self.recording, None
+            recorded.result()  # a full disk is an error of this job
+        if self.recording is None and (states := registry.take_unsaved()):
+            self.recording = asyncio.ensure_future(self.call(partial(self.control.ejections.keep_states, states)))

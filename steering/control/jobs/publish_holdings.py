@@ -1,45 +1,37 @@
-"""The job that publishes what appliances hold, when it changed: at most so often, or when much is waiting."""
+"""The job that publishes the reported holdings: once a while when they changed, earlier when many changes wait."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from typing import Final
 
-from steering.control.jobs.clockwork import Run
+from steering.control.jobs.clockwork import Call, Job
 from steering.control.services.control import Control
 from steering.errors import SteeringError
-from steering.settings import Settings
-
-LOOK_S: Final = 1.0
 
 logger = logging.getLogger("steering.control")
 
 
-class PublishHoldings:
-    """The job."""
+class PublishHoldings(Job):
+    """The job; the setting `holdings_s` is the least time between two publishes."""
 
-    def __init__(self, settings: Settings, look_s: float = LOOK_S) -> None:
-        self.pause_s = settings.holdings_s
-        self.look_s = look_s
+    name = "publish holdings"
+    period_s = 1.0
+
+    def __init__(self, control: Control, call: Call) -> None:
+        super().__init__(control, call)
         self.next_at = 0.0
 
-    async def __call__(self, control: Control, run: Run) -> None:
-        """Publish until cancelled."""
-        while True:
-            if time.monotonic() >= self.next_at or control.holdings.intake.is_pressing:
-                await self.publish(control, run)
-            await asyncio.sleep(self.look_s)
-
-    async def publish(self, control: Control, run: Run) -> None:
-        """Publish once, if something changed; what could not be published is tried again after the pause."""
+    async def run(self) -> None:
+        """Publish when it is time. What cannot be published is tried again after the pause."""
+        if time.monotonic() < self.next_at and not self.control.holdings.intake.is_pressing:
+            return
         try:
-            report = await run(control.holdings.publish)
+            report = await self.call(self.control.holdings.publish)
         except SteeringError as error:
             logger.error("holdings: not published: %s", error.message)
         else:
             if report is None:
                 return
             logger.info("holdings: %s serves", report["holdings"])
-        self.next_at = time.monotonic() + self.pause_s
+        self.next_at = time.monotonic() + self.settings.holdings_s

@@ -1,68 +1,54 @@
-"""The job that asks origins again for the playlists that came from there, each in its own time, all of them spread.
+"""The job that fetches the playlists of origins again, each at its own time.
 
-What cannot be fetched is asked for again after twice the time, at most an hour; what served before serves on.
+After a failed fetch the playlist that serves stays, and the next fetch comes later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Iterable
 from typing import Final
 
-from steering.control.jobs.clockwork import Run
+from steering.control.jobs.clockwork import Call, Job
+from steering.control.jobs.due_times import DueTimes
 from steering.control.services.control import Control
-from steering.control.services.playlists import Arrived, bring
+from steering.control.services.playlists import bring
 from steering.model.service import Service
-from steering.settings import Settings
 
-LOOK_S: Final = 5.0
-MOST_S: Final = 3600.0
-AT_ONCE: Final = 50  # fetched in one look
+MOST_AT_ONCE: Final = 50  # fetched in one round
 
 logger = logging.getLogger("steering.playlists")
 
+Source = tuple[Service, str, str]
 
-class Refresh:
-    """The job."""
 
-    def __init__(self, settings: Settings, look_s: float = LOOK_S) -> None:
-        self.settings = settings
-        self.look_s = look_s
-        self.due: dict[tuple[str, str, str], float] = {}
-        self.failures: dict[tuple[str, str, str], int] = {}
+class RefreshPlaylists(Job):
+    """The job; the setting `playlist_refresh_s` is the time between two fetches of a playlist."""
 
-    async def __call__(self, control: Control, run: Run) -> None:
-        """Look for ever."""
-        while True:
-            await self.look(control, run, time.monotonic())
-            await asyncio.sleep(self.look_s)
+    name = "refresh playlists"
+    period_s = 5.0
 
-    async def look(self, control: Control, run: Run, now: float) -> None:
-        """Fetch what is due, and register what is new."""
-        due = self.due_of(await run(control.playlists.fetched), now)
+    def __init__(self, control: Control, call: Call) -> None:
+        super().__init__(control, call)
+        self.times = DueTimes(self.settings.playlist_refresh_s)
+
+    async def run(self) -> None:
+        """Fetch the playlists that are due, and register those that changed."""
+        await self.refresh(time.monotonic())
+
+    async def refresh(self, now: float) -> None:
+        """Do a round at this time."""
+        due = self.due_of(await self.call(self.control.playlists.fetched), now)
         arrived = [await asyncio.to_thread(bring, self.settings.state, *item) for item in due]
         for item in arrived:
-            self.wait(item, now)
+            self.times.fetched((item.service, item.title, item.kind), now, failed=bool(item.problem))
         if arrived:
-            for problem in await run(lambda: control.playlists.take(arrived)):
-                logger.warning("%s; what served before serves on", problem)
+            for problem in await self.call(lambda: self.control.playlists.take(arrived)):
+                logger.warning("%s; the playlist that serves stays", problem)
 
-    def due_of(self, fetched: Iterable[tuple[Service, str, str]], now: float) -> list[tuple[Service, str, str]]:
-        """Return what is to be fetched now; what is seen for the first time was fetched when it was registered."""
-        found = []
-        for service, title, kind in fetched:
-            first = now + random.uniform(0.1, 1.0) * self.settings.playlist_refresh_s  # noqa: S311 (nothing secret)
-            if now >= self.due.setdefault((service.id, title, kind), first):
-                found.append((service, title, kind))
-        return found[:AT_ONCE]
-
-    def wait(self, item: Arrived, now: float) -> None:
-        """Note when to ask again."""
-        key = item.service, item.title, item.kind
-        self.failures[key] = self.failures.get(key, 0) + 1 if item.problem else 0
-        every = self.settings.playlist_refresh_s
-        pause = min(every * 2 ** min(self.failures[key], 20), max(MOST_S, every))
-        self.due[key] = now + pause * random.uniform(0.9, 1.1)  # noqa: S311 (nothing secret)
+    def due_of(self, sources: Iterable[Source], now: float) -> list[Source]:
+        """Return the playlists to fetch now."""
+        due = [item for item in sources if self.times.is_due((item[0].id, item[1], item[2]), now)]
+        return due[:MOST_AT_ONCE]

@@ -1,8 +1,8 @@
-"""The job that tells alarms to a webhook: one JSON object a POST, in order, resolved ones too.
+"""The job that sends alarms to a webhook: one JSON object a POST, in order, resolved alarms too.
 
-Raising an alarm never waits: it is queued, in a bounded queue whose oldest is given up, and counted, when it is full.
-A POST that is not taken is tried again after a pause that doubles, with jitter; what is refused outright (4xx) is
-logged and left. The URL is a secret: logs say its host and no more, and errors are named by their class.
+Raising an alarm never waits: it is queued. When the queue is full, the oldest alarm is dropped and counted. A failed
+POST is tried again after a pause (`Backoff`, with jitter); a 4xx answer is logged and not tried again. The URL is a
+secret: logs contain its host only, and the class of an error instead of its text.
 """
 
 from __future__ import annotations
@@ -15,49 +15,54 @@ import random
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import httpx
 
 from steering.control.health.alarms import Alarm
-from steering.control.jobs.clockwork import Run
+from steering.control.jobs.clockwork import Call, Job
 from steering.control.services.control import Control
-from steering.settings import Settings
+from steering.process.backoff import Backoff
 
 QUEUE: Final = 1000
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
-AGAIN: Final = {408, 425, 429}  # beside 5xx: try again
+RETRIED: Final = {408, 425, 429}  # and 5xx
 
 logger = logging.getLogger("steering.alarms")
 
 
-class Webhook:
-    """The job that tells alarms to the setting `alarm_url`."""
+class SendAlarms(Job):
+    """The job; it sends to the setting `alarm_url`."""
 
-    def __init__(self, settings: Settings, pause: Callable[[float], Any] = asyncio.sleep) -> None:
+    name = "send alarms"
+
+    def __init__(self, control: Control, call: Call) -> None:
+        super().__init__(control, call)
+        settings = self.settings
         assert settings.alarm_url
         self.url = httpx.URL(settings.alarm_url.get_secret_value())
         self.timeout_s = settings.alarm_timeout_s
         self.keep_s = settings.alarm_keep_s
-        self.pause = pause
         self.host = socket.gethostname()
         self.boot = f"{time.time_ns() // 1_000_000:x}"
         self.number = 0
-        self.given_up = 0
-        self.waiting: deque[tuple[float, dict[str, Any]]] = deque()  # until when it is worth telling, and what
+        self.dropped = 0
+        self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self.waiting: deque[tuple[float, dict[str, Any]]] = deque()  # (time to give up, body)
         self.awake = asyncio.Event()
+        control.registry.on_alarm(self.queue)
 
-    def tell(self, alarm: Alarm) -> None:
-        """Queue an alarm, to be told in turn."""
+    def queue(self, alarm: Alarm) -> None:
+        """Queue an alarm."""
         self.number += 1
         state = "resolved" if alarm.resolved else "raised"
         if len(self.waiting) >= QUEUE:
             self.waiting.popleft()
-            self.given_up += 1
+            self.dropped += 1
         body = {
-            "id": f"{self.boot}-{self.number}",  # the same in each try: who gets it twice can tell
+            "id": f"{self.boot}-{self.number}",  # the same in each attempt: the receiver can tell a repeated alarm
             "source": "steering",
             "host": self.host,
             "state": state,
@@ -69,36 +74,35 @@ class Webhook:
         self.waiting.append((time.monotonic() + self.keep_s, body))
         self.awake.set()
 
-    async def __call__(self, _: Control, __: Run) -> None:
-        """Tell what is queued, until cancelled."""
+    async def run(self) -> None:
+        """Send the queued alarms until cancelled."""
         async with httpx.AsyncHTTPTransport() as transport:
             while True:
                 while self.waiting:
                     until, body = self.waiting.popleft()
-                    await self.deliver(transport, {**body, "given_up": self.given_up}, until)
+                    await self.deliver(transport, {**body, "given_up": self.dropped}, until)
                 self.awake.clear()
                 await self.awake.wait()
 
     async def deliver(self, transport: httpx.AsyncBaseTransport, body: dict[str, Any], until: float) -> None:
-        """Tell one alarm, however often it takes, as long as it is worth telling."""
-        pause = FIRST_PAUSE_S
+        """Send one alarm, and again after failures until the setting `alarm_keep_s` is over."""
+        backoff = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         while True:
-            why, again, after = await self.post(transport, body)
+            why, retry, asked_s = await self.post(transport, body)
             if not why:
                 return
-            wait = max(after, pause * random.uniform(0.5, 1.0))  # noqa: S311
-            if not again or time.monotonic() + wait > until:
-                self.given_up += 1
-                logger.error("alarm not told to %s: %s: %s", self.url.host, why, body["text"])
+            wait = max(asked_s, backoff.next_s() * random.uniform(0.5, 1.0))  # noqa: S311
+            if not retry or time.monotonic() + wait > until:
+                self.dropped += 1
+                logger.error("alarm not sent to %s: %s: %s", self.url.host, why, body["text"])
                 return
-            logger.warning("alarm not told to %s: %s; again in %.0f s", self.url.host, why, wait)
+            logger.warning("alarm not sent to %s: %s; again in %.0f s", self.url.host, why, wait)
             await self.pause(wait)
-            pause = min(2 * pause, LONGEST_PAUSE_S)
 
     async def post(self, transport: httpx.AsyncBaseTransport, body: dict[str, Any]) -> tuple[str, bool, float]:
-        """Return what went wrong, empty for nothing; whether to try again; and the pause that was asked for.
+        """Return the failure, empty for none; whether to try again; and the pause that the receiver asks for.
 
-        Not through a client, which logs URLs.
+        It uses a transport: a client would log the URL.
         """
         headers = {"user-agent": "steering", "idempotency-key": body["id"]}
         if self.url.userinfo:
@@ -115,16 +119,16 @@ class Webhook:
             return type(error).__name__, True, 0.0
         if answer.is_success:
             return "", False, 0.0
-        again = answer.status_code in AGAIN or answer.status_code >= 500
-        return f"answered {answer.status_code}", again, seconds_of(answer.headers.get("retry-after", ""))
+        retry = answer.status_code in RETRIED or answer.status_code >= 500
+        return f"answered {answer.status_code}", retry, seconds_of(answer.headers.get("retry-after", ""))
 
 
 def seconds_of(retry_after: str) -> float:
-    """Return the pause that a Retry-After asks for (RFC 9110, 10.2.3), at most the longest; 0 where it says none."""
+    """Return the pause that a Retry-After asks for (RFC 9110, 10.2.3), at most the longest; 0 for none."""
     if retry_after.isascii() and retry_after.isdigit():
         return min(float(retry_after), LONGEST_PAUSE_S)
     try:
-        at = email.utils.parsedate_to_datetime(retry_after).timestamp()
+        retry_at = email.utils.parsedate_to_datetime(retry_after).timestamp()
     except ValueError:
         return 0.0
-    return min(max(at - time.time(), 0.0), LONGEST_PAUSE_S)
+    return min(max(retry_at - time.time(), 0.0), LONGEST_PAUSE_S)

@@ -1,72 +1,69 @@
-"""The job that watches the sources of the last publish: files, folders, URLs. What changed is published, once quiet.
+"""The job that watches the sources of the last publish (files, folders, URLs) and publishes again when one changed.
 
-What cannot be published is tried again when it changes again, and not before.
+A change is published once the files stay the same for two rounds. A change that cannot be published waits for the next.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from pathlib import Path
 from typing import Final
 
-from steering.control.jobs.clockwork import Run
+from steering.control.jobs.clockwork import Call, Job
+from steering.control.jobs.due_times import DueTimes
 from steering.control.routes.feeds import FeedSource, files_of
 from steering.control.routes.fetch import fetch, is_url
 from steering.control.services.control import Control
 from steering.errors import FeedError, SteeringError
-from steering.settings import Settings
 
-LOOK_S: Final = 1.0
-QUIET_LOOKS: Final = 2  # without a change, before what changed is read
-MOST_S: Final = 3600.0  # between two fetches of what cannot be fetched
+QUIET_ROUNDS: Final = 2  # without a change, before changed files are read
 
 Stamps = dict[str, tuple[int, int, int] | None]
 
 logger = logging.getLogger("steering.watch")
 
 
-class Watch:
-    """The job."""
+class WatchSources(Job):
+    """The job; the setting `fetch_s` is the time between two fetches of a URL."""
 
-    def __init__(self, settings: Settings, look_s: float = LOOK_S) -> None:
-        self.settings = settings
-        self.look_s = look_s
-        self.failures: dict[str, int] = {}
-        self.due: dict[str, float] = {}
+    name = "watch sources"
+    period_s = 1.0
 
-    async def __call__(self, control: Control, run: Run) -> None:
-        """Watch until cancelled."""
-        seen: Stamps | None = None
-        table = 0
-        while True:
-            sources, serving = await run(control.tables.sources)
-            if sources:
-                fetched = await self.fetch_due([source.path for source in sources if is_url(source.path)])
-                stamps = await asyncio.to_thread(self.stamps_of, sources)
-                if seen is None or table != serving:  # somebody published: what is there now is what was read
-                    seen, table = stamps, serving
-                elif stamps != seen or fetched:
-                    seen = await self.until_quiet(sources, stamps)
-                    table = await self.publish(control, run) or table
-            await asyncio.sleep(self.look_s)
+    def __init__(self, control: Control, call: Call) -> None:
+        super().__init__(control, call)
+        self.times = DueTimes(self.settings.fetch_s)
+        self.stamps: Stamps | None = None  # as they were when `table` was published
+        self.table = 0
 
-    async def until_quiet(self, sources: list[FeedSource], stamps: Stamps) -> Stamps:
-        """Return the stamps of files that are not being written any more."""
-        looks = 0
-        while looks < QUIET_LOOKS:
-            await asyncio.sleep(self.look_s)
+    async def run(self) -> None:
+        """Look once, and publish when something changed."""
+        sources, serving = await self.call(self.control.tables.sources)
+        if not sources:
+            return
+        fetched = await self.fetch_due([source.path for source in sources if is_url(source.path)])
+        stamps = await asyncio.to_thread(self.stamps_of, sources)
+        if self.stamps is None or self.table != serving:  # another publish has read the files as they are now
+            self.stamps, self.table = stamps, serving
+        elif stamps != self.stamps or fetched:
+            self.stamps = await self.stamps_when_quiet(sources, stamps)
+            self.table = await self.publish() or self.table
+
+    async def stamps_when_quiet(self, sources: list[FeedSource], stamps: Stamps) -> Stamps:
+        """Return the stamps of the files once nothing writes to them."""
+        rounds = 0
+        while rounds < QUIET_ROUNDS:
+            await asyncio.sleep(self.period_s)
             now = await asyncio.to_thread(self.stamps_of, sources)
-            looks = looks + 1 if now == stamps else 0
+            rounds = rounds + 1 if now == stamps else 0
             stamps = now
         return stamps
 
-    async def publish(self, control: Control, run: Run) -> int | None:
-        """Publish what changed; return the table."""
+    async def publish(self) -> int | None:
+        """Publish the sources again and return the table; None when that fails."""
         try:
-            report = await run(lambda: control.tables.reload("watch"))
+            report = await self.call(lambda: self.control.tables.reload("watch"))
         except SteeringError as error:
             logger.error("watch: not published: %s", error.message)
             return None
@@ -75,29 +72,23 @@ class Watch:
         return table
 
     async def fetch_due(self, urls: list[str]) -> bool:
-        """Fetch what is due, and tell whether any of it changed."""
+        """Fetch the URLs that are due, and return whether any of them changed."""
         changed = False
         for url in urls:
-            now = time.monotonic()
-            if now < self.due.setdefault(url, now + self.spread(self.settings.fetch_s)):
+            if not self.times.is_due(url, time.monotonic()):
                 continue
+            failed = False
             try:
-                found = await asyncio.to_thread(fetch, url, self.settings.state, self.settings.fetch_mb << 20)
-                changed |= found.changed
-                self.failures[url] = 0
+                copy = await asyncio.to_thread(fetch, url, self.settings.state, self.settings.fetch_mb << 20)
+                changed |= copy.changed
             except FeedError as error:
-                self.failures[url] = self.failures.get(url, 0) + 1
+                failed = True
                 logger.warning("watch: %s", error.message)
-            pause = self.settings.fetch_s * 2 ** min(self.failures[url], 20)
-            self.due[url] = time.monotonic() + self.spread(min(pause, max(MOST_S, self.settings.fetch_s)))
+            self.times.fetched(url, time.monotonic(), failed)
         return changed
 
-    def spread(self, pause: float) -> float:
-        """Return a pause a tenth more or less, so that many do not ask at once."""
-        return pause * random.uniform(0.9, 1.1)  # noqa: S311 (nothing secret)
-
     def stamps_of(self, sources: list[FeedSource]) -> Stamps:
-        """Return what tells of each file whether it changed; None of one that is not there."""
+        """Return time, size and inode of each file, which tell a changed file; None for one that does not exist."""
         settings = self.settings
         others = [*settings.geofeeds, *filter(None, (settings.country_mmdb, settings.rpki))]
         paths = [Path(source.path) for source in sources if source.path and not is_url(source.path)]
@@ -105,8 +96,8 @@ class Watch:
         for path in (*paths, *others):
             for file in files_of(path) if path.is_dir() else [path]:
                 try:
-                    found = file.stat()
-                    stamps[str(file)] = found.st_mtime_ns, found.st_size, found.st_ino
+                    status = file.stat()
+                    stamps[str(file)] = status.st_mtime_ns, status.st_size, status.st_ino
                 except OSError:
                     stamps[str(file)] = None
         return stamps

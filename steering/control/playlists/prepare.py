@@ -5,8 +5,8 @@
 
 What is registered names a title's files by URLs below the title: relative, or under the URL that the playlist itself
 was fetched from. A playlist that cannot be given other hosts is refused, with the line and the rule. HLS is read twice,
-by `m3u8` and line by line here, because attributes that nobody knows must come out as they went in; where the two
-readings differ it is refused. DASH is read by lxml, which expands no entity and opens nothing. Catalogues of streams
+by `m3u8` and line by line here, because unknown attributes must be kept as they are; where the two
+readings differ it is refused. DASH is read by lxml, which expands no entity and opens no file. Catalogues of streams
 are JSON (`steering/streams.py`).
 """
 
@@ -201,26 +201,26 @@ class HlsReading:
                 group = values.get(name, "")
                 if group.startswith('"') and (kind, group) not in groups:
                     raise refuse(number, f"{name}={group}", "no #EXT-X-MEDIA has this group")
-        self.check_rankings(variants)
+        self.check_ladders(variants)
 
-    def check_rankings(self, variants: Sequence[tuple[int, str, Attributes, str]]) -> None:
-        """Keep one of several pathways, where all have the same ranking in the same order."""
-        rankings: dict[str, list[tuple[int, Attributes]]] = {}
+    def check_ladders(self, variants: Sequence[tuple[int, str, Attributes, str]]) -> None:
+        """Keep one of several pathways, where all have the same ladder in the same order."""
+        ladders: dict[str, list[tuple[int, Attributes]]] = {}
         for number, _, found, _ in variants:
-            rankings.setdefault(pathway_of(found), []).append((number, ranking_entries_of(found)))
-        first, *others = rankings.values()
+            ladders.setdefault(pathway_of(found), []).append((number, rung_of(found)))
+        first, *others = ladders.values()
         for other in others:
-            for at, (number, ranking_entry) in enumerate(other):
-                if at >= len(first) or ranking_entry != first[at][1]:
+            for position, (number, rung) in enumerate(other):
+                if position >= len(first) or rung != first[position][1]:
                     raise refuse(
                         number,
                         VARIANT,
                         "every pathway has the same qualities in the same order; this is not line "
-                        f"{first[min(at, len(first) - 1)][0]}'s",
+                        f"{first[min(position, len(first) - 1)][0]}'s",
                     )
             if len(other) < len(first):
                 raise refuse(first[len(other)][0], VARIANT, "every pathway has the same qualities in the same order")
-        kept = next(iter(rankings))
+        kept = next(iter(ladders))
         mine = [entry for entry in self.entries if entry[1] == RENDITION or pathway_of(entry[2]) == kept]
         used = {(name, value) for _, tag, found, _ in mine if tag != RENDITION for name, value in found}
         self.kept = [
@@ -302,8 +302,8 @@ def pathway_of(found: Attributes) -> str:
     return unquoted(dict(found).get("PATHWAY-ID", '"."'))
 
 
-def ranking_entries_of(found: Attributes) -> Attributes:
-    """Return what makes a variant a ranking_entry of the ranking: all but the names that are its pathway's own."""
+def rung_of(found: Attributes) -> Attributes:
+    """Return what makes a variant a rung of its ladder: all but the names that are its pathway's own."""
     own = {"PATHWAY-ID", "STABLE-VARIANT-ID", *GROUPS}
     return sorted((name, value) for name, value in found if name not in own)
 

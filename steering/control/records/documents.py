@@ -7,8 +7,8 @@
      "appliances": [{"id": "c001-bom001", "cluster": "as55836-bom001", "host": "c001.example", "capacity_gbps": 100}],
      "services": [{"id": "video", "url": "https://{host}/{title}", "fallback": "https://origin.example/{title}"}]}
 
-A document is the whole fleet. Every rule it breaks is found before anything is refused; an unknown field is an error,
-so that a misspelt one is not silently a default. Numbers and slots are the store's and are not part of it.
+A document is the whole fleet. All broken rules are collected before it is refused. An unknown field is an error, so
+that a misspelt field does not silently become a default. Numbers and slots belong to the database, not to the document.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ TOKEN_PLACES: Final = {
     "secure_link": (IN_QUERY, QUERY_RULE),
 }
 
-Noun = Partner | Site | Cluster | Appliance | Service
+FleetObject = Partner | Site | Cluster | Appliance | Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +93,17 @@ def number(low: float, high: float, *, whole: bool = False) -> Callable[[Any], b
 
 
 def is_bool(value: Any) -> bool:
-    """Tell whether it is true or false."""
+    """Return whether a value is true or false."""
     return isinstance(value, bool)
 
 
 def is_token_form(value: Any) -> bool:
-    """Tell whether it names a form of tokens, or none."""
+    """Return whether a value names a form of tokens, or none."""
     return isinstance(value, str) and value in TOKEN_PLACES
 
 
 def is_address(value: Any) -> bool:
-    """Tell whether it is an IP address, written as the ipaddress module writes it."""
+    """Return whether a value is an IP address, written as the ipaddress module writes it."""
     try:
         return isinstance(value, str) and "%" not in value and str(ipaddress.ip_address(value)) == value
     except ValueError:
@@ -111,7 +111,7 @@ def is_address(value: Any) -> bool:
 
 
 def is_pathway(value: Any) -> bool:
-    """Tell whether it is a pathway: an id, and one of classes, clusters and a host."""
+    """Return whether a value is a pathway: an id, and one of classes, clusters and a host."""
     if not isinstance(value, dict) or value.keys() - {"id", "classes", "clusters", "host"} or len(value) != 2:
         return False
     if not isinstance(value.get("id"), str) or not PATHWAY_ID.fullmatch(value["id"]):
@@ -134,7 +134,7 @@ LABEL_RULE = "1 to 200 characters without control characters"
 URL_RULE = "an http(s) URL with {host} once in the place of its host, {title} once behind it, and {token} where signed"
 FALLBACK_RULE = "an http(s) URL with a host of its own, {title} once behind it, and no {host}"
 
-KINDS: Final[dict[str, tuple[type[Noun], int, tuple[Field, ...]]]] = {
+KINDS: Final[dict[str, tuple[type[FleetObject], int, tuple[Field, ...]]]] = {
     "partners": (
         Partner,
         100_000,
@@ -231,8 +231,8 @@ def parse_fleet(document: bytes) -> Fleet:
     tuples = reading.read(document)
     if reading.errors:
         lines = "".join(f"\n  {error}" for error in reading.errors[:SHOWN])
-        more = f"\n  and {len(reading.errors) - SHOWN} more" if len(reading.errors) > SHOWN else ""
-        raise FeedError(f"the fleet document breaks {len(reading.errors)} rule(s):{lines}{more}")
+        rest = f"\n  and {len(reading.errors) - SHOWN} more" if len(reading.errors) > SHOWN else ""
+        raise FeedError(f"the fleet document breaks {len(reading.errors)} rule(s):{lines}{rest}")
     return Fleet(**tuples)
 
 
@@ -246,15 +246,15 @@ def format_fleet(fleet: Fleet) -> str:
 
 
 def rows_of(fleet: Fleet) -> dict[str, list[dict[str, Any]]]:
-    """Return all nouns as their objects in a document, by kind, ordered by id."""
+    """Return all objects as their objects in a document, by kind, ordered by id."""
     return {
         kind: [row_of(item, fields) for item in sorted(getattr(fleet, kind), key=lambda item: str(item.id))]
         for kind, (_, _, fields) in KINDS.items()
     }
 
 
-def row_of(item: Noun, fields: tuple[Field, ...]) -> dict[str, Any]:
-    """Return one noun as its object in a document."""
+def row_of(item: FleetObject, fields: tuple[Field, ...]) -> dict[str, Any]:
+    """Return one item as its object in a document."""
     row = {}
     for field in fields:
         value = getattr(item, attribute_of(field.name))
@@ -286,12 +286,12 @@ class Reading:
         self.errors: list[str] = []
 
     def refuse(self, path: str, value: Any, rule: str) -> None:
-        """Note that the value at a path breaks a rule."""
+        """Add the error that the value at a path breaks a rule."""
         shown = repr(value)
         self.errors.append(f"{path} = {shown if len(shown) <= 80 else shown[:79] + '…'}: {rule}")
 
     def read(self, document: bytes) -> dict[str, tuple[Any, ...]]:
-        """Return the tuples of a Fleet; meaningless where errors were found."""
+        """Return the tuples of a Fleet; meaningless when there are errors."""
         whole = self.read_json(document)
         if whole is None:
             return {}
@@ -300,10 +300,11 @@ class Reading:
         for key in whole.keys() - KINDS.keys() - {"format"}:
             self.errors.append(f"{key}: no such part; a fleet has {', '.join(KINDS)}")
         rows = {kind: self.read_rows(kind, whole.get(kind, [])) for kind in KINDS}
-        nouns = {kind: list(self.read_nouns(kind, rows[kind])) for kind in KINDS}
-        self.check_references(rows, nouns)
+        objects = {kind: list(self.read_objects(kind, rows[kind])) for kind in KINDS}
+        self.check_references(rows, objects)
         return {
-            kind: tuple(sorted((noun for _, noun in found), key=lambda noun: noun.id)) for kind, found in nouns.items()
+            kind: tuple(sorted((item for _, item in indexed), key=lambda item: item.id))
+            for kind, indexed in objects.items()
         }
 
     def read_json(self, document: bytes) -> dict[str, Any] | None:
@@ -322,40 +323,40 @@ class Reading:
         return whole
 
     def read_rows(self, kind: str, rows: Any) -> list[dict[str, Any]]:
-        """Return the objects of one part; what is no object becomes an empty one, so that places stay."""
+        """Return the objects of one part; a value that is no object becomes an empty one, so that indexes stay."""
         most = KINDS[kind][1]
         if not isinstance(rows, list) or len(rows) > most:
             what = f"{len(rows)} of them" if isinstance(rows, list) else rows
             self.refuse(kind, what, f"a list of at most {most} objects")
             return []
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             if not isinstance(row, dict):
-                self.refuse(f"{kind}[{place}]", row, "an object")
+                self.refuse(f"{kind}[{index}]", row, "an object")
         return [row if isinstance(row, dict) else {} for row in rows]
 
-    def read_nouns(self, kind: str, rows: list[dict[str, Any]]) -> Iterator[tuple[int, Any]]:
-        """Yield (place, noun) for every row whose fields are right; ids are checked to be given once."""
+    def read_objects(self, kind: str, rows: list[dict[str, Any]]) -> Iterator[tuple[int, Any]]:
+        """Yield (index, item) for every row whose fields are right; ids are checked to be given once."""
         make, _, fields = KINDS[kind]
         names = {field.name for field in fields}
         seen: dict[Any, int] = {}
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             if not row:
                 continue
-            path, before = f"{kind}[{place}]", len(self.errors)
+            path, before = f"{kind}[{index}]", len(self.errors)
             for name in row.keys() - names:
                 self.refuse(
                     f"{path}.{name}", row[name], f"no such field; one of {', '.join(field.name for field in fields)}"
                 )
             values = {attribute_of(field.name): self.read_field(path, field, row) for field in fields}
             own = row.get("id")
-            if isinstance(own, str) and seen.setdefault(own, place) != place:
+            if isinstance(own, str) and seen.setdefault(own, index) != index:
                 self.refuse(f"{path}.id", own, f"given already to {kind}[{seen[own]}]")
             if len(self.errors) == before:
                 if kind == "clusters":
                     values["route_class"] = RouteClass[values["route_class"]]
                 if kind == "services":
                     values["pathways"] = tuple(map(pathway_of, values["pathways"]))
-                yield place, make(**values)
+                yield index, make(**values)
 
     def read_field(self, path: str, field: Field, row: dict[str, Any]) -> Any:
         """Return the value of a field, a list as a tuple; a broken rule is noted."""
@@ -368,23 +369,25 @@ class Reading:
         elif not isinstance(value, list | tuple) or len(value) > field.most:
             self.refuse(f"{path}.{field.name}", value, f"a list of at most {field.most}")
         else:
-            for place, item in enumerate(value):
+            for index, item in enumerate(value):
                 if not field.takes(item):
-                    self.refuse(f"{path}.{field.name}[{place}]", item, field.rule)
+                    self.refuse(f"{path}.{field.name}[{index}]", item, field.rule)
             return tuple(value)
         return value
 
-    def check_references(self, rows: dict[str, list[dict[str, Any]]], nouns: dict[str, list[tuple[int, Any]]]) -> None:
-        """Note what points nowhere, what is held twice, and clusters at odds with their class."""
-        ids = {kind: {row["id"] for row in found if isinstance(row.get("id"), str)} for kind, found in rows.items()}
+    def check_references(
+        self, rows: dict[str, list[dict[str, Any]]], objects: dict[str, list[tuple[int, Any]]]
+    ) -> None:
+        """Add an error for each dangling reference, each value given twice, and each cluster at odds with its class."""
+        ids = {kind: {row["id"] for row in items if isinstance(row.get("id"), str)} for kind, items in rows.items()}
         holders: dict[int, str] = {}
-        for place, partner in nouns["partners"]:
-            for at, asn in enumerate(partner.asns):
+        for index, partner in objects["partners"]:
+            for position, asn in enumerate(partner.asns):
                 if asn in holders:
-                    self.refuse(f"partners[{place}].asns[{at}]", asn, f"is {holders[asn]}'s already")
+                    self.refuse(f"partners[{index}].asns[{position}]", asn, f"is {holders[asn]}'s already")
                 holders.setdefault(asn, partner.id)
-        for place, cluster in nouns["clusters"]:
-            path = f"clusters[{place}]"
+        for index, cluster in objects["clusters"]:
+            path = f"clusters[{index}]"
             local = cluster.route_class in (RouteClass.embedded, RouteClass.private)
             if cluster.site not in ids["sites"]:
                 self.refuse(f"{path}.site", cluster.site, "no such site")
@@ -398,19 +401,19 @@ class Reading:
                 self.refuse(
                     f"{path}.countries", list(cluster.countries), "only a cluster at an exchange hears countries"
                 )
-        for place, service in nouns["services"]:
-            self.check_signing(f"services[{place}]", service)
-            path = f"services[{place}]"
+        for index, service in objects["services"]:
+            self.check_signing(f"services[{index}]", service)
+            path = f"services[{index}]"
             names = [pathway.id for pathway in service.pathways]
-            for at, pathway in enumerate(service.pathways):
-                if names.index(pathway.id) < at:
-                    self.refuse(f"{path}.pathways[{at}].id", pathway.id, "is another pathway's already")
+            for position, pathway in enumerate(service.pathways):
+                if names.index(pathway.id) < position:
+                    self.refuse(f"{path}.pathways[{position}].id", pathway.id, "is another pathway's already")
                 for cluster in pathway.clusters:
                     if cluster not in ids["clusters"]:
-                        self.refuse(f"{path}.pathways[{at}].clusters", cluster, "no such cluster")
+                        self.refuse(f"{path}.pathways[{position}].clusters", cluster, "no such cluster")
         hosts: dict[str, str] = {}
-        for place, appliance in nouns["appliances"]:
-            path = f"appliances[{place}]"
+        for index, appliance in objects["appliances"]:
+            path = f"appliances[{index}]"
             if appliance.cluster not in ids["clusters"]:
                 self.refuse(f"{path}.cluster", appliance.cluster, "no such cluster")
             if hosts.setdefault(appliance.host.lower(), appliance.id) != appliance.id:
@@ -423,7 +426,7 @@ class Reading:
                 self.refuse(f"{path}.ipv6", False, "an appliance answers on IPv4, IPv6 or both")
 
     def check_signing(self, path: str, service: Service) -> None:
-        """Note where a service's form of token, its URL and its keys do not go together."""
+        """Add an error where a service's form of token, its URL and its keys do not match."""
         pattern, rule = TOKEN_PLACES[service.token]
         if not pattern.fullmatch(service.url):
             self.refuse(f"{path}.url", service.url, f"with token {service.token!r} a URL has {rule}")
@@ -434,25 +437,27 @@ class Reading:
             self.refuse(f"{path}.url", service.url, f"{name}= is a parameter of the token's")
         if service.token and not service.keys:
             self.refuse(f"{path}.keys", [], f"URLs of form {service.token} are signed with a key; name one")
-        for at, key in enumerate(service.keys):
-            if service.keys.index(key) < at:
-                self.refuse(f"{path}.keys[{at}]", key, "is named already")
+        for position, key in enumerate(service.keys):
+            if service.keys.index(key) < position:
+                self.refuse(f"{path}.keys[{position}]", key, "is named already")
             if key.startswith(TAG_KEYS):
-                self.refuse(f"{path}.keys[{at}]", key, f"keys {TAG_KEYS}… make session tags: no appliance may have one")
+                self.refuse(
+                    f"{path}.keys[{position}]", key, f"keys {TAG_KEYS}… make session tags: no appliance may have one"
+                )
         if service.token != "path" and service.token_covers != "title":  # noqa: S105 (no passwords)
             self.refuse(f"{path}.token_covers", "service", "only a token of form path covers more than one URL")
         if service.refused_url and not service.client_regions:
-            self.refuse(f"{path}.refused_url", service.refused_url, "nobody is refused; name client_regions")
+            self.refuse(f"{path}.refused_url", service.refused_url, "no client is refused; name client_regions")
 
 
 def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object; ValueError where a key is given twice, which JSON would let the last one win."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    row = dict(pairs)
+    if len(row) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"key {twice!r} is given twice in one object")
-    return found
+    return row
 
 
 def no_constant(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""One noun of the fleet at a time: a partner, site, cluster, appliance or service, as its object in a fleet document.
+"""One object of the fleet at a time: a partner, site, cluster, appliance or service, as its object in a fleet document.
 
 A change makes a whole new fleet and checks it by every rule of a document, so that there is one set of rules.
 """
@@ -40,7 +40,7 @@ def find_row(fleet: Fleet, kind: str, name: str) -> Row:
 
 
 def missing(kind: str, name: str) -> RequestError:
-    """Return the error for an id that is not there, or that is not the caller's to know of."""
+    """Return the error for an id that does not exist, or that the caller may not know of."""
     return RequestError(
         f"{SINGULAR[kind]} {name[:64]!r}: the fleet has none of this id",
         status=404,
@@ -57,10 +57,10 @@ def etag_of(row: Row) -> str:
 
 
 def require_match(row: Row | None, if_match: str, if_none_match: str, what: str) -> None:
-    """Raise RequestError unless the caller has seen what it changes: 428 without a condition, 412 where it fails."""
+    """Raise RequestError unless the caller has read what it changes: 428 without a condition, 412 where it fails."""
     if not if_match and not if_none_match:
         raise RequestError(
-            f"{what}: say which one you have seen",
+            f"{what}: name the version that you have read",
             hint="If-Match with the ETag of a GET to change it, If-None-Match: * to make it",
             status=428,
         )
@@ -72,7 +72,7 @@ def require_match(row: Row | None, if_match: str, if_none_match: str, what: str)
         tags = {tag.strip() for tag in if_match.split(",")}
         if row is None or not tags & {"*", etag_of(row)}:
             raise RequestError(
-                f"{what}: is no longer what you have seen" if row else f"{what}: is not there",
+                f"{what}: changed since you read it" if row else f"{what}: is not there",
                 hint="GET it again and look",
                 status=412,
             )
@@ -83,8 +83,8 @@ def with_row(fleet: Fleet, kind: str, name: str, row: Row) -> Fleet:
     if row.setdefault("id", name) != name:
         raise RequestError.of_parameter("id", str(row["id"]), f"{name}, as in the path")
     rows = rows_of(fleet)
-    place = next((at for at, item in enumerate(rows[kind]) if item["id"] == name), len(rows[kind]))
-    rows[kind][place : place + 1] = [row]
+    index = next((number for number, item in enumerate(rows[kind]) if item["id"] == name), len(rows[kind]))
+    rows[kind][index : index + 1] = [row]
     return checked(rows)
 
 
@@ -94,9 +94,9 @@ def without_row(fleet: Fleet, kind: str, name: str) -> Fleet:
     for other, field in USED_BY.get(kind, []):
         users = [item["id"] for item in rows[other] if item.get(field) == name]
         if users:
-            more = f" and {len(users) - MAX_NAMED} more" if len(users) > MAX_NAMED else ""
+            rest = f" and {len(users) - MAX_NAMED} more" if len(users) > MAX_NAMED else ""
             raise RequestError(
-                f"{SINGULAR[kind]} {name}: {other} {', '.join(users[:MAX_NAMED])}{more} point at it",
+                f"{SINGULAR[kind]} {name}: {other} {', '.join(users[:MAX_NAMED])}{rest} point at it",
                 hint="change or delete those first",
                 status=409,
             )
@@ -111,8 +111,8 @@ def checked(rows: dict[str, list[Row]]) -> Fleet:
     except FeedError as error:
         message = error.message
         for kind, items in rows.items():
-            for place in {int(part.partition("]")[0]) for part in message.split(f"{kind}[")[1:]}:
-                message = message.replace(f"{kind}[{place}]", f"{SINGULAR[kind]} {items[place].get('id')}")
+            for index in {int(part.partition("]")[0]) for part in message.split(f"{kind}[")[1:]}:
+                message = message.replace(f"{kind}[{index}]", f"{SINGULAR[kind]} {items[index].get('id')}")
         raise FeedError(message, error.hint) from None
 
 

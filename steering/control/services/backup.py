@@ -23,7 +23,8 @@ import time
 from pathlib import Path
 from typing import IO, Any, Final
 
-from steering.control.records.database import NAME, Entry, Store
+from steering.control.records.audit import Entry
+from steering.control.records.database import NAME, Records
 from steering.control.routes.bgp.sessions import FILE as BGP_FILE
 from steering.control.routes.build import Progress, quiet
 from steering.decision.snapshot import Snapshot
@@ -131,22 +132,24 @@ def check_database(path: Path) -> None:
     """Raise SettingsError unless a database is whole."""
     try:
         with contextlib.closing(sqlite3.connect(f"file:{quoted(path)}?mode=ro", uri=True)) as connection:
-            found = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+            damage = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
             broken = [row[0] for row in connection.execute("PRAGMA foreign_key_check")]
             (schema,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.Error as error:
         raise SettingsError(f"{path.name}: {error}") from error
-    if found != ["ok"] or broken:
-        raise SettingsError(f"{path.name}: is damaged: {'; '.join(found) if found != ['ok'] else 'rows point nowhere'}")
+    if damage != ["ok"] or broken:
+        raise SettingsError(
+            f"{path.name}: is damaged: {'; '.join(damage) if damage != ['ok'] else 'rows point nowhere'}"
+        )
     if not schema:
         raise SettingsError(f"{path.name}: is no database of steering")
 
 
 def add(tar: tarfile.TarFile, name: str, source: IO[bytes]) -> None:
     """Add an open file to a backup, with nothing of this machine but its time."""
-    found = os.fstat(source.fileno())
+    status = os.fstat(source.fileno())
     member = tarfile.TarInfo(name)
-    member.size, member.mtime, member.mode = found.st_size, int(found.st_mtime), 0o600
+    member.size, member.mtime, member.mode = status.st_size, int(status.st_mtime), 0o600
     tar.addfile(member, source)
 
 
@@ -195,11 +198,11 @@ def unpack(source: Path, staging: Path, records_only: bool) -> float:
                     continue
                 if member.name == NAME:
                     made_at = float(member.mtime)
-                found = tar.extractfile(member)
-                assert found  # it is a regular file
-                with found, (staging / member.name).open("xb") as file:
+                content = tar.extractfile(member)
+                assert content  # it is a regular file
+                with content, (staging / member.name).open("xb") as file:
                     os.fchmod(file.fileno(), 0o600)
-                    shutil.copyfileobj(found, file, CHUNK)
+                    shutil.copyfileobj(content, file, CHUNK)
                     file.flush()
                     os.fsync(file.fileno())
     except tarfile.TarError as error:
@@ -210,12 +213,12 @@ def unpack(source: Path, staging: Path, records_only: bool) -> float:
 
 
 def is_ours(name: str) -> bool:
-    """Tell whether a backup may have a file of this name."""
+    """Return whether a backup may have a file of this name."""
     return name in (NAME, KEYS, "current", BGP_FILE) or VERSIONED.fullmatch(name) is not None
 
 
 def take_on_record(staging: Path, source: Path, made_at: float, who: str) -> dict[str, Any]:
-    """Bring a restored database to this version's schema, try out what it serves, and note in it who restored it."""
+    """Bring a restored database to this version's schema, map what it serves, and add the restore to its audit log."""
     serves: int | None = None
     if (staging / "current").exists():
         try:
@@ -226,22 +229,22 @@ def take_on_record(staging: Path, source: Path, made_at: float, who: str) -> dic
                 f"{source}: what it served is unusable: {error.message}",
                 hint="--records-only restores the database alone; the table is published again from its feeds",
             ) from error
-    store = Store(staging / NAME)
+    records = Records(staging / NAME)
     try:
-        fleet = store.fleet()
-        with store.change():
+        fleet = records.fleet.read()
+        with records.transaction() as transaction:
             what = {"backup": source.name, "made_at": made_at}
-            store.note(Entry(time.time(), who, "restore", source.name, None, what))
-        tokens = sum(token.is_good(time.time()) for token in store.tokens().values())
+            transaction.audit.add(Entry(time.time(), who, "restore", source.name, None, what))
+        tokens = sum(token.is_good(time.time()) for token in records.tokens.all().values())
         return {
             "made_at": made_at,
-            "fleet": store.fleet_version(),
+            "fleet": records.fleet.version(),
             "appliances": len(fleet.appliances),
             "tokens": tokens,
             "table": serves,
         }
     finally:
-        store.close()
+        records.close()
 
 
 def swap(state: Path, staging: Path) -> Path | None:

@@ -1,11 +1,11 @@
-"""State changes and alarms as a stream: one hub, a bounded ring of what happened, a bounded queue for each listener.
+"""State changes and alarms as a stream: one hub, a ring of the last events, and a bounded queue for each listener.
 
-    publish ──> ring (the last `kept`, for who comes back) ──> each listener's queue, where it may see the event
+    publish ──> ring (the last `kept` events) ──> the queue of each listener that may see the event
 
-An event's id is `<boot>-<number>`: numbers grow by one, and another boot is another control process, whose numbers
-began anew. Who comes back with the last id it had gets what it missed; where that is not kept any more, an event
-`missed` says so first. A listener that does not keep up loses nothing silently: its stream ends with an event
-`dropped`, and it comes back with its last id. Everything here is for the loop's own thread.
+The id of an event is `<boot>-<number>`: numbers grow by one, and another boot is another control process, whose numbers
+began again. A reader that returns with the last id it received gets the events that it missed; if the ring has lost
+them, an event `missed` comes first. The stream of a reader that is too slow ends with an event `dropped`, and the
+reader returns with its last id. All of this is for the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from steering.control.health.alarms import Alarm
 from steering.control.health.registry import Registry, StateChange
 from steering.errors import RequestError
 
-KEPT: Final = 4096  # events, about 1 MB: all of a site of 1,000 appliances going and coming twice
-QUEUE: Final = 1024  # events that a listener may be behind
-LISTENERS: Final = 200  # of the control door's 1,000 connections
+KEPT: Final = 4096  # events, about 1 MB: a site of 1,000 appliances that fails and recovers twice
+QUEUE: Final = 1024  # events that may wait for a listener
+LISTENERS: Final = 200  # of control's 1,000 connections
 LISTENERS_OF_ONE: Final = 10  # of one partner, or one appliance
-HEARTBEAT_S: Final = 15.0  # proxies close what is silent for a minute
+HEARTBEAT_S: Final = 15.0  # proxies close a connection that is silent for a minute
 RETRY_MS: Final = 2000
-BUSY: Final = {"serving", "overloaded", "ramping"}  # states that take turns in a cluster under load
-WIRE: Final = "wire"  # the connection's `Wire` in the state of a request
+BUSY: Final = {"serving", "overloaded", "ramping"}  # states that alternate in a cluster under load
+CONNECTION: Final = "connection"  # the key of a `Connection` in the state of a request
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: `kind` is `state` or `alarm`, `data` what is told.
+    """A change of state or an alarm: `kind` is `state` or `alarm`, `data` the body.
 
-    `subject` is whom it is about, as `appliances/c001-bom001`, empty where it is nobody's but the operators'.
+    `subject` is the object it is about, as `appliances/c001-bom001`; empty when only operators may see it.
     """
 
     number: int
@@ -47,7 +47,7 @@ class Event:
 
 
 class Hub:
-    """Takes events and hands them to whoever listens."""
+    """Keeps the last events, and passes each to the listeners."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Hub:
         self.listeners: set[Listener] = set()
 
     def publish(self, kind: str, subject: str, data: dict[str, Any]) -> None:
-        """Tell everybody who may know of the subject."""
+        """Pass an event to each listener that may see its subject."""
         self.number += 1
         event = Event(self.number, kind, subject, data)
         self.ring.append(event)
@@ -74,34 +74,39 @@ class Hub:
             listener.take(event)
 
     def recent(self, count: int) -> list[dict[str, Any]]:
-        """Return the last changes of states, newest first, but for those that load brings all the time."""
-        news = (event.data for event in reversed(self.ring) if event.kind == "state" and is_news(event.data))
+        """Return the last changes of state, newest first, without those that load alone causes."""
+        events = list(self.ring)  # other threads may call this
+        news = (event.data for event in reversed(events) if event.kind == "state" and is_news(event.data))
         return list(itertools.islice(news, count))
 
-    def listen(self, owner: str, sees: Callable[[str], bool], last_id: str = "") -> Listener:
-        """Return a new listener for the events whose subject it `sees`; give it back with `leave`.
+    def alarms(self, may_see: Callable[[str], bool]) -> list[dict[str, Any]]:
+        """Return the alarms of the ring that a caller may see, newest first."""
+        return [event.data for event in reversed(self.ring) if event.kind == "alarm" and may_see(event.subject)]
 
-        `owner` is whose it is, empty for ops, who are bounded together with all others alone. Raises RequestError 503
-        where there are too many.
+    def listen(self, owner: str, may_see: Callable[[str], bool], last_id: str = "") -> Listener:
+        """Return a new listener for the events whose subject it may see; `leave` ends it.
+
+        `owner` is the partner or appliance, empty for operators. Raises RequestError 503 when it has too many
+        listeners, or all callers together have.
         """
         owners = Counter(listener.owner for listener in self.listeners)
         if len(self.listeners) >= self.most or (owner and owners[owner] >= self.of_one):
-            raise RequestError("too many listen already", hint="end one, or come back later", status=503)
-        listener = Listener(self, owner, sees, self.queue)
+            raise RequestError("too many listeners", hint="end one, or come back later", status=503)
+        listener = Listener(self, owner, may_see, self.queue)
         listener.resume(self.missed(last_id), last_id)
         self.listeners.add(listener)
         return listener
 
     def leave(self, listener: Listener) -> None:
-        """Tell a listener nothing any more."""
+        """Pass no more events to a listener."""
         self.listeners.discard(listener)
 
     def id_of(self, number: int) -> str:
-        """Return an event's id for those who listen."""
+        """Return the id of an event."""
         return f"{self.boot}-{number}"
 
     def missed(self, last_id: str) -> list[Event] | None:
-        """Return what happened after an id, nothing for an empty one; None where that is not known any more."""
+        """Return the events after an id, none for an empty id; None when the ring has lost them."""
         if not last_id:
             return []
         boot, _, number = last_id.rpartition("-")
@@ -113,65 +118,63 @@ class Hub:
 
 
 class Listener:
-    """One reader of the hub. It is woken by events and by its end; its queue is bounded."""
+    """One reader of the hub, with a bounded queue."""
 
-    def __init__(self, hub: Hub, owner: str, sees: Callable[[str], bool], most: int) -> None:
+    def __init__(self, hub: Hub, owner: str, may_see: Callable[[str], bool], most: int) -> None:
         self.hub = hub
         self.owner = owner
-        self.sees = sees
+        self.may_see = may_see
         self.most = most
         self.waiting: deque[bytes] = deque()
         self.awake = asyncio.Event()
         self.ended = False
 
     def resume(self, missed: list[Event] | None, last_id: str) -> None:
-        """Begin, with what was missed; all of it, however long."""
+        """Queue the events that the reader missed, all of them."""
         self.waiting.append(f"retry: {RETRY_MS}\n\n".encode())
         if missed is None:
             self.waiting.append(
-                message(
-                    "missed", {"after": last_id[:64], "why": "not kept any more; GET /v1/appliances has all states"}
-                )
+                message("missed", {"after": last_id[:64], "why": "no longer kept; GET /v1/appliances has all states"})
             )
-        self.waiting.extend(self.told(event) for event in missed or [] if self.sees(event.subject))
-        self.waiting.append(self.place())
+        self.waiting.extend(self.encode(event) for event in missed or [] if self.may_see(event.subject))
+        self.waiting.append(self.position())
         self.most += len(self.waiting)
         self.awake.set()
 
     def take(self, event: Event) -> None:
-        """Queue an event, if it may be seen; one too many ends the stream."""
-        if self.ended or not self.sees(event.subject):
+        """Queue an event that the reader may see; when the queue is full, end the stream."""
+        if self.ended or not self.may_see(event.subject):
             return
         if len(self.waiting) >= self.most:
             self.end("dropped", {"why": f"over {self.most} events behind; come back with the last id"})
         else:
-            self.waiting.append(self.told(event))
+            self.waiting.append(self.encode(event))
             self.awake.set()
 
-    def told(self, event: Event) -> bytes:
-        """Return an event as it is sent."""
+    def encode(self, event: Event) -> bytes:
+        """Return the bytes of an event."""
         return message(event.kind, event.data, self.hub.id_of(event.number))
 
-    def place(self) -> bytes:
-        """Return what tells that all up to now was told: an id without data, which a reader keeps and does not show."""
+    def position(self) -> bytes:
+        """Return the id of the newest event, without data: the reader keeps it and shows nothing."""
         return f":\nid: {self.hub.id_of(self.hub.number)}\n\n".encode()
 
     def end(self, kind: str, data: dict[str, Any]) -> None:
-        """End the stream, after what is queued, with a last event."""
+        """End the stream with a last event, after the queued ones."""
         if not self.ended:
             self.ended = True
             self.waiting.append(message(kind, data))
             self.awake.set()
 
     async def chunks(self, heartbeat_s: float = HEARTBEAT_S) -> AsyncGenerator[bytes, None]:
-        """Yield what is to be sent, as it comes; while nothing comes, a sign of life now and then."""
+        """Yield the bytes to send as they come, and a heartbeat while none come."""
         while True:
             try:
                 async with asyncio.timeout(heartbeat_s):
                     await self.awake.wait()
             except TimeoutError:
-                if not self.waiting:  # else one came at this very moment, and its id is not told before it
-                    yield self.place()
+                if not self.waiting:  # an event that came just now is sent before its id
+                    yield self.position()
                 continue
             while self.waiting:
                 yield self.waiting.popleft()
@@ -187,12 +190,12 @@ def message(kind: str, data: dict[str, Any], event_id: str = "") -> bytes:
 
 
 def is_news(change: dict[str, Any]) -> bool:
-    """Tell whether a change is more than load going up and down."""
+    """Return whether a change has another cause than load."""
     return not {change["before"], change["after"]} <= BUSY
 
 
 def follow(registry: Registry, hub: Hub) -> None:
-    """Publish every change of a state, and every alarm, from now on; all in the thread that ticks."""
+    """Publish every change of state and every alarm from now on, in the thread of the health tick."""
 
     def take_change(change: StateChange) -> None:
         hub.publish("state", f"appliances/{change.appliance}", dataclasses.asdict(change))
@@ -205,18 +208,18 @@ def follow(registry: Registry, hub: Hub) -> None:
 
 
 def subject_of(alarm: Alarm) -> str:
-    """Return whom an alarm is about: its cluster, or the operators alone where it is about the whole fleet."""
+    """Return the subject of an alarm: its cluster, or empty (operators only) for the whole fleet."""
     return "" if (alarm.kind, alarm.subject) == ("suppressed", "fleet") else f"clusters/{alarm.subject}"
 
 
-class Wire:
-    """A connection, as an answer without end sees it: told when the process ends, and cut where nobody reads."""
+class Connection:
+    """A connection as an endless answer sees it: it is called when control ends, and may abort the connection."""
 
     def __init__(self, abort: Callable[[], None]) -> None:
         self.abort = abort
-        self.leaving: list[Callable[[], None]] = []
+        self.on_shutdown: list[Callable[[], None]] = []
 
-    def leave(self) -> None:
-        """Tell who asked to be told that the process is ending."""
-        for tell in self.leaving:
-            tell()
+    def shut_down(self) -> None:
+        """Call every answer that asked for it."""
+        for call in self.on_shutdown:
+            call()

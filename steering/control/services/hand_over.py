@@ -1,23 +1,26 @@
 """What is being served and how it is replaced: prepare files, map them back, advance `current`, remove the old ones.
 
-Whatever fails before `current` advances leaves what is serving untouched, and the error begins with the step's name.
+This is the one way to advance `current`. Whatever fails before that leaves what is serving untouched, and the error
+begins with the step's name.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
-from steering.control.records.database import Store, Version
+from steering.control.records.database import Records
+from steering.control.records.versions import Published
 from steering.control.routes.build import Progress, quiet
 from steering.control.routes.proof import prove
+from steering.control.services.fleet_on_record import FleetOnRecord
+from steering.control.services.playlist_file import PlaylistFile
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError, SnapshotError, SteeringError
-from steering.model.fleet import Fleet
 from steering.state.current import Current, read_current, write_current
 from steering.state.fleet import write_fleet
 from steering.state.folder import number_of, remove_unneeded
@@ -25,27 +28,35 @@ from steering.state.sections import FORMATS, StateFile
 from steering.state.status import StatusFiles
 from steering.state.table import BuiltTable
 
+LIVE: Final = "bgp"  # the author of tables that follow live sessions
+
 logger = logging.getLogger("steering.control")
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Versions:
-    """What is to be served: the files of a written table, the fleet on record and its version, a word for each slot."""
-
-    table: str
-    routes: str
-    fleet: Fleet
-    fleet_version: int
-    words: Mapping[int, int]
-    playlists: str = ""
+PublishedT = TypeVar("PublishedT", bound=Published)
 
 
 class HandOver:
-    """The state folder's `current` and the files it names, in the hands of the one writer."""
+    """The state folder's `current` and the files it names. `words` returns the status word of every slot in use."""
 
-    def __init__(self, state: Path, status: StatusFiles) -> None:
+    def __init__(
+        self,
+        *,
+        state: Path,
+        records: Records,
+        on_record: FleetOnRecord,
+        status: StatusFiles,
+        words: Callable[[], Mapping[int, int]],
+        clock: Callable[[], float],
+        retain: int,
+    ) -> None:
         self.state = state
+        self.records = records
+        self.on_record = on_record
         self.status = status
+        self.words = words
+        self.clock = clock
+        self.retain = retain
+        self.playlists = PlaylistFile(state, records)
         self.previous: Current | None = None
         self.current: Current | None = None
         try:
@@ -55,7 +66,7 @@ class HandOver:
                 logger.warning("%s; publish again to write a new one", error.message)
 
     def serving(self) -> dict[str, Any] | None:
-        """Return what is served: generation and versions; None before the first publish."""
+        """Return the generation and the versions that are served; None before the first publish."""
         if self.current is None:
             return None
         return {
@@ -72,7 +83,7 @@ class HandOver:
         try:
             yield made
         except BaseException:
-            # Advancing may have failed after the rename: what the file says is what counts.
+            # Advancing may have failed after the rename: the file decides.
             try:
                 now = read_current(self.state)
                 named = {now.table, now.routes, now.fleet, now.status, now.holdings, now.playlists}
@@ -82,53 +93,87 @@ class HandOver:
                 (self.state / name).unlink(missing_ok=True)
             raise
 
-    def prepare(self, versions: Versions, made: list[str], progress: Progress = quiet) -> Current:
-        """Return what `current` should say to serve these versions; generation and time are still 0.
+    def prepare(self, table: str, routes: str, made: list[str], progress: Progress = quiet) -> Current:
+        """Return what `current` should be to serve a table with the fleet on record; generation and time are still 0.
 
-        Fleet and weights are written where they are not there yet, and noted in `made`.
+        The other files are written where they do not exist yet, and added to `made`.
         """
-        fleet_name = f"fleet.{versions.fleet_version}"
-        if not self.is_written(fleet_name):
+        playlists = self.prepare_playlists(made)
+        version = self.on_record.version()
+        fleet = f"fleet.{version}"
+        if not self.is_written(fleet):
             with step("write the fleet", progress):
-                made.append(fleet_name)
-                write_fleet(self.state, versions.fleet_version, versions.fleet)
+                made.append(fleet)
+                write_fleet(self.state, version, self.on_record.current())
         with step("make room for weights", progress):
-            status_name = self.status.find_room(versions.words)
-            if status_name not in self.status.names:
-                made.append(status_name)
+            status = self.status.find_room(self.words())
+            if status not in self.status.names:
+                made.append(status)
         holdings = self.current.holdings if self.current else ""
-        names = (versions.table, versions.routes, fleet_name, status_name)
-        return Current(0, *names, 0.0, holdings, versions.playlists)
+        return Current(0, table, routes, fleet, status, 0.0, holdings, playlists)
 
-    def try_out(self, candidate: Current, table: BuiltTable | None = None, progress: Progress = quiet) -> None:
-        """Map the files back, as a worker will; a table just built is asked as well. Raises SteeringError."""
-        with step("map the files back", progress):
-            snapshot = Snapshot(self.state, candidate)
-            if table:
-                prove(snapshot, table)
+    def prepare_fleet(self, made: list[str]) -> Current | None:
+        """Prepare to serve the fleet on record with the table that serves, and try it out; None before a publish."""
+        if self.current is None:
+            return None
+        candidate = self.prepare(self.current.table, self.current.routes, made)
+        try_out(self.state, candidate)
+        return candidate
 
-    def switch(
-        self, candidate: Current, words: Mapping[int, int], store: Store, now: float, progress: Progress
-    ) -> Current:
-        """Serve what was prepared, from here on, and return `current` as it was written."""
+    def prepare_playlists(self, made: list[str]) -> str:
+        """Return the file of the playlists on record, written where it does not exist yet; empty without playlists."""
+        current, digest = self.current, self.playlists.digest()
+        if not digest:
+            return ""
+        if current and current.playlists and self.playlists.is_written(current.playlists, digest):
+            return current.playlists
+        with step("write the playlists", quiet):
+            version = self.next_generation()
+            made.append(f"playlists.{version}")
+            return self.playlists.write(version, digest)
+
+    def serve_playlists(self) -> None:
+        """Serve the playlists on record; before the first publish they wait for it."""
+        if self.current is None:
+            return
+        with self.undone_on_error() as made:
+            name = self.prepare_playlists(made)
+            if name == self.current.playlists:
+                return
+            candidate = dataclasses.replace(self.current, playlists=name)
+            try_out(self.state, candidate)
+            self.switch(candidate)
+        self.remove_old()
+
+    def switch_holdings(self, name: str) -> Current:
+        """Serve another file of holdings, or none, with the other files that serve now."""
+        assert self.current, "the caller has checked that a table serves"
+        return self.switch(dataclasses.replace(self.current, holdings=name))
+
+    def switch(self, candidate: Current, progress: Progress = quiet) -> Current:
+        """Serve what was prepared, and return `current` as it was written."""
         before = self.current
-        generation = store.next_generation(before.generation if before else 0)
-        current = dataclasses.replace(candidate, generation=generation, published_at=now)
+        current = dataclasses.replace(candidate, generation=self.next_generation(), published_at=self.clock())
         is_other_fleet = before is None or (before.fleet, before.status) != (current.fleet, current.status)
         with step("advance current", progress):
             if is_other_fleet:
-                self.status.fill_empty(words)
+                self.status.fill_empty(self.words())
             write_current(self.state, current)
         self.previous, self.current = before, current
         if is_other_fleet:
             self.status.use(current.status)
-            self.status.clear_except(words)
+            self.status.clear_except(self.words())
         return current
 
-    def is_written(self, fleet_name: str) -> bool:
-        """Tell whether this fleet is being served from a file of this version's format.
+    def next_generation(self) -> int:
+        """Return a generation that was never given before."""
+        with self.records.transaction() as transaction:
+            return transaction.versions.next_generation(self.current.generation if self.current else 0)
 
-        A file that `current` does not name may be the leaving of an import that was killed, and is written anew.
+    def is_written(self, fleet_name: str) -> bool:
+        """Return whether this fleet is served from a file of this version's format.
+
+        A file that `current` does not name may be left by an import that was killed, and is written again.
         """
         if self.current is None or self.current.fleet != fleet_name:
             return False
@@ -137,16 +182,21 @@ class HandOver:
         except SnapshotError:
             return False
 
-    def remove_old(self, kept: list[Version]) -> None:
-        """Remove the tables that are not to be kept, and the fleets and weights that go with none of the others.
+    def remove_old(self) -> None:
+        """Keep the files of the newest published tables, as many as the setting `retain` says, and of what serves.
 
-        What was served until a moment ago stays, for a worker that has just read its name.
+        The files that served until a moment ago stay, for a worker that has just read their names.
         """
+        kept, forgotten = kept_versions(self.records.versions.published(), self.retain)
+        serving = number_of(self.current.table) if self.current else None
+        if tables := [version.table for version in forgotten if version.table != serving]:
+            with self.records.transaction() as transaction:
+                transaction.versions.forget(tables)
         served = [item for item in (self.current, self.previous) if item]
-        tables = {version.table for version in kept} | {number_of(item.table) for item in served}
+        kept_tables = {version.table for version in kept} | {number_of(item.table) for item in served}
         numbers = {
-            "table": tables,
-            "routes": tables,
+            "table": kept_tables,
+            "routes": kept_tables,
             "fleet": {version.fleet for version in kept} | {number_of(item.fleet) for item in served},
             "playlists": {number_of(item.playlists) for item in served if item.playlists},
             "status": {number_of(name) for name in [*self.status.names, *(item.status for item in served)]},
@@ -155,9 +205,38 @@ class HandOver:
         remove_unneeded(self.state, lambda kind, number: number in numbers[kind])
 
 
+def try_out(state: Path, candidate: Current, table: BuiltTable | None = None, progress: Progress = quiet) -> None:
+    """Map the files back, as a worker will; a table that was just built is asked as well. Raises SteeringError."""
+    with step("map the files back", progress):
+        snapshot = Snapshot(state, candidate)
+        if table:
+            prove(snapshot, table)
+
+
+def kept_versions(versions: Sequence[PublishedT], retain: int) -> tuple[list[PublishedT], list[PublishedT]]:
+    """Return which versions, newest first, keep their files, and which are forgotten.
+
+    Of the tables that follow live routes, one an hour is kept, and the others are forgotten.
+    """
+    kept: list[PublishedT] = []
+    forgotten: list[PublishedT] = []
+    hours: set[int] = set()
+    by_hand = 0
+    for version in versions:
+        if version.who != LIVE:
+            by_hand += 1
+            kept += [version] * (by_hand <= retain)
+        elif (hour := int(version.published_at // 3600)) not in hours:
+            hours.add(hour)
+            kept += [version] * (len(hours) <= retain)
+        else:
+            forgotten.append(version)
+    return kept, forgotten
+
+
 @contextmanager
 def step(name: str, progress: Progress) -> Iterator[None]:
-    """Tell that a step begins, and put its name before any error inside it."""
+    """Report that a step begins, and put its name before any error inside it."""
     progress(name)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Keys to sign URLs with: made, listed and retired by control, told once to who makes one.
+"""Keys to sign URLs with: made, listed and retired by control. They are in the file `keys` of the state folder.
 
 A key is changed without a URL that fails: make a new one, put it on the appliances beside the old one, name it first in
 the service, and when the last token of the old one has expired, take it out of the service, retire it here, and take it
@@ -8,12 +8,16 @@ off the appliances.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from steering.control.records.audit import Entry
+from steering.control.records.database import Records
 from steering.control.records.documents import ID_RULE
+from steering.control.records.rows import Rows
 from steering.errors import RequestError
+from steering.model.fleet import Fleet
 from steering.model.service import Service
 from steering.state.keys import ID, SECRET, Key, read_keys, write_keys
 
@@ -21,8 +25,37 @@ MAX_KEYS: Final = 100
 SECRET_RULE: Final = "32 to 128 letters, digits and ._~+/=-"  # noqa: S105 (the rule for one)
 
 
+class Keys:
+    """`control.keys`."""
+
+    def __init__(self, state: Path, records: Records, fleet: Callable[[], Fleet], clock: Callable[[], float]) -> None:
+        self.state = state
+        self.records = records
+        self.fleet = fleet
+        self.clock = clock
+
+    def make(self, name: str, who: str, secret: str = "") -> dict[str, Any]:
+        """Make a key to sign URLs with. A secret that is made here is in this report and in the `keys` file alone."""
+        now = self.clock()
+        with self.records.transaction() as transaction:
+            transaction.audit.add(Entry(now, who, "make key", f"key {name[:64]}", None, {"given": bool(secret)}))
+            return make_key(self.state, name, now, secret)
+
+    def list(self) -> Rows:
+        """Return every key, without its secret, and what it signs."""
+        return list_keys(self.state, self.fleet().services)
+
+    def retire(self, name: str, who: str) -> dict[str, Any]:
+        """Remove a key that no service names any more."""
+        with self.records.transaction() as transaction:
+            report = retire_key(self.state, name, self.fleet().services)
+            entry = Entry(self.clock(), who, "retire key", f"key {name}", {"made_at": report["made_at"]})
+            transaction.audit.add(entry)
+        return report
+
+
 def make_key(state: Path, name: str, now: float, secret: str = "") -> dict[str, Any]:
-    """Make a key, with this secret or a random one, which is in this report alone. Raises RequestError."""
+    """Make a key of a given secret, or of a random one, which only this report shows. Raises RequestError."""
     if not ID.fullmatch(name):
         raise RequestError.of_parameter("id", name, ID_RULE)
     if secret and not SECRET.fullmatch(secret):
@@ -40,7 +73,7 @@ def make_key(state: Path, name: str, now: float, secret: str = "") -> dict[str, 
 
 
 def retire_key(state: Path, name: str, services: Sequence[Service]) -> dict[str, Any]:
-    """Take a key away that no service names. Raises RequestError."""
+    """Remove a key that no service names. Raises RequestError."""
     keys = read_keys(state)
     if name not in keys:
         raise RequestError(f"key {name[:64]!r}: there is none of this id", status=404)
@@ -54,7 +87,7 @@ def retire_key(state: Path, name: str, services: Sequence[Service]) -> dict[str,
     return {"id": name, "made_at": keys[name].made_at}
 
 
-def list_keys(state: Path, services: Sequence[Service]) -> list[dict[str, Any]]:
+def list_keys(state: Path, services: Sequence[Service]) -> Rows:
     """Return every key without its secret: when it was made, which services it signs for, and which name it."""
     keys = read_keys(state)
     signers = {service.id: signer_of(service, keys) for service in services}
@@ -75,15 +108,15 @@ def signer_of(service: Service, keys: Mapping[str, Key]) -> str | None:
 
 
 def warnings_of(keys: Mapping[str, Key], services: Sequence[Service]) -> list[str]:
-    """Return what an operator would want to know of services and keys that do not fit."""
-    found = []
+    """Return what an operator should mend: services whose keys are missing."""
+    warnings = []
     for service in services:
         missing = [name for name in service.keys if name not in keys]
         if service.token and signer_of(service, keys) is None:
-            found.append(
+            warnings.append(
                 f"service {service.id}: has none of its keys {', '.join(service.keys)}, and answers with its fallback"
                 " alone: steering key make"
             )
         elif missing:
-            found.append(f"service {service.id}: key {', '.join(missing)} is not there: steering key make")
-    return found
+            warnings.append(f"service {service.id}: key {', '.join(missing)} is not there: steering key make")
+    return warnings

@@ -1,7 +1,7 @@
 """The registered playlists on record: given by people or fetched from a service's origin, checked, and published.
 
-A playlist is on record before it serves. What cannot be used is refused as a whole; of one that is fetched again, what
-served before serves on, and why is shown.
+A playlist is on record before it serves. An unusable playlist is refused as a whole. When one is fetched
+again and unusable, the old one serves on, and `problem` says why.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from steering.control.playlists.prepare import MAX_PLAYLIST, prepare
-from steering.control.records.database import Entry, Listed, Store
+from steering.control.records.audit import Entry
+from steering.control.records.database import Records
+from steering.control.records.playlists import PlaylistRow
 from steering.control.routes.fetch import fetch
-from steering.errors import FeedError, RequestError, SnapshotError
+from steering.errors import FeedError, RequestError
 from steering.model.fleet import Fleet
 from steering.model.service import Service
-from steering.state.playlists import KINDS, Playlist, Playlists, write_playlists
+from steering.state.playlists import KINDS, Playlist
 
 MAX_PLAYLISTS: Final = 100_000
 MAX_TITLE: Final = 256
 FILES: Final = {"hls": "master.m3u8", "dash": "manifest.mpd", "streams": "streams.json"}
-ORIGIN: Final = "origin"  # who changed what was fetched again
+ORIGIN: Final = "origin"  # the author of playlists that were fetched again
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,39 +42,37 @@ class Arrived:
     problem: str = ""
 
 
-class Shelf:
-    """The writer's playlists. `serve` publishes what is on record; all is called in the writer's thread."""
+class PlaylistService:
+    """`control.playlists`. `serve` publishes what is on record."""
 
     def __init__(
         self,
+        *,
         state: Path,
-        store: Store,
+        records: Records,
         fleet: Callable[[], Fleet],
         clock: Callable[[], float],
         serve: Callable[[], None],
     ) -> None:
         self.state = state
-        self.store = store
+        self.records = records
         self.fleet = fleet
         self.clock = clock
         self.serve = serve
-        self.written: tuple[str, str] | None = None
-
-    # ---- verbs
 
     def put(
         self, service: str, title: str, kind: str, body: bytes | None, who: str, arrived: Arrived | None = None
     ) -> dict[str, Any]:
         """Register a playlist, or with no body fetch it from the service's origin, now and from now on."""
-        found = self.require(service, title, kind)
+        owner = self.require(service, title, kind)
         if body is None:
-            arrived = arrived or bring(self.state, found, title, kind)
+            arrived = arrived or bring(self.state, owner, title, kind)
             if arrived.problem:
                 raise FeedError(arrived.problem)
             body = arrived.body
         url = arrived.url if arrived else ""
-        before = self.store.playlist(service, title, kind)
-        if before is None and self.store.count_playlists() >= MAX_PLAYLISTS:
+        before = self.records.playlists.get(service, title, kind)
+        if before is None and self.records.playlists.count() >= MAX_PLAYLISTS:
             raise RequestError(f"there are {MAX_PLAYLISTS} playlists already", status=409)
         row = listed(prepare(service, title, kind, body, url), body, url, who, self.clock())
         self.keep([row], who)
@@ -83,7 +83,7 @@ class Shelf:
         """Return so many playlists behind `service/title/kind`, ordered, without their texts."""
         service, _, rest = after.partition("/")
         title, _, kind = rest.rpartition("/")
-        return [described(row) for row in self.store.playlists(service, title, kind, count)]
+        return [described(row) for row in self.records.playlists.after(service, title, kind, count)]
 
     def get(self, service: str, title: str, kind: str) -> dict[str, Any]:
         """Return one, with its text."""
@@ -93,24 +93,24 @@ class Shelf:
     def delete(self, service: str, title: str, kind: str, who: str) -> dict[str, Any]:
         """Forget a playlist."""
         row = self.find(service, title, kind)
-        with self.store.change():
-            self.store.delete_playlist(service, title, kind)
-            self.store.note(Entry(self.clock(), who, "delete playlist", name_of(row), described(row)))
+        with self.records.transaction() as transaction:
+            transaction.playlists.delete(service, title, kind)
+            transaction.audit.add(Entry(self.clock(), who, "delete playlist", name_of(row), described(row)))
         self.serve()
         return described(row)
-
-    # ---- for the job that refreshes
 
     def fetched(self) -> list[tuple[Service, str, str]]:
         """Return service, title and kind of every playlist that comes from an origin."""
         services = {item.id: item for item in self.fleet().services if item.origin}
-        return [(services[name], title, kind) for name, title, kind in self.store.fetched() if name in services]
+        return [
+            (services[name], title, kind) for name, title, kind in self.records.playlists.fetched() if name in services
+        ]
 
     def take(self, arrived: Sequence[Arrived]) -> list[str]:
         """Register what a round of fetches brought, and return what could not be used and why."""
         rows, problems = [], []
         for item in arrived:
-            known = self.store.playlist(item.service, item.title, item.kind)
+            known = self.records.playlists.get(item.service, item.title, item.kind)
             if known is None:
                 continue  # deleted meanwhile
             problem = item.problem
@@ -128,42 +128,18 @@ class Shelf:
             self.serve()
         return problems
 
-    # ---- the file
-
-    def digest(self) -> str:
-        """Return what tells the playlists on record from others; empty where there are none."""
-        marks = self.store.playlist_marks()
-        return hashlib.sha256(json.dumps(marks).encode()).hexdigest() if marks else ""
-
-    def is_written(self, name: str, digest: str) -> bool:
-        """Tell whether a file has what is on record."""
-        if self.written != (name, digest):
-            try:
-                self.written = name, Playlists(self.state / name).meta["digest"]
-            except SnapshotError:
-                self.written = None
-        return self.written == (name, digest)
-
-    def write(self, version: int, digest: str) -> str:
-        """Write what is on record as `playlists.<version>` and return its name."""
-        name = write_playlists(self.state, version, digest, map(prepared, self.store.prepared_playlists()))
-        self.written = name, digest
-        return name
-
-    # ---- how
-
-    def keep(self, rows: Sequence[Listed], who: str) -> None:
+    def keep(self, rows: Sequence[PlaylistRow], who: str) -> None:
         """Put rows on record."""
-        with self.store.change():
+        with self.records.transaction() as transaction:
             for row in rows:
-                before = self.store.playlist(row.service, row.title, row.kind)
-                self.store.set_playlist(row)
+                before = self.records.playlists.get(row.service, row.title, row.kind)
+                transaction.playlists.set(row)
                 was = described(before) if before else None
-                self.store.note(Entry(self.clock(), who, "put playlist", name_of(row), was, described(row)))
+                transaction.audit.add(Entry(self.clock(), who, "put playlist", name_of(row), was, described(row)))
 
-    def find(self, service: str, title: str, kind: str) -> Listed:
+    def find(self, service: str, title: str, kind: str) -> PlaylistRow:
         """Return what is on record. Raises RequestError 404."""
-        row = self.store.playlist(service, title, kind)
+        row = self.records.playlists.get(service, title, kind)
         if row is None:
             raise RequestError(f"{kind[:63]} playlist of {service[:63]}/{title[:64]}: none is registered", status=404)
         return row
@@ -200,20 +176,14 @@ def bring(state: Path, service: Service, title: str, kind: str) -> Arrived:
         return Arrived(service.id, title, kind, url, problem=f"{error.filename}: {error.strerror}")
 
 
-def listed(made: Playlist, body: bytes, url: str, who: str, now: float) -> Listed:
+def listed(made: Playlist, body: bytes, url: str, who: str, now: float) -> PlaylistRow:
     """Return a prepared playlist as a row."""
     cut = json.dumps([made.head, made.pathway, made.tail, made.prefix])
-    return Listed(made.service, made.title, made.kind, body, cut, url, now, who)
+    return PlaylistRow(made.service, made.title, made.kind, body, cut, url, now, who)
 
 
-def prepared(row: tuple[str, str, str, str]) -> Playlist:
-    """Return the playlist of a row of the store: service, title, kind, and what was prepared."""
-    service, title, kind, cut = row
-    return Playlist(service, title, kind, *json.loads(cut))
-
-
-def described(row: Listed) -> dict[str, Any]:
-    """Return what is told of a playlist."""
+def described(row: PlaylistRow) -> dict[str, Any]:
+    """Return a playlist as reports have it, without its text."""
     return {
         "service": row.service,
         "title": row.title,
@@ -227,6 +197,6 @@ def described(row: Listed) -> dict[str, Any]:
     }
 
 
-def name_of(row: Listed) -> str:
+def name_of(row: PlaylistRow) -> str:
     """Return a playlist's name in the audit log."""
     return f"{row.kind} {row.service}/{row.title}"

@@ -14,7 +14,7 @@ from steering.control.health.ejection_limits import Limits
 from steering.control.health.presenter import describe, describe_cluster
 from steering.control.health.registry import Registry, StateChange, read_record, steady_clock
 from steering.control.health.rules import Health, Report, Rules
-from steering.control.records.database import Override
+from steering.control.records.overrides import Override
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Cluster, Fleet, Site
 from steering.model.route import RouteClass, RoutesHeard

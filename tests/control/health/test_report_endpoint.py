@@ -16,7 +16,6 @@ from typing import Any
 import httpx
 import pytest
 
-from steering.control.auth import Caller
 from steering.control.fill.digests import digest_of
 from steering.control.fill.holdings import HoldingsReported
 from steering.control.health import report_endpoint as reports
@@ -24,6 +23,7 @@ from steering.control.health import report_format as wire
 from steering.control.health.presenter import describe
 from steering.control.health.registry import Registry
 from steering.control.health.report_endpoint import ReportsEndpoint
+from steering.control.records.auth import Caller
 from steering.control.remote import RemoteControl
 from steering.errors import RequestError
 from steering.model.fleet import Fleet

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from _fastpath.ranking import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
 from steering.control.health import rules as health
 from steering.control.health.rules import Health, HealthRecord, Report, Rules
-from steering.control.records.database import Override
+from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
 
 RULES = Rules()

@@ -11,11 +11,11 @@ from steering.control.health.windows import (
     AHEAD_S,
     LONGEST_S,
     SHORTEST_S,
-    Window,
     check_window,
     covers_only,
     in_maintenance,
 )
+from steering.control.records.windows import Window
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 

@@ -1,4 +1,4 @@
-"""The checker against real local servers: what is well, what is not, and that it goes nowhere else."""
+"""Checks of appliances against real local servers: which answers are well, and that a check connects nowhere else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from steering.control.jobs.check_appliances import MOST_BYTES, Checker, families_of
+from steering.control.jobs.check_appliances import MOST_BYTES, CheckAppliances, families_of
 from steering.model.fleet import Appliance, Fleet
 from steering.settings import Settings
 
@@ -32,15 +32,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-class FakeWriter:
-    """What the job asks the writer for: the fleet on record, and whom to tell what it finds."""
+class FakeControl:
+    """What the job asks of control: the settings, the fleet on record, and the registry that takes observations."""
 
-    def __init__(self, fleet: Fleet, observe: Callable[..., None]) -> None:
+    def __init__(self, settings: Settings, fleet: Fleet, observe: Callable[..., None]) -> None:
+        self.settings = settings
         self.inventory = fleet
+        self.fleet = SimpleNamespace(current=lambda: self.inventory)
         self.registry = SimpleNamespace(observe=observe)
-
-    def fleet(self) -> Fleet:
-        return self.inventory
 
 
 @contextlib.asynccontextmanager
@@ -127,8 +126,8 @@ async def check(*appliances: Appliance, until: int = 1, **more: float) -> Seen:
         if len(seen) >= until:
             enough.set()
 
-    job = Checker(settings(**more))
-    running = asyncio.create_task(job(FakeWriter(fleet_of(*appliances), observe), None))  # type: ignore[arg-type]
+    control = FakeControl(settings(**more), fleet_of(*appliances), observe)
+    running = asyncio.create_task(CheckAppliances(control, None).run())  # type: ignore[arg-type]
     async with asyncio.timeout(20):
         await enough.wait()
     running.cancel()
@@ -265,16 +264,16 @@ async def test_who_leaves_the_fleet_is_checked_no_more_and_who_comes_is(monkeypa
     async with server(OK) as port:
         one, two = (appliance(f"http://x:{port}/", "127.0.0.1", name=name) for name in ("one", "two"))
         without = dataclasses.replace(one, id="none", health_url="")
-        writer = FakeWriter(fleet_of(one, without), lambda name, *_, **__: seen.put_nowait(name))
-        job = Checker(settings())
-        running = asyncio.create_task(job(writer, None))  # type: ignore[arg-type]
+        control = FakeControl(settings(), fleet_of(one, without), lambda name, *_, **__: seen.put_nowait(name))
+        job = CheckAppliances(control, None)  # type: ignore[arg-type]
+        running = asyncio.create_task(job.run())
         async with asyncio.timeout(10):
             assert {await seen.get() for _ in range(3)} == {"one"}
-            writer.inventory = fleet_of(two)
+            control.inventory = fleet_of(two)
             while await seen.get() != "two":
                 pass
             assert {await seen.get() for _ in range(3)} == {"two"}
-            writer.inventory = fleet_of(one, two)
+            control.inventory = fleet_of(one, two)
             while await seen.get() != "one":
                 pass
         running.cancel()

@@ -1,34 +1,108 @@
-"""The clockwork keeps its jobs going, whatever happens to one of them."""
+"""The clockwork keeps its jobs running, whatever happens to one of them, and runs short verbs during a long one."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from steering.control.jobs import clockwork as loop
+from steering.control.jobs import clockwork
+from steering.control.jobs.clockwork import ControlThread, Job, run_jobs
+from steering.settings import Settings
 
 
-async def run_here(verb: Any) -> Any:
+async def call_here(verb: Any) -> Any:
     return verb()
+
+
+class Failing(Job):
+    """Fails in its first two rounds."""
+
+    name = "failing"
+    rounds = 0
+
+    async def run(self) -> None:
+        self.rounds = await self.call(lambda: self.rounds + 1)
+        if self.rounds < 3:
+            raise ValueError("a fault of ours")
+
+
+class Ticking(Job):
+    """Counts its rounds, and is late in one of them."""
+
+    name = "ticking"
+    period_s = 0.02
+
+    def __init__(self, control: Any, call: Any) -> None:
+        super().__init__(control, call)
+        self.rounds = 0
+
+    async def run(self) -> None:
+        self.rounds += 1
+        await asyncio.sleep(0.1 if self.rounds == 1 else 0)
+
+
+def make(job: type[Job]) -> Any:
+    return job(SimpleNamespace(settings=Settings()), call_here)  # type: ignore[arg-type]
 
 
 def test_a_job_that_fails_is_begun_again_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(loop, "PAUSE_S", 0.001)
-    begun = []
+    monkeypatch.setattr(clockwork, "FIRST_PAUSE_S", 0.001)
+    failing, ticking = make(Failing), make(Ticking)
 
-    async def fail(writer: Any, run: Any) -> None:
-        begun.append(await run(lambda: writer))
-        if len(begun) < 3:
-            raise ValueError("a fault of ours")
-
-    async def go_on(_: Any, __: Any) -> None:
-        while len(begun) < 3:
+    async def until_done() -> None:
+        jobs = asyncio.create_task(run_jobs([failing, ticking]))
+        while failing.rounds < 3 or ticking.rounds < 3:
             await asyncio.sleep(0.001)
+        jobs.cancel()
 
-    asyncio.run(loop.work([fail, go_on], "the writer", run_here))  # type: ignore[arg-type]
-    assert begun == ["the writer"] * 3
+    asyncio.run(until_done())
+    assert failing.rounds == 3, "a job without a period that returns is over"
     assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["a fault of ours"] * 2
+    assert "job failing failed; again in" in caplog.text
+
+
+def test_a_late_round_is_not_made_up_for() -> None:
+    ticking = make(Ticking)
+
+    async def for_a_while() -> None:
+        jobs = asyncio.create_task(run_jobs([ticking]))
+        await asyncio.sleep(0.11)
+        jobs.cancel()
+
+    asyncio.run(for_a_while())
+    assert ticking.rounds <= 3
+
+
+def test_short_verbs_run_while_a_long_one_waits_for_its_child() -> None:
+    thread = ControlThread()
+    begun, order = threading.Event(), []
+
+    def publish() -> str:
+        begun.set()
+        while not order:
+            thread.run_short_verbs()  # as `run_gently` does, a few times a second
+        order.append("publish")
+        return threading.current_thread().name
+
+    def fail() -> None:
+        raise ValueError("refused")
+
+    async def call_both() -> None:
+        long = asyncio.ensure_future(thread.run(publish))
+        await asyncio.to_thread(begun.wait)
+        after = asyncio.ensure_future(thread.run(lambda: order.append("reload")))
+        name = await thread.run_during_publish(lambda: order.append("drain") or threading.current_thread().name)
+        assert name == await long, "both run in the one thread"
+        await after
+        with pytest.raises(ValueError, match="refused"):
+            await thread.run_during_publish(fail)
+
+    asyncio.run(call_both())
+    thread.shutdown()
+    assert order == ["drain", "publish", "reload"]

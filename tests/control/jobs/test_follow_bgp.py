@@ -18,18 +18,20 @@ from typing import Any
 import pytest
 
 from steering.control.jobs.follow_bgp import CREDIT_S, SHARE, Budget, core_s
-from steering.control.records.database import Version
+from steering.control.records.versions import Version
 from steering.control.remote import RemoteControl
 from steering.control.routes.bgp.sessions import FILE, LiveRoutes, Session, lines_of, read_sessions, write_routes
 from steering.control.routes.bgp.speaker import configuration, environment, router_id
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.control import LIVE, Control, kept_versions
+from steering.control.services.control import Control
+from steering.control.services.hand_over import LIVE, kept_versions
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet
 from steering.process.child import run_gently
 from steering.settings import Settings
 from tests.fastpath import test_mrt
+from tests.support.control_fixtures import Clock
 from tests.support.processes import Served, is_running, serving, until
 
 ONE = Session("bom001-a", "192.0.2.1", 64500, "192.0.2.9", 65000, 4)
@@ -310,12 +312,12 @@ def test_a_live_version_that_serves_again_is_not_forgotten(
 
 
 @pytest.fixture
-def serving_live(control: Control, settings: Settings, fleet: Fleet) -> Control:
+def serving_live(control: Control, clock: Clock, settings: Settings, fleet: Fleet) -> Control:
     """A control whose last publish by hand took live routes."""
     (settings.state / FILE).write_text("prefix,cluster\n203.0.113.0/24,bom001-a\n")
     control.fleet.replace(fleet, "test")
     control.tables.publish([FeedSource("bgp")], "test")
-    control.clock = lambda: 7200.0
+    clock.now = 7200.0
     return control
 
 

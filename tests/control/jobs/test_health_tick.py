@@ -1,4 +1,4 @@
-"""What workers counted since the last look, whoever began anew in between."""
+"""What workers counted since the last tick, also when one restarted in between."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from steering.control.jobs.health_tick import Tally
 from steering.decision.snapshot import Snapshot
 
 
-def test_voices_are_told_as_they_come_and_failing_ones_later_too(tmp_path: Path) -> None:
+def test_attested_viewers_are_counted_once_and_again_when_they_begin_to_fail(tmp_path: Path) -> None:
     counters = [Counters(str(tmp_path / f"worker.{number}"), 16, writable=True) for number in (1, 2)]
     for each in counters:
         each.note_report(5, 0, 1, True, False)
         each.note_attested(5, False)
     tally = Tally(tmp_path)
-    assert tally.take_attested() == {}  # nobody's word now
+    assert tally.take_attested() == {}  # counted before the first tick
     for each in counters:
         each.note_attested(5, False)
     assert tally.take_attested() == {5: (2, 0)}
@@ -25,7 +25,7 @@ def test_voices_are_told_as_they_come_and_failing_ones_later_too(tmp_path: Path)
     assert tally.take_attested() == {}
 
 
-def test_what_was_counted_before_is_nobodys_load(snapshot: Snapshot, tmp_path: Path) -> None:
+def test_what_was_counted_before_the_first_tick_is_no_load(snapshot: Snapshot, tmp_path: Path) -> None:
     def count(titles: list[str], name: str = "worker.1") -> None:
         counters = Counters(str(tmp_path / name), writable=True)
         for title in titles:

@@ -17,7 +17,7 @@ from steering.control.fill.holdings import Taken
 from steering.control.health.report_format import Delta, Full
 from steering.control.jobs.publish_holdings import PublishHoldings
 from steering.control.services import hand_over as handover
-from steering.control.services import writer as writing
+from steering.control.services import holdings as writing
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError
@@ -214,17 +214,16 @@ def test_the_job_publishes_at_most_so_often_and_at_once_when_it_presses(
     serving: Control, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    settings = serving.settings.model_copy(update={"holdings_s": 3600.0})
-    job = PublishHoldings(settings, look_s=0)
+    serving.settings = serving.settings.model_copy(update={"holdings_s": 3600.0})
 
-    async def run(verb: Callable[[], Any]) -> Any:
+    async def call(verb: Callable[[], Any]) -> Any:
         return verb()
 
+    job = PublishHoldings(serving, call)
+
     async def look() -> None:
-        working = asyncio.ensure_future(job(serving, run))  # type: ignore[arg-type]
         for _ in range(20):
-            await asyncio.sleep(0)
-        working.cancel()
+            await job.run()
 
     say(serving, "a")
     asyncio.run(look())

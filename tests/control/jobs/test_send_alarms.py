@@ -7,13 +7,14 @@ import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from steering.control.health.registry import Alarm
 from steering.control.jobs import send_alarms as alarms
-from steering.control.jobs.send_alarms import Webhook, seconds_of
+from steering.control.jobs.send_alarms import SendAlarms, seconds_of
 from steering.errors import SettingsError
 from steering.settings import Settings, read_settings
 
@@ -64,11 +65,19 @@ def settings(port: int, path: str = f"/hook/{SECRET}?key={SECRET}", user: str = 
     return Settings(alarm_url=f"http://{user}127.0.0.1:{port}{path}", **({"alarm_timeout_s": 0.3} | more))  # type: ignore[arg-type]
 
 
+def job_of(settings: Settings, pause: Callable[[float], Any] = asyncio.sleep) -> SendAlarms:
+    """Return the job beside a registry that raises no alarm by itself."""
+    control = SimpleNamespace(settings=settings, registry=SimpleNamespace(on_alarm=lambda _: None))
+    job = SendAlarms(control, None)  # type: ignore[arg-type]
+    job.pause = pause
+    return job
+
+
 @contextlib.asynccontextmanager
-async def telling(webhook: Webhook) -> AsyncIterator[Webhook]:
-    running = asyncio.create_task(webhook(None, None))  # type: ignore[arg-type]
+async def sending(job: SendAlarms) -> AsyncIterator[SendAlarms]:
+    running = asyncio.create_task(job.run())
     try:
-        yield webhook
+        yield job
     finally:
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -96,10 +105,10 @@ def no_pause() -> tuple[list[float], Callable[[float], Any]]:
 
 
 async def test_alarms_are_told_in_order_and_resolved_ones_too() -> None:
-    async with receiving("200 OK") as receiver, telling(Webhook(settings(receiver.port))) as webhook:
+    async with receiving("200 OK") as receiver, sending(job_of(settings(receiver.port))) as job:
         for number in range(3):
-            webhook.tell(alarm(number))
-        webhook.tell(alarm(0, resolved=True))
+            job.queue(alarm(number))
+        job.queue(alarm(0, resolved=True))
         await until(lambda: len(receiver.bodies) == 4)
     assert [(body["subject"], body["state"]) for body in receiver.bodies] == [
         ("cluster0", "raised"),
@@ -120,9 +129,9 @@ FAILURES = ["500 No", "503 No", "429 Slow", "408 Late", "silence", "hang up"]
 
 async def test_what_is_not_taken_is_told_again_after_pauses_that_double_with_one_id() -> None:
     pauses, pause = no_pause()
-    async with receiving(*FAILURES, "204 OK") as receiver, telling(Webhook(settings(receiver.port), pause)) as webhook:
-        webhook.tell(alarm(1))
-        webhook.tell(alarm(2))
+    async with receiving(*FAILURES, "204 OK") as receiver, sending(job_of(settings(receiver.port), pause)) as job:
+        job.queue(alarm(1))
+        job.queue(alarm(2))
         await until(lambda: len(receiver.bodies) == len(FAILURES) + 2)
     assert len({body["id"] for body in receiver.bodies}) == 2
     assert [body["subject"] for body in receiver.bodies] == ["cluster1"] * (len(FAILURES) + 1) + ["cluster2"]
@@ -135,9 +144,9 @@ async def test_nobody_there_is_tried_again_and_given_up_after_a_while(caplog: py
     pauses, pause = no_pause()
     async with receiving("200 OK") as receiver:
         pass
-    async with telling(Webhook(settings(receiver.port, alarm_keep_s=5.0), pause)) as webhook:
-        webhook.tell(alarm(1))
-        await until(lambda: webhook.given_up == 1)
+    async with sending(job_of(settings(receiver.port, alarm_keep_s=5.0), pause)) as job:
+        job.queue(alarm(1))
+        await until(lambda: job.dropped == 1)
     assert 1 <= len(pauses) <= 5
     assert "cluster1 is down" in caplog.records[-1].message  # what could not be told is in the log at least
     assert caplog.records[-1].levelname == "ERROR"
@@ -145,9 +154,9 @@ async def test_nobody_there_is_tried_again_and_given_up_after_a_while(caplog: py
 
 async def test_what_is_refused_outright_is_not_tried_again_and_the_next_one_is_told() -> None:
     answers = ("404 No", "302 Elsewhere", "200 OK")
-    async with receiving(*answers) as receiver, telling(Webhook(settings(receiver.port))) as webhook:
+    async with receiving(*answers) as receiver, sending(job_of(settings(receiver.port))) as job:
         for number in range(3):
-            webhook.tell(alarm(number))
+            job.queue(alarm(number))
         await until(lambda: len(receiver.bodies) == 3)
     assert [body["given_up"] for body in receiver.bodies] == [0, 1, 2]
 
@@ -155,8 +164,8 @@ async def test_what_is_refused_outright_is_not_tried_again_and_the_next_one_is_t
 async def test_a_pause_that_is_asked_for_is_kept() -> None:
     pauses, pause = no_pause()
     answers = ("429 Slow\r\nRetry-After: 17", "200 OK")
-    async with receiving(*answers) as receiver, telling(Webhook(settings(receiver.port), pause)) as webhook:
-        webhook.tell(alarm(1))
+    async with receiving(*answers) as receiver, sending(job_of(settings(receiver.port), pause)) as job:
+        job.queue(alarm(1))
         await until(lambda: len(receiver.bodies) == 2)
     assert pauses == [17.0]
 
@@ -171,11 +180,11 @@ def test_a_retry_after_is_seconds_or_a_date_and_never_long(text: str, seconds: f
 
 async def test_the_queue_is_bounded_the_oldest_is_given_up_and_that_is_told() -> None:
     async with receiving("200 OK") as receiver:
-        webhook = Webhook(settings(receiver.port))
+        job = job_of(settings(receiver.port))
         for number in range(alarms.QUEUE + 7):  # nobody tells them yet: raising one does not wait for that
-            webhook.tell(alarm(number))
-        assert len(webhook.waiting) == alarms.QUEUE
-        async with telling(webhook):
+            job.queue(alarm(number))
+        assert len(job.waiting) == alarms.QUEUE
+        async with sending(job):
             await until(lambda: bool(receiver.bodies))
         assert (receiver.bodies[0]["subject"], receiver.bodies[0]["given_up"]) == ("cluster7", 7)
 
@@ -186,10 +195,10 @@ async def test_the_secrets_of_the_url_are_in_no_log_and_no_error(
     caplog.set_level(logging.DEBUG)
     _, pause = no_pause()
     async with receiving("500 No", "hang up", "silence", "403 No", "200 OK") as receiver:
-        webhook = Webhook(settings(receiver.port, user=f"ops:{SECRET}@"), pause)
-        webhook.tell(alarm(1))
-        webhook.tell(alarm(2))
-        async with telling(webhook):
+        job = job_of(settings(receiver.port, user=f"ops:{SECRET}@"), pause)
+        job.queue(alarm(1))
+        job.queue(alarm(2))
+        async with sending(job):
             await until(lambda: len(receiver.bodies) == 5)
     assert b"Basic b3BzOlQwUFNFQ1JFVA==" in receiver.heads[0]
     assert caplog.records

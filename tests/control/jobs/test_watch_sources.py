@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from steering.cli.tables import sources_of
-from steering.control.jobs import watch_sources as watch_module
-from steering.control.jobs.watch_sources import Watch
+from steering.control.jobs import due_times
+from steering.control.jobs.clockwork import keep_running
+from steering.control.jobs.watch_sources import WatchSources
 from steering.control.routes import fetch as fetch_module
 from steering.control.routes.feeds import FeedSource, files_of
 from steering.control.routes.fetch import FOLDER, fetch
@@ -230,12 +231,15 @@ def test_a_folder_is_all_its_feeds_and_a_reload_finds_new_ones(control: Control,
 def watching(control: Control, settings: Settings) -> Iterator[None]:
     """Run the job in a thread of its own; the control is used from it alone."""
     stop = threading.Event()
+    control.settings = settings
 
     async def run(verb: Callable[[], Any]) -> Any:
         return verb()
 
     async def until_stopped() -> None:
-        job = asyncio.create_task(Watch(settings, look_s=0.02)(control, run))
+        watch = WatchSources(control, run)
+        watch.period_s = 0.02
+        job = asyncio.create_task(keep_running(watch))
         while not stop.is_set():
             await asyncio.sleep(0.01)
             assert not job.done() or job.result()
@@ -306,7 +310,7 @@ def test_a_changed_url_is_published_and_a_bad_one_is_left_alone_for_longer_and_l
     quick = settings.model_copy(update={"fetch_s": 0.05})
     anywhere.fleet.replace(fleet, "test")
     anywhere.tables.publish([FeedSource("csv", site.url)], "test")
-    monkeypatch.setattr(watch_module, "MOST_S", 0.2)
+    monkeypatch.setattr(due_times, "MOST_S", 0.2)
     with watching(anywhere, quick):
         site.body, site.headers["ETag"] = AWAY.encode(), '"2"'
         wait_until(lambda: served(settings.state) == "del001-a")

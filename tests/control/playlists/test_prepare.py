@@ -1,4 +1,4 @@
-"""Playlists are cut so that every pathway has the same ranking, and what cannot be cut is refused by line and rule."""
+"""Playlists are cut so that every pathway has the same ladder, and what cannot be cut is refused by line and rule."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def cut(text: str, kind: str = "hls", url: str = "") -> str:
     return filled(prepare("video", "t", kind, text.encode(), url), TWO, "c001", "https://s.example/v1/x?a=1&b=2", False)
 
 
-def test_every_pathway_has_the_whole_ranking_in_one_order() -> None:
+def test_every_pathway_has_the_whole_ladder_in_one_order() -> None:
     assert '#EXT-X-CONTENT-STEERING:SERVER-URI="https://s.example/v1/x?a=1&b=2",PATHWAY-ID="c001"\n' in cut(HLS)
     found = m3u8.loads(cut(HLS))
-    rankings = {
+    ladders = {
         pathway: [
             (item.stream_info.bandwidth, item.uri.removeprefix(base), item.stream_info.stable_variant_id)
             for item in found.playlists
@@ -61,10 +61,10 @@ def test_every_pathway_has_the_whole_ranking_in_one_order() -> None:
         ]
         for pathway, base in TWO
     }
-    assert rankings["c001"] == rankings["cdn"]
-    assert [row[:2] for row in rankings["cdn"]] == [(250000, "low/v.m3u8"), (900000, "high/v.m3u8?x=1")]
-    assert rankings["cdn"][1][2] == "hi"
-    assert all(row[2] for row in rankings["cdn"])
+    assert ladders["c001"] == ladders["cdn"]
+    assert [row[:2] for row in ladders["cdn"]] == [(250000, "low/v.m3u8"), (900000, "high/v.m3u8?x=1")]
+    assert ladders["cdn"][1][2] == "hi"
+    assert all(row[2] for row in ladders["cdn"])
     groups = {(item.type, item.group_id, item.uri) for item in found.media}
     assert groups == {
         ("AUDIO", "aac-c001", "https://c001.example/v/t/sound/en.m3u8"),
@@ -104,7 +104,7 @@ https://other.example/b.m3u8
 """
 
 
-def test_of_pathways_with_one_ranking_the_first_is_kept() -> None:
+def test_of_pathways_with_one_ladder_the_first_is_kept() -> None:
     found = m3u8.loads(cut(PATHWAYS))
     assert [item.uri for item in found.playlists] == [base + name for _, base in TWO for name in ("a.m3u8", "b.m3u8")]
 
@@ -135,10 +135,10 @@ REFUSED = [
     ("an attribute twice", HLS.replace("BANDWIDTH=250000", "BANDWIDTH=250000,BANDWIDTH=1"), "line 9: BANDWIDTH: is given twice"),
     ("control characters", HLS.replace("low/v", "low\x01/v"), "line 10: '\\x01'"),
     ("a byte order mark", "\ufeff" + HLS, "line 1"),
-    ("another ranking", PATHWAYS.replace("BANDWIDTH=2,PATHWAY-ID=\"B\"", "BANDWIDTH=3,PATHWAY-ID=\"B\""),
+    ("another ladder", PATHWAYS.replace("BANDWIDTH=2,PATHWAY-ID=\"B\"", "BANDWIDTH=3,PATHWAY-ID=\"B\""),
      "line 8: #EXT-X-STREAM-INF: every pathway has the same qualities in the same order"),
-    ("a ranking_entry less", PATHWAYS.rsplit("#", 1)[0], "line 4: #EXT-X-STREAM-INF: every pathway has the same qualities"),
-    ("a ranking_entry more", PATHWAYS + "#EXT-X-STREAM-INF:BANDWIDTH=3,PATHWAY-ID=\"B\"\nc.m3u8\n", "line 10"),
+    ("a rung less", PATHWAYS.rsplit("#", 1)[0], "line 4: #EXT-X-STREAM-INF: every pathway has the same qualities"),
+    ("a rung more", PATHWAYS + "#EXT-X-STREAM-INF:BANDWIDTH=3,PATHWAY-ID=\"B\"\nc.m3u8\n", "line 10"),
 ]  # fmt: skip
 
 

@@ -133,7 +133,7 @@ BROKEN: list[tuple[str, bytes, str]] = [
     (
         "nobody to be sent away",
         with_service(refused_url="https://a.example/"),
-        "nobody is refused; name client_regions",
+        "no client is refused; name client_regions",
     ),
     ("no such form", with_service(token="jwt"), "services[0].token = 'jwt': one of path, query, secure_link, or none"),
     (

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from steering.control.records.database import NAME, Store
+from steering.control.records.database import NAME, Records
 from steering.control.routes.feeds import FeedSource
 from steering.control.services import backup
 from steering.control.services.backup import back_up, restore
@@ -127,9 +127,9 @@ def test_a_backup_is_taken_while_somebody_writes_and_is_whole(serving: Control, 
             acknowledged = len(counts)
             back_up(serving.settings.state, tmp_path / f"{number}.tar")
             restore(tmp_path / f"restored{number}", tmp_path / f"{number}.tar", "test")
-            store = Store(tmp_path / f"restored{number}" / NAME)
-            weight = store.overrides()["c001-bom001"].weight if acknowledged else 0
-            store.close()
+            records = Records(tmp_path / f"restored{number}" / NAME)
+            weight = records.overrides.all()["c001-bom001"].weight if acknowledged else 0
+            records.close()
             assert weight is not None
             assert weight >= acknowledged
         done.set()
@@ -169,7 +169,7 @@ def test_of_a_canary_both_tables_come_along(serving: Control, write_feed: WriteF
     for verb, table in (("withdraw", 1), ("promote", 2)):
         shutil.copytree(tmp_path / "other", tmp_path / verb)
         with Control(serving.settings.model_copy(update={"state": tmp_path / verb})) as control:
-            assert getattr(control, verb)("test")["serving"]["table"] == table
+            assert getattr(control.tables, verb)("test")["serving"]["table"] == table
 
 
 def test_records_alone_are_published_again_from_their_feeds(serving: Control, taken: Path, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def flipped(files: dict[str, bytes]) -> None:
 
 BROKEN = [
     ("a damaged database", damaged, "damaged|malformed|not a database"),
-    ("a newer one", newer, "of schema 99"),
+    ("a newer one", newer, "has schema 99"),
     ("another program's", other, "is no database of steering"),
     ("none", lambda files: files.pop(NAME), "has no steering.db"),
     ("no database at all", lambda files: files.update({NAME: b"x" * 5000}), "not a database"),
@@ -330,9 +330,9 @@ def test_a_database_that_was_killed_open_is_backed_up_with_what_was_acknowledged
     assert (state / f"{NAME}-wal").stat().st_size
     back_up(state, tmp_path / "backup.tar")
     restore(tmp_path / "other", tmp_path / "backup.tar", "test")
-    store = Store(tmp_path / "other" / NAME)
-    assert store.overrides()["c001-bom001"].weight == 7
-    store.close()
+    records = Records(tmp_path / "other" / NAME)
+    assert records.overrides.all()["c001-bom001"].weight == 7
+    records.close()
 
 
 NOT_BACKED_UP = [

@@ -141,7 +141,12 @@ def test_the_stream_has_what_comes_signs_of_life_between_and_an_end() -> None:
 
 def test_the_recent_are_told_newest_first_without_the_turns_of_load() -> None:
     hub = Hub()
-    for before, after in (("serving", "stale"), ("serving", "overloaded"), ("overloaded", "serving"), ("overloaded", "unhealthy")):
+    for before, after in (
+        ("serving", "stale"),
+        ("serving", "overloaded"),
+        ("overloaded", "serving"),
+        ("overloaded", "unhealthy"),
+    ):
         hub.publish("state", "a", {"before": before, "after": after})
     hub.publish("alarm", "a", {"text": "x"})
     assert [data["after"] for data in hub.recent(9)] == ["unhealthy", "stale"]

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from steering.cli import main
-from steering.control.jobs.refresh_playlists import Refresh
+from steering.control.jobs.refresh_playlists import RefreshPlaylists
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.control.services.playlists import bring
@@ -221,7 +221,7 @@ def test_tokens_that_cover_no_segment_have_no_playlists(serving: Control, settin
     serving.playlists.put("video", "t", "hls", HLS.encode(), "test")
     signed = dataclasses.replace(fleet.services[0], token="query", keys=("k1",))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "inventory", dataclasses.replace(serving.fleet.current(), services=(signed,)))
+        patch.setattr(serving.on_record, "fleet", dataclasses.replace(serving.fleet.current(), services=(signed,)))
         with pytest.raises(RequestError, match="covers no segment"):
             serving.playlists.put("video", "t", "hls", HLS.encode(), "test")
         serving.playlists.put("video", "t", "streams", STREAMS, "test")  # its files have a token each
@@ -267,11 +267,11 @@ def test_an_origin_is_asked_at_once_and_again_where_it_changed(
     async def run(verb: Callable[[], T]) -> T:
         return verb()
 
-    job = Refresh(settings)
+    job = RefreshPlaylists(serving, run)
     every = settings.playlist_refresh_s
 
     def look(now: float) -> dict[str, Any]:
-        asyncio.run(job.look(serving, run, now))
+        asyncio.run(job.refresh(now))
         return serving.playlists.get("video", "a b", "hls")
 
     look(0.0)

@@ -1,4 +1,4 @@
-"""Who may do what at the control door: no token, no entry; each role its own, and of others' things not a word."""
+"""Callers of control: no token, no entry; each role sees its own objects, and nothing of others."""
 
 from __future__ import annotations
 
@@ -15,13 +15,10 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.routing import APIRoute
-from hypothesis import given
-from hypothesis import strategies as st
 from starlette.routing import Route
 
-from steering.control import app as control_app
-from steering.control.api import make_router
-from steering.control.auth import Token, caller_of, digest_of, make_secret
+from steering.control.api import make_router, protocol
+from steering.control.api.endpoints import Api
 from steering.control.health import report_endpoint as reports
 from steering.control.records.database import NAME
 from steering.control.remote import RemoteControl
@@ -31,6 +28,7 @@ from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
 from steering.model.route import RouteClass
 from steering.settings import Settings
 from tests.support.control_app import ControlApp, running_control_app
+from tests.support.control_fixtures import Clock
 
 DAY_S = 86_400
 
@@ -56,9 +54,9 @@ def fleet_of_two(fleet: Fleet) -> Fleet:
 
 
 @pytest.fixture
-def door(settings: Settings, fleet_of_two: Fleet) -> Iterator[ControlApp]:
-    """Return a control door with the fleet of two partners on record."""
-    with running_control_app(settings) as found:
+def door(settings: Settings, clock: Clock, fleet_of_two: Fleet) -> Iterator[ControlApp]:
+    """Return a control app with the fleet of two partners on record."""
+    with running_control_app(settings, clock) as found:
         found.thread.submit(found.control.fleet.replace, fleet_of_two, "test").result()
         yield found
 
@@ -89,8 +87,8 @@ ENDPOINTS: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/fleet"): OPS,
     ("GET", "/v1/overrides"): OWNERS,
     ("POST", "/v1/overrides"): OWNERS,
-    ("GET", "/v1/held"): OPS,
-    ("POST", "/v1/held/release"): OPS,
+    ("GET", "/v1/ejections"): OPS,
+    ("POST", "/v1/ejections/release"): OPS,
     ("GET", "/v1/windows"): OWNERS,
     ("POST", "/v1/windows"): OWNERS,
     ("DELETE", "/v1/windows/{number}"): OWNERS,
@@ -138,9 +136,7 @@ KINDS = {
 def endpoints(door: ControlApp) -> list[tuple[str, str]]:
     """Return every (method, path) that the door has, but for /healthz and the description of them all."""
 
-    async def nothing(verb: Any) -> None: ...
-
-    routes = make_router(door.control, nothing, nothing, Hub()).routes  # type: ignore[arg-type]
+    routes = make_router(Api(door.control, door.thread, Hub())).routes
     assert {route.path for route in door.app.routes if isinstance(route, Route)} == {"/openapi.json"}
     found = [(method, route.path) for route in routes if isinstance(route, APIRoute) for method in route.methods]
     found.append(("POST", reports.PATH))  # which goes before FastAPI
@@ -291,12 +287,11 @@ def test_a_revoked_token_opens_no_door_from_the_next_request_on(door: ControlApp
         assert other.delete("/v1/tokens/7").status_code == 404
 
 
-def test_a_token_is_good_for_its_days(door: ControlApp) -> None:
-    clock = door.control.clock
+def test_a_token_is_good_for_its_days(door: ControlApp, clock: Clock) -> None:
     with door.client(door.make_token("ops", days=2)) as client:
-        door.control.clock = lambda: clock() + 2 * DAY_S - 60
+        clock.ahead_s = 2 * DAY_S - 60
         assert client.get("/v1/tables").status_code == 200
-        door.control.clock = lambda: clock() + 2 * DAY_S
+        clock.ahead_s = 2 * DAY_S
         assert client.get("/v1/tables").status_code == 401
 
 
@@ -331,34 +326,10 @@ def test_a_role_that_there_is_not_gets_no_token(door: ControlApp, role: str, rul
         door.make_token(role)
 
 
-SECRET, DIGEST = make_secret()
-TOKENS = {7: Token(7, "partner:a", "", DIGEST, 0.0, "", 100.0, None)}
-
-
-@given(
-    st.one_of(
-        st.text(), st.text().map(lambda text: f"Bearer {text}"), st.text().map(lambda t: f"Bearer steering-7-{t}")
-    )
-)
-def test_no_other_text_is_a_token(text: str) -> None:
-    assert SECRET in text or caller_of(text, TOKENS, 0.0) is None
-
-
-def test_a_token_is_good_from_its_first_to_its_last_second_and_in_any_case_of_the_scheme() -> None:
-    for scheme in ("Bearer", "bearer", "BEARER"):
-        found = caller_of(f"{scheme} steering-7-{SECRET}", TOKENS, 99.9)
-        assert found is not None
-        assert (found.role, found.subject, found.who) == ("partner", "a", "token 7")
-    assert caller_of(f"Bearer steering-7-{SECRET}", TOKENS, 100.0) is None
-    assert caller_of(f"Bearer steering-8-{SECRET}", TOKENS, 0.0) is None
-    assert digest_of(SECRET) == DIGEST
-    assert len(make_secret()[0]) == 43
-
-
 def test_connections_over_tcp_are_bounded_and_the_socket_is_not(
     door: ControlApp, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_app, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 2)
     held = [socket.create_connection(door.address, timeout=5) for _ in range(3)]
     assert held[2].recv(1) == b""
     with RemoteControl(settings) as remote:
@@ -368,7 +339,7 @@ def test_connections_over_tcp_are_bounded_and_the_socket_is_not(
 
 
 def test_a_request_that_does_not_come_is_not_waited_for(door: ControlApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control_app, "REQUEST_S", 0.2)
+    monkeypatch.setattr(protocol, "REQUEST_S", 0.2)
     with socket.create_connection(door.address, timeout=5) as connection:
         connection.sendall(b"GET /healthz HT")
         with contextlib.suppress(ConnectionResetError):
@@ -376,7 +347,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(door: ControlApp, monkey
 
 
 def test_the_audit_log_keeps_the_newest(door: ControlApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steering.control.records.database.AUDIT_KEPT", 3)
+    monkeypatch.setattr("steering.control.records.audit.AUDIT_KEPT", 3)
     with door.client(door.make_token("ops")) as client:
         for weight in range(5):
             client.post("/v1/overrides", json={"appliances": ["c001-bom001"], "weight": weight})

@@ -15,7 +15,7 @@ import pytest
 from _fastpath.ranking import DISABLED
 from steering.control.routes.feeds import FeedSource
 from steering.control.services import hand_over as handover
-from steering.control.services import writer as writer_module
+from steering.control.services import tasks
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
@@ -134,7 +134,7 @@ def full_disk(*arguments: Any) -> Any:
 FAILURES: list[tuple[str, Any, str, Callable[..., Any], str]] = [
     (
         "the table cannot be written",
-        writer_module,
+        tasks,
         "write_table",
         full_disk,
         "write the table: No space left on device",
@@ -186,7 +186,7 @@ def test_a_table_that_does_not_map_back_is_not_served(
         (state / names[0]).write_bytes(content)
         return names
 
-    monkeypatch.setattr(writer_module, "write_table", write_and_damage)
+    monkeypatch.setattr(tasks, "write_table", write_and_damage)
     with pytest.raises(SnapshotError, match=r"map the files back: table\.2: the checksum of section"):
         serving.tables.publish([write_feed(AWAY)], "test")
     assert contents(settings.state) == before
@@ -202,7 +202,7 @@ def test_a_table_that_answers_otherwise_than_its_routes_is_not_served(
         table.intervals[4].value[-1] += 1
         return names
 
-    monkeypatch.setattr(writer_module, "write_table", write_and_forget)
+    monkeypatch.setattr(tasks, "write_table", write_and_forget)
     with pytest.raises(SnapshotError, match=r"map the files back: table\.2: .* is in zone \d+, but by its routes in"):
         serving.tables.publish([write_feed(AWAY)], "test")
     assert contents(settings.state) == before
@@ -321,7 +321,7 @@ def test_an_import_that_cannot_be_written_leaves_the_record_as_it_was(
         with pytest.raises(SettingsError, match="write the fleet: No space left"):
             serving.fleet.replace(renamed(fleet), "test")
     assert (contents(settings.state), serving.fleet.current()) == before
-    assert serving.records.fleet() == before[1]
+    assert serving.records.fleet.read() == before[1]
     assert serving.fleet.replace(renamed(fleet), "test")["changed"]
 
 
@@ -419,11 +419,23 @@ def test_overrides_survive_publishes_imports_and_restarts(
 
 
 REFUSED_OVERRIDES: list[tuple[str, Callable[[Control], Any], int, str, str]] = [
-    ("an unknown appliance", lambda w: w.drain(["c001-bom01"], "t"), 404, "'c001-bom01'", "did you mean c001-bom001?"),
-    ("one unknown of two", lambda w: w.drain(["c001-bom001", "zz"], "t"), 404, "'zz'", ""),
-    ("a weight of 70000", lambda w: w.weight(["c001-bom001"], 70000, "t"), 400, "a number from 0 to 65535", ""),
-    ("a weight below 0", lambda w: w.weight(["c001-bom001"], -1, "t"), 400, "a number from 0 to 65535", ""),
-    ("nobody", lambda w: w.drain([], "t"), 400, "at least one appliance", ""),
+    (
+        "an unknown appliance",
+        lambda w: w.overrides.drain(["c001-bom01"], "t"),
+        404,
+        "'c001-bom01'",
+        "did you mean c001-bom001?",
+    ),
+    ("one unknown of two", lambda w: w.overrides.drain(["c001-bom001", "zz"], "t"), 404, "'zz'", ""),
+    (
+        "a weight of 70000",
+        lambda w: w.overrides.weight(["c001-bom001"], 70000, "t"),
+        400,
+        "a number from 0 to 65535",
+        "",
+    ),
+    ("a weight below 0", lambda w: w.overrides.weight(["c001-bom001"], -1, "t"), 400, "a number from 0 to 65535", ""),
+    ("nobody", lambda w: w.overrides.drain([], "t"), 400, "at least one appliance", ""),
 ]
 
 
@@ -445,7 +457,7 @@ def test_a_override_that_cannot_be_is_refused_whole(
     assert (caught.value.status, caught.value.hint) == (status, hint)
     assert expected in caught.value.message
     assert contents(settings.state) == before
-    assert serving.records.overrides() == {}
+    assert serving.records.overrides.all() == {}
 
 
 def test_overrides_before_the_first_publish_hold_from_it_on(

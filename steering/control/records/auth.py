@@ -1,7 +1,7 @@
-"""Who asks at the control door, and as what.
+"""Tokens and callers: which role a request has.
 
-A token is `steering-<id>-<secret>`, the secret 256 random bits. On record is its SHA-256 alone: who reads the database
-can open no door with it. The id finds the record, so that exactly one comparison is made, in constant time.
+A token is `steering-<id>-<secret>`; the secret has 256 random bits. The database keeps only its SHA-256, so that a copy
+of the database lets nobody in. The id finds the record, so that one comparison is made, in constant time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NO_DIGEST: Final = bytes(32)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Token:
-    """A token on record; `revoked_at` and `expires_at` are None where they are not."""
+    """A token on record. `expires_at` None: it does not expire. `revoked_at` None: it is not revoked."""
 
     id: int
     role: str
@@ -37,15 +37,15 @@ class Token:
     revoked_at: float | None
 
     def is_good(self, now: float) -> bool:
-        """Tell whether it opens the door now."""
+        """Return whether the token lets its holder in at this time."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: `role` is ops, partner or appliance, `subject` which of them, `who` what goes on record.
+    """The sender of a request: `role` is ops, partner or appliance, `subject` its id, `who` its name in the audit log.
 
-    `token` is the id of the one that opened the door, 0 for who came over `control.sock`.
+    `token` is the id of its token, 0 for a caller over `control.sock`.
     """
 
     role: str
@@ -53,13 +53,9 @@ class Caller:
     who: str
     token: int = 0
 
-    def sees_partner(self, partner: str | None) -> bool:
-        """Tell whether what belongs to this partner is the caller's business."""
-        return self.role == "ops" or (self.role == "partner" and partner == self.subject)
-
 
 def check_role(text: str) -> str:
-    """Return a role that there can be. Raises RequestError naming it and the rule."""
+    """Return the role when it is well formed. Raises RequestError naming it and the rule."""
     role, _, subject = text.partition(":")
     if text != "ops" and not (role in ("partner", "appliance") and ID.fullmatch(subject)):
         raise RequestError.of_parameter("role", text, ROLE_RULE)
@@ -73,18 +69,18 @@ def make_secret() -> tuple[str, bytes]:
 
 
 def digest_of(secret: str) -> bytes:
-    """Return what is kept of a secret."""
+    """Return the SHA-256 of a secret, which is kept in its place."""
     return hashlib.sha256(secret.encode()).digest()
 
 
 def caller_of(authorization: str, tokens: Mapping[int, Token], now: float) -> Caller | None:
-    """Return who has the token in an `Authorization` header (RFC 6750, 2.1), or None where it opens no door."""
-    scheme, _, given = authorization.partition(" ")
-    found = TOKEN.fullmatch(given.strip())
-    if scheme.lower() != "bearer" or not found:
+    """Return the holder of the token in an `Authorization` header (RFC 6750, 2.1); None unless the token is good."""
+    scheme, _, text = authorization.partition(" ")
+    match = TOKEN.fullmatch(text.strip())
+    if scheme.lower() != "bearer" or not match:
         return None
-    token = tokens.get(int(found[1]))
-    is_same = hmac.compare_digest(digest_of(found[2]), token.sha256 if token else NO_DIGEST)
+    token = tokens.get(int(match[1]))
+    is_same = hmac.compare_digest(digest_of(match[2]), token.sha256 if token else NO_DIGEST)
     if token is None or not is_same or not token.is_good(now):
         return None
     role, _, subject = token.role.partition(":")

@@ -1,0 +1,95 @@
+"""Endpoints of the fleet: the whole document, and its partners, sites, clusters, appliances and services one by one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Header, Query, Response
+
+from steering.control.api.access import find_visible, visible_ids
+from steering.control.api.endpoints import Api, Asking, Body, Count, Endpoints
+from steering.control.health.presenter import describe, describe_cluster
+from steering.control.records import fleet_objects
+from steering.control.records.documents import format_fleet, parse_fleet
+from steering.control.services.control import Control
+from steering.errors import RequestError
+
+endpoints = Endpoints()
+
+WITH_STATE = ("appliances", "clusters")
+IfMatch = Annotated[str, Header(max_length=1000, description="the ETag of the object that the caller read")]
+IfNoneMatch = Annotated[str, Header(max_length=1000, description="* to make an object that must not exist yet")]
+
+
+@endpoints.verb("fleet.current")
+def export_fleet(api: Api) -> Response:
+    return Response(format_fleet(api.control.fleet.current()), media_type="application/json")
+
+
+@endpoints.verb("fleet.replace")
+def import_fleet(api: Api, document: Body, caller: Asking) -> dict[str, Any]:
+    return api.control.fleet.replace(parse_fleet(document), caller.who)
+
+
+def with_state(control: Control, kind: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return an object with its present state; null for an appliance that the registry does not have yet."""
+    if kind == "clusters":
+        return {**row, "state": describe_cluster(control.registry, row["id"])}
+    if kind == "appliances":
+        try:
+            return {**row, "state": describe(control.registry, row["id"])}
+        except RequestError:
+            return {**row, "state": None}
+    return row
+
+
+def add_fleet_objects(kind: str) -> None:
+    """Add the endpoints of one kind of fleet object."""
+
+    @endpoints.verb(f"{kind}.list")
+    def list_rows(
+        api: Api,
+        caller: Asking,
+        count: Count = 1000,
+        after: Annotated[str, Query(max_length=63, description="begin after this id")] = "",
+    ) -> dict[str, Any]:
+        fleet = api.control.fleet.current()
+        own = visible_ids(caller, fleet, kind)
+        rows = [
+            row
+            for name, row in fleet_objects.rows_by_id(fleet, kind).items()
+            if name > after and (own is None or name in own)
+        ]
+        following = rows[count - 1]["id"] if len(rows) > count else None
+        return {kind: [with_state(api.control, kind, row) for row in rows[:count]], "next": following}
+
+    @endpoints.verb(f"{kind}.get")
+    def get_row(api: Api, name: str, caller: Asking, response: Response) -> dict[str, Any]:
+        row = find_visible(caller, api.control.fleet.current(), kind, name)
+        response.headers["etag"] = fleet_objects.etag_of(row)
+        return with_state(api.control, kind, row)
+
+    @endpoints.verb(f"{kind}.put")
+    def put_row(
+        api: Api,
+        name: str,
+        caller: Asking,
+        row: dict[str, Any],
+        response: Response,
+        if_match: IfMatch = "",
+        if_none_match: IfNoneMatch = "",
+    ) -> dict[str, Any]:
+        if kind in WITH_STATE:
+            row.pop("state", None)  # a caller sends back the object as it was read
+        report = api.control.fleet.put(kind, name, row, caller.who, if_match, if_none_match)
+        response.status_code = 201 if report["made"] else 200
+        response.headers["etag"] = fleet_objects.etag_of(report["row"])
+        return with_state(api.control, kind, report["row"])
+
+    @endpoints.verb(f"{kind}.delete")
+    def delete_row(api: Api, name: str, caller: Asking, if_match: IfMatch = "") -> None:
+        api.control.fleet.delete(kind, name, caller.who, if_match)
+
+
+for kind in fleet_objects.SINGULAR:
+    add_fleet_objects(kind)

@@ -1,0 +1,33 @@
+"""Errors as problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from steering.control.verbs import BY_NAME
+from steering.errors import RequestError, SteeringError, problem_document
+
+KEYS = BY_NAME["keys.list"].path
+
+
+def problem_of(error: SteeringError) -> JSONResponse:
+    """Return the answer to an error. Its member `error` is the class, which the remote client raises again."""
+    document = problem_document(error) | {"error": type(error).__name__}
+    return JSONResponse(document, document["status"], media_type="application/problem+json")
+
+
+async def answer_error(request: Request, error: Exception) -> JSONResponse:
+    """Return the answer to an error of this project, of validation or of routing."""
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        parameter = ".".join(str(part) for part in first["loc"][1:]) or "body"
+        # The value of a key may be its secret.
+        value = "" if request.url.path.startswith(KEYS) else str(first.get("input", ""))
+        error = RequestError.of_parameter(parameter, value, str(first["msg"]), status=422)
+    elif isinstance(error, HTTPException):
+        error = RequestError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+    assert isinstance(error, SteeringError)
+    return problem_of(error)

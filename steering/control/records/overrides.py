@@ -1,0 +1,51 @@
+"""What operators set for appliances: drained, a weight, a health source."""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections.abc import Mapping
+
+from steering.control.records.rows import upsert
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Override:
+    """What an operator set for an appliance.
+
+    `enabled` is False where it is drained; `weight` replaces that of its capacity. `health_source` is `assumed` (at its
+    capacity, whatever it reports), `reported` (by its reports alone), or empty: the setting `health_source` decides.
+    """
+
+    enabled: bool = True
+    weight: int | None = None
+    health_source: str = ""
+
+
+class OverrideRepository:
+    """The table `overrides`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def all(self) -> dict[str, Override]:
+        """Return every override by appliance id, also of appliances that are not in the fleet now."""
+        rows = self.connection.execute("SELECT appliance, enabled, weight, health_source FROM overrides")
+        return {row["appliance"]: Override(bool(row["enabled"]), row["weight"], row["health_source"]) for row in rows}
+
+    def origins(self) -> dict[str, tuple[float, str]]:
+        """Return when and by whom each override was changed last, by appliance id."""
+        rows = self.connection.execute("SELECT appliance, changed_at, who FROM overrides")
+        return {row["appliance"]: (row["changed_at"], row["who"]) for row in rows}
+
+    def set(self, overrides: Mapping[str, Override], who: str, now: float) -> None:
+        """Record overrides."""
+        upsert(
+            self.connection,
+            "overrides",
+            ("appliance",),
+            (
+                {"appliance": name, **dataclasses.asdict(override), "changed_at": now, "who": who}
+                for name, override in overrides.items()
+            ),
+        )

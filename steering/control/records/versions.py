@@ -1,0 +1,101 @@
+"""Published tables, and the numbers of tables and of generations, which are never given twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Iterable
+from typing import Any
+
+from steering.control.records.rows import insert
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Published:
+    """A published table: with which fleet, when and by whom."""
+
+    table: int
+    fleet: int
+    published_at: float
+    who: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Version(Published):
+    """A published table with its reason, its sources (SHA-256 each) and its counts."""
+
+    why: str
+    sources: list[dict[str, Any]]
+    counts: dict[str, int]
+
+
+class VersionRepository:
+    """The tables `versions` and `generation`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def take(self, above: int) -> int:
+        """Return a table version that was never given before and is higher than `above`."""
+        row = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'versions'").fetchone()
+        version = max(row["seq"] if row else 0, above) + 1
+        self.connection.execute("DELETE FROM sqlite_sequence WHERE name = 'versions'")
+        insert(self.connection, "sqlite_sequence", {"name": "versions", "seq": version})
+        return int(version)
+
+    def add_written(
+        self, version: int, *, fleet: int, who: str, why: str, sources: list[dict[str, Any]], counts: dict[str, int]
+    ) -> None:
+        """Record a table version as written; it is not published yet."""
+        row = {"version": version, "fleet": fleet, "who": who, "why": why}
+        insert(self.connection, "versions", row | {"sources": json.dumps(sources), "counts": json.dumps(counts)})
+
+    def set_published(self, version: int, fleet: int, now: float) -> None:
+        """Record that a version started to serve; one that was published before keeps its time."""
+        self.connection.execute(
+            "UPDATE versions SET published_at = ?, fleet = ? WHERE version = ? AND published_at IS NULL",
+            (now, fleet, version),
+        )
+
+    def all(self) -> list[Version]:
+        """Return every published version, newest first."""
+        rows = self.connection.execute("SELECT * FROM versions WHERE published_at IS NOT NULL ORDER BY version DESC")
+        return [version_of(row) for row in rows]
+
+    def published(self) -> list[Published]:
+        """Return every published version, newest first, without sources and counts: no JSON is parsed."""
+        rows = self.connection.execute(
+            "SELECT version, fleet, published_at, who FROM versions"
+            " WHERE published_at IS NOT NULL ORDER BY version DESC"
+        )
+        return [Published(row["version"], row["fleet"], row["published_at"], row["who"]) for row in rows]
+
+    def latest(self) -> Version | None:
+        """Return the newest published version, None before the first publish."""
+        row = self.connection.execute(
+            "SELECT * FROM versions WHERE published_at IS NOT NULL ORDER BY version DESC LIMIT 1"
+        ).fetchone()
+        return version_of(row) if row else None
+
+    def get(self, version: int) -> Version | None:
+        """Return one published version, None where it was never published."""
+        row = self.connection.execute(
+            "SELECT * FROM versions WHERE published_at IS NOT NULL AND version = ?", (version,)
+        ).fetchone()
+        return version_of(row) if row else None
+
+    def forget(self, tables: Iterable[int]) -> None:
+        """Delete versions, as if they had never been published."""
+        self.connection.executemany("DELETE FROM versions WHERE version = ?", ((table,) for table in tables))
+
+    def next_generation(self, above: int) -> int:
+        """Return a generation for `current` that is higher than `above` and than any given before."""
+        self.connection.execute("UPDATE generation SET number = max(number, ?) + 1", (above,))
+        return int(self.connection.execute("SELECT number FROM generation").fetchone()["number"])
+
+
+def version_of(row: sqlite3.Row) -> Version:
+    """Return a row as a version."""
+    fields = {**row, "sources": json.loads(row["sources"]), "counts": json.loads(row["counts"])}
+    return Version(table=fields.pop("version"), **fields)

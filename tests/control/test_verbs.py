@@ -1,0 +1,58 @@
+"""The list of verbs is the truth: every verb is answered, and the remote client calls it as the services are called."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from steering.control import api
+from steering.control.health import report_endpoint
+from steering.control.services.control import Control
+from steering.control.verbs import BY_NAME, CALLABLE, VERBS, Verb, markdown
+from steering.settings import Settings
+
+DOCS = Path(__file__).parents[2] / "docs" / "api.md"
+# Verbs of no service: only a running control process has them.
+OF_CONTROL = {"sessions", "overview", "alarms", "events", "reports", "explain", "what_if"}
+OBJECTS = ("partners", "sites", "clusters", "appliances", "services")
+
+
+def test_every_verb_is_answered_by_one_function() -> None:
+    names = [name for module in api.MODULES for name, _ in module.endpoints.functions]
+    assert sorted([*names, "reports"]) == sorted(BY_NAME)
+    assert (BY_NAME["reports"].method, BY_NAME["reports"].path) == ("POST", report_endpoint.PATH)
+    assert len({(verb.method, verb.path) for verb in VERBS}) == len(VERBS)
+
+
+@pytest.mark.parametrize("verb", CALLABLE.values(), ids=list(CALLABLE))
+def test_a_verb_takes_the_arguments_of_its_service(verb: Verb, settings: Settings) -> None:
+    service, _, method = verb.name.rpartition(".")
+    if not service or service in OBJECTS:
+        assert service in OBJECTS or method in OF_CONTROL
+        return
+    with Control(settings) as control:
+        parameters = inspect.signature(getattr(getattr(control, service), method)).parameters
+    names = [name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
+    if verb.name == "playlists.put":
+        names.remove("arrived")  # given by the endpoint, which fetches it
+    assert [name for name in verb.takes if name in names] == names, "in this order"
+    assert verb.takes.keys() == set(names) or len(names) < len(parameters)
+
+
+def test_a_path_has_the_arguments_that_it_names() -> None:
+    for verb in CALLABLE.values():
+        if verb.takes:
+            assert set(re.findall(r"{(\w+)", verb.path)) <= set(verb.takes.values()), verb.name
+
+
+def test_the_docs_have_the_table_of_verbs() -> None:
+    table = markdown()
+    assert "| `POST /v1/tables/publish` | ops | waits |" in table
+    assert "| `POST /v1/overrides` | ops, partner | runs |" in table
+    text = DOCS.read_text()
+    if "<!-- verbs -->" not in text:
+        pytest.skip("docs/api.md has no marker for the table yet")
+    assert table in text
