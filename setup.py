@@ -1,4 +1,4 @@
-"""Build the compiled floor; everything else is said in pyproject.toml."""
+"""Build the compiled modules; pyproject.toml has everything else."""
 
 import os
 
@@ -11,7 +11,10 @@ SANITIZE = os.environ.get("STEERING_SANITIZE", "")
 # No -march: kernels that want newer instructions are chosen at run time (_fastpath/kernels.h).
 FLAGS = ["-O1", "-g", f"-fsanitize={SANITIZE}"] if SANITIZE else ["-O3", "-g1"]
 
-MODULES = ["rib", "mrt", "lpm", "holdings", "ranking", "steering_manifest", "counters", "fast_path", "connection"]
+MODULES = [
+    "rib", "mrt", "lpm", "holdings", "ranking", "steering_manifest", "counters",
+    "client", "request", "hints", "head", "body", "fast_path", "connection",
+]  # fmt: skip
 
 setup(
     ext_modules=cythonize(
@@ -20,7 +23,7 @@ setup(
                 f"_fastpath.{name}",
                 [f"_fastpath/{name}.pyx"],
                 include_dirs=["_fastpath"],
-                depends=[f"_fastpath/{name}.h" for name in ("address", "hashing", "kernels", "texts")],
+                depends=[f"_fastpath/{name}.h" for name in ("address", "characters", "hashing", "kernels", "texts")],
                 extra_compile_args=[*FLAGS, "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"],
                 extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
             )

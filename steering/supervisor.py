@@ -33,6 +33,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from _fastpath.client import Trust, pack
 from _fastpath.counters import Counters
 from steering.control import app as control_app
 from steering.control.first_start import make_ready
@@ -40,7 +41,6 @@ from steering.control.routes.build import Progress, quiet
 from steering.decision.examples import suggest_requests
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError, SnapshotError, SteeringError
-from steering.playback.client import Trust, pack
 from steering.playback.http import app as playback_app
 from steering.playback.server import listeners as doors
 from steering.playback.server.follower import Follower

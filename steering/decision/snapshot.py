@@ -213,6 +213,10 @@ class Snapshot:
         except (KeyError, ValueError):
             raise self.refusal(address, title, service, session, n) from None
 
+    def target_urls(self, address: str | bytes, title: str, **options: Any) -> list[str]:
+        """Return the URLs of the targets that `steer` answers with; it counts and raises as `steer`."""
+        return [target["url"] for target in json.loads(self.steer(address, title, **options))["targets"]]
+
     def refused_region(self, packed: bytes, service: str) -> str | None:
         """Return the region of a client that a service does not serve there, empty where it is unknown; else None."""
         rule = self.rules.get(service)

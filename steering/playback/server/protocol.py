@@ -31,17 +31,18 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from _fastpath.client import UNKNOWN, Trust, pack
 from _fastpath.connection import Connection
 from _fastpath.counters import Counters
 from _fastpath.fast_path import MAX_HEAD, FastPath, Peer
 from _fastpath.ranking import key_of
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
-from steering.playback.answers.answer import problem
+from steering.playback.answers.playback_json import encode
 from steering.playback.answers.players import compiled
+from steering.playback.answers.problem import problem
 from steering.playback.answers.steering_manifests import MEDIA_TYPE, static_body
-from steering.playback.client import UNKNOWN, Trust, pack
-from steering.playback.http import request
+from steering.playback.http.playback_body import MAX_BODY
 from steering.playback.server.proxy_protocol import read_header
 from steering.settings import Settings
 
@@ -71,7 +72,7 @@ class Connections:
         self.counters = counters
         logs = settings.decision_log is not None
         self.fast_path = FastPath(
-            self.trust.networks,
+            self.trust,
             settings.forwarded,
             counters,
             settings.decision_sample if logs else 0,
@@ -320,7 +321,7 @@ class HotDoor(Connection, asyncio.Protocol):
     def answer_playback(self, data: bytes, at: int) -> bytes | None:
         """Return the answer to the playback request at a place; None: the other door's, or its body is due."""
         found = self.fast_path.read_playback(data, at, self.peer)
-        if found is None or self.fast_path.end - found[0] > request.MAX_BODY:
+        if found is None or self.fast_path.end - found[0] > MAX_BODY:
             return None
         start, accepts = found
         if self.fast_path.end > len(data):
@@ -330,7 +331,7 @@ class HotDoor(Connection, asyncio.Protocol):
         answer = self.fast_path.answer_playback(data, start)
         if answer is None:
             return None
-        return self.fast_path.close_playback(*request.encode(answer, () if accepts is None else (accepts,)))
+        return self.fast_path.close_playback(*encode(answer, () if accepts is None else (accepts,)))
 
     def take_part(self) -> bytes:
         """Return what came of a playback request, which no more is waited for."""

@@ -36,8 +36,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from _fastpath.client import pack, unwrap
 from steering.model.service import Service
-from steering.playback.client import pack, unwrap
 
 STEP_S: Final = 300
 CODE_BYTES: Final = 18  # 144 bits, and no part of a base64 character is left over that could be changed
