@@ -11,7 +11,22 @@ SANITIZE = os.environ.get("STEERING_SANITIZE", "")
 # No -march: kernels that want newer instructions are chosen at run time (_fastpath/kernels.h).
 FLAGS = ["-O1", "-g", f"-fsanitize={SANITIZE}"] if SANITIZE else ["-O3", "-g1"]
 
-MODULES = ["rib", "mrt", "lpm", "holdings", "ranking", "steering_manifest", "counters", "fast_path"]
+MODULES = [
+    "rib",
+    "mrt",
+    "lpm",
+    "holdings",
+    "hashing",
+    "status_words",
+    "counters",
+    "service",
+    "ranking",
+    "targets",
+    "steer_json",
+    "playback_json",
+    "steering_manifest",
+    "fast_path",
+]
 
 setup(
     ext_modules=cythonize(
@@ -20,7 +35,9 @@ setup(
                 f"_fastpath.{name}",
                 [f"_fastpath/{name}.pyx"],
                 include_dirs=["_fastpath"],
-                depends=[f"_fastpath/{name}.h" for name in ("address", "hashing", "kernels", "texts")],
+                depends=[
+                    f"_fastpath/{name}.h" for name in ("address", "atomics", "hashing", "kernels", "texts", "writing")
+                ],
                 extra_compile_args=[*FLAGS, "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"],
                 extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
             )

@@ -4,7 +4,8 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 
 from _fastpath.counters import Counters
-from _fastpath.ranking import Picker, Service
+from _fastpath.ranking import Picker
+from _fastpath.service import Service
 from _fastpath.steering_manifest import Manifest
 
 MAX_HEAD: int

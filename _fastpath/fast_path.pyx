@@ -25,26 +25,14 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
 from _fastpath.counters cimport DASH, HEALTHZ, HLS, FAST_PATH, MOVED, PLAYBACK, STEER, Counters, now_ns
-from _fastpath.hashing cimport content_key, hash_bytes, ttl_of
+from _fastpath.hashing cimport hash_bytes, jittered_ttl, key_of_viewer
+from _fastpath.playback_json cimport C_MAX_FILES, answer_files, named
+from _fastpath.ranking cimport C_MAX_TITLE, Picker, decision, is_dots, request
+from _fastpath.service cimport Service
+from _fastpath.steer_json cimport measure, write
 from _fastpath.steering_manifest cimport C_MAX_MANIFEST, Manifest, is_throughput, read_report, report
-from _fastpath.ranking cimport (
-    C_IPV4_UP,
-    C_IPV6_UP,
-    C_MAX_FILES,
-    C_MAX_PICKS,
-    C_MAX_TITLE,
-    Picker,
-    Service,
-    candidate,
-    digits_of,
-    escape,
-    is_dots,
-    key_of_viewer,
-    named,
-    outcome,
-    question,
-    write_number,
-)
+from _fastpath.targets cimport sign_picks
+from _fastpath.writing cimport digits_of, escape, write_number
 
 MAX_HEAD = C_MAX_HEAD
 
@@ -379,8 +367,7 @@ cdef class FastPath:
         cdef Picker picker
         cdef address client = self.client
         cdef playback said
-        cdef question wanted
-        cdef uint32_t zone
+        cdef request wanted
         if served is None or not 0 <= start <= self.end <= PyBytes_GET_SIZE(data):
             return None
         if not read_playback_body(base + start, base + self.end, &said, self.files):
@@ -396,16 +383,17 @@ cdef class FastPath:
         picker = served.picker
         if client.family == 4:
             client.high = client.four
-            zone = picker.table.zone_v4(client.four)
+            wanted.zone = picker.table.zone_v4(client.four)
         else:
-            zone = picker.table.zone_v6(client.high, client.low)
-        if not service.serves(picker.zones + zone):
+            wanted.zone = picker.table.zone_v6(client.high, client.low)
+        if not service.serves(picker.zones[wanted.zone].region):
             return None
-        wanted.n = said.n or service.n
-        wanted.family_bit = C_IPV6_UP if (said.family or client.family) == 6 else C_IPV4_UP
-        return picker.answer_files(
-            zone, service, &wanted, self.files, said.count, said.title, said.title_length, said.session,
-            said.session_length, client.family, client.high, self.counters
+        wanted.title, wanted.title_length = said.title, said.title_length
+        wanted.client_family, wanted.upper = client.family, client.high
+        wanted.viewer = key_of_viewer(said.session, said.session_length, client.family, client.high)
+        wanted.n, wanted.family = said.n or service.n, said.family or client.family
+        return answer_files(
+            picker, service, &wanted, self.files, said.count, said.session, said.session_length, self.counters
         )
 
     def close_playback(self, bytes body not None, bint is_gzip):
@@ -421,14 +409,11 @@ cdef class FastPath:
         cdef address client = peer.who
         cdef bint trusted = peer.trusted
         cdef query asked
-        cdef candidate chosen[C_MAX_PICKS]
-        cdef question wanted
-        cdef outcome came
+        cdef request wanted
+        cdef decision made
         cdef char escaped[3 * C_MAX_TITLE]
         cdef Py_ssize_t escaped_length, length, total
-        cdef uint64_t key
-        cdef uint32_t zone = 0, ttl
-        cdef int picks
+        cdef uint32_t ttl
         cdef bytes out, ending, token = None
         cdef char* at
         if served is None or not read_query(text, stop, &asked):
@@ -451,40 +436,31 @@ cdef class FastPath:
             client.high = client.four
         if not shed or not service.everywhere:
             if client.family == 4:
-                zone = picker.table.zone_v4(client.four)
+                wanted.zone = picker.table.zone_v4(client.four)
             else:
-                zone = picker.table.zone_v6(client.high, client.low)
-            if not service.serves(picker.zones + zone):
+                wanted.zone = picker.table.zone_v6(client.high, client.low)
+            if not service.serves(picker.zones[wanted.zone].region):
                 return None
         if not shed and (asked.seen & CMCD or found.cmcd) and self.draws_cmcd():
             self.cmcd_drawn += 1
             return None
-        key = hash_bytes(asked.title, asked.title_length)
-        if not shed and self.is_wanted(key):
+        wanted.key = wanted.subject = hash_bytes(asked.title, asked.title_length)
+        if not shed and self.is_wanted(wanted.key):
             return None
         wanted.viewer = key_of_viewer(asked.session, asked.session_length, client.family, client.high)
-        ttl = ttl_of(service.ttl_s, service.jitter_s, key, wanted.viewer)
+        ttl = jittered_ttl(service.ttl_s, service.jitter_s, wanted.key, wanted.viewer)
         escaped_length = escape(asked.title, asked.title_length, escaped)
-        picks = 0
-        came.failed_open = False
+        made.n, made.count, made.failed_open = asked.n, 0, False
         if not shed:
-            wanted.n = asked.n
-            wanted.family_bit = C_IPV6_UP if (asked.family or client.family) == 6 else C_IPV4_UP
-            wanted.content = content_key(key, service.salt)
-            picker.ask(service, key, &wanted)
-            picks = picker.choose(zone, &wanted, service, chosen, &came, NULL, NULL)
-            if service.sign is not None and picks:
-                token = service.token_for(escaped, escaped_length, client.family, client.high)
-                if token is None:
-                    picks = came.failed_open = 0
+            wanted.n, wanted.family = asked.n, asked.family or client.family
+            picker.decide(&wanted, service, &made)
+            token = sign_picks(service, &made, escaped, escaped_length, client.family, client.high)
         if self.counters is not None:
             if shed:
                 self.counters.count_target(0, True)
             else:
-                picker.tally(
-                    self.counters, service, &wanted, chosen, picks, &came, asked.title, asked.title_length
-                )
-        length = picker.measure(service, ttl, chosen, picks, asked.n, &came, escaped_length, token)
+                picker.tally(self.counters, service, &made, asked.title, asked.title_length)
+        length = measure(picker, service, ttl, &made, escaped_length, token)
         ending = SHED_END if shed else JSON_END
         total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(PLAYER_HEAD) + digits_of(<uint32_t> length)
         total += PyBytes_GET_SIZE(ending)
@@ -493,7 +469,7 @@ cdef class FastPath:
         at = join(at, PLAYER_HEAD)
         at = join(write_number(at, <uint32_t> length), ending)
         if has_body:
-            picker.write(at, service, ttl, chosen, picks, asked.n, &came, escaped, escaped_length, token)
+            write(at, picker, service, ttl, &made, escaped, escaped_length, token)
         return out
 
     cdef bytes steer_player(
@@ -507,9 +483,8 @@ cdef class FastPath:
         cdef address client = peer.who
         cdef bint trusted = peer.trusted, moves = False
         cdef hints said
-        cdef candidate chosen[C_MAX_PICKS]
-        cdef question wanted
-        cdef outcome came
+        cdef request wanted
+        cdef decision made
         cdef char name[MAX_SERVICE]
         cdef char title[C_MAX_TITLE]
         cdef char body[C_MAX_MANIFEST]
@@ -517,9 +492,6 @@ cdef class FastPath:
         cdef const char* end = query if query != NULL else stop
         cdef const char* slash = <const char*> memchr(text, b"/", end - text)
         cdef Py_ssize_t name_length, title_length, length, total
-        cdef uint64_t key
-        cdef uint32_t zone
-        cdef int picks
         cdef bytes out
         cdef char* at
         if served is None or slash == NULL or memchr(slash + 1, b"/", end - slash - 1) != NULL:
@@ -548,21 +520,16 @@ cdef class FastPath:
         picker = served.picker
         if client.family == 4:
             client.high = client.four
-            zone = picker.table.zone_v4(client.four)
+            wanted.zone = picker.table.zone_v4(client.four)
         else:
-            zone = picker.table.zone_v6(client.high, client.low)
-        key = hash_bytes(title, title_length)
-        wanted.n = manifest.most
-        wanted.family_bit = C_IPV6_UP if (said.family or client.family) == 6 else C_IPV4_UP
-        wanted.content = content_key(key, service.salt)
+            wanted.zone = picker.table.zone_v6(client.high, client.low)
+        wanted.key = wanted.subject = hash_bytes(title, title_length)
+        wanted.n, wanted.family = manifest.most, said.family or client.family
         wanted.viewer = key_of_viewer(said.session, said.session_length, client.family, client.high)
-        picker.ask(service, key, &wanted)
-        picks = picker.choose(zone, &wanted, service, chosen, &came, NULL, NULL)
-        length = manifest.write(picker, chosen, picks, &said.pathways, key, wanted.viewer, body, &moves)
-        if length < 0:
-            return None
+        picker.decide(&wanted, service, &made)
+        length = manifest.write(picker, &made, &said.pathways, wanted.key, wanted.viewer, body, &moves)
         if self.counters is not None:
-            picker.tally(self.counters, service, &wanted, chosen, picks, &came, title, title_length)
+            picker.tally(self.counters, service, &made, title, title_length)
             if moves:
                 self.counters.count_event(MOVED)
         total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(MANIFEST_HEAD) + digits_of(<uint32_t> length)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from _fastpath.ranking import ttl_of
+from _fastpath.hashing import ttl_of
 from steering.model.service import Service, jitter_s
 from steering.playback.answers.pathways import Clone, Order, first_declared
 

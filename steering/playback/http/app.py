@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from _fastpath.counters import Counters
 from _fastpath.ranking import Trace
+from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError, SnapshotError
 from steering.playback.answers import players
@@ -195,8 +196,8 @@ def make_app(
             if not client.trusted:
                 raise RequestError.of_parameter("explain", "1", "for callers whose every hop is trusted", 403)
             # Explaining reads files; answering others goes on meanwhile.
-            explain = functools.partial(snapshot.explain, client.packed, query.title, **asked)
-            return JSONResponse(await anyio.to_thread.run_sync(explain), headers=PLAYER_HEADERS)
+            explained = functools.partial(explain, snapshot, client.packed, query.title, **asked)
+            return JSONResponse(await anyio.to_thread.run_sync(explained), headers=PLAYER_HEADERS)
         if (region := snapshot.refused_region(client.packed, query.service)) is not None:
             elsewhere = snapshot.rules[query.service].refused_url
             if query.redirect and elsewhere:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from _fastpath.counters import Counters
-from _fastpath.ranking import MAX_FILES
+from _fastpath.playback_json import MAX_FILES
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.model.streams import Device, files_for, read_catalogue

@@ -33,7 +33,7 @@ from uvicorn.server import ServerState
 
 from _fastpath.counters import Counters
 from _fastpath.fast_path import MAX_HEAD, Door, FastPath, Peer
-from _fastpath.ranking import key_of
+from _fastpath.hashing import key_of
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.playback.answers.answer import problem
