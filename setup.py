@@ -26,6 +26,7 @@ MODULES = [
     "playback_json",
     "steering_manifest",
     "fast_path",
+    "connection",
 ]
 
 setup(

@@ -8,7 +8,7 @@ cdef extern from "hashing.h":
 
 
 cdef inline uint64_t viewer_of_client(int family, uint64_t upper) noexcept nogil:
-    """Return the number of a viewer without a session: that of its /24 or /48. `upper` is that of `PrefixTable.find`."""
+    """Return the number of a viewer without a session, by its /24 or /48; `upper` as `PrefixTable.find` returns it."""
     return mix(upper >> 8 | <uint64_t> 4 << 48) if family == 4 else mix(upper >> 16 | <uint64_t> 6 << 48)
 
 

@@ -1,5 +1,5 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
-"""The answer for many files as compact JSON: each server once, and for each file the numbers of its servers, best first.
+"""The answer for many files as compact JSON: each server once, and for each file the numbers of its servers.
 
     {"table":…,"fleet":…,"holdings":…,"ttl":…,"url":"…","fallback":"…","servers":[{"host":"…","appliance":"…",
      "site":"…","rank":0,"families":[4,6]}],"files":{"a":[0,1]},"tokens":{"a":"…"},"fail_open":true,"tag":"…"}

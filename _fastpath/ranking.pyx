@@ -14,13 +14,13 @@ The other candidates of a rank are ordered by weighted rendezvous hashing (Schin
 Hash Tables", SPAA 2005): each appliance draws u in (0, 1) from a hash of the key and its slot, and the lowest
 -log(u) / weight wins; the lower position in the fleet file breaks a tie (`better`). So one key always gives one order,
 shares are proportional to weight, and a changed appliance moves only its own keys. In integers: -log2(u) comes from a
-table of 257 points, interpolated, in 32 fractional bits; two candidates are compared by multiplying crosswise, without a
-division. Costs are below 2**39 and weights below 2**16: a product fits 64 bits.
+table of 257 points, interpolated, in 32 fractional bits; two candidates are compared by multiplying crosswise, without
+a division. Costs are below 2**39 and weights below 2**16: a product fits 64 bits.
 
-The key is the title's where an appliance's holdings are unknown: the title stays at its appliances, and caches fill. The
-key is the viewer's, of title and session together, where the appliance holds the title: viewers spread over the copies. A
-viewer is a session; without one, the client's /24 or /48. A hot title has a *fan-out* k in the status file, and with it
-k keys, of which a viewer has one: k orders of the same appliances instead of one.
+The key is the title's where an appliance's holdings are unknown: the title stays at its appliances, and caches fill. It
+is the viewer's, of title and session together, where the appliance holds the title: viewers spread over the copies. A
+viewer is a session; without one, the client's /24 or /48. A hot title has a *fan-out* k in the status file, and with
+it k keys, of which a viewer has one: k orders of the same appliances instead of one.
 
 One round takes at most two picks of a site, one where two are requested, so that two sites serve where two can. Rounds
 repeat over the candidates not picked yet, until there are n picks or a round adds none. Where no candidate is left and

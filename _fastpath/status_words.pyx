@@ -1,5 +1,5 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
-"""StatusWords: one 32-bit word for each appliance slot, and the hot titles, in a file that control writes and workers map.
+"""StatusWords: one 32-bit word for each appliance slot, and the hot titles, in a file that workers map.
 
 A word is 16 bits of weight and the flags below. Each pick reads the words with one relaxed atomic load each, so a
 changed word counts at the next pick of every worker. Behind the words stands an open-addressed table of hot titles:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+from typing import Any
+
 
 class SteeringError(Exception):
-    """What every error of this project is; never raised itself."""
+    """The class above every error of this project; never raised itself."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -21,9 +24,9 @@ class FeedError(SteeringError):
 
 
 class RequestError(SteeringError):
-    """The caller must act; a door answers it as a problem document (RFC 9457) with `status`.
+    """The caller must act; it is answered as a problem document (RFC 9457) with `status`.
 
-    `parameter`, `value` and `rule` are members of that document where a parameter is to blame.
+    Where a parameter is wrong, `parameter`, `value` and `rule` are members of that document.
     """
 
     def __init__(
@@ -57,3 +60,30 @@ class RequestError(SteeringError):
 
 class SnapshotError(SteeringError):
     """A state file is unusable; it is logged, and the last good one serves on."""
+
+
+def status_of(error: SteeringError) -> int:
+    """Return the HTTP status that an error is answered with."""
+    if isinstance(error, RequestError):
+        return error.status
+    if isinstance(error, FeedError):
+        return HTTPStatus.UNPROCESSABLE_ENTITY
+    if isinstance(error, (SnapshotError, SettingsError)):
+        return HTTPStatus.SERVICE_UNAVAILABLE
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def problem_document(error: SteeringError) -> dict[str, Any]:
+    """Return an error as the members of a problem document (RFC 9457)."""
+    status = status_of(error)
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "detail": error.message,
+    }
+    if isinstance(error, RequestError) and error.parameter:
+        document |= {"parameter": error.parameter, "value": error.value, "rule": error.rule}
+    if error.hint:
+        document["hint"] = error.hint
+    return document

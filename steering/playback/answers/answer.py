@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Any
 
-from steering.errors import RequestError
+from steering.errors import RequestError, problem_document
 
 
 def redirect(body: bytes) -> tuple[str, list[str]]:
@@ -32,15 +31,5 @@ def refused_in(region: str, service: str, elsewhere: str) -> RequestError:
 
 
 def problem(error: RequestError) -> bytes:
-    """Return an error as a problem document (RFC 9457), with parameter, value and rule where one is to blame."""
-    document: dict[str, Any] = {
-        "type": "about:blank",
-        "title": HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "detail": error.message,
-    }
-    if error.parameter:
-        document |= {"parameter": error.parameter, "value": error.value, "rule": error.rule}
-    if error.hint:
-        document["hint"] = error.hint
-    return json.dumps(document, separators=(",", ":")).encode()
+    """Return an error as the body of a problem document (RFC 9457)."""
+    return json.dumps(problem_document(error), separators=(",", ":")).encode()

@@ -31,8 +31,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from _fastpath.connection import Connection
 from _fastpath.counters import Counters
-from _fastpath.fast_path import MAX_HEAD, Door, FastPath, Peer
+from _fastpath.fast_path import MAX_HEAD, FastPath, Peer
 from _fastpath.hashing import key_of
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
@@ -141,7 +142,7 @@ class Connections:
         return HotDoor(self, config, server_state, app_state, _loop)
 
 
-class HotDoor(Door, asyncio.Protocol):
+class HotDoor(Connection, asyncio.Protocol):
     """One connection."""
 
     def __init__(
