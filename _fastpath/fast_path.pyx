@@ -27,7 +27,7 @@ from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4,
 from _fastpath.counters cimport DASH, HEALTHZ, HLS, FAST_PATH, MOVED, PLAYBACK, STEER, Counters, now_ns
 from _fastpath.hashing cimport hash_bytes, jittered_ttl, key_of_viewer
 from _fastpath.playback_json cimport C_MAX_FILES, answer_files, named
-from _fastpath.ranking cimport C_MAX_TITLE, Picker, decision, is_dots, request
+from _fastpath.ranking cimport C_MAX_TITLE, Picker, decision, is_dots, question
 from _fastpath.service cimport Service
 from _fastpath.steer_json cimport measure, write
 from _fastpath.steering_manifest cimport C_MAX_MANIFEST, Manifest, is_throughput, read_report, report
@@ -316,7 +316,7 @@ cdef class FastPath:
         cdef Picker picker
         cdef address client = self.client
         cdef playback said
-        cdef request wanted
+        cdef question wanted
         if served is None or not 0 <= start <= self.end <= PyBytes_GET_SIZE(data):
             return None
         if not read_playback_body(base + start, base + self.end, &said, self.files):
@@ -358,7 +358,7 @@ cdef class FastPath:
         cdef address client = peer.who
         cdef bint trusted = peer.trusted
         cdef query asked
-        cdef request wanted
+        cdef question wanted
         cdef decision made
         cdef char escaped[3 * C_MAX_TITLE]
         cdef Py_ssize_t escaped_length, length, total
@@ -432,7 +432,7 @@ cdef class FastPath:
         cdef address client = peer.who
         cdef bint trusted = peer.trusted, moves = False
         cdef hints said
-        cdef request wanted
+        cdef question wanted
         cdef decision made
         cdef char name[MAX_SERVICE]
         cdef char title[C_MAX_TITLE]

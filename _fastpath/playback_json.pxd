@@ -1,7 +1,7 @@
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from _fastpath.counters cimport Counters
-from _fastpath.ranking cimport Picker, candidate, request
+from _fastpath.ranking cimport Picker, candidate, question
 from _fastpath.service cimport Service
 
 cdef enum:
@@ -22,6 +22,6 @@ cdef struct answered:  # what is picked for the files so far
 
 
 cdef bytes answer_files(
-    Picker picker, Service service, request* asked, named* files, int count, const char* session,
+    Picker picker, Service service, question* asked, named* files, int count, const char* session,
     Py_ssize_t session_length, Counters counters
 )

@@ -31,7 +31,7 @@ def answer_playback(
     Picker picker not None, address, list files not None, Service service not None, int n, int family,
     str session not None="", str title not None="", Counters counters=None
 ):
-    cdef request asked
+    cdef question asked
     cdef const char* viewer
     cdef Py_ssize_t viewer_length
     cdef named* names
@@ -58,7 +58,7 @@ def answer_playback(
 
 
 cdef bytes answer_files(
-    Picker picker, Service service, request* asked, named* files, int count, const char* session,
+    Picker picker, Service service, question* asked, named* files, int count, const char* session,
     Py_ssize_t session_length, Counters counters
 ):
     """Return the answer for files with valid names, and count it; None where two files have one name.
@@ -98,12 +98,12 @@ cdef bytes answer_files(
 
 
 cdef bytes pick_files(
-    Picker picker, Service service, const request* asked, named* files, int count, Counters counters, list tokens,
+    Picker picker, Service service, const question* asked, named* files, int count, Counters counters, list tokens,
     answered* so_far
 ):
     """Pick the servers of each file, and return the token for all of them; one for each file goes to `tokens`."""
     cdef decision made
-    cdef request single = asked[0]
+    cdef question single = asked[0]
     cdef bint is_whole = asked.title_length and not service.by_file  # one decision is for all files
     cdef named* subject
     cdef named whole = named(asked.title, asked.title_length, asked.key)

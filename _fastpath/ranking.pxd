@@ -64,7 +64,7 @@ cdef struct note:
     int held
     char reason
 
-cdef struct request:
+cdef struct question:
     const char* title  # empty where a playback names files alone
     Py_ssize_t title_length
     uint64_t key  # of the title, which ranks
@@ -109,14 +109,14 @@ cdef class Picker:
     cdef int check(self) except -1
     cdef int check_text(self) except -1
     cdef int assign_seats(self) except -1
-    cdef void decide(self, const request* asked, Service service, decision* made) noexcept nogil
-    cdef void prepare(self, const request* asked, Service service, decision* made) noexcept nogil
+    cdef void decide(self, const question* asked, Service service, decision* made) noexcept nogil
+    cdef void prepare(self, const question* asked, Service service, decision* made) noexcept nogil
     cdef void choose(
         self, uint32_t zone, Service service, decision* made, note* notes, uint32_t* noted
     ) noexcept nogil
-    cdef int decide_traced(self, const request* asked, Service service, decision* made, object trace) except -1
+    cdef int decide_traced(self, const question* asked, Service service, decision* made, object trace) except -1
     cdef int read(
-        self, object address, str title, int n, int family, str session, Counters counters, request* asked
+        self, object address, str title, int n, int family, str session, Counters counters, question* asked
     ) except -1
     cdef void tally(
         self, Counters counters, Service service, const decision* made, const char* title, Py_ssize_t title_length

@@ -336,12 +336,12 @@ cdef class Picker:
                     self.seats[i] = seat(members[at].services, at)
         return 0
 
-    cdef void decide(self, const request* asked, Service service, decision* made) noexcept nogil:
+    cdef void decide(self, const question* asked, Service service, decision* made) noexcept nogil:
         """Decide a request: up to n picks, best first, with the reasons and misses of the others."""
         self.prepare(asked, service, made)
         self.choose(asked.zone, service, made, NULL, NULL)
 
-    cdef void prepare(self, const request* asked, Service service, decision* made) noexcept nogil:
+    cdef void prepare(self, const question* asked, Service service, decision* made) noexcept nogil:
         """Make the keys that a request's candidates are ranked by."""
         made.n = asked.n
         made.family_bit = C_IPV6_UP if asked.family == 6 else C_IPV4_UP
@@ -364,7 +364,7 @@ cdef class Picker:
             walk_ranking(self, zone, service, True, made, NULL, NULL)
             made.failed_open = made.count > 0
 
-    cdef int decide_traced(self, const request* asked, Service service, decision* made, object trace) except -1:
+    cdef int decide_traced(self, const question* asked, Service service, decision* made, object trace) except -1:
         """Decide a request, and fill a `Trace` where one is given."""
         cdef uint32_t noted = 0, i
         cdef note* notes
@@ -391,7 +391,7 @@ cdef class Picker:
         return 0
 
     cdef int read(
-        self, object address, str title, int n, int family, str session, Counters counters, request* asked
+        self, object address, str title, int n, int family, str session, Counters counters, question* asked
     ) except -1:
         """Read a request from Python objects, which outlive it. An empty title is for a playback of files alone."""
         cdef const char* viewer
@@ -441,7 +441,7 @@ cdef class Picker:
         self, address, str title not None, Service service not None, int n, int family, str session not None="",
         Counters counters=None
     ):
-        cdef request asked
+        cdef question asked
         cdef decision made
         cdef int i
         self.read(address, title, n, family, session, counters, &asked)
@@ -462,7 +462,7 @@ cdef class Picker:
         self, address, uint64_t title_key, uint64_t session_key, uint64_t content, Service service not None, int n,
         int family
     ):
-        cdef request asked
+        cdef question asked
         cdef decision made
         cdef int i
         self.read(address, "", n, family, "", None, &asked)

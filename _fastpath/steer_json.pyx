@@ -11,7 +11,7 @@ from libc.stdint cimport uint32_t
 
 from _fastpath.counters cimport Counters
 from _fastpath.hashing cimport jittered_ttl
-from _fastpath.ranking cimport C_MAX_TITLE, appliance_record, candidate, request, site_record
+from _fastpath.ranking cimport C_MAX_TITLE, appliance_record, candidate, question, site_record
 from _fastpath.targets cimport sign_picks, url_length, write_url
 from _fastpath.writing cimport digits_of, escape, join, join_bytes, write_number
 
@@ -20,7 +20,7 @@ def answer_steer(
     Picker picker not None, address, str title not None, Service service not None, int n, int family,
     str session not None="", trace=None, Counters counters=None
 ):
-    cdef request asked
+    cdef question asked
     cdef decision made
     cdef char escaped[3 * C_MAX_TITLE]
     cdef Py_ssize_t length

@@ -11,7 +11,7 @@ cdef enum:
 
 
 cdef struct piece:
-    const char* text
+    const char* at
     Py_ssize_t length
 
 cdef struct report:  # the pathways that a player reports to use, each once

@@ -66,7 +66,7 @@ cdef class Manifest:
         end = join(end, b',"PATHWAY-PRIORITY":[', 21)
         for i in range(listed.count):
             end = join(end, b',"' if i else b'"', 2 if i else 1)
-            end = join(end, listed.ids[i].text, listed.ids[i].length)
+            end = join(end, listed.ids[i].at, listed.ids[i].length)
             end = join(end, b'"', 1)
         return join(end, b"]}", 2) - out
 
@@ -158,7 +158,7 @@ cdef inline bint goes_before(const decision* made, int left, int right) noexcept
 cdef inline bint among(const piece* name, const piece* names, int count) noexcept nogil:
     cdef int i
     for i in range(count):
-        if names[i].length == name.length and memcmp(names[i].text, name.text, name.length) == 0:
+        if names[i].length == name.length and memcmp(names[i].at, name.at, name.length) == 0:
             return True
     return False
 
@@ -180,10 +180,10 @@ cdef bint read_report(char* text, Py_ssize_t length, report* reported) noexcept 
     unquote(&at, &end)
     while at < end:
         items += 1
-        name.text = at
+        name.at = at
         while at < end and is_in_id(at[0]):
             at += 1
-        name.length = at - name.text
+        name.length = at - name.at
         if (at < end and at[0] != b",") or name.length > C_MAX_ID or items > C_MAX_REPORTED:
             return False
         at += 1

@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint64_t
 
 from _fastpath.counters cimport Counters
-from _fastpath.ranking cimport C_MAX_TITLE, request
+from _fastpath.ranking cimport C_MAX_TITLE, question
 from _fastpath.writing cimport escape
 
 
@@ -30,7 +30,7 @@ def target_urls(
     Picker picker not None, address, str title not None, Service service not None, int n, int family,
     str session not None="", trace=None, Counters counters=None
 ):
-    cdef request asked
+    cdef question asked
     cdef decision made
     cdef char escaped[3 * C_MAX_TITLE]
     cdef Py_ssize_t length
