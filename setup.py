@@ -12,9 +12,27 @@ SANITIZE = os.environ.get("STEERING_SANITIZE", "")
 FLAGS = ["-O1", "-g", f"-fsanitize={SANITIZE}"] if SANITIZE else ["-O3", "-g1"]
 
 MODULES = [
-    "rib", "mrt", "lpm", "holdings", "ranking", "steering_manifest", "counters",
-    "client", "request", "hints", "head", "body", "fast_path", "connection",
-]  # fmt: skip
+    "rib",
+    "mrt",
+    "lpm",
+    "holdings",
+    "hashing",
+    "status_words",
+    "counters",
+    "service",
+    "ranking",
+    "targets",
+    "steer_json",
+    "playback_json",
+    "steering_manifest",
+    "client",
+    "request",
+    "hints",
+    "head",
+    "body",
+    "fast_path",
+    "connection",
+]
 
 setup(
     ext_modules=cythonize(
@@ -23,7 +41,10 @@ setup(
                 f"_fastpath.{name}",
                 [f"_fastpath/{name}.pyx"],
                 include_dirs=["_fastpath"],
-                depends=[f"_fastpath/{name}.h" for name in ("address", "characters", "hashing", "kernels", "texts")],
+                depends=[
+                    f"_fastpath/{name}.h"
+                    for name in ("address", "atomics", "characters", "hashing", "kernels", "texts", "writing")
+                ],
                 extra_compile_args=[*FLAGS, "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"],
                 extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
             )

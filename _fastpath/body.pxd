@@ -1,4 +1,4 @@
-from _fastpath.ranking cimport named
+from _fastpath.playback_json cimport named
 from _fastpath.steering_manifest cimport piece
 
 cdef struct playback_request:  # its texts point into the body

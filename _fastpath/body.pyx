@@ -5,9 +5,9 @@ Every other body, with escapes, a device, members that are not known or a mistak
 (`steering/playback/http/playback_body.py`), which words the mistake.
 """
 
-from _fastpath.ranking cimport C_MAX_FILES, C_MAX_TITLE, is_dots, named
+from _fastpath.playback_json cimport C_MAX_FILES, named
+from _fastpath.ranking cimport C_MAX_SESSION, C_MAX_TITLE, is_dots
 from _fastpath.request cimport (
-    C_MAX_SESSION,
     FAMILY,
     FILES,
     IP,
@@ -25,7 +25,7 @@ cdef enum:
 
 
 cdef bint read_body(const char* at, const char* end, playback_request* out, named* files) noexcept nogil:
-    """Read a body into `out` and `files`, which has room for C_MAX_FILES; False where it is left to the other reader."""
+    """Read a body into `out` and `files`, which has room for C_MAX_FILES; False where it is left to FastAPI."""
     cdef named name
     cdef int member
     out.seen = 0

@@ -66,7 +66,7 @@ cdef class Trust:
         return False
 
     cdef bint walk(self, const char* text, const char* end, bint is_forwarded, address* client) noexcept nogil:
-        """Walk through a header's value from `client`, a trusted peer, to the client; return whether all are trusted."""
+        """Walk a header from `client`, a trusted peer, to the client; return whether every hop is trusted."""
         cdef hop hops[MAX_HOPS + 1]
         cdef hop last
         cdef char plain[MAX_HOP]

@@ -10,7 +10,6 @@ EVENTS: tuple[str, ...]
 GAUGES: tuple[str, ...]
 QUALITY: tuple[str, ...]
 """The counts and sums of a row of what players report."""
-REASONS: tuple[str, ...]
 BOUNDS: tuple[float, ...]
 """Upper bounds of the latency buckets in seconds; one more bucket holds what takes longer."""
 
@@ -85,7 +84,7 @@ class Counters:
         """Copy how often each slot's appliance was the first target into 64-bit numbers; return how many there were."""
 
     def reasons(self) -> dict[str, int]:
-        """Return by REASONS the requests that passed an appliance over for it."""
+        """Return by letter the requests that passed an appliance over for it."""
 
     def heat(self) -> list[tuple[int, int, str, str]]:
         """Return (content key, count, service, title) of what is asked for most, the largest count first.

@@ -3,7 +3,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from _fastpath.client cimport Trust, address
 from _fastpath.counters cimport Counters
 from _fastpath.head cimport C_MAX_HEAD, head
-from _fastpath.ranking cimport C_MAX_FILES, Picker, Service, named
+from _fastpath.playback_json cimport C_MAX_FILES, named
+from _fastpath.ranking cimport Picker
+from _fastpath.service cimport Service
 from _fastpath.steering_manifest cimport Manifest, piece
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 
 from _fastpath.client import Trust
 from _fastpath.counters import Counters
-from _fastpath.ranking import Picker, Service
+from _fastpath.ranking import Picker
+from _fastpath.service import Service
 from _fastpath.steering_manifest import Manifest
 
 MAX_HEAD: int

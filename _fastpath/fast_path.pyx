@@ -24,27 +24,17 @@ from _fastpath.body cimport playback_request, read_body
 from _fastpath.characters cimport IN_QUERY, is_in
 from _fastpath.client cimport CHOSEN, Trust, address, address_of_packed, choose_address, unwrap_address
 from _fastpath.counters cimport DASH, FAST_PATH, HEALTHZ, HLS, MOVED, PLAYBACK, STEER, Counters, now_ns
-from _fastpath.hashing cimport content_key, hash_bytes, ttl_of
+from _fastpath.hashing cimport hash_bytes, jittered_ttl, key_of_viewer
 from _fastpath.head cimport C_MAX_HEAD, body_head, head, read_head
 from _fastpath.hints cimport player_request, read_player
-from _fastpath.ranking cimport (
-    C_IPV4_UP,
-    C_IPV6_UP,
-    C_MAX_PICKS,
-    C_MAX_TITLE,
-    Picker,
-    Service,
-    candidate,
-    digits_of,
-    escape,
-    is_dots,
-    key_of_viewer,
-    outcome,
-    question,
-    write_number,
-)
-from _fastpath.request cimport C_MAX_SESSION, CMCD, EXPLAIN, IP, REDIRECT, SERVICE, read_steer, refusal, steer_request
+from _fastpath.playback_json cimport answer_files
+from _fastpath.ranking cimport C_MAX_SESSION, C_MAX_TITLE, Picker, decision, is_dots, question
+from _fastpath.request cimport CMCD, EXPLAIN, IP, REDIRECT, SERVICE, read_steer, refusal, steer_request
+from _fastpath.service cimport Service
+from _fastpath.steer_json cimport measure, write
 from _fastpath.steering_manifest cimport C_MAX_MANIFEST, Manifest, piece
+from _fastpath.targets cimport sign_picks
+from _fastpath.writing cimport digits_of, escape, join_bytes, write_number
 
 MAX_HEAD = C_MAX_HEAD
 
@@ -246,7 +236,6 @@ cdef class FastPath:
         cdef address client = self.client
         cdef playback_request asked
         cdef question wanted
-        cdef uint32_t zone
         if served is None or not 0 <= start <= self.end <= PyBytes_GET_SIZE(data):
             return None
         if not read_body(base + start, base + self.end, &asked, self.files):
@@ -257,14 +246,15 @@ cdef class FastPath:
         if not settle_client(self.trusted, &asked.ip if asked.seen & 1 << IP else NULL, &client):
             return None
         picker = served.picker
-        zone = find_zone(picker, &client)
-        if not service.serves(picker.zones + zone):
+        wanted.zone = find_zone(picker, &client)
+        if not service.serves(picker.zones[wanted.zone].region):
             return None
-        wanted.n = asked.n or service.n
-        wanted.family_bit = C_IPV6_UP if (asked.family or client.family) == 6 else C_IPV4_UP
-        return picker.answer_files(
-            zone, service, &wanted, self.files, asked.count, asked.title.at, asked.title.length, asked.session.at,
-            asked.session.length, client.family, client.high, self.counters
+        wanted.title, wanted.title_length = asked.title.at, asked.title.length
+        wanted.client_family, wanted.upper = client.family, client.high
+        wanted.viewer = key_of_viewer(asked.session.at, asked.session.length, client.family, client.high)
+        wanted.n, wanted.family = asked.n or service.n, asked.family or client.family
+        return answer_files(
+            picker, service, &wanted, self.files, asked.count, asked.session.at, asked.session.length, self.counters
         )
 
     def close_playback(self, bytes body not None, bint is_gzip):
@@ -281,14 +271,11 @@ cdef class FastPath:
         cdef bint trusted
         cdef steer_request asked
         cdef refusal why
-        cdef candidate chosen[C_MAX_PICKS]
         cdef question wanted
-        cdef outcome came
+        cdef decision made
         cdef char escaped[3 * C_MAX_TITLE]
         cdef Py_ssize_t escaped_length, length, total
-        cdef uint64_t key
-        cdef uint32_t zone = 0, ttl
-        cdef int picks, n
+        cdef uint32_t ttl
         cdef bytes out, ending, token = None
         cdef char* at
         if served is None or not read_steer(text, stop, self.room, &asked, &why) or not asked.is_ascii:
@@ -300,53 +287,43 @@ cdef class FastPath:
         service = served.find(asked.service.at, asked.service.length) if asked.seen & 1 << SERVICE else served.default
         if service is None:
             return None
-        n = asked.n or service.n
         trusted = self.find_client(lines, peer, &client)
         if not settle_client(trusted, &asked.ip if asked.seen & 1 << IP else NULL, &client):
             return None
         picker = served.picker
         if not shed or not service.everywhere:
-            zone = find_zone(picker, &client)
-            if not service.serves(picker.zones + zone):
+            wanted.zone = find_zone(picker, &client)
+            if not service.serves(picker.zones[wanted.zone].region):
                 return None
         if not shed and (asked.seen & 1 << CMCD or lines.cmcd) and self.draws_cmcd():
             self.cmcd_drawn += 1
             return None
-        key = hash_bytes(asked.title.at, asked.title.length)
-        if not shed and self.is_wanted(key):
+        wanted.key = wanted.subject = hash_bytes(asked.title.at, asked.title.length)
+        if not shed and self.is_wanted(wanted.key):
             return None
         wanted.viewer = key_of_viewer(asked.session.at, asked.session.length, client.family, client.high)
-        ttl = ttl_of(service.ttl_s, service.jitter_s, key, wanted.viewer)
+        ttl = jittered_ttl(service.ttl_s, service.jitter_s, wanted.key, wanted.viewer)
         escaped_length = escape(asked.title.at, asked.title.length, escaped)
-        picks = 0
-        came.failed_open = False
+        made.n, made.count, made.failed_open = asked.n or service.n, 0, False
         if not shed:
-            wanted.n = n
-            wanted.family_bit = C_IPV6_UP if (asked.family or client.family) == 6 else C_IPV4_UP
-            wanted.content = content_key(key, service.salt)
-            picker.ask(service, key, &wanted)
-            picks = picker.choose(zone, &wanted, service, chosen, &came, NULL, NULL)
-            if service.sign is not None and picks:
-                token = service.token_for(escaped, escaped_length, client.family, client.high)
-                if token is None:
-                    picks = came.failed_open = 0
+            wanted.n, wanted.family = made.n, asked.family or client.family
+            picker.decide(&wanted, service, &made)
+            token = sign_picks(service, &made, escaped, escaped_length, client.family, client.high)
         if self.counters is not None:
             if shed:
                 self.counters.count_target(0, True)
             else:
-                picker.tally(
-                    self.counters, service, &wanted, chosen, picks, &came, asked.title.at, asked.title.length
-                )
-        length = picker.measure(service, ttl, chosen, picks, n, &came, escaped_length, token)
+                picker.tally(self.counters, service, &made, asked.title.at, asked.title.length)
+        length = measure(picker, service, ttl, &made, escaped_length, token)
         ending = SHED_END if shed else JSON_END
         total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(PLAYER_HEAD) + digits_of(<uint32_t> length)
         total += PyBytes_GET_SIZE(ending)
         out = PyBytes_FromStringAndSize(NULL, total + length if has_body else total)
-        at = join(PyBytes_AS_STRING(out), self.opening)
-        at = join(at, PLAYER_HEAD)
-        at = join(write_number(at, <uint32_t> length), ending)
+        at = join_bytes(PyBytes_AS_STRING(out), self.opening)
+        at = join_bytes(at, PLAYER_HEAD)
+        at = join_bytes(write_number(at, <uint32_t> length), ending)
         if has_body:
-            picker.write(at, service, ttl, chosen, picks, n, &came, escaped, escaped_length, token)
+            write(at, picker, service, ttl, &made, escaped, escaped_length, token)
         return out
 
     cdef bytes steer_player(self, const char* target, const char* stop, const head* lines, Peer peer, bint has_body):
@@ -358,15 +335,11 @@ cdef class FastPath:
         cdef address client
         cdef bint trusted, moves = False
         cdef player_request asked
-        cdef candidate chosen[C_MAX_PICKS]
         cdef question wanted
-        cdef outcome came
+        cdef decision made
         cdef char body[C_MAX_MANIFEST]
         cdef const char* query = <const char*> memchr(target, b"?", stop - target)
         cdef Py_ssize_t length, total
-        cdef uint64_t key
-        cdef uint32_t zone
-        cdef int picks
         cdef bytes out
         cdef char* at
         if served is None:
@@ -387,28 +360,23 @@ cdef class FastPath:
             return None
         service = manifest.service
         picker = served.picker
-        zone = find_zone(picker, &client)
-        key = hash_bytes(asked.title.at, asked.title.length)
-        wanted.n = manifest.most
-        wanted.family_bit = C_IPV6_UP if (asked.hints.family or client.family) == 6 else C_IPV4_UP
-        wanted.content = content_key(key, service.salt)
+        wanted.zone = find_zone(picker, &client)
+        wanted.key = wanted.subject = hash_bytes(asked.title.at, asked.title.length)
+        wanted.n, wanted.family = manifest.most, asked.hints.family or client.family
         wanted.viewer = key_of_viewer(
             asked.hints.session.at, asked.hints.session.length, client.family, client.high
         )
-        picker.ask(service, key, &wanted)
-        picks = picker.choose(zone, &wanted, service, chosen, &came, NULL, NULL)
-        length = manifest.write(picker, chosen, picks, &asked.hints.pathways, key, wanted.viewer, body, &moves)
-        if length < 0:
-            return None
+        picker.decide(&wanted, service, &made)
+        length = manifest.write(picker, &made, &asked.hints.pathways, wanted.key, wanted.viewer, body, &moves)
         if self.counters is not None:
-            picker.tally(self.counters, service, &wanted, chosen, picks, &came, asked.title.at, asked.title.length)
+            picker.tally(self.counters, service, &made, asked.title.at, asked.title.length)
             if moves:
                 self.counters.count_event(MOVED)
         total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(MANIFEST_HEAD) + digits_of(<uint32_t> length)
         total += PyBytes_GET_SIZE(MANIFEST_END)
         out = PyBytes_FromStringAndSize(NULL, total + length if has_body else total)
-        at = join(PyBytes_AS_STRING(out), self.opening)
-        at = join(write_number(join(at, MANIFEST_HEAD), <uint32_t> length), MANIFEST_END)
+        at = join_bytes(PyBytes_AS_STRING(out), self.opening)
+        at = join_bytes(write_number(join_bytes(at, MANIFEST_HEAD), <uint32_t> length), MANIFEST_END)
         if has_body:
             memcpy(at, body, length)
         return out
@@ -432,8 +400,3 @@ cdef inline uint32_t find_zone(Picker picker, const address* client) noexcept no
 
 cdef inline bint is_title(const piece* text) noexcept nogil:
     return 1 <= text.length <= C_MAX_TITLE and not is_dots(text.at, text.length)
-
-
-cdef inline char* join(char* at, bytes part) noexcept:
-    memcpy(at, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))
-    return at + PyBytes_GET_SIZE(part)

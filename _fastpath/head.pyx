@@ -14,8 +14,8 @@ cdef bint read_head(
 ) noexcept nogil:
     """Read from the end of the target to the empty line; False at a line that the fast path does not read.
 
-    `forwarded` is the name of the header that names other hops, NULL where the peer is not trusted; `body` is NULL where
-    no body may follow.
+    `forwarded` is the name of the header that names other hops, NULL where the peer is not trusted; `body` is NULL
+    where no body may follow.
     """
     cdef const char* name
     cdef const char* value

@@ -12,8 +12,8 @@ from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memchr, memcmp
 
 from _fastpath.characters cimport IN_ID, SPACE, is_in
+from _fastpath.ranking cimport C_MAX_SESSION
 from _fastpath.request cimport (
-    C_MAX_SESSION,
     CMCD,
     DECLARED,
     FAMILY,

@@ -27,13 +27,6 @@ cdef extern from "kernels.h":
         const char* name
     kernels choose_kernels(int portable)
     uint64_t popcount_portable(uint64_t) noexcept nogil
-    uint32_t load_word(const uint32_t* word) noexcept nogil
-    void store_word(uint32_t* word, uint32_t value) noexcept nogil
-    uint64_t load_cell(const uint64_t* cell) noexcept nogil
-    void store_cell(uint64_t* cell, uint64_t value) noexcept nogil
-    void add_cell(uint64_t* cell, uint64_t more) noexcept nogil
-    void fence_reads() noexcept nogil
-    void fence_writes() noexcept nogil
 
 
 cdef extern from "Python.h":

@@ -1,7 +1,6 @@
 from _fastpath.steering_manifest cimport piece
 
 cdef enum:
-    C_MAX_SESSION = 256  # characters
     # Parameters and members, by their index in PARAMETERS; `seen` has a bit for each.
     TITLE = 0
     SERVICE = 1

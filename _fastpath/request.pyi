@@ -10,7 +10,6 @@ RULES: tuple[str, ...]
 N_RULE: str
 FAMILY_RULE: str
 IP_RULE: str
-MAX_SESSION: int
 
 class Client(NamedTuple):
     """The client's packed address, 4 or 16 bytes, and whether every hop on the way is trusted."""

@@ -8,7 +8,7 @@ or into `room`, which the caller gives: as many bytes as the query has, three ti
 are not ASCII.
 
 Parameters are `name=value` with `&` between. Names stand as written; values are percent-encoded UTF-8 in which `+` is a
-space (the WHATWG form). A known parameter stands once, and the first mistake is refused. Unknown parameters are ignored.
+space (the WHATWG form). A known parameter stands once, and the first mistake is refused. Unknown ones are ignored.
 """
 
 from collections import namedtuple
@@ -32,7 +32,6 @@ PARAMETERS = (
     "title", "service", "session", "n", "family", "ip", "explain", "redirect", "CMCD", "player", "declared", "pathway",
     "throughput", "files",
 )
-MAX_SESSION = C_MAX_SESSION
 
 cdef enum:
     OF_STEER = (1 << PLAYER) - 1

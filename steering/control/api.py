@@ -24,6 +24,7 @@ from steering.control.records import fleet_objects as nouns
 from steering.control.records.documents import format_fleet, parse_fleet
 from steering.control.routes.feeds import FeedSource, Kind
 from steering.control.routes.fetch import is_url
+from steering.control.routes.proposed import propose
 from steering.control.services.events import WIRE, Hub, Listener, Wire, subject_of
 from steering.control.services.playlists import bring
 from steering.control.services.writer import MAX_TOKEN_NAME, Writer, no_window
@@ -207,7 +208,7 @@ def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
     @router.get("/v1/explain", summary="Why a client is sent where")
     async def explain(question: Annotated[Question, Depends(asked)], _: Ops) -> dict[str, Any]:
         state = writer.settings.state
-        return await to_thread.run_sync(lambda: question.asked_of(Snapshot.map(state)))
+        return await to_thread.run_sync(lambda: question.answered_by(Snapshot.map(state)))
 
     @router.get("/v1/what-if", summary="The same with another table, appliances or sites off, or a route more")
     async def if_so(
@@ -218,7 +219,13 @@ def make_router(writer: Writer, run: Run, run_soon: Run, hub: Hub) -> APIRouter:
         route: Annotated[list[str] | None, Query(max_length=100)] = None,
     ) -> dict[str, Any]:
         return await to_thread.run_sync(
-            lambda: what_if(writer.settings, question, table=table, off=off or (), routes=route or ())
+            lambda: what_if(
+                writer.settings.state,
+                question,
+                table=table,
+                off=off or (),
+                proposed=propose(writer.settings, route or ()),
+            )
         )
 
     @router.get("/v1/missing", summary="Titles that clusters were asked for and do not hold, most asked first")

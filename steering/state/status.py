@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from _fastpath.ranking import StatusWords
+from _fastpath.status_words import StatusWords
 from steering.errors import SnapshotError
 from steering.state.folder import versioned_files
 from steering.state.sections import write_atomically

@@ -28,7 +28,7 @@ with atheris.instrument_imports(include=["steering"]):
     from steering.model.fleet import Appliance, Cluster, Fleet, Site
     from steering.model.route import RouteClass
     from steering.model.service import Service
-    from steering.playback.answers.playback_json import takes_gzip
+    from steering.playback.answers.encoding import takes_gzip
     from steering.playback.http.playback_body import read_playback_body
     from steering.playback.telemetry import cmcd as player_reports
     from steering.settings import Settings

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from _fastpath.client import Trust
 from _fastpath.counters import BOUNDS, ENDPOINTS, EVENTS, GAUGES, QUALITY, RANKS, STATUSES, Counters
 from _fastpath.fast_path import FastPath, Peer
+from _fastpath.hashing import content_key_of
 from _fastpath.holdings import HoldingsBuilder
-from _fastpath.ranking import DISABLED, STALE, StatusWords, content_key_of
+from _fastpath.status_words import DISABLED, STALE, StatusWords
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.playback.answers.players import compiled, read_request, steer
@@ -80,7 +81,7 @@ def test_the_fast_path_counts_what_it_answers(path: str, snapshot: Snapshot) -> 
     assert sum(counters.latency("fast_path")[0]) == 3
     ((slot, count),) = counters.appliances().items()
     assert count == 1
-    assert snapshot.appliances_by_slot[slot][0].encode() in answer.partition(b'"appliance":"')[2][:20]
+    assert snapshot.names.appliances_by_slot[slot][0].encode() in answer.partition(b'"appliance":"')[2][:20]
 
 
 def test_another_process_sees_them(path: str) -> None:

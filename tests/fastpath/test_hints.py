@@ -75,7 +75,7 @@ NAMES = st.sampled_from(
 QUERIES = st.lists(st.builds(lambda name, value: name + b"=" + value, NAMES, VALUES), max_size=5).map(b"&".join)
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(st.one_of(QUERIES, st.binary(max_size=80)), st.sampled_from(["hls", "dash"]))
 def test_hints_are_read_as_the_reference_reads_them(query: bytes, protocol: str) -> None:
     assert read_hints(query, protocol) == reference_reader.read_hints(query, protocol)

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 (as the compiled one's)
     """What the reader refuses: parameter, value, rule and status."""
 
 

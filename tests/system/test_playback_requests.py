@@ -22,7 +22,7 @@ from _fastpath.fast_path import FastPath, Peer
 from _fastpath.request import Client
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
-from steering.playback.answers.playback_json import takes_gzip
+from steering.playback.answers.encoding import takes_gzip
 from steering.playback.http.playback import answer
 from steering.playback.http.playback_body import MAX_BODY, PlaybackRequest, read_playback_body
 from steering.playback.signing import signer

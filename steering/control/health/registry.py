@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from _fastpath.ranking import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
+from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
 from steering.control.health import ejection_limits as ejection_limits
 from steering.control.health import load
 from steering.control.health import player_signal as signal
@@ -90,6 +90,7 @@ class Entry:
         "maintenance",
         "out",
         "over",
+        "override",
         "place",
         "requests",
         "steady",
@@ -98,7 +99,6 @@ class Entry:
         "vital",
         "voices",
         "why",
-        "override",
         "wished",
         "word",
     )

@@ -20,7 +20,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from steering.decision.snapshot import Chosen
+from steering.decision.snapshot import Pick
 from steering.model.service import Pathway, Service
 
 FALLBACK: Final = "cdn"
@@ -54,7 +54,7 @@ def most(service: Service) -> int:
     return MOST if service.pathways else min(2 * service.n, MOST)
 
 
-def order(service: Service, picks: Sequence[Chosen], walked_out: bool, current: Collection[str], gain: float) -> Order:
+def order(service: Service, picks: Sequence[Pick], walked_out: bool, current: Collection[str], gain: float) -> Order:
     """Return the pathways of a service for what was picked, best first.
 
     `walked_out` says that there is nobody else to pick; `current` are the pathways that the player said it uses, and
@@ -70,7 +70,7 @@ def order(service: Service, picks: Sequence[Chosen], walked_out: bool, current: 
 
 
 def mapped_order(
-    pathways: Sequence[Pathway], picks: Sequence[Chosen], walked_out: bool, current: Collection[str], gain: float
+    pathways: Sequence[Pathway], picks: Sequence[Pick], walked_out: bool, current: Collection[str], gain: float
 ) -> tuple[str, ...]:
     """Return all declared pathways: by the best that stands for each, then those that somebody may stand for still.
 
@@ -85,18 +85,18 @@ def mapped_order(
     return (*used, *others, *unused) if walked_out else (*used, *unused, *others)
 
 
-def best_of(pathway: Pathway, picks: Sequence[Chosen]) -> Chosen | None:
+def best_of(pathway: Pathway, picks: Sequence[Pick]) -> Pick | None:
     """Return the best pick that a pathway stands for, the first of those of the lowest rank."""
     fitting = [pick for pick in picks if stands_for(pathway, pick)]
     return min(fitting, key=lambda pick: pick.rank) if fitting else None
 
 
-def stands_for(pathway: Pathway, pick: Chosen) -> bool:
+def stands_for(pathway: Pathway, pick: Pick) -> bool:
     """Tell whether a pathway stands for an appliance."""
     return pick.route_class in pathway.classes or pick.cluster in pathway.clusters
 
 
-def with_sticky(best: Sequence[tuple[str, Chosen]], current: Collection[str], gain: float) -> list[str]:
+def with_sticky(best: Sequence[tuple[str, Pick]], current: Collection[str], gain: float) -> list[str]:
     """Return ids in their order, but the one that the player uses first where the best is not better enough."""
     ids = [name for name, _ in best]
     for name, pick in best:
@@ -112,7 +112,7 @@ def with_sticky(best: Sequence[tuple[str, Chosen]], current: Collection[str], ga
 def with_clones(
     found: Order,
     service: Service,
-    picks: Sequence[Chosen],
+    picks: Sequence[Pick],
     current: Collection[str],
     gain: float,
     declared: Collection[str] = (),
@@ -124,7 +124,7 @@ def with_clones(
     `declared` (digests), no clone is needed: one would make the player begin anew for the same URLs.
     """
     clones: dict[str, Clone] = {}
-    best: list[tuple[str, Chosen]] = []
+    best: list[tuple[str, Pick]] = []
     for pick in picks:
         base = next((pathway.id for pathway in service.pathways if stands_for(pathway, pick)), None)
         if base is None:
@@ -145,7 +145,7 @@ def digest_of(pathway: str, host: str) -> str:
     return hashlib.sha256(f"{pathway}\n{host}".encode()).hexdigest()[:DIGEST]
 
 
-def hosts(service: Service, picks: Sequence[Chosen]) -> list[tuple[str, str | None]]:
+def hosts(service: Service, picks: Sequence[Pick]) -> list[tuple[str, str | None]]:
     """Return the pathways that a playlist of ours declares for a client, best first, each with its host.
 
     None for a host is the service's fallback, which serves a declared pathway that nobody stands for.

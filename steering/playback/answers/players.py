@@ -15,11 +15,11 @@ from collections.abc import Sequence
 
 from _fastpath.client import Trust
 from _fastpath.counters import Counters
+from _fastpath.hashing import viewer_of
 from _fastpath.hints import Hints, read_player_request
-from _fastpath.ranking import viewer_of
 from _fastpath.request import Client, Refusal, find_client
 from _fastpath.steering_manifest import Manifest
-from steering.decision.snapshot import Chosen, Snapshot
+from steering.decision.snapshot import Pick, Snapshot
 from steering.errors import RequestError
 from steering.model.service import Service, jitter_s
 from steering.playback.answers import pathways
@@ -68,7 +68,7 @@ def steer(snapshot: Snapshot | None, asked: Asked, settings: Settings, counters:
     viewer = viewer_of(hints.session, asked.client.packed)
     rules = snapshot.rules if snapshot else {}
     service = rules.get(asked.service)
-    picks: list[Chosen] | None = None
+    picks: list[Pick] | None = None
     if snapshot and service:
         picks = pick(snapshot, service, asked, counters)
     if service is None or picks is None:
@@ -101,9 +101,9 @@ def compiled(snapshot: Snapshot, gain: float) -> list[Manifest]:
 
 def stands_of(snapshot: Snapshot, service: Service) -> array[int]:
     """Return for each appliance of the fleet file the pathways that stand for it, a bit each."""
-    bits_of = array("I", bytes(4 * len(snapshot.slots)))
-    ends = [*(first for first, *_ in snapshot.kinds[1:]), len(bits_of)]
-    for (first, cluster, route_class), end in zip(snapshot.kinds, ends, strict=False):
+    bits_of = array("I", bytes(4 * len(snapshot.fleet_file.slots)))
+    ends = [*(first for first, *_ in snapshot.fleet_file.spans[1:]), len(bits_of)]
+    for (first, cluster, route_class), end in zip(snapshot.fleet_file.spans, ends, strict=False):
         bits = 0
         for number, pathway in enumerate(service.pathways):
             bits |= (route_class in pathway.classes or cluster in pathway.clusters) << number
@@ -111,10 +111,10 @@ def stands_of(snapshot: Snapshot, service: Service) -> array[int]:
     return bits_of
 
 
-def pick(snapshot: Snapshot, service: Service, asked: Asked, counters: Counters | None) -> list[Chosen] | None:
+def pick(snapshot: Snapshot, service: Service, asked: Asked, counters: Counters | None) -> list[Pick] | None:
     """Return the picks for a client, best first; None where the title is not valid."""
     try:
-        return snapshot.chosen(
+        return snapshot.picks(
             asked.client.packed,
             asked.title,
             service=service.id,

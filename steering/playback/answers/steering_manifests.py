@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from _fastpath.ranking import ttl_of
+from _fastpath.hashing import ttl_of
 from steering.model.service import Service, jitter_s
 from steering.playback.answers.pathways import Clone, Order, first_declared
 

@@ -12,7 +12,7 @@ from _fastpath.counters import Counters
 from _fastpath.request import Client, find_other
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
-from steering.playback.answers.playback_json import MEDIA_TYPE, encode
+from steering.playback.answers.encoding import encode
 from steering.playback.answers.problem import region_error
 from steering.playback.http.context import PLAYER_HEADERS, POST_PREFLIGHT_HEADERS, Context, body_of
 from steering.playback.http.openapi import PLAYBACK_BODY, PLAYBACK_RESPONSES
@@ -34,7 +34,7 @@ def add_playback(app: FastAPI, context: Context) -> None:
         headers = {**PLAYER_HEADERS, "vary": "accept-encoding"}
         if is_gzip:
             headers["content-encoding"] = "gzip"
-        return Response(sent, media_type=MEDIA_TYPE, headers=headers)
+        return Response(sent, media_type="application/json", headers=headers)
 
     @app.options("/v1/playback", include_in_schema=False)
     async def playback_preflight() -> Response:

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from _fastpath.ranking import MAX_FILES
-from _fastpath.request import FAMILY_RULE, IP_RULE, MAX_SESSION, N_RULE
+from _fastpath.playback_json import MAX_FILES
+from _fastpath.ranking import MAX_SESSION
+from _fastpath.request import FAMILY_RULE, IP_RULE, N_RULE
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.model.streams import Device, files_for, read_catalogue

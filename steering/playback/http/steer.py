@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 
 from _fastpath.ranking import Trace
 from _fastpath.request import Client, SteerRequest, read_steer_query
+from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.playback.answers.problem import region_error
@@ -69,8 +70,8 @@ async def explained(snapshot: Snapshot, client: Client, asked: SteerRequest) -> 
     if not client.trusted:
         raise RequestError.of_parameter("explain", "1", "for callers whose every hop is trusted", 403)
     # Explaining reads files, so it runs in a thread, and other requests are answered meanwhile.
-    explain = functools.partial(snapshot.explain, client.packed, asked.title, **options_of(asked))
-    return JSONResponse(await anyio.to_thread.run_sync(explain), headers=PLAYER_HEADERS)
+    explained_answer = functools.partial(explain, snapshot, client.packed, asked.title, **options_of(asked))
+    return JSONResponse(await anyio.to_thread.run_sync(explained_answer), headers=PLAYER_HEADERS)
 
 
 def redirected(urls: list[str]) -> Response:

@@ -35,10 +35,10 @@ from _fastpath.client import UNKNOWN, Trust, pack
 from _fastpath.connection import Connection
 from _fastpath.counters import Counters
 from _fastpath.fast_path import MAX_HEAD, FastPath, Peer
-from _fastpath.ranking import key_of
+from _fastpath.hashing import key_of
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
-from steering.playback.answers.playback_json import encode
+from steering.playback.answers.encoding import encode
 from steering.playback.answers.players import compiled
 from steering.playback.answers.problem import problem
 from steering.playback.answers.steering_manifests import MEDIA_TYPE, static_body

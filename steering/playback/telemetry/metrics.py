@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath.counters import BOUNDS, DOORS, QUALITY, Counters
-from steering.decision.snapshot import REASONS, Snapshot
+from _fastpath.status_words import REASONS
+from steering.decision.snapshot import Snapshot
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 FILE: Final = re.compile(r"worker\.([1-9][0-9]{0,4})")
@@ -147,7 +148,7 @@ def first_targets(
     """Return how many answers named first whom: by (id, site) of the appliance or the cluster."""
     named: Mapping[int, tuple[str, str]] = {}
     if snapshot is not None:
-        named = snapshot.appliances_by_slot if per_appliance else snapshot.clusters_by_slot
+        named = snapshot.names.appliances_by_slot if per_appliance else snapshot.names.clusters_by_slot
     found: Counter[tuple[str, str]] = Counter()
     for each in workers:
         for slot, count in each.appliances().items():
@@ -161,7 +162,7 @@ def quality_of(
     """Return the sums of what players report, by (id, site) of the appliance or the cluster; empty for elsewhere."""
     named: Mapping[int, tuple[str, str]] = {}
     if snapshot is not None:
-        named = snapshot.appliances_by_slot if per_appliance else snapshot.clusters_by_slot
+        named = snapshot.names.appliances_by_slot if per_appliance else snapshot.names.clusters_by_slot
     return summed(
         (named.get(slot, ("", "")), row) for each in workers for slot, row in each.quality_of_appliances().items()
     )

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _fastpath.ranking import ttl_of, viewer_of
+from _fastpath.hashing import ttl_of, viewer_of
 from steering.model.fleet import Fleet
 from steering.model.service import Pathway, Service, jitter_s
 from steering.playback.answers import steering_manifests as manifests

@@ -1,4 +1,4 @@
-"""The renderer of /v1/playback: the body, which the compiled `Picker` writes, plain or packed with gzip."""
+"""The content encoding of large answers: gzip, where Accept-Encoding asks for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
-MEDIA_TYPE: Final = "application/json"
 GZIP_FROM: Final = 1024  # bytes; below, the header lines cost more than gzip saves
 GZIP_LEVEL: Final = 1
 ZERO_WEIGHT: Final = re.compile(rb"0(\.0{0,3})?")
