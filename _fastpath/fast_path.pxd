@@ -47,6 +47,7 @@ cdef class FastPath:
     cdef bint is_wanted(self, uint64_t key) noexcept nogil
     cdef bint draws_cmcd(self) noexcept nogil
     cpdef bytes answer(self, bytes data, Py_ssize_t at, Peer peer, bint shed=*)
+    cdef bytes start_answer(self, bytes fields, Py_ssize_t length, bytes ending, bint has_body, char** body)
     cdef bytes steer(self, const char* text, const char* stop, const head* lines, Peer peer, bint has_body, bint shed)
     cdef bytes steer_player(self, const char* target, const char* stop, const head* lines, Peer peer, bint has_body)
     cdef bint find_client(self, const head* lines, Peer peer, address* client) noexcept nogil

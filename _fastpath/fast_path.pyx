@@ -262,6 +262,16 @@ cdef class FastPath:
             self.counters.count(FAST_PATH, PLAYBACK, 200, now_ns() - self.began)
         return b"".join((self.opening, GZIP_HEAD if is_gzip else PLAYBACK_HEAD, b"%d" % len(body), JSON_END, body))
 
+    cdef bytes start_answer(self, bytes fields, Py_ssize_t length, bytes ending, bint has_body, char** body):
+        """Return an answer with its head written and, with a body, room for it at `body`."""
+        cdef Py_ssize_t total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(fields) + PyBytes_GET_SIZE(ending)
+        cdef bytes out
+        total += digits_of(<uint32_t> length)
+        out = PyBytes_FromStringAndSize(NULL, total + length if has_body else total)
+        body[0] = join_bytes(join_bytes(PyBytes_AS_STRING(out), self.opening), fields)
+        body[0] = join_bytes(write_number(body[0], <uint32_t> length), ending)
+        return out
+
     cdef bytes steer(self, const char* text, const char* stop, const head* lines, Peer peer, bint has_body, bint shed):
         """Return the answer to a query, or None."""
         cdef Served served = self.served
@@ -274,7 +284,7 @@ cdef class FastPath:
         cdef question wanted
         cdef decision made
         cdef char escaped[3 * C_MAX_TITLE]
-        cdef Py_ssize_t escaped_length, length, total
+        cdef Py_ssize_t escaped_length, length
         cdef uint32_t ttl
         cdef bytes out, ending, token = None
         cdef char* at
@@ -316,12 +326,7 @@ cdef class FastPath:
                 picker.tally(self.counters, service, &made, asked.title.at, asked.title.length)
         length = measure(picker, service, ttl, &made, escaped_length, token)
         ending = SHED_END if shed else JSON_END
-        total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(PLAYER_HEAD) + digits_of(<uint32_t> length)
-        total += PyBytes_GET_SIZE(ending)
-        out = PyBytes_FromStringAndSize(NULL, total + length if has_body else total)
-        at = join_bytes(PyBytes_AS_STRING(out), self.opening)
-        at = join_bytes(at, PLAYER_HEAD)
-        at = join_bytes(write_number(at, <uint32_t> length), ending)
+        out = self.start_answer(PLAYER_HEAD, length, ending, has_body, &at)
         if has_body:
             write(at, picker, service, ttl, &made, escaped, escaped_length, token)
         return out
@@ -339,7 +344,7 @@ cdef class FastPath:
         cdef decision made
         cdef char body[C_MAX_MANIFEST]
         cdef const char* query = <const char*> memchr(target, b"?", stop - target)
-        cdef Py_ssize_t length, total
+        cdef Py_ssize_t length
         cdef bytes out
         cdef char* at
         if served is None:
@@ -372,11 +377,7 @@ cdef class FastPath:
             picker.tally(self.counters, service, &made, asked.title.at, asked.title.length)
             if moves:
                 self.counters.count_event(MOVED)
-        total = PyBytes_GET_SIZE(self.opening) + PyBytes_GET_SIZE(MANIFEST_HEAD) + digits_of(<uint32_t> length)
-        total += PyBytes_GET_SIZE(MANIFEST_END)
-        out = PyBytes_FromStringAndSize(NULL, total + length if has_body else total)
-        at = join_bytes(PyBytes_AS_STRING(out), self.opening)
-        at = join_bytes(write_number(join_bytes(at, MANIFEST_HEAD), <uint32_t> length), MANIFEST_END)
+        out = self.start_answer(MANIFEST_HEAD, length, MANIFEST_END, has_body, &at)
         if has_body:
             memcpy(at, body, length)
         return out

@@ -60,15 +60,20 @@ cdef bint read_head(
                 return False
         elif (length == 11 or length == 12) and is_name(name, b"cmcd-", 5):
             out.cmcd = out.cmcd or is_cmcd(name + 5, length - 5)
-        elif (
-            (length == 6 and is_name(name, b"expect", 6))
-            or (length == 7 and is_name(name, b"upgrade", 7))
-            or (length == 14 and is_name(name, b"content-length", 14))
-            or (length == 16 and is_name(name, b"proxy-connection", 16))
-            or (length == 17 and is_name(name, b"transfer-encoding", 17))
-        ):
+        elif is_for_fastapi(name, length):
             return False
         at += 2
+
+
+cdef inline bint is_for_fastapi(const char* name, Py_ssize_t length) noexcept nogil:
+    """Return whether a header changes how a request or its connection is treated."""
+    return (
+        (length == 6 and is_name(name, b"expect", 6))
+        or (length == 7 and is_name(name, b"upgrade", 7))
+        or (length == 14 and is_name(name, b"content-length", 14))
+        or (length == 16 and is_name(name, b"proxy-connection", 16))
+        or (length == 17 and is_name(name, b"transfer-encoding", 17))
+    )
 
 
 cdef bint read_body_line(

@@ -99,7 +99,8 @@ cdef void read_player(
     cdef const char* stop
     cdef unsigned flags = 0
     cdef int count = 0
-    path += 4  # /v1/
+    segments[0] = piece(room, 0)
+    path += 4 if path_end - path > 4 else 0  # /v1/
     while path <= path_end and count < 5:
         stop = <const char*> memchr(path, b"/", path_end - path)
         if stop == NULL:

@@ -1,4 +1,4 @@
-"""Players' requests while they play: who asks for what, and the steering manifest for it. From memory only.
+"""Players' requests while they play, read and answered with steering manifests. From memory only.
 
     /v1/hls/{service}/{title}     /v1/hls/{service}/{title}/master.m3u8
     /v1/dash/{service}/{title}    /v1/dash/{service}/{title}/manifest.mpd

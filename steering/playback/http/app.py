@@ -135,7 +135,7 @@ def add_error_answers(app: FastAPI) -> None:
         return Response(problem(worded), error.status_code, headers, MEDIA_TYPE)
 
     @app.exception_handler(ClientDisconnect)
-    async def answer_nobody(_: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001 (the client is gone)
+    async def answer_disconnect(_: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001 (the client is gone)
         return Response(status_code=400)
 
     @app.exception_handler(Exception)

@@ -112,7 +112,7 @@ PLAYBACK_BODY: Final[dict[str, Any]] = {
 HINTS: Final = {
     "session": "the viewer's session, at most 256 characters; never stored",
     "player": "the family of players, for services that offer it clones",
-    "declared": "what a playlist of ours has its pathways at, as it says itself: of those no clone is offered",
+    "declared": "digests of the pathways that the playlist declares, from its steering URL; these get no clone",
     "family": "4 or 6: only appliances up on this IP version; else the client's",
     "ip": "ask for this client; trusted callers only",
 }
