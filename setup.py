@@ -14,6 +14,7 @@ FLAGS = ["-O1", "-g", f"-fsanitize={SANITIZE}"] if SANITIZE else ["-O3", "-g1"]
 MODULES = [
     "rib",
     "mrt",
+    "lpm_block",
     "lpm",
     "holdings",
     "hashing",

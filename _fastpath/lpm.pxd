@@ -37,7 +37,7 @@ cdef extern from "Python.h":
 
 cdef class PrefixTable:
     cdef Py_buffer buffer
-    cdef bint held
+    cdef bint is_held
     cdef table_v4 v4
     cdef table_v6 v6
 
@@ -45,4 +45,4 @@ cdef class PrefixTable:
     cdef uint32_t zone_v6(self, uint64_t high, uint64_t low) noexcept nogil
     cdef uint32_t find(self, object address, int* family, uint64_t* upper) except? 0xFFFFFFFF
     cdef int open(self) except -1
-    cdef const unsigned char* part(self, int place, uint64_t count, uint64_t width) except NULL
+    cdef const unsigned char* part(self, int position, uint64_t count, uint64_t width) except NULL

@@ -3,7 +3,8 @@
 `current` names the files. Control writes each file beside its place, syncs and renames it, and never changes it again;
 then it advances `current`. A worker that sees `current` change maps the named files, checks them whole, and replaces
 its snapshot with one assignment. Only the status words change under a snapshot, so the same request on the same
-snapshot and words gives the same bytes. Tables, fleets and holdings name clusters and slots by number, so each can change alone.
+snapshot and words gives the same bytes. Tables, fleets and holdings name clusters and slots by number, so each can
+change alone.
 """
 
 from __future__ import annotations
