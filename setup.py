@@ -1,4 +1,4 @@
-"""Build the compiled floor; everything else is said in pyproject.toml."""
+"""Build the compiled modules; pyproject.toml has everything else."""
 
 import os
 from pathlib import Path

@@ -12,7 +12,7 @@ cdef enum:
     C_STATUSES = 14
     C_BUCKETS = 20
     C_RANKS = 6
-    C_REASONS_KNOWN = 7
+    C_MAX_REASONS = 16
     FAILED_OPEN = 4  # among the events
     MOVED = 5
     # Offsets in cells: each table of counts begins where the one before ends.
@@ -23,7 +23,7 @@ cdef enum:
     C_EVENTS = C_TARGETS + C_RANKS
     C_GAUGES = C_EVENTS + 8
     C_REASONS = C_GAUGES + 9
-    C_REPORTED = C_REASONS + C_REASONS_KNOWN  # how many rows of appliances, and of partners, were ever used
+    C_REPORTED = C_REASONS + C_MAX_REASONS  # how many rows of appliances, and of partners, have ever been stored to
     C_CELLS = C_REPORTED + 2
     # What players report: a row without an appliance, one for each slot, one for each partner's number.
     C_QUALITY = 11

@@ -10,7 +10,6 @@ EVENTS: tuple[str, ...]
 GAUGES: tuple[str, ...]
 QUALITY: tuple[str, ...]
 """The counts and sums of a row of what players report."""
-REASONS: tuple[str, ...]
 BOUNDS: tuple[float, ...]
 """Upper bounds of the latency buckets in seconds; one more bucket holds what takes longer."""
 

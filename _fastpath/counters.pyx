@@ -22,9 +22,11 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from libc.time cimport timespec
 
-from _fastpath.lpm cimport add_cell, fence_reads, fence_writes, load_cell, store_cell
+from _fastpath.atomics cimport add_cell, fence_reads, fence_writes, load_cell, store_cell
 
 cimport cython
+
+from _fastpath.status_words import REASONS
 
 import mmap
 import os
@@ -39,7 +41,6 @@ EVENTS = ("handed_over", "shed", "cut_off", "unreadable", "failed_open", "moved"
 GAUGES = (
     "generation", "table", "fleet", "mapped_at", "refused", "connections", "huge_pages", "published_at", "holdings",
 )
-REASONS = ("C", "D", "F", "H", "R", "S", "U")
 # Of an appliance or a partner: counts and sums of reported figures. `attested` counts viewers with a session tag that
 # we signed, each once a window, and `failing` those of them that had a stall or an error.
 QUALITY = (
@@ -62,7 +63,7 @@ cdef bytes MAGIC = b"STEERCN3"
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
 assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 8 and len(GAUGES) == 9
-assert len(REASONS) == C_REASONS_KNOWN and EVENTS[FAILED_OPEN] == "failed_open"
+assert len(REASONS) <= C_MAX_REASONS and EVENTS[FAILED_OPEN] == "failed_open"
 assert len(QUALITY) == C_QUALITY and QUALITY[ATTESTED:] == ("attested", "failing")
 
 cdef uint64_t BOUNDS_NS[C_BUCKETS]

@@ -1,41 +1,16 @@
 from libc.stdint cimport uint32_t, uint64_t
 
+from _fastpath.client cimport Trust, address
 from _fastpath.counters cimport Counters
-from _fastpath.ranking cimport C_MAX_FILES, Picker, Service, named
-from _fastpath.steering_manifest cimport Manifest
-
-cdef enum:
-    MAX_NETWORKS = 256
-
-cdef struct address:
-    int family
-    uint32_t four
-    uint64_t high
-    uint64_t low
-
-cdef struct network:
-    int family
-    uint64_t high
-    uint64_t low
-    uint64_t high_mask
-    uint64_t low_mask
-
-cdef struct head:
-    const char* end  # past the empty line
-    const char* forwarded
-    const char* forwarded_end
-    bint cmcd  # one of the headers that players report by
-
-cdef struct body_head:  # what a head says of a body
-    Py_ssize_t length  # -1 where it says nothing
-    const char* accepts
-    const char* accepts_end
-    bint typed
-    bint odd
+from _fastpath.head cimport C_MAX_HEAD, head
+from _fastpath.playback_json cimport C_MAX_FILES, named
+from _fastpath.ranking cimport Picker
+from _fastpath.service cimport Service
+from _fastpath.steering_manifest cimport Manifest, piece
 
 
 cdef class Peer:
-    cdef address who
+    cdef address address
     cdef readonly bint trusted
 
 
@@ -50,9 +25,10 @@ cdef class Served:
 
 cdef class FastPath:
     cdef Served served
-    cdef network networks[MAX_NETWORKS]
-    cdef int network_count
-    cdef bint reads_plain
+    cdef Trust trust
+    cdef bytes header
+    cdef piece forwarded  # the header's name
+    cdef bint is_forwarded
     cdef bytes opening
     cdef Counters counters
     cdef uint64_t[::1] keys
@@ -60,7 +36,8 @@ cdef class FastPath:
     cdef uint32_t cmcd_every, until_cmcd, cmcd_drawn
     cdef readonly Py_ssize_t end
     cdef public long second  # of a clock that its owner moves on
-    # Of the playback request at hand: when it came, who asks, and if every hop is trusted; and room for its files.
+    cdef char room[C_MAX_HEAD]  # for what is decoded
+    # Of the playback request at hand: when it came, its client, whether every hop is trusted, and room for its files.
     cdef uint64_t began
     cdef address client
     cdef bint trusted
@@ -70,12 +47,7 @@ cdef class FastPath:
     cdef bint is_wanted(self, uint64_t key) noexcept nogil
     cdef bint draws_cmcd(self) noexcept nogil
     cpdef bytes answer(self, bytes data, Py_ssize_t at, Peer peer, bint shed=*)
-    cdef bytes steer(self, const char* text, const char* stop, const head* found, Peer peer, bint has_body, bint shed)
-    cdef bytes steer_player(
-        self, const char* text, const char* stop, const char* protocol, const head* found, Peer peer, bint has_body
-    )
-    cdef bint read_head(
-        self, const char* at, const char* end, bint trusted, head* found, body_head* body=*
-    ) noexcept nogil
-    cdef bint walk(self, const char* text, const char* end, address* client, bint* trusted) noexcept nogil
-    cdef bint believes(self, const address* who) noexcept nogil
+    cdef bytes start_answer(self, bytes fields, Py_ssize_t length, bytes ending, bint has_body, char** body)
+    cdef bytes steer(self, const char* text, const char* stop, const head* lines, Peer peer, bint has_body, bint shed)
+    cdef bytes steer_player(self, const char* target, const char* stop, const head* lines, Peer peer, bint has_body)
+    cdef bint find_client(self, const head* lines, Peer peer, address* client) noexcept nogil

@@ -1,5 +1,5 @@
-/* The hashes that names of titles, services and viewers become numbers by. Changing one moves every title in every
- * cache of a fleet that demand-fills, and makes every holdings file one of strangers. */
+/* The hashes that turn the names of titles, services and viewers into numbers. A change moves every title in every cache
+ * of a fleet that fills on demand, and makes every holdings file unreadable. */
 #ifndef STEERING_HASHING_H
 #define STEERING_HASHING_H
 
@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Spread every bit over all (the finalizer of splitmix64: Steele, Lea and Flood, OOPSLA 2014). */
+/* Return x with every bit mixed into all others (the finalizer of splitmix64: Steele, Lea and Flood, OOPSLA 2014). */
 static inline uint64_t mix(uint64_t x)
 {
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
@@ -15,7 +15,7 @@ static inline uint64_t mix(uint64_t x)
     return x ^ x >> 31;
 }
 
-/* Return 64 bits of the bytes and their length, eight at a time. */
+/* Return a 64-bit hash of bytes and their length, eight bytes at a time. */
 static inline uint64_t hash_bytes(const char *data, ptrdiff_t length)
 {
     uint64_t state = (uint64_t)length * 0x9E3779B97F4A7C15u;
@@ -29,12 +29,12 @@ static inline uint64_t hash_bytes(const char *data, ptrdiff_t length)
     return state;
 }
 
-/* Return the key that holdings, heat and misses know a service's title by; the salt is the hash of the service's id.
- * It is never 0, which stands for an empty place. */
+/* Return the key of a service's title in holdings, popularity and misses. The salt is the hash of the service's id.
+ * The key is never 0, which marks an empty cell. */
 static inline uint64_t content_key(uint64_t key, uint64_t salt)
 {
-    uint64_t found = mix(key ^ salt);
-    return found ? found : 1;
+    uint64_t mixed = mix(key ^ salt);
+    return mixed ? mixed : 1;
 }
 
 #endif

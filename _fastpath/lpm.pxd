@@ -27,13 +27,6 @@ cdef extern from "kernels.h":
         const char* name
     kernels choose_kernels(int portable)
     uint64_t popcount_portable(uint64_t) noexcept nogil
-    uint32_t load_word(const uint32_t* word) noexcept nogil
-    void store_word(uint32_t* word, uint32_t value) noexcept nogil
-    uint64_t load_cell(const uint64_t* cell) noexcept nogil
-    void store_cell(uint64_t* cell, uint64_t value) noexcept nogil
-    void add_cell(uint64_t* cell, uint64_t more) noexcept nogil
-    void fence_reads() noexcept nogil
-    void fence_writes() noexcept nogil
 
 
 cdef extern from "Python.h":
@@ -44,7 +37,7 @@ cdef extern from "Python.h":
 
 cdef class PrefixTable:
     cdef Py_buffer buffer
-    cdef bint held
+    cdef bint is_held
     cdef table_v4 v4
     cdef table_v6 v6
 
@@ -52,4 +45,4 @@ cdef class PrefixTable:
     cdef uint32_t zone_v6(self, uint64_t high, uint64_t low) noexcept nogil
     cdef uint32_t find(self, object address, int* family, uint64_t* upper) except? 0xFFFFFFFF
     cdef int open(self) except -1
-    cdef const unsigned char* part(self, int place, uint64_t count, uint64_t width) except NULL
+    cdef const unsigned char* part(self, int position, uint64_t count, uint64_t width) except NULL

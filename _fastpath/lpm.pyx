@@ -28,60 +28,55 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
 
-import os
-from array import array
+from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
+from _fastpath.lpm_block cimport (
+    DIRECTORY,
+    FORMAT,
+    H_DEEP,
+    H_DEEP_BLOCKS,
+    H_DIRECTORY,
+    H_FINE,
+    H_FINE_BLOCKS,
+    H_FINE_COUNT,
+    H_FINE_KEYS,
+    H_FINE_LEAVES,
+    H_FORMAT,
+    H_INTERVALS,
+    H_LEAVES,
+    H_LENGTH,
+    H_LEVEL,
+    H_LEVELS,
+    H_MAGIC,
+    H_NODES,
+    H_RECORD_WORDS,
+    H_RECORDS,
+    H_WIDE,
+    H_ZONES,
+    HEADER_WORDS,
+    PADDING,
+    TABLE_MAGIC,
+    build_block,
+)
 
 cimport cython
 
-from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
+import os
 
 cdef kernels KERNELS = choose_kernels(os.environ.get("STEERING_PORTABLE") == "1")
 
 KERNEL = KERNELS.name.decode()
-
-cdef enum:
-    HEADER_WORDS = 64
-    LINE = 64
-    SLOTS = 64
-    DIRECTORY = 1 << 18
-    FORMAT = 1
-    # Places in the header, an array of uint64_t.
-    H_MAGIC = 0
-    H_FORMAT = 1
-    H_LENGTH = 2
-    H_ZONES = 3
-    H_WIDE = 4
-    H_DIRECTORY = 5
-    H_RECORDS = 6
-    H_RECORD_WORDS = 7
-    H_DEEP = 8
-    H_DEEP_BLOCKS = 9
-    H_LEVELS = 10
-    H_INTERVALS = 11
-    H_LEAVES = 12
-    H_FINE = 13
-    H_FINE_BLOCKS = 14
-    H_FINE_KEYS = 15
-    H_FINE_LEAVES = 16
-    H_FINE_COUNT = 17
-    H_LEVEL = 20
-    H_NODES = 40
-
-cdef uint64_t MAGIC = 0x3142415458465250  # "PRFXTAB1", little-endian
-cdef int64_t PADDING = 0x7FFFFFFFFFFFFFFF
 
 
 @cython.no_gc  # a view must not be cleared before what is exported of it
 cdef class PrefixTable:
     def __cinit__(self, block not None):
         PyObject_GetBuffer(block, &self.buffer, PyBUF_SIMPLE)
-        self.held = True
+        self.is_held = True
         self.open()
 
     def __dealloc__(self):
-        if self.held:
+        if self.is_held:
             PyBuffer_Release(&self.buffer)
 
     @staticmethod
@@ -199,7 +194,7 @@ cdef class PrefixTable:
         cdef int i
         if self.buffer.len < HEADER_WORDS * 8 or <uint64_t> base % 8:
             raise ValueError("prefix table: shorter than its header, or not aligned")
-        if header[H_MAGIC] != MAGIC:
+        if header[H_MAGIC] != TABLE_MAGIC:
             raise ValueError("prefix table: wrong magic or byte order")
         if header[H_FORMAT] != FORMAT:
             raise ValueError(f"prefix table: format {header[H_FORMAT]}, this build reads {FORMAT}")
@@ -233,11 +228,11 @@ cdef class PrefixTable:
             raise ValueError("prefix table: the IPv6 tree is not in order, or points outside its part")
         return 0
 
-    cdef const uint8_t* part(self, int place, uint64_t count, uint64_t width) except NULL:
+    cdef const uint8_t* part(self, int position, uint64_t count, uint64_t width) except NULL:
         cdef const uint64_t* header = <const uint64_t*> self.buffer.buf
-        cdef uint64_t offset = header[place], length = header[H_LENGTH]
+        cdef uint64_t offset = header[position], length = header[H_LENGTH]
         if offset % 8 or offset < HEADER_WORDS * 8 or offset > length or count > (length - offset) // width:
-            raise ValueError(f"prefix table: part {place} lies outside the block")
+            raise ValueError(f"prefix table: part {position} lies outside the block")
         return <const uint8_t*> self.buffer.buf + offset
 
 
@@ -304,215 +299,3 @@ cdef bint check_v6(const table_v6* table, const uint64_t* header) noexcept nogil
         if table.fine_leaves[i] >= header[H_ZONES]:
             return False
     return True
-
-
-cdef bytearray build_block(v4, v6, uint32_t zones):
-    """Return the block for the intervals of both families; see `PrefixTable.build` for their shape."""
-    if not 1 <= zones < 0xFFFFFFFF:
-        raise ValueError(f"a table has 1 to 2**32 - 2 zones, not {zones}")
-    cdef list parts = []
-    cdef bytearray block
-    cdef uint64_t header[HEADER_WORDS]
-    cdef uint64_t offset = HEADER_WORDS * 8
-    memset(header, 0, sizeof(header))
-    header[H_MAGIC] = MAGIC
-    header[H_FORMAT] = FORMAT
-    header[H_ZONES] = zones
-    for place, data, count_place, count in (*build_v4(v4, zones), *build_v6(v6, zones)):
-        if place is not None:
-            header[<int> place] = offset
-            parts.append(data)
-            # A pad keeps every part on a cache line of its own, and loads past a part's end inside the block.
-            parts.append(bytes(LINE - len(data) % LINE))
-            offset += len(data) + LINE - len(data) % LINE
-        if count_place is not None:
-            header[<int> count_place] = count
-    header[H_LENGTH] = offset
-    block = bytearray((<char*> header)[:HEADER_WORDS * 8])
-    for data in parts:
-        block += data
-    return block
-
-
-cdef int check_intervals(
-    const uint64_t[::1] high, const uint64_t[::1] low, const uint32_t[::1] value, uint32_t zones
-) except -1:
-    cdef Py_ssize_t i, count = high.shape[0]
-    if count == 0 or low.shape[0] != count or value.shape[0] != count or high[0] or low[0]:
-        raise ValueError("intervals begin at address 0, and their columns are of one length")
-    for i in range(count):
-        if value[i] >= zones:
-            raise ValueError(f"interval {i} has zone {value[i]}, the table has {zones} zones")
-        if i and (high[i] < high[i - 1] or (high[i] == high[i - 1] and low[i] <= low[i - 1])):
-            raise ValueError(f"interval {i} does not begin after the one before it")
-    return 0
-
-
-cdef list build_v4(intervals, uint32_t zones):
-    cdef const uint64_t[::1] high = intervals.high
-    cdef const uint32_t[::1] value = intervals.value
-    check_intervals(high, intervals.low, value, zones)
-    cdef Py_ssize_t count = high.shape[0], at = 0, i
-    cdef uint64_t slot, last_deep = 1 << 24, deep_blocks = 0, block, address, following, words = 0, need, run
-    for i in range(count):
-        slot = high[i] >> 40
-        if high[i] >> 32 & 255 and slot != last_deep:
-            deep_blocks += 1
-            last_deep = slot
-    cdef int width = 4 if zones + deep_blocks > 65536 else 2
-    cdef bytearray directory_bytes = bytearray(DIRECTORY * 4)
-    # The most a record takes is its bitmap and 64 leaves, rounded up, and a pad to the next cache line.
-    cdef bytearray record_bytes = bytearray((count + 1) * (16 + 4 * width) + 2 * DIRECTORY * 8 + LINE)
-    cdef bytearray deep_bytes = bytearray(deep_blocks * 256 * width)
-    cdef uint32_t* directory = <uint32_t*> <char*> directory_bytes
-    cdef uint64_t* records = <uint64_t*> <char*> record_bytes
-    cdef char* deep = <char*> deep_bytes
-    cdef uint32_t leaves[SLOTS]
-    cdef uint64_t bitmap, runs, capacity = len(record_bytes) // 8
-    cdef uint32_t leaf
-    # By zone: where its one-run record begins, plus one.
-    cdef bytearray shared_bytes = bytearray(zones * 4)
-    cdef uint32_t* shared = <uint32_t*> <char*> shared_bytes
-    deep_blocks = 0
-    for block in range(DIRECTORY):
-        bitmap = runs = 0
-        while at + 1 < count and high[at + 1] <= block << 46:
-            at += 1
-        if at + 1 == count or high[at + 1] >> 46 > block:
-            leaves[0] = value[at]
-            bitmap = runs = 1
-            if shared[leaves[0]]:
-                directory[block] = shared[leaves[0]] - 1
-                continue
-        else:
-            for slot in range(SLOTS):
-                address = (block << 14 | slot << 8) << 32
-                # `at` is the interval that holds the slot's first address.
-                while at + 1 < count and high[at + 1] <= address:
-                    at += 1
-                following = address + (<uint64_t> 1 << 40)
-                if at + 1 < count and (high[at + 1] < following or following == 0):
-                    leaf = zones + <uint32_t> deep_blocks
-                    for i in range(256):
-                        while at + 1 < count and high[at + 1] <= (address | <uint64_t> i << 32):
-                            at += 1
-                        put_leaf(deep, deep_blocks * 256 + i, value[at], width)
-                    deep_blocks += 1
-                else:
-                    leaf = value[at]
-                if runs == 0 or leaf != leaves[runs - 1]:
-                    leaves[runs] = leaf
-                    bitmap |= <uint64_t> 1 << slot
-                    runs += 1
-        need = 1 + (runs * width + 7) // 8
-        # A record of one line or less does not straddle two.
-        if need <= 8 and words % 8 + need > 8:
-            words += 8 - words % 8
-        if words + need > capacity:
-            record_bytes += bytes(len(record_bytes) // 2 + need * 8)
-            records = <uint64_t*> <char*> record_bytes
-            capacity = len(record_bytes) // 8
-        directory[block] = <uint32_t> words
-        records[words] = bitmap
-        for run in range(runs):
-            put_leaf(<char*> (records + words + 1), run, leaves[run], width)
-        if runs == 1 and leaves[0] < zones:
-            shared[leaves[0]] = <uint32_t> words + 1
-        words += need
-    del record_bytes[words * 8:]
-    return [
-        (None, None, H_WIDE, width == 4),
-        (H_DIRECTORY, directory_bytes, None, None),
-        (H_RECORDS, record_bytes, H_RECORD_WORDS, words),
-        (H_DEEP, deep_bytes, H_DEEP_BLOCKS, deep_blocks),
-    ]
-
-
-cdef inline void put_leaf(char* leaves, uint64_t place, uint32_t leaf, int width) noexcept nogil:
-    if width == 4:
-        (<uint32_t*> leaves)[place] = leaf
-    else:
-        (<uint16_t*> leaves)[place] = <uint16_t> leaf
-
-
-cdef list build_v6(intervals, uint32_t zones):
-    cdef const uint64_t[::1] high = intervals.high
-    cdef const uint64_t[::1] low = intervals.low
-    cdef const uint32_t[::1] value = intervals.value
-    check_intervals(high, low, value, zones)
-    cdef Py_ssize_t count = high.shape[0], at = 0, end, i
-    # An upper half with boundaries inside becomes one key, and the one after it another.
-    cdef bytearray key_bytes = bytearray((2 * count + 1) * 8)
-    cdef bytearray leaf_bytes = bytearray((2 * count + 1) * 4)
-    cdef bytearray fine_key_bytes = bytearray(2 * count * 8)
-    cdef bytearray fine_leaf_bytes = bytearray(2 * count * 4)
-    cdef int64_t* keys = <int64_t*> <char*> key_bytes
-    cdef uint32_t* leaves = <uint32_t*> <char*> leaf_bytes
-    cdef uint64_t* fine_keys = <uint64_t*> <char*> fine_key_bytes
-    cdef uint32_t* fine_leaves = <uint32_t*> <char*> fine_leaf_bytes
-    cdef uint64_t half
-    cdef uint32_t used = 0, fine_used = 0, before = 0
-    cdef list fine = []
-    while at < count:
-        half = high[at]
-        end = at
-        while end < count and high[end] == half:
-            end += 1
-        keys[used] = <int64_t> (half ^ <uint64_t> 1 << 63)
-        if end == at + 1 and low[at] == 0:
-            leaves[used] = value[at]
-        else:
-            leaves[used] = zones + <uint32_t> len(fine)
-            fine.append(fine_used)
-            if low[at]:
-                fine_keys[fine_used] = 0
-                fine_leaves[fine_used] = before
-                fine_used += 1
-            for i in range(at, end):
-                fine_keys[fine_used] = low[i]
-                fine_leaves[fine_used] = value[i]
-                fine_used += 1
-        used += 1
-        before = value[end - 1]
-        if leaves[used - 1] >= zones and half != 0xFFFFFFFFFFFFFFFF and (end == count or high[end] != half + 1):
-            keys[used] = <int64_t> (half + 1 ^ <uint64_t> 1 << 63)
-            leaves[used] = before
-            used += 1
-        at = end
-    fine.append(fine_used)
-    del leaf_bytes[used * 4:]
-    del fine_key_bytes[fine_used * 8:]
-    del fine_leaf_bytes[fine_used * 4:]
-    levels = build_levels(keys, used)
-    return [
-        (H_LEAVES, leaf_bytes, H_INTERVALS, used),
-        (H_FINE, array("I", fine).tobytes(), H_FINE_BLOCKS, len(fine) - 1),
-        (H_FINE_KEYS, fine_key_bytes, H_FINE_COUNT, fine_used),
-        (H_FINE_LEAVES, fine_leaf_bytes, None, None),
-        (None, None, H_LEVELS, len(levels)),
-        *((H_LEVEL + i, level, H_NODES + i, len(level) // 64) for i, level in enumerate(levels)),
-    ]
-
-
-cdef list build_levels(const int64_t* keys, uint32_t count):
-    """Return the tree's levels, root first, each bytes of whole nodes."""
-    cdef uint64_t nodes = (count + 7) // 8, parents, node, child, i
-    cdef bytearray level = bytearray(nodes * 64)
-    cdef int64_t* place = <int64_t*> <char*> level
-    for i in range(nodes * 8):
-        place[i] = keys[i] if i < count else PADDING
-    cdef list levels = [level]
-    # The first leaf key below each node of the level last made: what a parent separates by.
-    cdef list firsts = [keys[8 * i] for i in range(nodes)]
-    while nodes > 1:
-        parents = (nodes + 8) // 9
-        level = bytearray(parents * 64)
-        place = <int64_t*> <char*> level
-        for node in range(parents):
-            for i in range(8):
-                child = node * 9 + i + 1
-                place[node * 8 + i] = firsts[child] if child < nodes else PADDING
-        firsts = firsts[::9]
-        nodes = parents
-        levels.insert(0, level)
-    return levels

@@ -1,6 +1,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
-from _fastpath.ranking cimport C_MAX_PICKS, Picker, Service, candidate
+from _fastpath.ranking cimport C_MAX_PICKS, Picker, decision
+from _fastpath.service cimport Service
 
 cdef enum:
     C_MAX_ID = 64
@@ -13,11 +14,11 @@ cdef struct piece:
     const char* at
     Py_ssize_t length
 
-cdef struct report:  # the pathways that a player says it uses, each once
+cdef struct report:  # the pathways that a player reports to use, each once
     piece ids[C_MAX_REPORTED]
     int count
 
-cdef struct place:  # a pathway, and which of the picks it is for
+cdef struct choice:  # a pathway, and the number of the pick it is for
     piece id
     int pick
 
@@ -28,26 +29,22 @@ cdef struct listing:
 
 cdef class Manifest:
     cdef Service service
-    cdef readonly bint clones  # some players are offered others than are declared
+    cdef readonly bint clones  # some players are offered clones, which are not made here
     cdef uint32_t ttl_s, jitter_s
     cdef double gain
     cdef int most
     cdef tuple names
     cdef piece pathways[C_MAX_PATHWAYS]
     cdef int count
-    cdef uint32_t hosted
+    cdef uint32_t hosted  # the pathways of other networks, a bit each
     cdef uint32_t[::1] stands
 
     cdef Py_ssize_t write(
-        self, Picker picker, const candidate* chosen, int picks, const report* said, uint64_t title, uint64_t viewer,
-        char* out, bint* moves
+        self, Picker picker, const decision* made, const report* reported, uint64_t title, uint64_t viewer, char* out,
+        bint* moves
     ) noexcept
-    cdef bint list_appliances(
-        self, Picker picker, const candidate* chosen, int picks, const report* said, listing* found
+    cdef void list_appliances(
+        self, Picker picker, const decision* made, const report* reported, listing* listed
     ) noexcept nogil
-    cdef void list_mapped(self, const candidate* chosen, int picks, const report* said, listing* found) noexcept nogil
-    cdef void keep_current(self, place* best, int count, const candidate* chosen, const report* said) noexcept nogil
-
-
-cdef bint read_report(char* text, Py_ssize_t length, report* said) noexcept nogil
-cdef bint is_throughput(const char* text, Py_ssize_t length) noexcept nogil
+    cdef void list_mapped(self, const decision* made, const report* reported, listing* listed) noexcept nogil
+    cdef void keep_current(self, choice* best, int count, const decision* made, const report* reported) noexcept nogil

@@ -3,15 +3,15 @@
 from array import array
 from collections.abc import Sequence
 
-from _fastpath.ranking import Service
+from _fastpath.service import Service
 
 class Manifest:
-    """How one service's steering manifests are made. Frozen.
+    """The form of one service's steering manifests. Frozen.
 
-    They live `ttl_s`, more or less by `jitter_s`. `pathways` are the declared ones as (id, if it is another network's),
-    at most 16; of the appliance at place i of the fleet file, bit j of `stands[i]` says that pathway j stands for it.
-    Without pathways, appliances are named by their ids. A player keeps what it plays from unless another is better by
-    the share `gain`; `most` are looked for; `clones` says that some players are offered more, which is not made here.
+    Their TTL is from `ttl_s - jitter_s` to `ttl_s + jitter_s`. `pathways` are the declared ones as (id, whether it is
+    another network's), at most 16; of appliance i in the fleet file, bit j of `stands[i]` is whether pathway j stands for
+    it. Without pathways, appliances are named by their ids. A player keeps its pathway unless another is better by the
+    share `gain`; `most` picks are made; with `clones`, some players are offered clones, which are not made here.
     """
 
     clones: bool

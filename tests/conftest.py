@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from _fastpath.ranking import IPV4_UP, IPV6_UP
+from _fastpath.status_words import IPV4_UP, IPV6_UP
 from steering.control.routes.build import build_table
 from steering.control.routes.feeds import FeedSource, read_feed
 from steering.decision.snapshot import Snapshot

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 
+from _fastpath.status_words import REASONS
 from steering.cli import main
 from steering.control.fill.digests import digest_of
 from steering.control.health.report_format import Delta, Full, HealthRow, ReportRow, parse
@@ -21,7 +22,6 @@ from steering.control.records.documents import KINDS, parse_fleet
 from steering.control.routes.bgp.sessions import read_sessions
 from steering.control.routes.feeds import FeedSource, csv, kind_of, read_feed
 from steering.control.routes.rpki import read_payloads
-from steering.decision.snapshot import REASONS
 from steering.model.fleet import Fleet
 from steering.model.service import Service
 from steering.playback.http.app import PARAMETERS

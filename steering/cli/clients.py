@@ -49,13 +49,14 @@ def lookup(settings: Settings, as_json: bool, queries: tuple[str, ...]) -> None:
 
 def look_up_addresses(settings: Settings, addresses: list[str]) -> list[dict[str, Any]]:
     """Return what each address resolves to in the published table."""
+    from steering.decision.explain import describe
     from steering.decision.snapshot import Snapshot
 
     snapshot = Snapshot.map(settings.state)
     reports = []
     for address in addresses:
         try:
-            reports.append(snapshot.describe(address))
+            reports.append(describe(snapshot, address))
         except ValueError as error:
             raise RequestError.of_parameter("ip", address, "an IPv4 or IPv6 address without a zone id") from error
     return reports
@@ -155,7 +156,7 @@ def explain(settings: Settings, as_json: bool, question: Question, show_all: boo
     """
     from steering.decision.snapshot import Snapshot
 
-    report = question.asked_of(Snapshot.map(settings.state))
+    report = question.answered_by(Snapshot.map(settings.state))
     if as_json:
         console.print_json(report)
     else:
@@ -183,9 +184,10 @@ def what_if(
     routes: tuple[str, ...],
 ) -> None:
     """Show the answer that a client would get with another table, without some appliances, or with more routes."""
+    from steering.control.routes.proposed import propose
     from steering.decision.what_if import what_if as ask
 
-    report = ask(settings, question, table=table, off=off, routes=routes)
+    report = ask(settings.state, question, table=table, off=off, proposed=propose(settings, routes))
     if as_json:
         console.print_json(report)
         return

@@ -157,9 +157,9 @@ def replay(settings: Settings, as_json: bool, logs: tuple[Path, ...], other: int
     Exit status 1 on any difference, except with --table, where differences are expected.
     """
     from steering.decision import replay as replaying
-    from steering.playback.telemetry.decision_log import read_decisions
+    from steering.state.decision_log import log_files, read_decisions
 
-    records = (decision for path in replaying.log_files(logs) for decision in read_decisions(path))
+    records = (decision for path in log_files(logs) for decision in read_decisions(path))
     result = replaying.replay(settings.state, records, other)
     if as_json:
         console.print_json(dataclasses.asdict(result))

@@ -1,4 +1,4 @@
-"""Requests worth trying: addresses of partners far from each other, taken from the table that is being served."""
+"""Example requests for a first try: addresses of partners far from each other, from the table that is served."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from typing import Any, Final
 
+from steering.decision.explain import describe
 from steering.decision.snapshot import Snapshot
 
 LARGEST: Final = 40  # partners to choose from: those with most appliances, whose names people know
@@ -23,22 +24,22 @@ class Example:
 
 
 def suggest_requests(snapshot: Snapshot, count: int = 3) -> list[Example]:
-    """Return an address of each of so many large partners, on different sides of the world; fewer of a small fleet."""
+    """Return an address of each of `count` large partners, on different sides of the world; fewer of a small fleet."""
     names = snapshot.names
     partners = {partner["id"]: partner for partner in names.partners.values()}
     sizes: Counter[str] = Counter()
-    places: dict[str, dict[str, Any]] = {}
+    sites: dict[str, dict[str, Any]] = {}
     for _, number in names.appliances:
         cluster = names.clusters[number]
         if cluster["partner"]:
             sizes[cluster["partner"]] += 1
-            places.setdefault(cluster["partner"], names.sites[cluster["site"]])
+            sites.setdefault(cluster["partner"], names.sites[cluster["site"]])
     addresses = find_addresses(snapshot, [name for name, _ in sizes.most_common(LARGEST)])
     left = [name for name, _ in sizes.most_common() if name in addresses]
     chosen: list[str] = []
     while left and len(chosen) < count:
-        # The largest first, then whoever is farthest from all chosen so far.
-        best = max(left, key=lambda name: min((distance(places[name], places[other]) for other in chosen), default=0))
+        # The largest first, then the one that is farthest from all chosen so far.
+        best = max(left, key=lambda name: min((distance(sites[name], sites[other]) for other in chosen), default=0))
         left.remove(best)
         chosen.append(best)
     return [Example(partners[name]["name"], partners[name]["country"], addresses[name]) for name in chosen]
@@ -53,23 +54,23 @@ def find_addresses(snapshot: Snapshot, partners: list[str]) -> dict[str, str]:
         if cluster["partner"] in partners
     }
     owners: dict[int, str] = {}
-    for place in range(len(routes.set_first) - 1):
-        for member in routes.set_members[routes.set_first[place] : routes.set_first[place + 1]]:
+    for number in range(len(routes.set_first) - 1):
+        for member in routes.set_members[routes.set_first[number] : routes.set_first[number + 1]]:
             if owner := wanted.get(routes.announcements[member].cluster):
-                owners[place] = owner
+                owners[number] = owner
     high, _, lengths, sets, _ = routes.columns[4]
     largest: dict[str, int] = {}
-    for row, place in enumerate(sets):
-        owner = owners.get(place)
+    for row, number in enumerate(sets):
+        owner = owners.get(number)
         if owner and (owner not in largest or lengths[row] < lengths[largest[owner]]):
             largest[owner] = row
-    found = {owner: str(ipaddress.IPv4Address((high[row] >> 32) + 10)) for owner, row in largest.items()}
-    return {owner: address for owner, address in found.items() if partner_of(snapshot, address) == owner}
+    addresses = {owner: str(ipaddress.IPv4Address((high[row] >> 32) + 10)) for owner, row in largest.items()}
+    return {owner: address for owner, address in addresses.items() if partner_of(snapshot, address) == owner}
 
 
 def partner_of(snapshot: Snapshot, address: str) -> str | None:
     """Return the id of the partner that an address resolves to."""
-    partner = snapshot.describe(address)["partner"]
+    partner = describe(snapshot, address)["partner"]
     return partner["id"] if partner else None
 
 

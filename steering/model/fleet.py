@@ -1,7 +1,7 @@
-"""The inventory: partners, sites, clusters and appliances. All frozen.
+"""The fleet: partners, sites, clusters and appliances. All frozen.
 
-Cluster numbers, partner numbers and appliance slots are given by the records, once, and never reused; a fleet read
-from a document has `UNNUMBERED` in their place.
+The database gives cluster numbers, partner numbers and appliance slots, once, and never reuses them; a fleet read from
+a document has `UNNUMBERED` in their place.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ UNNUMBERED: Final = -1
 class Partner:
     """An ISP: its id (`as55836`), name, home country (ISO 3166-1 alpha-2) and the ASNs it originates from.
 
-    What its clusters hear is filtered (`control/network/filters.py`): with `allowed_asns`, its customers, only those
-    origins and its own are believed; `accepts_v4` and `accepts_v6` are prefix lengths such as `8-24`, empty for the
+    Its routes are filtered (`control/routes/filters.py`). With `allowed_asns`, its customers, only routes of those
+    origins and of its own are accepted; `accepts_v4` and `accepts_v6` are prefix lengths such as `8-24`, empty for the
     settings'; `max_prefixes` 0 is the setting's.
     """
 
@@ -37,7 +37,7 @@ class Partner:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Site:
-    """One place (`bom001`): country, city, degrees north and east; the part of its country if known."""
+    """A place (`bom001`): country, city, degrees north and east, and the part of its country, empty where unknown."""
 
     id: str
     country: str
@@ -51,10 +51,10 @@ class Site:
 class Cluster:
     """Appliances of one site that hear the same routes.
 
-    `partner` is the ISP whose network it stands in, None at an exchange. `countries` are the countries whose
-    networks it hears at an exchange; empty for an embedded cluster. `accepts_off_net` opens it to clients
-    that no route leads to: the fallback ranking_entries. `peers` are the addresses of the routers whose routes it hears, as an
-    MRT dump or a BGP session names them.
+    `partner` is the ISP whose network it stands in, None at an exchange. `countries` are the countries whose networks
+    it reaches at an exchange; empty for an embedded cluster. With `accepts_off_net` it serves clients without a
+    route, by the fallback entries of their rankings. `peers` are the addresses of the routers whose routes it hears,
+    as an MRT dump or a BGP session names them.
     """
 
     id: str
@@ -69,10 +69,10 @@ class Cluster:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Appliance:
-    """One cache server: host name in its URLs, capacity, and the families it answers on.
+    """A cache server: host name in its URLs, capacity, and the families it answers on.
 
-    It is *assumed*, believed at its capacity, until it reports or is wished to. `addresses` are its own; where
-    `health_url` is given, a checker asks for it there, for an appliance that cannot report.
+    Its health source is `assumed`, at its capacity, until it reports or an override says otherwise. `addresses` are its
+    own. A checker requests `health_url`, where one is given, for an appliance that cannot report.
     """
 
     id: str
@@ -88,7 +88,7 @@ class Appliance:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Fleet:
-    """The whole inventory, each tuple ordered by id."""
+    """The whole fleet, each tuple ordered by id."""
 
     partners: tuple[Partner, ...]
     sites: tuple[Site, ...]

@@ -1,4 +1,4 @@
-"""Who may be served where: countries and parts of them, as services name them and as sites and clients are in them."""
+"""Regions: countries and parts of countries, which services name, and which sites and clients are in."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from steering.model.service import Service
 
 
 def lies_in(region: str, regions: Collection[str]) -> bool:
-    """Tell whether a country (`IN`) or a part of one (`IN-MH`) is named, or its country is.
+    """Return whether a region (`IN`, `IN-MH`) is among others, or its country is.
 
-    What is not known (empty) lies nowhere, and a country does not lie in its parts.
+    An unknown region (empty) lies nowhere, and a country does not lie in its parts. `Service.serves_region` in
+    `_fastpath/service.pyx` is the same rule for clients.
     """
     return region in regions or region[:2] in regions
 
@@ -19,7 +20,7 @@ def lies_in(region: str, regions: Collection[str]) -> bool:
 def regions_of_sites(sites: Sequence[Site], services: Sequence[Service]) -> dict[str, str]:
     """Return the region of each site by its id: its part of the country where a service names that, else the country.
 
-    So there are few, however finely sites are placed.
+    So regions are few, however finely sites are placed.
     """
     named = {region for service in services for region in service.regions}
     return {site.id: site.region if site.region in named else site.country for site in sites}

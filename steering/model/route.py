@@ -1,4 +1,4 @@
-"""What the network says of a prefix: a route with its attributes, and refused rows. All frozen."""
+"""Routes with their attributes, and refused rows of feeds. All frozen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 
 class RouteClass(enum.IntEnum):
-    """How a cluster hears a route, nearest to the client first. The number is the sorting key."""
+    """How a cluster reaches a route's network, nearest to the client first. The number is the sorting key."""
 
     embedded = 0
     private = 1
@@ -17,7 +17,7 @@ class RouteClass(enum.IntEnum):
 
 
 class Rpki(enum.IntEnum):
-    """What route origin validation finds (RFC 6811)."""
+    """The result of route origin validation (RFC 6811)."""
 
     not_found = 0
     valid = 1
@@ -26,7 +26,7 @@ class Rpki(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Announcement:
-    """What one cluster heard about a set of prefixes: a route without its prefix and its origin AS.
+    """A route without its prefix and its origin AS, as one cluster hears it for many prefixes.
 
     `via` is the AS path without the origin AS, which stands beside the prefix; `hops` is the length of the whole path.
     `origin` is 0 IGP, 1 EGP, 2 incomplete (RFC 4271, 4.3).
@@ -63,7 +63,7 @@ NOWHERE: Final = Region("")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Refusal:
-    """A feed's row that was not taken: where it stands, what it said, and the rule it broke."""
+    """A feed's row that was not taken: its position, its value, and the rule that it breaks."""
 
     feed: str
     row: int

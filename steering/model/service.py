@@ -1,4 +1,4 @@
-"""A service, one kind of traffic, and the pathways that its playlists declare. All frozen."""
+"""Services, kinds of traffic, and the pathways that their playlists declare. All frozen."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pathway:
-    """One way to the content that a playlist declares, and what it stands for.
+    """A way to the content that a playlist declares.
 
-    Appliances of clusters of `classes`, appliances of `clusters`, or the one `host` of another network.
+    It stands for appliances of clusters of `classes`, of the clusters `clusters`, or for the `host` of another network.
     """
 
     id: str
@@ -23,17 +23,18 @@ class Pathway:
 class Service:
     """One kind of traffic.
 
-    `url` and `fallback` are templates: `{host}` is the appliance's host, `{title}` the percent-encoded title;
-    a fallback has no `{host}`. `regions` are the countries, or parts of them, whose sites may serve it; none means all.
-    `holdings` says what appliances report that they hold, titles or files. A zone in which nobody is left is answered
-    with the fallback alone, or with `fail_open` by appliances that are full, unhealthy or stale.
+    `url` and `fallback` are templates: `{host}` is the appliance's host, `{title}` the percent-encoded title; a
+    fallback has no `{host}`. `regions` are the countries, or parts of them, whose sites may serve it; none means all.
+    `holdings` is `title` or `file`: what appliances report. Where no appliance is left, the answer is the fallback
+    alone, or with `fail_open` appliances that are full, unhealthy or stale.
 
-    `n` is how many targets an answer has that asks for no number. `client_regions`, countries or parts of them, are
-    where clients may be; others are refused, or sent to `refused_url`. `token` is the form in which URLs are signed, at
-    `{token}`: empty, `path`, `query` or `secure_link`, for `token_ttl_s`, with the first of `keys`, with `token_bind`
-    for the client's network alone. A `path` token covers a `title`, or the whole `service`, as `token_covers` says.
-    `pathways` are those that playlists declare, `clones` the players that are offered others. Answers live `ttl_s`,
-    steering manifests `steer_ttl_s`, more or less by `ttl_jitter`. `origin` is where playlists are fetched.
+    `n` is the number of targets for requests without a number. `client_regions` are the countries, or parts of them,
+    whose clients are served; others are refused, or sent to `refused_url`. `token` is the form of the signature at
+    `{token}` in URLs: empty, `path`, `query` or `secure_link`. It is valid for `token_ttl_s`, made with the first of
+    `keys`, and with `token_bind` for the client's network alone. A `path` token covers a `title` or the whole
+    `service`, by `token_covers`. Playlists declare `pathways`; players in `clones` are offered clones of them.
+    Answers live `ttl_s`, steering manifests `steer_ttl_s`, with the jitter of the share `ttl_jitter`. `origin` has
+    the playlists.
     """
 
     id: str
@@ -59,21 +60,14 @@ class Service:
 
 
 def jitter_s(ttl_s: int, share: float) -> int:
-    """Return by how many seconds a TTL is more or less, by a share below 1 of it: whole ones, and less than it has."""
+    """Return the jitter of a TTL in whole seconds: floor(ttl * share), with a share below 1."""
     return int(ttl_s * share)
 
 
 def service_of(row: dict[str, Any]) -> Service:
-    """Return the service that `dataclasses.asdict` made a row of, also where it has been through JSON.
-
-    Fields that the row has not are at their default; those that are no more are passed over.
-    """
-    known = {field.name for field in dataclasses.fields(Service)}
-    found: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name in known
-    }
-    found["pathways"] = tuple(
-        Pathway(item["id"], tuple(item["classes"]), tuple(item["clusters"]), item["host"])
-        for item in row.get("pathways", ())
+    """Return the service that `dataclasses.asdict` made a row of, also where the row has been through JSON."""
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    fields["pathways"] = tuple(
+        Pathway(item["id"], tuple(item["classes"]), tuple(item["clusters"]), item["host"]) for item in row["pathways"]
     )
-    return Service(**found)
+    return Service(**fields)

@@ -3,8 +3,8 @@
     {"streams": [{"file": "80100172-v5", "codecs": "hvc1.2.4.L153", "height": 2160, "hdr": true, "protocols": ["dash"]},
                  {"file": "80100172-a1", "codecs": "mp4a.40.2"}]}
 
-Control checks a catalogue; playback reads it for a request that names a device and no files. What a stream does not say
-fits every device, and what a device does not say rules nothing out.
+Control checks a catalogue; playback reads it for a request that names a device and no files. A member that a stream
+lacks fits every device, and a member that a device lacks rules out no stream.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Height = Annotated[int, msgspec.Meta(ge=0, le=100_000)]
 
 
 class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """One file. `codecs` is as in RFC 6381, with commas; `height` in lines, 0 where there is no picture."""
+    """A file. `codecs` is as in RFC 6381, with commas; `height` in lines, 0 without a picture."""
 
     file: Name
     codecs: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
@@ -33,7 +33,7 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 
 
 class Device(msgspec.Struct, frozen=True):
-    """What a device plays. A codec may be named in short: `hvc1` is every `hvc1.…`."""
+    """The abilities of a device. A codec may be named in short: `hvc1` is every `hvc1.…`."""
 
     codecs: Names | None = None
     max_height: Height | None = None
@@ -51,22 +51,22 @@ DECODER: Final = msgspec.json.Decoder(Catalogue)
 
 
 def read_catalogue(body: bytes | str) -> Catalogue:
-    """Return what a catalogue says. Raises ValueError naming place and rule."""
+    """Return a catalogue read from JSON. Raises ValueError naming the member and the rule that it breaks."""
     try:
-        found = DECODER.decode(body)
+        catalogue = DECODER.decode(body)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$")
         raise ValueError(f"{where.rstrip('`').lstrip('.') or 'the whole'}: {what}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"no JSON in UTF-8: {error}") from None
     seen: set[str] = set()
-    for place, stream in enumerate(found.streams):
+    for index, stream in enumerate(catalogue.streams):
         if stream.file in (".", "..") or len(stream.file.encode()) > MAX_NAME or not stream.file.isprintable():
-            raise ValueError(f"streams[{place}].file: 1 to {MAX_NAME} bytes of printable UTF-8, not . or ..")
+            raise ValueError(f"streams[{index}].file: 1 to {MAX_NAME} bytes of printable UTF-8, not . or ..")
         if stream.file in seen:
-            raise ValueError(f"streams[{place}].file: {stream.file[:64]} is named twice")
+            raise ValueError(f"streams[{index}].file: {stream.file[:64]} is named twice")
         seen.add(stream.file)
-    return found
+    return catalogue
 
 
 def files_for(catalogue: Catalogue, device: Device) -> list[str]:
@@ -75,7 +75,7 @@ def files_for(catalogue: Catalogue, device: Device) -> list[str]:
 
 
 def plays(device: Device, stream: Stream) -> bool:
-    """Tell whether a device plays a stream."""
+    """Return whether a device plays a stream."""
     if device.max_height is not None and stream.height > device.max_height:
         return False
     if stream.hdr and not device.hdr:
@@ -88,5 +88,5 @@ def plays(device: Device, stream: Stream) -> bool:
 
 
 def is_codec(codec: str, name: str) -> bool:
-    """Tell whether a codec is the one that a name stands for: it is that, or begins with it and a dot."""
+    """Return whether a codec is the one that a name stands for: it is that, or begins with it and a dot."""
     return codec == name or codec.startswith(f"{name}.")

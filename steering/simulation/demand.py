@@ -20,7 +20,7 @@ from typing import Final
 
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
-from steering.state.table import ranking_entries_of, read_zones
+from steering.state.table import read_zones
 
 SAMPLED: Final = 40_000  # addresses, to find the groups
 KEPT: Final = 2_000  # addresses of a group
@@ -57,7 +57,7 @@ def find_groups(snapshot: Snapshot, fleet: Fleet, busy: float, rnd: random.Rando
     found: dict[tuple[int, ...], list[str]] = defaultdict(list)
     zones = read_zones(snapshot.table_file)
     for address in draw_addresses(snapshot, rnd):
-        ranking_entries = list(ranking_entries_of(zones[snapshot.prefixes.lookup(address)], snapshot.ranking_entries))
+        ranking_entries = list(snapshot.table_file.ranking(zones[snapshot.prefixes.lookup(address)]))
         nearest = tuple(sorted(cluster for cluster, rank, _ in ranking_entries if rank == ranking_entries[0][1]))
         if nearest and len(found[nearest]) < KEPT:
             found[nearest].append(address)

@@ -25,7 +25,7 @@ from typing import Final
 import msgspec
 import uvloop
 
-from _fastpath.ranking import StatusWords
+from _fastpath.status_words import StatusWords
 from steering.control.health.rules import Report
 from steering.control.remote import RemoteControl
 from steering.control.routes.build import Progress

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
-from _fastpath.ranking import NO_HEADROOM
+from _fastpath.status_words import NO_HEADROOM
 from steering.control.health.ejection_limits import Limits, allowance
 from steering.control.health.rules import Rules
 from steering.settings import Settings

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from _fastpath.ranking import DISABLED, NO_HEADROOM, STALE, UNHEALTHY
+from _fastpath.status_words import DISABLED, NO_HEADROOM, STALE, UNHEALTHY
 from steering.control.health.load import FEWEST_LOAD, LEAST_LOAD_FACTOR, STEADY_S
 from steering.model.fleet import Appliance
 from steering.simulation.demand import Request

@@ -1,4 +1,4 @@
-"""`current`: which files are served together. Replacing it is the one step of a publish that workers see."""
+"""`current`: the names of the files that are served together. Workers see one step of a publish: its rename."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from steering.state.sections import write_atomically
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Current:
-    """Which files are being served: names inside the state folder, and a generation that grows with each change."""
+    """The files that are served: names inside the state folder, and a generation that grows with each change."""
 
     generation: int
     table: str
@@ -20,12 +20,12 @@ class Current:
     fleet: str
     status: str
     published_at: float
-    holdings: str = ""  # empty: nobody says what it holds
-    playlists: str = ""  # empty: none is registered
+    holdings: str = ""  # empty: no appliance reports holdings
+    playlists: str = ""  # empty: no playlist is registered
 
 
 def read_current(state: Path) -> Current:
-    """Return what `current` says. Raises SnapshotError where it is absent, torn, or names files elsewhere."""
+    """Return `current`. Raises SnapshotError where it is absent, torn, or names files outside the folder."""
     path = state / "current"
     try:
         fields = json.loads(path.read_bytes())
@@ -47,5 +47,5 @@ def read_current(state: Path) -> Current:
 
 
 def write_current(state: Path, current: Current) -> None:
-    """Make the named files the ones being served: the one step of a publish that workers see."""
+    """Serve the named files from now on: the one step of a publish that workers see."""
     write_atomically(state / "current", [json.dumps(dataclasses.asdict(current)).encode() + b"\n"])

@@ -1,60 +1,76 @@
-"""`fleet.<version>`: clusters, appliances and services as playback reads them."""
+"""`fleet.<version>`: clusters, appliances, sites and services, as playback reads them.
+
+Appliances stand cluster by cluster, sorted by slot, so a cluster is a range of them. A record has offsets and lengths
+of its names in the section `text`. Renderers write the names into JSON as they are, so the writer refuses names that
+JSON would escape.
+
+    services   JSON: version, regions, services        clusters, appliances, sites   records of `_fastpath/ranking.pxd`
+    spans      JSON: (first appliance, id, class)      meta   JSON: partners, sites and clusters, for people
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from _fastpath.ranking import (
-    APPLIANCE,
-    CLUSTER,
-)
-from steering.model.fleet import Fleet
+from _fastpath.ranking import APPLIANCE, CLUSTER, SITE
+from steering.errors import SnapshotError
+from steering.model.fleet import Appliance, Fleet
 from steering.model.residency import regions_of_sites
-from steering.state.sections import write_sections
+from steering.model.service import Service, service_of
+from steering.state.sections import StateFile, write_sections
+
+PLAIN: Final = re.compile(r"[!#-\[\]-~]*")  # visible ASCII without quotes and backslashes
+
+
+class TextPool:
+    """The names of a fleet file, one behind the other."""
+
+    def __init__(self) -> None:
+        self.text = bytearray()
+
+    def add(self, name: str) -> tuple[int, int]:
+        """Return offset and length of a name. Raises SnapshotError for one that JSON would escape."""
+        if not PLAIN.fullmatch(name):
+            raise SnapshotError(f"{name!r}: names in a fleet file are visible ASCII without quotes and backslashes")
+        offset = len(self.text)
+        self.text += name.encode()
+        return offset, len(self.text) - offset
 
 
 def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
-    """Write `fleet.<version>` from a numbered fleet and return its name.
-
-    Appliances lie cluster by cluster, so that a cluster is a range of them; each brings its URL's host and the end of
-    its target ready as text.
-    """
+    """Write `fleet.<version>` from a numbered fleet, and return its name."""
     site_numbers = {site.id: number for number, site in enumerate(fleet.sites)}
     region_of = regions_of_sites(fleet.sites, fleet.services)
     regions = sorted(set(region_of.values()))
-    region_numbers = {region: number for number, region in enumerate(regions)}
-    members: dict[str, list[Any]] = {cluster.id: [] for cluster in fleet.clusters}
+    members: dict[str, list[Appliance]] = {cluster.id: [] for cluster in fleet.clusters}
     for appliance in fleet.appliances:
         members[appliance.cluster].append(appliance)
+    names = TextPool()
     clusters = [(0, 0, 0, 0)] * (max((cluster.number for cluster in fleet.clusters), default=-1) + 1)
-    names: list[tuple[str, int]] = []
-    records: list[bytes] = []
-    kinds: list[tuple[int, str, str]] = []
-    text = bytearray()
+    appliances: list[bytes] = []
+    spans: list[tuple[int, str, str]] = []
     for cluster in sorted(fleet.clusters, key=lambda cluster: cluster.number):
         inside = sorted(members[cluster.id], key=lambda appliance: appliance.slot)
-        region = region_numbers[region_of[cluster.site]]
-        clusters[cluster.number] = (len(records), len(inside), site_numbers[cluster.site], region)
-        kinds.append((len(records), cluster.id, cluster.route_class.name))
+        region = regions.index(region_of[cluster.site])
+        clusters[cluster.number] = (len(appliances), len(inside), site_numbers[cluster.site], region)
+        spans.append((len(appliances), cluster.id, cluster.route_class.name))
         for appliance in inside:
-            host = appliance.host.encode()
-            tail = f'","appliance":"{appliance.id}","site":"{cluster.site}","rank":'.encode()
-            place = len(text)
-            records.append(APPLIANCE.pack(appliance.slot, place, place + len(host), len(host), len(tail)))
-            names.append((appliance.id, cluster.number))
-            text += host + tail
+            (host, host_length), (name, name_length) = names.add(appliance.host), names.add(appliance.id)
+            appliances.append(APPLIANCE.pack(appliance.slot, host, name, host_length, name_length))
+    sites = b"".join(SITE.pack(*names.add(site.id)) for site in fleet.sites)
+    services = [dataclasses.asdict(service) for service in fleet.services]
     meta = {
-        "version": version,
-        "regions": regions,
         "partners": [dataclasses.asdict(partner) for partner in fleet.partners],
         "sites": [dataclasses.asdict(site) for site in fleet.sites],
         "clusters": [dataclasses.asdict(cluster) for cluster in fleet.clusters],
-        "appliances": names,
     }
-    services = [dataclasses.asdict(service) for service in fleet.services]
     write_sections(
         state / f"fleet.{version}",
         "fleet",
@@ -62,9 +78,61 @@ def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
             "services": json.dumps({"version": version, "regions": regions, "services": services}).encode(),
             "meta": json.dumps(meta).encode(),
             "clusters": b"".join(CLUSTER.pack(*cluster) for cluster in clusters),
-            "appliances": b"".join(records),
-            "text": bytes(text),
-            "kinds": json.dumps(kinds).encode(),
+            "appliances": b"".join(appliances),
+            "sites": sites,
+            "text": bytes(names.text),
+            "spans": json.dumps(spans).encode(),
         },
     )
     return f"fleet.{version}"
+
+
+class FleetFile(StateFile):
+    """A mapped fleet. An appliance goes by its index here, a cluster by its number. Raises SnapshotError."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "fleet")
+        served = json.loads(bytes(self["services"]))
+        self.version: int = served["version"]
+        self.regions: list[str] = served["regions"]
+        self.services: dict[str, Service] = {row["id"]: service_of(row) for row in served["services"]}
+        self.text = self["text"]
+
+    @cached_property
+    def meta(self) -> dict[str, list[dict[str, Any]]]:
+        """The partners, sites and clusters, read on first use."""
+        rows: dict[str, list[dict[str, Any]]] = json.loads(bytes(self["meta"]))
+        return rows
+
+    @cached_property
+    def spans(self) -> list[tuple[int, str, str]]:
+        """The first appliance, id and class of each cluster, in the order of appliances, read on first use."""
+        return [(first, name, route_class) for first, name, route_class in json.loads(bytes(self["spans"]))]
+
+    @cached_property
+    def slots(self) -> list[int]:
+        """The slot of each appliance, read on first use."""
+        return [slot for slot, *_ in APPLIANCE.iter_unpack(self["appliances"])]
+
+    def appliance(self, index: int) -> tuple[int, str, str]:
+        """Return an appliance's slot, id and host."""
+        slot, host, name, host_length, name_length = APPLIANCE.unpack_from(self["appliances"], index * APPLIANCE.size)
+        return slot, self.name(name, name_length), self.name(host, host_length)
+
+    def site(self, number: int) -> str:
+        """Return the id of a site by its number, which a cluster's record has."""
+        return self.name(*SITE.unpack_from(self["sites"], number * SITE.size))
+
+    def cluster_of(self, index: int) -> tuple[str, str]:
+        """Return the id and the class of an appliance's cluster."""
+        _, name, route_class = self.spans[bisect_right(self.spans, index, key=lambda span: span[0]) - 1]
+        return name, route_class
+
+    def members(self) -> Iterator[tuple[int, int, range]]:
+        """Yield each cluster's number, its site's number and the range of its appliances."""
+        for number, (first, count, site, _) in enumerate(CLUSTER.iter_unpack(self["clusters"])):
+            yield number, site, range(first, first + count)
+
+    def name(self, offset: int, length: int) -> str:
+        """Return a name of the section `text`."""
+        return bytes(self.text[offset : offset + length]).decode()

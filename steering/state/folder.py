@@ -1,4 +1,4 @@
-"""The state folder as its one writer keeps it: private, locked, and without files that nobody needs."""
+"""The state folder: private, locked by its one writer, and without unneeded files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|status|holdings|playlists
 
 
 def make_folder(state: Path) -> None:
-    """Make the state folder with mode 0700, or check the one that is there."""
+    """Make the state folder with mode 0700, or check an existing one."""
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -29,19 +29,19 @@ def make_folder(state: Path) -> None:
 
 
 def check_folder(state: Path) -> None:
-    """Raise SettingsError unless a state folder is there, ours, and written by nobody else."""
+    """Raise SettingsError unless the state folder exists, belongs to this user, and no other user may write in it."""
     try:
-        found = state.stat()
+        status = state.stat()
     except OSError as error:
         raise SettingsError(f"state folder {state}: {error.strerror}") from error
-    if found.st_uid != os.geteuid():
+    if status.st_uid != os.geteuid():
         raise SettingsError(
-            f"state folder {state}: belongs to user {found.st_uid}, this process is user {os.geteuid()}",
+            f"state folder {state}: belongs to user {status.st_uid}, this process is user {os.geteuid()}",
             hint="run as its owner, or name another folder with --state",
         )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise SettingsError(
-            f"state folder {state}: mode {stat.S_IMODE(found.st_mode):04o} lets others write in it",
+            f"state folder {state}: mode {stat.S_IMODE(status.st_mode):04o} lets others write in it",
             hint=f"chmod 700 {state}",
         )
 
@@ -63,7 +63,7 @@ class LockHeldError(SettingsError):
 
 
 class Lock:
-    """The right to write in a state folder, held from here to `release` or the end of the process."""
+    """The right to write in a state folder, until `release` or the end of the process."""
 
     def __init__(self, state: Path) -> None:
         path = state / "lock"
@@ -84,28 +84,28 @@ class Lock:
         os.pwrite(self.descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let another process write; a second time it does nothing."""
+        """Let another process write; a second call does nothing."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
 def versioned_files(state: Path) -> Iterator[tuple[Path, str, int]]:
-    """Yield (path, kind, number) of every versioned file: tables, routes, fleets, status words, holdings and playlists."""
+    """Yield (path, kind, number) of every versioned file: `table.7` is (path, "table", 7)."""
     for path in state.iterdir():
-        if found := VERSIONED.fullmatch(path.name):
-            yield path, found[1], int(found[2])
+        if match := VERSIONED.fullmatch(path.name):
+            yield path, match[1], int(match[2])
 
 
 def remove_unfinished(state: Path) -> None:
-    """Remove what a writer that was killed left beside its place. Only for the holder of the lock."""
+    """Remove the unfinished files of a killed writer. Only for the holder of the lock."""
     for path in state.iterdir():
         if UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
 
 
 def remove_unneeded(state: Path, needed: Callable[[str, int], bool]) -> None:
-    """Remove the versioned files that are not needed; who has one mapped keeps reading it."""
+    """Remove the versioned files that are not needed; a process that has one mapped keeps reading it."""
     for path, kind, number in versioned_files(state):
         if not needed(kind, number):
             path.unlink(missing_ok=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from _fastpath.holdings import Holdings
 from _fastpath.holdings_builder import HoldingsBuilder
-from steering.state.sections import write_sections
+from steering.errors import SnapshotError
+from steering.state.sections import StateFile, write_sections
 
 
 def write_holdings(state: Path, version: int, builder: HoldingsBuilder, digests: bytes = b"") -> str:
@@ -15,3 +17,12 @@ def write_holdings(state: Path, version: int, builder: HoldingsBuilder, digests:
     sections = {"meta": meta, **builder.sections(), "digests": digests}
     write_sections(state / f"holdings.{version}", "holdings", sections)
     return f"holdings.{version}"
+
+
+def map_holdings(path: Path) -> tuple[Holdings, int]:
+    """Return mapped holdings and their version. Raises SnapshotError."""
+    file = StateFile(path, "holdings")
+    try:
+        return Holdings(file.sections), json.loads(bytes(file["meta"]))["version"]
+    except ValueError as error:
+        raise SnapshotError(f"{path.name}: {error}") from error

@@ -2,9 +2,9 @@
 
     {"k1": {"secret": "43 characters", "made_at": 1795445032.2}, "k2": …}
 
-Nothing else has a secret: no table, no fleet file, no database, no export, no log, no answer but the one to who makes a
-key. Mode 0600, and whoever reads it refuses a file that others may read. A secret is text; its characters, as ASCII,
-are the bytes that are hashed.
+No other file has a secret: no table, fleet file, database, export or log, and no answer but the one to the request
+that makes a key. The mode is 0600, and readers refuse a file that other users may read. A secret is ASCII text; its
+bytes are hashed as they are.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from steering.state.sections import write_atomically
 
 FILE: Final = "keys"
 MAX_FILE: Final = 1 << 20
-TAG_KEYS: Final = "tag-"  # keys whose ids begin so make session tags, and no appliance has them
+TAG_KEYS: Final = "tag-"  # the prefix of keys for session tags, which no appliance has
 ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-# What needs no quoting in URLs' tools, nginx's configuration and shells; 32 characters of base64 are 192 bits.
+# Characters that need no quoting in URL tools, nginx configurations and shells; 32 of base64 are 192 bits.
 SECRET: Final = re.compile(r"[A-Za-z0-9._~+/=-]{32,128}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
-    """A secret and when it was made; what is printed of it has no secret."""
+    """A secret and the time it was made at; its printed form has no secret."""
 
     secret: str = dataclasses.field(repr=False)
     made_at: float
 
 
 def read_keys(state: Path) -> dict[str, Key]:
-    """Return the keys of a state folder by id, in the order in which they were made; none where there is no file.
+    """Return the keys of a state folder by id, oldest first; none without a file.
 
-    Raises SnapshotError, which never shows what is in the file.
+    Raises SnapshotError, which never shows the file's content.
     """
     path = state / FILE
     try:
@@ -61,7 +61,7 @@ def read_keys(state: Path) -> dict[str, Key]:
 
 
 def key_of(name: str, row: Any) -> Key:
-    """Return one key of the file; ValueError or TypeError where it is none."""
+    """Return one key of the file. Raises ValueError or TypeError for a wrong row."""
     key = Key(**row)
     if not ID.fullmatch(name) or not SECRET.fullmatch(key.secret) or not isinstance(key.made_at, int | float):
         raise ValueError("not a key")
@@ -69,6 +69,6 @@ def key_of(name: str, row: Any) -> Key:
 
 
 def write_keys(state: Path, keys: Mapping[str, Key]) -> None:
-    """Make these the keys of a state folder, whole or not at all. For the holder of its lock alone."""
+    """Replace the keys of a state folder, whole or not at all. For the holder of its lock alone."""
     rows = {name: dataclasses.asdict(key) for name, key in keys.items()}
     write_atomically(state / FILE, [json.dumps(rows, indent=1).encode() + b"\n"], mode=0o600)

@@ -1,15 +1,15 @@
-"""The file of registered playlists and catalogues, `playlists.<version>`: written by control, mapped by playback.
+"""`playlists.<version>`: the registered playlists and catalogues, written by control and mapped by playback.
 
-Control has parsed each and cut it where a client's pathways go in; playback joins texts. A prepared playlist has
+Control parses each playlist and cuts it where a client's pathways go in; playback joins the texts. A playlist has
 
-    head      what comes before the pathways
-    pathway   what is repeated for each of them: PATHWAY stands where its id, BASE where its URL goes
-    tail      what comes behind
+    head      the text before the pathways
+    pathway   the text of each pathway, with PATHWAY for its id and BASE for its URL
+    tail      the text behind the pathways
 
-and a catalogue of streams, which nobody's pathways go in, is a head alone (`steering/streams.py`).
+A catalogue of streams has no pathways and is a head alone (`steering/model/streams.py`).
 
-Sections: `meta` (JSON: `version`, and `digest`, which tells what the database had), `keys`, a sorted 64-bit number for
-each; `places`, where each entry begins in `text`, and where the last one ends.
+Sections: `meta` (JSON: `version`, and `digest`, which identifies the rows of the database), `keys`, a sorted 64-bit
+number of each entry; `places`, the offset of each entry in `text`, and the end of the last one.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from steering.state.sections import StateFile, write_sections
 KINDS: Final = ("hls", "dash", "streams")
 PATHWAY: Final = "\x01"
 BASE: Final = "\x02"
-BETWEEN: Final = "\0"  # of the texts of an entry; no playlist has control characters
+SEPARATOR: Final = "\0"  # between the texts of an entry; no playlist has control characters
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Playlist:
-    """One registered playlist, prepared. `prefix` is that of DASH elements, such as `mpd:`."""
+    """A registered playlist, cut for joining. `prefix` is that of DASH elements, such as `mpd:`."""
 
     service: str
     title: str
@@ -45,8 +45,8 @@ class Playlist:
 
 
 def key_of(service: str, title: str, kind: str) -> int:
-    """Return the 64-bit number that a playlist is looked up by."""
-    text = BETWEEN.join((kind, service, title)).encode()
+    """Return the 64-bit key of a playlist."""
+    text = SEPARATOR.join((kind, service, title)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
@@ -56,7 +56,7 @@ def write_playlists(state: Path, version: int, digest: str, playlists: Iterable[
     keyed = [(key_of(item.service, item.title, item.kind), item) for item in playlists]
     for key, playlist in sorted(keyed, key=lambda pair: pair[0]):
         keys.append(key)
-        text += BETWEEN.join(dataclasses.astuple(playlist)).encode()
+        text += SEPARATOR.join(dataclasses.astuple(playlist)).encode()
         places.append(len(text))
     meta = {"version": version, "digest": digest, "playlists": len(keys)}
     write_sections(
@@ -68,7 +68,7 @@ def write_playlists(state: Path, version: int, digest: str, playlists: Iterable[
 
 
 class Playlists:
-    """A mapped file of playlists. Raises SnapshotError where it cannot be used."""
+    """The mapped playlists. Raises SnapshotError."""
 
     def __init__(self, path: Path) -> None:
         file = StateFile(path, "playlists")
@@ -81,12 +81,13 @@ class Playlists:
         return len(self.keys)
 
     def find(self, service: str, title: str, kind: str) -> Playlist | None:
-        """Return a playlist, None where none is registered."""
+        """Return a playlist, None without a registered one."""
         key = key_of(service, title, kind)
-        at = bisect_left(self.keys, key)
-        while at < len(self.keys) and self.keys[at] == key:
-            found = Playlist(*bytes(self.text[self.places[at] : self.places[at + 1]]).decode().split(BETWEEN))
-            if (found.service, found.title, found.kind) == (service, title, kind):
-                return found
-            at += 1
+        entry = bisect_left(self.keys, key)
+        while entry < len(self.keys) and self.keys[entry] == key:
+            text = bytes(self.text[self.places[entry] : self.places[entry + 1]]).decode()
+            playlist = Playlist(*text.split(SEPARATOR))
+            if (playlist.service, playlist.title, playlist.kind) == (service, title, kind):
+                return playlist
+            entry += 1
         return None

@@ -1,4 +1,4 @@
-"""What the network said, kept beside each table in `routes.<version>`: for explain, scope and diff.
+"""`routes.<version>`: the accepted routes of a table and its refused rows, for explain, scope and diff.
 
 Prefixes are left-aligned 128-bit numbers (`_fastpath/rib.pyx`), sorted by (prefix, length): one row for each prefix,
 announcement set and origin AS. The zone intervals stand beside them, so that the scope of an answer is exact.
@@ -33,7 +33,7 @@ class Intervals(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RouteRows:
-    """The accepted routes of one family, sorted by (prefix, length); sets, origins and RPKI states are by row."""
+    """The accepted routes of one family, sorted by (prefix, length), each with its set, origin and RPKI state."""
 
     high: array[int]
     low: array[int]
@@ -111,9 +111,8 @@ class Routes:
             family: (file[f"v{family}_zone_high"].cast("Q"), file["v6_zone_low"].cast("Q") if family == 6 else None)
             for family in (4, 6)
         }
-        # Files written before these sections came say nothing of them.
-        self.states = {family: file.sections.get(f"v{family}_rpki") for family in (4, 6)}
-        self.refusals = [Refusal(*item) for item in json.loads(bytes(file.sections.get("refusals", b"[]")))]
+        self.states = {family: file[f"v{family}_rpki"] for family in (4, 6)}
+        self.refusals = [Refusal(*item) for item in json.loads(bytes(file["refusals"]))]
         self.zone_of = {family: file[f"v{family}_zone"].cast("I") for family in (4, 6)}
 
     @staticmethod
@@ -145,20 +144,19 @@ class Routes:
             yield from self.rows_of(family, number & ~(ALL_ONES >> length), length)
 
     def refused_for(self, address: bytes) -> list[Refusal]:
-        """Return the refusals on record whose value is a prefix that covers a packed address."""
+        """Return the kept refusals whose value is a prefix that covers a packed address."""
         parsed = ipaddress.ip_address(address)
-        found = []
+        covering = []
         for refusal in self.refusals:
             with contextlib.suppress(ValueError):
                 if parsed in ipaddress.ip_network(refusal.value.partition(" ")[0], strict=False):
-                    found.append(refusal)
-        return found
+                    covering.append(refusal)
+        return covering
 
     def routes_at(self, family: int, row: int) -> list[dict[str, Any]]:
         """Return the routes of one row, one dict a cluster; `cluster` is its number."""
         high, low, lengths, sets, origins = self.columns[family]
-        states = self.states[family]
-        state = Rpki(states[row]).name if states is not None and self.meta.get("rpki") else None
+        state = Rpki(self.states[family][row]).name if self.meta.get("rpki") else None
         number = high[row] << 64 | (low[row] if low is not None else 0)
         members = self.set_members[self.set_first[sets[row]] : self.set_first[sets[row] + 1]]
         return [
@@ -192,14 +190,14 @@ class Routes:
         """Return the widest prefix around the address that lies in one zone: all its addresses get the same targets."""
         family, number = aligned(address)
         high, low = self.zones[family]
-        place = bisect_right(high, number >> 64)
+        after = bisect_right(high, number >> 64)
         if low is not None:
-            first = bisect_left(high, number >> 64, 0, place)
-            place = bisect_right(low, number & 0xFFFFFFFFFFFFFFFF, first, place)
-        start = high[place - 1] << 64 | (low[place - 1] if low is not None else 0)
-        end = high[place] << 64 | (low[place] if low is not None else 0) if place < len(high) else ALL_ONES + 1
+            first = bisect_left(high, number >> 64, 0, after)
+            after = bisect_right(low, number & 0xFFFFFFFFFFFFFFFF, first, after)
+        start = high[after - 1] << 64 | (low[after - 1] if low is not None else 0)
+        end = high[after] << 64 | (low[after] if low is not None else 0) if after < len(high) else ALL_ONES + 1
         for length in range(len(address) * 8 + 1):
             network = number & ~(ALL_ONES >> length)
             if network >= start and (network | ALL_ONES >> length) < end:
                 return prefix_text(family, network, length)
-        raise AssertionError("a zone interval holds at least the address itself")
+        raise AssertionError("unreachable: a zone interval has at least the address itself")

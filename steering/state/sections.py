@@ -1,4 +1,4 @@
-"""The one file format of the state folder: a header, named sections, a checksum each. Written once, then only mapped.
+"""The one format of the files in the state folder: a header, and named sections with checksums. Never changed in place.
 
 0   magic "STEERING", byte order mark, format, kind, length of the whole file, number of sections
 64  one entry a section: name, offset, length, CRC-32
@@ -29,8 +29,9 @@ CHECKSUM: Final = struct.Struct("=I")
 LINE: Final = 64
 SLICE: Final = 1 << 17  # bytes at a time: a tenth of a millisecond
 
-# The format of each kind that this code writes; it reads that one and the one before.
-FORMATS: Final = {"table": 1, "routes": 1, "fleet": 1, "holdings": 1, "playlists": 1}
+# The format of each kind of file that this code writes, and the oldest one that it reads.
+FORMATS: Final = {"table": 1, "routes": 1, "fleet": 2, "holdings": 1, "playlists": 1}
+OLDEST: Final = {"table": 1, "routes": 1, "fleet": 2, "holdings": 1, "playlists": 1}
 
 
 def write_atomically(path: Path, parts: Iterable[Data], mode: int = 0o600) -> None:
@@ -41,7 +42,7 @@ def write_atomically(path: Path, parts: Iterable[Data], mode: int = 0o600) -> No
         with os.fdopen(descriptor, "wb", buffering=0) as file:
             for part in parts:
                 view = memoryview(part).cast("B")
-                while view:  # a larger copy inside the kernel would hold up others on this core
+                while view:  # one large copy inside the kernel would delay the other processes of this core
                     view = view[file.write(view[:SLICE]) :]
             os.fsync(file.fileno())
         beside.rename(path)
@@ -77,7 +78,7 @@ def padded(length: int) -> int:
 
 
 def checksum_of(section: memoryview) -> int:
-    """Return the CRC-32 of a section, reading it in slices: a worker's other thread, which answers, goes between."""
+    """Return the CRC-32 of a section, in slices, so that the worker's thread that answers runs in between."""
     checksum = 0
     for start in range(0, len(section), SLICE):
         checksum = zlib.crc32(section[start : start + SLICE], checksum)
@@ -86,7 +87,7 @@ def checksum_of(section: memoryview) -> int:
 
 
 class StateFile:
-    """A mapped state file, checked whole: header, lengths and checksums. Its pages have been read by then.
+    """A mapped state file, its header, lengths and checksums checked, so its pages are in memory.
 
     Sections are views of the mapping, which lives as long as any of them. Raises SnapshotError naming file and rule.
     """
@@ -106,15 +107,15 @@ class StateFile:
         with contextlib.suppress(OSError):  # few file systems have huge pages
             mapping.madvise(mmap.MADV_HUGEPAGE)
         view = memoryview(mapping)
-        magic, byte_order, self.format, found, length, count = HEADER.unpack_from(view)
+        magic, byte_order, self.format, written_kind, length, count = HEADER.unpack_from(view)
         if magic != MAGIC:
             raise SnapshotError(f"{path.name}: not a state file (it begins {bytes(magic)!r})")
         if byte_order != BYTE_ORDER:
             raise SnapshotError(f"{path.name}: written on a machine of the other byte order")
-        holds = found.rstrip(b"\0").decode("ascii", "replace")
+        holds = written_kind.rstrip(b"\0").decode("ascii", "replace")
         if holds != kind:
             raise SnapshotError(f"{path.name}: holds a {holds!r}, not a {kind}")
-        if self.format not in (FORMATS[kind], FORMATS[kind] - 1) or self.format < 1:
+        if not OLDEST[kind] <= self.format <= FORMATS[kind]:
             raise SnapshotError(
                 f"{path.name}: {kind} format {self.format}; this version reads format {FORMATS[kind]}",
                 hint="publish again: `steering reload`",
@@ -139,7 +140,7 @@ class StateFile:
             raise SnapshotError(f"{self.path.name}: has no section {name}") from None
 
     def lies_in_huge_pages(self) -> bool:
-        """Tell whether any of the file is mapped in huge pages, by /proc/self/smaps; False on a kernel without."""
+        """Return whether any of the file is mapped in huge pages, by /proc/self/smaps; False on a kernel without it."""
         try:
             lines = Path("/proc/self/smaps").read_text().splitlines()
         except OSError:

@@ -1,6 +1,6 @@
-"""The words that every pick reads: `status.<epoch>`, one aligned 32-bit word for each appliance slot.
+"""`status.<epoch>`: one aligned 32-bit word for each appliance slot, which every pick reads, and the hot titles.
 
-A word is changed in place and seen by the next pick of every worker. When slots run out, a larger file of the next
+A word is changed in place and counts at the next pick of every worker. When slots run out, a larger file of the next
 epoch is written and named in `current`; the one before it is written along until it is out of use.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from _fastpath.ranking import StatusWords
+from _fastpath.status_words import StatusWords
 from steering.errors import SnapshotError
 from steering.state.folder import versioned_files
 from steering.state.sections import write_atomically
@@ -20,21 +20,21 @@ FEWEST_SLOTS: Final = 1024  # one page of words
 
 
 class StatusFiles:
-    """The mapped words in force, and those of the epoch before, written together."""
+    """The mapped status files: the one in force, and that of the epoch before, written together."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
         self.mapped: dict[str, StatusWords] = {}
 
     def use(self, name: str) -> None:
-        """Make a file the one in force; the one before stays written. Raises SnapshotError where it is unusable."""
+        """Make a file the one in force; the one before is written along. Raises SnapshotError where it is unusable."""
         if name in self.mapped:
             return
         try:
-            weights = StatusWords(str(self.state / name), writable=True)
+            status = StatusWords(str(self.state / name), writable=True)
         except (OSError, ValueError) as error:
             raise SnapshotError(f"{name}: {error}") from error
-        self.mapped = dict([*self.mapped.items(), (name, weights)][-2:])
+        self.mapped = dict([*self.mapped.items(), (name, status)][-2:])
 
     @property
     def names(self) -> list[str]:
@@ -42,17 +42,17 @@ class StatusFiles:
         return list(self.mapped)
 
     def word(self, slot: int) -> int:
-        """Return the word in force of a slot; 0 where there is none."""
-        weights = self.mapped[self.names[-1]] if self.mapped else None
-        return weights.word(slot) if weights and slot < weights.slots else 0
+        """Return the word of a slot in the file in force; 0 without one."""
+        status = self.mapped[self.names[-1]] if self.mapped else None
+        return status.word(slot) if status and slot < status.slots else 0
 
     def set_hot(self, fan_outs: Mapping[int, int]) -> None:
-        """Store into how many orders the viewers of hits are dealt, by content key."""
-        for weights in self.mapped.values():
-            weights.set_hot(fan_outs)
+        """Store the fan-outs of hot titles by content key."""
+        for status in self.mapped.values():
+            status.set_hot(fan_outs)
 
     def find_room(self, words: Mapping[int, int]) -> str:
-        """Return the name of a file with room for every slot: the one in force, or a larger new one with the words."""
+        """Return the name of a file with room for every slot: the one in force, or a new, larger one with the words."""
         needed = max(words, default=-1) + 1
         if self.mapped and self.mapped[self.names[-1]].slots >= needed:
             return self.names[-1]
@@ -61,33 +61,33 @@ class StatusFiles:
         return write_status(self.state, epoch, [words.get(slot, 0) for slot in range(slots)])
 
     def fill_empty(self, words: Mapping[int, int]) -> None:
-        """Store the words of slots that hold none: nobody reads them yet, and everybody may a moment later."""
-        for weights in self.mapped.values():
+        """Store the words of slots that have none yet, before a publish makes workers read them."""
+        for status in self.mapped.values():
             for slot, word in words.items():
-                if slot < weights.slots and not weights.word(slot):
-                    weights.set_word(slot, word)
+                if slot < status.slots and not status.word(slot):
+                    status.set_word(slot, word)
 
     def set_words(self, words: Mapping[int, int]) -> None:
         """Store words, in every file that has the slot."""
-        for weights in self.mapped.values():
+        for status in self.mapped.values():
             for slot, word in words.items():
-                if slot < weights.slots and weights.word(slot) != word:
-                    weights.set_word(slot, word)
+                if slot < status.slots and status.word(slot) != word:
+                    status.set_word(slot, word)
 
     def clear_except(self, words: Mapping[int, int]) -> None:
-        """Store the words, and none in every other slot: an appliance that left has no weight and no family."""
-        for weights in self.mapped.values():
-            for slot in range(weights.slots):
+        """Store the words, and 0 in every other slot: an appliance that left has no weight and no family."""
+        for status in self.mapped.values():
+            for slot in range(status.slots):
                 word = words.get(slot, 0)
-                if weights.word(slot) != word:
-                    weights.set_word(slot, word)
+                if status.word(slot) != word:
+                    status.set_word(slot, word)
 
 
 WEIGHT_UNIT_GBPS: Final = 0.1
 
 
 def write_status(state: Path, epoch: int, words: Sequence[int], hot: Mapping[int, int] | None = None) -> str:
-    """Write `status.<epoch>` with a word for each slot, and the fan_outs of hot titles, and return its name."""
+    """Write `status.<epoch>` with a word for each slot, and the fan-outs of hot titles, and return its name."""
     path = state / f"status.{epoch}"
     write_atomically(path, [StatusWords.image(array("I", words))])
     if hot:
@@ -96,5 +96,5 @@ def write_status(state: Path, epoch: int, words: Sequence[int], hot: Mapping[int
 
 
 def weight_of_capacity(gbps: float) -> int:
-    """Return the weight of an appliance that is believed at its capacity: units of 100 Mbit/s, 1 to 65,535."""
+    """Return the weight of an appliance at its capacity: units of 100 Mbit/s, 1 to 65,535."""
     return min(max(round(gbps / WEIGHT_UNIT_GBPS), 1), 0xFFFF)

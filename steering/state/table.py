@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from _fastpath.lpm import PrefixTable
-from _fastpath.ranking import (
-    FALLBACK,
-    ZONE,
-)
+from _fastpath.ranking import FALLBACK, ZONE
+from steering.errors import SnapshotError
 from steering.model.route import Announcement, Refusal
 from steering.state.routes import Intervals, RouteRows, write_routes
 from steering.state.sections import StateFile, write_sections
@@ -21,7 +19,7 @@ from steering.state.sections import StateFile, write_sections
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Zone:
-    """What an address resolves to: where its ranking lies among the ranking_entries, its partner's number, its region."""
+    """What an address resolves to: the entries of its ranking, its partner's number, its region."""
 
     first: int
     count: int
@@ -33,7 +31,7 @@ class Zone:
 class BuiltTable:
     """A table before it is written. Intervals hold zone numbers; zone 0 is the default.
 
-    `ranking_entries` holds cluster and rank in turn, the rank with the bit FALLBACK set where no route leads.
+    `ranking_entries` are cluster and rank in turn, the rank with the bit FALLBACK set where no route leads.
     """
 
     intervals: Mapping[int, Intervals]
@@ -51,14 +49,35 @@ class BuiltTable:
     refusals: Sequence[Refusal] = ()
 
 
+class TableFile(StateFile):
+    """A mapped table. Raises SnapshotError."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "table")
+        self.meta: dict[str, Any] = json.loads(bytes(self["meta"]))
+        self.version: int = self.meta["version"]
+        self.zones = self["zones"]
+        self.ranking_entries = self["ranking_entries"].cast("I")
+        try:
+            self.prefixes = PrefixTable(self["prefixes"])
+        except ValueError as error:
+            raise SnapshotError(f"{path.name}: {error}") from error
+
+    def zone(self, number: int) -> Zone:
+        """Return a zone by its number, which `prefixes` looks up."""
+        first, count, partner, region = ZONE.unpack_from(self.zones, number * ZONE.size)
+        return Zone(first, count, partner, region.rstrip(b"\0").decode())
+
+    def ranking(self, zone: Zone) -> Iterator[tuple[int, int, bool]]:
+        """Yield a zone's ranking, nearest first: cluster, rank, and whether no route leads there."""
+        return ranking_entries_of(zone, self.ranking_entries)
+
+
 def ranking_entries_of(zone: Zone, ranking_entries: Sequence[int]) -> Iterator[tuple[int, int, bool]]:
-    """Yield a zone's ranking, nearest first: cluster, rank, and if it is a fallback ranking_entry."""
-    for place in range(zone.first, zone.first + zone.count):
-        yield (
-            ranking_entries[2 * place],
-            ranking_entries[2 * place + 1] & ~FALLBACK,
-            bool(ranking_entries[2 * place + 1] & FALLBACK),
-        )
+    """Yield a zone's ranking, nearest first: cluster, rank, and whether no route leads there."""
+    for entry in range(zone.first, zone.first + zone.count):
+        rank = ranking_entries[2 * entry + 1]
+        yield ranking_entries[2 * entry], rank & ~FALLBACK, bool(rank & FALLBACK)
 
 
 def read_zones(table: StateFile) -> list[Zone]:
@@ -70,13 +89,13 @@ def read_zones(table: StateFile) -> list[Zone]:
 
 
 def read_meta(table: Path) -> dict[str, Any]:
-    """Return what a written table says of itself. Raises SnapshotError."""
-    found: dict[str, Any] = json.loads(bytes(StateFile(table, "table")["meta"]))
-    return found
+    """Return the description of a written table. Raises SnapshotError."""
+    meta: dict[str, Any] = json.loads(bytes(StateFile(table, "table")["meta"]))
+    return meta
 
 
 def write_table(state: Path, version: int, table: BuiltTable) -> tuple[str, str]:
-    """Write `table.<version>` and `routes.<version>` and return their names; `write_current` makes them served."""
+    """Write `table.<version>` and `routes.<version>`, and return their names; `write_current` makes them served."""
     meta = {**table.meta, "version": version, "counts": table.counts}
     prefixes = PrefixTable.build(table.intervals[4], table.intervals[6], len(table.zones))
     zones = b"".join(ZONE.pack(zone.first, zone.count, zone.partner, zone.region.encode()) for zone in table.zones)

@@ -9,10 +9,10 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from _fastpath.client import Trust, pack
 from steering.decision.examples import suggest_requests
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError, SnapshotError
-from steering.playback.client import Trust, pack
 from steering.playback.server.listeners import Listener
 from steering.playback.server.proxy_protocol import LOCAL
 from steering.settings import Settings

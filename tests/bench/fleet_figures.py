@@ -53,7 +53,7 @@ def held(published: Path, report: Report) -> Snapshot:
     snapshot = Snapshot.map(published)
     rnd = random.Random(1)
     slots: dict[int, list[int]] = {}
-    for place, slot in enumerate(snapshot.slots):
+    for place, slot in enumerate(snapshot.fleet_file.slots):
         slots.setdefault(snapshot.names.appliances[place][1], []).append(slot)
     builder = HoldingsBuilder(None, titles())
     seconds = 0.0

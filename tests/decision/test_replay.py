@@ -5,32 +5,23 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
-import struct
-import zlib
 from pathlib import Path
 
 import httpx
 import pytest
 from click.testing import CliRunner
 
+from _fastpath.hashing import content_key_of
 from _fastpath.holdings_builder import HoldingsBuilder
-from _fastpath.ranking import DISABLED, StatusWords, Trace, content_key_of
+from _fastpath.ranking import Trace
+from _fastpath.status_words import DISABLED, StatusWords
 from steering.cli import main
-from steering.decision.replay import log_files, replay
+from steering.decision.replay import replay
 from steering.decision.snapshot import Snapshot
-from steering.playback.telemetry.decision_log import (
-    BYTE_ORDER,
-    FIELDS_BEFORE,
-    HEADER,
-    MAGIC,
-    MAGIC_BEFORE,
-    Decision,
-    decision_of,
-    encode,
-    read_decisions,
-)
+from steering.playback.telemetry.decision_log import decision_of
 from steering.settings import read_settings
 from steering.state.current import read_current, write_current
+from steering.state.decision_log import BYTE_ORDER, HEADER, MAGIC, Decision, encode, log_files, read_decisions
 from steering.state.holdings import write_holdings
 from tests.support.processes import Served, serving
 
@@ -90,25 +81,6 @@ def test_what_was_picked_by_holdings_and_heat_is_picked_again_by_the_holdings_of
     assert (report.answers, report.different, report.missing) == (96, 0, {})
     swapped = [dataclasses.replace(decision, holdings=3 - decision.holdings) for decision in found]
     assert replay(state_folder, swapped).different > 20
-
-
-def test_a_log_of_the_format_before_is_replayed(decisions: list[Decision], snapshot: Snapshot, tmp_path: Path) -> None:
-    old = tmp_path / "decisions.1.1"
-    with old.open("wb") as file:
-        file.write(HEADER.pack(MAGIC_BEFORE, BYTE_ORDER))
-        for decision in decisions:
-            network = ipaddress.ip_network(decision.scope)
-            body = FIELDS_BEFORE.pack(
-                decision.at, decision.key, decision.generation, decision.table, decision.fleet,
-                network.network_address.packed, network.prefixlen, network.version, decision.family, decision.n,
-                len(decision.service), len(decision.candidates), len(decision.picks),
-            ) + decision.service.encode()  # fmt: skip
-            body += b"".join(struct.pack("=II", *pair) for pair in (*decision.candidates, *decision.picks))
-            file.write(struct.pack("=II", len(body), zlib.crc32(body)) + body)
-    found = list(read_decisions(old))
-    assert [decision.key for decision in found] == [decision.key for decision in decisions]
-    report = replay(snapshot.state, found)
-    assert (report.answers, report.different, report.missing) == (48, 0, {})
 
 
 def test_another_word_is_another_answer(decisions: list[Decision], snapshot: Snapshot) -> None:

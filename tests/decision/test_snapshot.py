@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from _fastpath.hashing import content_key_of
 from _fastpath.holdings_builder import HoldingsBuilder
-from _fastpath.ranking import DISABLED, UNHEALTHY, StatusWords, content_key_of
+from _fastpath.status_words import DISABLED, UNHEALTHY, StatusWords
+from steering.decision.explain import describe, explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError, SnapshotError
 from steering.model.fleet import Fleet
@@ -133,7 +135,7 @@ def test_any_address_gets_an_answer_and_explain_gives_the_same_one(
     if title in (".", ".."):
         return
     answer = snapshot.steer(str(address), title, service="video", n=n, family=family)
-    explained = snapshot.explain(str(address), title, service="video", n=n, family=family)
+    explained = explain(snapshot, str(address), title, service="video", n=n, family=family)
     why = explained.pop("explain")
     assert explained == json.loads(answer)
     assert answer == snapshot.steer(address.packed, title, service="video", n=n, family=family)
@@ -151,7 +153,7 @@ def test_any_address_gets_an_answer_and_explain_gives_the_same_one(
 
 def test_explain_shows_routes_ranking_candidates_and_reasons(snapshot: Snapshot, state_folder: Path) -> None:
     switch_off(snapshot, state_folder, "c001-bom001")
-    why = snapshot.explain(ISP, "t", service="video")["explain"]
+    why = explain(snapshot, ISP, "t", service="video")["explain"]
     assert (why["prefix"], why["origins"], why["region"]) == ("203.0.113.0/24", [64500], None)
     assert why["partner"] == {"id": "as64500", "name": "Example ISP", "country": "IN"}
     assert [(r["prefix"], r["cluster"], r["as_path"], r["med"]) for r in why["routes"]] == [
@@ -184,7 +186,7 @@ def publish_holdings(state: Path, version: int, *held: bytes | None, services: t
 def test_explain_shows_who_holds_a_title_and_why_others_were_passed_over(state_folder: Path) -> None:
     publish_holdings(state_folder, 3, b"\x01", b"\x02", None, None, b"\x02", b"\x02", None, None)
     snapshot = Snapshot.map(state_folder)
-    found = snapshot.explain(ISP, "a", service="video", n=3)
+    found = explain(snapshot, ISP, "a", service="video", n=3)
     why = found["explain"]
     assert {c["appliance"]: (c["holds"], c["reason"]) for c in why["candidates"]} == {
         "c001-bom001": (True, None),
@@ -203,20 +205,20 @@ def test_the_scope_is_the_client_network_where_answers_differ_by_viewer(state_fo
     publish_holdings(state_folder, 1, *[b"\x01"] * 8)
     snapshot = Snapshot.map(state_folder)
     wide = "203.0.5.5"
-    assert snapshot.explain(wide, "b", service="video")["explain"]["scope"] == snapshot.describe(wide)["scope"]
+    assert explain(snapshot, wide, "b", service="video")["explain"]["scope"] == describe(snapshot, wide)["scope"]
     assert (
-        snapshot.explain(wide, "a", service="video", session="s")["explain"]["scope"]
-        == snapshot.describe(wide)["scope"]
+        explain(snapshot, wide, "a", service="video", session="s")["explain"]["scope"]
+        == describe(snapshot, wide)["scope"]
     )
-    assert snapshot.explain(wide, "a", service="video")["explain"]["scope"] == "203.0.5.0/24"
-    assert snapshot.explain("2a00:1:2::3", "a", service="video")["explain"]["scope"] == "2a00:1:2::/48"
-    assert snapshot.explain(ISP, "a", service="video")["explain"]["scope"] == "203.0.113.0/24"
+    assert explain(snapshot, wide, "a", service="video")["explain"]["scope"] == "203.0.5.0/24"
+    assert explain(snapshot, "2a00:1:2::3", "a", service="video")["explain"]["scope"] == "2a00:1:2::/48"
+    assert explain(snapshot, ISP, "a", service="video")["explain"]["scope"] == "203.0.113.0/24"
     first = {json.dumps(snapshot.steer(f"203.0.5.{host}", "a", service="video").decode()) for host in range(256)}
     assert len(first) == 1
     weights = StatusWords(str(state_folder / "status.1"), writable=True)
     weights.set_hot({content_key_of("video", "c"): 2})
     publish_holdings(state_folder, 2, *[None] * 8)
-    assert Snapshot.map(state_folder).explain(wide, "c", service="video")["explain"]["scope"] == "203.0.5.0/24"
+    assert explain(Snapshot.map(state_folder), wide, "c", service="video")["explain"]["scope"] == "203.0.5.0/24"
 
 
 def test_explain_says_where_a_service_failed_open(tmp_path: Path, publish: Publish, fleet: Fleet) -> None:
@@ -226,7 +228,7 @@ def test_explain_says_where_a_service_failed_open(tmp_path: Path, publish: Publi
     weights = StatusWords(str(state / "status.1"), writable=True)
     for slot in range(8):
         weights.set_word(slot, weights.word(slot) | UNHEALTHY)
-    found = snapshot.explain(ISP, "t", service="video")
+    found = explain(snapshot, ISP, "t", service="video")
     assert found["fail_open"] is True
     assert found["explain"]["failed_open"] is True
     assert {(c["reason"], c["pick"] is not None) for c in found["explain"]["candidates"][:2]} == {("U", True)}
@@ -306,7 +308,7 @@ def test_table_bytes_do_not_depend_on_the_order_of_rows(tmp_path: Path, publish:
     sections = []
     for state in (forward, backward):
         data = Snapshot.map(state)
-        sections.append((bytes(data.zones), data.prefixes.block(), bytes(data.ranking_entries)))
+        sections.append((bytes(data.table_file.zones), data.prefixes.block(), bytes(data.table_file.ranking_entries)))
     assert sections[0] == sections[1]
 
 
@@ -329,13 +331,13 @@ def test_a_fleet_without_a_cluster_of_the_table_steers_on(tmp_path: Path, publis
     write_current(state, dataclasses.replace(read_current(state), generation=2, fleet=write_fleet(state, 2, smaller)))
     snapshot = Snapshot.map(state)
     assert sites(snapshot.steer(ISP, "t", service="video", n=1)) == ["del001"]
-    assert snapshot.explain(ISP, "t", service="video")["explain"]["ranking"][0]["cluster"] == "#0"
+    assert explain(snapshot, ISP, "t", service="video")["explain"]["ranking"][0]["cluster"] == "#0"
 
 
 def test_services_may_be_bound_to_regions(tmp_path: Path, publish: Publish, fleet: Fleet) -> None:
     bound = dataclasses.replace(fleet, services=(dataclasses.replace(fleet.services[0], regions=("GB", "XX")),))
     snapshot = Snapshot.map(publish(tmp_path / "state", fleet=bound))
-    explained = snapshot.explain(ISP, "t", service="video", n=1)
+    explained = explain(snapshot, ISP, "t", service="video", n=1)
     assert sites(explained) == ["lhr001"]
     assert {c["reason"] for c in explained["explain"]["candidates"]} == {"R", None}
 
@@ -388,27 +390,30 @@ def test_the_chosen_are_the_targets_of_the_answer_with_what_they_are(snapshot: S
     for title in ("80100172", "t", "é"):
         for address in ("203.0.113.9", "198.51.100.9", "192.0.2.1", "2001:db8::1"):
             targets = json.loads(snapshot.steer(address, title, service="video", n=8))["targets"]
-            found = snapshot.chosen(address, title, service="video")
+            found = snapshot.picks(address, title, service="video")
             assert [(item.appliance, item.rank) for item in found] == [
                 (target["appliance"], target["rank"]) for target in targets if "appliance" in target
             ]
+            assert [item.slot for item in found] == [appliances[item.appliance].slot for item in found]
             for item in found:
                 home = clusters[appliances[item.appliance].cluster]
+                assert item.site == home.site
                 assert (item.host, item.cluster) == (appliances[item.appliance].host, home.id)
                 assert item.route_class == home.route_class.name
 
 
 def test_within_a_rank_the_lowest_draw_is_chosen_first(snapshot: Snapshot) -> None:
     for i in range(200):
-        one, two = snapshot.chosen("198.51.100.9", f"t{i}", service="video")[:2]
+        one, two = snapshot.picks("198.51.100.9", f"t{i}", service="video")[:2]
         assert (one.cluster, one.rank) == (two.cluster, two.rank) == ("lhr001-a", 0)
         assert one.draw < two.draw
 
 
-def test_a_fleet_file_from_before_kinds_tells_classes_too(snapshot: Snapshot) -> None:
-    before = snapshot.chosen("203.0.113.9", "t", service="video")
-    del snapshot.fleet_file.sections["kinds"], snapshot.__dict__["kinds"]
-    assert snapshot.chosen("203.0.113.9", "t", service="video") == before
+def test_a_name_that_json_would_escape_is_no_name_of_a_fleet_file(tmp_path: Path, fleet: Fleet) -> None:
+    for name in ('a"b', "a\\b", "a b", "a\x7f", "é"):
+        odd = dataclasses.replace(fleet.appliances[0], host=name)
+        with pytest.raises(SnapshotError, match="visible ASCII"):
+            write_fleet(tmp_path, 1, dataclasses.replace(fleet, appliances=(odd, *fleet.appliances[1:])))
 
 
 def test_a_service_is_read_back_as_it_was_written(tmp_path: Path, publish: Callable[..., Path], fleet: Fleet) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -11,9 +11,12 @@ from click.testing import CliRunner
 
 from steering.cli import main
 from steering.control.routes.feeds import FeedSource
+from steering.control.routes.proposed import propose
 from steering.control.services.control import Control
-from steering.decision.snapshot import Snapshot, tell_steps
-from steering.decision.what_if import Question, first_address, what_if
+from steering.decision.explain import name_deciding_keys
+from steering.decision.snapshot import Snapshot
+from steering.decision.what_if import Question, first_address
+from steering.decision.what_if import what_if as ask
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.policy import RANKING_KEYS
@@ -41,6 +44,11 @@ def rich(control: Control, fleet: Fleet, write_feed: WriteFeed) -> Control:
     return control
 
 
+def what_if(settings: Settings, question: Question, *, routes: Sequence[str] = (), **given: Any) -> dict[str, Any]:
+    """Ask as the command and the endpoint do."""
+    return ask(settings.state, question, proposed=propose(settings, routes), **given)
+
+
 def sites(answer: dict[str, Any]) -> list[str]:
     return [target.get("site", "fallback") for target in answer["targets"]]
 
@@ -51,7 +59,7 @@ def sites(answer: dict[str, Any]) -> list[str]:
 def test_each_ranking_entry_tells_by_which_step_of_the_policy_it_stands_behind(
     rich: Control, settings: Settings
 ) -> None:
-    why = CLIENT.asked_of(Snapshot.map(settings.state))["explain"]
+    why = CLIENT.answered_by(Snapshot.map(settings.state))["explain"]
     assert [
         (ranking_entry["cluster"], ranking_entry["rank"], ranking_entry["behind"]) for ranking_entry in why["ranking"]
     ] == [
@@ -70,7 +78,7 @@ def test_refused_rows_that_cover_the_client_are_told(settings: Settings, fleet: 
     with Control(strict) as control:
         control.fleet.replace(fleet, "test")
         control.tables.publish([feed], "test")
-    why = CLIENT.asked_of(Snapshot.map(settings.state))["explain"]
+    why = CLIENT.answered_by(Snapshot.map(settings.state))["explain"]
     assert [(item["row"], item["value"], item["rule"]) for item in why["refused"]] == [(3, "203.0.113.0/25", with_rule)]
 
 
@@ -103,7 +111,7 @@ def test_the_step_is_the_first_key_that_differs(said: dict[str, Any], policy: tu
         {"cluster": "c", "rank": 1, "fallback": False},
         {"cluster": "d", "rank": 2, "fallback": True},
     ]
-    tell_steps(
+    name_deciding_keys(
         ranking,
         [
             route("a"),
@@ -180,7 +188,7 @@ def test_what_a_route_more_does_is_what_publishing_it_does(
         more = settings.state.parent / "more.csv"
         more.write_text(f"prefix,cluster,as_path,med,class\n{row}\n")
         rich.tables.publish([feed, FeedSource("csv", str(more))], "test")
-        real = CLIENT.asked_of(Snapshot.map(settings.state))
+        real = CLIENT.answered_by(Snapshot.map(settings.state))
         assert real["targets"] == then["targets"]
         assert real["explain"]["ranking"] == then["explain"]["ranking"]
         rich.tables.rollback(1, "test")

@@ -28,18 +28,20 @@ with atheris.instrument_imports(include=["steering"]):
     from steering.model.fleet import Appliance, Cluster, Fleet, Site
     from steering.model.route import RouteClass
     from steering.model.service import Service
-    from steering.playback.client import Trust, find_client
-    from steering.playback.http import request as playback_request
-    from steering.playback.http.query import read_steer_query
+    from steering.playback.answers.encoding import takes_gzip
+    from steering.playback.http.playback_body import read_playback_body
     from steering.playback.telemetry import cmcd as player_reports
     from steering.settings import Settings
     from steering.state.sections import StateFile, write_sections
 
 from _fastpath import mrt as mrt_reader
+from _fastpath.client import Trust
 from _fastpath.fast_path import FastPath, Peer
+from _fastpath.hints import read_player_request
+from _fastpath.request import Refusal, find_client, read_steer_query
 
 TRUST = Trust(Settings().trusted)
-FAST_PATH = FastPath(TRUST.networks, "x-forwarded-for")
+FAST_PATH = FastPath(TRUST, "x-forwarded-for")
 PEER = Peer(bytes([127, 0, 0, 1]), True)
 SEED = (
     b"GET /v1/steer?title=a%20b&n=3&ip=2001:db8::1 HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4, 127.0.0.1\r\n\r\n"
@@ -190,10 +192,11 @@ def head(data: bytes) -> None:
 
 
 def query(data: bytes) -> None:
-    """Read a query; only a RequestError may come out."""
+    """Read a query, strictly and as hints; only a Refusal may come out."""
+    assert read_player_request(b"/v1/hls/" + data, data)[4].odd >= 0
     try:
         found = read_steer_query(data, "video")
-    except RequestError:
+    except Refusal:
         return
     assert 0 <= found.n <= 8
 
@@ -208,9 +211,9 @@ def forwarded(data: bytes) -> None:
 
 def playback(data: bytes) -> None:
     """Read the body of a playback request, and Accept-Encoding; only a RequestError may come out."""
-    playback_request.takes_gzip(data)
+    takes_gzip(data)
     try:
-        found = playback_request.read(data)
+        found = read_playback_body(data)
     except RequestError:
         return
     assert 0 <= found.n <= 8

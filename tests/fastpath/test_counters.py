@@ -9,20 +9,22 @@ import sys
 from array import array
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from _fastpath.client import Trust
 from _fastpath.counters import BOUNDS, ENDPOINTS, EVENTS, GAUGES, QUALITY, RANKS, STATUSES, Counters
 from _fastpath.fast_path import FastPath, Peer
+from _fastpath.hashing import content_key_of
 from _fastpath.holdings_builder import HoldingsBuilder
-from _fastpath.ranking import DISABLED, STALE, StatusWords, content_key_of
+from _fastpath.status_words import DISABLED, STALE, StatusWords
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.playback.answers.players import compiled, read_request, steer
-from steering.playback.client import Trust
 from steering.settings import Settings
 from steering.state.current import read_current, write_current
 from steering.state.fleet import write_fleet
@@ -63,7 +65,7 @@ def test_every_answer_is_counted_once_where_it_belongs(path: str, noted: list[tu
 
 def test_the_fast_path_counts_what_it_answers(path: str, snapshot: Snapshot) -> None:
     counters = Counters(path, 64, writable=True)
-    fast_path = FastPath([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for", counters)
+    fast_path = FastPath(Trust([ip_network("127.0.0.0/8")]), "x-forwarded-for", counters)
     fast_path.serve(snapshot.picker, snapshot.services, "video")
     request = b"GET /v1/steer?title=t&n=8&ip=203.0.113.7 HTTP/1.1\r\n\r\n"
     answer = fast_path.answer(request, 0, LOOPBACK)
@@ -79,7 +81,7 @@ def test_the_fast_path_counts_what_it_answers(path: str, snapshot: Snapshot) -> 
     assert sum(counters.latency("fast")[0]) == 3
     ((slot, count),) = counters.appliances().items()
     assert count == 1
-    assert snapshot.appliances_by_slot[slot][0].encode() in answer.partition(b'"appliance":"')[2][:20]
+    assert snapshot.names.appliances_by_slot[slot][0].encode() in answer.partition(b'"appliance":"')[2][:20]
 
 
 def test_another_process_sees_them(path: str) -> None:
@@ -111,7 +113,7 @@ def test_only_the_worker_may_count(path: str) -> None:
     for change in (
         lambda: reader.note("steer", 200, 0),
         lambda: reader.set_gauge("table", 1),
-        lambda: FastPath([], "x", reader),
+        lambda: FastPath(Trust([]), "x", reader),
     ):
         with pytest.raises(ValueError, match="mapped read-only"):
             change()
@@ -141,7 +143,7 @@ def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path],
     weights = StatusWords(str(state / "status.1"), writable=True)
     weights.set_word(2, weights.word(2) | DISABLED)
     lanes, apps = (Counters(str(tmp_path / name), 8, writable=True) for name in ("worker.1", "worker.2"))
-    fast_path = FastPath([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for", lanes)
+    fast_path = FastPath(Trust([ip_network("127.0.0.0/8")]), "x-forwarded-for", lanes)
     fast_path.serve(snapshot.picker, snapshot.services, "video", compiled(snapshot, 0.25))
     for word in (0, STALE):
         for slot in (3, 4, 6, 7):

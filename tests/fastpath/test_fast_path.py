@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from _fastpath.client import Trust
 from _fastpath.fast_path import MAX_HEAD, FastPath, Peer
 from steering.decision.snapshot import Snapshot
 from steering.playback.answers.players import compiled
 
 LOOPBACK = Peer(bytes([127, 0, 0, 1]), True)
 STRANGER = Peer(bytes([203, 0, 113, 7]), False)
-TRUSTED = [(4, 127 << 24, 0xFF << 24), (16, 1, (1 << 128) - 1)]
+TRUSTED = Trust([ip_network("127.0.0.0/8"), ip_network("::1/128")])
 REQUEST = b"GET /v1/steer?title=80100172&n=2&ip=203.0.113.7 HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n"
 
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from _fastpath.hashing import content_key_of, key_of
 from _fastpath.holdings import MAX_SERVICES, Holdings
 from _fastpath.holdings_builder import HoldingsBuilder
-from _fastpath.ranking import content_key_of, key_of
 from steering.errors import SnapshotError
 from steering.state.sections import StateFile, write_sections
 

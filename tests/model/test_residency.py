@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from _fastpath.fast_path import Peer
+from steering.decision.explain import describe, explain
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet, Site
 from steering.model.residency import lies_in, regions_of_sites
@@ -88,10 +89,10 @@ def test_clients_elsewhere_are_told_of_by_the_snapshot(follower: Follower) -> No
     snapshot = follower.snapshot
     assert snapshot
     asked = {"title": "t", "service": "britain"}
-    assert snapshot.explain(AMERICAN, **asked)["explain"]["refused_region"] == "US"
-    assert snapshot.explain(NOWHERE, **asked)["explain"]["refused_region"] == ""
-    assert snapshot.explain(BRITISH, **asked)["explain"]["refused_region"] is None
-    assert snapshot.explain(AMERICAN, "t", service="video")["explain"]["refused_region"] is None
+    assert explain(snapshot, AMERICAN, **asked)["explain"]["refused_region"] == "US"
+    assert explain(snapshot, NOWHERE, **asked)["explain"]["refused_region"] == ""
+    assert explain(snapshot, BRITISH, **asked)["explain"]["refused_region"] is None
+    assert explain(snapshot, AMERICAN, "t", service="video")["explain"]["refused_region"] is None
     assert [name for name, service in snapshot.services.items() if service.everywhere] == ["video"]
 
 
@@ -122,7 +123,7 @@ def test_the_fast_path_answers_whom_the_service_is_for_and_leaves_others(
     connections.serve(snapshot)
     peer = Peer(bytes([127, 0, 0, 1]), True)
     for address, region in ADDRESSES.items():
-        assert snapshot.describe(address)["region"] == (region or None)
+        assert describe(snapshot, address)["region"] == (region or None)
         head = f"GET /v1/steer?title=t&ip={address} HTTP/1.1\r\nhost: a\r\n\r\n".encode()
         answered = connections.fast_path.answer(head, 0, peer, shed) is not None
         assert (

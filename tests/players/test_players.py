@@ -138,7 +138,7 @@ def find_title(state: Path) -> str:
     """Return a title whose best appliance is NEAR, by so much that a little weight less does not change it."""
     snapshot = Snapshot.map(state)
     for number in range(1000):
-        picks = snapshot.chosen("127.0.0.1", f"t{number}", service="video")
+        picks = snapshot.picks("127.0.0.1", f"t{number}", service="video")
         first, second = picks[:2]
         if (first.appliance, second.appliance) == (NAMES[NEAR], NAMES[NEXT]) and 2 < second.draw / first.draw < 5:
             return f"t{number}"

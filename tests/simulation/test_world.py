@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from _fastpath.ranking import IPV4_UP, STALE, UNHEALTHY
+from _fastpath.status_words import IPV4_UP, STALE, UNHEALTHY
 from steering.control.health.rules import Rules
 from steering.model.fleet import Fleet
 from steering.simulation.demand import Demand, Group, Request

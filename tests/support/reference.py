@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from _fastpath import ranking as pick
+from _fastpath import status_words as flags
+from _fastpath.ranking import cost
 
 
 class Table:
@@ -88,25 +89,25 @@ def ttl_of(ttl_s: int, share: float, title: str, viewer: int) -> int:
     return ttl_s - jitter_s + mix(hash_text(title) ^ mix(viewer)) % (2 * jitter_s + 1)
 
 
-def keys_of(title: str, viewer: int, spread: int = 1) -> tuple[int, int]:
-    """Return what ranks the appliances of whom it is not known what they hold, and what ranks those that hold a title."""
+def keys_of(title: str, viewer: int, fan_out: int = 1) -> tuple[int, int]:
+    """Return the key of the appliances with unknown holdings, and the key of those that hold the title."""
     key = hash_text(title)
-    variant = mix(viewer) % spread
+    variant = mix(viewer) % fan_out
     return mix(key ^ variant * 0x9E3779B97F4A7C15 & ALL) if variant else key, mix(key ^ mix(viewer))
 
 
 def reason_of(item: dict[str, Any], family_bit: int, forgives: bool = False) -> str:
-    """Return why a candidate is passed over, "-" for one that is not; `held` is None where it is not known."""
+    """Return the reason of a candidate, "-" for one that can serve; `held` is None where its holdings are unknown."""
     word = item["word"]
     soft = not forgives
     rules = (
         ("R", not item.get("allowed", True)),
-        ("D", word & pick.DISABLED),
-        ("U", word & pick.UNHEALTHY and soft),
-        ("S", word & pick.STALE and soft),
+        ("D", word & flags.DISABLED),
+        ("U", word & flags.UNHEALTHY and soft),
+        ("S", word & flags.STALE and soft),
         ("F", not word & family_bit),
         ("C", item.get("held") is False),
-        ("H", (word & (pick.NO_HEADROOM | pick.OVER_LIMIT) or not word & 0xFFFF) and soft),
+        ("H", (word & (flags.NO_HEADROOM | flags.OVER_LIMIT) or not word & 0xFFFF) and soft),
     )
     return next((letter for letter, holds in rules if holds), "-")
 
@@ -121,13 +122,13 @@ def choose(
 ) -> list[tuple[int, int]]:
     """Return (slot, rank) picks: rank by rank, by cost / weight, at most two a site in each round (one where n is 2).
 
-    With `fail_open`, where nobody can: the same with what is forgiven.
+    With `fail_open`, where no candidate can serve: the same without the reasons that are forgiven.
     """
     for forgives in (False, True)[: 1 + fail_open]:
         able: list[tuple[int, list[dict[str, Any]]]] = []
         for rank, group in itertools.groupby(ranking_entries, key=lambda ranking_entry: ranking_entry[1]):
             candidates = [
-                (pick.cost(keys[bool(item.get("held"))], item["slot"]) / max(item["word"] & 0xFFFF, 1), item)
+                (cost(keys[bool(item.get("held"))], item["slot"]) / max(item["word"] & 0xFFFF, 1), item)
                 for cluster, _ in group
                 for item in clusters.get(cluster, [])
                 if reason_of(item, family_bit, forgives) == "-"

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from _fastpath.ranking import DISABLED
+from _fastpath.status_words import DISABLED
 from steering.control.health.presenter import describe
 from steering.control.health.registry import StateChange
 from steering.control.health.windows import MOST_OPEN

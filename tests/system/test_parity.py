@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from _fastpath.fast_path import Peer
+from _fastpath.hashing import content_key_of
 from _fastpath.holdings_builder import HoldingsBuilder
-from _fastpath.ranking import DISABLED, NO_HEADROOM, STALE, UNHEALTHY, StatusWords, content_key_of
+from _fastpath.status_words import DISABLED, NO_HEADROOM, STALE, UNHEALTHY, StatusWords
 from steering.model.fleet import Fleet
 from steering.model.service import Pathway
 from steering.playback.server.follower import Follower

@@ -8,7 +8,7 @@ import gzip
 import itertools
 import json
 import re
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,11 +17,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from _fastpath.client import Trust
 from _fastpath.fast_path import FastPath, Peer
+from _fastpath.request import Client
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
-from steering.playback.client import Client
-from steering.playback.http import request
+from steering.playback.answers.encoding import takes_gzip
+from steering.playback.http.playback import answer
+from steering.playback.http.playback_body import MAX_BODY, PlaybackRequest, read_playback_body
 from steering.playback.signing import signer
 from steering.playback.signing.tags import attested_viewer
 from steering.playback.signing.tokens import SigningKey, token_for
@@ -152,8 +155,8 @@ def test_both_doors_answer_the_same_bytes(doors: Doors, cases: int) -> None:
 
     compare()
     assert sum(read) > 0.2 * len(read)
-    assert sum(answer.startswith(b"HTTP/1.1 200") for answer in compared) > 0.3 * len(compared)
-    assert any(b"content-encoding: gzip" in answer for answer in compared)
+    assert sum(found.startswith(b"HTTP/1.1 200") for found in compared) > 0.3 * len(compared)
+    assert any(b"content-encoding: gzip" in found for found in compared)
 
 
 @settings(max_examples=1000, suppress_health_check=list(HealthCheck))
@@ -169,13 +172,13 @@ def test_what_the_fast_path_reads_in_place_is_what_the_other_door_reads(
         [b"", b'"', b"\\", b",", b"}", b"{", b"]", b"[", b":", b" ", b"1", b"9", b".", b"e1", b"-", b"\xff"]
     )
     body = body[:start] + data.draw(parts) + body[end:]
-    fast_path = FastPath([(4, 127 << 24, 0xFF << 24)], "x-forwarded-for")
+    fast_path = FastPath(Trust([ip_network("127.0.0.0/8")]), "x-forwarded-for")
     fast_path.serve(snapshot.picker, snapshot.services, "video")
     head = post(body).removesuffix(body)
     assert fast_path.read_playback(head + body, 0, TRUSTED) == (len(head), None)
     found = fast_path.answer_playback(head + body, len(head))
     if found is not None:
-        assert found == request.answer(snapshot, body, Client(LOOPBACK, True), "video")
+        assert found == answer(snapshot, body, Client(LOOPBACK, True), "video")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +193,7 @@ def test_what_the_fast_path_reads_in_place_is_what_the_other_door_reads(
     ],
 )  # fmt: skip
 def test_what_is_odd_is_left_to_the_other_door(snapshot: Snapshot, body: bytes) -> None:
-    fast_path = FastPath([], "x-forwarded-for")
+    fast_path = FastPath(Trust([]), "x-forwarded-for")
     fast_path.serve(snapshot.picker, snapshot.services, "video")
     for sent, answered in ((asked(), True), (body, False)):
         whole = post(sent)
@@ -280,7 +283,7 @@ def test_an_error_names_the_member(doors: Doors, body: bytes, status: int, param
 @pytest.mark.parametrize(
     ("sent", "status", "text"),
     [
-        (post(b" " * (request.MAX_BODY + 1)), 413, b"a body of over 262144 bytes"),
+        (post(b" " * (MAX_BODY + 1)), 413, b"a body of over 262144 bytes"),
         (post(asked(), b"Content-Type: text/json\r\n"), 415, b"content-type"),
         (post(asked(), b"Content-Encoding: gzip\r\n"), 415, b"content-encoding"),
         (b"GET /v1/playback HTTP/1.1\r\nHost: x\r\n\r\n", 405, b"allow: OPTIONS, POST"),
@@ -407,13 +410,13 @@ def test_gzip_is_the_same_body(doors: Doors) -> None:
     ],
 )  # fmt: skip
 def test_gzip_is_sent_to_whom_it_is_wanted_by(accepts: bytes, wanted: bool) -> None:
-    assert request.takes_gzip(accepts) is wanted
+    assert takes_gzip(accepts) is wanted
 
 
 @given(st.binary(max_size=300))
 def test_bytes_of_all_kinds_are_no_body_or_a_request(body: bytes) -> None:
     with contextlib.suppress(RequestError):
-        assert isinstance(request.read(body), request.PlaybackRequest)
+        assert isinstance(read_playback_body(body), PlaybackRequest)
 
 
 @given(st.lists(st.sampled_from([b"POST /v1/playback HTTP/1.1\r\n", b"Content-Length: ", b"1", b"9" * 7, b"\r\n", b":",
@@ -421,7 +424,7 @@ def test_bytes_of_all_kinds_are_no_body_or_a_request(body: bytes) -> None:
 ]), max_size=20), st.binary(max_size=9))  # fmt: skip
 def test_heads_of_all_kinds_are_read_within_their_bytes(parts: list[bytes], rest: bytes) -> None:
     data = b"POST /v1/playback HTTP/1.1\r\n" + b"".join(parts) + rest
-    fast_path = FastPath([], "x-forwarded-for")
+    fast_path = FastPath(Trust([]), "x-forwarded-for")
     found = fast_path.read_playback(data, 0, TRUSTED)
     if found is not None:
         assert data[: found[0]].endswith(b"\r\n\r\n")

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from _fastpath.ranking import NO_HEADROOM, StatusWords
+from _fastpath.status_words import NO_HEADROOM, StatusWords
 from steering.cli import main
 from steering.control.health.rules import Report
 from steering.control.routes.feeds import FeedSource
 from steering.control.routes.reports import route_report
 from steering.control.services.control import Control
+from steering.decision.explain import describe, explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
@@ -66,7 +67,7 @@ def decided(tmp_path: Path, settings: Settings, isp: Fleet) -> Callable[..., lis
         with Control(Settings(state=settings.state, **more)) as control:
             control.fleet.replace(isp, "test")
             control.tables.publish([FeedSource("csv", str(path))], "test")
-        ranking = Snapshot.map(settings.state).describe(address)["ranking"]
+        ranking = describe(Snapshot.map(settings.state), address)["ranking"]
         return [
             (ranking_entry["cluster"], ranking_entry["rank"])
             for ranking_entry in ranking
@@ -148,11 +149,11 @@ def test_a_full_appliance_is_passed_over_and_keeps_its_rank(decided: Callable[..
     decided("203.0.113.0/24,bom001-a,64500,,0\n203.0.113.0/24,bom002-a,64500,,100\n")
     snapshot = Snapshot.map(settings.state)
     weights = StatusWords(str(settings.state / read_current(settings.state).status), writable=True)
-    for slot, (name, site) in snapshot.appliances_by_slot.items():
+    for slot, (name, site) in snapshot.names.appliances_by_slot.items():
         if site == "bom001":
             weights.set_word(slot, weights.word(slot) | NO_HEADROOM)
             assert name.endswith(("-bom001-a", "-bom001-b"))
-    why = snapshot.explain(CLIENT, "t", service="video")
+    why = explain(snapshot, CLIENT, "t", service="video")
     first = why["targets"][0]
     assert (first["site"], first["rank"]) == ("bom002", 1)
     assert {(item["rank"], item["reason"]) for item in why["explain"]["candidates"] if item["site"] == "bom001"} == {

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, Query, Request
 
 from steering.control.api.endpoints import Api, Endpoints
+from steering.control.routes.proposed import propose
 from steering.decision import what_if
 from steering.decision.snapshot import Snapshot
 from steering.decision.what_if import Question, first_address
@@ -33,7 +34,7 @@ Asked = Annotated[Question, Depends(question_of)]
 
 @endpoints.verb("explain")
 def explain(api: Api, question: Asked) -> dict[str, Any]:
-    return question.asked_of(Snapshot.map(api.control.settings.state))
+    return question.answered_by(Snapshot.map(api.control.settings.state))
 
 
 @endpoints.verb("what_if")
@@ -44,4 +45,10 @@ def explain_with_changes(
     off: Annotated[list[str] | None, Query(max_length=1000)] = None,
     route: Annotated[list[str] | None, Query(max_length=100)] = None,
 ) -> dict[str, Any]:
-    return what_if.what_if(api.control.settings, question, table=table, off=off or (), routes=route or ())
+    return what_if.what_if(
+        api.control.settings.state,
+        question,
+        table=table,
+        off=off or (),
+        proposed=propose(api.control.settings, route or ()),
+    )

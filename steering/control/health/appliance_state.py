@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from _fastpath.ranking import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, STALE, UNHEALTHY
+from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, STALE, UNHEALTHY
 from steering.control.health.rules import Health, HealthRecord
 from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from typing import Any
 
-from _fastpath.ranking import IPV4_UP, IPV6_UP
+from _fastpath.status_words import IPV4_UP, IPV6_UP
 from steering.control.health import rules as health
 from steering.control.health.appliance_state import WEIGHT, ApplianceState
 from steering.control.health.registry import Registry

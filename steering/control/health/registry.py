@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from _fastpath.ranking import OVER_LIMIT
+from _fastpath.status_words import OVER_LIMIT
 from steering.control.health import player_signal as players
 from steering.control.health import rules as health
 from steering.control.health.alarms import Alarm, changed_alarms, find_alarms

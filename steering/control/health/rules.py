@@ -23,7 +23,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Final
 
-from _fastpath.ranking import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
+from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
 from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
 from steering.model.route import RoutesHeard

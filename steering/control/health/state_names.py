@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _fastpath.ranking import IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
+from _fastpath.status_words import IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
 from steering.control.health import rules as health
 from steering.control.health.appliance_state import FAMILIES, WEIGHT, ApplianceState
 from steering.control.health.rules import Rules

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from steering.control.health.rules import RoutesHeard
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
 from steering.control.records.pins import Pin
@@ -25,6 +24,7 @@ from steering.control.services import tasks
 from steering.control.services.fleet import FleetService
 from steering.control.services.hand_over import LIVE, HandOver, try_out
 from steering.errors import RequestError
+from steering.model.route import RoutesHeard
 from steering.settings import Settings
 from steering.state.current import Current
 from steering.state.folder import number_of, versioned_files

@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from steering.control.health.rules import RoutesHeard
 from steering.control.routes.bgp.sessions import FILE as BGP_FILE
 from steering.control.routes.build import Progress, build_table, quiet
 from steering.control.routes.canary import mixed_with_serving
@@ -29,6 +28,7 @@ from steering.control.routes.traffic import Traffic, read_traffic
 from steering.control.services.hand_over import step, try_out
 from steering.errors import FeedError, SnapshotError
 from steering.model.fleet import Fleet
+from steering.model.route import RoutesHeard
 from steering.process.child import Task
 from steering.settings import Settings
 from steering.state.current import Current

@@ -1,16 +1,16 @@
-"""Which pathways a player should use, best first. Pure: what a pick gives in, ids out.
+"""The pathways that a player should use, best first. Pure: picks in, ids out.
 
 A *pathway* (HLS) or *service location* (DASH) is one way to the content that a playlist declares. A service names them
 in one of two ways:
 
     mapped       the service lists its pathways; each stands for appliances of some classes or clusters, or is the
-                 host of another network. Playlists may be made anywhere.
+                 host of another network. Playlists may come from anywhere.
     appliances   it lists none: our own playlists declare the client's best appliances by their ids, and `cdn`, the
                  service's fallback.
 
 The order is that of the ranking, and within a rank that of the pick. A player that already plays from a pathway of the
-best rank keeps it unless another is better by the share `gain`: what changes a little does not move anybody, what
-recovers wins its viewers back one after another.
+best rank keeps it unless another is better by the share `gain`: a small change moves no player, and an appliance that
+recovers gets its viewers back one after another.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from steering.decision.snapshot import Chosen
+from steering.decision.snapshot import Pick
 from steering.model.service import Pathway, Service
 
 FALLBACK: Final = "cdn"
@@ -39,7 +39,7 @@ class Clone:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
-    """Pathway ids, best first, each once; the clones among them; and if the player is to leave what it plays from."""
+    """Pathway ids, best first, each once; the clones among them; and whether the player is to leave its pathway."""
 
     ids: tuple[str, ...]
     clones: tuple[Clone, ...] = ()
@@ -47,57 +47,57 @@ class Order:
 
 
 def most(service: Service) -> int:
-    """Return how many appliances to look for: twice as many as a playlist names, or for mapped pathways, all it may be.
+    """Return how many appliances to pick: twice as many as a playlist declares, or the most for mapped pathways.
 
-    So those that a playlist named stay ranked when others have come before them since.
+    So the declared ones are still ranked when others have passed them since.
     """
     return MOST if service.pathways else min(2 * service.n, MOST)
 
 
-def order(service: Service, picks: Sequence[Chosen], walked_out: bool, current: Collection[str], gain: float) -> Order:
-    """Return the pathways of a service for what was picked, best first.
+def order(service: Service, picks: Sequence[Pick], walked_out: bool, current: Collection[str], gain: float) -> Order:
+    """Return the pathways of a service for these picks, best first.
 
-    `walked_out` says that there is nobody else to pick; `current` are the pathways that the player said it uses, and
-    may be anything.
+    With `walked_out` there is no other appliance to pick. `current` are the pathways that the player reports to use;
+    they may be any text.
     """
     if service.pathways:
-        found = mapped_order(service.pathways, picks, walked_out, current, gain)
+        names = mapped_order(service.pathways, picks, walked_out, current, gain)
     else:
         ids = with_sticky([(pick.appliance, pick) for pick in picks], current, gain)
-        last = () if ids else current  # a list of one would turn a player's own failover off
-        found = tuple(dict.fromkeys((*ids, FALLBACK, *last)))
-    return Order(found, moves=bool(current) and found[0] not in current)
+        last = () if ids else current  # a list of one would turn off a player's own failover
+        names = tuple(dict.fromkeys((*ids, FALLBACK, *last)))
+    return Order(names, moves=bool(current) and names[0] not in current)
 
 
 def mapped_order(
-    pathways: Sequence[Pathway], picks: Sequence[Chosen], walked_out: bool, current: Collection[str], gain: float
+    pathways: Sequence[Pathway], picks: Sequence[Pick], walked_out: bool, current: Collection[str], gain: float
 ) -> tuple[str, ...]:
-    """Return all declared pathways: by the best that stands for each, then those that somebody may stand for still.
+    """Return all declared pathways: by the best pick of each, then those that other appliances may still stand for.
 
-    Other networks come next, and last, where everybody was looked at, those that nobody stands for.
+    Other networks come next. With `walked_out` they come before the pathways without a pick, which cannot serve.
     """
     best = [(pathway.id, pick) for pathway in pathways if (pick := best_of(pathway, picks)) is not None]
-    place = {id(pick): at for at, pick in enumerate(picks)}
-    best.sort(key=lambda item: (item[1].rank, place[id(item[1])]))
+    number = {id(pick): i for i, pick in enumerate(picks)}
+    best.sort(key=lambda item: (item[1].rank, number[id(item[1])]))
     used = with_sticky(best, current, gain)
     others = [pathway.id for pathway in pathways if pathway.host]
     unused = [pathway.id for pathway in pathways if not pathway.host and pathway.id not in used]
     return (*used, *others, *unused) if walked_out else (*used, *unused, *others)
 
 
-def best_of(pathway: Pathway, picks: Sequence[Chosen]) -> Chosen | None:
+def best_of(pathway: Pathway, picks: Sequence[Pick]) -> Pick | None:
     """Return the best pick that a pathway stands for, the first of those of the lowest rank."""
     fitting = [pick for pick in picks if stands_for(pathway, pick)]
     return min(fitting, key=lambda pick: pick.rank) if fitting else None
 
 
-def stands_for(pathway: Pathway, pick: Chosen) -> bool:
-    """Tell whether a pathway stands for an appliance."""
+def stands_for(pathway: Pathway, pick: Pick) -> bool:
+    """Return whether a pathway stands for an appliance."""
     return pick.route_class in pathway.classes or pick.cluster in pathway.clusters
 
 
-def with_sticky(best: Sequence[tuple[str, Chosen]], current: Collection[str], gain: float) -> list[str]:
-    """Return ids in their order, but the one that the player uses first where the best is not better enough."""
+def with_sticky(best: Sequence[tuple[str, Pick]], current: Collection[str], gain: float) -> list[str]:
+    """Return ids in their order, with the one that the player uses first unless the best is better by `gain`."""
     ids = [name for name, _ in best]
     for name, pick in best:
         if name in current:
@@ -110,9 +110,9 @@ def with_sticky(best: Sequence[tuple[str, Chosen]], current: Collection[str], ga
 
 
 def with_clones(
-    found: Order,
+    ordered: Order,
     service: Service,
-    picks: Sequence[Chosen],
+    picks: Sequence[Pick],
     current: Collection[str],
     gain: float,
     declared: Collection[str] = (),
@@ -120,11 +120,11 @@ def with_clones(
     """Return an order of mapped pathways with a clone before them for each of the first `service.n` picks.
 
     Only for players that take clones. A pick that no declared pathway stands for gets none. The id of a clone is made
-    from what it stands for, because players keep the first definition of an id. Of what the player's playlist has
-    `declared` (digests), no clone is needed: one would make the player begin anew for the same URLs.
+    from what it stands for, because players keep the first definition of an id. What the player's playlist has
+    `declared` (digests) needs no clone: a clone would make the player start again for the same URLs.
     """
     clones: dict[str, Clone] = {}
-    best: list[tuple[str, Chosen]] = []
+    best: list[tuple[str, Pick]] = []
     for pick in picks:
         base = next((pathway.id for pathway in service.pathways if stands_for(pathway, pick)), None)
         if base is None:
@@ -135,35 +135,35 @@ def with_clones(
             clones[name] = Clone(name, base, pick.host)
         best.append((name, pick))
     offered = with_sticky(best, current, gain)[: service.n]
-    ids = tuple(dict.fromkeys((*offered, *found.ids)))
+    ids = tuple(dict.fromkeys((*offered, *ordered.ids)))
     cloned = tuple(clones[name] for name in offered if name in clones)
     return Order(ids, cloned, bool(current) and ids[0] not in current)
 
 
 def digest_of(pathway: str, host: str) -> str:
-    """Return what a pathway with this host goes by in the ids of clones, and in what playlists of ours say of it."""
+    """Return the digest of a pathway with this host, as the ids of clones and the URLs of our playlists have it."""
     return hashlib.sha256(f"{pathway}\n{host}".encode()).hexdigest()[:DIGEST]
 
 
-def hosts(service: Service, picks: Sequence[Chosen]) -> list[tuple[str, str | None]]:
-    """Return the pathways that a playlist of ours declares for a client, best first, each with its host.
+def hosts(service: Service, picks: Sequence[Pick]) -> list[tuple[str, str | None]]:
+    """Return the pathways that one of our playlists declares for a client, best first, each with its host.
 
-    None for a host is the service's fallback, which serves a declared pathway that nobody stands for.
+    None for a host is the service's fallback, which serves a declared pathway that has no pick.
     """
     if not service.pathways:
         own = ((pick.appliance, pick.host) for pick in picks[: service.n] if pick.appliance != FALLBACK)
         return [*own, (FALLBACK, None)]
-    stood_for = {pathway.id: best_of(pathway, picks) for pathway in service.pathways}
+    best = {pathway.id: best_of(pathway, picks) for pathway in service.pathways}
     declared = {pathway.id: pathway for pathway in service.pathways}
-    found: list[tuple[str, str | None]] = []
+    hosts_of: list[tuple[str, str | None]] = []
     for name in mapped_order(service.pathways, picks, walked_out=True, current=(), gain=0.0):
-        pick = stood_for[name]
-        found.append((name, declared[name].host or (pick.host if pick else None)))
-    return found
+        pick = best[name]
+        hosts_of.append((name, declared[name].host or (pick.host if pick else None)))
+    return hosts_of
 
 
 def first_declared(service: Service | None, current: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the order where nothing is known of the client: where it plays, then as declared, or the fallback."""
+    """Return the order without picks: the current pathway, then as declared, or the fallback."""
     if service is None or not service.pathways:
         return tuple(dict.fromkeys((*current, FALLBACK)))
     declared = [pathway.id for pathway in service.pathways]

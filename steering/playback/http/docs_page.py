@@ -1,4 +1,4 @@
-"""The page at /docs: the API as its OpenAPI document says, without script, with nothing fetched from outside."""
+"""The page at /docs: the OpenAPI document as HTML, without scripts and without anything from other hosts."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def docs_page(api: dict[str, Any], example: str) -> str:
 def section(method: str, path: str, operation: dict[str, Any]) -> str:
     """Return the part of the page about one operation."""
     parameters = "".join(
-        f"<tr><td><code>{escape(item['name'])}</code></td><td>{escape(kind(item))}</td>"
+        f"<tr><td><code>{escape(item['name'])}</code></td><td>{escape(value_of(item))}</td>"
         f"<td>{escape(item.get('description', ''))}</td></tr>"
         for item in operation.get("parameters", [])
     )
     table = f"<table><tr><th>parameter<th>value<th>meaning</tr>{parameters}</table>" if parameters else ""
     responses = "".join(
-        f"<tr><td><code>{escape(status)}</code></td><td>{escape(found['description'])}</td></tr>"
-        for status, found in operation["responses"].items()
+        f"<tr><td><code>{escape(status)}</code></td><td>{escape(response['description'])}</td></tr>"
+        for status, response in operation["responses"].items()
     )
     return (
         f"<h2><b>{escape(method)}</b><code>{escape(path)}</code></h2><p>{escape(operation.get('description', ''))}</p>"
@@ -64,8 +64,8 @@ def section(method: str, path: str, operation: dict[str, Any]) -> str:
     )
 
 
-def kind(parameter: dict[str, Any]) -> str:
-    """Return what a parameter's value looks like."""
+def value_of(parameter: dict[str, Any]) -> str:
+    """Return the form of a parameter's value."""
     schema = parameter.get("schema", {})
     values = ", ".join(str(value) for value in schema.get("enum", [])) or schema.get("type", "")
     if "maximum" in schema:

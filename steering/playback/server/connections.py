@@ -6,12 +6,12 @@ from array import array
 from email.utils import formatdate
 from typing import Any
 
+from _fastpath.client import Trust
 from _fastpath.counters import Counters
 from _fastpath.fast_path import FastPath
-from _fastpath.ranking import key_of
+from _fastpath.hashing import key_of
 from steering.decision.snapshot import Snapshot
 from steering.playback.answers.players import compiled
-from steering.playback.client import Trust
 from steering.playback.server.time_limits import end_if_late
 from steering.settings import Settings
 
@@ -24,7 +24,7 @@ class Connections:
         self.counters = counters
         logs = settings.decision_log is not None
         self.fast_path = FastPath(
-            self.trust.networks,
+            self.trust,
             settings.forwarded,
             counters,
             settings.decision_sample if logs else 0,

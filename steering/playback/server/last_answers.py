@@ -12,12 +12,12 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
 
+from _fastpath.client import UNKNOWN
 from _fastpath.fast_path import FastPath, Peer
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
-from steering.playback.answers.answer import problem
+from steering.playback.answers.problem import problem
 from steering.playback.answers.steering_manifests import MEDIA_TYPE, static_body
-from steering.playback.client import UNKNOWN
 
 STEER_LINE: Final = re.compile(rb"(GET|HEAD) (/v1/steer\?[!-~]+) HTTP/1\.[01]\r\n")
 PLAYER_LINE: Final = re.compile(

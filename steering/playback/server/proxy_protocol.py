@@ -12,7 +12,7 @@ import re
 import socket
 from typing import Final
 
-from steering.playback.client import MAPPED
+from _fastpath.client import MAPPED
 
 START: Final = b"PROXY "
 MAX_LINE: Final = 107  # the longest line of version 1 with its CRLF, section 2.1

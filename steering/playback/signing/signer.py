@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from steering.model.service import Service
 from steering.playback.signing.keyring import Keyring
 from steering.playback.signing.tags import tag_for
 from steering.playback.signing.tokens import Signing, token_for
-
-FIELDS = ("id", "url", "fallback", "token", "token_ttl_s", "token_bind", "token_covers")
 
 logger = logging.getLogger("steering.playback")
 
@@ -25,18 +22,16 @@ class Signer:
         self.clock = clock
         self.keyless: set[str] = set()  # services without a key, which are logged once
 
-    def sign_of(self, row: Mapping[str, Any]) -> Callable[[bytes, int, int], bytes | None] | None:
-        """Return a function that makes the tokens of a service (a row of a fleet file), None if it has no tokens."""
-        if not row.get("token"):
+    def sign_of(self, service: Service) -> Callable[[bytes, int, int], bytes | None] | None:
+        """Return what makes the tokens of a service, None where its URLs are not signed."""
+        signing = Signing.of(service)
+        if signing is None:
             return None
-        fields = {name: row[name] for name in FIELDS if name in row}
-        signing = Signing.of(Service(**fields, keys=tuple(row["keys"])))
-        assert signing
 
         def sign(title: bytes, family: int, upper: int) -> bytes | None:
             client = packed_of(family, upper)
             token = token_for(signing, self.keyring.keys, signing.path_of(title.decode()), client, self.clock())
-            self.note(row["id"], token is None)
+            self.note(service.id, token is None)
             return token.encode() if token else None
 
         return sign

@@ -35,8 +35,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from _fastpath.client import pack, unwrap
 from steering.model.service import Service
-from steering.playback.client import pack, unwrap
 
 STEP_S: Final = 300
 CODE_BYTES: Final = 18  # 144 bits, a whole number of base64 characters: no spare bits that could be changed

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath.counters import BOUNDS, PATHS, QUALITY, Counters
-from steering.decision.snapshot import REASONS, Snapshot
+from _fastpath.status_words import REASONS
+from steering.decision.snapshot import Snapshot
 from steering.state.folder import worker_files
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -162,7 +163,7 @@ def first_targets(
     """Return how many answers named an appliance, or one of a cluster, first, by its (id, site)."""
     named: Mapping[int, tuple[str, str]] = {}
     if snapshot is not None:
-        named = snapshot.appliances_by_slot if per_appliance else snapshot.clusters_by_slot
+        named = snapshot.names.appliances_by_slot if per_appliance else snapshot.names.clusters_by_slot
     found: Counter[tuple[str, str]] = Counter()
     for each in workers:
         for slot, count in each.appliances().items():
@@ -176,7 +177,7 @@ def quality_of(
     """Return the sums of player reports by the (id, site) of the appliance or cluster; ("", "") for any other host."""
     named: Mapping[int, tuple[str, str]] = {}
     if snapshot is not None:
-        named = snapshot.appliances_by_slot if per_appliance else snapshot.clusters_by_slot
+        named = snapshot.names.appliances_by_slot if per_appliance else snapshot.names.clusters_by_slot
     return summed(
         (named.get(slot, ("", "")), row) for each in workers for slot, row in each.quality_of_appliances().items()
     )

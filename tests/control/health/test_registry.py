@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from _fastpath.ranking import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
+from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
 from steering.control.health import load_balancer
 from steering.control.health.alarms import Alarm
 from steering.control.health.appliance_state import Maintenance, OverrideOrigin

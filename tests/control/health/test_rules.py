@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _fastpath.ranking import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
+from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
 from steering.control.health import rules as health
 from steering.control.health.rules import Health, HealthRecord, Report, Rules
 from steering.control.records.overrides import Override

@@ -25,6 +25,7 @@ from steering.control.routes.bgp.speaker import configuration, environment, rout
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.control.services.hand_over import LIVE, kept_versions
+from steering.decision.explain import describe, explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet
@@ -405,7 +406,7 @@ def following(tmp_path: Path, fleet: Fleet, sessions: str, monkeypatch: pytest.M
 
 def nearest(state: Path, address: str) -> str | None:
     """Return the cluster that a route leads an address to, None where none does."""
-    ranking = Snapshot.map(state).describe(address)["ranking"]
+    ranking = describe(Snapshot.map(state), address)["ranking"]
     return None if ranking[0]["fallback"] else str(ranking[0]["cluster"])
 
 
@@ -471,7 +472,7 @@ def test_a_bird_announces_changes_withdraws_and_dies(
             "198.51.100.0/24 blackhole { bgp_community.add((65000, 80)); }", "2001:db8:1::/48 blackhole", med=7
         )
         wait_for(state, {"198.51.100.1": "bom001-a", "203.0.113.1": None})
-        route = Snapshot.map(state).explain("198.51.100.1", "t", service="video")["explain"]["routes"][0]
+        route = explain(Snapshot.map(state), "198.51.100.1", "t", service="video")["explain"]["routes"][0]
         assert (route["med"], route["communities"], route["as_path"]) == (7, ["65000:80"], [64500])
         assert route["hops"] == 4  # the community asks to be preferred less
         # Change.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from _fastpath.counters import Counters, begin
-from _fastpath.ranking import content_key_of
+from _fastpath.hashing import content_key_of
 from steering.control.jobs.health_tick import Tally
 from steering.decision.snapshot import Snapshot
 

@@ -268,9 +268,10 @@ def anywhere(settings: Settings) -> Iterator[Control]:
 
 
 def served(state: Path) -> str:
+    from steering.decision.explain import describe
     from steering.decision.snapshot import Snapshot
 
-    return str(Snapshot.map(state).describe("203.0.113.9")["ranking"][0]["cluster"])
+    return str(describe(Snapshot.map(state), "203.0.113.9")["ranking"][0]["cluster"])
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

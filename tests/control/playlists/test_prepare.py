@@ -10,7 +10,7 @@ from lxml import etree
 
 from steering.control.playlists.prepare import MAX_PLAYLIST, prepare
 from steering.errors import FeedError
-from steering.playback.answers.players import filled
+from steering.playback.answers.playlist import filled
 
 HLS = """\
 #EXTM3U

@@ -14,6 +14,7 @@ import pytest
 
 from steering.control.records.documents import KINDS
 from steering.control.routes.feeds import FeedSource
+from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.settings import Settings
@@ -53,7 +54,7 @@ def test_a_changed_appliance_is_in_the_next_answer(ops: httpx.Client, settings: 
     answer = ops.put("/v1/appliances/c001-bom001", json=row | {"host": "new.example"}, headers=tag)
     assert (answer.status_code, answer.json()["host"]) == (200, "new.example")
     assert seen(ops, "/v1/appliances/c001-bom001") == (answer.json(), {"If-Match": answer.headers["etag"]})
-    targets = Snapshot.map(settings.state).explain("203.0.113.7", "t", service="video", n=8)["targets"]
+    targets = explain(Snapshot.map(settings.state), "203.0.113.7", "t", service="video", n=8)["targets"]
     assert any(target["url"].startswith("https://new.example/") for target in targets)
 
 
@@ -213,5 +214,5 @@ def test_a_drain_does_not_wait_for_a_publish(door: ControlApp, ops: httpx.Client
             feed.write_bytes(rows)
         assert reloading.result().json()["serving"]["table"] == 2
     assert [row["appliance"] for row in ops.get("/v1/overrides").json()] == ["c001-bom001"]
-    targets = Snapshot.map(door.control.settings.state).explain("203.0.113.7", "t", service="video", n=8)["targets"]
+    targets = explain(Snapshot.map(door.control.settings.state), "203.0.113.7", "t", service="video", n=8)["targets"]
     assert "c001-bom001" not in {target.get("appliance") for target in targets}

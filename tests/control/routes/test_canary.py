@@ -18,6 +18,7 @@ from steering.control.remote import RemoteControl
 from steering.control.routes.canary import mixed_with_serving
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
+from steering.decision.explain import describe, explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError
 from steering.model.fleet import Fleet
@@ -36,7 +37,7 @@ STAYS = "203.0.113.0/24,lhr001-a,64511,0\n"
 
 def nearest(state: Path, addresses: list[str]) -> list[str]:
     snapshot = Snapshot.map(state)
-    return [str(snapshot.describe(address)["ranking"][0]["cluster"]) for address in addresses]
+    return [str(describe(snapshot, address)["ranking"][0]["cluster"]) for address in addresses]
 
 
 def some(seed: int = 1, count: int = 2000) -> list[str]:
@@ -73,12 +74,12 @@ def test_clients_near_one_another_are_on_one_side(with_canary: Control, settings
 def test_explain_tells_the_side_and_its_routes(with_canary: Control, settings: Settings) -> None:
     snapshot = Snapshot.map(settings.state)
     for address in some(count=50):
-        why = snapshot.explain(address, "t", service="video")["explain"]
+        why = explain(snapshot, address, "t", service="video")["explain"]
         cluster = why["ranking"][0]["cluster"]
         assert why["canary"] == {"bom001-a": "before", "del001-a": "after"}[cluster]
         assert [route["cluster"] for route in why["routes"]] == [cluster]
         assert ipaddress.ip_address(address) in ipaddress.ip_network(why["scope"])
-    assert snapshot.explain("203.0.113.1", "t", service="video")["explain"]["canary"] == "before"
+    assert explain(snapshot, "203.0.113.1", "t", service="video")["explain"]["canary"] == "before"
 
 
 def test_a_promoted_canary_is_for_all(with_canary: Control, settings: Settings) -> None:
@@ -87,7 +88,7 @@ def test_a_promoted_canary_is_for_all(with_canary: Control, settings: Settings) 
     assert set(nearest(settings.state, some(count=100))) == {"del001-a"}
     assert not any(row["pinned"] for row in with_canary.tables.list())
     assert [(entry["what"], entry["why"]) for entry in with_canary.audit.list(1)] == [("promote", "all is well")]
-    assert Snapshot.map(settings.state).describe("20.0.0.1")["canary"] is None
+    assert describe(Snapshot.map(settings.state), "20.0.0.1")["canary"] is None
     with_canary.tables.reload("test")  # it reads what the canary was made from
     assert set(nearest(settings.state, some(count=100))) == {"del001-a"}
 
@@ -198,7 +199,7 @@ def ranking_of(snapshot: Snapshot, zone: int) -> list[tuple[int, int]]:
 
     first, count, _, _ = ZONE.unpack_from(snapshot.zones, zone * ZONE.size)
     return [
-        (snapshot.ranking_entries[2 * place], snapshot.ranking_entries[2 * place + 1])
+        (snapshot.table_file.ranking_entries[2 * place], snapshot.table_file.ranking_entries[2 * place + 1])
         for place in range(first, first + count)
     ]
 

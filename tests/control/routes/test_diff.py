@@ -17,6 +17,7 @@ from steering.control.routes.diff import compare, side_of_files, side_of_table
 from steering.control.routes.feeds import Feed, FeedSource, read_feed
 from steering.control.routes.guards import UNKNOWN, broken_guards
 from steering.control.routes.traffic import read_traffic
+from steering.decision.explain import describe
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
@@ -48,7 +49,7 @@ ALWAYS = "198.51.100.0/25,bom001-a,64500,1\n2001:db8::/46,bom001-a,64500,1\n"
 
 def nearest(snapshot: Snapshot, address: str) -> tuple[frozenset[str], bool]:
     """Return the clusters of rank 0, and if a route leads there."""
-    ranking = snapshot.describe(address)["ranking"]
+    ranking = describe(snapshot, address)["ranking"]
     return (
         frozenset(ranking_entry["cluster"] for ranking_entry in ranking if ranking_entry["rank"] == 0),
         any(not ranking_entry["fallback"] for ranking_entry in ranking),

@@ -17,6 +17,7 @@ from steering.control.routes import filters
 from steering.control.routes.feeds import Feed, FeedSource, read_feed
 from steering.control.routes.filters import SPECIAL, filter_feed
 from steering.control.services.control import Control
+from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet, Partner
@@ -205,5 +206,5 @@ def test_a_community_moves_clients_to_the_site_that_asks_for_them(tmp_path: Path
         with Control(read_settings(state=state).model_copy(update={"asn": 64512})) as control:
             control.fleet.replace(fleet, "test")
             control.tables.publish([FeedSource("csv", str(path))], "test")
-        target = Snapshot.map(state).explain("8.8.8.8", "t", service="video")["targets"][0]
+        target = explain(Snapshot.map(state), "8.8.8.8", "t", service="video")["targets"][0]
         assert (target["site"], target["rank"]) == (site, 0)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from steering.control.routes.feeds import Feed, FeedSource, read_feed
 from steering.control.routes.rpki import Payloads, read_payloads, validated
 from steering.control.services.control import Control
+from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
@@ -151,7 +152,7 @@ def test_the_state_reaches_explain_and_the_invalid_route_is_not_served(
     snapshot = Snapshot.map(settings.state)
     found = {}
     for address in ("203.0.113.1", "198.51.100.1", "192.0.2.1"):
-        why = snapshot.explain(address, "t", service="video")["explain"]
+        why = explain(snapshot, address, "t", service="video")["explain"]
         found[address] = [(route["prefix"], route["rpki"]) for route in why["routes"]]
     assert found == {
         "203.0.113.1": [("203.0.113.0/24", "valid")],
@@ -161,5 +162,5 @@ def test_the_state_reaches_explain_and_the_invalid_route_is_not_served(
 
 
 def test_without_a_validator_no_state_is_told(serving: Control, settings: Settings) -> None:
-    why = Snapshot.map(settings.state).explain("203.0.113.1", "t", service="video")["explain"]
+    why = explain(Snapshot.map(settings.state), "203.0.113.1", "t", service="video")["explain"]
     assert [route["rpki"] for route in why["routes"]] == [None]

@@ -19,6 +19,7 @@ from steering.control.routes.feeds import FeedSource
 from steering.control.services import backup
 from steering.control.services.backup import back_up, restore
 from steering.control.services.control import Control
+from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet
@@ -63,12 +64,12 @@ def files_of(state: Path) -> dict[str, bytes]:
 def test_after_the_loss_of_the_folder_a_restored_one_answers_the_same_and_remembers(
     serving: Control, taken: Path, settings: Settings
 ) -> None:
-    before = Snapshot.map(settings.state).explain("203.0.113.7", "t", service="video", session="", n=3)
+    before = explain(Snapshot.map(settings.state), "203.0.113.7", "t", service="video", session="", n=3)
     serving.close()
     shutil.rmtree(settings.state)
     report = restore(settings.state, taken, "bob")
     assert (report["appliances"], report["tokens"], report["table"], report["aside"]) == (8, 1, 1, None)
-    after = Snapshot.map(settings.state).explain("203.0.113.7", "t", service="video", session="", n=3)
+    after = explain(Snapshot.map(settings.state), "203.0.113.7", "t", service="video", session="", n=3)
     assert after["targets"] == before["targets"]
     assert stat.S_IMODE(settings.state.stat().st_mode) == 0o700
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in settings.state.iterdir())

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from _fastpath.request import Client
 from steering.cli import main
 from steering.control.jobs.refresh_playlists import RefreshPlaylists
 from steering.control.routes.feeds import FeedSource
@@ -25,8 +26,7 @@ from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError
 from steering.model.fleet import Fleet
 from steering.model.service import Pathway, Service
-from steering.playback.client import Client
-from steering.playback.http import request as playback_request
+from steering.playback.http import playback
 from steering.playback.http.app import make_app
 from steering.playback.server.follower import Follower
 from steering.settings import Settings
@@ -238,7 +238,7 @@ def test_a_catalogue_of_streams_answers_for_a_device(serving: Control, settings:
     def files(service: str = "video", title: str = "a/b", **device: Any) -> list[str]:
         body = json.dumps({"service": service, "title": title, "device": device}).encode()
         snapshot = Snapshot.map(settings.state)
-        return list(json.loads(playback_request.answer(snapshot, body, CLIENT, "video"))["files"])
+        return list(json.loads(playback.answer(snapshot, body, CLIENT, "video"))["files"])
 
     with pytest.raises(RequestError, match="no catalogue"):
         files()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from _fastpath.ranking import DISABLED
+from _fastpath.status_words import DISABLED
 from steering.control.routes.feeds import FeedSource
 from steering.control.services import hand_over as handover
 from steering.control.services import tasks

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.decision.snapshot import Chosen
+from steering.decision.snapshot import Pick
 from steering.model.service import Pathway, Service
 from steering.playback.answers import pathways
 
@@ -25,8 +25,8 @@ MAPPED = dataclasses.replace(
 )
 
 
-def pick(name: str, rank: int = 0, draw: float = 1.0, cluster: str = "bom001-a", kind: str = "embedded") -> Chosen:
-    return Chosen(name, f"{name}.example", rank, draw, cluster, kind)
+def pick(name: str, rank: int = 0, draw: float = 1.0, cluster: str = "bom001-a", kind: str = "embedded") -> Pick:
+    return Pick(0, name, "bom001", f"{name}.example", rank, cluster, kind, draw)
 
 
 A, B, FAR = pick("a", draw=1.0), pick("b", draw=1.2), pick("far", 1, 0.1, "bom002-a", "exchange")
@@ -61,7 +61,7 @@ ORDERS = [
 def test_order(
     name: str,
     service: Service,
-    picks: list[Chosen],
+    picks: list[Pick],
     walked_out: bool,
     current: tuple[str, ...],
     expected: tuple[str, ...],
@@ -116,7 +116,7 @@ HOSTS = [
 
 @pytest.mark.parametrize(("name", "service", "picks", "expected"), HOSTS, ids=[row[0] for row in HOSTS])
 def test_what_a_playlist_declares(
-    name: str, service: Service, picks: list[Chosen], expected: list[tuple[str, str | None]]
+    name: str, service: Service, picks: list[Pick], expected: list[tuple[str, str | None]]
 ) -> None:
     assert pathways.hosts(service, picks) == expected
 
@@ -124,7 +124,7 @@ def test_what_a_playlist_declares(
 NAMES = st.sampled_from(["a", "b", "c", "cdn", "isp", "ix", "del", "other-cdn", "unknown"])
 PICKS = st.lists(
     st.builds(
-        Chosen,
+        Pick,
         st.sampled_from(["a", "b", "c", "d", "cdn"]),
         st.just("h.example"),
         st.integers(0, 3),
@@ -139,7 +139,7 @@ PICKS = st.lists(
 
 @given(PICKS, st.booleans(), st.lists(NAMES, max_size=4, unique=True), st.sampled_from([VIDEO, MAPPED]))
 def test_any_picks_give_each_pathway_once_and_nothing_from_nowhere(
-    picks: list[Chosen], walked_out: bool, current: list[str], service: Service
+    picks: list[Pick], walked_out: bool, current: list[str], service: Service
 ) -> None:
     found = pathways.order(service, picks, walked_out, current, 0.25)
     assert len(set(found.ids)) == len(found.ids) > 0
@@ -153,9 +153,7 @@ def test_any_picks_give_each_pathway_once_and_nothing_from_nowhere(
 
 
 @given(PICKS, st.booleans(), st.sampled_from([VIDEO, MAPPED]))
-def test_who_follows_an_answer_is_not_moved_by_the_next(
-    picks: list[Chosen], walked_out: bool, service: Service
-) -> None:
+def test_who_follows_an_answer_is_not_moved_by_the_next(picks: list[Pick], walked_out: bool, service: Service) -> None:
     first = pathways.order(service, picks, walked_out, (), 0.25)
     again = pathways.order(service, picks, walked_out, first.ids[:1], 0.25)
     assert again.ids == first.ids

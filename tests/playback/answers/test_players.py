@@ -1,49 +1,17 @@
-"""What a request of a player asks for, and playlists whose URLs are signed."""
+"""What a request of a player asks for."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from _fastpath.client import Trust
 from steering.decision.snapshot import Snapshot
-from steering.errors import RequestError
-from steering.model.fleet import Fleet
-from steering.model.service import Service
-from steering.playback.answers.players import Sign, base_of, make_playlist, read_request, steer
-from steering.playback.client import Trust
+from steering.playback.answers.players import read_request, steer
 from steering.settings import Settings
-from steering.state.current import read_current, write_current
-from steering.state.playlists import BASE, PATHWAY, Playlist, Playlists, write_playlists
 
-VIDEO = Service("video", "https://{host}/v/{title}", "https://o.example/v/{title}.mp4?x=1")
-SIGNED = dataclasses.replace(VIDEO, url="https://{host}/{token}/v/{title}/index.mp4", token="path", keys=("k1",))
 CLIENT = bytes([203, 0, 113, 9])
-
-
-def sign(service: Service, host: str, path: str, packed: bytes) -> str | None:
-    return f"~{service.keys[0]}~{path.strip('/').replace('/', '.')}~{packed.hex()}"
-
-
-BASES = [
-    # name, service, host, title, signs, URL
-    ("an appliance", VIDEO, "a.example", "80100172", None, "https://a.example/v/80100172/"),
-    ("the fallback, as far as its title", VIDEO, None, "80100172", None, "https://o.example/v/80100172/"),
-    ("a title is escaped", VIDEO, "a.example", "a/b é", None, "https://a.example/v/a%2Fb%20%C3%A9/"),
-    ("signed", SIGNED, "a.example", "a b", sign, "https://a.example/~k1~v.a%20b~cb007109/v/a%20b/"),
-    ("no key: the fallback", SIGNED, "a.example", "t", lambda *_: None, "https://o.example/v/t/"),
-    ("the fallback needs none", SIGNED, None, "t", sign, "https://o.example/v/t/"),
-]
-
-
-@pytest.mark.parametrize(("name", "service", "host", "title", "signs", "url"), BASES, ids=[row[0] for row in BASES])
-def test_where_a_titles_files_lie(
-    name: str, service: Service, host: str | None, title: str, signs: Sign | None, url: str
-) -> None:
-    assert base_of(service, host, title, CLIENT, signs) == url
 
 
 PATHS = [
@@ -68,55 +36,8 @@ def test_a_path_is_read(path: bytes, protocol: str, service: str, title: str, na
     assert found.client.packed == CLIENT
 
 
-def published(state: Path, publish: Callable[..., Path], fleet: Fleet, service: Service) -> Snapshot:
-    """Return a snapshot in which one playlist of a service is registered."""
-    publish(state, fleet=dataclasses.replace(fleet, services=(service,)))
-    playlist = Playlist("video", "t", "hls", "head\n", f"{PATHWAY} {BASE}\n", "tail\n")
-    current = dataclasses.replace(read_current(state), playlists=write_playlists(state, 5, "digest", [playlist]))
-    write_current(state, current)
-    return Snapshot.map(state)
-
-
-def test_signed_urls_are_signed_for_the_client_on_every_pathway(
-    tmp_path: Path, publish: Callable[..., Path], fleet: Fleet
-) -> None:
-    snapshot = published(tmp_path / "state", publish, fleet, SIGNED)
-    asked = read_request(b"/v1/hls/video/t/master.m3u8", b"", "203.0.113.9", [], Trust(()), "x-forwarded-for")
-    head, *lines, tail = make_playlist(snapshot, asked, Settings(), sign).decode().splitlines()
-    assert (head, tail) == ("head", "tail")
-    assert len(lines) == SIGNED.n + 1
-    for line in lines[:-1]:
-        name, url = line.split(" ")
-        assert url == f"https://{name}.cdn.example/~k1~v.t~cb007109/v/t/"
-    assert lines[-1] == "cdn https://o.example/v/t/"
-    with pytest.raises(RequestError, match="has no hls playlist"):
-        make_playlist(snapshot, asked, Settings(), None)
-
-
-def test_a_token_in_the_query_covers_no_segment(tmp_path: Path, publish: Callable[..., Path], fleet: Fleet) -> None:
-    query = dataclasses.replace(VIDEO, token="query", keys=("k1",))
-    snapshot = published(tmp_path / "state", publish, fleet, query)
-    asked = read_request(b"/v1/hls/video/t/master.m3u8", b"", "203.0.113.9", [], Trust(()), "x-forwarded-for")
-    with pytest.raises(RequestError) as caught:
-        make_playlist(snapshot, asked, Settings(), sign)
-    assert caught.value.status == 404
-
-
 def test_steering_does_not_need_the_playlists(snapshot: Snapshot) -> None:
     asked = read_request(b"/v1/hls/video/t", b"_HLS_pathway=nobody", "203.0.113.9", [], Trust(()), "x-forwarded-for")
     found = steer(snapshot, asked, Settings())
     assert found.moves
     assert json.loads(found.body)["PATHWAY-PRIORITY"][-1] == "cdn"
-
-
-def test_playlists_are_found_by_service_title_and_kind(tmp_path: Path) -> None:
-    rows = [
-        Playlist(service, f"t{i}", kind, f"{service}{i}{kind}", "", "")
-        for service in ("a", "b")
-        for i in range(300)
-        for kind in ("hls", "dash")
-    ]
-    found = Playlists(tmp_path / write_playlists(tmp_path, 1, "d", rows))
-    assert len(found) == len(rows)
-    assert all(found.find(row.service, row.title, row.kind) == row for row in rows)
-    assert found.find("a", "t300", "hls") is found.find("c", "t1", "hls") is found.find("a", "t1", "smooth") is None

@@ -19,11 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from _fastpath.ranking import ttl_of, viewer_of
+from _fastpath.hashing import ttl_of, viewer_of
 from steering.model.fleet import Fleet
 from steering.model.service import Pathway, Service, jitter_s
 from steering.playback.answers import steering_manifests as manifests
-from steering.playback.answers.steering_manifests import Hints, read_hints
 from steering.playback.http.app import make_app
 from steering.playback.server.follower import Follower
 from steering.settings import Settings
@@ -37,42 +36,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-HINTS = [
-    # what sends it, query, protocol, hints
-    ("hls.js", b"_HLS_pathway=c001&_HLS_throughput=5140000", "hls", Hints(("c001",), (5140000,))),
-    ("quoted", b"_HLS_pathway=%22c001%22", "hls", Hints(("c001",))),
-    ("dash.js", b"_DASH_pathway=%22A%2CB%22&_DASH_throughput=137972000%2C127720000", "dash",
-     Hints(("A", "B"), (137972000, 127720000))),
-    ("a throughput that is unknown", b"_DASH_pathway=A,B&_DASH_throughput=,5", "dash", Hints(("A", "B"), (None, 5))),
-    ("an empty one", b"_DASH_pathway=A&_DASH_throughput=", "dash", Hints(("A",))),
-    ("the last of two", b"_HLS_pathway=A&_HLS_pathway=B", "hls", Hints(("B",))),
-    ("the other protocol's", b"_DASH_pathway=A", "hls", Hints()),
-    ("a session and what is not ours", b"session=s%201&token=%2F~", "hls", Hints(session="s 1")),
-    ("family and player", b"family=6&player=shaka", "hls", Hints(family=6, player="shaka")),
-    ("what its playlist declares", b"declared=0a,1b", "hls", Hints(declared=("0a", "1b"))),
-    ("no id", b"_HLS_pathway=a%20b%00&_HLS_throughput=fast", "hls", Hints((), (None,), odd=2)),
-    ("half an escape, and no UTF-8", b"_HLS_pathway=%zz%ff", "hls", Hints(odd=1)),
-    ("a throughput beyond all", b"_HLS_throughput=" + b"9" * 5000, "hls", Hints((), (10**12,))),
-    ("a negative one, an Arabic one", b"_DASH_throughput=-1,%D9%A3", "dash", Hints((), (None, None), odd=2)),
-    ("too long a session", b"session=" + b"s" * 257, "hls", Hints(odd=1)),
-    ("an IP version there is not", b"family=5", "hls", Hints(odd=1)),
-    ("nothing", b"", "hls", Hints()),
-    ("only separators", b"&&=&=&%", "hls", Hints()),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "query", "protocol", "expected"), HINTS, ids=[row[0] for row in HINTS])
-def test_hints_are_read_as_players_send_them(name: str, query: bytes, protocol: str, expected: Hints) -> None:
-    assert read_hints(query, protocol) == expected
-
-
-@given(st.binary(max_size=300), st.sampled_from(["hls", "dash"]))
-def test_no_query_is_an_error(query: bytes, protocol: str) -> None:
-    found = read_hints(query, protocol)
-    assert all(manifests.is_id(name) for name in found.pathways)
-    assert len(found.pathways) <= manifests.MAX_REPORTED
 
 
 @given(st.integers(1, 86_400), st.floats(0, 0.5), st.text(max_size=20), st.text(max_size=20))

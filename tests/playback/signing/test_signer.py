@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from _fastpath.fast_path import Peer
+from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.playback.server.connections import Connections
@@ -118,7 +119,7 @@ def test_a_service_that_is_not_signed_is_answered_as_before(follower: Follower) 
 
 
 def test_whoever_has_no_keys_explains_with_the_place_of_the_token(follower: Follower) -> None:
-    found = Snapshot.map(follower.state).explain(ISP, "t", service="query-0")
+    found = explain(Snapshot.map(follower.state), ISP, "t", service="query-0")
     assert found["targets"][0]["url"].endswith("/v/t?a=b&{token}")
 
 

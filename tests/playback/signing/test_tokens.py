@@ -14,8 +14,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from _fastpath.client import pack, unwrap
 from steering.model.service import Service
-from steering.playback.client import pack, unwrap
 from steering.playback.signing import tokens as signing
 from steering.playback.signing.tokens import Signing, SigningKey, Verdict, token_for, verify
 

@@ -14,19 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _fastpath.fast_path import FastPath, Peer
-from _fastpath.ranking import Trace, content_key_of, key_of
+from _fastpath.hashing import content_key_of, key_of
+from _fastpath.ranking import Trace
+from steering.decision.explain import describe
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError
-from steering.playback.telemetry.decision_log import (
-    HEADER,
-    KEPT_FILES,
-    QUEUED,
-    Decision,
-    DecisionLog,
-    decode,
-    encode,
-    read_decisions,
-)
+from steering.playback.telemetry.decision_log import KEPT_FILES, QUEUED, DecisionLog
+from steering.state.decision_log import HEADER, Decision, decode, encode, read_decisions
 
 NUMBERS = st.integers(0, 2**32 - 1)
 PAIRS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=40).map(tuple)
@@ -90,7 +84,7 @@ def test_whoever_was_answered_is_on_record_cut_to_the_scope_of_the_answer(log: D
     (path,) = log.folder.iterdir()
     found = list(read_decisions(path))
     assert [decision.scope for decision in found] == [
-        snapshot.describe(address)["scope"] for address in ("203.0.113.77", "2001:db8::1234", "8.8.8.8")
+        describe(snapshot, address)["scope"] for address in ("203.0.113.77", "2001:db8::1234", "8.8.8.8")
     ]
     assert [decision.key for decision in found] == [key_of("secret title")] * 3
     assert [decision.content_key for decision in found] == [content_key_of("video", "secret title")] * 3

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from _fastpath.counters import BOUNDS, Counters
-from _fastpath.ranking import DISABLED, StatusWords
+from _fastpath.status_words import DISABLED, StatusWords
 from steering.decision.snapshot import Snapshot
 from steering.playback.telemetry.metrics import escaped, metrics_text
 

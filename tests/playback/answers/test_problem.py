@@ -1,23 +1,11 @@
-"""The other forms of an answer."""
+"""Errors as problem documents."""
 
 from __future__ import annotations
 
 import json
 
 from steering.errors import RequestError
-from steering.playback.answers.answer import problem, redirect
-
-
-def test_a_redirect_goes_to_the_first_target_and_links_the_others_in_order() -> None:
-    body = b'{"table":1,"ttl":300,"targets":[{"url":"https://a/"},{"url":"https://b/"},{"url":"https://c/","fallback":true}]}'
-    assert redirect(body) == (
-        "https://a/",
-        ['<https://b/>; rel="duplicate"; pri=2', '<https://c/>; rel="duplicate"; pri=3'],
-    )
-
-
-def test_a_redirect_with_one_target_has_no_links() -> None:
-    assert redirect(b'{"targets":[{"url":"https://a/","fallback":true}]}') == ("https://a/", [])
+from steering.playback.answers.problem import problem
 
 
 def test_a_problem_names_parameter_value_and_rule() -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steering.errors import RequestError
-from steering.playback.client import Trust, find_client, split_forwarded, unwrap
+from _fastpath.client import Trust, pack, split_forwarded, unwrap
+from _fastpath.request import Refusal, find_client
+from tests.support import reference_reader
 
-TRUST = Trust([ipaddress.ip_network(text) for text in ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "2001:db8:aaaa::/48")])
+NETWORKS = [ipaddress.ip_network(text) for text in ("127.0.0.0/8", "::1/128", "10.0.0.0/8", "2001:db8:aaaa::/48")]
+TRUST, REFERENCE = Trust(NETWORKS), reference_reader.Networks(NETWORKS)
 PROXY = "10.0.0.1"
 CLIENT = "203.0.113.9"
 
@@ -95,7 +98,7 @@ FORWARDED_ROWS = [
 
 @pytest.mark.parametrize(("value", "hops"), FORWARDED_ROWS)
 def test_forwarded_is_read_as_rfc_7239_says(value: str, hops: list[str]) -> None:
-    assert list(split_forwarded(value)) == hops
+    assert split_forwarded(value.encode()) == [hop.encode() for hop in hops]
 
 
 def test_forwarded_is_walked_like_the_other_header_and_the_other_is_ignored() -> None:
@@ -128,7 +131,7 @@ def test_ip_is_for_callers_whose_every_hop_is_trusted(
     if isinstance(wanted, str):
         assert find(peer, header, ip) == (wanted, True)
     else:
-        with pytest.raises(RequestError) as caught:
+        with pytest.raises(Refusal) as caught:
             find(peer, header, ip)
         assert (caught.value.status, caught.value.parameter) == (wanted, "ip")
 
@@ -175,3 +178,67 @@ def test_trust_is_judged_on_whole_networks() -> None:
         ("::2", False),
     ):
         assert (socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text) in TRUST) is trusted
+
+
+HOPS = st.one_of(
+    st.ip_addresses().map(str),
+    st.sampled_from(
+        [
+            PROXY,
+            CLIENT,
+            "127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::10.0.0.2",
+            "[::1]:80",
+            "1.2.3.4:5",
+            "1.2.3.4:",
+            "[1.2.3.4]",
+            "_x",
+        ]
+    ),
+)
+ELEMENTS = st.builds(
+    lambda name, hop, quote, rest: f"{name}={quote}{hop}{quote}{rest}",
+    st.sampled_from(["for", "For", "by", " for", "for "]),
+    HOPS,
+    st.sampled_from(["", '"', '"', "\\"]),
+    st.sampled_from(["", ";proto=https", ";", " ", '; by="a,\\"b"', ";for=1.2.3.4", "\xa0"]),
+)
+LINES = st.one_of(
+    st.lists(HOPS, max_size=40).map(", ".join),
+    st.lists(ELEMENTS, max_size=5).map(",".join),
+    st.lists(ELEMENTS, min_size=30, max_size=36).map(", ".join),
+    st.text(st.characters(max_codepoint=0xFF), max_size=40),
+).map(lambda line: line.encode("latin-1"))
+
+
+def outcome(read: Callable[[], object]) -> object:
+    """Return what a reader returns, or what it refuses."""
+    try:
+        return read()
+    except reference_reader.Refused as refused:
+        return refused.args
+    except Refusal as refusal:
+        return refusal.parameter, refusal.value, refusal.rule, refusal.status
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.one_of(st.none(), HOPS),
+    st.lists(LINES, max_size=3),
+    st.sampled_from(("x-forwarded-for", "forwarded")),
+    st.one_of(st.none(), HOPS),
+)
+def test_the_client_is_found_as_the_reference_finds_it(
+    peer: str | None, values: list[bytes], header: str, ip: str | None
+) -> None:
+    headers = [(header.encode(), value) for value in values]
+    assert outcome(lambda: find_client(peer, headers, TRUST, header, ip)) == outcome(
+        lambda: reference_reader.find_client(peer, headers, REFERENCE, header, ip)
+    )
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.one_of(HOPS, st.text(st.sampled_from("0123456789abcdefF:.%"), max_size=46), st.text(max_size=20)))
+def test_an_address_is_packed_as_the_reference_packs_it(text: str) -> None:
+    assert pack(text) == reference_reader.pack(text)

@@ -1,0 +1,50 @@
+from _fastpath.steering_manifest cimport piece
+
+cdef enum:
+    # Parameters and members, by their index in PARAMETERS; `seen` has a bit for each.
+    TITLE = 0
+    SERVICE = 1
+    SESSION = 2
+    N = 3
+    FAMILY = 4
+    IP = 5
+    EXPLAIN = 6
+    REDIRECT = 7
+    CMCD = 8
+    PLAYER = 9
+    DECLARED = 10
+    PATHWAY = 11
+    THROUGHPUT = 12
+    FILES = 13
+    COUNT = 14
+    # What `decode` notes of a value.
+    WRONG_ESCAPE = 1
+    NOT_ASCII = 2
+    NOT_UTF8 = 4
+
+cdef struct refusal:
+    int parameter
+    int rule  # its index in RULES
+    piece value
+
+cdef struct steer_request:
+    unsigned seen
+    piece title
+    piece service
+    piece session
+    piece ip
+    int n  # 0 where it is absent, and so is family
+    int family
+    bint explain
+    bint redirect
+    bint is_ascii
+
+
+cdef bytes room_for(bytes raw)
+cdef str text_of(const piece* text)
+cdef bint read_steer(const char* at, const char* end, char* room, steer_request* out, refusal* why) noexcept nogil
+cdef const char* split_parameter(const char* at, const char* end, const char** name_end, piece* value) noexcept nogil
+cdef int find_parameter(const char* name, Py_ssize_t length, unsigned among) noexcept nogil
+cdef Py_ssize_t decode(const char* at, const char* end, char* out, bint plus_is_space, unsigned* flags) noexcept nogil
+cdef int check_digit(int parameter, char digit) noexcept nogil
+cdef char digit_of(const piece* value) noexcept nogil

@@ -1,0 +1,98 @@
+"""A table of the routes that cover one client and of proposed routes, for `steering/decision/what_if.py`."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+from _fastpath.prefix_rows import Columns
+from steering.control.routes.build import build_table
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder
+from steering.control.routes.feeds.csv import announcement_of, fields_of
+from steering.decision.snapshot import Snapshot
+from steering.decision.what_if import BuildProposed
+from steering.errors import RequestError
+from steering.model.fleet import Cluster, Fleet, Partner, Site
+from steering.model.route import RouteClass
+from steering.settings import Settings
+from steering.state.routes import aligned
+from steering.state.table import BuiltTable
+
+FIELDS = ["cluster", "as_path", "med", "class", "origin"]
+MAX_ROUTES = 100
+
+
+def propose(settings: Settings, rows: Sequence[str]) -> BuildProposed | None:
+    """Return what builds the table with proposed routes, for `what_if`; None without any.
+
+    The rows are `prefix,cluster,as_path,med,class,origin`, the last four optional. The builder raises RequestError.
+    """
+    if not rows:
+        return None
+
+    def build(snapshot: Snapshot, address: str) -> BuiltTable:
+        if len(rows) > MAX_ROUTES:
+            raise RequestError(f"{len(rows)} routes; at most {MAX_ROUTES}")
+        fleet = fleet_of(snapshot)
+        feeds = [covering_feed(snapshot, address), proposed_feed(rows, fleet)]
+        policy = settings.model_copy(update={"ranking_policy": tuple(snapshot.table_file.meta["policy"])})
+        return build_table(feeds, fleet, policy)
+
+    return build
+
+
+def proposed_feed(rows: Sequence[str], fleet: Fleet) -> Feed:
+    """Return the proposed routes as a feed. Raises RequestError with the row and the rule it breaks."""
+    clusters = {cluster.id: cluster for cluster in fleet.clusters}
+    attributes, lines = AttributeTable(), []
+    for row in rows:
+        prefix, _, tail = row.partition(",")
+        try:
+            announcement, origin = announcement_of(fields_of(tail.encode(), FIELDS), clusters, "what-if")
+        except ValueError as error:
+            raise RequestError.of_parameter("route", row, str(error)) from None
+        lines.append(f"{prefix} {attributes.add((announcement,), origin)}")
+    builder, tails = FeedBuilder.from_lines("what-if", "\n".join(lines).encode())
+    if builder.refusals:
+        raise RequestError.of_parameter("route", builder.refusals[0].value, builder.refusals[0].rule)
+    builder.relabel(tails)
+    return builder.feed("", attributes, lambda number: rows[number])
+
+
+def covering_feed(snapshot: Snapshot, address: str) -> Feed:
+    """Return the accepted routes that cover an address as a feed."""
+    routes = snapshot.routes
+    family, number = aligned(ipaddress.ip_address(address).packed)
+    attributes = AttributeTable()
+    columns = {4: Columns(), 6: Columns()}
+    high, low, lengths, sets, origins = routes.columns[family]
+    for row in routes.covering_rows(family, number):
+        members = routes.set_members[routes.set_first[sets[row]] : routes.set_first[sets[row] + 1]]
+        column = columns[family]
+        column.high.append(high[row])
+        column.low.append(low[row] if low is not None else 0)
+        column.length.append(lengths[row])
+        column.row.append(row)
+        column.value.append(attributes.add(tuple(routes.announcements[member] for member in members), origins[row]))
+    return FeedBuilder("routes", columns).feed("", attributes, str)
+
+
+def fleet_of(snapshot: Snapshot) -> Fleet:
+    """Return the numbered fleet of a fleet file, without what no table is made from."""
+    names = snapshot.names
+    return Fleet(
+        partners=tuple(Partner(**lists_to_tuples(row)) for row in names.partners.values()),
+        sites=tuple(Site(**row) for row in names.sites.values()),
+        clusters=tuple(
+            Cluster(**lists_to_tuples(row) | {"route_class": RouteClass(row["route_class"])})
+            for row in names.clusters.values()
+        ),
+        appliances=(),
+        services=(),
+    )
+
+
+def lists_to_tuples(row: dict[str, Any]) -> dict[str, Any]:
+    """Return an object of a fleet file with its lists as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}

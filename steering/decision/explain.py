@@ -1,0 +1,145 @@
+"""Why a client gets its answer: what its address resolves to, its routes, its ranking and each candidate's reason.
+
+The answer is made by the code that makes it for clients, with the reasons kept. Explaining reads files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from _fastpath.ranking import Trace
+from _fastpath.status_words import REASONS
+from steering.decision.snapshot import Snapshot
+from steering.model.route import RouteClass
+from steering.state.routes import ORIGIN_NAMES, Routes
+
+
+def describe(snapshot: Snapshot, address: str | bytes) -> dict[str, Any]:
+    """Return what an address resolves to: matched prefix, origins, partner, region, zone, scope, and its ranking.
+
+    Raises ValueError for a wrong address.
+    """
+    number = snapshot.prefixes.lookup(address)
+    packed = address if isinstance(address, bytes) else ipaddress.ip_address(address).packed
+    zone = snapshot.table_file.zone(number)
+    matched = routes_of(snapshot, number).matched(packed)
+    canary = snapshot.table_file.meta.get("canary")
+    return {
+        "address": str(ipaddress.ip_address(packed)),
+        "prefix": matched[0] if matched else None,
+        "origins": matched[1] if matched else [],
+        "partner": snapshot.names.partner(zone.partner),
+        "region": zone.region or None,
+        "zone": number,
+        "canary": ("before" if number < canary["zones"] else "after") if canary else None,
+        "scope": snapshot.routes.scope(packed),
+        "ranking": [
+            {"rank": rank, **snapshot.names.cluster(cluster), "fallback": fallback}
+            for cluster, rank, fallback in snapshot.table_file.ranking(zone)
+        ],
+    }
+
+
+def routes_of(snapshot: Snapshot, zone: int) -> Routes:
+    """Return the accepted routes that a zone was made from: during a canary, those of one of two tables."""
+    canary = snapshot.table_file.meta.get("canary")
+    return snapshot.routes_before if canary and zone < canary["zones"] else snapshot.routes
+
+
+def explain(
+    snapshot: Snapshot,
+    address: str | bytes,
+    title: str,
+    *,
+    service: str,
+    session: str = "",
+    n: int = 0,
+    family: int = 0,
+) -> dict[str, Any]:
+    """Return the answer that `Snapshot.steer` gives, as a dict, with its reasons under `explain`."""
+    trace = Trace()
+    body = snapshot.steer(address, title, service=service, session=session, n=n, family=family, trace=trace)
+    resolved = describe(snapshot, address)
+    packed = ipaddress.ip_address(resolved["address"]).packed
+    if not session and (trace.fan_out > 1 or any(held for *_, held in trace.candidates)):
+        resolved["scope"] = narrowed(resolved["scope"], packed)
+    accepted = routes_of(snapshot, resolved["zone"])
+    routes = [{**snapshot.names.cluster(route.pop("cluster")), **route} for route in accepted.covering(packed)]
+    policy = snapshot.table_file.meta["policy"]
+    name_deciding_keys(resolved["ranking"], routes, policy)
+    candidates = candidates_of(snapshot, trace)
+    used = sorted({candidate["reason"] for candidate in candidates if candidate["reason"]})
+    answer: dict[str, Any] = json.loads(body)
+    answer["explain"] = {
+        **resolved,
+        "refused_region": snapshot.refused_region(packed, service),
+        "policy": policy,
+        "routes": routes,
+        "refused": [dataclasses.asdict(refusal) for refusal in accepted.refused_for(packed)],
+        "candidates": candidates,
+        "fan_out": trace.fan_out,
+        "failed_open": trace.failed_open,
+        "reasons": {letter: REASONS[letter] for letter in used},
+        "versions": snapshot.describe_version() | {"age_s": round(time.time() - snapshot.current.published_at, 3)},
+    }
+    return answer
+
+
+def candidates_of(snapshot: Snapshot, trace: Trace) -> list[dict[str, Any]]:
+    """Return each candidate of an answer, with its weight, holdings and reason, and its place among the picks."""
+    return [
+        {
+            **snapshot.names.appliance(appliance),
+            "rank": rank,
+            "weight": word & 0xFFFF,
+            "holds": held,
+            "reason": None if reason == "-" else reason,
+            "pick": None if pick is None else pick + 1,
+        }
+        for appliance, rank, word, reason, pick, held in trace.candidates
+    ]
+
+
+def narrowed(scope: str, packed: bytes) -> str:
+    """Return a scope, or the /24 or /48 of an address within it, which is the viewer where a client has no session."""
+    network = ipaddress.ip_network(scope)
+    if network.prefixlen >= (length := 24 if len(packed) == 4 else 48):
+        return scope
+    return str(ipaddress.ip_network((packed, length), strict=False))
+
+
+def name_deciding_keys(ranking: list[dict[str, Any]], routes: list[dict[str, Any]], policy: Sequence[str]) -> None:
+    """Set `behind` of each ranking entry: the first key of the policy by which it differs from the entry above.
+
+    None where they are equal. A table does not keep distances, so `distance` is named where no other key differs, or
+    where it comes first.
+    """
+    prefixes = list(dict.fromkeys(route["prefix"] for route in routes))
+    best: dict[str, tuple[int, ...]] = {}
+    known = [key for key in policy if key != "distance"]
+    for route in routes:
+        values = {
+            "prefix": prefixes.index(route["prefix"]),
+            "as_path": route["hops"],
+            "origin": ORIGIN_NAMES.index(route["origin"]),
+            "med": route["med"],
+            "class": RouteClass[route["class"]].value,
+        }
+        key = tuple(values[name] for name in known)
+        best[route["cluster"]] = min(best.get(route["cluster"], key), key)
+    above: dict[str, Any] | None = None
+    for entry in ranking:
+        entry["behind"] = None
+        if entry["fallback"]:
+            entry["behind"] = "no route"
+        elif above is not None and above["rank"] != entry["rank"]:
+            pairs = zip(known, best[above["cluster"]], best[entry["cluster"]], strict=True)
+            differing = next((name for name, left, right in pairs if left != right), "distance")
+            earlier = "distance" in policy and policy.index("distance") < policy.index(differing)
+            entry["behind"] = f"distance or {differing}" if earlier else differing
+        above = entry

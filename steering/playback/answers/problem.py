@@ -1,0 +1,35 @@
+"""The renderer of errors: problem documents (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Final
+
+from _fastpath.request import Refusal
+from steering.errors import RequestError, problem_document
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+def problem(error: RequestError) -> bytes:
+    """Return an error as the body of a problem document."""
+    return json.dumps(problem_document(error), separators=(",", ":")).encode()
+
+
+def error_of(refusal: Refusal) -> RequestError:
+    """Return the error that words a refusal of the compiled reader."""
+    return RequestError.of_parameter(refusal.parameter, refusal.value, refusal.rule, refusal.status)
+
+
+def region_error(region: str, service: str, refused_url: str) -> RequestError:
+    """Return the error for a client in a region that a service does not serve (RFC 7725), empty if unknown."""
+    place = region or "a region that is not known"
+    return RequestError(
+        f"service {service} is not for clients in {place}",
+        hint=f"see {refused_url}" if refused_url else "",
+        status=HTTPStatus.UNAVAILABLE_FOR_LEGAL_REASONS,
+        parameter="region",
+        value=region,
+        rule="a region that the service is for",
+    )

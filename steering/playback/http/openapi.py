@@ -1,0 +1,158 @@
+"""The descriptions of the endpoints for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from steering.playback.answers.steering_manifests import MEDIA_TYPE
+from steering.playback.http.playback_body import body_schema
+from steering.playback.telemetry import cmcd
+
+PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "title": {"description": "what is to be played: 1 to 256 bytes of UTF-8", "type": "string"},
+    "service": {"description": "the kind of traffic; where absent, the default service", "type": "string"},
+    "session": {"description": "the viewer's session, at most 256 characters; never stored", "type": "string"},
+    "n": {"description": "how many targets; else as the service says", "type": "integer", "minimum": 1, "maximum": 8},
+    "family": {
+        "description": "only appliances up on this IP version; else the client's",
+        "type": "integer",
+        "enum": [4, 6],
+    },
+    "ip": {"description": "ask for this client; trusted callers only", "type": "string"},
+    "explain": {"description": "1: say why; trusted callers only", "type": "integer", "enum": [0, 1]},
+    "redirect": {"description": "1: answer 302, the other targets in Link headers", "type": "integer", "enum": [0, 1]},
+}
+
+
+def hint_parameters(protocol: str) -> dict[str, Any]:
+    """Return the parameters of a steering manifest; `_fastpath/hints.pyx` reads them."""
+    known = {"pathway": "what the player plays from", "throughput": "what it measured there, in bit/s"}
+    named = {f"_{protocol.upper()}_{name}": meaning for name, meaning in known.items()} | HINTS
+    return {
+        "parameters": [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in ("service", "title")
+        ]
+        + [
+            {"name": name, "in": "query", "description": meaning, "required": False, "schema": {"type": "string"}}
+            for name, meaning in named.items()
+        ]
+    }
+
+
+def steer_parameters() -> dict[str, Any]:
+    """Return the query of /v1/steer; `_fastpath/request.pyx` reads it."""
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "description": schema["description"],
+                "required": name == "title",
+                "schema": {key: value for key, value in schema.items() if key != "description"},
+            }
+            for name, schema in PARAMETERS.items()
+        ]
+    }
+
+
+EXAMPLE: Final = {
+    "table": 42,
+    "ttl": 300,
+    "targets": [
+        {"url": "https://c001-bom001.cdn.example/v/80100172", "appliance": "c001-bom001", "site": "bom001", "rank": 0}
+    ],
+}
+STEER_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "ranked targets, best first", "content": {"application/json": {"example": EXAMPLE}}},
+    302: {"description": "with redirect=1: Location is the first target, Link names the others"},
+    400: {"description": "a parameter is wrong; the problem document names it, its value and the rule"},
+    403: {"description": "ip= or explain= from a caller that is not trusted"},
+    404: {"description": "there is no such service"},
+    451: {"description": "the service is not for clients in this region; the problem document names it"},
+    503: {"description": "nothing is published yet"},
+}
+PLAYBACK_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "the servers once, and for each file its servers by their place in the list, best first",
+        "content": {
+            "application/json": {
+                "example": {
+                    "table": 42,
+                    "fleet": 7,
+                    "holdings": None,
+                    "ttl": 300,
+                    "url": "https://{host}/v/{title}",
+                    "fallback": "https://cdn.example/v/{title}",
+                    "servers": [
+                        {
+                            "host": "c001-bom001.cdn.example",
+                            "appliance": "c001-bom001",
+                            "site": "bom001",
+                            "rank": 0,
+                            "families": [4, 6],
+                        }
+                    ],
+                    "files": {"80100172-v1": [0], "80100172-a1": [0]},
+                }
+            }
+        },
+    },
+    400: {"description": "the body or a member of it is wrong; the problem document names it, its value and the rule"},
+    403: {"description": "ip from a caller that is not trusted"},
+    404: {"description": "there is no such service"},
+    413: {"description": "a body of over 256 kB"},
+    415: {"description": "a body that is not application/json, or is compressed"},
+    451: {"description": "the service is not for clients in this region; the problem document names it"},
+    503: {"description": "nothing is published yet"},
+}
+PLAYBACK_BODY: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": body_schema()}}}
+}
+HINTS: Final = {
+    "session": "the viewer's session, at most 256 characters; never stored",
+    "player": "the family of players, for services that offer it clones",
+    "declared": "digests of the pathways that the playlist declares, from its steering URL; these get no clone",
+    "family": "4 or 6: only appliances up on this IP version; else the client's",
+    "ip": "ask for this client; trusted callers only",
+}
+STEERING_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "the steering manifest",
+        "content": {
+            MEDIA_TYPE: {
+                "example": {"VERSION": 1, "TTL": 30, "PATHWAY-PRIORITY": ["c001-bom001", "c002-bom001", "cdn"]}
+            }
+        },
+    },
+}
+REPORT_BODY: Final = {
+    "requestBody": {
+        "content": {
+            media_type: {"schema": {"type": "string"}, "example": 'e=ps,sid="6e2f",sta=p,ts=1767225600000,v=2\n'}
+            for media_type in ("application/cmcd", "text/plain", "application/json", "application/x-ndjson")
+        }
+    },
+    "parameters": [
+        {
+            "name": "tag",
+            "in": "query",
+            "description": "the session tag that we gave out",
+            "required": False,
+            "schema": {"type": "string"},
+        }
+    ],
+}
+REPORT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    204: {"description": "taken, as far as it could be read"},
+    413: {"description": f"a body of over {cmcd.MAX_BODY} bytes"},
+}
+PLAYLIST_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "the playlist, made for this client"},
+    404: {"description": "no playlist of this title is registered"},
+    503: {"description": "nothing is published yet"},
+}
+READY_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "the versions served, their age, and the last file refused, if any"},
+    503: {"description": "nothing is published yet"},
+}
