@@ -29,7 +29,7 @@ from _fastpath.head cimport C_MAX_HEAD, body_head, head, read_head
 from _fastpath.hints cimport player_request, read_player
 from _fastpath.playback_json cimport answer_files
 from _fastpath.ranking cimport C_MAX_SESSION, C_MAX_TITLE, Picker, decision, is_dots, question
-from _fastpath.request cimport CMCD, EXPLAIN, IP, REDIRECT, SERVICE, read_steer, refusal, steer_request
+from _fastpath.request cimport CMCD, IP, RARE, SERVICE, read_steer, refusal, steer_request
 from _fastpath.service cimport Service
 from _fastpath.steer_json cimport measure, write
 from _fastpath.steering_manifest cimport C_MAX_MANIFEST, Manifest, piece
@@ -290,7 +290,7 @@ cdef class FastPath:
         cdef char* at
         if served is None or not read_steer(text, stop, self.room, &asked, &why) or not asked.is_ascii:
             return None
-        if asked.seen & (1 << EXPLAIN | 1 << REDIRECT) or not is_title(&asked.title):
+        if asked.seen & RARE or not is_title(&asked.title):
             return None
         if asked.session.length > C_MAX_SESSION:
             return None

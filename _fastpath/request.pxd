@@ -17,6 +17,7 @@ cdef enum:
     THROUGHPUT = 12
     FILES = 13
     COUNT = 14
+    RARE = 1 << EXPLAIN | 1 << REDIRECT  # the fast path leaves a request with one of these to FastAPI
     # What `decode` notes of a value.
     WRONG_ESCAPE = 1
     NOT_ASCII = 2

@@ -24,7 +24,7 @@ from steering.control.routes.feeds import FeedSource, csv, kind_of, read_feed
 from steering.control.routes.rpki import read_payloads
 from steering.model.fleet import Fleet
 from steering.model.service import Service
-from steering.playback.http.app import PARAMETERS
+from steering.playback.http.steer import PARAMETERS
 from steering.playback.signing.tokens import Signing, SigningKey, token_for
 from steering.settings import Settings
 

@@ -8,21 +8,6 @@ from steering.playback.answers.steering_manifests import MEDIA_TYPE
 from steering.playback.http.playback_body import body_schema
 from steering.playback.telemetry import cmcd
 
-PARAMETERS: Final[dict[str, dict[str, Any]]] = {
-    "title": {"description": "what is to be played: 1 to 256 bytes of UTF-8", "type": "string"},
-    "service": {"description": "the kind of traffic; where absent, the default service", "type": "string"},
-    "session": {"description": "the viewer's session, at most 256 characters; never stored", "type": "string"},
-    "n": {"description": "how many targets; else as the service says", "type": "integer", "minimum": 1, "maximum": 8},
-    "family": {
-        "description": "only appliances up on this IP version; else the client's",
-        "type": "integer",
-        "enum": [4, 6],
-    },
-    "ip": {"description": "ask for this client; trusted callers only", "type": "string"},
-    "explain": {"description": "1: say why; trusted callers only", "type": "integer", "enum": [0, 1]},
-    "redirect": {"description": "1: answer 302, the other targets in Link headers", "type": "integer", "enum": [0, 1]},
-}
-
 
 def hint_parameters(protocol: str) -> dict[str, Any]:
     """Return the parameters of a steering manifest; `_fastpath/hints.pyx` reads them."""
@@ -36,22 +21,6 @@ def hint_parameters(protocol: str) -> dict[str, Any]:
         + [
             {"name": name, "in": "query", "description": meaning, "required": False, "schema": {"type": "string"}}
             for name, meaning in named.items()
-        ]
-    }
-
-
-def steer_parameters() -> dict[str, Any]:
-    """Return the query of /v1/steer; `_fastpath/request.pyx` reads it."""
-    return {
-        "parameters": [
-            {
-                "name": name,
-                "in": "query",
-                "description": schema["description"],
-                "required": name == "title",
-                "schema": {key: value for key, value in schema.items() if key != "description"},
-            }
-            for name, schema in PARAMETERS.items()
         ]
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Final
 
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
@@ -17,7 +17,22 @@ from steering.errors import RequestError
 from steering.playback.answers.problem import region_error
 from steering.playback.answers.redirect import redirect
 from steering.playback.http.context import PLAYER_HEADERS, PREFLIGHT_HEADERS, Context
-from steering.playback.http.openapi import STEER_RESPONSES, steer_parameters
+from steering.playback.http.openapi import STEER_RESPONSES
+
+PARAMETERS: Final[dict[str, dict[str, Any]]] = {
+    "title": {"description": "what is to be played: 1 to 256 bytes of UTF-8", "type": "string"},
+    "service": {"description": "the kind of traffic; where absent, the default service", "type": "string"},
+    "session": {"description": "the viewer's session, at most 256 characters; never stored", "type": "string"},
+    "n": {"description": "how many targets; else as the service says", "type": "integer", "minimum": 1, "maximum": 8},
+    "family": {
+        "description": "only appliances up on this IP version; else the client's",
+        "type": "integer",
+        "enum": [4, 6],
+    },
+    "ip": {"description": "ask for this client; trusted callers only", "type": "string"},
+    "explain": {"description": "1: say why; trusted callers only", "type": "integer", "enum": [0, 1]},
+    "redirect": {"description": "1: answer 302, the other targets in Link headers", "type": "integer", "enum": [0, 1]},
+}
 
 
 def add_steer(app: FastAPI, context: Context) -> None:
@@ -86,3 +101,19 @@ def redirected(urls: list[str]) -> Response:
 def options_of(asked: SteerRequest) -> dict[str, Any]:
     """Return the parameters of a request that the decision takes by name."""
     return {"service": asked.service, "session": asked.session, "n": asked.n, "family": asked.family}
+
+
+def steer_parameters() -> dict[str, Any]:
+    """Return the query of /v1/steer; `_fastpath/request.pyx` reads it."""
+    return {
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "description": schema["description"],
+                "required": name == "title",
+                "schema": {key: value for key, value in schema.items() if key != "description"},
+            }
+            for name, schema in PARAMETERS.items()
+        ]
+    }
