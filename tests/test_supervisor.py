@@ -205,7 +205,7 @@ def test_pauses_double_up_to_a_limit_and_begin_again_after_a_long_life() -> None
 def test_several_doors_are_answered_by_every_worker_and_closed_at_the_end(tmp_path: Path, fleet: Fleet) -> None:
     path = tmp_path / "door.sock"
     with serving(publish_tiny_fleet(tmp_path, fleet), listen=f"unix:{path},127.0.0.1:0, [::1]:0") as served:
-        unix, *urls = served.doors
+        unix, *urls = served.listeners
         assert (unix, stat.S_IMODE(path.stat().st_mode)) == (f"unix:{path}", 0o660)
         assert [url.rpartition(":")[0] for url in urls] == ["http://127.0.0.1", "http://[::1]"]
         for url in urls:
@@ -258,7 +258,7 @@ def test_the_control_door_takes_tokens_and_outlives_its_process(tmp_path: Path, 
     with Writer(read_settings(state=state)) as writer:
         headers = {"authorization": f"Bearer {writer.make_token('ops', '', 'test')['token']}"}
     with serving(state, through=["env", "STEERING_CONTROL_LISTEN=127.0.0.1:0"]) as served:
-        url = next(line for line in served.said if line.startswith("control on ")).removeprefix("control on ")
+        url = next(line for line in served.lines if line.startswith("control on ")).removeprefix("control on ")
         with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
             assert client.get("/v1/tables").json()[0]["serving"]
             assert httpx.get(f"{url}/v1/tables").status_code == 401

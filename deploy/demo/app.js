@@ -1,5 +1,5 @@
 "use strict";
-// Three players on three cards, told by their own events; a map of the ranking, told by the service's explain.
+// Three players on three cards, drawn from their own events; a map of the ranking, drawn from explain.
 
 const COLOURS = { "c001-bom001": "var(--a)", "c002-bom001": "var(--b)", "c001-del001": "var(--c)", cdn: "var(--d)" };
 const PLAYER_COLOURS = { "hls.js": "#ffd166", Shaka: "#ff7eb6", "dash.js": "#7ee8fa" };
@@ -9,7 +9,7 @@ const SEGMENTS = 60;
 
 const machines = {};  // by address, from the demo
 const cards = {};     // by player
-let door = "", title = "";
+let listener = "", title = "";
 
 const element = (tag, attributes = {}, ...children) => {
   const made = document.createElement(tag);
@@ -34,8 +34,8 @@ class Card {
       element("div", { className: "title" }, element("b", { textContent: name }), element("span", { textContent: protocol })),
       this.host,
       element("div", { className: "numbers" }, ...Object.entries(this.numbers).map(([key, value]) => element("div", {}, element("span", { textContent: key }), value))),
-      element("div", { className: "label", textContent: "what steering said last" }), this.ranked,
-      element("div", { className: "label", textContent: "segments, by who sent them" }), this.strip,
+      element("div", { className: "label", textContent: "the last steering manifest" }), this.ranked,
+      element("div", { className: "label", textContent: "segments, by appliance" }), this.strip,
       this.errors));
     document.getElementById("players").append(this.root);
     this.current = "";
@@ -95,7 +95,7 @@ class Card {
   }
 }
 
-const playlist = (protocol, file) => `${door}/v1/${protocol}/video/${title}/${file}?session=${crypto.randomUUID()}`;
+const playlist = (protocol, file) => `${listener}/v1/${protocol}/video/${title}/${file}?session=${crypto.randomUUID()}`;
 
 const START = {
   "hls.js"(card) {
@@ -134,8 +134,8 @@ const START = {
       const took = (request.endDate - request.startDate) / 1000;
       if (took > 0 && request.bytesTotal) measured = measured * 0.7 + 0.3 * (8 * request.bytesTotal / took);
     });
-    player.on(events.CONTENT_STEERING_REQUEST_COMPLETED, ({ currentSteeringResponseData: said }) => {
-      if (said) card.steering({ TTL: said.ttl, "PATHWAY-PRIORITY": said.pathwayPriority });
+    player.on(events.CONTENT_STEERING_REQUEST_COMPLETED, ({ currentSteeringResponseData: manifest }) => {
+      if (manifest) card.steering({ TTL: manifest.ttl, "PATHWAY-PRIORITY": manifest.pathwayPriority });
     });
     player.on(events.ERROR, ({ error }) => card.error(`dash.js ${error.code}`));
     card.throughput = () => measured;
@@ -193,7 +193,7 @@ function showMap(answer) {
   for (const [x, text] of [[340, "rank 0 · Mumbai"], [480, "rank 1 · Delhi"], [595, "fallback"]]) {
     parts.push(`<line class="ranking_entry" x1="${x}" y1="30" x2="${x}" y2="272"/><text class="small" x="${x}" y="20" text-anchor="middle">${text}</text>`);
   }
-  // Each player's way, a little beside the others', over the top of who stands between.
+  // Each path is shifted a little, so that paths do not cover each other or the appliances between.
   Object.values(cards).forEach((card, index) => {
     const place = PLACES[card.current];
     if (!place) return;
@@ -226,14 +226,14 @@ function showMap(answer) {
 
 async function look() {
   const state = await (await fetch("/state")).json();
-  ({ door, title } = state);
+  ({ listener, title } = state);
   for (const { id, address } of state.machines) machines[address] = id;
-  const answer = await (await fetch(`${door}/v1/steer?title=${title}&n=8&explain=1`)).json();
+  const answer = await (await fetch(`${listener}/v1/steer?title=${title}&n=8&explain=1`)).json();
   if (answer.explain) {
     showMachines(state.machines, Object.fromEntries(answer.explain.candidates.map(({ appliance, weight }) => [appliance, weight])));
     showMap(answer);
   }
-  document.getElementById("doorname").textContent = door;
+  document.getElementById("listener-name").textContent = listener;
 }
 
 async function begin() {

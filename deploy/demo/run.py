@@ -193,9 +193,11 @@ def publish(settings: Settings, machines: dict[str, Machine], port: int, folder:
         return {name: writer.make_token(f"appliance:{name}", "", "demo")["token"] for name in HOMES}
 
 
-def page_server(demo: Demo, modules: Path, door: str, origins: list[str], port: int) -> http.server.ThreadingHTTPServer:
+def page_server(
+    demo: Demo, modules: Path, listener: str, origins: list[str], port: int
+) -> http.server.ThreadingHTTPServer:
     """Return the server of the page and its buttons. The page may talk to nobody but the service and the machines."""
-    allowed = " ".join([door, *origins])
+    allowed = " ".join([listener, *origins])
     policy = (
         f"default-src 'self'; connect-src 'self' {allowed}; media-src 'self' blob: {allowed}; worker-src 'self' blob:; "
         "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:"
@@ -205,7 +207,7 @@ def page_server(demo: Demo, modules: Path, door: str, origins: list[str], port: 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/state":
-                about = {"door": door, "title": TITLE, "machines": demo.describe()}
+                about = {"listener": listener, "title": TITLE, "machines": demo.describe()}
                 self.reply(200, json.dumps(about).encode(), "application/json")
                 return
             root, name = (modules, path.removeprefix("/modules/")) if path.startswith("/modules/") else (HERE, path[1:])
@@ -289,17 +291,17 @@ def run(stack: contextlib.ExitStack, modules: Path, length_s: int) -> None:
         folder / "media", length_s, "480x270", {"low": "250k", "high": "600k"}, "eq=saturation=0.4:brightness=-0.08"
     )
     port = free_port(list(ADDRESSES.values()), 8180)
-    door = f"127.0.0.1:{free_port(['127.0.0.1'], 8090)}"
+    listener = f"127.0.0.1:{free_port(['127.0.0.1'], 8090)}"
     machines: dict[str, Machine] = {}
     for name in ADDRESSES:
         machines[name] = Machine(name, folder, folder / "media", port)
         stack.callback(machines[name].kill)
     control = f"127.0.0.1:{free_port(['127.0.0.1'], 8091)}"
-    given = {**SETTINGS, "control_listen": control, "public_url": f"http://{door}"}
+    given = {**SETTINGS, "control_listen": control, "public_url": f"http://{listener}"}
     os.environ.update({f"STEERING_{name.upper()}": value for name, value in given.items()})
     settings = read_settings(state=folder / "state")
     tokens = publish(settings, machines, port, folder)
-    command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(settings.state), "--listen", door]
+    command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(settings.state), "--listen", listener]
     service = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
     stack.callback(service.terminate)
     assert service.stdout is not None
@@ -310,7 +312,7 @@ def run(stack: contextlib.ExitStack, modules: Path, length_s: int) -> None:
     stack.callback(demo.thread.join)
     stack.callback(demo.stopping.set)
     origins = [f"http://{machine.address}:{port}" for machine in machines.values()]
-    server = page_server(demo, modules, f"http://{door}", origins, free_port(["127.0.0.1"], 8088))
+    server = page_server(demo, modules, f"http://{listener}", origins, free_port(["127.0.0.1"], 8088))
     stack.callback(server.server_close)
     print(f"open http://127.0.0.1:{server.server_address[1]}/   (Control-C ends it)", flush=True)
     server.serve_forever()

@@ -14,8 +14,8 @@ from steering.errors import SettingsError
 
 SOCKET: Final = "control.sock"
 
-VERSIONED: Final = re.compile(r"(table|routes|fleet|weights|holdings|playlists)\.([0-9]{1,18})")
-UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|weights|holdings|playlists|current|keys)\.?[0-9]*\.[0-9]+")
+VERSIONED: Final = re.compile(r"(table|routes|fleet|status|holdings|playlists)\.([0-9]{1,18})")
+UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|status|holdings|playlists|current|keys)\.?[0-9]*\.[0-9]+")
 
 
 def make_folder(state: Path) -> None:
@@ -78,7 +78,7 @@ class Lock:
 
 
 def versioned_files(state: Path) -> Iterator[tuple[Path, str, int]]:
-    """Yield (path, kind, number) of every versioned file: tables, routes, fleets, weights, holdings and playlists."""
+    """Yield (path, kind, number) of every versioned file: tables, routes, fleets, status words, holdings and playlists."""
     for path in state.iterdir():
         if found := VERSIONED.fullmatch(path.name):
             yield path, found[1], int(found[2])

@@ -376,7 +376,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(door: Control, monkeypat
 
 
 def test_the_audit_log_keeps_the_newest(door: Control, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steering.control.store.AUDIT_KEPT", 3)
+    monkeypatch.setattr("steering.control.records.database.AUDIT_KEPT", 3)
     with door.client(door.make_token("ops")) as client:
         for weight in range(5):
             client.post("/v1/overrides", json={"appliances": ["c001-bom001"], "weight": weight})

@@ -133,7 +133,7 @@ class Front:
 
     def __init__(self, page: Path) -> None:
         self.mode = "ok"
-        self.door = ("127.0.0.1", 0)
+        self.listener = ("127.0.0.1", 0)
         self.hanging = threading.Event()
         front = self
 
@@ -152,7 +152,7 @@ class Front:
                     self.relay()
 
             def relay(self) -> None:
-                with contextlib.closing(http.client.HTTPConnection(*front.door, timeout=10)) as asking:
+                with contextlib.closing(http.client.HTTPConnection(*front.listener, timeout=10)) as asking:
                     asking.request(self.command, self.path)
                     found = asking.getresponse()
                     status, body, kind = found.status, found.read(), found.getheader("content-type", "")
@@ -170,7 +170,7 @@ class Front:
 
 
 class Browser:
-    """Chromium, driven by Node, and what its pages told."""
+    """Chromium, driven by Node, and what its pages reported."""
 
     def __init__(self) -> None:
         command = [
@@ -197,7 +197,7 @@ class Browser:
         self.process.stdin.flush()
 
     def look(self, seconds: float = 0.05) -> None:
-        """Take in what was told until so many seconds from now."""
+        """Take in what the pages reported until so many seconds from now."""
         until = time.monotonic() + seconds
         with contextlib.suppress(queue.Empty):
             while True:
@@ -206,7 +206,7 @@ class Browser:
                     return
 
     def wait(self, condition: Callable[[], bool], seconds: float) -> float:
-        """Wait for something to be told; return how long it took."""
+        """Wait for a report; return the seconds until it came."""
         began = time.monotonic()
         while not condition():
             assert time.monotonic() - began < seconds, self.describe()
@@ -234,7 +234,7 @@ class Browser:
         assert self.process.stdout is not None
         self.process.stdout.close()
 
-    # ---- what was told
+    # ---- what the pages reported
 
     def of(self, player: str, event: str) -> list[dict[str, Any]]:
         return [found for found in self.events if found["event"] == event and found.get("player") == player]
@@ -255,7 +255,7 @@ class Browser:
         )
 
     def describe(self) -> str:
-        """Return all that is known, for who reads a failure."""
+        """Return every report, to be shown with a failure."""
         players = dict.fromkeys(event["player"] for event in self.events if "player" in event)
         lines = ["it did not happen"]
         for name in players:

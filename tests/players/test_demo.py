@@ -27,15 +27,15 @@ def page() -> Iterator[str]:
     command = [sys.executable, "-m", "deploy.demo.run", "20"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
-        said = []
+        lines = []
         for line in process.stdout:
-            said.append(line)
+            lines.append(line)
             if found := re.match(r"open (http://\S+)", line):
                 break
         else:
-            if "npm could not" in "".join(said):
-                pytest.skip("".join(said))
-            raise AssertionError("".join(said))
+            if "npm could not" in "".join(lines):
+                pytest.skip("".join(lines))
+            raise AssertionError("".join(lines))
         try:
             yield found[1]
         finally:

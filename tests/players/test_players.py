@@ -59,8 +59,8 @@ class Stage:
         for name in names or PLAYERS:
             player, protocol, file = PLAYERS[name]
             playlist = f"{self.front.url}/v1/{protocol}/{service}/{self.title}/{file}?player={player}"
-            told = f"&reports={quote(reports, safe='')}" * bool(reports)
-            urls[name] = f"{self.front.url}/page.html?player={player}&url={quote(playlist, safe='')}{told}"
+            reporting = f"&reports={quote(reports, safe='')}" * bool(reports)
+            urls[name] = f"{self.front.url}/page.html?player={player}&url={quote(playlist, safe='')}{reporting}"
         self.browser.open(urls)
 
     def wait_for(self, host: str, names: tuple[str, ...] = tuple(PLAYERS), last: int = 3) -> None:
@@ -171,7 +171,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                         writer.shelf.put(service, title, kind, (folder / "media" / name).read_bytes(), "test")
             with serving(state) as served:
                 host, _, port = served.url.removeprefix("http://").partition(":")
-                front.door = (host, int(port))
+                front.listener = (host, int(port))
                 browser = Browser()
                 try:
                     with RemoteWriter(settings) as control:
@@ -245,7 +245,7 @@ def test_mapped_pathways_move_players_and_clones_move_those_that_take_them(scene
     began = scene.browser.of("hls.js", "steering")[0]["body"]
     assert '"PATHWAY-PRIORITY":["bombay",' in began, "steering moved a player that had just begun at its best"
     scene.control.drain([NAMES[NEAR]], "test")
-    scene.wait_for(NEXT, ("hls.js",))  # by a clone; nobody else can be told of one appliance of many
+    scene.wait_for(NEXT, ("hls.js",))  # by a clone: the only form that names one appliance of many
     cloned = scene.browser.of("hls.js", "steering")[-1]["body"]
     assert '"PATHWAY-CLONES":[{"BASE-ID":"bombay","ID":"c002-bom001.' in cloned
     scene.control.drain([NAMES[NEXT]], "test")
@@ -293,7 +293,7 @@ def test_what_players_report_is_counted_where_it_belongs(scene: Stage) -> None:
 
     What a browser makes of an appliance's host is no name of the fleet here, so responses are of nobody's appliance.
     """
-    scene.open(reports="http://{}:{}/v1/cmcd".format(*scene.front.door))
+    scene.open(reports="http://{}:{}/v1/cmcd".format(*scene.front.listener))
 
     def rows(by: str) -> dict[str | None, dict[str, Any]]:
         return {row[by]: row for row in scene.control.quality(by)}

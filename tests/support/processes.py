@@ -1,4 +1,4 @@
-"""Real processes for the tests: a service of the tiny fleet, asked over its doors, and its children by their pids."""
+"""Real processes for the tests: a service of the tiny fleet, asked over its listeners, and its children by their pids."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ ASKING = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=
 
 
 class Served:
-    """A running service, its doors and its processes; `url` is the first door's."""
+    """A running service, its listeners and its processes; `url` is the first listener's."""
 
     def __init__(self, process: subprocess.Popen[str], state: Path) -> None:
         self.process = process
         self.state = state
         assert process.stdout is not None
-        self.said = []
+        self.lines = []
         for line in process.stdout:
-            self.said.append(line.rstrip())
+            self.lines.append(line.rstrip())
             if line.startswith("serving on "):
                 break
-        assert self.said, process.communicate()[1]
-        self.doors = self.said[-1].removeprefix("serving on ").split(", ")
-        self.url = self.doors[0]
+        assert self.lines, process.communicate()[1]
+        self.listeners = self.lines[-1].removeprefix("serving on ").split(", ")
+        self.url = self.listeners[0]
         self.settings = read_settings(state=state)
 
     def steer(self, **parameters: Any) -> dict[str, Any]:

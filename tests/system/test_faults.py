@@ -185,7 +185,7 @@ CURRENT_FAULTS: list[tuple[str, Callable[[Path, bytes], object], str]] = [
     ("not text", lambda path, _: path.write_bytes(b"\xff\xfe\x00"), "torn or not ours"),
     ("a folder", lambda path, _: (path.unlink(), path.mkdir()), "Is a directory"),
     ("naming a missing table", lambda path, text: path.write_bytes(text.replace(b'"table.', b'"table.99')), "table.99"),
-    ("naming missing weights", lambda path, text: path.write_bytes(text.replace(b'"weights.', b'"status.99')), "status.99"),
+    ("naming missing weights", lambda path, text: path.write_bytes(text.replace(b'"status.', b'"status.99')), "status.99"),
     ("naming a file elsewhere", lambda path, text: path.write_bytes(text.replace(b'"table.', b'"../table.')), "a file is named table.<number>"),
 ]  # fmt: skip
 
@@ -496,7 +496,7 @@ NEXT_VERSION = """
 import sys
 from steering import cli
 from steering.state import sections as statefile
-from steering.control import store
+from steering.control.records import database as store
 statefile.FORMATS.update({kind: number + 1 for kind, number in statefile.FORMATS.items()})
 store.MIGRATIONS += ("CREATE TABLE next (a INTEGER) STRICT",)
 del sys.argv[1:4]
@@ -526,5 +526,5 @@ def test_a_folder_of_one_format_back_is_served_as_it_was_and_publishes_move_it_o
         with RemoteWriter(served.settings) as writer:
             writer.publish([feeds[1]], "test")
             until(lambda: {served.steer()["targets"][0]["site"] for _ in range(8)} == {"lhr001"})
-    monkeypatch.setattr("steering.statefile.FORMATS", {kind: number + 1 for kind, number in FORMATS.items()})
+    monkeypatch.setattr("steering.state.sections.FORMATS", {kind: number + 1 for kind, number in FORMATS.items()})
     assert formats_of(state) == {kind: number + 1 for kind, number in before.items()}

@@ -260,7 +260,7 @@ async def test_checks_at_once_are_bounded_and_one_that_hangs_does_not_hold_up_th
 
 
 async def test_who_leaves_the_fleet_is_checked_no_more_and_who_comes_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("steering.control.fleet.checker.LOOK_S", 0.02)
+    monkeypatch.setattr("steering.control.jobs.check_appliances.LOOK_S", 0.02)
     seen: asyncio.Queue[str] = asyncio.Queue()
     async with server(OK) as port:
         one, two = (appliance(f"http://x:{port}/", "127.0.0.1", name=name) for name in ("one", "two"))

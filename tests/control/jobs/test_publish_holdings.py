@@ -232,7 +232,7 @@ def test_the_job_publishes_at_most_so_often_and_at_once_when_it_presses(
     asyncio.run(look())
     assert read_current(serving.state).holdings == "holdings.1"
     with monkeypatch.context() as patch:
-        patch.setattr("steering.control.fleet.holdings.MOST_PENDING", 0)
+        patch.setattr("steering.control.fill.holdings.MOST_PENDING", 0)
         asyncio.run(look())
     assert read_current(serving.state).holdings == "holdings.2"
     assert "holdings: holdings.2 serves" in caplog.text

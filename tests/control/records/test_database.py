@@ -187,7 +187,7 @@ def test_migrations_run_once_each_and_whole_or_not_at_all(tmp_path: Path, monkey
     path = tmp_path / "steering.db"
     Store(path).close()
     monkeypatch.setattr(
-        "steering.control.store.MIGRATIONS", (*MIGRATIONS, "CREATE TABLE next (a); CREATE TABLE next (a)")
+        "steering.control.records.database.MIGRATIONS", (*MIGRATIONS, "CREATE TABLE next (a); CREATE TABLE next (a)")
     )
     with pytest.raises(SettingsError, match="table next already exists"):
         Store(path)
@@ -195,7 +195,7 @@ def test_migrations_run_once_each_and_whole_or_not_at_all(tmp_path: Path, monkey
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert not connection.execute("SELECT * FROM sqlite_master WHERE name = 'next'").fetchall()
     connection.close()
-    monkeypatch.setattr("steering.control.store.MIGRATIONS", (*MIGRATIONS, "CREATE TABLE next (a)"))
+    monkeypatch.setattr("steering.control.records.database.MIGRATIONS", (*MIGRATIONS, "CREATE TABLE next (a)"))
     Store(path).close()
     Store(path).close()
 
@@ -204,7 +204,7 @@ def test_killing_the_writer_loses_no_acknowledged_change(tmp_path: Path) -> None
     path = tmp_path / "steering.db"
     script = (
         "import sys, pathlib\n"
-        "from steering.control.store import Store, Override\n"
+        "from steering.control.records.database import Store, Override\n"
         "store = Store(pathlib.Path(sys.argv[1]))\n"
         "for i in range(100_000):\n"
         "    with store.change(): store.set_overrides({f'a{i}': Override(enabled=False)}, 'test', 0.0)\n"
