@@ -65,6 +65,16 @@ def test_files_that_the_docs_name_exist() -> None:
             assert not inside or re.search(rf"\b{inside}\b", file.read_text()), f"{page.name}: {name} has no {inside}"
 
 
+def test_no_page_uses_a_retired_word() -> None:
+    retired = re.compile(r"\b(lanes?|doors?|voices?|wish(es)?|belief|blast|heat|rungs?)\b", re.IGNORECASE)
+    assert [f"{page.name}: {word[0]}" for page in PAGES for word in retired.finditer(page.read_text())] == []
+
+
+def test_the_glossary_defines_each_word_once() -> None:
+    words = re.findall(r"^\| ([^|]+) \| [^|]+\.\)? \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    assert len(words) == len(set(words)) > 60
+
+
 def test_every_answer_of_where_is_names_a_place_in_the_code() -> None:
     rows = [line for line in (ROOT / "docs" / "where-is.md").read_text().splitlines() if line.startswith("| **")]
     assert len(rows) >= 12
