@@ -80,25 +80,3 @@ class FastPath:
 
     def close_playback(self, body: bytes, is_gzip: bool) -> bytes:
         """Return the whole answer to the playback request that was read last, and count it."""
-
-class Door:
-    """The compiled part of a connection: the protocol that a subclass is, as long as nothing is out of the ordinary.
-
-    While `plain`, the fast_path is asked first, and its answers go to the socket `fd` at once: nothing may wait in
-    `transport`, and nobody else may write to it. The subclass sets `plain`, and has `transport` and two methods:
-    `receive(data)` gets what comes in while it is not plain, `go_on(data, asked=False)` what follows where an answer
-    could not be sent whole, or, `asked`, a request that the fast_path has left.
-    """
-
-    fast_path: FastPath
-    peer: Peer
-    plain: bool
-    fd: int
-    active_at: int
-    """When data came last, by the fast_path's clock."""
-
-    def data_received(self, data: bytes) -> None:
-        """Answer the requests that begin in the data."""
-
-    def send(self, answer: bytes) -> None:
-        """Send an answer, at once where plain, or else through the transport."""

@@ -52,7 +52,6 @@ cdef enum:
     C_MAX_HEAD = 16384
     MAX_FORWARDED = 4096
     MAX_HOPS = 32
-    MAX_NETWORKS = 256
     MAX_SESSION = 256
     MAX_SERVICE = 63
     MAX_ADDRESS = 45
@@ -71,19 +70,6 @@ cdef enum:
     THROUGHPUT = 512
     FILES = 1024
     ELSEWHERE = 0xFFFFFFFF  # a parameter for the other door
-
-cdef struct address:
-    int family
-    uint32_t four
-    uint64_t high
-    uint64_t low
-
-cdef struct network:
-    int family
-    uint64_t high
-    uint64_t low
-    uint64_t high_mask
-    uint64_t low_mask
 
 cdef struct query:
     unsigned seen
@@ -107,12 +93,6 @@ cdef struct hints:  # what a player says of itself
     int family
     address ip
 
-cdef struct head:
-    const char* end  # past the empty line
-    const char* forwarded
-    const char* forwarded_end
-    bint cmcd  # one of the headers that players report by
-
 cdef struct playback:  # what a playback request says; texts are pointed to
     unsigned seen
     const char* service
@@ -125,13 +105,6 @@ cdef struct playback:  # what a playback request says; texts are pointed to
     int family
     int count
     address ip
-
-cdef struct body_head:  # what a head says of a body
-    Py_ssize_t length  # -1 where it says nothing
-    const char* accepts
-    const char* accepts_end
-    bint typed
-    bint odd
 
 # Characters of a header's name (token, RFC 9110 5.6.2), of its value (5.5, without DEL), and of a query (RFC 3986 3.4).
 cdef enum:
@@ -164,9 +137,6 @@ cdef bytes SHED_END = b"\r\ncontent-type: application/json\r\nconnection: close\
 cdef class Peer:
     """Who is at the other end of a connection: a packed address, and whether its word is believed."""
 
-    cdef address who
-    cdef readonly bint trusted
-
     def __cinit__(self, bytes packed not None, bint trusted):
         cdef const unsigned char* data = <const unsigned char*> PyBytes_AS_STRING(packed)
         if len(packed) == 4:
@@ -180,10 +150,6 @@ cdef class Peer:
 
 cdef class Served:
     """What answers are made from: a snapshot's picker, services, and their manifests. Frozen."""
-
-    cdef Picker picker
-    cdef tuple services, manifests
-    cdef Service default
 
     def __cinit__(self, Picker picker not None, services, str default_service not None, manifests):
         cdef Manifest manifest
@@ -213,23 +179,6 @@ cdef class Served:
 
 
 cdef class FastPath:
-    cdef Served served
-    cdef network networks[MAX_NETWORKS]
-    cdef int network_count
-    cdef bint reads_plain
-    cdef bytes opening
-    cdef Counters counters
-    cdef uint64_t[::1] keys
-    cdef uint32_t sample_every, until_sample, sampled
-    cdef uint32_t cmcd_every, until_cmcd, cmcd_drawn
-    cdef readonly Py_ssize_t end
-    cdef public long second  # of a clock that its owner moves on
-    # Of the playback request at hand: when it came, who asks, and if every hop is trusted; and room for its files.
-    cdef uint64_t began
-    cdef address client
-    cdef bint trusted
-    cdef named files[C_MAX_FILES]
-
     def __cinit__(
         self, networks, str forwarded not None, Counters counters=None, uint32_t sample_every=0,
         uint64_t[::1] keys=None, uint32_t cmcd_sample=0
@@ -673,51 +622,6 @@ cdef class FastPath:
                     and low & trusted.low_mask == trusted.low:
                 return True
         return False
-
-
-cdef class Door:
-    cdef public FastPath fast_path
-    cdef public Peer peer
-    cdef public bint plain
-    cdef public int fd
-    cdef public long active_at
-
-    def data_received(self, bytes data not None):
-        cdef Py_ssize_t at = 0, end = PyBytes_GET_SIZE(data)
-        cdef FastPath fast_path = self.fast_path
-        cdef bytes found
-        self.active_at = fast_path.second
-        if not self.plain:
-            self.receive(data)
-            return
-        while at < end:
-            found = fast_path.answer(data, at, self.peer)
-            if found is None:
-                self.go_on(data[at:] if at else data, True)
-                return
-            at = fast_path.end
-            if not self.send_or_queue(found):
-                self.go_on(data[at:])
-                return
-
-    def send(self, bytes answer not None):
-        self.send_or_queue(answer)
-
-    cdef bint send_or_queue(self, bytes answer) except? False:
-        """Send an answer, at once where nothing waits to be sent; tell whether it has gone."""
-        cdef Py_ssize_t size = PyBytes_GET_SIZE(answer), sent = 0
-        if self.plain:
-            sent = send_now(self.fd, PyBytes_AS_STRING(answer), size, MSG_NOSIGNAL | MSG_DONTWAIT)
-            if sent == size:
-                return True
-        self.plain = False
-        self.transport.write(answer if sent <= 0 else answer[sent:])
-        return False
-
-
-cdef extern from "<sys/socket.h>" nogil:
-    int MSG_NOSIGNAL, MSG_DONTWAIT
-    Py_ssize_t send_now "send"(int fd, const void* data, size_t size, int flags)
 
 
 cdef bint read_body_line(

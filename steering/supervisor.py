@@ -45,14 +45,15 @@ from steering.playback.http import app as playback_app
 from steering.playback.server import listeners as doors
 from steering.playback.server.follower import Follower
 from steering.playback.server.listeners import BACKLOG, Door
-from steering.playback.server.protocol import Connections
+from steering.playback.server.connections import Connections
+from steering.playback.server.protocol import http_class
 from steering.playback.server.proxy_protocol import LOCAL
 from steering.playback.telemetry.decision_log import DecisionLog
 from steering.playback.telemetry.player_reports import PlayerReports
-from steering.process import child as apart
 from steering.process import notify
-from steering.process.child import SIGNALS, fork
+from steering.process.child import FORK, SIGNALS, run
 from steering.settings import Settings
+from steering.state.folder import worker_file, worker_files
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 5.0
@@ -102,7 +103,7 @@ class Child:
     def start(self) -> None:
         """Fork the process."""
         self.started_at = time.monotonic()
-        process = fork.Process(target=be_child, args=(self.task,), name=self.name)
+        process = FORK.Process(target=be_child, args=(self.task,), name=self.name)
         process.start()
         self.process = process
 
@@ -139,7 +140,7 @@ def serve(
             with show_progress() as progress:
                 make_ready(settings, who, appliances, synth, progress)
 
-        apart.run("preparing the state folder", prepare, quiet, meanwhile=end_on_signal)
+        run("preparing the state folder", prepare, quiet, meanwhile=end_on_signal, context=FORK)
         remove_counts(settings.state, settings.workers)
         for name in PRELOADED:
             importlib.import_module(name)
@@ -149,9 +150,9 @@ def serve(
 
 
 def remove_counts(state: Path, workers: int) -> None:
-    """Remove the counts of workers that there will not be; those of the others go on."""
-    for path in state.glob("worker.*"):
-        if not (path.suffix[1:].isdecimal() and int(path.suffix[1:]) <= workers):
+    """Remove the counters of workers beyond the configured number; the others go on counting in theirs."""
+    for number, path in worker_files(state).items():
+        if number > workers:
             path.unlink()
 
 
@@ -322,7 +323,7 @@ class Supervisor:
         """Be a playback worker, on its socket of each door."""
         self.leave_others(listeners)
         sys.setswitchinterval(SWITCH_S)
-        counters = Counters(str(self.settings.state / f"worker.{number}"), SLOTS, writable=True)
+        counters = Counters(str(worker_file(self.settings.state, number)), SLOTS, writable=True)
         connections = Connections(self.settings, counters)
         follower = Follower(
             self.settings.state, self.settings.poll_s, take=connections.serve, refuse=connections.refuse
@@ -338,7 +339,7 @@ class Supervisor:
             self.answer(
                 app,
                 listeners,
-                http=connections.make_protocol,
+                http=http_class(connections),
                 callback_notify=connections.tick,
                 timeout_notify=-math.inf,  # each second, whatever the wall clock says: it may have been set back
             )

@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.playback.server.listeners import opened
 from steering.playback.server.proxy_protocol import LOCAL
@@ -37,8 +37,8 @@ def test_all_processes_answer_and_a_publish_reaches_them_without_a_restart(serve
     before = served.children()
     feed = tmp_path / "other.csv"
     feed.write_text("prefix,cluster\n203.0.113.0/24,lhr001-a\n")
-    with RemoteWriter(served.settings) as writer:
-        report = writer.publish([FeedSource("csv", str(feed))], "test")
+    with RemoteControl(served.settings) as control:
+        report = control.tables.publish([FeedSource("csv", str(feed))], "test")
     assert report["serving"]["table"] == 2
     until(lambda: {served.steer()["table"] for _ in range(12)} == {2})
     assert served.steer()["targets"][0]["site"] == "lhr001"
@@ -47,10 +47,10 @@ def test_all_processes_answer_and_a_publish_reaches_them_without_a_restart(serve
 
 def test_a_drain_is_in_the_next_answer_of_every_worker(served: Served) -> None:
     (first,) = first_appliances(served)
-    with RemoteWriter(served.settings) as writer:
-        writer.drain([first], "test")
+    with RemoteControl(served.settings) as control:
+        control.overrides.drain([first], "test")
         assert first not in first_appliances(served)
-        writer.enable([first], "test")
+        control.overrides.enable([first], "test")
         assert first_appliances(served) == {first}
 
 
@@ -88,9 +88,9 @@ def test_playback_serves_on_while_control_is_dead_and_control_comes_back(served:
     os.kill(control, signal.SIGKILL)
     assert served.steer() == answer
     until(lambda: len(served.pids("control")) == 1)
-    with RemoteWriter(served.settings) as writer:
-        until(writer.answers)
-        assert writer.tables()[0]["serving"]
+    with RemoteControl(served.settings) as control:
+        until(control.answers)
+        assert control.tables.list()[0]["serving"]
 
 
 def test_the_last_good_table_serves_after_a_restart_without_its_feeds(tmp_path: Path, fleet: Fleet) -> None:
@@ -117,8 +117,8 @@ def test_told_to_end_everything_ends_and_leaves_nothing(served: Served, number: 
     assert errors == ""
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
     assert not (served.state / "control.sock").exists()
-    with Writer(served.settings) as writer:
-        assert writer.tables()[0]["serving"]
+    with Control(served.settings) as control:
+        assert control.tables.list()[0]["serving"]
 
 
 def test_when_the_supervisor_is_killed_its_children_end_too(served: Served) -> None:
@@ -255,8 +255,8 @@ def test_a_proxy_on_a_unix_socket_is_trusted_and_the_clients_that_it_names_are_n
 
 def test_the_control_door_takes_tokens_and_outlives_its_process(tmp_path: Path, fleet: Fleet) -> None:
     state = publish_tiny_fleet(tmp_path, fleet)
-    with Writer(read_settings(state=state)) as writer:
-        headers = {"authorization": f"Bearer {writer.make_token('ops', '', 'test')['token']}"}
+    with Control(read_settings(state=state)) as control:
+        headers = {"authorization": f"Bearer {control.tokens.make('ops', '', 'test')['token']}"}
     with serving(state, through=["env", "STEERING_CONTROL_LISTEN=127.0.0.1:0"]) as served:
         url = next(line for line in served.lines if line.startswith("control on ")).removeprefix("control on ")
         with httpx.Client(base_url=url, headers=headers, timeout=20) as client:

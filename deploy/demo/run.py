@@ -29,9 +29,9 @@ from typing import Any
 import httpx
 
 from deploy.demo.parts import MissingError, install, make_media, need
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
 from steering.model.route import RouteClass
 from steering.model.service import Service
@@ -130,14 +130,14 @@ class Demo:
         elif action == "overload":
             machine.state = "overloaded"
         elif action == "drain":
-            with RemoteWriter(self.settings) as control:
-                control.drain([name], "demo")
+            with RemoteControl(self.settings) as control:
+                control.overrides.drain([name], "demo")
             machine.state = "drained"
         else:
             if machine.process is None:
                 machine.start()
-            with RemoteWriter(self.settings) as control:
-                control.enable([name], "demo")
+            with RemoteControl(self.settings) as control:
+                control.overrides.enable([name], "demo")
             machine.state = "serving"
 
     def report(self) -> None:
@@ -185,12 +185,12 @@ def publish(settings: Settings, machines: dict[str, Machine], port: int, folder:
     """Publish the fleet, the routes of this machine, and the playlists; return a token for each appliance."""
     routes = folder / "routes.csv"
     routes.write_text("prefix,cluster,as_path,med\n127.0.0.0/8,bom001-a,64500,0\n127.0.0.0/8,del001-a,64500,100\n")
-    with Writer(settings) as writer:
-        writer.import_fleet(make_fleet(machines, port), "demo")
-        writer.publish([FeedSource("csv", str(routes))], "demo")
+    with Control(settings) as control:
+        control.fleet.replace(make_fleet(machines, port), "demo")
+        control.tables.publish([FeedSource("csv", str(routes))], "demo")
         for kind, name in (("hls", "master.m3u8"), ("dash", "manifest.mpd")):
-            writer.shelf.put("video", TITLE, kind, (folder / "media" / name).read_bytes(), "demo")
-        return {name: writer.make_token(f"appliance:{name}", "", "demo")["token"] for name in HOMES}
+            control.playlists.put("video", TITLE, kind, (folder / "media" / name).read_bytes(), "demo")
+        return {name: control.tokens.make(f"appliance:{name}", "", "demo")["token"] for name in HOMES}
 
 
 def page_server(

@@ -28,8 +28,8 @@ def token() -> None:
 @options
 def make(settings: Settings, as_json: bool, role: str, name: str, days: float | None) -> None:
     """Make a token and print it. It is shown this once: only a hash of it is kept."""
-    with writing(settings) as writer:
-        report = writer.make_token(role, name, who(), days)
+    with writing(settings) as control:
+        report = control.tokens.make(role, name, who(), days)
     if as_json:
         console.print_json(report)
     else:
@@ -40,8 +40,8 @@ def make(settings: Settings, as_json: bool, role: str, name: str, days: float | 
 @options
 def list_tokens(settings: Settings, as_json: bool) -> None:
     """List every token ever made, and whether it is good."""
-    with writing(settings) as writer:
-        rows = writer.list_tokens()
+    with writing(settings) as control:
+        rows = control.tokens.list()
     if as_json:
         console.print_json(rows)
         return
@@ -68,8 +68,8 @@ def list_tokens(settings: Settings, as_json: bool) -> None:
 @options
 def revoke(settings: Settings, as_json: bool, ids: tuple[int, ...]) -> None:
     """Let tokens open no door any more, from the next request on."""
-    with writing(settings) as writer:
-        reports = [writer.revoke_token(number, who()) for number in ids]
+    with writing(settings) as control:
+        reports = [control.tokens.revoke(number, who()) for number in ids]
     if as_json:
         console.print_json(reports)
     else:
@@ -97,8 +97,8 @@ def make_key(settings: Settings, as_json: bool, name: str, secret_file: Path | N
     secret = source.read().strip() if source else ""
     if source and not secret:
         raise RequestError("the secret that was given is empty; nothing was made")
-    with new_file(secret_file) as file, writing(settings) as writer:
-        report = writer.make_key(name, who(), secret)
+    with new_file(secret_file) as file, writing(settings) as control:
+        report = control.keys.make(name, who(), secret)
         if file:
             file.write(report.pop("secret", secret) + "\n")
     if as_json:
@@ -131,8 +131,8 @@ def new_file(path: Path | None) -> Iterator[TextIO | None]:
 @options
 def list_keys(settings: Settings, as_json: bool) -> None:
     """List the keys, and the services that each signs for or is named by."""
-    with writing(settings) as writer:
-        rows = writer.list_keys()
+    with writing(settings) as control:
+        rows = control.keys.list()
     if as_json:
         console.print_json(rows)
         return
@@ -151,8 +151,8 @@ def list_keys(settings: Settings, as_json: bool) -> None:
 @options
 def retire_key(settings: Settings, as_json: bool, ids: tuple[str, ...]) -> None:
     """Take away keys that no service names any more."""
-    with writing(settings) as writer:
-        reports = [writer.retire_key(name, who()) for name in ids]
+    with writing(settings) as control:
+        reports = [control.keys.retire(name, who()) for name in ids]
     if as_json:
         console.print_json(reports)
     else:
@@ -165,8 +165,8 @@ def retire_key(settings: Settings, as_json: bool, ids: tuple[str, ...]) -> None:
 @options
 def audit(settings: Settings, as_json: bool, count: int, below: int | None) -> None:
     """Show who changed what, newest first; --json has what each thing was and became."""
-    with writing(settings) as writer:
-        entries = writer.audit(count, below)
+    with writing(settings) as control:
+        entries = control.audit.list(count, below)
     if as_json:
         console.print_json(entries)
         return

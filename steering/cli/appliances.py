@@ -21,8 +21,8 @@ from steering.settings import Settings
 @options
 def drain(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> None:
     """Let appliances take no new clients, from the next request on."""
-    with writing(settings) as writer:
-        show_overrides(writer.drain(appliances, who()), as_json)
+    with writing(settings) as control:
+        show_overrides(control.overrides.drain(appliances, who()), as_json)
 
 
 @click.command()
@@ -30,8 +30,8 @@ def drain(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> Non
 @options
 def enable(settings: Settings, as_json: bool, appliances: tuple[str, ...]) -> None:
     """Let drained appliances serve again."""
-    with writing(settings) as writer:
-        show_overrides(writer.enable(appliances, who()), as_json)
+    with writing(settings) as control:
+        show_overrides(control.overrides.enable(appliances, who()), as_json)
 
 
 @click.command()
@@ -42,8 +42,8 @@ def weight(settings: Settings, as_json: bool, appliance: str, value: str) -> Non
     """Set an appliance's weight, 0 to 65535; auto goes back to its capacity's (one for each 100 Mbit/s)."""
     if value != "auto" and not (value.isascii() and value.isdigit()):
         raise RequestError.of_parameter("weight", value, "a number from 0 to 65535, or auto")
-    with writing(settings) as writer:
-        show_overrides(writer.weight([appliance], None if value == "auto" else int(value), who()), as_json)
+    with writing(settings) as control:
+        show_overrides(control.overrides.weight([appliance], None if value == "auto" else int(value), who()), as_json)
 
 
 @click.command()
@@ -55,9 +55,10 @@ def set_health_source(settings: Settings, as_json: bool, health_source: str, app
 
     One that is reported and was never heard of takes no clients.
     """
-    with writing(settings) as writer:
+    with writing(settings) as control:
         show_overrides(
-            writer.set_health_source(appliances, "" if health_source == "auto" else health_source, who()), as_json
+            control.overrides.set_health_source(appliances, "" if health_source == "auto" else health_source, who()),
+            as_json,
         )
 
 
@@ -67,9 +68,9 @@ def set_health_source(settings: Settings, as_json: bool, health_source: str, app
 @options
 def held(settings: Settings, as_json: bool, release: bool, why: str) -> None:
     """Show appliances that seem down and serve on, because more are than silence or a monitor may take out at once."""
-    with writing(settings) as writer:
-        rows = writer.held()
-        released = writer.release(who(), why)["released"] if release else []
+    with writing(settings) as control:
+        rows = control.ejections.list()
+        released = control.ejections.release(who(), why)["released"] if release else []
     if as_json:
         console.print_json({"held": rows, "released": released})
         return
@@ -114,8 +115,8 @@ def add_window(
         ends_at = begins_at + span("for", lasts)
     else:
         ends_at = moment("until", ends or "")
-    with writing(settings) as writer:
-        show_windows([writer.add_window(kind, subject, begins_at, ends_at, who(), why)], as_json)
+    with writing(settings) as control:
+        show_windows([control.maintenance.add(kind, subject, begins_at, ends_at, who(), why)], as_json)
 
 
 @window.command("list")
@@ -123,8 +124,8 @@ def add_window(
 @options
 def list_windows(settings: Settings, as_json: bool, ended: bool) -> None:
     """List the windows that are on or to come."""
-    with writing(settings) as writer:
-        show_windows(writer.windows(ended), as_json)
+    with writing(settings) as control:
+        show_windows(control.maintenance.list(ended), as_json)
 
 
 @window.command("cancel")
@@ -133,8 +134,8 @@ def list_windows(settings: Settings, as_json: bool, ended: bool) -> None:
 @options
 def cancel_window(settings: Settings, as_json: bool, ids: tuple[int, ...], why: str) -> None:
     """Cancel windows that are to come, or end early those that are on."""
-    with writing(settings) as writer:
-        show_windows([writer.cancel_window(number, who(), why) for number in ids], as_json)
+    with writing(settings) as control:
+        show_windows([control.maintenance.cancel(number, who(), why) for number in ids], as_json)
 
 
 def show_windows(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -31,8 +31,8 @@ def lookup(settings: Settings, as_json: bool, asked: tuple[str, ...]) -> None:
     addresses = [word for word in words if "/" not in word]
     reports = look_up_addresses(settings, addresses) if addresses else []
     if prefixes:
-        with writing(settings) as writer:
-            found = [writer.routes(prefix) for prefix in prefixes]
+        with writing(settings) as control:
+            found = [control.tables.routes(prefix) for prefix in prefixes]
     else:
         found = []
     if as_json:

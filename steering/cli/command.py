@@ -1,4 +1,4 @@
-"""What every command has: its options, errors as people or machines read them, and the writer it goes to."""
+"""What every command has: its options, errors as people or machines read them, and the control it goes to."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from steering.errors import SettingsError, SteeringError
 from steering.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from steering.control.remote import RemoteWriter
-    from steering.control.services.writer import Writer
+    from steering.control.remote import RemoteControl
+    from steering.control.services.control import Control
 
 FAILED: Final = 1
 WRONG: Final = 2
@@ -65,12 +65,12 @@ def who() -> str:
 
 
 @contextlib.contextmanager
-def writing(settings: Settings) -> Iterator[Writer | RemoteWriter]:
-    """Give the one who may write: the running control process, or a writer of this process."""
-    from steering.control.remote import open_writer
+def writing(settings: Settings) -> Iterator[Control | RemoteControl]:
+    """Give the one who may write: the running control process, or a control of this process."""
+    from steering.control.remote import open_control
 
-    with open_writer(settings) as writer:
-        yield writer
+    with open_control(settings) as control:
+        yield control
 
 
 def progress_for(as_json: bool) -> contextlib.AbstractContextManager[console.Progress]:

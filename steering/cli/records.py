@@ -29,8 +29,8 @@ KIND = click.argument("kind", type=click.Choice(["hls", "dash", "streams"]))
 @options
 def put_playlist(settings: Settings, as_json: bool, service: str, title: str, kind: str, file: Any) -> None:
     """Register a title's playlist from FILE, or without one from the service's origin, now and whenever it changes."""
-    with writing(settings) as writer:
-        report = writer.shelf.put(service, title, kind, file.read() if file else None, who())
+    with writing(settings) as control:
+        report = control.playlists.put(service, title, kind, file.read() if file else None, who())
     if as_json:
         console.print_json(report)
     else:
@@ -45,8 +45,8 @@ def put_playlist(settings: Settings, as_json: bool, service: str, title: str, ki
 @options
 def list_playlists(settings: Settings, as_json: bool, count: int, after: str) -> None:
     """List the registered playlists, and what is wrong with those of an origin."""
-    with writing(settings) as writer:
-        rows = writer.shelf.rows(count, after)
+    with writing(settings) as control:
+        rows = control.playlists.rows(count, after)
     if as_json:
         console.print_json(rows)
         return
@@ -69,8 +69,8 @@ def list_playlists(settings: Settings, as_json: bool, count: int, after: str) ->
 @options
 def delete_playlist(settings: Settings, as_json: bool, service: str, title: str, kind: str) -> None:
     """Forget a title's playlist."""
-    with writing(settings) as writer:
-        report = writer.shelf.delete(service, title, kind, who())
+    with writing(settings) as control:
+        report = control.playlists.delete(service, title, kind, who())
     if as_json:
         console.print_json(report)
     else:
@@ -113,8 +113,8 @@ def synth(
         raise click.UsageError("either --import or --output")
     found = synthesize(appliances, partners, seed)
     if and_import:
-        with writing(settings) as writer:
-            show_fleet(writer.import_fleet(found, who()), as_json)
+        with writing(settings) as control:
+            show_fleet(control.fleet.replace(found, who()), as_json)
     else:
         write_document(format_fleet(found), output)
 
@@ -130,8 +130,8 @@ def import_fleet(settings: Settings, as_json: bool, file: Any) -> None:
     from steering.control.records.documents import MAX_DOCUMENT, parse_fleet
 
     document = parse_fleet(file.read(MAX_DOCUMENT + 1))
-    with writing(settings) as writer:
-        show_fleet(writer.import_fleet(document, who()), as_json)
+    with writing(settings) as control:
+        show_fleet(control.fleet.replace(document, who()), as_json)
 
 
 @fleet.command("export")
@@ -141,8 +141,8 @@ def export_fleet(settings: Settings, as_json: bool, output: Path | None) -> None
     """Print the fleet on record as a fleet document."""
     from steering.control.records.documents import format_fleet
 
-    with writing(settings) as writer:
-        write_document(format_fleet(writer.fleet()), output)
+    with writing(settings) as control:
+        write_document(format_fleet(control.fleet.current()), output)
 
 
 def write_document(text: str, output: Path | None) -> None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 @options
 def report(settings: Settings, as_json: bool, partner: str) -> None:
     """Show what could be mended in the routes: stolen space, no second site, uneven clusters, one family, refusals."""
-    with writing(settings) as writer:
-        found = writer.route_report(partner)
+    with writing(settings) as control:
+        found = control.tables.route_report(partner)
     if as_json:
         console.print_json(found)
         return
@@ -66,8 +66,8 @@ REPORTS = (
 @options
 def missing(settings: Settings, as_json: bool, partner: str, count: int) -> None:
     """List what should be filled where: titles that clusters were asked for and do not hold, most asked first."""
-    with writing(settings) as writer:
-        rows = writer.missing(partner, count)
+    with writing(settings) as control:
+        rows = control.holdings.missing(partner, count)
     if as_json:
         console.print_json(rows)
         return
@@ -87,8 +87,8 @@ def missing(settings: Settings, as_json: bool, partner: str, count: int) -> None
 @options
 def quality(settings: Settings, as_json: bool, by: By, partner: str, count: int) -> None:
     """Show how playback goes by what players report, where it hurts most first."""
-    with writing(settings) as writer:
-        rows = writer.quality(by, partner, count)
+    with writing(settings) as control:
+        rows = control.quality.list(by, partner, count)
     if as_json:
         console.print_json(rows)
         return
@@ -105,8 +105,8 @@ def quality(settings: Settings, as_json: bool, by: By, partner: str, count: int)
 @options
 def sessions(settings: Settings, as_json: bool) -> None:
     """List the live BGP sessions, and how many routes each has announced."""
-    with writing(settings) as writer:
-        rows = writer.sessions()
+    with writing(settings) as control:
+        rows = control.sessions()
     if as_json:
         console.print_json(rows)
         return

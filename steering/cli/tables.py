@@ -41,8 +41,8 @@ def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: b
     unpacked. `csv:FILE` says it outright, so do jsonl: and asn:. `bgp:` is what live sessions say, and changes of
     theirs are followed from then on. FILE may be a folder, or a URL. Without one, the shipped table of the Internet.
     """
-    with writing(settings) as writer, progress_for(as_json) as progress:
-        report = writer.check(sources_of(sources), progress)
+    with writing(settings) as control, progress_for(as_json) as progress:
+        report = control.tables.check(sources_of(sources), progress)
     if as_csv:
         console.print_csv(FACTS, [*table_facts(report), *refusal_facts(report), *change_facts(report["changes"])])
     else:
@@ -65,8 +65,8 @@ def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: st
     FILE is as in `table check`. A failure at any step leaves what is serving untouched. A pin is taken away. With
     --canary 5, of the clients that would be sent elsewhere only 5 % are, until `table promote` or `table withdraw`.
     """
-    with writing(settings) as writer, progress_for(as_json) as progress:
-        report = writer.publish(sources_of(sources), who(), why, progress, force, canary / 100)
+    with writing(settings) as control, progress_for(as_json) as progress:
+        report = control.tables.publish(sources_of(sources), who(), why, progress, force, canary / 100)
     show_table(report, as_json, "published")
 
 
@@ -74,8 +74,8 @@ def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: st
 @options
 def list_tables(settings: Settings, as_json: bool) -> None:
     """List the published tables, newest first. --json has all of each `why`, and the feeds with their hashes."""
-    with writing(settings) as writer:
-        rows = writer.tables()
+    with writing(settings) as control:
+        rows = control.tables.list()
     if as_json:
         console.print_json(rows)
         return
@@ -113,8 +113,8 @@ VERSION = click.IntRange(1)
 @options
 def diff(settings: Settings, as_json: bool, before: int, after: int, examples: int, as_csv: bool) -> None:
     """Show what one kept table changes beside another: prefixes, and which share of clients is sent elsewhere."""
-    with writing(settings) as writer:
-        changes = writer.diff(before, after, examples)
+    with writing(settings) as control:
+        changes = control.tables.diff(before, after, examples)
     if as_json:
         console.print_json(changes)
     elif as_csv:
@@ -133,8 +133,8 @@ def diff(settings: Settings, as_json: bool, before: int, after: int, examples: i
 @options
 def rollback(settings: Settings, as_json: bool, version: int, why: str) -> None:
     """Serve a kept table again, as it was written, and pin it. Appliances and weights stay as they are now."""
-    with writing(settings) as writer:
-        show_served(writer.rollback(version, who(), why), as_json, ", and pinned; steering table unpin")
+    with writing(settings) as control:
+        show_served(control.tables.rollback(version, who(), why), as_json, ", and pinned; steering table unpin")
 
 
 def show_served(report: dict[str, Any], as_json: bool, more: str) -> None:
@@ -151,8 +151,8 @@ def show_served(report: dict[str, Any], as_json: bool, more: str) -> None:
 @options
 def promote(settings: Settings, as_json: bool, why: str) -> None:
     """Serve all clients with the table whose canary serves."""
-    with writing(settings) as writer:
-        show_served(writer.promote(who(), why), as_json, "")
+    with writing(settings) as control:
+        show_served(control.tables.promote(who(), why), as_json, "")
 
 
 @table.command()
@@ -160,8 +160,8 @@ def promote(settings: Settings, as_json: bool, why: str) -> None:
 @options
 def withdraw(settings: Settings, as_json: bool, why: str) -> None:
     """Serve all clients with the table from before the canary, and pin it."""
-    with writing(settings) as writer:
-        show_served(writer.withdraw(who(), why), as_json, ", and pinned; steering table unpin")
+    with writing(settings) as control:
+        show_served(control.tables.withdraw(who(), why), as_json, ", and pinned; steering table unpin")
 
 
 @table.command()
@@ -169,8 +169,8 @@ def withdraw(settings: Settings, as_json: bool, why: str) -> None:
 @options
 def pin(settings: Settings, as_json: bool, why: str) -> None:
     """Keep the table that serves: no reload replaces it, until `unpin` or the next publish by hand."""
-    with writing(settings) as writer:
-        report = writer.pin(who(), why)
+    with writing(settings) as control:
+        report = control.tables.pin(who(), why)
     if as_json:
         console.print_json(report)
     else:
@@ -181,8 +181,8 @@ def pin(settings: Settings, as_json: bool, why: str) -> None:
 @options
 def unpin(settings: Settings, as_json: bool) -> None:
     """Let reloads publish again."""
-    with writing(settings) as writer:
-        report = writer.unpin(who())
+    with writing(settings) as control:
+        report = control.tables.unpin(who())
     if as_json:
         console.print_json(report)
     else:
@@ -193,8 +193,8 @@ def unpin(settings: Settings, as_json: bool) -> None:
 @options
 def reload(settings: Settings, as_json: bool) -> None:
     """Read the feeds of the last publish again, and publish them, unless a table is pinned."""
-    with writing(settings) as writer, progress_for(as_json) as progress:
-        report = writer.reload(who(), progress)
+    with writing(settings) as control, progress_for(as_json) as progress:
+        report = control.tables.reload(who(), progress)
     show_table(report, as_json, "published")
 
 

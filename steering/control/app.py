@@ -1,4 +1,4 @@
-"""The control process: the writer in a thread of its own, and a door on `control.sock` that only its user can open."""
+"""The control process: the control in a thread of its own, and a door on `control.sock` that only its user can open."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from steering.control.jobs.refresh_playlists import Refresh
 from steering.control.jobs.send_alarms import Webhook
 from steering.control.jobs.watch_sources import Watch
 from steering.control.records.documents import MAX_DOCUMENT
+from steering.control.services.control import Control
 from steering.control.services.events import WIRE, Hub, Wire, follow
-from steering.control.services.writer import Writer
 from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
-from steering.process.child import run_gently
+from steering.process.child import FORK, run_gently
 from steering.settings import MAX_SOCKET_PATH, Settings
 from steering.state.folder import SOCKET
 
@@ -64,17 +64,17 @@ def run(
     `reloaded` is called when a reload that SIGHUP asked for is over, however it went.
     Raises SettingsError where the folder cannot be held.
     """
-    thread = ThreadPoolExecutor(1, "writer")
+    thread = ThreadPoolExecutor(1, "control")
     errands = Errands(thread)
-    writer = thread.submit(Writer, settings, run=partial(run_gently, meanwhile=errands.do)).result()
+    control = thread.submit(Control, settings, run=partial(run_gently, meanwhile=errands.do, context=FORK)).result()
     sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()  # a fleet stays: looking through it for garbage again and again takes a tenth of a second each time
     try:
         with listening(settings.state) as listener:
-            serve(make_app(writer, thread, errands, reloaded, jobs_of(settings, writer.vitals)), listener)
+            serve(make_app(control, thread, errands, reloaded, jobs_of(settings, control.registry)), listener)
     finally:
-        thread.submit(writer.close).result()
+        thread.submit(control.close).result()
         thread.shutdown()
 
 
@@ -114,20 +114,20 @@ def listening(state: Path) -> Iterator[socket.socket]:
 
 
 def make_app(
-    writer: Writer,
+    control: Control,
     thread: ThreadPoolExecutor,
     errands: Errands,
     reloaded: Callable[[], None] = lambda: None,
     jobs: Sequence[Job] = (),
 ) -> FastAPI:
-    """Return the control door over a writer that was made in, and is used from, this one thread; jobs run beside it."""
+    """Return the control door over a control that was made in, and is used from, this one thread; jobs run beside it."""
 
     async def run_there(verb: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, verb)
 
     def reload() -> None:
         try:
-            report = writer.reload("SIGHUP")
+            report = control.tables.reload("SIGHUP")
             logger.info("reloaded: table %s serves", report["serving"]["table"])
         except SteeringError as error:
             logger.error("reload refused: %s", error.message)
@@ -140,23 +140,23 @@ def make_app(
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGHUP, lambda: thread.submit(reload).add_done_callback(Future.result)
         )
-        working = asyncio.create_task(work(jobs, writer, run_there))
+        working = asyncio.create_task(work(jobs, control, run_there))
         yield
         working.cancel()
         with suppress(asyncio.CancelledError):
             await working
 
     app = Application(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.state.default_service = writer.settings.default_service
+    app.state.default_service = control.settings.default_service
     app.state.hub = hub = Hub()
-    follow(writer.vitals, hub)
-    app.include_router(make_router(writer, run_there, errands.run, hub))
+    follow(control.registry, hub)
+    app.include_router(make_router(control, run_there, errands.run, hub))
     app.add_exception_handler(SteeringError, answer_error)
     app.add_exception_handler(RequestValidationError, answer_error)
     app.add_exception_handler(HTTPException, answer_error)
     app.add_middleware(BodyLimit)
-    app.add_middleware(Entrance, writer=writer)
-    app.take_reports = Entrance(reports.ReportsEndpoint(writer.vitals, writer.holdings, refuse), writer)
+    app.add_middleware(Entrance, control=control)
+    app.take_reports = Entrance(reports.ReportsEndpoint(control.registry, control.holdings.intake, refuse), control)
     return app
 
 
@@ -197,9 +197,9 @@ class Entrance:
     /healthz is everybody's. What the application sees is `request.state.caller`.
     """
 
-    def __init__(self, app: ASGIApp, writer: Writer) -> None:
+    def __init__(self, app: ASGIApp, control: Control) -> None:
         self.app = app
-        self.writer = writer
+        self.control = control
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on with its caller, or answer 401."""
@@ -213,7 +213,7 @@ class Entrance:
             caller = Caller("ops", "", unquote(headers.get(b"steering-who", b"local")[:MAX_WHO].decode("latin-1")))
         else:
             given = headers.get(b"authorization", b"").decode("latin-1")
-            caller = caller_of(given, self.writer.tokens, self.writer.clock())
+            caller = caller_of(given, self.control.tokens.known, self.control.clock())
         if caller:
             state["caller"] = caller
             await self.app(scope, receive, send)

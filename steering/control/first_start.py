@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from steering.control.remote import RemoteWriter, open_writer
+from steering.control.remote import RemoteControl, open_control
 from steering.control.routes.build import Progress, quiet
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.synthetic_fleet import synthesize
@@ -19,30 +19,30 @@ def make_ready(
     An empty folder gets a synthetic fleet of so many appliances, unless `synth` is off, and the shipped table of the
     Internet. Files that do not map (another format, damage) are published again from their sources.
     """
-    with open_writer(settings) as writer:
-        if isinstance(writer, RemoteWriter):
+    with open_control(settings) as control:
+        if isinstance(control, RemoteControl):
             raise SettingsError(
                 f"state folder {settings.state}: is being served by another process",
                 hint="end that one, or name another folder with --state",
             )
-        if writer.fleet().appliances:
+        if control.fleet.current().appliances:
             if appliances is not None:
                 progress("keep the fleet on record; --appliances counts for an empty state folder")
         elif synth:
             progress("make a fleet over real networks")
             fleet = synthesize() if appliances is None else synthesize(appliances)
             progress(f"import {len(fleet.appliances)} appliances of {len(fleet.partners)} partners")
-            writer.import_fleet(fleet, who)
+            control.fleet.replace(fleet, who)
         else:
             raise SettingsError(
                 f"state folder {settings.state}: has no fleet to serve",
                 hint="steering fleet import FILE, then serve; or serve without --no-synth",
             )
         if not is_published(settings):
-            if writer.tables():
-                writer.reload(who, progress)
+            if control.tables.list():
+                control.tables.reload(who, progress)
             else:
-                writer.publish([FeedSource("asn")], who, "first", progress)
+                control.tables.publish([FeedSource("asn")], who, "first", progress)
 
 
 def is_published(settings: Settings) -> bool:

@@ -1,21 +1,32 @@
-"""Work in a process of its own, whose memory goes with it: a child is forked, and sends back its result or its error.
+"""Work in a process of its own, whose memory goes with it: `run` returns the task's result or raises its error.
 
-A child that runs gently has only what cores answers leave over (SCHED_IDLE, sched(7)): a request that comes takes the
-core at once. Beside a process of low `nice` alone it would wait for up to a tick, 4 ms, whenever that one's small share
-is due. Where all cores are full, what is left over is next to nothing, so a child that has waited PATIENCE_S for a core
-is ended, and the work begun again at its parent's priority. Tasks must bear that: to be cut off, and to be run twice.
+A child must not be forked from a process with threads: a lock that another thread holds stays locked in the child. So
+children are forked by a small server process without threads, which has imported what tasks need (`start_server`), and
+begin within some 10 ms. The task and its result cross a pipe: a task is a function of a module, or a
+`functools.partial` of one, with small arguments (paths, settings, numbers), and reads what is large from files. A
+process that has no threads may fork the child itself (`context=FORK`); then the task may be a closure too.
+
+A child that runs gently has only what is left over of the cores (SCHED_IDLE, sched(7)): a request that arrives takes
+the core at once. Beside a process of low `nice` it would wait up to a tick, 4 ms, whenever that process has its small
+share. Where all cores are full, next to nothing is left over, so a child that has waited PATIENCE_S for a core is
+ended, and the task starts again at its parent's priority. Tasks must bear that: to be cut off, and to run twice.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkContext, ForkServerContext
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -24,29 +35,59 @@ from steering.errors import SettingsError, SteeringError
 LOOK_S: Final = 0.2
 PATIENCE_S: Final = 10.0
 SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+FORK: Final = multiprocessing.get_context("fork")
+SERVER: Final = multiprocessing.get_context("forkserver")
 
 T = TypeVar("T")
+Task = Callable[[Callable[[str], None]], T]  # called with a function that takes the name of each step
 
-logger = logging.getLogger("steering.apart")
-fork = multiprocessing.get_context("fork")
+logger = logging.getLogger("steering.process")
+
+
+@dataclasses.dataclass(slots=True)
+class Adopted:
+    """The children of this process that the server forked: the kernel does not count them as ours."""
+
+    core_s: float = 0.0
+
+
+adopted: Final = Adopted()
 
 
 class StarvedError(Exception):
     """A child got no core."""
 
 
-Task = Callable[[Callable[[str], None]], T]  # given whom to tell of its steps
+def start_server(modules: Sequence[str]) -> None:
+    """Start the server that forks children, and let it import these modules. Returns at once.
+
+    Without this call, the first task waits for the server, and each child imports what its task needs.
+    """
+    SERVER.set_forkserver_preload([__name__, *modules])
+    forkserver.ensure_running()
+
+
+def is_single_threaded() -> bool:
+    """Tell whether this process has no other thread, of Python or not. True where /proc does not say."""
+    try:
+        return len(list(Path("/proc/self/task").iterdir())) == 1
+    except OSError:
+        return True
 
 
 def run_gently(
-    name: str, task: Task[T], progress: Callable[[str], None], meanwhile: Callable[[], None] = lambda: None
+    name: str,
+    task: Task[T],
+    progress: Callable[[str], None],
+    meanwhile: Callable[[], None] = lambda: None,
+    context: ForkContext | ForkServerContext = SERVER,
 ) -> T:
-    """Run a task on what cores are left over; otherwise as `run`."""
+    """Run a task on what is left over of the cores; otherwise as `run`."""
     try:
-        return run(name, task, progress, gently=True, meanwhile=meanwhile)
+        return run(name, task, progress, gently=True, meanwhile=meanwhile, context=context)
     except StarvedError:
-        logger.warning("%s: no core was left over for %.0f s; beginning again", name, PATIENCE_S)
-        return run(name, task, progress, meanwhile=meanwhile)
+        logger.warning("%s: no core was left over for %.0f s; starting again", name, PATIENCE_S)
+        return run(name, task, progress, meanwhile=meanwhile, context=context)
 
 
 def run(
@@ -56,26 +97,30 @@ def run(
     *,
     gently: bool = False,
     meanwhile: Callable[[], None] = lambda: None,
+    context: ForkContext | ForkServerContext = SERVER,
 ) -> T:
     """Return a task's result, or raise its SteeringError; SettingsError where its process was ended.
 
-    `progress` is told of its steps. `meanwhile` is called a few times a second; what it raises ends the child.
+    `progress` receives the name of each step. `meanwhile` is called a few times a second; its errors end the child.
     """
-    ours, theirs = fork.Pipe()
-    process = fork.Process(target=be_child, args=(name, task, ours, theirs, gently), name=name)
+    ours, theirs = context.Pipe()
+    inherited = ours if context is FORK else None
+    process = context.Process(target=be_child, args=(name, task, inherited, theirs, gently, log_settings()), name=name)
     process.start()
     theirs.close()
     try:
         while True:
             meanwhile()
             if ours.poll(LOOK_S):
-                kind, found = ours.recv()
-                if kind == "step":
-                    progress(found)
-                elif kind == "error":
-                    raise found
+                message, content = ours.recv()
+                if message == "step":
+                    progress(content)
+                elif message == "used":
+                    adopted.core_s += content
+                elif message == "error":
+                    raise content
                 else:
-                    result: T = found
+                    result: T = content
                     return result
             elif gently and waited_s(process.pid) > PATIENCE_S:
                 raise StarvedError
@@ -91,6 +136,11 @@ def run(
         ours.close()
 
 
+def core_s() -> float:
+    """Return the seconds of cores that this process and its children that ended have used."""
+    return sum(os.times()[:4]) + adopted.core_s
+
+
 def waited_s(pid: int | None) -> float:
     """Return how long a process was ready to run and had no core, from /proc/PID/schedstat; 0 where it is not there."""
     with contextlib.suppress(OSError):
@@ -98,15 +148,31 @@ def waited_s(pid: int | None) -> float:
     return 0.0
 
 
-def be_child(name: str, task: Task[Any], ours: Connection, theirs: Connection, gently: bool) -> NoReturn:
-    """Do the work and leave, without the parent's exit handlers: its threads are not here."""
+def log_settings() -> tuple[int, str]:
+    """Return the level and the format of this process's log, for a child that does not inherit them."""
+    root = logging.getLogger()
+    formatter = root.handlers[0].formatter if root.handlers else None
+    return root.level, getattr(formatter, "_fmt", None) or logging.BASIC_FORMAT
+
+
+def be_child(
+    name: str,
+    task: Task[Any],
+    ours: Connection | None,
+    theirs: Connection,
+    gently: bool,
+    log: tuple[int, str],
+) -> NoReturn:
+    """Do the work and leave, without exit handlers: those that were inherited belong to the parent."""
     status = 1
     try:
-        ours.close()
+        if ours:
+            ours.close()
         signal.set_wakeup_fd(-1)
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        logging.basicConfig(level=log[0], format=log[1], stream=sys.stderr)  # nothing where a fork has handlers
         threading.Thread(target=end_with, args=(theirs,), daemon=True).start()
         if gently:
             with contextlib.suppress(OSError):
@@ -115,6 +181,8 @@ def be_child(name: str, task: Task[Any], ours: Connection, theirs: Connection, g
             answer = "result", task(lambda step: theirs.send(("step", step)))
         except SteeringError as error:
             answer = "error", error
+        if ours is None:
+            theirs.send(("used", time.process_time()))
         theirs.send(answer)
         status = 0
     except Exception:
@@ -124,7 +192,7 @@ def be_child(name: str, task: Task[Any], ours: Connection, theirs: Connection, g
 
 
 def end_with(theirs: Connection) -> None:
-    """End this process when the parent has: it never sends anything."""
+    """End this process when the parent has ended: the parent never sends anything."""
     with contextlib.suppress(EOFError, OSError):
         theirs.recv()
     os._exit(1)

@@ -27,11 +27,11 @@ import uvloop
 
 from _fastpath.ranking import StatusWords
 from steering.control.health.rules import Report
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.control.routes.build import Progress
 from steering.control.routes.feeds import FeedSource
+from steering.control.services.control import Control
 from steering.control.services.synthetic_fleet import synthesize
-from steering.control.services.writer import Writer
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError, SettingsError
 from steering.model.fleet import Fleet
@@ -110,12 +110,12 @@ def plan_of(settings: Settings, minutes: float, requests_per_s: float, faults: S
 def prepare(settings: Settings, appliances: int, progress: Progress) -> tuple[Fleet, list[str]]:
     """Make the folder: a synthetic fleet, the shipped table, and a token for each appliance, and one for ops."""
     progress(f"make a fleet of {appliances} appliances")
-    with Writer(settings) as writer:
-        writer.import_fleet(synthesize(appliances), "drill")
-        writer.publish([FeedSource("asn")], "drill", "drill", progress)
+    with Control(settings) as control:
+        control.fleet.replace(synthesize(appliances), "drill")
+        control.tables.publish([FeedSource("asn")], "drill", "drill", progress)
         progress("make their tokens")
-        roles = [f"appliance:{appliance.id}" for appliance in writer.fleet().appliances]
-        return writer.fleet(), writer.make_tokens([*roles, "ops"], "drill", "drill")
+        roles = [f"appliance:{appliance.id}" for appliance in control.fleet.current().appliances]
+        return control.fleet.current(), control.tokens.make_many([*roles, "ops"], "drill", "drill")
 
 
 @contextlib.contextmanager
@@ -313,7 +313,7 @@ class Drill:
 
     async def ask_control(self) -> None:
         """Ask control for its alarms and who is held, and the workers for the reasons, every other second."""
-        with RemoteWriter(self.settings) as control:
+        with RemoteControl(self.settings) as control:
             while True:
                 found = await asyncio.to_thread(control.overview, 1)
                 self.alarms = [alarm["kind"] for alarm in found["alarms"]]

@@ -15,6 +15,7 @@ from steering.errors import SettingsError
 SOCKET: Final = "control.sock"
 
 VERSIONED: Final = re.compile(r"(table|routes|fleet|status|holdings|playlists)\.([0-9]{1,18})")
+WORKER: Final = re.compile(r"worker\.([1-9][0-9]{0,4})")
 UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|status|holdings|playlists|current|keys)\.?[0-9]*\.[0-9]+")
 
 
@@ -43,6 +44,18 @@ def check_folder(state: Path) -> None:
             f"state folder {state}: mode {stat.S_IMODE(found.st_mode):04o} lets others write in it",
             hint=f"chmod 700 {state}",
         )
+
+
+def worker_file(state: Path, number: int) -> Path:
+    """Return the path of a worker's counters; workers are numbered from 1."""
+    return state / f"worker.{number}"
+
+
+def worker_files(state: Path) -> dict[int, Path]:
+    """Return the files of counters that are there, by the number of their worker, in order."""
+    matches = (WORKER.fullmatch(path.name) for path in state.iterdir())
+    numbers = sorted(int(match[1]) for match in matches if match)
+    return {number: worker_file(state, number) for number in numbers}
 
 
 class LockHeldError(SettingsError):

@@ -32,13 +32,13 @@ def table() -> Table:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a state folder with the synthetic fleet of 19,000 appliances and the shipped table."""
     from steering.control.routes.feeds import FeedSource
+    from steering.control.services.control import Control
     from steering.control.services.synthetic_fleet import synthesize
-    from steering.control.services.writer import Writer
 
     state = tmp_path_factory.mktemp("bench") / "state"
-    with Writer(Settings(state=state)) as writer:
-        writer.import_fleet(synthesize(), who="bench")
-        writer.publish([FeedSource("asn")], who="bench", why="bench")
+    with Control(Settings(state=state)) as control:
+        control.fleet.replace(synthesize(), who="bench")
+        control.tables.publish([FeedSource("asn")], who="bench", why="bench")
     return state
 
 

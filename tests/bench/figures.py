@@ -29,8 +29,8 @@ from _fastpath import lpm, mrt, rib
 from _fastpath.counters import Counters
 from _fastpath.ranking import Trace
 from steering.control.routes.feeds import FeedSource, read_text
+from steering.control.services.control import Control
 from steering.control.services.synthetic_fleet import synthesize
-from steering.control.services.writer import Writer
 from steering.decision.snapshot import Snapshot
 from steering.model.service import Service
 from steering.playback.signing.tokens import Signing, SigningKey, token_for
@@ -93,9 +93,9 @@ def test_lookup_many(benchmark: Any, report: Report, table: Table, snapshot: Sna
 def test_steer(benchmark: Any, report: Report, table: Table, tmp_path: Path) -> None:
     """Lookup, pick of 3 from 16 candidates of one rank, and the answer's bytes, on the full-size table."""
     fleet = sixteen_candidates()
-    with Writer(Settings(state=tmp_path / "state")) as writer:
-        writer.import_fleet(fleet, who="bench")
-        writer.publish([FeedSource("asn")], who="bench", why="bench")
+    with Control(Settings(state=tmp_path / "state")) as control:
+        control.fleet.replace(fleet, who="bench")
+        control.tables.publish([FeedSource("asn")], who="bench", why="bench")
     snapshot = Snapshot.map(tmp_path / "state")
     addresses = [address for address in table.addresses[4] if candidates(snapshot, address) == 16][:50_000]
     assert len(addresses) == 50_000
@@ -256,15 +256,15 @@ def test_mrt_read(report: Report) -> None:
 
 def test_publish(benchmark: Any, report: Report, tmp_path: Path) -> None:
     """The shipped file to a published table, for the fleet of 19,000 appliances."""
-    with Writer(Settings(state=tmp_path / "state")) as writer:
-        writer.import_fleet(synthesize(), who="bench")
+    with Control(Settings(state=tmp_path / "state")) as control:
+        control.fleet.replace(synthesize(), who="bench")
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            writer.publish([FeedSource("asn")], who="bench", why="bench")
+            control.tables.publish([FeedSource("asn")], who="bench", why="bench")
             times.append(time.perf_counter() - start)
         report.add("publish", statistics.median(times), "s")
-        benchmark.pedantic(lambda: writer.publish([FeedSource("asn")], who="bench", why="bench"), rounds=3)
+        benchmark.pedantic(lambda: control.tables.publish([FeedSource("asn")], who="bench", why="bench"), rounds=3)
 
 
 # For a fresh Python process: a forked child starts with the peak memory of its parent.
@@ -273,13 +273,13 @@ import json, re, sys, time
 from pathlib import Path
 from steering.control.services.synthetic_fleet import synthesize
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.settings import Settings
 
-with Writer(Settings(state=sys.argv[1], max_prefixes=16_000_000)) as writer:
-    writer.import_fleet(synthesize(), who="bench")
+with Control(Settings(state=sys.argv[1], max_prefixes=16_000_000)) as control:
+    control.fleet.replace(synthesize(), who="bench")
     start = time.perf_counter()
-    writer.publish([FeedSource("csv", sys.argv[2])], who="bench", why="bench")
+    control.tables.publish([FeedSource("csv", sys.argv[2])], who="bench", why="bench")
     seconds = time.perf_counter() - start
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())
 print(json.dumps([seconds, int(peak[1]) << 10]))
@@ -315,17 +315,17 @@ def test_diff_and_rollback(report: Report, tmp_path: Path) -> None:
     lines = read_text(geo_data.ASN_PREFIXES)[0].splitlines(keepends=True)
     other = tmp_path / "other.txt"
     other.write_bytes(b"".join(line for row, line in enumerate(lines) if row % 10))
-    with Writer(Settings(state=tmp_path / "state")) as writer:
-        writer.import_fleet(synthesize(), who="bench")
-        writer.publish([FeedSource("asn")], who="bench", why="bench")
-        writer.publish([FeedSource("asn", str(other))], who="bench", why="bench")
+    with Control(Settings(state=tmp_path / "state")) as control:
+        control.fleet.replace(synthesize(), who="bench")
+        control.tables.publish([FeedSource("asn")], who="bench", why="bench")
+        control.tables.publish([FeedSource("asn", str(other))], who="bench", why="bench")
         compared, rolled = [], []
         for turn in range(6):
             start = time.perf_counter()
-            writer.diff(1, 2)
+            control.tables.diff(1, 2)
             compared.append(time.perf_counter() - start)
             start = time.perf_counter()
-            writer.rollback(1 + turn % 2, who="bench")
+            control.tables.rollback(1 + turn % 2, who="bench")
             rolled.append(time.perf_counter() - start)
         report.add("diff", statistics.median(compared), "s")
         report.add("rollback", statistics.median(rolled), "s")

@@ -16,7 +16,7 @@ import pytest
 from _fastpath.holdings import HoldingsBuilder
 from _fastpath.ranking import Trace
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.settings import Settings
 from steering.state.current import read_current
@@ -104,9 +104,9 @@ def test_membership(report: Report, with_holdings: Snapshot, published: Path, ta
 def test_pick_with_holdings(report: Report, with_holdings: Snapshot, table: Table, tmp_path: Path) -> None:
     """An answer of 3 from 16 candidates of one rank, half of which hold the title; beside one without holdings."""
     fleet = sixteen_candidates()
-    with Writer(Settings(state=tmp_path / "state")) as writer:
-        writer.import_fleet(fleet, who="bench")
-        writer.publish([FeedSource("asn")], who="bench", why="bench")
+    with Control(Settings(state=tmp_path / "state")) as control:
+        control.fleet.replace(fleet, who="bench")
+        control.tables.publish([FeedSource("asn")], who="bench", why="bench")
     plain = Snapshot.map(tmp_path / "state")
     builder = HoldingsBuilder(None, titles())
     rnd = random.Random(3)

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from steering.control.auth import make_secret
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.settings import Settings
 from tests.bench import servers
 from tests.bench.load import Cores, percentile, require
@@ -45,10 +45,10 @@ class Probe(NamedTuple):
 def tokens(state: Path) -> dict[str, str]:
     """Return a token for each appliance of the fleet, stored in the database."""
     secrets = {}
-    with Writer(Settings(state=state)) as writer, writer.store.change():
-        for appliance in writer.fleet().appliances:
+    with Control(Settings(state=state)) as control, control.records.change():
+        for appliance in control.fleet.current().appliances:
             secret, sha256 = make_secret()
-            number = writer.store.add_token(f"appliance:{appliance.id}", "", sha256, "bench", time.time(), None)
+            number = control.records.add_token(f"appliance:{appliance.id}", "", sha256, "bench", time.time(), None)
             secrets[appliance.id] = f"steering-{number}-{secret}"
     return secrets
 

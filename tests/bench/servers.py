@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.settings import Settings
 from tests.bench.load import find
 
@@ -67,8 +67,8 @@ class Steering(Server):
 
     def reload(self) -> None:
         """Publish the same feeds again; return when `current` names the new files."""
-        with RemoteWriter(Settings(state=self.state)) as writer:
-            writer.reload("bench")
+        with RemoteControl(Settings(state=self.state)) as control:
+            control.tables.reload("bench")
 
 
 def children(pid: int) -> list[int]:

@@ -22,7 +22,6 @@ from steering.control.records.documents import format_fleet
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
-from tests.support.control_app import control
 
 Run = Callable[..., Result]
 
@@ -352,17 +351,17 @@ def test_what_is_live_needs_a_running_control(served: Run) -> None:
 
 
 def test_the_live_fleet_and_its_alarms_are_shown(served: Run, tmp_path: Path) -> None:
-    with control(read_settings(state=tmp_path / "state")) as door:
+    with running_control_app(read_settings(state=tmp_path / "state")) as door:
         assert served("alarms").output == "no alarm is raised\n"
         failed = Report("boot", 1, None, Health("failed", "no uplink"))
         for name in ("c001-bom001", "c002-bom001"):
-            door.writer.vitals.report(name, failed, own=True)
-        door.in_loop(door.writer.vitals.tick)
+            door.control.registry.report(name, failed, own=True)
+        door.in_loop(door.control.registry.tick)
         frame = served("top", "--once").output
         assert all(word in frame for word in ("8 appliances in 4 clusters", "ALARMS", "0/2", "serving → unhealthy"))
         assert json.loads(served("top", "--json").output)["states"] == {"serving": 6, "unhealthy": 2}
         assert "none of its 2 appliances can serve: no uplink" in served("alarms").output.replace("\n", " ")
-        door.writer.vitals.report("c001-bom001", Report("boot", 2, None, Health()), own=True)
-        door.in_loop(door.writer.vitals.tick)
+        door.control.registry.report("c001-bom001", Report("boot", 2, None, Health()), own=True)
+        door.in_loop(door.control.registry.tick)
         assert json.loads(served("alarms", "--json").output) == []
         assert [row["resolved"] for row in json.loads(served("alarms", "--resolved", "--json").output)] == [True]

@@ -24,13 +24,13 @@ from steering.control.api import make_router
 from steering.control.auth import Token, caller_of, digest_of, make_secret
 from steering.control.health import report_endpoint as reports
 from steering.control.records.database import NAME
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.control.services.events import Hub
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
 from steering.model.route import RouteClass
 from steering.settings import Settings
-from tests.support.control_app import Control, control
+from tests.support.control_app import ControlApp, running_control_app
 
 DAY_S = 86_400
 
@@ -56,10 +56,10 @@ def fleet_of_two(fleet: Fleet) -> Fleet:
 
 
 @pytest.fixture
-def door(settings: Settings, fleet_of_two: Fleet) -> Iterator[Control]:
+def door(settings: Settings, fleet_of_two: Fleet) -> Iterator[ControlApp]:
     """Return a control door with the fleet of two partners on record."""
-    with control(settings) as found:
-        found.thread.submit(found.writer.import_fleet, fleet_of_two, "test").result()
+    with running_control_app(settings) as found:
+        found.thread.submit(found.control.fleet.replace, fleet_of_two, "test").result()
         yield found
 
 
@@ -135,12 +135,12 @@ KINDS = {
 }
 
 
-def endpoints(door: Control) -> list[tuple[str, str]]:
+def endpoints(door: ControlApp) -> list[tuple[str, str]]:
     """Return every (method, path) that the door has, but for /healthz and the description of them all."""
 
     async def nothing(verb: Any) -> None: ...
 
-    routes = make_router(door.writer, nothing, nothing, Hub()).routes  # type: ignore[arg-type]
+    routes = make_router(door.control, nothing, nothing, Hub()).routes  # type: ignore[arg-type]
     assert {route.path for route in door.app.routes if isinstance(route, Route)} == {"/openapi.json"}
     found = [(method, route.path) for route in routes if isinstance(route, APIRoute) for method in route.methods]
     found.append(("POST", reports.PATH))  # which goes before FastAPI
@@ -163,7 +163,7 @@ def ask(client: httpx.Client, method: str, path: str, name: str = "as64511") -> 
     return answer
 
 
-def test_the_walk_knows_every_endpoint(door: Control) -> None:
+def test_the_walk_knows_every_endpoint(door: ControlApp) -> None:
     assert set(endpoints(door)) == set(ENDPOINTS)
 
 
@@ -180,7 +180,7 @@ def test_the_walk_knows_every_endpoint(door: Control) -> None:
     ],
     ids=lambda headers: next(iter(headers.values()), "none")[:20] or "empty",
 )
-def test_without_a_good_token_nobody_comes_in(door: Control, headers: dict[str, str]) -> None:
+def test_without_a_good_token_nobody_comes_in(door: ControlApp, headers: dict[str, str]) -> None:
     door.make_token("ops")
     with door.client(headers) as client:
         for method, path in [*endpoints(door), ("GET", "/openapi.json"), ("GET", "/no/such/thing")]:
@@ -191,14 +191,14 @@ def test_without_a_good_token_nobody_comes_in(door: Control, headers: dict[str, 
         assert client.get("/healthz").status_code == 200
 
 
-def test_a_body_is_not_read_before_the_token_is_good(door: Control) -> None:
+def test_a_body_is_not_read_before_the_token_is_good(door: ControlApp) -> None:
     with socket.create_connection(door.address, timeout=5) as connection:
         connection.sendall(b"POST /v1/fleet HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
 
 
 @pytest.mark.parametrize("role", ["partner:as64500", "appliance:c001-bom001", "ops"])
-def test_each_role_comes_in_where_it_may_and_nowhere_else(door: Control, role: str) -> None:
+def test_each_role_comes_in_where_it_may_and_nowhere_else(door: ControlApp, role: str) -> None:
     with door.client(door.make_token(role)) as client:
         for (method, path), roles in ENDPOINTS.items():
             answer = ask(client, method, path)
@@ -210,7 +210,7 @@ def test_each_role_comes_in_where_it_may_and_nowhere_else(door: Control, role: s
 
 
 @pytest.mark.parametrize(("own", "other"), [(0, 1), (1, 0)])
-def test_a_partner_sees_its_own_and_not_a_word_of_anothers(door: Control, own: int, other: int) -> None:
+def test_a_partner_sees_its_own_and_not_a_word_of_anothers(door: ControlApp, own: int, other: int) -> None:
     partner = KINDS["partners"][own]
     with door.client(door.make_token(f"partner:{partner}")) as client:
         for kind, names in KINDS.items():
@@ -226,7 +226,7 @@ def test_a_partner_sees_its_own_and_not_a_word_of_anothers(door: Control, own: i
         assert {row["cluster"] for row in client.get("/v1/appliances").json()["appliances"]} <= clusters.keys()
 
 
-def test_a_partner_drains_its_own_and_nobody_elses(door: Control) -> None:
+def test_a_partner_drains_its_own_and_nobody_elses(door: ControlApp) -> None:
     own, other = KINDS["appliances"]
     with door.client(door.make_token("partner:as64500", name="noc")) as client:
         assert client.post("/v1/overrides", json={"appliances": [own], "enabled": False}).status_code == 200
@@ -246,7 +246,7 @@ def test_a_partner_drains_its_own_and_nobody_elses(door: Control) -> None:
         assert entry["after"] == {own: {"enabled": False, "weight": None, "health_source": ""}}
 
 
-def test_an_appliance_sees_itself_alone(door: Control) -> None:
+def test_an_appliance_sees_itself_alone(door: ControlApp) -> None:
     own, other = KINDS["appliances"]
     with door.client(door.make_token(f"appliance:{own}")) as client:
         assert client.get(f"/v1/appliances/{own}").json()["id"] == own
@@ -254,22 +254,22 @@ def test_an_appliance_sees_itself_alone(door: Control) -> None:
         assert client.get(f"/v1/appliances/{other}").status_code == 404
 
 
-def test_whoever_opens_the_socket_is_ops_by_the_name_that_is_given(door: Control, settings: Settings) -> None:
-    with RemoteWriter(settings) as remote:
-        remote.drain(["c001-bom001"], "ålice")
-        assert remote.audit(1)[0]["who"] == "ålice"
+def test_whoever_opens_the_socket_is_ops_by_the_name_that_is_given(door: ControlApp, settings: Settings) -> None:
+    with RemoteControl(settings) as remote:
+        remote.overrides.drain(["c001-bom001"], "ålice")
+        assert remote.audit.list(1)[0]["who"] == "ålice"
 
 
-def test_the_name_that_a_holder_of_a_token_gives_is_not_believed(door: Control) -> None:
+def test_the_name_that_a_holder_of_a_token_gives_is_not_believed(door: ControlApp) -> None:
     headers = door.make_token("ops", name="ci")
     with door.client(headers | {"steering-who": "root"}) as client:
         client.post("/v1/overrides", json={"appliances": ["c001-bom001"], "weight": 7})
         assert client.get("/v1/audit", params={"count": 1}).json()[0]["who"] == "token 1 (ci)"
 
 
-def test_tokens_of_many_are_made_at_once_or_not_at_all(door: Control) -> None:
+def test_tokens_of_many_are_made_at_once_or_not_at_all(door: ControlApp) -> None:
     roles = [f"appliance:{name}" for name in ("c001-bom001", "c002-bom001")]
-    texts = door.thread.submit(door.writer.make_tokens, roles, "rack", "noc").result()
+    texts = door.thread.submit(door.control.tokens.make_many, roles, "rack", "noc").result()
     for text, role in zip(texts, roles, strict=True):
         with door.client({"authorization": f"Bearer {text}"}) as client:
             name = role.partition(":")[2]
@@ -278,11 +278,11 @@ def test_tokens_of_many_are_made_at_once_or_not_at_all(door: Control) -> None:
         assert [row["name"] for row in client.get("/v1/tokens").json()] == ["rack", "rack", ""]
         assert client.get("/v1/audit").json()[1]["what"] == "make tokens"
         with pytest.raises(RequestError, match="role"):
-            door.thread.submit(door.writer.make_tokens, [*roles, "root"], "rack", "noc").result()
+            door.thread.submit(door.control.tokens.make_many, [*roles, "root"], "rack", "noc").result()
         assert len(client.get("/v1/tokens").json()) == 3
 
 
-def test_a_revoked_token_opens_no_door_from_the_next_request_on(door: Control) -> None:
+def test_a_revoked_token_opens_no_door_from_the_next_request_on(door: ControlApp) -> None:
     with door.client(door.make_token("ops")) as client, door.client(door.make_token("ops")) as other:
         assert client.get("/v1/tables").status_code == 200
         assert other.delete("/v1/tokens/1").json() == {"id": 1, "role": "ops", "name": ""}
@@ -291,12 +291,12 @@ def test_a_revoked_token_opens_no_door_from_the_next_request_on(door: Control) -
         assert other.delete("/v1/tokens/7").status_code == 404
 
 
-def test_a_token_is_good_for_its_days(door: Control) -> None:
-    clock = door.writer.clock
+def test_a_token_is_good_for_its_days(door: ControlApp) -> None:
+    clock = door.control.clock
     with door.client(door.make_token("ops", days=2)) as client:
-        door.writer.clock = lambda: clock() + 2 * DAY_S - 60
+        door.control.clock = lambda: clock() + 2 * DAY_S - 60
         assert client.get("/v1/tables").status_code == 200
-        door.writer.clock = lambda: clock() + 2 * DAY_S
+        door.control.clock = lambda: clock() + 2 * DAY_S
         assert client.get("/v1/tables").status_code == 401
 
 
@@ -304,11 +304,11 @@ def test_a_token_survives_a_restart_and_its_secret_is_nowhere_on_disk_or_in_logs
     settings: Settings, fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with control(settings) as door:
+    with running_control_app(settings) as door:
         headers = door.make_token("ops")
         with door.client(headers) as client:
             assert client.get("/v1/tables").status_code == 200
-    with control(settings) as door, door.client(headers) as client:
+    with running_control_app(settings) as door, door.client(headers) as client:
         assert client.get("/v1/tables").status_code == 200
         secret = headers["authorization"].split("-", 2)[2].encode()  # a secret may have dashes
         for path in settings.state.iterdir():
@@ -326,7 +326,7 @@ def test_a_token_survives_a_restart_and_its_secret_is_nowhere_on_disk_or_in_logs
         ("appliance:nosuch", "the fleet has none of this id"),
     ],
 )
-def test_a_role_that_there_is_not_gets_no_token(door: Control, role: str, rule: str) -> None:
+def test_a_role_that_there_is_not_gets_no_token(door: ControlApp, role: str, rule: str) -> None:
     with pytest.raises(RequestError, match=re.escape(rule)):
         door.make_token(role)
 
@@ -356,18 +356,18 @@ def test_a_token_is_good_from_its_first_to_its_last_second_and_in_any_case_of_th
 
 
 def test_connections_over_tcp_are_bounded_and_the_socket_is_not(
-    door: Control, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    door: ControlApp, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control_app, "MAX_CONNECTIONS", 2)
     held = [socket.create_connection(door.address, timeout=5) for _ in range(3)]
     assert held[2].recv(1) == b""
-    with RemoteWriter(settings) as remote:
+    with RemoteControl(settings) as remote:
         assert remote.answers()
     for connection in held:
         connection.close()
 
 
-def test_a_request_that_does_not_come_is_not_waited_for(door: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_does_not_come_is_not_waited_for(door: ControlApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control_app, "REQUEST_S", 0.2)
     with socket.create_connection(door.address, timeout=5) as connection:
         connection.sendall(b"GET /healthz HT")
@@ -375,7 +375,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(door: Control, monkeypat
             assert connection.recv(1) == b""
 
 
-def test_the_audit_log_keeps_the_newest(door: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audit_log_keeps_the_newest(door: ControlApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steering.control.records.database.AUDIT_KEPT", 3)
     with door.client(door.make_token("ops")) as client:
         for weight in range(5):
@@ -386,7 +386,7 @@ def test_the_audit_log_keeps_the_newest(door: Control, monkeypatch: pytest.Monke
         assert older == entries[1:2]
 
 
-def test_a_change_that_fails_leaves_no_entry(door: Control) -> None:
+def test_a_change_that_fails_leaves_no_entry(door: ControlApp) -> None:
     with door.client(door.make_token("ops")) as client:
         before = client.get("/v1/audit").json()
         assert client.post("/v1/overrides", json={"appliances": ["nosuch"], "weight": 1}).status_code == 404
@@ -394,11 +394,11 @@ def test_a_change_that_fails_leaves_no_entry(door: Control) -> None:
         assert client.get("/v1/audit").json() == before
 
 
-def test_the_whole_history_is_told(door: Control, settings: Settings) -> None:
-    with RemoteWriter(settings) as remote:
-        whats = [entry["what"] for entry in remote.audit()]
+def test_the_whole_history_is_told(door: ControlApp, settings: Settings) -> None:
+    with RemoteControl(settings) as remote:
+        whats = [entry["what"] for entry in remote.audit.list()]
     assert whats == ["import fleet"]
     connection = sqlite3.connect(settings.state / NAME)
     (after,) = connection.execute("SELECT after FROM audit").fetchone()
     connection.close()
-    assert json.loads(after)["appliances"]["added"] == len(door.writer.fleet().appliances)
+    assert json.loads(after)["appliances"]["added"] == len(door.control.fleet.current().appliances)

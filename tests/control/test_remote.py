@@ -1,4 +1,4 @@
-"""The verbs over `control.sock`: what a command gets from a running control process equals what the writer gives."""
+"""The verbs over `control.sock`: what a command gets from a running control process equals what the control gives."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import pytest
 
 from steering.control.app import listening
 from steering.control.records.documents import MAX_DOCUMENT, format_fleet
-from steering.control.remote import RemoteWriter, open_writer
+from steering.control.remote import RemoteControl, open_control
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.errors import FeedError, RequestError, SettingsError
 from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
 from steering.state.folder import SOCKET
-from tests.support.control_app import control
+from tests.support.control_app import running_control_app
 
 WriteFeed = Callable[..., FeedSource]
 
@@ -32,17 +32,17 @@ LEFT_TO_THE_COLLECTOR = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisa
 
 
 @pytest.fixture
-def remote(settings: Settings) -> Iterator[RemoteWriter]:
+def remote(settings: Settings) -> Iterator[RemoteControl]:
     """Return the verbs over a socket, with nothing on record."""
-    with control(settings):
-        writer = open_writer(settings)
-        assert isinstance(writer, RemoteWriter)
-        with writer:
-            yield writer
+    with running_control_app(settings):
+        control = open_control(settings)
+        assert isinstance(control, RemoteControl)
+        with control:
+            yield control
 
 
 @pytest.fixture
-def raw(remote: RemoteWriter, settings: Settings) -> Iterator[httpx.Client]:
+def raw(remote: RemoteControl, settings: Settings) -> Iterator[httpx.Client]:
     """Return a client of the socket that may send what a command never would."""
     with httpx.Client(
         transport=httpx.HTTPTransport(uds=str(settings.state / SOCKET)), base_url="http://control"
@@ -51,21 +51,21 @@ def raw(remote: RemoteWriter, settings: Settings) -> Iterator[httpx.Client]:
 
 
 def test_a_fleet_is_imported_published_wished_about_and_listed_as_by_the_writer_itself(
-    remote: RemoteWriter, fleet: Fleet, write_feed: WriteFeed, tmp_path: Path
+    remote: RemoteControl, fleet: Fleet, write_feed: WriteFeed, tmp_path: Path
 ) -> None:
     feed = write_feed("203.0.113.0/24,bom001-a,64500,0\n", "203.0.113.1/24,bom001-a,64500,0\n")
-    with Writer(read_settings(state=tmp_path / "other")) as local:
+    with Control(read_settings(state=tmp_path / "other")) as local:
         for one in (local, remote):
             report = one.import_fleet(fleet, "test")
             assert report["appliances"] == {"count": 8, "added": 8, "removed": 0, "changed": 0}
-        assert format_fleet(remote.fleet()) == format_fleet(local.fleet()) == format_fleet(fleet)
+        assert format_fleet(remote.fleet.current()) == format_fleet(local.fleet.current()) == format_fleet(fleet)
         ours, theirs = (without_times(one.check([feed])) for one in (remote, local))
         assert ours == theirs
         ours, theirs = (without_times(one.publish([feed], "test", "why not")) for one in (remote, local))
         assert ours == theirs
         assert ours["feeds"][0]["refusals"][0]["row"] == 3
-        assert remote.reload("test")["serving"]["table"] == local.reload("test")["serving"]["table"] == 2
-        assert [row["why"] for row in remote.tables()] == ["reload of table 1", "why not"]
+        assert remote.tables.reload("test")["serving"]["table"] == local.tables.reload("test")["serving"]["table"] == 2
+        assert [row["why"] for row in remote.tables.list()] == ["reload of table 1", "why not"]
         for verb in ("drain", "enable"):
             ours, theirs = (getattr(one, verb)(["c001-bom001"], "test")["appliances"] for one in (remote, local))
             assert ours == theirs
@@ -84,7 +84,7 @@ def without_times(report: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in report.items() if key != "seconds"} | {"serving": serving}
 
 
-ERRORS: list[tuple[str, Callable[[RemoteWriter], Any], type[Exception], str]] = [
+ERRORS: list[tuple[str, Callable[[RemoteControl], Any], type[Exception], str]] = [
     ("reload of nothing", lambda it: it.reload("t"), RequestError, "nothing was published yet"),
     ("routes of nothing", lambda it: it.routes("203.0.113.0/24"), RequestError, "nothing was published yet"),
     ("no fleet", lambda it: it.publish([FeedSource("asn")], "t"), RequestError, "the fleet is empty"),
@@ -96,18 +96,18 @@ ERRORS: list[tuple[str, Callable[[RemoteWriter], Any], type[Exception], str]] = 
 
 @pytest.mark.parametrize(("verb", "kind", "message"), [row[1:] for row in ERRORS], ids=[row[0] for row in ERRORS])
 def test_what_the_writer_raises_is_raised_here(
-    remote: RemoteWriter, verb: Callable[[RemoteWriter], Any], kind: type[Exception], message: str
+    remote: RemoteControl, verb: Callable[[RemoteControl], Any], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=message):
         verb(remote)
 
 
-def test_a_feed_error_and_its_hint_come_through(remote: RemoteWriter, fleet: Fleet, tmp_path: Path) -> None:
-    remote.import_fleet(fleet, "test")
+def test_a_feed_error_and_its_hint_come_through(remote: RemoteControl, fleet: Fleet, tmp_path: Path) -> None:
+    remote.fleet.replace(fleet, "test")
     path = tmp_path / "cut.csv"
     path.write_text("prefix,cluster\n203.0.113.0/24,bom001-a")
     with pytest.raises(FeedError, match=r"read .*cut\.csv: .*cut off") as caught:
-        remote.publish([FeedSource("csv", str(path))], "test")
+        remote.tables.publish([FeedSource("csv", str(path))], "test")
     assert caught.value.hint
 
 
@@ -157,13 +157,13 @@ def test_a_wrong_request_gets_a_problem_that_names_what_is_wrong(
     assert raw.get("/healthz").json() == {"status": "ok"}
 
 
-def test_who_asked_is_on_record_whatever_the_name(remote: RemoteWriter, fleet: Fleet, write_feed: WriteFeed) -> None:
-    remote.import_fleet(fleet, "test")
-    remote.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "Zoë\r\nX: y")
-    assert remote.tables()[0]["who"] == "Zoë\r\nX: y"
+def test_who_asked_is_on_record_whatever_the_name(remote: RemoteControl, fleet: Fleet, write_feed: WriteFeed) -> None:
+    remote.fleet.replace(fleet, "test")
+    remote.tables.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "Zoë\r\nX: y")
+    assert remote.tables.list()[0]["who"] == "Zoë\r\nX: y"
 
 
-def test_the_socket_is_its_users_alone(remote: RemoteWriter, settings: Settings) -> None:
+def test_the_socket_is_its_users_alone(remote: RemoteControl, settings: Settings) -> None:
     found = (settings.state / SOCKET).stat()
     assert stat.S_ISSOCK(found.st_mode)
     assert stat.S_IMODE(found.st_mode) == 0o600
@@ -171,27 +171,27 @@ def test_the_socket_is_its_users_alone(remote: RemoteWriter, settings: Settings)
 
 @LEFT_TO_THE_COLLECTOR
 def test_a_socket_that_nobody_listens_on_is_passed_over(settings: Settings, fleet: Fleet) -> None:
-    with Writer(settings):
+    with Control(settings):
         pass
     with contextlib.suppress(SystemExit), listening(settings.state):
         os.link(settings.state / SOCKET, settings.state / "kept")
     (settings.state / "kept").rename(settings.state / SOCKET)
-    with open_writer(settings) as writer:
-        assert isinstance(writer, Writer)
-        assert writer.import_fleet(fleet, "test")["fleet"] == 1
+    with open_control(settings) as control:
+        assert isinstance(control, Control)
+        assert control.fleet.replace(fleet, "test")["fleet"] == 1
 
 
 def test_who_holds_the_lock_and_answers_to_nobody_is_named_after_a_while(settings: Settings) -> None:
     pauses: list[float] = []
-    with Writer(settings), pytest.raises(SettingsError, match=f"process {os.getpid()} holds its lock"):
-        open_writer(settings, patience_s=0.5, pause=pauses.append)
+    with Control(settings), pytest.raises(SettingsError, match=f"process {os.getpid()} holds its lock"):
+        open_control(settings, patience_s=0.5, pause=pauses.append)
     assert 4 <= len(pauses) <= 5
 
 
 def test_a_writer_that_is_closing_is_waited_for(settings: Settings) -> None:
-    holder = Writer(settings)
-    with open_writer(settings, patience_s=0.5, pause=lambda _: holder.close()) as writer:
-        assert isinstance(writer, Writer)
+    holder = Control(settings)
+    with open_control(settings, patience_s=0.5, pause=lambda _: holder.close()) as control:
+        assert isinstance(control, Control)
 
 
 def test_a_state_folder_whose_socket_would_have_too_long_a_name_is_refused(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_state_folder_whose_socket_would_have_too_long_a_name_is_refused(tmp_p
 
 @LEFT_TO_THE_COLLECTOR
 def test_control_going_away_in_the_middle_is_told(settings: Settings, fleet: Fleet) -> None:
-    with control(settings):
-        remote = open_writer(settings)
+    with running_control_app(settings):
+        remote = open_control(settings)
     with remote, pytest.raises(SettingsError, match="control went away during GET /v1/tables"):
-        remote.tables()
+        remote.tables.list()

@@ -11,14 +11,14 @@ from click.testing import CliRunner
 
 from steering.cli import main
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot, tell_steps
 from steering.decision.what_if import Question, first_address, what_if
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.policy import RANKING_KEYS
 from steering.settings import Settings
-from tests.support.control_app import control
+from tests.support.control_app import running_control_app
 
 WriteFeed = Callable[..., FeedSource]
 HOME = "203.0.113.0/24,bom001-a,64500,0\n"
@@ -26,9 +26,9 @@ CLIENT = Question("203.0.113.9", "80100172", "video")
 
 
 @pytest.fixture
-def rich(writer: Writer, fleet: Fleet, write_feed: WriteFeed) -> Writer:
-    """A writer that serves a prefix heard at three clusters, inside one heard at the fourth."""
-    writer.import_fleet(fleet, "test")
+def rich(control: Control, fleet: Fleet, write_feed: WriteFeed) -> Control:
+    """A control that serves a prefix heard at three clusters, inside one heard at the fourth."""
+    control.fleet.replace(fleet, "test")
     feed = write_feed(
         HOME,
         "203.0.113.0/24,del001-a,64500,100\n",
@@ -37,8 +37,8 @@ def rich(writer: Writer, fleet: Fleet, write_feed: WriteFeed) -> Writer:
         "203.0.113.0/33,lhr001-a,64511,0\n",
         "203.0.113.128/25,nowhere,64511,0\n",
     )
-    writer.publish([feed], "test")
-    return writer
+    control.tables.publish([feed], "test")
+    return control
 
 
 def sites(answer: dict[str, Any]) -> list[str]:
@@ -49,7 +49,7 @@ def sites(answer: dict[str, Any]) -> list[str]:
 
 
 def test_each_ranking_entry_tells_by_which_step_of_the_policy_it_stands_behind(
-    rich: Writer, settings: Settings
+    rich: Control, settings: Settings
 ) -> None:
     why = CLIENT.asked_of(Snapshot.map(settings.state))["explain"]
     assert [
@@ -64,13 +64,15 @@ def test_each_ranking_entry_tells_by_which_step_of_the_policy_it_stands_behind(
 
 
 def test_refused_rows_that_cover_the_client_are_told(
-    writer: Writer, settings: Settings, fleet: Fleet, write_feed: WriteFeed
+    control: Control, settings: Settings, fleet: Fleet, write_feed: WriteFeed
 ) -> None:
     strict = settings.model_copy(update={"accept_v4": "8-24"})
     with_rule = "prefixes from /8 to /24 are accepted"
-    writer.settings = strict
-    writer.import_fleet(fleet, "test")
-    writer.publish([write_feed(HOME, "203.0.113.0/25,lhr001-a,1,0\n", "203.0.113.128/25,lhr001-a,1,0\n")], "test")
+    control.settings = strict
+    control.fleet.replace(fleet, "test")
+    control.tables.publish(
+        [write_feed(HOME, "203.0.113.0/25,lhr001-a,1,0\n", "203.0.113.128/25,lhr001-a,1,0\n")], "test"
+    )
     why = CLIENT.asked_of(Snapshot.map(settings.state))["explain"]
     assert [(item["row"], item["value"], item["rule"]) for item in why["refused"]] == [(3, "203.0.113.0/25", with_rule)]
 
@@ -133,15 +135,15 @@ def test_what_is_neither_address_nor_prefix_is_refused(text: str) -> None:
 # ---- what if
 
 
-def test_another_table(rich: Writer, settings: Settings, write_feed: WriteFeed) -> None:
-    rich.publish([write_feed("203.0.113.0/24,lhr001-a,64511,0\n")], "test")
+def test_another_table(rich: Control, settings: Settings, write_feed: WriteFeed) -> None:
+    rich.tables.publish([write_feed("203.0.113.0/24,lhr001-a,64511,0\n")], "test")
     report = what_if(settings, CLIENT, table=1)
     assert (sites(report["now"])[0], sites(report["then"])[0], report["changed"]) == ("lhr001", "bom001", True)
     assert (report["now"]["table"], report["then"]["table"]) == (2, 1)
     assert not what_if(settings, CLIENT, table=2)["changed"]
 
 
-def test_appliances_and_sites_off(rich: Writer, settings: Settings) -> None:
+def test_appliances_and_sites_off(rich: Control, settings: Settings) -> None:
     assert sites(what_if(settings, CLIENT)["then"])[:2] == ["bom001", "bom001"]
     report = what_if(settings, CLIENT, off=["c001-bom001"])
     assert "c001-bom001" not in [target["appliance"] for target in report["then"]["targets"]]
@@ -154,7 +156,7 @@ def test_appliances_and_sites_off(rich: Writer, settings: Settings) -> None:
     assert sites(what_if(settings, CLIENT)["now"])[0] == "bom001"  # nobody was switched off
 
 
-def test_a_route_more(rich: Writer, settings: Settings) -> None:
+def test_a_route_more(rich: Control, settings: Settings) -> None:
     report = what_if(settings, CLIENT, routes=["203.0.113.0/25,del001-a,64500"])
     assert (sites(report["now"])[0], sites(report["then"])[0]) == ("bom001", "del001")
     why = report["then"]["explain"]
@@ -167,7 +169,7 @@ def test_a_route_more(rich: Writer, settings: Settings) -> None:
 
 
 def test_what_a_route_more_does_is_what_publishing_it_does(
-    rich: Writer, settings: Settings, write_feed: WriteFeed
+    rich: Control, settings: Settings, write_feed: WriteFeed
 ) -> None:
     rows = ["203.0.112.0/23,lhr001-a,,0", "203.0.113.0/24,lhr001-a,64500,0,embedded", "203.0.113.8/29,bom002-a,1 2 3,5"]
     for row in rows:
@@ -180,11 +182,11 @@ def test_what_a_route_more_does_is_what_publishing_it_does(
         )
         more = settings.state.parent / "more.csv"
         more.write_text(f"prefix,cluster,as_path,med,class\n{row}\n")
-        rich.publish([feed, FeedSource("csv", str(more))], "test")
+        rich.tables.publish([feed, FeedSource("csv", str(more))], "test")
         real = CLIENT.asked_of(Snapshot.map(settings.state))
         assert real["targets"] == then["targets"]
         assert real["explain"]["ranking"] == then["explain"]["ranking"]
-        rich.rollback(1, "test")
+        rich.tables.rollback(1, "test")
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
@@ -199,7 +201,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("given", "rule"), BAD, ids=[rule[:30] for _, rule in BAD])
-def test_what_cannot_be_is_refused_by_name(rich: Writer, settings: Settings, given: dict[str, Any], rule: str) -> None:
+def test_what_cannot_be_is_refused_by_name(rich: Control, settings: Settings, given: dict[str, Any], rule: str) -> None:
     with pytest.raises(RequestError, match=rule.replace("(", r"\(")):
         what_if(settings, CLIENT, **given)
 
@@ -208,10 +210,10 @@ def test_what_cannot_be_is_refused_by_name(rich: Writer, settings: Settings, giv
 
 
 def test_over_http(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
-    with control(settings) as door, door.client(door.make_token("ops")) as client:
+    with running_control_app(settings) as door, door.client(door.make_token("ops")) as client:
         assert client.get("/v1/explain", params={"ip": "203.0.113.9"}).status_code == 503
-        door.thread.submit(door.writer.import_fleet, fleet, "test").result()
-        door.thread.submit(door.writer.publish, [write_feed(HOME)], "test").result()
+        door.thread.submit(door.control.fleet.replace, fleet, "test").result()
+        door.thread.submit(door.control.tables.publish, [write_feed(HOME)], "test").result()
         answer = client.get("/v1/explain", params={"ip": "203.0.113.9", "title": "t", "n": 2, "family": "4"})
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["targets"]) == 2
@@ -226,7 +228,7 @@ def test_over_http(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> N
         assert client.get("/v1/what-if", params={"ip": "203.0.113.9", "off": "nosuch"}).status_code == 404
 
 
-def test_the_commands(rich: Writer, settings: Settings) -> None:
+def test_the_commands(rich: Control, settings: Settings) -> None:
     def run(*words: str) -> str:
         result = CliRunner().invoke(main, [*words, "--state", str(settings.state)])
         assert result.exit_code == 0, result.output

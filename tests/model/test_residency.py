@@ -15,7 +15,7 @@ from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet, Site
 from steering.model.residency import lies_in, regions_of_sites
 from steering.playback.server.follower import Follower
-from steering.playback.server.protocol import Connections
+from steering.playback.server.connections import Connections
 from steering.settings import Settings
 from tests.support.playback_app import Listening
 

@@ -16,9 +16,9 @@ from urllib.parse import quote
 
 import pytest
 
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Appliance as Machine
 from steering.model.fleet import Cluster, Fleet, Partner, Site
@@ -49,7 +49,7 @@ class Stage:
 
     machines: dict[str, Appliance]
     front: Front
-    control: RemoteWriter
+    control: RemoteControl
     browser: Browser
     title: str
 
@@ -161,20 +161,20 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 "prefix,cluster,as_path,med\n127.0.0.0/8,bom001-a,64500,0\n127.0.0.0/8,del001-a,64500,100\n"
             )
             settings = read_settings(state=state)
-            with Writer(settings) as writer:
-                writer.import_fleet(make_fleet(machines), "test")
-                writer.publish([FeedSource("csv", str(folder / "routes.csv"))], "test")
+            with Control(settings) as control:
+                control.fleet.replace(make_fleet(machines), "test")
+                control.tables.publish([FeedSource("csv", str(folder / "routes.csv"))], "test")
             title = find_title(state)
-            with Writer(settings) as writer:
+            with Control(settings) as control:
                 for kind, name in (("hls", "master.m3u8"), ("dash", "manifest.mpd")):
                     for service in ("mapped", "video"):
-                        writer.shelf.put(service, title, kind, (folder / "media" / name).read_bytes(), "test")
+                        control.playlists.put(service, title, kind, (folder / "media" / name).read_bytes(), "test")
             with serving(state) as served:
                 host, _, port = served.url.removeprefix("http://").partition(":")
                 front.listener = (host, int(port))
                 browser = Browser()
                 try:
-                    with RemoteWriter(settings) as control:
+                    with RemoteControl(settings) as control:
                         yield Stage(machines, front, control, browser, title)
                 finally:
                     browser.quit()
@@ -194,8 +194,8 @@ def scene(stage: Stage) -> Iterator[Stage]:
     for address, name in NAMES.items():
         if stage.machines[address].server is None:
             stage.machines[address].start()
-        stage.control.enable([name], "test")
-        stage.control.weight([name], None, "test")
+        stage.control.overrides.enable([name], "test")
+        stage.control.overrides.weight([name], None, "test")
 
 
 def test_players_begin_at_the_best_leave_it_on_a_drain_and_are_won_back_when_it_is_whole_again(scene: Stage) -> None:
@@ -203,15 +203,15 @@ def test_players_begin_at_the_best_leave_it_on_a_drain_and_are_won_back_when_it_
     scene.wait_to_play()
     for name in PLAYERS:
         assert set(scene.browser.media(name)) == {NEAR}, name
-    scene.control.drain([NAMES[NEAR]], "test")
+    scene.control.overrides.drain([NAMES[NEAR]], "test")
     scene.wait_for(NEXT)
     # It comes back with a tenth of its weight, as after a failure.
-    scene.control.weight([NAMES[NEAR]], 100, "test")
-    scene.control.enable([NAMES[NEAR]], "test")
+    scene.control.overrides.weight([NAMES[NEAR]], 100, "test")
+    scene.control.overrides.enable([NAMES[NEAR]], "test")
     scene.play_on(2.5 * TTL_S)
     for name in PLAYERS:
         assert scene.browser.media(name)[-1] == NEXT, f"{name} left what plays well for one that has just begun"
-    scene.control.weight([NAMES[NEAR]], None, "test")
+    scene.control.overrides.weight([NAMES[NEAR]], None, "test")
     scene.wait_for(NEAR)
     scene.check()
     for name in PLAYERS:
@@ -225,7 +225,7 @@ def test_a_failed_appliance_costs_nobody_a_segment(scene: Stage) -> None:
     scene.wait_to_play(seconds=2.0)
     scene.machines[NEAR].fail()
     time.sleep(1)  # until whoever watches appliances has seen it
-    scene.control.weight([NAMES[NEAR]], 0, "test")
+    scene.control.overrides.weight([NAMES[NEAR]], 0, "test")
     scene.wait_for(NEXT)
     scene.play_on(3.0)
     scene.check()
@@ -234,7 +234,7 @@ def test_a_failed_appliance_costs_nobody_a_segment(scene: Stage) -> None:
 def test_an_appliance_at_its_limit_loses_viewers_to_its_neighbour_and_a_site_to_the_next(scene: Stage) -> None:
     scene.open()
     scene.wait_to_play()
-    scene.control.weight([NAMES[NEAR], NAMES[NEXT]], 0, "test")
+    scene.control.overrides.weight([NAMES[NEAR], NAMES[NEXT]], 0, "test")
     scene.wait_for(FAR)
     scene.check()
 
@@ -244,13 +244,13 @@ def test_mapped_pathways_move_players_and_clones_move_those_that_take_them(scene
     scene.wait_to_play()
     began = scene.browser.of("hls.js", "steering")[0]["body"]
     assert '"PATHWAY-PRIORITY":["bombay",' in began, "steering moved a player that had just begun at its best"
-    scene.control.drain([NAMES[NEAR]], "test")
+    scene.control.overrides.drain([NAMES[NEAR]], "test")
     scene.wait_for(NEXT, ("hls.js",))  # by a clone: the only form that names one appliance of many
     cloned = scene.browser.of("hls.js", "steering")[-1]["body"]
     assert '"PATHWAY-CLONES":[{"BASE-ID":"bombay","ID":"c002-bom001.' in cloned
-    scene.control.drain([NAMES[NEXT]], "test")
+    scene.control.overrides.drain([NAMES[NEXT]], "test")
     scene.wait_for(FAR)
-    scene.control.drain([NAMES[FAR]], "test")
+    scene.control.overrides.drain([NAMES[FAR]], "test")
     scene.wait_for(ORIGIN)
     scene.check(declared=("bombay", "delhi", "other"))
 
@@ -265,7 +265,7 @@ def test_503_in_mid_session_recovers(scene: Stage) -> None:
     )
     scene.browser.wait(refused, PATIENCE_S)
     scene.play_on(1.0)
-    scene.control.drain([NAMES[NEAR]], "test")
+    scene.control.overrides.drain([NAMES[NEAR]], "test")
     scene.front.mode = "ok"
     scene.wait_for(NEXT)
     scene.check()
@@ -296,7 +296,7 @@ def test_what_players_report_is_counted_where_it_belongs(scene: Stage) -> None:
     scene.open(reports="http://{}:{}/v1/cmcd".format(*scene.front.listener))
 
     def rows(by: str) -> dict[str | None, dict[str, Any]]:
-        return {row[by]: row for row in scene.control.quality(by)}
+        return {row[by]: row for row in scene.control.quality.list(by)}
 
     def counted() -> bool:
         viewers, at = rows("partner").get("as64500"), rows("appliance").get(NAMES[NEAR])

@@ -2,142 +2,185 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
 from steering.errors import RequestError, SettingsError
-from steering.process import child as apart
+from steering.process import child
 from tests.support.processes import is_running, until
+
+Progress = Callable[[str], None]
+
+
+@pytest.fixture(params=[child.SERVER, child.FORK], ids=["server", "fork"])
+def context(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 def ignore(step: str) -> None:
     pass
 
 
-def test_the_result_comes_back_and_the_steps_are_told() -> None:
-    told: list[str] = []
+def take_two_steps(progress: Progress) -> tuple[int, int]:
+    progress("read")
+    progress("build")
+    return os.getpid(), os.sched_getscheduler(0)
 
-    def task(progress: Callable[[str], None]) -> tuple[int, int]:
-        progress("read")
-        progress("build")
-        return os.getpid(), os.sched_getscheduler(0)
 
-    pid, policy = apart.run_gently("build", task, told.append)
-    assert told == ["read", "build"]
+def test_the_result_and_the_names_of_the_steps_come_back(context: Any) -> None:
+    steps: list[str] = []
+    pid, policy = child.run_gently("build", take_two_steps, steps.append, context=context)
+    assert steps == ["read", "build"]
     assert pid != os.getpid()
     assert policy == os.SCHED_IDLE
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
-    assert apart.run("build", task, ignore)[1] == os.SCHED_OTHER
+    assert child.run("build", take_two_steps, ignore, context=context)[1] == os.SCHED_OTHER
 
 
-def test_an_error_comes_back_whole() -> None:
-    def task(_: Callable[[str], None]) -> NoReturn:
-        raise RequestError.of_parameter("n", "0", "a number from 1 to 8", status=422)
+def refuse(_: Progress) -> NoReturn:
+    raise RequestError.of_parameter("n", "0", "a number from 1 to 8", status=422)
 
+
+def test_an_error_comes_back_whole(context: Any) -> None:
     with pytest.raises(RequestError) as caught:
-        apart.run("build", task, ignore)
+        child.run("build", refuse, ignore, context=context)
     assert (caught.value.status, caught.value.parameter, caught.value.rule) == (422, "n", "a number from 1 to 8")
 
 
-def raise_one(_: Callable[[str], None]) -> NoReturn:
+def fail(_: Progress) -> NoReturn:
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize(
-    ("task", "status"), [(lambda _: os.kill(os.getpid(), signal.SIGKILL), -9), (raise_one, 1)], ids=["killed", "a bug"]
-)
+def be_killed(_: Progress) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("task", "status"), [(be_killed, -9), (fail, 1)], ids=["killed", "a bug"])
 def test_a_process_that_is_lost_is_an_error_that_names_the_task(
-    task: Callable[[Callable[[str], None]], None], status: int
+    task: Callable[[Progress], None], status: int, context: Any
 ) -> None:
     with pytest.raises(SettingsError, match=f"^build the table: its process ended with status {status}$") as caught:
-        apart.run("build the table", task, ignore)
+        child.run("build the table", task, ignore, context=context)
     assert ("memory" in caught.value.hint) == (status == -9)
 
 
-def test_what_is_raised_meanwhile_ends_it() -> None:
+def sleep(progress: Progress) -> None:
+    progress(str(os.getpid()))
+    time.sleep(60)
+
+
+def test_an_error_of_meanwhile_ends_the_child(context: Any) -> None:
     pids: list[int] = []
 
     def end_it() -> None:
         if pids:
-            raise SettingsError("told to end")
+            raise SettingsError("asked to end")
 
-    def task(progress: Callable[[str], None]) -> None:
-        progress(str(os.getpid()))
-        time.sleep(60)
-
-    with pytest.raises(SettingsError, match="told to end"):
-        apart.run("prepare", task, lambda step: pids.append(int(step)), meanwhile=end_it)
-    assert not is_running(pids[0])
+    with pytest.raises(SettingsError, match="asked to end"):
+        child.run("prepare", sleep, lambda step: pids.append(int(step)), meanwhile=end_it, context=context)
+    until(lambda: not is_running(pids[0]))
 
 
-def test_a_task_that_gets_no_core_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart, "PATIENCE_S", 0.3)
+def hold_the_core(path: Path, core: int, _: Progress) -> int:
+    with path.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    if os.sched_getscheduler(0) == os.SCHED_IDLE:
+        os.sched_setaffinity(0, {core})
+        while True:
+            pass
+    return os.sched_getscheduler(0)
+
+
+def test_a_task_that_gets_no_core_starts_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: Any) -> None:
+    monkeypatch.setattr(child, "PATIENCE_S", 2.0)  # with the import of this module, while other tests run
     core = min(os.sched_getaffinity(0))
     pids = tmp_path / "pids"
-
-    def task(_: Callable[[str], None]) -> int:
-        with pids.open("a") as file:
-            file.write(f"{os.getpid()}\n")
-        if os.sched_getscheduler(0) == os.SCHED_IDLE:
-            os.sched_setaffinity(0, {core})
-            while True:
-                pass
-        return os.sched_getscheduler(0)
-
     busy = os.fork()
     if not busy:
         os.sched_setaffinity(0, {core})
         while True:
             pass
     try:
-        assert apart.run_gently("build", task, ignore) == os.SCHED_OTHER
+        task = functools.partial(hold_the_core, pids, core)
+        assert child.run_gently("build", task, ignore, context=context) == os.SCHED_OTHER
     finally:
         os.kill(busy, signal.SIGKILL)
         os.waitpid(busy, 0)
     first, second = map(int, pids.read_text().split())
     assert first != second
-    assert not is_running(first)
+    until(lambda: not is_running(first))
 
 
-def test_a_child_ends_with_its_parent(tmp_path: Path) -> None:
+def write_pid(path: Path, _: Progress) -> None:
+    path.with_suffix(".new").write_text(str(os.getpid()))
+    path.with_suffix(".new").rename(path)
+    time.sleep(60)
+
+
+@pytest.mark.parametrize("context", ["SERVER", "FORK"])
+def test_a_child_ends_with_its_parent(tmp_path: Path, context: str) -> None:
     path = tmp_path / "pid"
-    parent = os.fork()
-    if not parent:
-
-        def task(_: Callable[[str], None]) -> None:
-            (tmp_path / "new").write_text(str(os.getpid()))
-            (tmp_path / "new").rename(path)
-            time.sleep(60)
-
-        try:
-            apart.run("build", task, ignore)
-        finally:
-            os._exit(1)
-    until(path.exists)
-    os.kill(parent, signal.SIGKILL)
-    os.waitpid(parent, 0)
+    program = (
+        "import functools, pathlib, sys\n"
+        "from steering.process import child\n"
+        "from tests.process.test_child import ignore, write_pid\n"
+        "task = functools.partial(write_pid, pathlib.Path(sys.argv[1]))\n"
+        f"child.run('build', task, ignore, context=child.{context})\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], cwd=Path(__file__).parents[2]) as parent:
+        until(path.exists)
+        parent.kill()
     until(lambda: not is_running(int(path.read_text())))
 
 
-def test_other_threads_of_the_parent_do_not_matter() -> None:
-    held = threading.Lock()
+def use_a_core(_: Progress) -> None:
+    while time.process_time() < 0.2:
+        pass
+
+
+def test_what_a_child_computes_is_what_its_parent_used(context: Any) -> None:
+    before = child.core_s()
+    child.run("work", use_a_core, ignore, context=context)
+    assert 0.15 <= child.core_s() - before < 2
+
+
+def count_threads(_: Progress) -> int:
+    return threading.active_count()
+
+
+def test_a_child_of_the_server_has_none_of_the_threads_and_locks_of_its_parent() -> None:
     done = threading.Event()
-
-    def hold() -> None:
-        with held:
-            done.wait()
-
-    thread = threading.Thread(target=hold)
+    thread = threading.Thread(target=done.wait)
     thread.start()
     try:
-        assert apart.run("build", lambda _: threading.active_count(), ignore) == 2  # itself, and who watches the parent
+        assert not child.is_single_threaded()
+        assert child.run("build", count_threads, ignore) == 2  # itself, and the one that watches the parent
     finally:
         done.set()
         thread.join()
+
+
+def test_the_server_has_imported_what_tasks_need(tmp_path: Path) -> None:
+    (tmp_path / "probe.py").write_text(
+        "import sys\ndef probe(_): return 'steering.control.routes.build' in sys.modules\n"
+    )
+    program = (
+        "from steering.process import child\n"
+        "from probe import probe\n"
+        "child.start_server(['steering.control.routes.build'])\n"
+        "print(child.run('build', probe, print))\n"
+    )
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{root}"}
+    found = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, check=True)
+    assert found.stdout == b"True\n"

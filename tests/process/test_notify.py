@@ -39,7 +39,7 @@ def test_the_manager_hears_when_the_service_is_ready_reloading_and_stopping(
     manager: socket.socket, tmp_path: Path, fleet: Fleet
 ) -> None:
     with serving(publish_tiny_fleet(tmp_path, fleet)) as served:
-        ready = ["READY=1", f"STATUS={served.said[-1]}"]
+        ready = ["READY=1", f"STATUS={served.lines[-1]}"]
         assert hear(manager) == ready
         before = time.monotonic_ns() // 1000
         served.process.send_signal(signal.SIGHUP)

@@ -10,8 +10,8 @@ import pytest
 from steering.control.health.ejection_limits import Limits, allowance
 from steering.control.health.rules import Rules
 from steering.control.routes.feeds import FeedSource
+from steering.control.services.control import Control
 from steering.control.services.synthetic_fleet import synthesize
-from steering.control.services.writer import Writer
 from steering.model.fleet import Appliance, Cluster, Fleet, Site
 from steering.model.route import RouteClass
 from steering.model.service import Service
@@ -28,10 +28,10 @@ PLAN = Plan(first_s=40.0, quiet_s=20.0, on_s=45.0, off_s=15.0, requests_per_s=40
 
 def rehearse(state: Path, fleet: Fleet, sources: list[FeedSource], plan: Plan, faults: list[type[Fault]]) -> Rehearsal:
     """Publish a fleet and play it to the end."""
-    with Writer(Settings(state=state)) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish(sources, "test")
-        numbered = writer.fleet()
+    with Control(Settings(state=state)) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish(sources, "test")
+        numbered = control.fleet.current()
     rehearsal = Rehearsal(state, numbered, plan, faults, BOOK)
     rehearsal.run()
     return rehearsal

@@ -19,8 +19,8 @@ from fastapi import FastAPI
 
 from steering.control.app import ControlProtocol, listening, make_app
 from steering.control.jobs.clockwork import Errands
-from steering.control.services.writer import Writer
-from steering.process.child import run_gently
+from steering.control.services.control import Control
+from steering.process.child import FORK, run_gently
 from steering.settings import Settings
 
 T = TypeVar("T")
@@ -37,12 +37,12 @@ class Server(uvicorn.Server):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Control:
-    """A running control door: its application, its address over TCP, its loop, and the writer, for its own thread."""
+class ControlApp:
+    """A running control door: its application, its address over TCP, its loop, and the control, for its own thread."""
 
     app: FastAPI
     address: tuple[str, int]
-    writer: Writer
+    control: Control
     thread: ThreadPoolExecutor
     server: Server
 
@@ -52,7 +52,7 @@ class Control:
 
     def make_token(self, role: str, **more: Any) -> dict[str, str]:
         """Return the headers of a new holder of a token."""
-        report = self.thread.submit(self.writer.make_token, role, more.pop("name", ""), "test", **more).result()
+        report = self.thread.submit(self.control.tokens.make, role, more.pop("name", ""), "test", **more).result()
         return {"authorization": f"Bearer {report['token']}"}
 
     def in_loop(self, do: Callable[[], T]) -> T:
@@ -69,24 +69,24 @@ class Control:
 
 
 @contextlib.contextmanager
-def control(settings: Settings) -> Iterator[Control]:
-    """Run a control process's doors: the writer in one thread, the server in another."""
-    thread = ThreadPoolExecutor(1, "writer")
+def running_control_app(settings: Settings) -> Iterator[ControlApp]:
+    """Run a control process's doors: the control in one thread, the server in another."""
+    thread = ThreadPoolExecutor(1, "control")
     errands = Errands(thread)
-    writer = thread.submit(Writer, settings, run=partial(run_gently, meanwhile=errands.do)).result()
+    control = thread.submit(Control, settings, run=partial(run_gently, meanwhile=errands.do, context=FORK)).result()
     try:
         with listening(settings.state) as listener, socket.create_server(("127.0.0.1", 0)) as tcp:
-            app = make_app(writer, thread, errands)
+            app = make_app(control, thread, errands)
             server = Server(uvicorn.Config(app, lifespan="off", log_config=None, http=ControlProtocol))
             serving = threading.Thread(target=server.run, kwargs={"sockets": [listener, tcp]})
             serving.start()
             while not server.started:
                 time.sleep(0.01)
             try:
-                yield Control(app, tcp.getsockname(), writer, thread, server)
+                yield ControlApp(app, tcp.getsockname(), control, thread, server)
             finally:
                 server.should_exit = True
                 serving.join()
     finally:
-        thread.submit(writer.close).result()
+        thread.submit(control.close).result()
         thread.shutdown()

@@ -1,4 +1,4 @@
-"""A writer over an empty state folder, and small feeds to publish."""
+"""A control over an empty state folder, and small feeds to publish."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from steering.control.routes import build as tables
 from steering.control.routes.feeds import FeedSource
 from steering.control.routes.feeds.regions import read_regions
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
 
@@ -47,15 +47,15 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def writer(settings: Settings) -> Iterator[Writer]:
-    """Return a writer over an empty state folder."""
-    with Writer(settings) as writer:
-        yield writer
+def control(settings: Settings) -> Iterator[Control]:
+    """Return a control over an empty state folder."""
+    with Control(settings) as control:
+        yield control
 
 
 @pytest.fixture
-def serving(writer: Writer, fleet: Fleet, write_feed: WriteFeed) -> Writer:
-    """Return a writer that serves the tiny fleet, with one prefix at home in Mumbai."""
-    writer.import_fleet(fleet, "test")
-    writer.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "test", "first")
-    return writer
+def serving(control: Control, fleet: Fleet, write_feed: WriteFeed) -> Control:
+    """Return a control that serves the tiny fleet, with one prefix at home in Mumbai."""
+    control.fleet.replace(fleet, "test")
+    control.tables.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "test", "first")
+    return control

@@ -13,7 +13,8 @@ import uvicorn
 
 from steering.playback.http.app import make_app
 from steering.playback.server.follower import Follower
-from steering.playback.server.protocol import Connections
+from steering.playback.server.connections import Connections
+from steering.playback.server.protocol import http_class
 from steering.settings import Settings
 
 DATE = re.compile(rb"\r\ndate: [A-Za-z0-9, :]{29}\r\n")
@@ -31,7 +32,7 @@ class Listening:
         config = uvicorn.Config(
             make_app(follower, settings),
             **{
-                "http": self.connections.make_protocol,
+                "http": http_class(self.connections),
                 "ws": "none",
                 "lifespan": "off",
                 "log_config": None,

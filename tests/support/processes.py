@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
 
@@ -72,9 +72,9 @@ def publish_tiny_fleet(folder: Path, fleet: Fleet) -> Path:
     """Make a state folder in which a table of the tiny fleet is published, from a feed beside it; return it."""
     state, feed = folder / "state", folder / "routes.csv"
     feed.write_text("prefix,cluster,as_path,med\n203.0.113.0/24,bom001-a,64500,0\n203.0.113.0/24,del001-a,64500,100\n")
-    with Writer(read_settings(state=state)) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([FeedSource("csv", str(feed))], "test")
+    with Control(read_settings(state=state)) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([FeedSource("csv", str(feed))], "test")
     return state
 
 

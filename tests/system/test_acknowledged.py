@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from steering.control.remote import RemoteWriter, open_writer
+from steering.control.remote import RemoteControl, open_control
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.errors import SteeringError
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
@@ -33,7 +33,7 @@ def kill_control(served: Served) -> None:
 
 def wait_for_control(served: Served) -> None:
     def answers() -> bool:
-        with RemoteWriter(served.settings) as remote:
+        with RemoteControl(served.settings) as remote:
             return remote.answers()
 
     until(answers)
@@ -74,20 +74,20 @@ def revoke(client: httpx.Client) -> httpx.Response:
     return client.delete("/v1/tokens/1")
 
 
-def has_override(writer: Writer) -> bool:
-    return [(row["appliance"], row["enabled"]) for row in writer.wished()] == [("c001-bom001", False)]
+def has_override(control: Control) -> bool:
+    return [(row["appliance"], row["enabled"]) for row in control.overrides.list()] == [("c001-bom001", False)]
 
 
-CHANGES: list[tuple[Callable[[httpx.Client], httpx.Response], Callable[[Writer], bool], str]] = [
+CHANGES: list[tuple[Callable[[httpx.Client], httpx.Response], Callable[[Control], bool], str]] = [
     (override, has_override, "override"),
     (
         window,
-        lambda writer: [(row["subject"], row["state"]) for row in writer.windows()] == [("lhr001", "on")],
+        lambda control: [(row["subject"], row["state"]) for row in control.maintenance.list()] == [("lhr001", "on")],
         "add window",
     ),
-    (token, lambda writer: [row["name"] for row in writer.list_tokens()] == ["ci"], "make token"),
-    (put, lambda writer: any(site.id == "maa001" for site in writer.fleet().sites), "put"),
-    (revoke, lambda writer: not any(row["good"] for row in writer.list_tokens()), "revoke token"),
+    (token, lambda control: [row["name"] for row in control.tokens.list()] == ["ci"], "make token"),
+    (put, lambda control: any(site.id == "maa001" for site in control.fleet.current().sites), "put"),
+    (revoke, lambda control: not any(row["good"] for row in control.tokens.list()), "revoke token"),
 ]
 
 
@@ -99,11 +99,11 @@ def test_whatever_was_answered_is_on_record_after_a_kill_right_after_the_answer(
         wait_for_control(served)
     assert "c001-bom001" not in served.steer()["targets"][0]["appliance"]
     kill_all(served)
-    with open_writer(served.settings) as writer:  # threads of the killed may hold the lock a little longer
-        assert isinstance(writer, Writer)
+    with open_control(served.settings) as control:  # threads of the killed may hold the lock a little longer
+        assert isinstance(control, Control)
         for change, is_there, _ in CHANGES:
-            assert is_there(writer), change.__name__
-        noted = [entry["what"] for entry in reversed(writer.audit())]
+            assert is_there(control), change.__name__
+        noted = [entry["what"] for entry in reversed(control.audit.list())]
         assert noted[-len(CHANGES) :] == [what for _, _, what in CHANGES]
 
 
@@ -113,9 +113,9 @@ def test_a_kill_of_the_whole_service_right_after_the_answer_loses_nothing_either
         with serving(state) as served, asking(state) as client:
             assert change(client).is_success
             kill_all(served)
-        with open_writer(read_settings(state=state)) as writer:
-            assert isinstance(writer, Writer)
-            assert is_there(writer), change.__name__
+        with open_control(read_settings(state=state)) as control:
+            assert isinstance(control, Control)
+            assert is_there(control), change.__name__
 
 
 def test_in_a_storm_of_overrides_no_acknowledged_one_is_lost_whenever_control_is_killed(served: Served) -> None:
@@ -126,10 +126,10 @@ def test_in_a_storm_of_overrides_no_acknowledged_one_is_lost_whenever_control_is
 
         def storm(sent: list[int] = sent, acknowledged: list[int] = acknowledged, stop: Any = stop) -> None:
             try:
-                with RemoteWriter(served.settings) as remote:
+                with RemoteControl(served.settings) as remote:
                     while not stop.is_set():
                         sent[0] += 1
-                        remote.weight(["c001-bom001"], sent[0], "test")
+                        remote.overrides.weight(["c001-bom001"], sent[0], "test")
                         acknowledged[0] = sent[0]
             except SteeringError:
                 pass  # it was killed: what was not answered may be there or not
@@ -152,12 +152,12 @@ def test_yesterdays_state_folder_serves_at_once_as_it_was_left(tmp_path: Path, f
     state, feed = tmp_path / "state", tmp_path / "routes.csv"
     feed.write_text("prefix,cluster\n203.0.113.0/24,bom001-a\n")
     now = time.time()
-    with Writer(read_settings(state=state), clock=lambda: now - DAY) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([FeedSource("csv", str(feed))], "test")
-        writer.drain(["c001-bom001"], "test")
-        writer.add_window("appliance", "c002-bom001", None, now + DAY, "test", "still on")
-        writer.add_window("site", "bom002", None, now - DAY / 2, "test", "over by now")
+    with Control(read_settings(state=state), clock=lambda: now - DAY) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([FeedSource("csv", str(feed))], "test")
+        control.overrides.drain(["c001-bom001"], "test")
+        control.maintenance.add("appliance", "c002-bom001", None, now + DAY, "test", "still on")
+        control.maintenance.add("site", "bom002", None, now - DAY / 2, "test", "over by now")
     feed.unlink()
     for path in state.iterdir():
         os.utime(path, (now - DAY, now - DAY))
@@ -171,9 +171,9 @@ def test_yesterdays_state_folder_serves_at_once_as_it_was_left(tmp_path: Path, f
         until(lambda: "bom002" in str(served.steer(n=8)["targets"]))
         assert took < 15  # two processes and their imports; a publish of the Internet would be more than that
         wait_for_control(served)
-        with RemoteWriter(served.settings) as remote:
-            assert len(remote.tables()) == 1
-            assert [row["subject"] for row in remote.windows()] == ["c002-bom001"]
+        with RemoteControl(served.settings) as remote:
+            assert len(remote.tables.list()) == 1
+            assert [row["subject"] for row in remote.maintenance.list()] == ["c002-bom001"]
 
 
 @pytest.mark.parametrize("lost", ["steering.db-shm", "control.sock", "lock", "worker.1"])

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
 from tests.bench import load, servers
@@ -192,9 +192,9 @@ def test_a_busy_neighbour_uses_a_core_until_the_end() -> None:
 def test_a_short_soak_fails_no_request_and_keeps_memory(tmp_path: Path, fleet: Fleet) -> None:
     state, feed = tmp_path / "state", tmp_path / "routes.csv"
     feed.write_text("prefix,cluster,as_path,med\n203.0.113.0/24,bom001-a,64500,0\n2001:db8::/32,del001-a,64500,100\n")
-    with Writer(read_settings(state=state)) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([FeedSource("csv", str(feed))], "test")
+    with Control(read_settings(state=state)) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([FeedSource("csv", str(feed))], "test")
     v4, v6 = [f"203.0.{113 + i % 2}.{i}" for i in range(256)], [f"2001:db8::{i:x}" for i in range(64)]
     requests = load.write_requests(tmp_path / "requests", v4, v6)
     said: list[str] = []

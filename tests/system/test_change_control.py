@@ -1,4 +1,4 @@
-"""Guards that stop a publish, rollbacks, pins: through the writer's verbs, the doors and the command."""
+"""Guards that stop a publish, rollbacks, pins: through the control's verbs, the doors and the command."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ import pytest
 from click.testing import CliRunner
 
 from steering.cli import main
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError, SnapshotError
 from steering.model.fleet import Fleet
 from steering.model.service import Service
 from steering.settings import Settings, read_settings
-from tests.support.control_app import control
+from tests.support.control_app import running_control_app
 
 HOME = "203.0.113.0/24,bom001-a,64500,0\n"
 AWAY = "203.0.113.0/24,del001-a,64500,0\n"
@@ -46,76 +46,76 @@ def strict(settings: Settings) -> Settings:
 
 @pytest.fixture
 def guarded(strict: Settings, fleet: Fleet, write_feed: WriteFeed) -> Any:
-    """Return a writer with strict guards that serves the tiny fleet."""
-    with Writer(strict) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([write_feed(HOME)], "test", "first")
-        yield writer
+    """Return a control with strict guards that serves the tiny fleet."""
+    with Control(strict) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([write_feed(HOME)], "test", "first")
+        yield control
 
 
 # ---- guards
 
 
-def test_a_guard_stops_a_publish_and_nothing_is_lost(guarded: Writer, strict: Settings, write_feed: WriteFeed) -> None:
+def test_a_guard_stops_a_publish_and_nothing_is_lost(guarded: Control, strict: Settings, write_feed: WriteFeed) -> None:
     before = {path.name: path.read_bytes() for path in strict.state.iterdir() if not path.name.startswith("steering.")}
     with pytest.raises(FeedError, match=r"100\.0 % of IPv4 clients would move \(guard_moved 25\.0 %\)") as caught:
-        guarded.publish([write_feed(AWAY)], "test")
+        guarded.tables.publish([write_feed(AWAY)], "test")
     assert "--force REASON" in caught.value.hint
     assert nearest(strict) == "bom001"
     after = {path.name: path.read_bytes() for path in strict.state.iterdir() if not path.name.startswith("steering.")}
     assert after == before
-    assert [row["table"] for row in guarded.tables()] == [1]
+    assert [row["table"] for row in guarded.tables.list()] == [1]
 
 
-def test_a_check_tells_what_the_guards_would_say(guarded: Writer, write_feed: WriteFeed) -> None:
-    report = guarded.check([write_feed(AWAY)])
+def test_a_check_tells_what_the_guards_would_say(guarded: Control, write_feed: WriteFeed) -> None:
+    report = guarded.tables.check([write_feed(AWAY)])
     assert report["guards"] == ["100.0 % of IPv4 clients would move (guard_moved 25.0 %)"]
     assert report["changes"]["moved"]["v4"] == 1.0
     assert [row["cluster"] for row in report["changes"]["clusters"]] == ["bom001-a", "del001-a"]
     assert report["changes"]["prefixes"]["v4"]["first"]["changed"] == ["203.0.113.0/24"]
 
 
-def test_a_reason_passes_the_guards_and_is_on_record(guarded: Writer, strict: Settings, write_feed: WriteFeed) -> None:
-    report = guarded.publish([write_feed(AWAY)], "alice", "ticket 7", force="Mumbai is under water")
+def test_a_reason_passes_the_guards_and_is_on_record(guarded: Control, strict: Settings, write_feed: WriteFeed) -> None:
+    report = guarded.tables.publish([write_feed(AWAY)], "alice", "ticket 7", force="Mumbai is under water")
     assert nearest(strict) == "del001"
     assert report["guards"]
-    for why in (guarded.tables()[0]["why"], guarded.audit(1)[0]["why"]):
+    for why in (guarded.tables.list()[0]["why"], guarded.audit.list(1)[0]["why"]):
         assert why.startswith("ticket 7; forced, Mumbai is under water; 100.0 % of IPv4 clients would move")
 
 
-def test_a_publish_that_breaks_no_guard_is_not_called_forced(guarded: Writer, write_feed: WriteFeed) -> None:
-    guarded.publish([write_feed(HOME)], "alice", "again", force="just in case")
-    assert guarded.tables()[0]["why"] == "again"
+def test_a_publish_that_breaks_no_guard_is_not_called_forced(guarded: Control, write_feed: WriteFeed) -> None:
+    guarded.tables.publish([write_feed(HOME)], "alice", "again", force="just in case")
+    assert guarded.tables.list()[0]["why"] == "again"
 
 
 def test_a_first_publish_has_nothing_to_compare_with(strict: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
-    with Writer(strict) as writer:
-        writer.import_fleet(fleet, "test")
-        report = writer.publish([write_feed(HOME)], "test")
+    with Control(strict) as control:
+        control.fleet.replace(fleet, "test")
+        report = control.tables.publish([write_feed(HOME)], "test")
     assert (report["changes"], report["guards"]) == (None, [])
 
 
-def test_a_reload_is_guarded_too(guarded: Writer, strict: Settings, write_feed: WriteFeed) -> None:
+def test_a_reload_is_guarded_too(guarded: Control, strict: Settings, write_feed: WriteFeed) -> None:
     write_feed(AWAY)
     with pytest.raises(FeedError, match="clients would move"):
-        guarded.reload("test")
+        guarded.tables.reload("test")
     assert nearest(strict) == "bom001"
 
 
-def test_zones_are_not_left_without_any_cluster(guarded: Writer, fleet: Fleet, write_feed: WriteFeed) -> None:
+def test_zones_are_not_left_without_any_cluster(guarded: Control, fleet: Fleet, write_feed: WriteFeed) -> None:
     closed = tuple(dataclasses.replace(item, accepts_off_net=False) for item in fleet.clusters)
-    guarded.import_fleet(dataclasses.replace(fleet, clusters=closed), "test")
+    guarded.fleet.replace(dataclasses.replace(fleet, clusters=closed), "test")
     with pytest.raises(FeedError, match=r"zones would have no cluster at all, and none is without one now"):
-        guarded.publish([write_feed(HOME)], "test")
-    guarded.publish([write_feed(HOME)], "test", force="our clients alone")
-    guarded.publish([write_feed(HOME)], "test")  # it is no news any more
+        guarded.tables.publish([write_feed(HOME)], "test")
+    guarded.tables.publish([write_feed(HOME)], "test", force="our clients alone")
+    guarded.tables.publish([write_feed(HOME)], "test")  # it is no news any more
 
 
 def test_damage_to_what_serves_does_not_stop_the_publish_that_replaces_it(
-    guarded: Writer, strict: Settings, write_feed: WriteFeed
+    guarded: Control, strict: Settings, write_feed: WriteFeed
 ) -> None:
     (strict.state / "routes.1").write_bytes(b"not a routes file")
-    report = guarded.publish([write_feed(AWAY)], "test")
+    report = guarded.tables.publish([write_feed(AWAY)], "test")
     assert report["changes"] is None
     assert nearest(strict) == "del001"
 
@@ -124,35 +124,35 @@ def test_damage_to_what_serves_does_not_stop_the_publish_that_replaces_it(
 
 
 def test_a_rollback_serves_the_kept_table_as_it_was_written(
-    serving: Writer, settings: Settings, write_feed: WriteFeed
+    serving: Control, settings: Settings, write_feed: WriteFeed
 ) -> None:
     first = (settings.state / "table.1").read_bytes()
-    serving.publish([write_feed(AWAY)], "test")
-    serving.drain(["c001-bom001"], "test")
+    serving.tables.publish([write_feed(AWAY)], "test")
+    serving.overrides.drain(["c001-bom001"], "test")
     assert nearest(settings) == "del001"
-    report = serving.rollback(1, "alice", "Delhi is full")
+    report = serving.tables.rollback(1, "alice", "Delhi is full")
     assert (report["serving"]["table"], report["before"]["table"]) == (1, 2)
     assert nearest(settings) == "bom001"
     assert (settings.state / "table.1").read_bytes() == first
     # Routes only: the override stands.
     answer = json.loads(Snapshot.map(settings.state).steer("203.0.113.9", "80100172", service="video"))
     assert answer["targets"][0]["appliance"] == "c002-bom001"
-    entry = serving.audit(1)[0]
+    entry = serving.audit.list(1)[0]
     assert (entry["what"], entry["subject"], entry["who"], entry["why"]) == (
         *("rollback", "table 1", "alice", "Delhi is full"),
     )
     assert (entry["before"]["table"], entry["after"]["table"]) == (2, 1)
     # And forward again.
-    assert serving.rollback(2, "alice")["serving"]["table"] == 2
+    assert serving.tables.rollback(2, "alice")["serving"]["table"] == 2
     assert nearest(settings) == "del001"
 
 
 def test_a_rollback_takes_the_fleet_of_now(
-    serving: Writer, settings: Settings, write_feed: WriteFeed, fleet: Fleet, renamed: Callable[[Fleet], Fleet]
+    serving: Control, settings: Settings, write_feed: WriteFeed, fleet: Fleet, renamed: Callable[[Fleet], Fleet]
 ) -> None:
-    serving.publish([write_feed(AWAY)], "test")
-    serving.import_fleet(renamed(fleet), "test")
-    serving.rollback(1, "test")
+    serving.tables.publish([write_feed(AWAY)], "test")
+    serving.fleet.replace(renamed(fleet), "test")
+    serving.tables.rollback(1, "test")
     assert Snapshot.map(settings.state).services.keys() == {"video", "games"}
 
 
@@ -161,64 +161,64 @@ ABSENT = [(7, "none of this version was ever published", 404), (1, "its files we
 
 @pytest.mark.parametrize(("version", "rule", "status"), ABSENT)
 def test_what_is_not_kept_cannot_be_rolled_back_to(
-    serving: Writer, settings: Settings, write_feed: WriteFeed, version: int, rule: str, status: int
+    serving: Control, settings: Settings, write_feed: WriteFeed, version: int, rule: str, status: int
 ) -> None:
     for path in settings.state.glob("*.1"):
         if path.name in ("table.1", "routes.1"):
             path.rename(settings.state / f"kept-{path.name}")
     with pytest.raises(RequestError, match=rule) as caught:
-        serving.rollback(version, "test")
+        serving.tables.rollback(version, "test")
     assert caught.value.status == status
 
 
-def test_a_damaged_table_is_not_rolled_back_to(serving: Writer, settings: Settings, write_feed: WriteFeed) -> None:
-    serving.publish([write_feed(AWAY)], "test")
+def test_a_damaged_table_is_not_rolled_back_to(serving: Control, settings: Settings, write_feed: WriteFeed) -> None:
+    serving.tables.publish([write_feed(AWAY)], "test")
     damaged = bytearray((settings.state / "table.1").read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (settings.state / "table.1").write_bytes(damaged)
     with pytest.raises(SnapshotError, match="checksum"):
-        serving.rollback(1, "test")
+        serving.tables.rollback(1, "test")
     assert nearest(settings) == "del001"
-    assert not serving.tables()[0]["pinned"]
+    assert not serving.tables.list()[0]["pinned"]
 
 
 def test_after_a_rollback_no_reload_publishes_until_it_is_unpinned(
-    serving: Writer, settings: Settings, write_feed: WriteFeed
+    serving: Control, settings: Settings, write_feed: WriteFeed
 ) -> None:
-    serving.publish([write_feed(AWAY)], "test")
-    serving.rollback(1, "alice", "Delhi is full")
-    assert [row["table"] for row in serving.tables() if row["pinned"]] == [1]
+    serving.tables.publish([write_feed(AWAY)], "test")
+    serving.tables.rollback(1, "alice", "Delhi is full")
+    assert [row["table"] for row in serving.tables.list() if row["pinned"]] == [1]
     with pytest.raises(RequestError, match="table 1 is pinned by alice: Delhi is full") as caught:
-        serving.reload("SIGHUP")
+        serving.tables.reload("SIGHUP")
     assert caught.value.status == 409
-    serving.unpin("alice")
-    assert serving.reload("SIGHUP")["serving"]["table"] == 3
+    serving.tables.unpin("alice")
+    assert serving.tables.reload("SIGHUP")["serving"]["table"] == 3
     assert nearest(settings) == "del001"
 
 
-def test_a_publish_by_hand_takes_the_pin_away(serving: Writer, write_feed: WriteFeed) -> None:
-    serving.pin("alice", "the final is on")
-    serving.publish([write_feed(AWAY)], "bob")
-    assert not any(row["pinned"] for row in serving.tables())
-    serving.reload("test")
+def test_a_publish_by_hand_takes_the_pin_away(serving: Control, write_feed: WriteFeed) -> None:
+    serving.tables.pin("alice", "the final is on")
+    serving.tables.publish([write_feed(AWAY)], "bob")
+    assert not any(row["pinned"] for row in serving.tables.list())
+    serving.tables.reload("test")
 
 
 def test_a_pin_survives_a_restart(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
-    with Writer(settings) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([write_feed(HOME)], "test")
-        writer.pin("alice")
-    with Writer(settings) as writer:
-        assert writer.tables()[0]["pinned"]
-        assert writer.unpin("alice") == {"pinned": None}
-        assert writer.unpin("alice") == {"pinned": None}
-    with Writer(settings) as writer:
-        assert not writer.tables()[0]["pinned"]
+    with Control(settings) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([write_feed(HOME)], "test")
+        control.tables.pin("alice")
+    with Control(settings) as control:
+        assert control.tables.list()[0]["pinned"]
+        assert control.tables.unpin("alice") == {"pinned": None}
+        assert control.tables.unpin("alice") == {"pinned": None}
+    with Control(settings) as control:
+        assert not control.tables.list()[0]["pinned"]
 
 
-def test_nothing_is_pinned_before_something_serves(writer: Writer) -> None:
+def test_nothing_is_pinned_before_something_serves(control: Control) -> None:
     with pytest.raises(RequestError, match="nothing was published yet"):
-        writer.pin("test")
+        control.tables.pin("test")
 
 
 @pytest.mark.parametrize("when", ["before it serves", "after it serves"])
@@ -226,27 +226,27 @@ def test_a_rollback_that_is_killed_is_whole_or_not_at_all(
     settings: Settings, fleet: Fleet, write_feed: WriteFeed, when: str
 ) -> None:
     """The process is forked, and killed in the middle: no `finally` runs."""
-    with Writer(settings) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([write_feed(HOME)], "test")
-        writer.publish([write_feed(AWAY)], "test")
+    with Control(settings) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([write_feed(HOME)], "test")
+        control.tables.publish([write_feed(AWAY)], "test")
     child = os.fork()
     if not child:
-        writer = Writer(settings)
-        switch = writer.switch
+        control = Control(settings)
+        switch = control.switch
 
         def die(*given: Any) -> Any:
             if when == "after it serves":
                 switch(*given)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        writer.switch = die  # type: ignore[method-assign]
-        writer.rollback(1, "alice")
+        control.switch = die  # type: ignore[method-assign]
+        control.tables.rollback(1, "alice")
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    with Writer(settings) as writer:
+    with Control(settings) as control:
         served = 1 if when == "after it serves" else 2
-        rows = writer.tables()
+        rows = control.tables.list()
         assert [row["table"] for row in rows if row["serving"]] == [served]
         assert [row["table"] for row in rows if row["pinned"]] == [1] * (served == 1)
         assert nearest(settings) == ("bom001" if served == 1 else "del001")
@@ -255,62 +255,62 @@ def test_a_rollback_that_is_killed_is_whole_or_not_at_all(
 def test_retention_keeps_what_is_served_and_what_is_pinned(
     settings: Settings, fleet: Fleet, write_feed: WriteFeed
 ) -> None:
-    with Writer(settings.model_copy(update={"retain": 2})) as writer:
-        writer.import_fleet(fleet, "test")
+    with Control(settings.model_copy(update={"retain": 2})) as control:
+        control.fleet.replace(fleet, "test")
         for number in range(5):
-            writer.publish([write_feed(HOME, f"198.51.100.{number}/32,lhr001-a,64511,0\n")], "test")
-        assert [row["table"] for row in writer.tables() if row["kept"]] == [5, 4]
-        writer.rollback(4, "test")
+            control.tables.publish([write_feed(HOME, f"198.51.100.{number}/32,lhr001-a,64511,0\n")], "test")
+        assert [row["table"] for row in control.tables.list() if row["kept"]] == [5, 4]
+        control.tables.rollback(4, "test")
         for name in ("a", "b", "c"):
-            writer.pin("test", name)
-            writer.import_fleet(dataclasses.replace(fleet, services=(*fleet.services, service(name))), "test")
-        assert [row["table"] for row in writer.tables() if row["kept"]] == [5, 4]
-        writer.unpin("test")
+            control.tables.pin("test", name)
+            control.fleet.replace(dataclasses.replace(fleet, services=(*fleet.services, service(name))), "test")
+        assert [row["table"] for row in control.tables.list() if row["kept"]] == [5, 4]
+        control.tables.unpin("test")
         for number in range(2):
-            writer.publish([write_feed(HOME, f"198.51.100.{number}/32,lhr001-a,64511,0\n")], "test")
-        assert [row["table"] for row in writer.tables() if row["kept"]] == [7, 6]
-        writer.settings = settings.model_copy(update={"retain": 1})
-        writer.rollback(6, "test")
-        writer.import_fleet(fleet, "test")
-        assert [row["table"] for row in writer.tables() if row["kept"]] == [7, 6]  # the newest, and what serves
+            control.tables.publish([write_feed(HOME, f"198.51.100.{number}/32,lhr001-a,64511,0\n")], "test")
+        assert [row["table"] for row in control.tables.list() if row["kept"]] == [7, 6]
+        control.settings = settings.model_copy(update={"retain": 1})
+        control.tables.rollback(6, "test")
+        control.fleet.replace(fleet, "test")
+        assert [row["table"] for row in control.tables.list() if row["kept"]] == [7, 6]  # the newest, and what serves
 
 
 def service(name: str) -> Service:
     return Service(name, "https://{host}/v/{title}", "https://origin.example/v/{title}")
 
 
-def test_two_kept_tables_are_compared(serving: Writer, write_feed: WriteFeed) -> None:
-    serving.publish([write_feed(AWAY, "198.51.100.0/24,lhr001-a,64511,0\n")], "test")
-    changes = serving.diff(1, 2)
+def test_two_kept_tables_are_compared(serving: Control, write_feed: WriteFeed) -> None:
+    serving.tables.publish([write_feed(AWAY, "198.51.100.0/24,lhr001-a,64511,0\n")], "test")
+    changes = serving.tables.diff(1, 2)
     prefixes = changes["prefixes"]["v4"]
     assert (changes["before"], changes["after"]) == (1, 2)
     assert prefixes["first"] == {"added": ["198.51.100.0/24"], "removed": [], "changed": ["203.0.113.0/24"]}
-    back = serving.diff(2, 1, examples=0)["prefixes"]["v4"]
+    back = serving.tables.diff(2, 1, examples=0)["prefixes"]["v4"]
     assert (back["added"], back["removed"], back["changed"]) == (0, 1, 1)
     assert back["first"] == {"added": [], "removed": [], "changed": []}
     with pytest.raises(RequestError, match="table 9"):
-        serving.diff(1, 9)
+        serving.tables.diff(1, 9)
 
 
 # ---- the doors
 
 
 def test_every_verb_over_the_socket(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
-    with control(settings), RemoteWriter(settings) as remote:
-        remote.import_fleet(fleet, "test")
-        remote.publish([write_feed(HOME)], "test")
-        remote.publish([write_feed(AWAY)], "test", force="a reason")
-        assert remote.table(1)["table"] == 1
-        assert remote.diff(1, 2, 5)["moved"]["v4"] == 1.0
+    with running_control_app(settings), RemoteControl(settings) as remote:
+        remote.fleet.replace(fleet, "test")
+        remote.tables.publish([write_feed(HOME)], "test")
+        remote.tables.publish([write_feed(AWAY)], "test", force="a reason")
+        assert remote.tables.get(1)["table"] == 1
+        assert remote.tables.diff(1, 2, 5)["moved"]["v4"] == 1.0
         began = time.monotonic()
-        report = remote.rollback(1, "alice", "a reason")
+        report = remote.tables.rollback(1, "alice", "a reason")
         assert report["serving"]["table"] == 1
         assert time.monotonic() - began < 5
         with pytest.raises(RequestError, match="pinned by alice: a reason"):
-            remote.reload("test")
-        assert remote.unpin("alice") == {"pinned": None}
-        assert remote.pin("alice", "again") == {"pinned": 1}
-        assert [entry["what"] for entry in remote.audit(3)] == ["pin", "unpin", "rollback"]
+            remote.tables.reload("test")
+        assert remote.tables.unpin("alice") == {"pinned": None}
+        assert remote.tables.pin("alice", "again") == {"pinned": 1}
+        assert [entry["what"] for entry in remote.audit.list(3)] == ["pin", "unpin", "rollback"]
 
 
 BAD_VERSIONS = ["/v1/tables/0", "/v1/tables/-1", "/v1/tables/x", "/v1/tables/99999999999999999999", "/v1/tables/1.5"]
@@ -318,7 +318,7 @@ BAD_VERSIONS = ["/v1/tables/0", "/v1/tables/-1", "/v1/tables/x", "/v1/tables/999
 
 @pytest.mark.parametrize("path", BAD_VERSIONS)
 def test_what_is_no_version_is_refused(settings: Settings, path: str) -> None:
-    with control(settings) as door, door.client(door.make_token("ops")) as client:
+    with running_control_app(settings) as door, door.client(door.make_token("ops")) as client:
         answer = client.get(path)
         assert answer.status_code == 422
         assert answer.headers["content-type"] == "application/problem+json"
@@ -331,8 +331,8 @@ def test_the_commands(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -
         assert result.exit_code == status, result.output
         return result.stdout if status == 0 else result.output
 
-    with Writer(settings) as writer:
-        writer.import_fleet(fleet, "test")
+    with Control(settings) as control:
+        control.fleet.replace(fleet, "test")
     home, away = write_feed(HOME, name="home.csv").path, write_feed(AWAY, name="away.csv").path
     assert "nothing was published yet" in run("table", "list")
     mixed = write_feed(HOME, HOME, HOME.replace(",0", ",7"), AWAY, "10.0.0.1/8,bom001-a,1,0\n", name="mixed.csv").path
@@ -386,8 +386,8 @@ def test_what_is_wrong_beside_the_feeds_is_shown(
 ) -> None:
     (tmp_path / "geo.csv").write_text("192.0.2.0/24,IN,IN-99\n192.0.2.1/24,IN\n")
     monkeypatch.setenv("STEERING_GEOFEEDS", str(tmp_path / "geo.csv"))
-    with Writer(settings) as writer:
-        writer.import_fleet(fleet, "test")
+    with Control(settings) as control:
+        control.fleet.replace(fleet, "test")
     result = CliRunner().invoke(main, ["table", "check", write_feed(HOME).path, "--state", str(settings.state)])
     assert result.exit_code == 0, result.output
     assert re.search(r"geo\.csv +refusal +2 +192\.0\.2\.1/24 +host bits are set", result.output)
@@ -398,9 +398,9 @@ def test_strict_fails_where_a_guard_would_stop_the_publish(
     monkeypatch: pytest.MonkeyPatch, settings: Settings, fleet: Fleet, write_feed: WriteFeed
 ) -> None:
     monkeypatch.setenv("STEERING_GUARD_FROM", "1")
-    with Writer(read_settings(state=settings.state)) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([write_feed(HOME)], "test")
+    with Control(read_settings(state=settings.state)) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([write_feed(HOME)], "test")
     away = write_feed(AWAY).path
     for words, status in (
         (["check"], 0),

@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.control.routes.feeds import FeedSource
 from steering.errors import SteeringError
 from steering.model.fleet import Fleet
@@ -58,9 +58,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, fleet: Fleet) -> Iterator[
 
 
 @pytest.fixture
-def writer(service: Served) -> Iterator[RemoteWriter]:
+def control(service: Served) -> Iterator[RemoteControl]:
     """Return the verbs of the running control process."""
-    with RemoteWriter(service.settings) as found:
+    with RemoteControl(service.settings) as found:
         yield found
 
 
@@ -119,12 +119,12 @@ def refused(service: Served) -> set[str | None]:
 
 
 def test_twenty_publishes_in_a_row_under_load_fail_no_request(
-    service: Served, writer: RemoteWriter, feeds: tuple[FeedSource, FeedSource]
+    service: Served, control: RemoteControl, feeds: tuple[FeedSource, FeedSource]
 ) -> None:
     sites = {}
     with playing(service.url) as players:
         for feed, site in zip(itertools.cycle(feeds), ["bom001", "lhr001"] * 10, strict=False):
-            sites[writer.publish([feed], "test")["serving"]["table"]] = site
+            sites[control.tables.publish([feed], "test")["serving"]["table"]] = site
         last = max(sites)
         until(lambda: all(player.error or player.answers[-1][1] == last for player in players))
     until(lambda: {service.ask("/readyz")["table"] for _ in range(16)} == {last})  # players may all be of one worker
@@ -205,7 +205,7 @@ def test_a_current_that_cannot_be_used_is_refused_and_what_serves_serves_on(
 
 
 def test_while_control_is_killed_again_and_again_no_answer_changes_and_the_age_is_told(
-    service: Served, writer: RemoteWriter
+    service: Served, control: RemoteControl
 ) -> None:
     answer, ready = service.steer(), service.ask("/readyz")
     with playing(service.url, 2) as players:
@@ -220,7 +220,7 @@ def test_while_control_is_killed_again_and_again_no_answer_changes_and_the_age_i
         older = service.ask("/readyz")
         assert older == ready | {"age_s": older["age_s"]}
         assert passed - 0.2 <= older["age_s"] - ready["age_s"]
-        until(writer.answers)
+        until(control.answers)
     assert {(table, site) for player in players for _, table, site in player.answers} == {
         (answer["table"], answer["targets"][0]["site"])
     }
@@ -235,8 +235,8 @@ def check_a_full_disk(
     service: Served, feeds: tuple[FeedSource, FeedSource], fill: Callable[[int], None], empty: Callable[[], None]
 ) -> None:
     """Publish with so much room and so little; `fill` leaves that many bytes, and `empty` as many as before."""
-    with RemoteWriter(service.settings) as writer, playing(service.url, 2):
-        writer.publish([feeds[0]], "test")
+    with RemoteControl(service.settings) as control, playing(service.url, 2):
+        control.tables.publish([feeds[0]], "test")
         until(lambda: service.steer()["targets"][0]["site"] == "bom001")
         before, named = files_of(service.state), read_current(service.state)
         for room, message in (
@@ -246,13 +246,13 @@ def check_a_full_disk(
         ):
             fill(room)
             with pytest.raises(SteeringError) as caught:
-                writer.publish([feeds[1]], "test")
+                control.tables.publish([feeds[1]], "test")
             empty()
             assert caught.value.message.startswith(message)
             assert (files_of(service.state), read_current(service.state)) == (before, named)
-        last = writer.publish([feeds[1]], "test")["serving"]["table"]
+        last = control.tables.publish([feeds[1]], "test")["serving"]["table"]
         until(lambda: {service.steer()["table"] for _ in range(8)} == {last})
-        assert [row["table"] for row in writer.tables() if row["serving"]] == [last]
+        assert [row["table"] for row in control.tables.list() if row["serving"]] == [last]
 
 
 def test_a_publish_that_may_not_write_on_leaves_everything_as_it_was(
@@ -460,7 +460,7 @@ def test_when_the_clock_jumps_answers_go_on_and_publishes_are_served(
     off, through = clock
     with (
         serving(publish_tiny_fleet(tmp_path, fleet), through=through) as served,
-        RemoteWriter(served.settings) as writer,
+        RemoteControl(served.settings) as control,
         playing(served.url, 2) as players,
     ):
 
@@ -481,12 +481,12 @@ def test_when_the_clock_jumps_answers_go_on_and_publishes_are_served(
             # Two players ask for one title for ever: who of a site comes first may follow the load, and nothing else.
             assert [(target["site"], target["rank"]) for target in served.steer()["targets"]] == sites
             assert served.ask("/readyz")["age_s"] >= 0
-            last = writer.publish([feed], "test")["serving"]["table"]
+            last = control.tables.publish([feed], "test")["serving"]["table"]
             until(lambda: all(player.error or player.answers[-1][1] == last for player in players))  # noqa: B023
             until(lambda: {served.ask("/readyz")["table"] for _ in range(8)} == {last})  # noqa: B023
             assert served.steer()["targets"][0]["site"] == site
             assert 0 <= served.ask("/readyz")["age_s"] < 60
-        tables = [row["table"] for row in writer.tables()]
+        tables = [row["table"] for row in control.tables.list()]
         assert tables == sorted(tables, reverse=True)
         assert len(tables) == 4
 
@@ -523,8 +523,8 @@ def test_a_folder_of_one_format_back_is_served_as_it_was_and_publishes_move_it_o
     with serving(state, through=[sys.executable, "-c", NEXT_VERSION]) as served, playing(served.url, 2):
         assert served.steer() == answer
         assert served.ask("/readyz")["table"] == asked["table"]
-        with RemoteWriter(served.settings) as writer:
-            writer.publish([feeds[1]], "test")
+        with RemoteControl(served.settings) as control:
+            control.tables.publish([feeds[1]], "test")
             until(lambda: {served.steer()["targets"][0]["site"] for _ in range(8)} == {"lhr001"})
     monkeypatch.setattr("steering.state.sections.FORMATS", {kind: number + 1 for kind, number in FORMATS.items()})
     assert formats_of(state) == {kind: number + 1 for kind, number in before.items()}

@@ -15,17 +15,17 @@ import pytest
 
 from steering.control import api
 from steering.control.health.rules import Health, Report
-from steering.control.remote import RemoteWriter, running_control
+from steering.control.remote import RemoteControl, running_control
 from steering.control.services import events
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet, Partner
 from steering.settings import Settings
-from tests.support.control_app import Control, control
+from tests.support.control_app import ControlApp, running_control_app
 from tests.support.processes import until
 
 
 @pytest.fixture
-def door(settings: Settings, fleet: Fleet) -> Iterator[Control]:
+def door(settings: Settings, fleet: Fleet) -> Iterator[ControlApp]:
     other = Partner("as64511", "Another ISP", "GB", (64511,))
     clusters = tuple(
         dataclasses.replace(item, partner="as64511", route_class=fleet.clusters[0].route_class, countries=())
@@ -33,23 +33,23 @@ def door(settings: Settings, fleet: Fleet) -> Iterator[Control]:
         else item
         for item in fleet.clusters
     )
-    with control(settings) as found:
+    with running_control_app(settings) as found:
         two = dataclasses.replace(fleet, partners=(*fleet.partners, other), clusters=clusters)
-        found.thread.submit(found.writer.import_fleet, two, "test").result()
+        found.thread.submit(found.control.fleet.replace, two, "test").result()
         yield found
 
 
-def report(door: Control, name: str, state: str = "ok", why: str = "") -> None:
+def report(door: ControlApp, name: str, state: str = "ok", why: str = "") -> None:
     """Let an appliance report, and the pulse beat."""
     health = Health(state, why, throughput_gbps=40.0, headroom_gbps=60.0)
     seq = int(time.monotonic_ns())
-    door.writer.vitals.report(name, Report("boot", seq, None, health), own=True)
-    door.in_loop(door.writer.vitals.tick)
+    door.control.registry.report(name, Report("boot", seq, None, health), own=True)
+    door.in_loop(door.control.registry.tick)
 
 
-def drain(door: Control, *names: str) -> None:
-    door.thread.submit(door.writer.drain, names, "ann").result()
-    door.in_loop(door.writer.vitals.tick)
+def drain(door: ControlApp, *names: str) -> None:
+    door.thread.submit(door.control.overrides.drain, names, "ann").result()
+    door.in_loop(door.control.registry.tick)
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def listening(client: httpx.Client, last_id: str = "") -> Iterator[Iterator[tupl
 # ---- states
 
 
-def test_an_appliance_is_shown_with_its_state_and_since_when_and_why(door: Control) -> None:
+def test_an_appliance_is_shown_with_its_state_and_since_when_and_why(door: ControlApp) -> None:
     drain(door, "c001-bom001")
     report(door, "c002-bom001", "failed", "disk sdb")
     with door.client(door.make_token("ops")) as ops:
@@ -91,7 +91,7 @@ def test_an_appliance_is_shown_with_its_state_and_since_when_and_why(door: Contr
         assert ops.get("/v1/appliances/c001-bom001").json()["state"] == rows["c001-bom001"]
 
 
-def test_a_cluster_is_shown_with_how_many_are_in_which_state_and_what_they_weigh(door: Control) -> None:
+def test_a_cluster_is_shown_with_how_many_are_in_which_state_and_what_they_weigh(door: ControlApp) -> None:
     drain(door, "c001-bom001")
     with door.client(door.make_token("ops")) as ops:
         state = ops.get("/v1/clusters/bom001-a").json()["state"]
@@ -101,7 +101,7 @@ def test_a_cluster_is_shown_with_how_many_are_in_which_state_and_what_they_weigh
         assert "state" not in ops.get("/v1/sites/bom001").json()
 
 
-def test_a_state_is_no_part_of_the_object_what_was_read_can_be_put_back(door: Control) -> None:
+def test_a_state_is_no_part_of_the_object_what_was_read_can_be_put_back(door: ControlApp) -> None:
     with door.client(door.make_token("ops")) as ops:
         for kind, name, change in (
             ("appliances", "c001-bom001", {"capacity_gbps": 50}),
@@ -118,7 +118,7 @@ def test_a_state_is_no_part_of_the_object_what_was_read_can_be_put_back(door: Co
             assert put.headers["etag"] != before.headers["etag"]
             stated = put.json()["state"]
             assert (stated.get("state") == "drained") or stated["states"] == {"drained": 1, "serving": 1}
-            door.thread.submit(door.writer.enable, ["c001-bom001"], "ann").result()
+            door.thread.submit(door.control.overrides.enable, ["c001-bom001"], "ann").result()
         site = ops.get("/v1/sites/bom001")
         refused = ops.put(site.url.path, json=site.json() | {"state": {}}, headers={"if-match": site.headers["etag"]})
         assert refused.status_code == 422
@@ -128,12 +128,12 @@ def test_a_state_is_no_part_of_the_object_what_was_read_can_be_put_back(door: Co
 # ---- overview and alarms
 
 
-def test_the_overview_counts_all_and_names_the_worst_first(door: Control, settings: Settings) -> None:
+def test_the_overview_counts_all_and_names_the_worst_first(door: ControlApp, settings: Settings) -> None:
     drain(door, "c001-del001")
     report(door, "c001-bom001", "failed", "disk")
     report(door, "c001-bom002", "failed", "disk")
     report(door, "c002-bom002", "failed", "power")
-    with RemoteWriter(settings) as remote:
+    with RemoteControl(settings) as remote:
         found = remote.overview()
     assert (found["appliances"], found["clusters"]) == (8, 4)
     assert found["states"] == {"unhealthy": 3, "drained": 1, "serving": 4}
@@ -149,12 +149,12 @@ def test_the_overview_counts_all_and_names_the_worst_first(door: Control, settin
         "c001-del001",
     ]
     assert [(row["kind"], row["subject"]) for row in found["alarms"]] == [("cluster_down", "bom002-a")]
-    with RemoteWriter(settings) as remote:
+    with RemoteControl(settings) as remote:
         less = remote.overview(1)
     assert [len(less[part]) for part in ("worst", "changes")] == [1, 1]
 
 
-def test_alarms_are_listed_while_raised_and_for_a_while_after_each_partner_its_own(door: Control) -> None:
+def test_alarms_are_listed_while_raised_and_for_a_while_after_each_partner_its_own(door: ControlApp) -> None:
     for name in ("c001-bom001", "c002-bom001"):
         report(door, name, "failed", "power")
     with (
@@ -177,14 +177,14 @@ def test_alarms_are_listed_while_raised_and_for_a_while_after_each_partner_its_o
 def test_what_is_live_is_asked_of_a_running_control_alone(settings: Settings) -> None:
     with pytest.raises(SettingsError, match="no control process answers"):
         running_control(settings)
-    with control(settings), running_control(settings) as remote:
+    with running_control_app(settings), running_control(settings) as remote:
         assert remote.alarms() == []
 
 
 # ---- the stream
 
 
-def test_changes_and_alarms_come_as_they_happen_each_role_its_own(door: Control) -> None:
+def test_changes_and_alarms_come_as_they_happen_each_role_its_own(door: ControlApp) -> None:
     with contextlib.ExitStack() as closing:
         streams = {
             role: closing.enter_context(listening(closing.enter_context(door.client(door.make_token(role)))))
@@ -207,7 +207,7 @@ def test_changes_and_alarms_come_as_they_happen_each_role_its_own(door: Control)
         assert told("appliance:c002-bom001", 1) == own[1:2]
 
 
-def test_what_a_change_says(door: Control) -> None:
+def test_what_a_change_says(door: ControlApp) -> None:
     with door.client(door.make_token("ops")) as ops, listening(ops) as stream:
         report(door, "c001-bom001", "failed", "disk sdb")
         event_id, kind, data = next(stream)
@@ -216,7 +216,7 @@ def test_what_a_change_says(door: Control) -> None:
     assert (data["before"], data["after"], data["why"]) == ("serving", "unhealthy", "disk sdb")
 
 
-def test_who_comes_back_with_its_last_id_has_missed_nothing(door: Control) -> None:
+def test_who_comes_back_with_its_last_id_has_missed_nothing(door: ControlApp) -> None:
     with door.client(door.make_token("ops")) as ops:
         with listening(ops) as stream:
             drain(door, "c001-bom001")
@@ -229,31 +229,31 @@ def test_who_comes_back_with_its_last_id_has_missed_nothing(door: Control) -> No
             assert next(stream)[1] == "missed"
 
 
-def test_a_listener_leaves_when_its_connection_does(door: Control) -> None:
+def test_a_listener_leaves_when_its_connection_does(door: ControlApp) -> None:
     hub = door.app.state.hub
     with door.client(door.make_token("ops")) as ops, listening(ops):
         until(lambda: len(hub.listeners) == 1)
     until(lambda: not hub.listeners)
 
 
-def test_one_too_many_is_told_so(door: Control) -> None:
+def test_one_too_many_is_told_so(door: ControlApp) -> None:
     door.app.state.hub.most = 1
     with door.client(door.make_token("ops")) as ops, listening(ops), door.client(door.make_token("ops")) as other:
         refused = other.get("/v1/events")
         assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
 
 
-def test_a_token_that_is_revoked_hears_no_more(door: Control) -> None:
+def test_a_token_that_is_revoked_hears_no_more(door: ControlApp) -> None:
     with door.client(door.make_token("ops")) as ops, listening(ops) as stream:
         drain(door, "c001-bom001")
         assert next(stream)[1] == "state"
-        door.thread.submit(door.writer.revoke_token, 1, "ann").result()
+        door.thread.submit(door.control.tokens.revoke, 1, "ann").result()
         drain(door, "c002-bom001")
         assert list(stream) == []
 
 
 def test_a_slow_reader_is_dropped_and_one_that_never_reads_is_cut_off(
-    door: Control, monkeypatch: pytest.MonkeyPatch
+    door: ControlApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "SEND_S", 0.3)
     hub = door.app.state.hub
@@ -276,7 +276,7 @@ def test_a_slow_reader_is_dropped_and_one_that_never_reads_is_cut_off(
 
 def test_the_end_of_control_ends_the_streams_and_says_so(settings: Settings, fleet: Fleet) -> None:
     with contextlib.ExitStack() as closing:
-        with control(settings) as door:
+        with running_control_app(settings) as door:
             client = closing.enter_context(door.client(door.make_token("ops")))
             stream = closing.enter_context(listening(client))
             until(lambda: len(door.app.state.hub.listeners) == 1)

@@ -1,4 +1,4 @@
-"""Maintenance windows through the writer and the door: on record, in the audit log, each partner its own."""
+"""Maintenance windows through the control and the door: on record, in the audit log, each partner its own."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import pytest
 from _fastpath.ranking import DISABLED
 from steering.control.health.registry import StateChange
 from steering.control.health.windows import MOST_OPEN
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
+from steering.control.services.control import Control
 from steering.control.services.events import Hub, follow
-from steering.control.services.writer import Writer
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner
 from steering.model.route import RouteClass
 from steering.settings import Settings
-from tests.support.control_app import Control, control
+from tests.support.control_app import ControlApp, running_control_app
 
 HOUR, DAY = 3600.0, 86_400.0
 NOW = 1_750_000_000.0
 
 
 @pytest.fixture
-def door(settings: Settings, fleet: Fleet) -> Iterator[Control]:
+def door(settings: Settings, fleet: Fleet) -> Iterator[ControlApp]:
     """The tiny fleet, and beside its first site's cluster one of another partner."""
     shared = dataclasses.replace(
         fleet,
@@ -35,22 +35,22 @@ def door(settings: Settings, fleet: Fleet) -> Iterator[Control]:
         clusters=(*fleet.clusters, Cluster("bom001-z", "bom001", RouteClass.private, "as64511")),
         appliances=(*fleet.appliances, Appliance("c009-bom001", "bom001-z", "c009-bom001.example", 100)),
     )
-    with control(settings) as found:
-        found.thread.submit(found.writer.import_fleet, shared, "test").result()
+    with running_control_app(settings) as found:
+        found.thread.submit(found.control.fleet.replace, shared, "test").result()
         yield found
 
 
 @pytest.fixture
-def clocked(writer: Writer, fleet: Fleet) -> Writer:
-    """Return a writer at a time that a test may set."""
-    writer.import_fleet(fleet, "test")
-    writer.clock = lambda: NOW
-    return writer
+def clocked(control: Control, fleet: Fleet) -> Control:
+    """Return a control at a time that a test may set."""
+    control.fleet.replace(fleet, "test")
+    control.clock = lambda: NOW
+    return control
 
 
-def tick(writer: Writer) -> None:
+def tick(control: Control) -> None:
     """Do what the pulse does."""
-    writer.vitals.tick(maintenance=writer.maintenance())
+    control.registry.tick(maintenance=control.maintenance.covered())
 
 
 def ask(client: httpx.Client, **change: Any) -> httpx.Response:
@@ -58,10 +58,10 @@ def ask(client: httpx.Client, **change: Any) -> httpx.Response:
     return client.post("/v1/windows", json=body)
 
 
-def test_a_window_is_on_record_with_who_and_why_and_survives_a_restart(clocked: Writer, settings: Settings) -> None:
-    made = clocked.add_window("site", "bom001", NOW + DAY, NOW + 2 * DAY, "ann", "new disks")
+def test_a_window_is_on_record_with_who_and_why_and_survives_a_restart(clocked: Control, settings: Settings) -> None:
+    made = clocked.maintenance.add("site", "bom001", NOW + DAY, NOW + 2 * DAY, "ann", "new disks")
     assert (made["id"], made["state"], made["who"], made["why"]) == (1, "to come", "ann", "new disks")
-    entry = clocked.audit(1)[0]
+    entry = clocked.audit.list(1)[0]
     assert (entry["who"], entry["what"], entry["subject"], entry["why"]) == (
         "ann",
         "add window",
@@ -70,64 +70,64 @@ def test_a_window_is_on_record_with_who_and_why_and_survives_a_restart(clocked: 
     )
     assert entry["after"] == made
     clocked.close()
-    with Writer(settings, clock=lambda: NOW + 1.5 * DAY) as again:
-        assert [(row["id"], row["state"]) for row in again.windows()] == [(1, "on")]
+    with Control(settings, clock=lambda: NOW + 1.5 * DAY) as again:
+        assert [(row["id"], row["state"]) for row in again.maintenance.list()] == [(1, "on")]
         assert again.windows_on_record.keys() == {1}
 
 
-def test_an_appliance_is_out_from_its_first_to_its_last_second_and_its_override_is_untouched(clocked: Writer) -> None:
-    clocked.add_window("appliance", "c001-bom001", NOW + HOUR, NOW + 5 * HOUR, "ann", "new disks")
+def test_an_appliance_is_out_from_its_first_to_its_last_second_and_its_override_is_untouched(clocked: Control) -> None:
+    clocked.maintenance.add("appliance", "c001-bom001", NOW + HOUR, NOW + 5 * HOUR, "ann", "new disks")
     slot = clocked.appliances["c001-bom001"].slot
     out = []
     for at in (0, HOUR - 1, HOUR, 5 * HOUR - 1, 5 * HOUR):
         clocked.clock = lambda at=at: NOW + at  # type: ignore[misc]
         tick(clocked)
         out.append(bool(clocked.words[slot] & DISABLED))
-        assert clocked.vitals.describe("c001-bom001")["state"] == ("maintenance" if out[-1] else "serving")
+        assert clocked.registry.describe("c001-bom001")["state"] == ("maintenance" if out[-1] else "serving")
     assert out == [False, False, True, True, False]
-    assert clocked.wished() == []
+    assert clocked.overrides.list() == []
 
 
-def test_a_control_process_that_starts_inside_a_window_lets_nobody_in_for_a_moment(serving: Writer) -> None:
-    serving.add_window("cluster", "bom001-a", None, serving.clock() + 5 * HOUR, "ann", "new disks")
+def test_a_control_process_that_starts_inside_a_window_lets_nobody_in_for_a_moment(serving: Control) -> None:
+    serving.maintenance.add("cluster", "bom001-a", None, serving.clock() + 5 * HOUR, "ann", "new disks")
     serving.close()
-    with Writer(serving.settings) as again:
+    with Control(serving.settings) as again:
         slots = [again.appliances[f"c00{n}-bom001"].slot for n in (1, 2)]
         assert all(again.hand_over.status.word(slot) & DISABLED for slot in slots)
         changes: list[StateChange] = []
-        again.vitals.listen(changes.append)
+        again.registry.listen(changes.append)
         tick(again)
         assert changes == []
 
 
-def test_a_window_that_is_over_leaves_who_was_drained_drained(clocked: Writer) -> None:
-    clocked.drain(["c001-bom001"], "ann")
-    clocked.add_window("appliance", "c001-bom001", None, NOW + 5 * HOUR, "ann", "new disks")
+def test_a_window_that_is_over_leaves_who_was_drained_drained(clocked: Control) -> None:
+    clocked.overrides.drain(["c001-bom001"], "ann")
+    clocked.maintenance.add("appliance", "c001-bom001", None, NOW + 5 * HOUR, "ann", "new disks")
     tick(clocked)
-    assert clocked.vitals.describe("c001-bom001")["state"] == "maintenance"
+    assert clocked.registry.describe("c001-bom001")["state"] == "maintenance"
     clocked.clock = lambda: NOW + 6 * HOUR
     tick(clocked)
-    assert clocked.vitals.describe("c001-bom001")["state"] == "drained"
+    assert clocked.registry.describe("c001-bom001")["state"] == "drained"
 
 
-def test_one_to_come_is_cancelled_one_that_is_on_is_ended_and_one_that_is_over_is_neither(clocked: Writer) -> None:
-    clocked.add_window("site", "bom001", NOW + DAY, NOW + 2 * DAY, "ann", "one")
-    clocked.add_window("site", "del001", None, NOW + DAY, "ann", "two")
-    clocked.add_window("site", "lhr001", None, NOW + 4 * HOUR, "ann", "three")
+def test_one_to_come_is_cancelled_one_that_is_on_is_ended_and_one_that_is_over_is_neither(clocked: Control) -> None:
+    clocked.maintenance.add("site", "bom001", NOW + DAY, NOW + 2 * DAY, "ann", "one")
+    clocked.maintenance.add("site", "del001", None, NOW + DAY, "ann", "two")
+    clocked.maintenance.add("site", "lhr001", None, NOW + 4 * HOUR, "ann", "three")
     clocked.clock = lambda: NOW + 5 * HOUR
-    assert clocked.cancel_window(1, "bob", "not needed")["state"] == "cancelled"
-    assert clocked.cancel_window(2, "bob")["state"] == "ended early"
+    assert clocked.maintenance.cancel(1, "bob", "not needed")["state"] == "cancelled"
+    assert clocked.maintenance.cancel(2, "bob")["state"] == "ended early"
     for number, status in ((1, 409), (2, 409), (3, 409), (4, 404)):
         with pytest.raises(RequestError) as caught:
-            clocked.cancel_window(number, "bob")
+            clocked.maintenance.cancel(number, "bob")
         assert caught.value.status == status
-    assert clocked.windows() == []
-    assert [(row["id"], row["state"]) for row in clocked.windows(ended=True)] == [
+    assert clocked.maintenance.list() == []
+    assert [(row["id"], row["state"]) for row in clocked.maintenance.list(ended=True)] == [
         (2, "ended early"),
         (3, "over"),
         (1, "cancelled"),
     ]
-    entry = clocked.audit(2)[1]
+    entry = clocked.audit.list(2)[1]
     assert (entry["who"], entry["what"], entry["before"]["state"], entry["why"]) == (
         "bob",
         "cancel window",
@@ -136,28 +136,28 @@ def test_one_to_come_is_cancelled_one_that_is_on_is_ended_and_one_that_is_over_i
     )
 
 
-def test_windows_of_one_subject_are_bounded(clocked: Writer) -> None:
+def test_windows_of_one_subject_are_bounded(clocked: Control) -> None:
     for number in range(MOST_OPEN):
-        clocked.add_window("site", "bom001", NOW + number, NOW + DAY + number, "ann", "x")
+        clocked.maintenance.add("site", "bom001", NOW + number, NOW + DAY + number, "ann", "x")
     with pytest.raises(RequestError, match="windows already") as caught:
-        clocked.add_window("site", "bom001", None, NOW + DAY, "ann", "x")
+        clocked.maintenance.add("site", "bom001", None, NOW + DAY, "ann", "x")
     assert caught.value.status == 409
-    clocked.add_window("site", "del001", None, NOW + DAY, "ann", "x")
+    clocked.maintenance.add("site", "del001", None, NOW + DAY, "ann", "x")
 
 
-def test_the_verbs_over_the_socket_are_those_of_the_writer(door: Control, settings: Settings) -> None:
-    with RemoteWriter(settings) as remote:
-        made = remote.add_window("site", "lhr001", None, time.time() + 6 * HOUR, "ann", "new disks")
+def test_the_verbs_over_the_socket_are_those_of_the_writer(door: ControlApp, settings: Settings) -> None:
+    with RemoteControl(settings) as remote:
+        made = remote.maintenance.add("site", "lhr001", None, time.time() + 6 * HOUR, "ann", "new disks")
         assert (made["state"], made["who"]) == ("on", "ann")
-        assert remote.windows() == [made]
-        assert remote.cancel_window(made["id"], "bob", "done")["state"] == "ended early"
-        assert remote.windows() == []
-        assert [row["id"] for row in remote.windows(ended=True)] == [made["id"]]
+        assert remote.maintenance.list() == [made]
+        assert remote.maintenance.cancel(made["id"], "bob", "done")["state"] == "ended early"
+        assert remote.maintenance.list() == []
+        assert [row["id"] for row in remote.maintenance.list(ended=True)] == [made["id"]]
         with pytest.raises(RequestError, match="none of this id"):
-            remote.cancel_window(99, "bob")
+            remote.maintenance.cancel(99, "bob")
 
 
-def test_a_partner_plans_its_own_and_is_told_nothing_of_others(door: Control) -> None:
+def test_a_partner_plans_its_own_and_is_told_nothing_of_others(door: ControlApp) -> None:
     with (
         door.client(door.make_token("ops")) as ops,
         door.client(door.make_token("partner:as64500", name="noc")) as own,
@@ -180,7 +180,7 @@ def test_a_partner_plans_its_own_and_is_told_nothing_of_others(door: Control) ->
         assert own.delete("/v1/windows/1", params={"why": "done"}).json()["state"] == "ended early"
 
 
-def test_a_site_that_others_share_is_taken_out_by_operators_alone(door: Control) -> None:
+def test_a_site_that_others_share_is_taken_out_by_operators_alone(door: ControlApp) -> None:
     with door.client(door.make_token("partner:as64500")) as own, door.client(door.make_token("ops")) as ops:
         refused = ask(own, kind="site", subject="bom001")
         assert (refused.status_code, refused.json()["hint"]) == (403, "name your clusters there")
@@ -204,7 +204,7 @@ def test_a_site_that_others_share_is_taken_out_by_operators_alone(door: Control)
     ],
     ids=str,
 )
-def test_a_wrong_window_is_refused_by_name(door: Control, change: dict[str, Any], status: int, detail: str) -> None:
+def test_a_wrong_window_is_refused_by_name(door: ControlApp, change: dict[str, Any], status: int, detail: str) -> None:
     with door.client(door.make_token("ops")) as ops:
         answer = ask(ops, **change)
         assert answer.status_code == status
@@ -212,10 +212,10 @@ def test_a_wrong_window_is_refused_by_name(door: Control, change: dict[str, Any]
         assert ops.get("/v1/windows").json() == []
 
 
-def test_its_begin_and_its_end_are_told_to_who_listens(clocked: Writer) -> None:
+def test_its_begin_and_its_end_are_told_to_who_listens(clocked: Control) -> None:
     hub = Hub()
-    follow(clocked.vitals, hub)
-    clocked.add_window("cluster", "bom001-a", NOW + HOUR, NOW + 5 * HOUR, "ann", "new disks")
+    follow(clocked.registry, hub)
+    clocked.maintenance.add("cluster", "bom001-a", NOW + HOUR, NOW + 5 * HOUR, "ann", "new disks")
     for at in (0, HOUR, 5 * HOUR):
         clocked.clock = lambda at=at: NOW + at  # type: ignore[misc]
         tick(clocked)

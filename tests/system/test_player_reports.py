@@ -8,11 +8,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from click.testing import CliRunner
+from steering.control.tables.routes.feeds import FeedSource
 
 from steering.cli import main
-from steering.control.remote import RemoteWriter
-from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.remote import RemoteControl
+from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
 from tests.support.processes import ASKING, serving, until
@@ -30,12 +30,12 @@ def test_who_fails_its_players_loses_weight_and_whoever_shouts_does_not(
     monkeypatch.setenv("STEERING_PUBLIC_URL", "https://steer.example")
     state, feed = tmp_path / "state", tmp_path / "routes.csv"
     feed.write_text("prefix,cluster,as_path,med\n203.0.0.0/16,bom001-a,64500,0\n")
-    with Writer(read_settings(state=state)) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([FeedSource("csv", str(feed))], "test")
-        writer.make_key("tag-1", "test")
-        writer.shelf.put("video", "t", "hls", MASTER, "test")
-    with serving(state) as served, RemoteWriter(read_settings(state=state)) as control:
+    with Control(read_settings(state=state)) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([FeedSource("csv", str(feed))], "test")
+        control.keys.make("tag-1", "test")
+        control.playlists.put("video", "t", "hls", MASTER, "test")
+    with serving(state) as served, RemoteControl(read_settings(state=state)) as control:
 
         def tag_of(client: str) -> str:
             asked = {"x-forwarded-for": client}
@@ -55,7 +55,7 @@ def test_who_fails_its_players_loses_weight_and_whoever_shouts_does_not(
             return found
 
         def reports(appliance: str) -> int:
-            rows = control.quality("appliance")
+            rows = control.quality.list("appliance")
             return next((int(row["reports"]) for row in rows if row["appliance"] == appliance), 0)
 
         def seen(appliance: str) -> bool:

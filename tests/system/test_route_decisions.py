@@ -16,7 +16,7 @@ from steering.cli import main
 from steering.control.health.rules import Report, RoutesHeard
 from steering.control.routes.feeds import FeedSource
 from steering.control.routes.reports import route_report
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
@@ -25,7 +25,7 @@ from steering.model.service import Service
 from steering.settings import Settings
 from steering.state.current import read_current
 from steering.state.routes import Routes
-from tests.support.control_app import control
+from tests.support.control_app import running_control_app
 
 CLIENT = "203.0.113.9"
 HEADER = "prefix,cluster,as_path,origin,med\n"
@@ -63,9 +63,9 @@ def decided(tmp_path: Path, settings: Settings, isp: Fleet) -> Callable[..., lis
     def make(routes: str, address: str = CLIENT, **more: Any) -> list[tuple[str, int]]:
         path = tmp_path / "routes.csv"
         path.write_text(HEADER + routes)
-        with Writer(Settings(state=settings.state, **more)) as writer:
-            writer.import_fleet(isp, "test")
-            writer.publish([FeedSource("csv", str(path))], "test")
+        with Control(Settings(state=settings.state, **more)) as control:
+            control.fleet.replace(isp, "test")
+            control.tables.publish([FeedSource("csv", str(path))], "test")
         ranking = Snapshot.map(settings.state).describe(address)["ranking"]
         return [
             (ranking_entry["cluster"], ranking_entry["rank"])
@@ -77,8 +77,8 @@ def decided(tmp_path: Path, settings: Settings, isp: Fleet) -> Callable[..., lis
 
 
 def report_of(settings: Settings, partner: str = "") -> dict[str, Any]:
-    with Writer(settings) as writer:
-        return writer.route_report(partner)
+    with Control(settings) as control:
+        return control.tables.route_report(partner)
 
 
 # Both presets say the same of these: what decides stands before class and path alike, or is equal.
@@ -219,7 +219,7 @@ def test_a_table_without_faults_has_none_and_strange_partners_are_refused(
 
 def test_a_partner_reads_its_own_report(decided: Callable[..., Any], settings: Settings) -> None:
     decided("203.0.0.0/16,bom001-a,64500,,0\n203.0.113.0/24,bom003-a,64511 64500,,0\n")
-    with control(settings) as door:
+    with running_control_app(settings) as door:
         with door.client(door.make_token("partner:as64500")) as client:
             assert client.get("/v1/reports/routes").json()["stolen"][0]["cluster"] == "bom001-a"
             assert client.get("/v1/reports/routes", params={"partner": "as64511"}).status_code == 404
@@ -256,10 +256,10 @@ def test_clusters_whose_appliances_report_that_they_hear_different_prefixes_are_
         "c001-bom004-a": {6: fewer},
         "c002-bom004-a": {6: most},
     }
-    with Writer(settings) as writer:
+    with Control(settings) as control:
         for name, heard in said.items():
-            writer.vitals.report(name, Report("b", 1, None, None, heard), True)
-        every, own = writer.route_report()["heard_apart"], writer.route_report("as64511")["heard_apart"]
+            control.registry.report(name, Report("b", 1, None, None, heard), True)
+        every, own = control.tables.route_report()["heard_apart"], control.tables.route_report("as64511")["heard_apart"]
     rows = [
         ("as64500", "bom001-a", "v4", 2, 1, ["c002-bom001-a: 11"]),
         ("as64511", "bom003-a", "v4", 2, 1, ["c002-bom003-a: 12"]),

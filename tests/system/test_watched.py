@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from steering.control.remote import RemoteWriter
-from steering.control.services.writer import Writer
+from steering.control.remote import RemoteControl
+from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
 from steering.state.folder import SOCKET
@@ -76,8 +76,8 @@ def test_appliances_that_a_checker_finds_down_are_out_told_of_and_back_when_they
         ),
     )
     state = publish_tiny_fleet(tmp_path, fleet)
-    with Writer(read_settings(state=state)) as writer:
-        writer.import_fleet(checked, "test")
+    with Control(read_settings(state=state)) as control:
+        control.fleet.replace(checked, "test")
     for name, value in (
         ("CHECK_S", "1"),
         ("TICK_S", "0.2"),
@@ -85,7 +85,7 @@ def test_appliances_that_a_checker_finds_down_are_out_told_of_and_back_when_they
         ("ALARM_URL", f"http://127.0.0.1:{port}/"),
     ):
         monkeypatch.setenv(f"STEERING_{name}", value)
-    with serving(state) as served, RemoteWriter(served.settings) as remote:
+    with serving(state) as served, RemoteControl(served.settings) as remote:
         assert served.steer()["targets"][0]["site"] == "bom001"
         until(remote.answers)
         with httpx.Client(transport=httpx.HTTPTransport(uds=str(state / SOCKET)), timeout=30) as client:

@@ -90,6 +90,7 @@ class Entry:
         "maintenance",
         "out",
         "over",
+        "override",
         "place",
         "requests",
         "steady",
@@ -98,7 +99,6 @@ class Entry:
         "vital",
         "voices",
         "why",
-        "override",
         "wished",
         "word",
     )

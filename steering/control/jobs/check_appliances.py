@@ -23,7 +23,7 @@ import httpx
 
 from steering.control.health.registry import Vitals
 from steering.control.jobs.clockwork import Run
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.model.fleet import Appliance, Fleet
 from steering.settings import Settings
 
@@ -48,21 +48,21 @@ class Checker:
         self.planned: set[str] = set()  # who is in it, or being checked
         self.transport: httpx.AsyncHTTPTransport | None = None
 
-    async def __call__(self, writer: Writer, _: Run) -> None:
+    async def __call__(self, control: Control, _: Run) -> None:
         """Check until cancelled."""
         fleet: Fleet | None = None
         self.due, self.planned = [], set()
         async with asyncio.TaskGroup() as group:
             try:
                 while True:
-                    if writer.fleet() is not fleet:
-                        fleet = writer.fleet()
+                    if control.fleet.current() is not fleet:
+                        fleet = control.fleet.current()
                         self.take(fleet)
                     now = time.monotonic()
                     while self.due and self.due[0][0] <= now:
                         await self.room.acquire()
                         name = heapq.heappop(self.due)[1]
-                        group.create_task(self.round(name, writer.vitals))
+                        group.create_task(self.round(name, control.registry))
                     self.awake.clear()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(min(LOOK_S, self.due[0][0] - now) if self.due else LOOK_S):

@@ -1,4 +1,4 @@
-"""The clockwork: jobs beside the control door, in its loop. They change things through the writer's verbs alone.
+"""The clockwork: jobs beside the control door, in its loop. They change things through the control's verbs alone.
 
 A job runs as long as the control process; one that ends by an error is logged and begun again after a pause.
 """
@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol, TypeVar
 
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 
 PAUSE_S: Final = 10.0
 
@@ -23,17 +23,17 @@ logger = logging.getLogger("steering.control")
 
 
 class Run(Protocol):
-    """Calls a verb of the writer in the writer's own thread."""
+    """Calls a verb of the control in the control's own thread."""
 
     def __call__(self, verb: Callable[[], T], /) -> Awaitable[T]:
         """Return what the verb returns."""
 
 
-Job = Callable[[Writer, Run], Coroutine[Any, Any, None]]
+Job = Callable[[Control, Run], Coroutine[Any, Any, None]]
 
 
 class Errands:
-    """Short verbs for the writer's thread, done also while a long one there waits for its builder: drains above all."""
+    """Short verbs for the control's thread, done also while a long one there waits for its builder: drains above all."""
 
     def __init__(self, thread: Executor) -> None:
         self.thread = thread
@@ -47,7 +47,7 @@ class Errands:
         return await asyncio.wrap_future(future)
 
     def do(self) -> None:
-        """Do what waits; in the writer's thread."""
+        """Do what waits; in the control's thread."""
         with contextlib.suppress(Empty):
             while True:
                 verb, future = self.waiting.get_nowait()
@@ -58,19 +58,19 @@ class Errands:
                         future.set_exception(error)
 
 
-async def keep_running(job: Job, writer: Writer, run: Run) -> None:
+async def keep_running(job: Job, control: Control, run: Run) -> None:
     """Run a job, and again whenever it fails."""
     while True:
         try:
-            await job(writer, run)
+            await job(control, run)
             return
         except Exception:
             logger.exception("%s", job)
         await asyncio.sleep(PAUSE_S)
 
 
-async def work(jobs: Iterable[Job], writer: Writer, run: Run) -> None:
+async def work(jobs: Iterable[Job], control: Control, run: Run) -> None:
     """Run all jobs until cancelled, which cancels them."""
     async with asyncio.TaskGroup() as group:
         for job in jobs:
-            group.create_task(keep_running(job, writer, run))
+            group.create_task(keep_running(job, control, run))

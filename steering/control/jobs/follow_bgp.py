@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import time
 from typing import Final
 
 from steering.control.jobs.clockwork import Run
 from steering.control.routes.bgp.sessions import LiveRoutes, read_sessions, unknown_clusters, write_routes
 from steering.control.routes.bgp.speaker import speaking
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.errors import SteeringError
+from steering.process.child import core_s
 from steering.settings import Settings
 
 GATHER_S: Final = 0.25  # without a change, or four times that in all
@@ -46,30 +46,25 @@ class Budget:
         self.credit_s -= seconds
 
 
-def core_s() -> float:
-    """Return how much of a core this process has taken, and those of its children that ended."""
-    return sum(os.times()[:4])
-
-
 class FollowBgp:
     """The job. What sessions said outlives the speaker, and by its file the control process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
-    async def __call__(self, writer: Writer, run: Run) -> None:
+    async def __call__(self, control: Control, run: Run) -> None:
         """Follow the sessions until cancelled."""
         assert self.settings.bgp
         sessions = read_sessions(self.settings.bgp, self.settings.asn)
-        for cluster in unknown_clusters(sessions, writer.fleet()):
+        for cluster in unknown_clusters(sessions, control.fleet.current()):
             logger.warning("bgp: the fleet has no cluster %s; what its sessions say is refused", cluster)
         live = LiveRoutes(sessions, self.settings.bgp_hold_s, time.time())
         live.read_back(self.settings.state)
         write_routes(self.settings.state, live.copied())  # so that it can be published before anybody said anything
-        writer.sessions = live.describe
+        control.sessions = live.describe
         async with asyncio.TaskGroup() as group:
             group.create_task(self.speak(live))
-            group.create_task(self.publish(live, writer, run))
+            group.create_task(self.publish(live, control, run))
 
     async def speak(self, live: LiveRoutes) -> None:
         """Keep the speaker running."""
@@ -87,7 +82,7 @@ class FollowBgp:
             pause = RESTART_S if time.monotonic() - began > 60 else min(2 * pause, 60.0)
             await asyncio.sleep(pause)
 
-    async def publish(self, live: LiveRoutes, writer: Writer, run: Run) -> None:
+    async def publish(self, live: LiveRoutes, control: Control, run: Run) -> None:
         """Publish what changes, gathered."""
         done, budget = live.changed, Budget(time.monotonic())
         while True:
@@ -100,7 +95,7 @@ class FollowBgp:
             began, used = time.monotonic(), core_s()
             await asyncio.to_thread(write_routes, self.settings.state, live.copied())
             try:
-                report = await run(writer.follow)
+                report = await run(control.tables.publish_live)
                 if report:
                     logger.info("bgp: table %s serves", report["serving"]["table"])
             except SteeringError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from _fastpath.counters import Counters
 from steering.control.jobs.clockwork import Run
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 
 logger = logging.getLogger("steering.control")
 
@@ -84,20 +84,20 @@ class Pulse:
     def __init__(self, tick_s: float) -> None:
         self.tick_s = tick_s
 
-    async def __call__(self, writer: Writer, run: Run) -> None:
+    async def __call__(self, control: Control, run: Run) -> None:
         """Tick until cancelled, whatever the time that somebody sets; a tick that came late is not made up for."""
-        tally = Tally(writer.state)
+        tally = Tally(control.settings.state)
         loop = asyncio.get_running_loop()
         due = loop.time()
         keeping: asyncio.Task[None] | None = None
         while True:
             answers, asked = tally.take()
-            voices = tally.take_voices() if writer.vitals.player_signal else None
-            writer.vitals.tick(answers, asked, writer.maintenance(), voices)
+            voices = tally.take_voices() if control.registry.player_signal else None
+            control.registry.tick(answers, asked, control.maintenance.covered(), voices)
             if keeping is None or keeping.done():
                 if keeping:
                     keeping.result()  # a disk that is full is this job's error: it begins again
-                if states := writer.vitals.take_dirty():
-                    keeping = asyncio.ensure_future(run(partial(writer.keep_states, states)))
+                if states := control.registry.take_dirty():
+                    keeping = asyncio.ensure_future(run(partial(control.ejections.keep_states, states)))
             due = max(due + self.tick_s, loop.time())
             await asyncio.sleep(due - loop.time())

@@ -8,7 +8,7 @@ import time
 from typing import Final
 
 from steering.control.jobs.clockwork import Run
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.errors import SteeringError
 from steering.settings import Settings
 
@@ -25,17 +25,17 @@ class PublishHoldings:
         self.look_s = look_s
         self.next_at = 0.0
 
-    async def __call__(self, writer: Writer, run: Run) -> None:
+    async def __call__(self, control: Control, run: Run) -> None:
         """Publish until cancelled."""
         while True:
-            if time.monotonic() >= self.next_at or writer.holdings.is_pressing:
-                await self.publish(writer, run)
+            if time.monotonic() >= self.next_at or control.holdings.intake.is_pressing:
+                await self.publish(control, run)
             await asyncio.sleep(self.look_s)
 
-    async def publish(self, writer: Writer, run: Run) -> None:
+    async def publish(self, control: Control, run: Run) -> None:
         """Publish once, if something changed; what could not be published is tried again after the pause."""
         try:
-            report = await run(writer.publish_holdings)
+            report = await run(control.holdings.publish)
         except SteeringError as error:
             logger.error("holdings: not published: %s", error.message)
         else:

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from steering.control.jobs.clockwork import Run
+from steering.control.services.control import Control
 from steering.control.services.playlists import Arrived, bring
-from steering.control.services.writer import Writer
 from steering.model.service import Service
 from steering.settings import Settings
 
@@ -34,20 +34,20 @@ class Refresh:
         self.due: dict[tuple[str, str, str], float] = {}
         self.failures: dict[tuple[str, str, str], int] = {}
 
-    async def __call__(self, writer: Writer, run: Run) -> None:
+    async def __call__(self, control: Control, run: Run) -> None:
         """Look for ever."""
         while True:
-            await self.look(writer, run, time.monotonic())
+            await self.look(control, run, time.monotonic())
             await asyncio.sleep(self.look_s)
 
-    async def look(self, writer: Writer, run: Run, now: float) -> None:
+    async def look(self, control: Control, run: Run, now: float) -> None:
         """Fetch what is due, and register what is new."""
-        due = self.due_of(await run(writer.shelf.fetched), now)
+        due = self.due_of(await run(control.playlists.fetched), now)
         arrived = [await asyncio.to_thread(bring, self.settings.state, *item) for item in due]
         for item in arrived:
             self.wait(item, now)
         if arrived:
-            for problem in await run(lambda: writer.shelf.take(arrived)):
+            for problem in await run(lambda: control.playlists.take(arrived)):
                 logger.warning("%s; what served before serves on", problem)
 
     def due_of(self, fetched: Iterable[tuple[Service, str, str]], now: float) -> list[tuple[Service, str, str]]:

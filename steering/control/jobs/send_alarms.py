@@ -22,7 +22,7 @@ import httpx
 
 from steering.control.health.registry import Alarm
 from steering.control.jobs.clockwork import Run
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.settings import Settings
 
 QUEUE: Final = 1000
@@ -69,7 +69,7 @@ class Webhook:
         self.waiting.append((time.monotonic() + self.keep_s, body))
         self.awake.set()
 
-    async def __call__(self, _: Writer, __: Run) -> None:
+    async def __call__(self, _: Control, __: Run) -> None:
         """Tell what is queued, until cancelled."""
         async with httpx.AsyncHTTPTransport() as transport:
             while True:

@@ -15,7 +15,7 @@ from typing import Final
 from steering.control.jobs.clockwork import Run
 from steering.control.routes.feeds import FeedSource, files_of
 from steering.control.routes.fetch import fetch, is_url
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.errors import FeedError, SteeringError
 from steering.settings import Settings
 
@@ -37,12 +37,12 @@ class Watch:
         self.failures: dict[str, int] = {}
         self.due: dict[str, float] = {}
 
-    async def __call__(self, writer: Writer, run: Run) -> None:
+    async def __call__(self, control: Control, run: Run) -> None:
         """Watch until cancelled."""
         seen: Stamps | None = None
         table = 0
         while True:
-            sources, serving = await run(writer.watched)
+            sources, serving = await run(control.tables.sources)
             if sources:
                 fetched = await self.fetch_due([source.path for source in sources if is_url(source.path)])
                 stamps = await asyncio.to_thread(self.stamps_of, sources)
@@ -50,7 +50,7 @@ class Watch:
                     seen, table = stamps, serving
                 elif stamps != seen or fetched:
                     seen = await self.until_quiet(sources, stamps)
-                    table = await self.publish(writer, run) or table
+                    table = await self.publish(control, run) or table
             await asyncio.sleep(self.look_s)
 
     async def until_quiet(self, sources: list[FeedSource], stamps: Stamps) -> Stamps:
@@ -63,10 +63,10 @@ class Watch:
             stamps = now
         return stamps
 
-    async def publish(self, writer: Writer, run: Run) -> int | None:
+    async def publish(self, control: Control, run: Run) -> int | None:
         """Publish what changed; return the table."""
         try:
-            report = await run(lambda: writer.reload("watch"))
+            report = await run(lambda: control.tables.reload("watch"))
         except SteeringError as error:
             logger.error("watch: not published: %s", error.message)
             return None

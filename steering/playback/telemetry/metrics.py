@@ -6,7 +6,6 @@ a request is answered; it is done when somebody asks for `/metrics`.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any, Final
 
 from _fastpath.counters import BOUNDS, DOORS, QUALITY, Counters
 from steering.decision.snapshot import REASONS, Snapshot
+from steering.state.folder import worker_files
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-FILE: Final = re.compile(r"worker\.([1-9][0-9]{0,4})")
 
 EVENTS: Final = {
     "handed_over": ("steering_handed_over_total", "requests that the fast_path left to FastAPI"),
@@ -61,20 +60,19 @@ def metrics_text(state: Path, snapshot: Snapshot | None, per_appliance: bool, no
     return "".join(f"{line}\n" for line in metrics_lines(found, unreadable, snapshot, per_appliance, now))
 
 
-def read_workers(state: Path) -> tuple[dict[str, Counters], int]:
+def read_workers(state: Path) -> tuple[dict[int, Counters], int]:
     """Return the counters of each worker by number, and how many files could not be read."""
-    found, unreadable = {}, 0
-    for path in sorted(state.iterdir()):
-        if match := FILE.fullmatch(path.name):
-            try:
-                found[match[1]] = Counters(str(path))
-            except (OSError, ValueError):
-                unreadable += 1
-    return found, unreadable
+    workers, unreadable = {}, 0
+    for number, path in worker_files(state).items():
+        try:
+            workers[number] = Counters(str(path))
+        except (OSError, ValueError):
+            unreadable += 1
+    return workers, unreadable
 
 
 def metrics_lines(
-    workers: Mapping[str, Counters], unreadable: int, snapshot: Snapshot | None, per_appliance: bool, now: float
+    workers: Mapping[int, Counters], unreadable: int, snapshot: Snapshot | None, per_appliance: bool, now: float
 ) -> Iterator[str]:
     """Yield the lines, a metric after another."""
     counted = workers.values()

@@ -22,12 +22,12 @@ from steering.control.health import report_endpoint as reports
 from steering.control.health import report_format as wire
 from steering.control.health.registry import Vitals
 from steering.control.health.report_endpoint import ReportsEndpoint
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.state.current import read_current
-from tests.support.control_app import Control, control
+from tests.support.control_app import ControlApp, running_control_app
 from tests.support.processes import publish_tiny_fleet, serving, until
 
 OURS, OTHER = "c001-bom001", "c001-lhr001"
@@ -35,22 +35,22 @@ TAKEN = {"appliance": OURS, "result": "accepted", "believed": True}
 
 
 @pytest.fixture
-def door(settings: Settings, fleet: Fleet) -> Iterator[Control]:
+def door(settings: Settings, fleet: Fleet) -> Iterator[ControlApp]:
     """Return a control door with the tiny fleet on record."""
-    with control(settings) as found:
-        found.thread.submit(found.writer.import_fleet, fleet, "test").result()
+    with running_control_app(settings) as found:
+        found.thread.submit(found.control.fleet.replace, fleet, "test").result()
         yield found
 
 
 @pytest.fixture
-def appliance(door: Control) -> Iterator[httpx.Client]:
+def appliance(door: ControlApp) -> Iterator[httpx.Client]:
     """Return the client of an appliance."""
     with door.client(door.make_token(f"appliance:{OURS}")) as client:
         yield client
 
 
 @pytest.fixture
-def ops(door: Control) -> Iterator[httpx.Client]:
+def ops(door: ControlApp) -> Iterator[httpx.Client]:
     """Return the client of a monitor."""
     with door.client(door.make_token("ops")) as client:
         yield client
@@ -86,22 +86,22 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     return found
 
 
-def test_what_an_appliance_says_of_itself_acts_at_once(door: Control, appliance: httpx.Client) -> None:
+def test_what_an_appliance_says_of_itself_acts_at_once(door: ControlApp, appliance: httpx.Client) -> None:
     assert post(appliance, row(health={"components": {"disk": "ok"}, "headroom_gbps": 60})) == TAKEN
-    assert door.writer.vitals.describe(OURS)["state"] == "serving"
+    assert door.control.registry.describe(OURS)["state"] == "serving"
     assert post(appliance, row(2, health={"components": {"disk": "failed"}})) == TAKEN
-    found = door.writer.vitals.describe(OURS)
+    found = door.control.registry.describe(OURS)
     assert found["state"] == "unhealthy"
     assert found["why"] == "disk failed"
 
 
-def test_what_a_monitor_says_is_inferred_and_no_word_of_the_appliance(door: Control, ops: httpx.Client) -> None:
+def test_what_a_monitor_says_is_inferred_and_no_word_of_the_appliance(door: ControlApp, ops: httpx.Client) -> None:
     said = row(health={"components": {"ping": "failed"}})
-    for _ in range(door.writer.settings.down_after):
-        assert door.writer.vitals.describe(OURS)["state"] == "serving"
+    for _ in range(door.control.settings.down_after):
+        assert door.control.registry.describe(OURS)["state"] == "serving"
         assert post(ops, said) == {"appliance": OURS, "result": "accepted", "believed": False}
-        door.writer.vitals.tick()
-    found = door.writer.vitals.describe(OURS)
+        door.control.registry.tick()
+    found = door.control.registry.describe(OURS)
     assert found["state"] == "unhealthy"
     assert found["why"] == "a monitor: ping failed"
 
@@ -123,12 +123,12 @@ def test_order_is_by_boot_and_number(appliance: httpx.Client, said: list[tuple[s
     assert post(appliance, rows)["results"][-1] == TAKEN | {"result": expected}
 
 
-def test_a_late_report_changes_nothing(door: Control, appliance: httpx.Client) -> None:
+def test_a_late_report_changes_nothing(door: ControlApp, appliance: httpx.Client) -> None:
     post(appliance, row(5, health={"components": {"disk": "ok"}}))
     late = row(4, health={"components": {"disk": "failed"}}, holdings=full("a"))
     assert post(appliance, late) == TAKEN | {"result": "late"}
-    assert door.writer.vitals.describe(OURS)["state"] == "serving"
-    assert door.writer.holdings.begin() is None
+    assert door.control.registry.describe(OURS)["state"] == "serving"
+    assert door.control.holdings.intake.begin() is None
 
 
 def test_an_appliances_clock_decides_nothing(appliance: httpx.Client) -> None:
@@ -136,12 +136,12 @@ def test_an_appliances_clock_decides_nothing(appliance: httpx.Client) -> None:
         assert post(appliance, row(seq, at=at)) == TAKEN
 
 
-def test_a_report_of_another_appliance_is_refused(door: Control, appliance: httpx.Client) -> None:
+def test_a_report_of_another_appliance_is_refused(door: ControlApp, appliance: httpx.Client) -> None:
     for name in (OTHER, "nosuch"):
         found = problem(appliance.post("/v1/reports", json=row(appliance=name)), 403)
         assert found["detail"] == f"parameter appliance = '{name}': {OURS}, as the token says"
         assert (found["parameter"], found["value"]) == ("appliance", name)
-    assert not door.writer.vitals.believed(OTHER)
+    assert not door.control.registry.believed(OTHER)
 
 
 def test_a_report_of_no_appliance_is_refused(ops: httpx.Client) -> None:
@@ -149,7 +149,7 @@ def test_a_report_of_no_appliance_is_refused(ops: httpx.Client) -> None:
     assert (found["parameter"], found["value"]) == ("appliance", "nosuch")
 
 
-def test_partners_report_nothing(door: Control) -> None:
+def test_partners_report_nothing(door: ControlApp) -> None:
     with door.client(door.make_token("partner:as64500")) as client:
         assert problem(client.post("/v1/reports", json=row()), 403)["detail"].endswith("not for the role partner")
 
@@ -189,7 +189,7 @@ def test_a_relay_reports_the_whole_fleet_at_once(ops: httpx.Client, fleet: Fleet
     assert problem(ops.post("/v1/reports", json=[*rows, row()]), 413)["detail"] == "10001 reports; at most 10000"
 
 
-def test_holdings_are_taken_asked_for_again_and_mended(door: Control, appliance: httpx.Client) -> None:
+def test_holdings_are_taken_asked_for_again_and_mended(door: ControlApp, appliance: httpx.Client) -> None:
     assert post(appliance, row(1, holdings=delta("", "a"))) == TAKEN | {"resync": ["video"]}
     assert post(appliance, row(2, holdings=[full("a", "b")])) == TAKEN
     assert post(appliance, row(3, holdings=delta("ab", "c"))) == TAKEN
@@ -200,7 +200,7 @@ def test_holdings_are_taken_asked_for_again_and_mended(door: Control, appliance:
         "resync": ["video"],
         "error": f"holdings[0].digest = {digest_of('b')!r}: the list's is {digest_of('a')!r}",
     }
-    assert door.writer.holdings.agree(OURS, [wire.Delta("video", digest_of("abc"), digest_of("abc"))])
+    assert door.control.holdings.intake.agree(OURS, [wire.Delta("video", digest_of("abc"), digest_of("abc"))])
 
 
 def test_a_repeated_report_is_answered_as_the_first_was(appliance: httpx.Client) -> None:
@@ -212,14 +212,14 @@ def test_a_repeated_report_is_answered_as_the_first_was(appliance: httpx.Client)
         assert post(appliance, lost) == TAKEN | {"result": result, "resync": ["video"]}
 
 
-def test_large_lists_come_packed(door: Control, appliance: httpx.Client) -> None:
+def test_large_lists_come_packed(door: ControlApp, appliance: httpx.Client) -> None:
     names = [f"8010{number:05}" for number in range(50_000)]
     body = json.dumps(row(holdings=full(*names))).encode()
     packed = gzip.compress(body)
     assert len(packed) > reports.LIGHT
     answer = appliance.post("/v1/reports", content=packed, headers={"content-encoding": "gzip"})
     assert answer.json() == TAKEN
-    assert door.writer.holdings.agree(OURS, [wire.Delta("video", digest_of(names), digest_of(names))])
+    assert door.control.holdings.intake.agree(OURS, [wire.Delta("video", digest_of(names), digest_of(names))])
 
 
 def test_bombs_are_refused(appliance: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +238,7 @@ def test_bombs_are_refused(appliance: httpx.Client, monkeypatch: pytest.MonkeyPa
         ("Content-Length: 0", 422),
     ],
 )
-def test_a_body_that_may_not_be_read_is_not(door: Control, framing: str, status: int) -> None:
+def test_a_body_that_may_not_be_read_is_not(door: ControlApp, framing: str, status: int) -> None:
     token = door.make_token(f"appliance:{OURS}")["authorization"]
     with socket.create_connection(door.address, timeout=5) as connection:
         head = f"POST /v1/reports HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{framing}\r\n\r\n"
@@ -274,9 +274,9 @@ def test_a_report_changes_the_answers_of_every_worker_and_holdings_outlive_a_kil
 ) -> None:
     monkeypatch.setenv("STEERING_CONTROL_LISTEN", "127.0.0.1:0")
     with serving(publish_tiny_fleet(tmp_path, fleet)) as served:
-        with RemoteWriter(served.settings) as writer:
-            token = writer.make_token(f"appliance:{OURS}", "", "test")["token"]
-        url = served.said[0].removeprefix("control on ")
+        with RemoteControl(served.settings) as control:
+            token = control.tokens.make(f"appliance:{OURS}", "", "test")["token"]
+        url = served.lines[0].removeprefix("control on ")
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
 
             def named(title: str) -> set[bool]:
@@ -286,16 +286,16 @@ def test_a_report_changes_the_answers_of_every_worker_and_holdings_outlive_a_kil
 
             def missing() -> list[str]:
                 """Return the titles that should be filled at home."""
-                with RemoteWriter(served.settings) as writer:
-                    return [item["title"] for item in writer.missing() if item["cluster"] == "bom001-a"]
+                with RemoteControl(served.settings) as control:
+                    return [item["title"] for item in control.holdings.missing() if item["cluster"] == "bom001-a"]
 
             assert named("a") == {True}
             assert post(client, row(health={"components": {"disk": "failed"}}, holdings=full("a"))) == TAKEN
             assert named("a") == {False}
             until(lambda: read_current(served.state).holdings != "")
             os.kill(served.pids("control")[0], signal.SIGKILL)
-        with RemoteWriter(served.settings) as writer:
-            until(writer.answers)
+        with RemoteControl(served.settings) as control:
+            until(control.answers)
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
             assert post(client, row(2, health={}, holdings=delta("a"))) == TAKEN
             assert named("a") == {True}

@@ -19,11 +19,11 @@ import pytest
 
 from steering.control.jobs.follow_bgp import CREDIT_S, SHARE, Budget, core_s
 from steering.control.records.database import Version
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.control.routes.bgp.sessions import FILE, LiveRoutes, Session, lines_of, read_sessions, write_routes
 from steering.control.routes.bgp.speaker import configuration, environment, router_id
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import LIVE, Writer, kept_versions
+from steering.control.services.control import LIVE, Control, kept_versions
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet
@@ -265,12 +265,13 @@ def test_changes_that_go_on_and_on_take_a_tenth_of_a_core_and_one_after_quiet_is
     assert at_once == CREDIT_S + 1
 
 
-def test_what_a_publish_computes_in_its_own_process_is_what_it_took() -> None:
-    def work(_: object) -> None:
-        began = time.process_time()
-        while time.process_time() - began < 0.2:
-            pass
+def work(_: object) -> None:
+    began = time.process_time()
+    while time.process_time() - began < 0.2:
+        pass
 
+
+def test_what_a_publish_computes_in_its_own_process_is_what_it_took() -> None:
     before = core_s()
     run_gently("work", work, lambda _: None)
     assert core_s() - before >= 0.15
@@ -294,32 +295,32 @@ def test_live_versions_roll_over_and_one_an_hour_is_kept() -> None:
 
 
 def test_a_live_version_that_serves_again_is_not_forgotten(
-    serving_live: Writer, settings: Settings, write_feed: Callable[..., FeedSource]
+    serving_live: Control, settings: Settings, write_feed: Callable[..., FeedSource]
 ) -> None:
     for med in (1, 2, 3):
         (settings.state / FILE).write_text(f"prefix,cluster,med\n203.0.113.0/24,bom001-a,{med}\n")
-        serving_live.follow()
-    assert [row["table"] for row in serving_live.tables()] == [4, 1]
-    assert [(row["who"], row["table"]) for row in serving_live.tables() if row["serving"]] == [(LIVE, 4)]
-    serving_live.rollback(4, "test")
-    assert serving_live.follow() is None  # pinned
-    serving_live.unpin("test")
-    serving_live.follow()
-    assert [row["table"] for row in serving_live.tables()] == [5, 1]
+        serving_live.tables.publish_live()
+    assert [row["table"] for row in serving_live.tables.list()] == [4, 1]
+    assert [(row["who"], row["table"]) for row in serving_live.tables.list() if row["serving"]] == [(LIVE, 4)]
+    serving_live.tables.rollback(4, "test")
+    assert serving_live.tables.publish_live() is None  # pinned
+    serving_live.tables.unpin("test")
+    serving_live.tables.publish_live()
+    assert [row["table"] for row in serving_live.tables.list()] == [5, 1]
 
 
 @pytest.fixture
-def serving_live(writer: Writer, settings: Settings, fleet: Fleet) -> Writer:
-    """A writer whose last publish by hand took live routes."""
+def serving_live(control: Control, settings: Settings, fleet: Fleet) -> Control:
+    """A control whose last publish by hand took live routes."""
     (settings.state / FILE).write_text("prefix,cluster\n203.0.113.0/24,bom001-a\n")
-    writer.import_fleet(fleet, "test")
-    writer.publish([FeedSource("bgp")], "test")
-    writer.clock = lambda: 7200.0
-    return writer
+    control.fleet.replace(fleet, "test")
+    control.tables.publish([FeedSource("bgp")], "test")
+    control.clock = lambda: 7200.0
+    return control
 
 
-def test_without_live_routes_in_the_last_publish_nothing_is_followed(serving: Writer) -> None:
-    assert serving.follow() is None
+def test_without_live_routes_in_the_last_publish_nothing_is_followed(serving: Control) -> None:
+    assert serving.tables.publish_live() is None
 
 
 # ---- real speakers
@@ -393,9 +394,9 @@ def following(tmp_path: Path, fleet: Fleet, sessions: str, monkeypatch: pytest.M
     monkeypatch.setenv("STEERING_ASN", "65000")
     (state / FILE).parent.mkdir(mode=0o700)
     (state / FILE).write_text("prefix,cluster\n")
-    with Writer(Settings(state=state)) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([FeedSource("csv", str(tmp_path / "base.csv")), FeedSource("bgp")], "test")
+    with Control(Settings(state=state)) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([FeedSource("csv", str(tmp_path / "base.csv")), FeedSource("bgp")], "test")
     with serving(state) as service:
         yield service
 
@@ -460,7 +461,7 @@ def test_a_bird_announces_changes_withdraws_and_dies(
     with following(tmp_path, fleet, sessions_of(bird.port), monkeypatch) as service:
         state = service.state
         wait_for(state, {"203.0.113.1": "bom001-a", "2001:db8:1::1": "del001-a", "192.0.2.1": "lhr001-a"}, 20)
-        with RemoteWriter(Settings(state=state)) as remote:
+        with RemoteControl(Settings(state=state)) as remote:
             until(lambda: [(row["state"], row["routes"]) for row in remote.sessions()] == [("up", 1), ("up", 1)])
 
         # Announce and withdraw.
@@ -477,7 +478,7 @@ def test_a_bird_announces_changes_withdraws_and_dies(
 
         # The speaker dies: nothing moves, it is started again.
         os.kill(speaker_of(service), signal.SIGKILL)
-        with RemoteWriter(Settings(state=state)) as remote:
+        with RemoteControl(Settings(state=state)) as remote:
             until(lambda: {row["state"] for row in remote.sessions()} == {"down"})
             assert nearest(state, "198.51.100.1") == "bom001-a"
             until(
@@ -496,8 +497,8 @@ def test_a_bird_announces_changes_withdraws_and_dies(
         wait_for(state, {"198.51.100.1": "bom001-a", "2001:db8:1::1": "del001-a"}, 90)
         speaker, control = speaker_of(service), service.pids("control")[0]
     until(lambda: not Path(f"/proc/{speaker}").exists() and not is_running(control))
-    with Writer(Settings(state=state)) as writer:
-        assert {row["who"] for row in writer.tables()} == {"test", LIVE}
+    with Control(Settings(state=state)) as control:
+        assert {row["who"] for row in control.tables.list()} == {"test", LIVE}
 
 
 def test_control_is_killed_and_no_route_is_lost(
@@ -510,7 +511,7 @@ def test_control_is_killed_and_no_route_is_lost(
         speaker = speaker_of(service)
         os.kill(service.pids("control")[0], signal.SIGKILL)
         until(lambda: not Path(f"/proc/{speaker}").exists())
-        with RemoteWriter(Settings(state=service.state)) as remote:
+        with RemoteControl(Settings(state=service.state)) as remote:
             until(remote.answers, 20)
             bird.announce("203.0.113.0/24 blackhole", "198.51.100.0/24 blackhole")
             while nearest(service.state, "198.51.100.1") is None:
@@ -547,9 +548,9 @@ def judge_and_serve(dump: Path, peer: str, fleet: Fleet, settings: Settings) -> 
     clusters = tuple(
         dataclasses.replace(item, peers=(peer,) if item.id == "del001-a" else ()) for item in fleet.clusters
     )
-    with Writer(settings) as writer:
-        writer.import_fleet(dataclasses.replace(fleet, clusters=clusters), "test")
-        report = writer.publish([FeedSource("mrt", str(dump))], "test")
+    with Control(settings) as control:
+        control.fleet.replace(dataclasses.replace(fleet, clusters=clusters), "test")
+        report = control.tables.publish([FeedSource("mrt", str(dump))], "test")
     assert report["feeds"][0]["accepted"] == len(expected)
     for address in ("203.0.113.9", "2001:db8::9"):
         answer = json.loads(Snapshot.map(settings.state).steer(address, "t", service="video"))

@@ -21,7 +21,7 @@ from steering.control.jobs.watch_sources import Watch
 from steering.control.routes import fetch as fetch_module
 from steering.control.routes.feeds import FeedSource, files_of
 from steering.control.routes.fetch import FOLDER, fetch
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
@@ -188,38 +188,38 @@ def test_a_redirect_on_the_same_host_is_followed(state: Path, site: Site) -> Non
 
 
 def test_a_published_url_is_asked_again_by_a_reload(
-    writer: Writer, settings: Settings, fleet: Fleet, site: Site
+    control: Control, settings: Settings, fleet: Fleet, site: Site
 ) -> None:
     site.url = site.url.replace("routes.csv", "routes.csv.gz?part=1")
     site.body = gzip.compress(HOME.encode())
-    writer.import_fleet(fleet, "test")
+    control.fleet.replace(fleet, "test")
     (source,) = sources_of((site.url,))
     assert (source.kind, source.path) == ("csv", site.url)
-    report = writer.publish([source], "test")
+    report = control.tables.publish([source], "test")
     assert report["feeds"][0]["named"] == site.url
     site.body, site.headers["ETag"] = gzip.compress(AWAY.encode()), '"2"'
-    assert writer.reload("test")["changes"]["moved"]["v4"] == 1.0
+    assert control.tables.reload("test")["changes"]["moved"]["v4"] == 1.0
     site.status = 500
     with pytest.raises(FeedError, match=r"fetch http.*: answered 500"):
-        writer.reload("test")
-    assert writer.tables()[0]["table"] == 2
+        control.tables.reload("test")
+    assert control.tables.list()[0]["table"] == 2
     site.status = 200
-    assert not writer.reload("test")["changes"]["moved"]["v4"]
+    assert not control.tables.reload("test")["changes"]["moved"]["v4"]
 
 
-def test_a_folder_is_all_its_feeds_and_a_reload_finds_new_ones(writer: Writer, fleet: Fleet, tmp_path: Path) -> None:
-    writer.import_fleet(fleet, "test")
+def test_a_folder_is_all_its_feeds_and_a_reload_finds_new_ones(control: Control, fleet: Fleet, tmp_path: Path) -> None:
+    control.fleet.replace(fleet, "test")
     (folder := tmp_path / "feeds").mkdir()
     with pytest.raises(FeedError, match="feeds: has no file"):
-        writer.publish(sources_of((str(folder),)), "test")
+        control.tables.publish(sources_of((str(folder),)), "test")
     (folder / "a.csv").write_text(HOME)
     (folder / ".b.csv").write_text("hidden")
     (folder / "c.csv.part").write_text("half")
     (folder / "inner").mkdir()
-    report = writer.publish(sources_of((str(folder),)), "test")
+    report = control.tables.publish(sources_of((str(folder),)), "test")
     assert [feed["feed"] for feed in report["feeds"]] == ["a.csv"]
     (folder / "b.jsonl").write_text('{"prefix": "198.51.100.0/24", "cluster": "lhr001-a"}\n')
-    assert [feed["feed"] for feed in writer.reload("test")["feeds"]] == ["a.csv", "b.jsonl"]
+    assert [feed["feed"] for feed in control.tables.reload("test")["feeds"]] == ["a.csv", "b.jsonl"]
     assert [path.name for path in files_of(folder)] == ["a.csv", "b.jsonl"]
 
 
@@ -227,15 +227,15 @@ def test_a_folder_is_all_its_feeds_and_a_reload_finds_new_ones(writer: Writer, f
 
 
 @contextlib.contextmanager
-def watching(writer: Writer, settings: Settings) -> Iterator[None]:
-    """Run the job in a thread of its own; the writer is used from it alone."""
+def watching(control: Control, settings: Settings) -> Iterator[None]:
+    """Run the job in a thread of its own; the control is used from it alone."""
     stop = threading.Event()
 
     async def run(verb: Callable[[], Any]) -> Any:
         return verb()
 
     async def until_stopped() -> None:
-        job = asyncio.create_task(Watch(settings, look_s=0.02)(writer, run))
+        job = asyncio.create_task(Watch(settings, look_s=0.02)(control, run))
         while not stop.is_set():
             await asyncio.sleep(0.01)
             assert not job.done() or job.result()
@@ -252,15 +252,15 @@ def watching(writer: Writer, settings: Settings) -> Iterator[None]:
 
 
 @pytest.fixture
-def anywhere(settings: Settings) -> Iterator[Writer]:
-    """A writer that may be used from another thread, as control's is."""
+def anywhere(settings: Settings) -> Iterator[Control]:
+    """A control that may be used from another thread, as control's is."""
     import sqlite3
 
     real = sqlite3.connect
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sqlite3, "connect", lambda *given, **more: real(*given, **more, check_same_thread=False))
-        with Writer(settings) as writer:
-            yield writer
+        with Control(settings) as control:
+            yield control
 
 
 def served(state: Path) -> str:
@@ -277,12 +277,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_changed_file_is_published_once_quiet(
-    anywhere: Writer, settings: Settings, fleet: Fleet, tmp_path: Path
+    anywhere: Control, settings: Settings, fleet: Fleet, tmp_path: Path
 ) -> None:
     path = tmp_path / "routes.csv"
     path.write_text(HOME)
-    anywhere.import_fleet(fleet, "test")
-    anywhere.publish([FeedSource("csv", str(path))], "test")
+    anywhere.fleet.replace(fleet, "test")
+    anywhere.tables.publish([FeedSource("csv", str(path))], "test")
     with watching(anywhere, settings):
         with path.open("w") as file:  # slowly, and for longer than one look
             for character in AWAY:
@@ -296,16 +296,16 @@ def test_a_changed_file_is_published_once_quiet(
         path.write_text(HOME)
         os.utime(path, (1, 1))
         wait_until(lambda: served(settings.state) == "bom001-a")
-    tables = anywhere.tables()
+    tables = anywhere.tables.list()
     assert [(row["table"], row["who"]) for row in tables if row["serving"]] == [(tables[0]["table"], "watch")]
 
 
 def test_a_changed_url_is_published_and_a_bad_one_is_left_alone_for_longer_and_longer(
-    anywhere: Writer, settings: Settings, fleet: Fleet, site: Site, monkeypatch: pytest.MonkeyPatch
+    anywhere: Control, settings: Settings, fleet: Fleet, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick = settings.model_copy(update={"fetch_s": 0.05})
-    anywhere.import_fleet(fleet, "test")
-    anywhere.publish([FeedSource("csv", site.url)], "test")
+    anywhere.fleet.replace(fleet, "test")
+    anywhere.tables.publish([FeedSource("csv", site.url)], "test")
     monkeypatch.setattr(watch_module, "MOST_S", 0.2)
     with watching(anywhere, quick):
         site.body, site.headers["ETag"] = AWAY.encode(), '"2"'
@@ -320,14 +320,14 @@ def test_a_changed_url_is_published_and_a_bad_one_is_left_alone_for_longer_and_l
 
 
 def test_nothing_is_published_while_a_table_is_pinned(
-    anywhere: Writer, settings: Settings, fleet: Fleet, tmp_path: Path
+    anywhere: Control, settings: Settings, fleet: Fleet, tmp_path: Path
 ) -> None:
     path = tmp_path / "routes.csv"
     path.write_text(HOME)
-    anywhere.import_fleet(fleet, "test")
-    assert anywhere.watched() == ([], 0)
-    anywhere.publish([FeedSource("csv", str(path))], "test")
-    anywhere.pin("test")
+    anywhere.fleet.replace(fleet, "test")
+    assert anywhere.tables.sources() == ([], 0)
+    anywhere.tables.publish([FeedSource("csv", str(path))], "test")
+    anywhere.tables.pin("test")
     with watching(anywhere, settings):
         path.write_text(AWAY)
         time.sleep(0.5)

@@ -16,7 +16,7 @@ from steering.control.routes.feeds import FeedSource
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.settings import Settings
-from tests.support.control_app import Control, control
+from tests.support.control_app import ControlApp, running_control_app
 from tests.support.control_fixtures import WriteFeed
 from tests.support.processes import until
 
@@ -24,17 +24,17 @@ NEW = {"If-None-Match": "*"}
 
 
 @pytest.fixture
-def door(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> Iterator[Control]:
+def door(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> Iterator[ControlApp]:
     """Return the control door of a service that serves one prefix at home in Mumbai."""
     feed: FeedSource = write_feed("203.0.113.0/24,bom001-a,64500,0\n")
-    with control(settings) as found:
-        found.thread.submit(found.writer.import_fleet, fleet, "test").result()
-        found.thread.submit(found.writer.publish, [feed], "test").result()
+    with running_control_app(settings) as found:
+        found.thread.submit(found.control.fleet.replace, fleet, "test").result()
+        found.thread.submit(found.control.tables.publish, [feed], "test").result()
         yield found
 
 
 @pytest.fixture
-def ops(door: Control) -> Iterator[httpx.Client]:
+def ops(door: ControlApp) -> Iterator[httpx.Client]:
     """Return a client of the role ops."""
     with door.client(door.make_token("ops", name="ops")) as client:
         yield client
@@ -195,15 +195,17 @@ def test_a_list_is_read_on_from_where_it_ended(ops: httpx.Client) -> None:
     assert len(found) == 8
 
 
-def test_a_drain_does_not_wait_for_a_publish(door: Control, ops: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    build = door.writer.build
+def test_a_drain_does_not_wait_for_a_publish(
+    door: ControlApp, ops: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = door.control.build
     release = os.pipe()
 
     def build_when_released(*arguments: Any) -> Any:
         os.read(release[0], 1)
         return build(*arguments)
 
-    monkeypatch.setattr(door.writer, "build", build_when_released)
+    monkeypatch.setattr(door.control, "build", build_when_released)
     with ThreadPoolExecutor(1) as other:
         reloading = other.submit(ops.post, "/v1/reload")
         until(lambda: bool(multiprocessing.active_children()))
@@ -214,7 +216,7 @@ def test_a_drain_does_not_wait_for_a_publish(door: Control, ops: httpx.Client, m
         os.write(release[1], b"x")
         assert reloading.result().json()["serving"]["table"] == 2
     assert [row["appliance"] for row in ops.get("/v1/overrides").json()] == ["c001-bom001"]
-    targets = Snapshot.map(door.writer.state).explain("203.0.113.7", "t", service="video", n=8)["targets"]
+    targets = Snapshot.map(door.control.settings.state).explain("203.0.113.7", "t", service="video", n=8)["targets"]
     assert "c001-bom001" not in {target.get("appliance") for target in targets}
     for end in release:
         os.close(end)

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from steering.cli import main
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
 from steering.control.routes.canary import mixed_with_serving
 from steering.control.routes.feeds import FeedSource
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError
 from steering.model.fleet import Fleet
@@ -26,7 +26,7 @@ from steering.state.current import Current, write_current
 from steering.state.fleet import write_fleet
 from steering.state.status import write_status
 from steering.state.table import BuiltTable, write_table
-from tests.support.control_app import control
+from tests.support.control_app import running_control_app
 
 WriteFeed = Callable[..., FeedSource]
 WIDE = "20.0.0.0/8,{},64500,0\n2001:db8::/32,{},64500,0\n"
@@ -47,30 +47,30 @@ def some(seed: int = 1, count: int = 2000) -> list[str]:
 
 
 @pytest.fixture
-def with_canary(serving: Writer, write_feed: WriteFeed) -> Writer:
-    """A writer that serves a canary of a fifth."""
-    serving.publish([write_feed(HOME, STAYS)], "test", force="wide")
-    serving.publish([write_feed(AWAY, STAYS, name="away.csv")], "alice", "to Delhi", canary=0.2)
+def with_canary(serving: Control, write_feed: WriteFeed) -> Control:
+    """A control that serves a canary of a fifth."""
+    serving.tables.publish([write_feed(HOME, STAYS)], "test", force="wide")
+    serving.tables.publish([write_feed(AWAY, STAYS, name="away.csv")], "alice", "to Delhi", canary=0.2)
     return serving
 
 
-def test_a_share_of_the_clients_move_and_the_others_do_not(with_canary: Writer, settings: Settings) -> None:
+def test_a_share_of_the_clients_move_and_the_others_do_not(with_canary: Control, settings: Settings) -> None:
     found = nearest(settings.state, some())
     for family in (found[:2000], found[2000:]):
         moved = family.count("del001-a") / len(family)
         assert 0.15 < moved < 0.25
         assert set(family) == {"bom001-a", "del001-a"}
     assert nearest(settings.state, ["203.0.113.1"]) == ["lhr001-a"]
-    (row,) = [row for row in with_canary.tables() if row["serving"]]
+    (row,) = [row for row in with_canary.tables.list() if row["serving"]]
     assert (row["table"], row["pinned"], row["why"]) == (4, True, "to Delhi; canary of table 3, 20.0 %")
 
 
-def test_clients_near_one_another_are_on_one_side(with_canary: Writer, settings: Settings) -> None:
+def test_clients_near_one_another_are_on_one_side(with_canary: Control, settings: Settings) -> None:
     block = [str(ipaddress.IPv4Address(0x14123000 + place)) for place in range(0, 4096, 64)]
     assert len(set(nearest(settings.state, block))) == 1
 
 
-def test_explain_tells_the_side_and_its_routes(with_canary: Writer, settings: Settings) -> None:
+def test_explain_tells_the_side_and_its_routes(with_canary: Control, settings: Settings) -> None:
     snapshot = Snapshot.map(settings.state)
     for address in some(count=50):
         why = snapshot.explain(address, "t", service="video")["explain"]
@@ -81,68 +81,70 @@ def test_explain_tells_the_side_and_its_routes(with_canary: Writer, settings: Se
     assert snapshot.explain("203.0.113.1", "t", service="video")["explain"]["canary"] == "before"
 
 
-def test_a_promoted_canary_is_for_all(with_canary: Writer, settings: Settings) -> None:
-    report = with_canary.promote("alice", "all is well")
+def test_a_promoted_canary_is_for_all(with_canary: Control, settings: Settings) -> None:
+    report = with_canary.tables.promote("alice", "all is well")
     assert report["serving"]["table"] == 3
     assert set(nearest(settings.state, some(count=100))) == {"del001-a"}
-    assert not any(row["pinned"] for row in with_canary.tables())
-    assert [(entry["what"], entry["why"]) for entry in with_canary.audit(1)] == [("promote", "all is well")]
+    assert not any(row["pinned"] for row in with_canary.tables.list())
+    assert [(entry["what"], entry["why"]) for entry in with_canary.audit.list(1)] == [("promote", "all is well")]
     assert Snapshot.map(settings.state).describe("20.0.0.1")["canary"] is None
-    with_canary.reload("test")  # it reads what the canary was made from
+    with_canary.tables.reload("test")  # it reads what the canary was made from
     assert set(nearest(settings.state, some(count=100))) == {"del001-a"}
 
 
-def test_a_withdrawn_canary_is_for_nobody_and_no_reload_brings_it_back(with_canary: Writer, settings: Settings) -> None:
-    assert with_canary.withdraw("alice", "Delhi is full")["serving"]["table"] == 2
+def test_a_withdrawn_canary_is_for_nobody_and_no_reload_brings_it_back(
+    with_canary: Control, settings: Settings
+) -> None:
+    assert with_canary.tables.withdraw("alice", "Delhi is full")["serving"]["table"] == 2
     assert set(nearest(settings.state, some(count=100))) == {"bom001-a"}
     with pytest.raises(RequestError, match="table 2 is pinned by alice: Delhi is full"):
-        with_canary.reload("test")
+        with_canary.tables.reload("test")
 
 
-def test_while_a_canary_serves_nothing_is_published_by_itself(with_canary: Writer) -> None:
+def test_while_a_canary_serves_nothing_is_published_by_itself(with_canary: Control) -> None:
     with pytest.raises(RequestError, match=r"table 4 is pinned by alice: canary of table 3, 20\.0 %") as caught:
-        with_canary.reload("SIGHUP")
+        with_canary.tables.reload("SIGHUP")
     assert caught.value.hint == "steering table promote, or steering table withdraw"
-    assert with_canary.follow() is None
-    assert with_canary.watched() == ([], 0)
+    assert with_canary.tables.publish_live() is None
+    assert with_canary.tables.sources() == ([], 0)
 
 
 def test_a_canary_needs_a_table_beside_it_and_only_one(
-    writer: Writer, fleet: Fleet, write_feed: WriteFeed, with_canary: Writer
+    control: Control, fleet: Fleet, write_feed: WriteFeed, with_canary: Control
 ) -> None:
     with pytest.raises(RequestError, match="a canary serves already"):
-        with_canary.publish([write_feed(AWAY)], "test", canary=0.5)
-    with_canary.withdraw("test")
-    for verb in (with_canary.promote, with_canary.withdraw):
+        with_canary.tables.publish([write_feed(AWAY)], "test", canary=0.5)
+    with_canary.tables.withdraw("test")
+    for verb in (with_canary.tables.promote, with_canary.tables.withdraw):
         with pytest.raises(RequestError, match="no canary serves") as caught:
             verb("test")
         assert caught.value.status == 409
     for share in (-0.1, 1.0, 7.0):
         with pytest.raises(RequestError, match="a share of clients"):
-            with_canary.publish([write_feed(AWAY)], "test", canary=share)
+            with_canary.tables.publish([write_feed(AWAY)], "test", canary=share)
 
 
-def test_nothing_published_is_nothing_to_stand_beside(writer: Writer, fleet: Fleet, write_feed: WriteFeed) -> None:
-    writer.import_fleet(fleet, "test")
+def test_nothing_published_is_nothing_to_stand_beside(control: Control, fleet: Fleet, write_feed: WriteFeed) -> None:
+    control.fleet.replace(fleet, "test")
     with pytest.raises(RequestError, match="nothing was published yet"):
-        writer.publish([write_feed(HOME)], "test", canary=0.1)
+        control.tables.publish([write_feed(HOME)], "test", canary=0.1)
 
 
-def test_a_publish_by_hand_ends_a_canary(with_canary: Writer, settings: Settings, write_feed: WriteFeed) -> None:
-    with_canary.publish([write_feed(AWAY, STAYS)], "test")
+def test_a_publish_by_hand_ends_a_canary(with_canary: Control, settings: Settings, write_feed: WriteFeed) -> None:
+    with_canary.tables.publish([write_feed(AWAY, STAYS)], "test")
     assert set(nearest(settings.state, some(count=100))) == {"del001-a"}
     with pytest.raises(RequestError, match="no canary serves"):
-        with_canary.promote("test")
+        with_canary.tables.promote("test")
 
 
 def test_a_canary_is_guarded_as_the_whole(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
-    with Writer(settings.model_copy(update={"guard_from": 1})) as writer:
-        writer.import_fleet(fleet, "test")
-        writer.publish([write_feed(HOME)], "test")
+    with Control(settings.model_copy(update={"guard_from": 1})) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([write_feed(HOME)], "test")
         with pytest.raises(FeedError, match="clients would move"):
-            writer.publish([write_feed(AWAY)], "test", canary=0.1)
+            control.tables.publish([write_feed(AWAY)], "test", canary=0.1)
         assert {path.name for path in settings.state.glob("table.*")} == {"table.1"}
-        writer.publish([write_feed(AWAY)], "test", canary=0.1, force="a tenth first")
+        control.tables.publish([write_feed(AWAY)], "test", canary=0.1, force="a tenth first")
 
 
 # ---- judged: every client is on one of both sides, and moves only where the table moves it
@@ -210,13 +212,13 @@ def test_over_the_socket_and_by_command(settings: Settings, fleet: Fleet, write_
         assert result.exit_code == 0, result.output
         return result.stdout
 
-    with control(settings), RemoteWriter(settings) as remote:
-        remote.import_fleet(fleet, "test")
-        remote.publish([write_feed(HOME)], "test")
-        remote.publish([write_feed(AWAY, name="away.csv")], "test", canary=0.5)
-        assert remote.withdraw("test")["serving"]["table"] == 1
-        remote.publish([write_feed(AWAY, name="away.csv")], "test", canary=0.5)
-        assert remote.promote("test")["serving"]["table"] == 4
+    with running_control_app(settings), RemoteControl(settings) as remote:
+        remote.fleet.replace(fleet, "test")
+        remote.tables.publish([write_feed(HOME)], "test")
+        remote.tables.publish([write_feed(AWAY, name="away.csv")], "test", canary=0.5)
+        assert remote.tables.withdraw("test")["serving"]["table"] == 1
+        remote.tables.publish([write_feed(AWAY, name="away.csv")], "test", canary=0.5)
+        assert remote.tables.promote("test")["serving"]["table"] == 4
     run("table", "rollback", "1")
     run("table", "publish", write_feed(AWAY, name="away.csv").path, "--canary", "10")
     assert json.loads(run("explain", "20.0.0.1", "--json"))["explain"]["canary"] in ("before", "after")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from steering.control.routes import filters
 from steering.control.routes.feeds import Feed, FeedSource, read_feed
 from steering.control.routes.filters import SPECIAL, filter_feed
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet, Partner
@@ -202,8 +202,8 @@ def test_a_community_moves_clients_to_the_site_that_asks_for_them(tmp_path: Path
         path = tmp_path / "routes.csv"
         path.write_text(HEADER + "".join(f"{row}\n" for row in (rows[0].format(first), rows[1].format(second))))
         state = tmp_path / f"state{first}-{second}"
-        with Writer(read_settings(state=state).model_copy(update={"asn": 64512})) as writer:
-            writer.import_fleet(fleet, "test")
-            writer.publish([FeedSource("csv", str(path))], "test")
+        with Control(read_settings(state=state).model_copy(update={"asn": 64512})) as control:
+            control.fleet.replace(fleet, "test")
+            control.tables.publish([FeedSource("csv", str(path))], "test")
         target = Snapshot.map(state).explain("8.8.8.8", "t", service="video")["targets"][0]
         assert (target["site"], target["rank"]) == (site, 0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from steering.control.routes.feeds import Feed, FeedSource, read_feed
 from steering.control.routes.rpki import Payloads, read_payloads, validated
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
@@ -143,9 +143,9 @@ def test_the_state_reaches_explain_and_the_invalid_route_is_not_served(
     feed = write_feed(
         "203.0.113.0/24,bom001-a,64500,0\n", "198.51.100.0/24,bom001-a,64500,0\n", "192.0.2.0/24,bom001-a,64500,0\n"
     )
-    with Writer(checked) as writer:
-        writer.import_fleet(fleet, "test")
-        report = writer.publish([feed], "test")
+    with Control(checked) as control:
+        control.fleet.replace(fleet, "test")
+        report = control.tables.publish([feed], "test")
     assert report["feeds"][0]["refused_by"] == {"RPKI invalid (RFC 6811)": 1}
     assert [item["accepted"] for item in report["other_sources"] if item["kind"] == "rpki"] == [2]
     snapshot = Snapshot.map(settings.state)
@@ -160,6 +160,6 @@ def test_the_state_reaches_explain_and_the_invalid_route_is_not_served(
     }
 
 
-def test_without_a_validator_no_state_is_told(serving: Writer, settings: Settings) -> None:
+def test_without_a_validator_no_state_is_told(serving: Control, settings: Settings) -> None:
     why = Snapshot.map(settings.state).explain("203.0.113.1", "t", service="video")["explain"]
     assert [route["rpki"] for route in why["routes"]] == [None]

@@ -18,7 +18,7 @@ from steering.control.records.database import NAME, Store
 from steering.control.routes.feeds import FeedSource
 from steering.control.services import backup
 from steering.control.services.backup import back_up, restore
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet
@@ -33,12 +33,12 @@ NOW = 1_750_000_000.0
 
 
 @pytest.fixture
-def taken(serving: Writer, tmp_path: Path) -> Path:
+def taken(serving: Control, tmp_path: Path) -> Path:
     """Return a backup of a service with a override, a window and a token on record."""
-    serving.drain(["c001-bom001"], "ann")
-    serving.add_window("site", "del001", None, serving.clock() + 86_400, "ann", "new disks")
-    serving.make_token("ops", "ci", "ann")
-    back_up(serving.state, tmp_path / "backup.tar")
+    serving.overrides.drain(["c001-bom001"], "ann")
+    serving.maintenance.add("site", "del001", None, serving.clock() + 86_400, "ann", "new disks")
+    serving.tokens.make("ops", "ci", "ann")
+    back_up(serving.settings.state, tmp_path / "backup.tar")
     return tmp_path / "backup.tar"
 
 
@@ -61,7 +61,7 @@ def files_of(state: Path) -> dict[str, bytes]:
 
 
 def test_after_the_loss_of_the_folder_a_restored_one_answers_the_same_and_remembers(
-    serving: Writer, taken: Path, settings: Settings
+    serving: Control, taken: Path, settings: Settings
 ) -> None:
     before = Snapshot.map(settings.state).explain("203.0.113.7", "t", service="video", session="", n=3)
     serving.close()
@@ -72,13 +72,13 @@ def test_after_the_loss_of_the_folder_a_restored_one_answers_the_same_and_rememb
     assert after["targets"] == before["targets"]
     assert stat.S_IMODE(settings.state.stat().st_mode) == 0o700
     assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in settings.state.iterdir())
-    with Writer(settings) as writer:
-        assert [row["appliance"] for row in writer.wished()] == ["c001-bom001"]
-        assert [(row["subject"], row["state"]) for row in writer.windows()] == [("del001", "on")]
-        assert [row["name"] for row in writer.list_tokens()] == ["ci"]
-        entry = writer.audit(1)[0]
+    with Control(settings) as control:
+        assert [row["appliance"] for row in control.overrides.list()] == ["c001-bom001"]
+        assert [(row["subject"], row["state"]) for row in control.maintenance.list()] == [("del001", "on")]
+        assert [row["name"] for row in control.tokens.list()] == ["ci"]
+        entry = control.audit.list(1)[0]
         assert (entry["who"], entry["what"], entry["subject"]) == ("bob", "restore", "backup.tar")
-        assert writer.reload("bob")["serving"]["table"] == 2
+        assert control.tables.reload("bob")["serving"]["table"] == 2
 
 
 def test_a_whole_service_serves_again_after_the_loss_of_its_folder(tmp_path: Path, fleet: Fleet) -> None:
@@ -93,7 +93,7 @@ def test_a_whole_service_serves_again_after_the_loss_of_its_folder(tmp_path: Pat
         assert second.steer() == answer
 
 
-def test_it_is_one_file_for_its_owner_alone_with_what_is_served_and_nothing_else(taken: Path, serving: Writer) -> None:
+def test_it_is_one_file_for_its_owner_alone_with_what_is_served_and_nothing_else(taken: Path, serving: Control) -> None:
     assert stat.S_IMODE(taken.stat().st_mode) == 0o600
     with tarfile.open(taken) as tar:
         assert set(tar.getnames()) == {NAME, "current", "table.1", "routes.1", "fleet.1", "status.1"}
@@ -101,23 +101,23 @@ def test_it_is_one_file_for_its_owner_alone_with_what_is_served_and_nothing_else
 
 
 def test_a_backup_brings_its_keys_back_and_one_from_before_leaves_those_that_are_there(
-    taken: Path, serving: Writer, settings: Settings
+    taken: Path, serving: Control, settings: Settings
 ) -> None:
     def restored(source: Path) -> list[str]:
         restore(settings.state, source, "bob")
-        with Writer(settings) as writer:
-            return [row["id"] for row in writer.list_keys()]
+        with Control(settings) as control:
+            return [row["id"] for row in control.keys.list()]
 
-    secret = serving.make_key("k1", "alice")["secret"]
+    secret = serving.keys.make("k1", "alice")["secret"]
     later = taken.with_name("later.tar")
-    assert secret not in str(back_up(serving.state, later))
-    serving.make_key("k2", "alice")
+    assert secret not in str(back_up(serving.settings.state, later))
+    serving.keys.make("k2", "alice")
     serving.close()
     assert restored(taken) == ["k1", "k2"]
     assert restored(later) == ["k1"]
 
 
-def test_a_backup_is_taken_while_somebody_writes_and_is_whole(serving: Writer, tmp_path: Path) -> None:
+def test_a_backup_is_taken_while_somebody_writes_and_is_whole(serving: Control, tmp_path: Path) -> None:
     """Overrides go on while backups are taken; each backup has all that was acknowledged before it was begun."""
     done = threading.Event()
     counts: list[int] = []
@@ -125,7 +125,7 @@ def test_a_backup_is_taken_while_somebody_writes_and_is_whole(serving: Writer, t
     def take() -> None:
         for number in range(8):
             acknowledged = len(counts)
-            back_up(serving.state, tmp_path / f"{number}.tar")
+            back_up(serving.settings.state, tmp_path / f"{number}.tar")
             restore(tmp_path / f"restored{number}", tmp_path / f"{number}.tar", "test")
             store = Store(tmp_path / f"restored{number}" / NAME)
             weight = store.overrides()["c001-bom001"].weight if acknowledged else 0
@@ -137,68 +137,68 @@ def test_a_backup_is_taken_while_somebody_writes_and_is_whole(serving: Writer, t
     taking = threading.Thread(target=take)
     taking.start()
     while taking.is_alive():
-        serving.weight(["c001-bom001"], len(counts) + 1, "test")
+        serving.overrides.weight(["c001-bom001"], len(counts) + 1, "test")
         counts.append(1)
     taking.join()
     assert done.is_set()
 
 
 def test_a_publish_in_the_middle_does_not_take_a_file_away(
-    serving: Writer, write_feed: WriteFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serving: Control, write_feed: WriteFeed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = backup.names_of
 
     def publish_meanwhile(*arguments: object) -> list[str]:
         names = whole(*arguments)  # type: ignore[arg-type]
-        if read_current(serving.state).generation < 4:
-            serving.publish([write_feed("203.0.113.0/24,lhr001-a,64500,0\n")], "test")
-        (serving.state / "table.1").unlink(missing_ok=True)
+        if read_current(serving.settings.state).generation < 4:
+            serving.tables.publish([write_feed("203.0.113.0/24,lhr001-a,64500,0\n")], "test")
+        (serving.settings.state / "table.1").unlink(missing_ok=True)
         return names
 
     monkeypatch.setattr(backup, "names_of", publish_meanwhile)
-    report = back_up(serving.state, tmp_path / "backup.tar")
+    report = back_up(serving.settings.state, tmp_path / "backup.tar")
     with tarfile.open(tmp_path / "backup.tar") as tar:
         assert report["files"].keys() == set(tar.getnames())
     assert restore(tmp_path / "other", tmp_path / "backup.tar", "test")["table"] == 4
 
 
-def test_of_a_canary_both_tables_come_along(serving: Writer, write_feed: WriteFeed, tmp_path: Path) -> None:
-    serving.publish([write_feed("203.0.113.0/24,lhr001-a,64500,0\n")], "test", canary=0.5)
-    back_up(serving.state, tmp_path / "backup.tar")
+def test_of_a_canary_both_tables_come_along(serving: Control, write_feed: WriteFeed, tmp_path: Path) -> None:
+    serving.tables.publish([write_feed("203.0.113.0/24,lhr001-a,64500,0\n")], "test", canary=0.5)
+    back_up(serving.settings.state, tmp_path / "backup.tar")
     restore(tmp_path / "other", tmp_path / "backup.tar", "test")
     for verb, table in (("withdraw", 1), ("promote", 2)):
         shutil.copytree(tmp_path / "other", tmp_path / verb)
-        with Writer(serving.settings.model_copy(update={"state": tmp_path / verb})) as writer:
-            assert getattr(writer, verb)("test")["serving"]["table"] == table
+        with Control(serving.settings.model_copy(update={"state": tmp_path / verb})) as control:
+            assert getattr(control, verb)("test")["serving"]["table"] == table
 
 
-def test_records_alone_are_published_again_from_their_feeds(serving: Writer, taken: Path, tmp_path: Path) -> None:
-    back_up(serving.state, tmp_path / "records.tar", records_only=True)
+def test_records_alone_are_published_again_from_their_feeds(serving: Control, taken: Path, tmp_path: Path) -> None:
+    back_up(serving.settings.state, tmp_path / "records.tar", records_only=True)
     for source, alone in ((tmp_path / "records.tar", False), (taken, True)):
         state = tmp_path / f"alone{alone}"
         assert restore(state, source, "test", records_only=alone)["table"] is None
         assert not (state / "current").exists()
-        with Writer(serving.settings.model_copy(update={"state": state})) as writer:
-            assert writer.reload("test")["serving"]["table"] == 2
+        with Control(serving.settings.model_copy(update={"state": state})) as control:
+            assert control.tables.reload("test")["serving"]["table"] == 2
 
 
 @pytest.mark.parametrize("records_only", [False, True])
-def test_what_urls_are_signed_with_comes_along(serving: Writer, tmp_path: Path, records_only: bool) -> None:
-    (serving.state / "keys").write_bytes(b"secret")
-    back_up(serving.state, tmp_path / "backup.tar", records_only=records_only)
+def test_what_urls_are_signed_with_comes_along(serving: Control, tmp_path: Path, records_only: bool) -> None:
+    (serving.settings.state / "keys").write_bytes(b"secret")
+    back_up(serving.settings.state, tmp_path / "backup.tar", records_only=records_only)
     restore(tmp_path / "other", tmp_path / "backup.tar", "test", records_only=records_only)
     assert (tmp_path / "other" / "keys").read_bytes() == b"secret"
     assert stat.S_IMODE((tmp_path / "other" / "keys").stat().st_mode) == 0o600
 
 
-def test_a_folder_before_the_first_publish_is_backed_up_too(writer: Writer, fleet: Fleet, tmp_path: Path) -> None:
-    writer.import_fleet(fleet, "test")
-    assert back_up(writer.state, tmp_path / "backup.tar")["files"].keys() == {NAME}
+def test_a_folder_before_the_first_publish_is_backed_up_too(control: Control, fleet: Fleet, tmp_path: Path) -> None:
+    control.fleet.replace(fleet, "test")
+    assert back_up(control.settings.state, tmp_path / "backup.tar")["files"].keys() == {NAME}
     assert restore(tmp_path / "other", tmp_path / "backup.tar", "test")["appliances"] == 8
 
 
-def test_what_was_there_is_kept_aside_and_can_be_put_back(serving: Writer, taken: Path, settings: Settings) -> None:
-    serving.enable(["c001-bom001"], "ann")
+def test_what_was_there_is_kept_aside_and_can_be_put_back(serving: Control, taken: Path, settings: Settings) -> None:
+    serving.overrides.enable(["c001-bom001"], "ann")
     serving.close()
     (settings.state / "worker.1").write_bytes(b"counts")
     before = files_of(settings.state)
@@ -210,12 +210,12 @@ def test_what_was_there_is_kept_aside_and_can_be_put_back(serving: Writer, taken
     assert again != aside
 
 
-def test_while_control_runs_nothing_is_restored(serving: Writer, taken: Path) -> None:
-    before = files_of(serving.state)
+def test_while_control_runs_nothing_is_restored(serving: Control, taken: Path) -> None:
+    before = files_of(serving.settings.state)
     with pytest.raises(SettingsError, match="is in use") as caught:
-        restore(serving.state, taken, "bob")
+        restore(serving.settings.state, taken, "bob")
     assert caught.value.hint == "end `steering serve` first"
-    assert files_of(serving.state) == before
+    assert files_of(serving.settings.state) == before
 
 
 def damaged(files: dict[str, bytes]) -> None:
@@ -254,42 +254,42 @@ BROKEN = [
 
 @pytest.mark.parametrize(("change", "message"), [row[1:] for row in BROKEN], ids=[row[0] for row in BROKEN])
 def test_a_backup_that_is_not_whole_moves_nothing(
-    serving: Writer, taken: Path, change: Callable[[dict[str, bytes]], None], message: str
+    serving: Control, taken: Path, change: Callable[[dict[str, bytes]], None], message: str
 ) -> None:
     serving.close()
-    before = files_of(serving.state)
+    before = files_of(serving.settings.state)
     with pytest.raises(SettingsError, match=message):
-        restore(serving.state, rewritten(taken, change), "bob")
-    assert files_of(serving.state) == before
-    assert {path.name for path in serving.state.iterdir() if path.is_dir()} == set()
-    Writer(serving.settings).close()
+        restore(serving.settings.state, rewritten(taken, change), "bob")
+    assert files_of(serving.settings.state) == before
+    assert {path.name for path in serving.settings.state.iterdir() if path.is_dir()} == set()
+    Control(serving.settings).close()
 
 
 @pytest.mark.parametrize("size", [0, 100, 700, 3000, -9000])
-def test_a_backup_that_was_cut_off_moves_nothing(serving: Writer, taken: Path, size: int) -> None:
+def test_a_backup_that_was_cut_off_moves_nothing(serving: Control, taken: Path, size: int) -> None:
     serving.close()
-    before = files_of(serving.state)
+    before = files_of(serving.settings.state)
     taken.write_bytes(taken.read_bytes()[:size])
     with pytest.raises(SettingsError):
-        restore(serving.state, taken, "bob")
-    assert files_of(serving.state) == before
+        restore(serving.settings.state, taken, "bob")
+    assert files_of(serving.settings.state) == before
 
 
-def test_a_device_or_a_link_in_a_backup_is_refused(serving: Writer, taken: Path) -> None:
+def test_a_device_or_a_link_in_a_backup_is_refused(serving: Control, taken: Path) -> None:
     with tarfile.open(taken, "a") as tar:
         link = tarfile.TarInfo("table.7")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     with pytest.raises(SettingsError, match=r"table\.7"):
-        restore(serving.state.with_name("other"), taken, "bob")
+        restore(serving.settings.state.with_name("other"), taken, "bob")
 
 
 def test_a_restore_that_is_killed_leaves_nothing_to_serve_by_mistake_and_is_finished_by_another(
-    serving: Writer, taken: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    serving: Control, taken: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """At each rename in turn."""
     serving.close()
-    answer = Snapshot.map(serving.state).steer("203.0.113.7", "t", service="video", session="", n=3)
+    answer = Snapshot.map(serving.settings.state).steer("203.0.113.7", "t", service="video", session="", n=3)
     renames, rename = 0, Path.rename
 
     def killed(path: Path, target: Path) -> Path:
@@ -301,7 +301,7 @@ def test_a_restore_that_is_killed_leaves_nothing_to_serve_by_mistake_and_is_fini
 
     for limit in range(1, 40):
         state = tmp_path / f"state{limit}"
-        shutil.copytree(serving.state, state)
+        shutil.copytree(serving.settings.state, state)
         renames = 0
         with monkeypatch.context() as patch:
             patch.setattr(Path, "rename", killed)
@@ -313,19 +313,19 @@ def test_a_restore_that_is_killed_leaves_nothing_to_serve_by_mistake_and_is_fini
         settings = serving.settings.model_copy(update={"state": state})
         if not (state / NAME).exists():
             with pytest.raises(SettingsError, match=r"knows of no fleet|restore"):
-                Writer(settings)
+                Control(settings)
         restore(state, taken, "bob")
         assert Snapshot.map(state).steer("203.0.113.7", "t", service="video", session="", n=3) == answer
     assert limit > 8
 
 
 def test_a_database_that_was_killed_open_is_backed_up_with_what_was_acknowledged(
-    serving: Writer, tmp_path: Path
+    serving: Control, tmp_path: Path
 ) -> None:
     """What is in the write-ahead log alone, and nobody has it open."""
-    serving.weight(["c001-bom001"], 7, "test")
+    serving.overrides.weight(["c001-bom001"], 7, "test")
     state = tmp_path / "killed"
-    shutil.copytree(serving.state, state)
+    shutil.copytree(serving.settings.state, state)
     (state / SOCKET).unlink(missing_ok=True)
     assert (state / f"{NAME}-wal").stat().st_size
     back_up(state, tmp_path / "backup.tar")
@@ -346,19 +346,19 @@ NOT_BACKED_UP = [
 
 @pytest.mark.parametrize(("spoil", "message"), [row[1:] for row in NOT_BACKED_UP], ids=[r[0] for r in NOT_BACKED_UP])
 def test_what_is_not_whole_is_not_backed_up_as_if_it_were(
-    serving: Writer, tmp_path: Path, spoil: Callable[[Path], None], message: str
+    serving: Control, tmp_path: Path, spoil: Callable[[Path], None], message: str
 ) -> None:
     serving.close()
-    spoil(serving.state)
+    spoil(serving.settings.state)
     with pytest.raises(SettingsError, match=message):
-        back_up(serving.state, tmp_path / "backup.tar")
+        back_up(serving.settings.state, tmp_path / "backup.tar")
     assert not [path for path in tmp_path.iterdir() if "backup" in path.name]
 
 
-def test_where_it_cannot_be_written_nothing_is_left(serving: Writer, tmp_path: Path) -> None:
+def test_where_it_cannot_be_written_nothing_is_left(serving: Control, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(SettingsError, match="no backup was made"):
-        back_up(serving.state, tmp_path / "folder")
+        back_up(serving.settings.state, tmp_path / "folder")
     with pytest.raises(SettingsError, match="no backup was made"):
-        back_up(serving.state, tmp_path / "nosuch" / "backup.tar")
+        back_up(serving.settings.state, tmp_path / "nosuch" / "backup.tar")
     assert not list((tmp_path / "folder").iterdir())

@@ -14,15 +14,15 @@ import httpx
 import pytest
 
 from steering.control.records.documents import format_fleet
-from steering.control.remote import RemoteWriter
+from steering.control.remote import RemoteControl
+from steering.control.services.control import Control
 from steering.control.services.keys import MAX_KEYS, make_key
-from steering.control.services.writer import Writer
 from steering.errors import RequestError, SnapshotError
 from steering.model.fleet import Fleet
 from steering.playback.signing.tokens import Verdict, verify
 from steering.settings import Settings
 from steering.state.keys import FILE, Key, read_keys, write_keys
-from tests.support.control_app import Control, control
+from tests.support.control_app import ControlApp, running_control_app
 from tests.support.processes import publish_tiny_fleet, serving, until
 
 GIVEN = "given-0123456789abcdefghijklmnopqrstuvwxyz"
@@ -34,21 +34,21 @@ def signing(fleet: Fleet, *keys: str) -> Fleet:
     return dataclasses.replace(fleet, services=(service,))
 
 
-def test_a_key_is_random_and_told_once(writer: Writer) -> None:
-    first, second = writer.make_key("k1", "alice"), writer.make_key("k2", "alice")
+def test_a_key_is_random_and_told_once(control: Control) -> None:
+    first, second = control.keys.make("k1", "alice"), control.keys.make("k2", "alice")
     assert len(first["secret"]) == 43
     assert first["secret"] != second["secret"]
-    assert read_keys(writer.state)["k1"] == Key(first["secret"], first["made_at"])
-    assert stat.S_IMODE((writer.state / FILE).stat().st_mode) == 0o600
-    rows = writer.list_keys()
+    assert read_keys(control.settings.state)["k1"] == Key(first["secret"], first["made_at"])
+    assert stat.S_IMODE((control.settings.state / FILE).stat().st_mode) == 0o600
+    rows = control.keys.list()
     assert rows[0] == {"id": "k1", "made_at": first["made_at"], "signs": [], "named_by": []}
-    entry = writer.audit(1)[0]
+    entry = control.audit.list(1)[0]
     assert (entry["who"], entry["what"], entry["subject"]) == ("alice", "make key", "key k2")
 
 
-def test_a_secret_that_is_given_is_kept_and_not_told(writer: Writer) -> None:
-    assert writer.make_key("k1", "alice", GIVEN) == {"id": "k1", "made_at": pytest.approx(writer.clock(), abs=60)}
-    assert read_keys(writer.state)["k1"].secret == GIVEN
+def test_a_secret_that_is_given_is_kept_and_not_told(control: Control) -> None:
+    assert control.keys.make("k1", "alice", GIVEN) == {"id": "k1", "made_at": pytest.approx(control.clock(), abs=60)}
+    assert read_keys(control.settings.state)["k1"].secret == GIVEN
 
 
 WRONG: list[tuple[str, str, int, str]] = [
@@ -66,65 +66,65 @@ WRONG: list[tuple[str, str, int, str]] = [
 
 @pytest.mark.parametrize(("name", "secret", "status", "message"), WRONG)
 def test_what_is_no_key_is_refused_and_neither_shown_nor_on_record(
-    writer: Writer, name: str, secret: str, status: int, message: str
+    control: Control, name: str, secret: str, status: int, message: str
 ) -> None:
-    writer.make_key("k1", "alice")
-    before = (writer.state / FILE).read_bytes()
+    control.keys.make("k1", "alice")
+    before = (control.settings.state / FILE).read_bytes()
     with pytest.raises(RequestError, match=message) as caught:
-        writer.make_key(name, "alice", secret)
+        control.keys.make(name, "alice", secret)
     assert caught.value.status == status
     assert not secret or secret[:20] not in f"{caught.value}{caught.value.value}"
-    assert (writer.state / FILE).read_bytes() == before
-    assert len(writer.audit()) == 1
+    assert (control.settings.state / FILE).read_bytes() == before
+    assert len(control.audit.list()) == 1
 
 
-def test_there_is_an_end_to_keys(writer: Writer) -> None:
-    write_keys(writer.state, {f"k{number}": Key(GIVEN, 1) for number in range(MAX_KEYS)})
+def test_there_is_an_end_to_keys(control: Control) -> None:
+    write_keys(control.settings.state, {f"k{number}": Key(GIVEN, 1) for number in range(MAX_KEYS)})
     with pytest.raises(RequestError, match="the most there may be"):
-        make_key(writer.state, "one-more", 1)
+        make_key(control.settings.state, "one-more", 1)
 
 
-def test_a_key_is_changed_with_an_overlap_and_retired_when_nobody_names_it(writer: Writer, fleet: Fleet) -> None:
-    writer.make_key("k1", "alice")
-    writer.import_fleet(signing(fleet, "k1"), "alice")
+def test_a_key_is_changed_with_an_overlap_and_retired_when_nobody_names_it(control: Control, fleet: Fleet) -> None:
+    control.keys.make("k1", "alice")
+    control.fleet.replace(signing(fleet, "k1"), "alice")
     with pytest.raises(RequestError, match="services video name it") as caught:
-        writer.retire_key("k1", "alice")
+        control.keys.retire("k1", "alice")
     assert caught.value.status == 409
-    writer.make_key("k2", "alice")
-    writer.import_fleet(signing(fleet, "k2", "k1"), "alice")
-    assert [(row["id"], row["signs"], row["named_by"]) for row in writer.list_keys()] == [
+    control.keys.make("k2", "alice")
+    control.fleet.replace(signing(fleet, "k2", "k1"), "alice")
+    assert [(row["id"], row["signs"], row["named_by"]) for row in control.keys.list()] == [
         ("k1", [], ["video"]),
         ("k2", ["video"], ["video"]),
     ]
-    writer.import_fleet(signing(fleet, "k2"), "alice")
-    writer.retire_key("k1", "alice")
-    assert list(read_keys(writer.state)) == ["k2"]
-    assert writer.audit(1)[0]["what"] == "retire key"
+    control.fleet.replace(signing(fleet, "k2"), "alice")
+    control.keys.retire("k1", "alice")
+    assert list(read_keys(control.settings.state)) == ["k2"]
+    assert control.audit.list(1)[0]["what"] == "retire key"
     with pytest.raises(RequestError, match="there is none of this id") as caught:
-        writer.retire_key("k1", "alice")
+        control.keys.retire("k1", "alice")
     assert caught.value.status == 404
 
 
-def test_a_fleet_that_names_keys_that_are_not_there_is_taken_with_a_warning(writer: Writer, fleet: Fleet) -> None:
+def test_a_fleet_that_names_keys_that_are_not_there_is_taken_with_a_warning(control: Control, fleet: Fleet) -> None:
     def warnings(*keys: str) -> list[str]:
-        found: list[str] = writer.import_fleet(signing(fleet, *keys), "alice")["warnings"]
+        found: list[str] = control.fleet.replace(signing(fleet, *keys), "alice")["warnings"]
         return found
 
     (warning,) = warnings("k1", "k2")
     assert warning.startswith("service video: has none of its keys k1, k2, and answers with its fallback alone")
-    writer.make_key("k2", "alice")
+    control.keys.make("k2", "alice")
     assert warnings("k1", "k2") == ["service video: key k1 is not there: steering key make"]
-    assert writer.list_keys()[0]["signs"] == ["video"]
-    writer.make_key("k1", "alice")
+    assert control.keys.list()[0]["signs"] == ["video"]
+    control.keys.make("k1", "alice")
     assert warnings("k1", "k2") == []
-    (writer.state / FILE).chmod(0o644)
+    (control.settings.state / FILE).chmod(0o644)
     assert "lets others read secrets" in warnings("k1")[0]
     with pytest.raises(SnapshotError, match="lets others read secrets"):
-        writer.make_key("k3", "alice")
+        control.keys.make("k3", "alice")
 
 
-def secrets_of(door: Control) -> list[str]:
-    return [key.secret for key in read_keys(door.writer.state).values()]
+def secrets_of(door: ControlApp) -> list[str]:
+    return [key.secret for key in read_keys(door.control.settings.state).values()]
 
 
 def ask(client: httpx.Client, method: str, path: str, status: int, **body: Any) -> str:
@@ -137,7 +137,7 @@ def test_a_secret_is_in_the_keys_file_and_in_the_answer_that_tells_it_and_nowher
     settings: Settings, fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with control(settings) as door, door.client(door.make_token("ops")) as client:
+    with running_control_app(settings) as door, door.client(door.make_token("ops")) as client:
         made = client.post("/v1/keys", json={"id": "k1"})
         assert (made.status_code, made.headers["cache-control"]) == (201, "no-store")
         (secret,) = secrets_of(door)
@@ -180,29 +180,29 @@ def test_a_secret_is_in_the_keys_file_and_in_the_answer_that_tells_it_and_nowher
 
 
 def test_running_workers_sign_with_what_is_made_and_stop_at_what_is_taken_out(tmp_path: Path, fleet: Fleet) -> None:
-    with serving(publish_tiny_fleet(tmp_path, fleet)) as served, RemoteWriter(served.settings) as writer:
+    with serving(publish_tiny_fleet(tmp_path, fleet)) as served, RemoteControl(served.settings) as control:
 
         def url() -> str:
             return str(served.steer()["targets"][0]["url"])
 
-        writer.import_fleet(signing(fleet, "k1"), "alice")
+        control.fleet.replace(signing(fleet, "k1"), "alice")
         until(lambda: url().startswith("https://origin.example/"))
-        secret = writer.make_key("k1", "alice")["secret"]
+        secret = control.keys.make("k1", "alice")["secret"]
         until(lambda: all("/~k1~" in url() for _ in range(10)))
         assert verify("path", url(), "203.0.113.7", {"k1": secret}, time.time()) is Verdict.good
-        writer.make_key("k2", "alice")
-        writer.import_fleet(signing(fleet, "k2"), "alice")
+        control.keys.make("k2", "alice")
+        control.fleet.replace(signing(fleet, "k2"), "alice")
         until(lambda: all("/~k2~" in url() for _ in range(10)))
-        writer.retire_key("k1", "alice")
+        control.keys.retire("k1", "alice")
         assert "/~k2~" in url()
 
 
 def test_the_command_line_speaks_to_a_running_control(settings: Settings) -> None:
-    with control(settings), RemoteWriter(settings) as writer:
-        secret = writer.make_key("k1", "alice")["secret"]
+    with running_control_app(settings), RemoteControl(settings) as control:
+        secret = control.keys.make("k1", "alice")["secret"]
         assert read_keys(settings.state)["k1"].secret == secret
-        assert [row["id"] for row in writer.list_keys()] == ["k1"]
-        assert writer.retire_key("k1", "alice")["id"] == "k1"
+        assert [row["id"] for row in control.keys.list()] == ["k1"]
+        assert control.keys.retire("k1", "alice")["id"] == "k1"
         with pytest.raises(RequestError, match="there is none of this id"):
-            writer.retire_key("k 1", "alice")
+            control.keys.retire("k 1", "alice")
         assert json.loads((settings.state / FILE).read_text()) == {}

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 from steering.cli import main
 from steering.control.jobs.refresh_playlists import Refresh
 from steering.control.routes.feeds import FeedSource
+from steering.control.services.control import Control
 from steering.control.services.playlists import bring
-from steering.control.services.writer import Writer
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError
 from steering.model.fleet import Fleet
@@ -31,7 +31,7 @@ from steering.playback.http.app import make_app
 from steering.playback.server.follower import Follower
 from steering.settings import Settings
 from tests.control.playlists.test_prepare import HLS, MPD
-from tests.support.control_app import control
+from tests.support.control_app import running_control_app
 
 T = TypeVar("T")
 
@@ -97,8 +97,8 @@ def served(state: Path, path: str, **settings: Any) -> httpx.Response:
     return asyncio.run(ask())
 
 
-def test_a_registered_playlist_is_made_for_each_client(serving: Writer, settings: Settings) -> None:
-    report = serving.shelf.put("video", "80100172", "hls", HLS.encode(), "test")
+def test_a_registered_playlist_is_made_for_each_client(serving: Control, settings: Settings) -> None:
+    report = serving.playlists.put("video", "80100172", "hls", HLS.encode(), "test")
     assert (report["made"], report["bytes"], report["url"], report["problem"]) == (True, len(HLS), "", "")
     found = served(
         settings.state, "/v1/hls/video/80100172/master.m3u8?session=s%201", public_url="https://steer.example/x"
@@ -114,7 +114,7 @@ def test_a_registered_playlist_is_made_for_each_client(serving: Writer, settings
     steering = served(settings.state, "/v1/hls/video/80100172?session=s%201").json()
     assert steering["PATHWAY-PRIORITY"][0] == picks[0].appliance, "the first answer moves nobody"
 
-    serving.shelf.put("video", "80100172", "dash", MPD.encode(), "test")
+    serving.playlists.put("video", "80100172", "dash", MPD.encode(), "test")
     found = served(
         settings.state, "/v1/dash/video/80100172/manifest.mpd", query_before_start=True, public_url="http://s.example"
     )
@@ -124,12 +124,12 @@ def test_a_registered_playlist_is_made_for_each_client(serving: Writer, settings
 
 
 def test_the_first_answer_for_a_mapped_playlist_moves_no_player_that_takes_clones(
-    serving: Writer, settings: Settings, fleet: Fleet
+    serving: Control, settings: Settings, fleet: Fleet
 ) -> None:
     ways = (Pathway("embedded", classes=("embedded",)), Pathway("other", host="cdn.example.net"))
     mapped = dataclasses.replace(fleet.services[0], pathways=ways, clones=("hls-js",))
-    serving.import_fleet(dataclasses.replace(fleet, services=(mapped,)), "test")
-    serving.shelf.put("video", "t", "hls", HLS.encode(), "test")
+    serving.fleet.replace(dataclasses.replace(fleet, services=(mapped,)), "test")
+    serving.playlists.put("video", "t", "hls", HLS.encode(), "test")
     playlist = served(
         settings.state, "/v1/hls/video/t/master.m3u8?player=hls-js", public_url="https://steer.example"
     ).text
@@ -144,38 +144,38 @@ def test_the_first_answer_for_a_mapped_playlist_moves_no_player_that_takes_clone
     assert "declared" not in served(settings.state, "/v1/hls/video/t/master.m3u8", public_url="https://x.example").text
 
 
-def test_what_is_not_registered_is_404_and_deleted_is_gone(serving: Writer, settings: Settings) -> None:
+def test_what_is_not_registered_is_404_and_deleted_is_gone(serving: Control, settings: Settings) -> None:
     path = "/v1/hls/video/a%2Fb/master.m3u8"
     assert served(settings.state, path).status_code == 404
-    serving.shelf.put("video", "a/b", "hls", HLS.encode(), "test")
+    serving.playlists.put("video", "a/b", "hls", HLS.encode(), "test")
     assert served(settings.state, path).status_code == 200
     assert served(settings.state, "/v1/dash/video/a%2Fb/manifest.mpd").status_code == 404
-    serving.shelf.delete("video", "a/b", "hls", "test")
+    serving.playlists.delete("video", "a/b", "hls", "test")
     found = served(settings.state, path)
     assert (found.status_code, found.json()["parameter"]) == (404, "title")
     assert serving.hand_over.current is not None
     assert serving.hand_over.current.playlists == ""
     with pytest.raises(RequestError, match="none is registered"):
-        serving.shelf.delete("video", "a/b", "hls", "test")
+        serving.playlists.delete("video", "a/b", "hls", "test")
 
 
 def test_a_playlist_before_the_first_publish_waits_for_it(
-    writer: Writer, settings: Settings, fleet: Fleet, write_feed: Callable[..., FeedSource]
+    control: Control, settings: Settings, fleet: Fleet, write_feed: Callable[..., FeedSource]
 ) -> None:
-    writer.import_fleet(fleet, "test")
-    writer.shelf.put("video", "t", "hls", HLS.encode(), "test")
-    writer.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "test", "first")
+    control.fleet.replace(fleet, "test")
+    control.playlists.put("video", "t", "hls", HLS.encode(), "test")
+    control.tables.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "test", "first")
     assert served(settings.state, "/v1/hls/video/t/master.m3u8").status_code == 200
 
 
 def test_other_publishes_keep_the_playlists_and_old_files_go(
-    serving: Writer, settings: Settings, fleet: Fleet, write_feed: Callable[..., FeedSource]
+    serving: Control, settings: Settings, fleet: Fleet, write_feed: Callable[..., FeedSource]
 ) -> None:
     for title in ("a", "b", "c", "d"):
-        serving.shelf.put("video", title, "hls", HLS.encode(), "test")
+        serving.playlists.put("video", title, "hls", HLS.encode(), "test")
     names = {path.name for path in settings.state.glob("playlists.*")}
-    serving.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "test")
-    serving.import_fleet(dataclasses.replace(fleet, appliances=fleet.appliances[:-1]), "test")
+    serving.tables.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "test")
+    serving.fleet.replace(dataclasses.replace(fleet, appliances=fleet.appliances[:-1]), "test")
     assert serving.hand_over.current is not None
     assert serving.hand_over.current.playlists in names
     assert len(list(settings.state.glob("playlists.*"))) == 1
@@ -183,22 +183,22 @@ def test_other_publishes_keep_the_playlists_and_old_files_go(
 
 
 def test_what_was_acknowledged_serves_after_a_crash(
-    serving: Writer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    serving: Control, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    serving.shelf.put("video", "t", "hls", HLS.encode(), "test")
-    monkeypatch.setattr(serving.shelf, "serve", lambda: None)  # killed between the record and the file
-    serving.shelf.put("video", "u", "hls", HLS.encode(), "test")
+    serving.playlists.put("video", "t", "hls", HLS.encode(), "test")
+    monkeypatch.setattr(serving.playlists, "serve", lambda: None)  # killed between the record and the file
+    serving.playlists.put("video", "u", "hls", HLS.encode(), "test")
     serving.close()
     assert served(settings.state, "/v1/hls/video/u/master.m3u8").status_code == 404
-    with Writer(settings):
+    with Control(settings):
         assert served(settings.state, "/v1/hls/video/u/master.m3u8").status_code == 200
 
 
-def test_a_refused_playlist_changes_nothing(serving: Writer, settings: Settings) -> None:
-    serving.shelf.put("video", "t", "hls", HLS.encode(), "test")
+def test_a_refused_playlist_changes_nothing(serving: Control, settings: Settings) -> None:
+    serving.playlists.put("video", "t", "hls", HLS.encode(), "test")
     before = served(settings.state, "/v1/hls/video/t/master.m3u8").content
     with pytest.raises(FeedError, match="line 9"):
-        serving.shelf.put("video", "t", "hls", HLS.replace("low/v", "/v").encode(), "test")
+        serving.playlists.put("video", "t", "hls", HLS.replace("low/v", "/v").encode(), "test")
     assert served(settings.state, "/v1/hls/video/t/master.m3u8").content == before
 
 
@@ -212,19 +212,19 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "key", "said"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_cannot_be_registered_is_said(serving: Writer, name: str, key: tuple[str, str, str], said: str) -> None:
+def test_what_cannot_be_registered_is_said(serving: Control, name: str, key: tuple[str, str, str], said: str) -> None:
     with pytest.raises((RequestError, FeedError), match=said):
-        serving.shelf.put(*key, None, "test")
+        serving.playlists.put(*key, None, "test")
 
 
-def test_tokens_that_cover_no_segment_have_no_playlists(serving: Writer, settings: Settings, fleet: Fleet) -> None:
-    serving.shelf.put("video", "t", "hls", HLS.encode(), "test")
+def test_tokens_that_cover_no_segment_have_no_playlists(serving: Control, settings: Settings, fleet: Fleet) -> None:
+    serving.playlists.put("video", "t", "hls", HLS.encode(), "test")
     signed = dataclasses.replace(fleet.services[0], token="query", keys=("k1",))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "inventory", dataclasses.replace(serving.fleet(), services=(signed,)))
+        patch.setattr(serving, "inventory", dataclasses.replace(serving.fleet.current(), services=(signed,)))
         with pytest.raises(RequestError, match="covers no segment"):
-            serving.shelf.put("video", "t", "hls", HLS.encode(), "test")
-        serving.shelf.put("video", "t", "streams", STREAMS, "test")  # its files have a token each
+            serving.playlists.put("video", "t", "hls", HLS.encode(), "test")
+        serving.playlists.put("video", "t", "streams", STREAMS, "test")  # its files have a token each
 
 
 CLIENT = Client(bytes([203, 0, 113, 9]), True)
@@ -234,7 +234,7 @@ STREAMS = b"""{"streams": [
  {"file": "t-a1", "codecs": "mp4a.40.2"}]}"""
 
 
-def test_a_catalogue_of_streams_answers_for_a_device(serving: Writer, settings: Settings) -> None:
+def test_a_catalogue_of_streams_answers_for_a_device(serving: Control, settings: Settings) -> None:
     def files(service: str = "video", title: str = "a/b", **device: Any) -> list[str]:
         body = json.dumps({"service": service, "title": title, "device": device}).encode()
         snapshot = Snapshot.map(settings.state)
@@ -242,7 +242,7 @@ def test_a_catalogue_of_streams_answers_for_a_device(serving: Writer, settings: 
 
     with pytest.raises(RequestError, match="no catalogue"):
         files()
-    assert serving.shelf.put("video", "a/b", "streams", STREAMS, "test")["made"]
+    assert serving.playlists.put("video", "a/b", "streams", STREAMS, "test")["made"]
     assert files() == ["t-v5", "t-v4", "t-a1"]
     assert files(max_height=1080) == ["t-v4", "t-a1"]
     with pytest.raises(RequestError, match="no catalogue"):
@@ -250,17 +250,17 @@ def test_a_catalogue_of_streams_answers_for_a_device(serving: Writer, settings: 
     with pytest.raises(RequestError, match="nosuch"):
         files(service="nosuch")
     with pytest.raises(FeedError, match=r"streams\[0\]\.height: Expected `int`, got `str`"):
-        serving.shelf.put("video", "a/b", "streams", STREAMS.replace(b"2160", b'"2160"'), "test")
-    serving.shelf.delete("video", "a/b", "streams", "test")
+        serving.playlists.put("video", "a/b", "streams", STREAMS.replace(b"2160", b'"2160"'), "test")
+    serving.playlists.delete("video", "a/b", "streams", "test")
     with pytest.raises(RequestError, match="no catalogue"):
         files()
 
 
 def test_an_origin_is_asked_at_once_and_again_where_it_changed(
-    serving: Writer, settings: Settings, fleet: Fleet, origin: Origin
+    serving: Control, settings: Settings, fleet: Fleet, origin: Origin
 ) -> None:
-    serving.import_fleet(with_origin(fleet, origin.url), "test")
-    report = serving.shelf.put("video", "a b", "hls", None, "test")
+    serving.fleet.replace(with_origin(fleet, origin.url), "test")
+    report = serving.playlists.put("video", "a b", "hls", None, "test")
     assert report["url"] == f"{origin.url}/a%20b/master.m3u8"
     assert origin.asked == [("/v/a%20b/master.m3u8", None)]
 
@@ -272,7 +272,7 @@ def test_an_origin_is_asked_at_once_and_again_where_it_changed(
 
     def look(now: float) -> dict[str, Any]:
         asyncio.run(job.look(serving, run, now))
-        return serving.shelf.get("video", "a b", "hls")
+        return serving.playlists.get("video", "a b", "hls")
 
     look(0.0)
     assert len(origin.asked) == 1, "it was fetched when it was registered"
@@ -300,7 +300,7 @@ def test_an_origin_cannot_send_elsewhere_or_too_much(tmp_path: Path, origin: Ori
     assert "at most 1 MiB" in bring(tmp_path, service, "t", "hls").problem
 
 
-def test_the_command_line_and_the_door_do_the_same(serving: Writer, settings: Settings, tmp_path: Path) -> None:
+def test_the_command_line_and_the_door_do_the_same(serving: Control, settings: Settings, tmp_path: Path) -> None:
     serving.close()
     (tmp_path / "m.m3u8").write_text(HLS)
     state = ["--state", str(settings.state)]
@@ -316,7 +316,7 @@ def test_the_command_line_and_the_door_do_the_same(serving: Writer, settings: Se
     assert "registered" in done.stdout
     assert "public_url is empty" in done.stderr
     alone = rows()
-    with control(settings) as door, door.client(door.make_token("ops")) as client:
+    with running_control_app(settings) as door, door.client(door.make_token("ops")) as client:
         assert rows() == alone == [{"title": "a/b", "kind": "hls", "bytes": len(HLS)}]
         assert client.get("/v1/playlists/video/a%2Fb/hls").json()["playlist"] == HLS
         assert client.put("/v1/playlists/video/t/dash", content=MPD).status_code == 201

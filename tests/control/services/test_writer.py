@@ -14,9 +14,9 @@ import pytest
 
 from _fastpath.ranking import DISABLED
 from steering.control.routes.feeds import FeedSource
-from steering.control.services import hand_over as handover
 from steering.control.services import writer as writer_module
-from steering.control.services.writer import Writer
+from steering.control.services import hand_over as handover
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
 from steering.model.fleet import Appliance, Fleet
@@ -50,41 +50,41 @@ def contents(state: Path) -> dict[str, bytes]:
 
 
 def test_a_publish_reaches_the_answers_and_is_on_record(
-    serving: Writer, settings: Settings, write_feed: WriteFeed
+    serving: Control, settings: Settings, write_feed: WriteFeed
 ) -> None:
     assert set(served(settings.state)[:2]) == {"c001-bom001", "c002-bom001"}
-    report = serving.publish([write_feed(AWAY)], "alice", "moved to Delhi")
+    report = serving.tables.publish([write_feed(AWAY)], "alice", "moved to Delhi")
     assert set(served(settings.state)[:2]) == {"c001-del001", "c002-del001"}
     assert report["serving"] == {**report["serving"], "generation": 2, "table": 2, "fleet": 1}
     assert report["feeds"][0]["accepted"] == 1
-    first, second = serving.tables()
+    first, second = serving.tables.list()
     assert (first["table"], first["who"], first["why"], first["serving"]) == (2, "alice", "moved to Delhi", True)
     assert first["sources"][0]["sha256"] == report["feeds"][0]["sha256"]
     assert (second["table"], second["serving"], second["kept"]) == (1, False, True)
     json.dumps(report)
 
 
-def test_a_check_changes_nothing(serving: Writer, settings: Settings, write_feed: WriteFeed) -> None:
+def test_a_check_changes_nothing(serving: Control, settings: Settings, write_feed: WriteFeed) -> None:
     before = contents(settings.state)
-    report = serving.check([write_feed(AWAY, "203.0.113.9/24,bom001-a,1,0\n")])
+    report = serving.tables.check([write_feed(AWAY, "203.0.113.9/24,bom001-a,1,0\n")])
     assert report["counts"]["routes_v4"] == 1
     assert [(item["row"], "host bits" in item["rule"]) for item in report["feeds"][0]["refusals"]] == [(3, True)]
     assert contents(settings.state) == before
-    assert len(serving.tables()) == 1
+    assert len(serving.tables.list()) == 1
 
 
-def test_rows_of_an_unknown_cluster_are_refused_and_the_rest_is_served(serving: Writer, write_feed: WriteFeed) -> None:
-    report = serving.publish([write_feed(HOME, "198.51.100.0/24,nowhere,1,0\n")], "test")
+def test_rows_of_an_unknown_cluster_are_refused_and_the_rest_is_served(serving: Control, write_feed: WriteFeed) -> None:
+    report = serving.tables.publish([write_feed(HOME, "198.51.100.0/24,nowhere,1,0\n")], "test")
     assert report["feeds"][0]["refused"] == 1
     assert report["feeds"][0]["refusals"][0]["rule"] == "a cluster is one of the fleet; there is no 'nowhere'"
 
 
-def test_a_reload_reads_the_same_sources_again(serving: Writer, settings: Settings, write_feed: WriteFeed) -> None:
+def test_a_reload_reads_the_same_sources_again(serving: Control, settings: Settings, write_feed: WriteFeed) -> None:
     write_feed(AWAY)
-    report = serving.reload("SIGHUP")
+    report = serving.tables.reload("SIGHUP")
     assert report["serving"]["table"] == 2
     assert served(settings.state)[0].endswith("del001")
-    assert serving.tables()[0]["why"] == "reload of table 1"
+    assert serving.tables.list()[0]["why"] == "reload of table 1"
 
 
 def cut_off(folder: Path) -> FeedSource:
@@ -116,11 +116,11 @@ BAD_FEEDS: list[tuple[str, Callable[[Path], FeedSource], str]] = [
 
 @pytest.mark.parametrize(("name", "source", "expected"), BAD_FEEDS, ids=[row[0] for row in BAD_FEEDS])
 def test_a_feed_that_cannot_be_used_stops_the_publish_and_what_is_serving_serves_on(
-    serving: Writer, settings: Settings, tmp_path: Path, name: str, source: Callable[[Path], FeedSource], expected: str
+    serving: Control, settings: Settings, tmp_path: Path, name: str, source: Callable[[Path], FeedSource], expected: str
 ) -> None:
     before = contents(settings.state)
     with pytest.raises(FeedError) as caught:
-        serving.publish([source(tmp_path)], "test")
+        serving.tables.publish([source(tmp_path)], "test")
     assert expected in caught.value.message
     assert caught.value.message.startswith("read ")
     assert contents(settings.state) == before
@@ -148,7 +148,7 @@ FAILURES: list[tuple[str, Any, str, Callable[..., Any], str]] = [
     ("name", "module", "function", "failing", "expected"), FAILURES, ids=[row[0] for row in FAILURES]
 )
 def test_a_publish_that_fails_names_the_step_leaves_no_file_and_its_number_is_not_given_again(
-    serving: Writer,
+    serving: Control,
     settings: Settings,
     write_feed: WriteFeed,
     monkeypatch: pytest.MonkeyPatch,
@@ -163,19 +163,19 @@ def test_a_publish_that_fails_names_the_step_leaves_no_file_and_its_number_is_no
     with monkeypatch.context() as patch:
         patch.setattr(module, function, failing)
         with pytest.raises(SettingsError) as caught:
-            serving.publish([write_feed(AWAY)], "test")
+            serving.tables.publish([write_feed(AWAY)], "test")
     assert caught.value.message == expected
     assert caught.value.hint == "what is serving serves on"
     after = contents(settings.state)
     after["fleet.1"] = before["fleet.1"]
     assert after == before
-    assert serving.publish([write_feed(AWAY)], "test")["serving"]["table"] == 3
-    assert [item["table"] for item in serving.tables()] == [3, 1]
+    assert serving.tables.publish([write_feed(AWAY)], "test")["serving"]["table"] == 3
+    assert [item["table"] for item in serving.tables.list()] == [3, 1]
     assert served(settings.state)[0].endswith("del001")
 
 
 def test_a_table_that_does_not_map_back_is_not_served(
-    serving: Writer, settings: Settings, write_feed: WriteFeed, monkeypatch: pytest.MonkeyPatch
+    serving: Control, settings: Settings, write_feed: WriteFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(settings.state)
 
@@ -188,12 +188,12 @@ def test_a_table_that_does_not_map_back_is_not_served(
 
     monkeypatch.setattr(writer_module, "write_table", write_and_damage)
     with pytest.raises(SnapshotError, match=r"map the files back: table\.2: the checksum of section"):
-        serving.publish([write_feed(AWAY)], "test")
+        serving.tables.publish([write_feed(AWAY)], "test")
     assert contents(settings.state) == before
 
 
 def test_a_table_that_answers_otherwise_than_its_routes_is_not_served(
-    serving: Writer, settings: Settings, write_feed: WriteFeed, monkeypatch: pytest.MonkeyPatch
+    serving: Control, settings: Settings, write_feed: WriteFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(settings.state)
 
@@ -204,12 +204,12 @@ def test_a_table_that_answers_otherwise_than_its_routes_is_not_served(
 
     monkeypatch.setattr(writer_module, "write_table", write_and_forget)
     with pytest.raises(SnapshotError, match=r"map the files back: table\.2: .* falls in zone \d+, the routes say"):
-        serving.publish([write_feed(AWAY)], "test")
+        serving.tables.publish([write_feed(AWAY)], "test")
     assert contents(settings.state) == before
 
 
 def test_a_failure_after_the_rename_of_current_removes_nothing_that_serves(
-    serving: Writer, settings: Settings, write_feed: WriteFeed, monkeypatch: pytest.MonkeyPatch
+    serving: Control, settings: Settings, write_feed: WriteFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_and_fail(*arguments: Any) -> None:
         write_current(*arguments)
@@ -218,17 +218,17 @@ def test_a_failure_after_the_rename_of_current_removes_nothing_that_serves(
     with monkeypatch.context() as patch:
         patch.setattr(handover, "write_current", write_and_fail)
         with pytest.raises(SettingsError, match="advance current"):
-            serving.publish([write_feed(AWAY)], "test")
+            serving.tables.publish([write_feed(AWAY)], "test")
     assert served(settings.state)[0].endswith("del001")
     serving.close()
-    with Writer(settings) as successor:
-        assert [(item["table"], item["serving"]) for item in successor.tables()] == [(2, True), (1, False)]
+    with Control(settings) as successor:
+        assert [(item["table"], item["serving"]) for item in successor.tables.list()] == [(2, True), (1, False)]
 
 
-NOTHING_TO_PUBLISH: list[tuple[str, Callable[[Writer, FeedSource], Any], int, str]] = [
-    ("no source", lambda writer, _: writer.publish([], "test"), 400, "name at least one source"),
-    ("no fleet", lambda writer, source: writer.publish([source], "test"), 409, "the fleet is empty"),
-    ("no publish before", lambda writer, _: writer.reload("test"), 409, "nothing was published yet"),
+NOTHING_TO_PUBLISH: list[tuple[str, Callable[[Control, FeedSource], Any], int, str]] = [
+    ("no source", lambda control, _: control.tables.publish([], "test"), 400, "name at least one source"),
+    ("no fleet", lambda control, source: control.tables.publish([source], "test"), 409, "the fleet is empty"),
+    ("no publish before", lambda control, _: control.tables.reload("test"), 409, "nothing was published yet"),
 ]
 
 
@@ -236,28 +236,28 @@ NOTHING_TO_PUBLISH: list[tuple[str, Callable[[Writer, FeedSource], Any], int, st
     ("name", "verb", "status", "expected"), NOTHING_TO_PUBLISH, ids=[row[0] for row in NOTHING_TO_PUBLISH]
 )
 def test_what_cannot_be_published_says_why(
-    writer: Writer,
+    control: Control,
     write_feed: WriteFeed,
     name: str,
-    verb: Callable[[Writer, FeedSource], Any],
+    verb: Callable[[Control, FeedSource], Any],
     status: int,
     expected: str,
 ) -> None:
     with pytest.raises(RequestError, match=expected) as caught:
-        verb(writer, write_feed(HOME))
+        verb(control, write_feed(HOME))
     assert caught.value.status == status
 
 
 def test_old_tables_go_when_enough_newer_ones_are_kept(tmp_path: Path, fleet: Fleet, write_feed: WriteFeed) -> None:
     settings = read_settings(state=tmp_path / "state", retain=2)
-    with Writer(settings) as writer:
-        writer.import_fleet(fleet, "test")
+    with Control(settings) as control:
+        control.fleet.replace(fleet, "test")
         for _ in range(4):
-            writer.publish([write_feed(HOME)], "test")
+            control.tables.publish([write_feed(HOME)], "test")
         assert files(settings.state) == {
             "current", "fleet.1", "status.1", "table.3", "routes.3", "table.4", "routes.4",
         }  # fmt: skip
-        assert [(item["table"], item["kept"]) for item in writer.tables()] == [
+        assert [(item["table"], item["kept"]) for item in control.tables.list()] == [
             (4, True), (3, True), (2, False), (1, False),
         ]  # fmt: skip
 
@@ -266,14 +266,14 @@ def test_old_tables_go_when_enough_newer_ones_are_kept(tmp_path: Path, fleet: Fl
 
 
 def test_importing_a_fleet_while_a_table_serves_changes_the_fleet_and_not_the_table(
-    serving: Writer, settings: Settings, fleet: Fleet
+    serving: Control, settings: Settings, fleet: Fleet
 ) -> None:
     before = read_current(settings.state)
     moved = tuple(
         dataclasses.replace(item, host=f"new-{item.host}") if item.id == "c001-bom001" else item
         for item in fleet.appliances
     )
-    report = serving.import_fleet(dataclasses.replace(fleet, appliances=moved), "alice")
+    report = serving.fleet.replace(dataclasses.replace(fleet, appliances=moved), "alice")
     after = read_current(settings.state)
     assert (after.table, after.routes, after.fleet) == (before.table, before.routes, "fleet.2")
     assert after.generation == before.generation + 1
@@ -282,51 +282,51 @@ def test_importing_a_fleet_while_a_table_serves_changes_the_fleet_and_not_the_ta
     assert b"new-c001-bom001.cdn.example" in answer
 
 
-def test_importing_the_same_fleet_changes_nothing(serving: Writer, settings: Settings, fleet: Fleet) -> None:
+def test_importing_the_same_fleet_changes_nothing(serving: Control, settings: Settings, fleet: Fleet) -> None:
     before = contents(settings.state)
-    report = serving.import_fleet(serving.fleet(), "test")
+    report = serving.fleet.replace(serving.fleet.current(), "test")
     assert (report["changed"], report["fleet"]) == (False, 1)
     assert contents(settings.state) == before
 
 
 def test_an_appliance_that_leaves_is_not_picked_and_keeps_slot_and_override_for_its_return(
-    serving: Writer, settings: Settings, fleet: Fleet
+    serving: Control, settings: Settings, fleet: Fleet
 ) -> None:
-    slot = {item.id: item.slot for item in serving.fleet().appliances}["c001-bom001"]
-    serving.weight(["c001-bom001"], 5, "test")
+    slot = {item.id: item.slot for item in serving.fleet.current().appliances}["c001-bom001"]
+    serving.overrides.weight(["c001-bom001"], 5, "test")
     left = tuple(item for item in fleet.appliances if item.id != "c001-bom001")
-    serving.import_fleet(dataclasses.replace(fleet, appliances=left), "test")
+    serving.fleet.replace(dataclasses.replace(fleet, appliances=left), "test")
     assert "c001-bom001" not in served(settings.state)
     assert Snapshot.map(settings.state).status.word(slot) == 0
-    serving.import_fleet(fleet, "test")
-    assert {item.id: item.slot for item in serving.fleet().appliances}["c001-bom001"] == slot
+    serving.fleet.replace(fleet, "test")
+    assert {item.id: item.slot for item in serving.fleet.current().appliances}["c001-bom001"] == slot
     assert Snapshot.map(settings.state).status.word(slot) & 0xFFFF == 5
 
 
-def test_a_fleet_without_appliances_is_not_put_in_the_place_of_one_that_serves(serving: Writer, fleet: Fleet) -> None:
+def test_a_fleet_without_appliances_is_not_put_in_the_place_of_one_that_serves(serving: Control, fleet: Fleet) -> None:
     with pytest.raises(FeedError, match="the fleet has no appliance"):
-        serving.import_fleet(dataclasses.replace(fleet, appliances=()), "test")
+        serving.fleet.replace(dataclasses.replace(fleet, appliances=()), "test")
 
 
 def test_an_import_that_cannot_be_written_leaves_the_record_as_it_was(
-    serving: Writer,
+    serving: Control,
     settings: Settings,
     fleet: Fleet,
     renamed: Callable[[Fleet], Fleet],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = contents(settings.state), serving.fleet()
+    before = contents(settings.state), serving.fleet.current()
     with monkeypatch.context() as patch:
         patch.setattr(handover, "write_fleet", full_disk)
         with pytest.raises(SettingsError, match="write the fleet: No space left"):
-            serving.import_fleet(renamed(fleet), "test")
-    assert (contents(settings.state), serving.fleet()) == before
-    assert serving.store.fleet() == before[1]
-    assert serving.import_fleet(renamed(fleet), "test")["changed"]
+            serving.fleet.replace(renamed(fleet), "test")
+    assert (contents(settings.state), serving.fleet.current()) == before
+    assert serving.records.fleet() == before[1]
+    assert serving.fleet.replace(renamed(fleet), "test")["changed"]
 
 
 def test_an_import_on_record_that_was_not_served_is_served_by_the_next_writer(
-    serving: Writer,
+    serving: Control,
     settings: Settings,
     fleet: Fleet,
     renamed: Callable[[Fleet], Fleet],
@@ -335,32 +335,32 @@ def test_an_import_on_record_that_was_not_served_is_served_by_the_next_writer(
     with monkeypatch.context() as patch:
         patch.setattr(handover, "write_current", full_disk)
         with pytest.raises(SettingsError, match="advance current"):
-            serving.import_fleet(renamed(fleet), "test")
+            serving.fleet.replace(renamed(fleet), "test")
     assert set(Snapshot.map(settings.state).services) == {"video"}
     serving.close()
-    Writer(settings).close()
+    Control(settings).close()
     assert set(Snapshot.map(settings.state).services) == {"video", "games"}
 
 
-def test_a_fleet_without_the_default_service_is_warned_about(writer: Writer, fleet: Fleet) -> None:
-    assert writer.import_fleet(fleet, "test")["warnings"] == []
+def test_a_fleet_without_the_default_service_is_warned_about(control: Control, fleet: Fleet) -> None:
+    assert control.fleet.replace(fleet, "test")["warnings"] == []
     other = dataclasses.replace(fleet, services=(dataclasses.replace(fleet.services[0], id="games"),))
-    assert "the fleet has no service 'video'" in writer.import_fleet(other, "test")["warnings"][0]
+    assert "the fleet has no service 'video'" in control.fleet.replace(other, "test")["warnings"][0]
 
 
 def test_when_slots_run_out_a_larger_file_is_served_and_both_are_written(
-    serving: Writer, settings: Settings, fleet: Fleet
+    serving: Control, settings: Settings, fleet: Fleet
 ) -> None:
     old = Snapshot.map(settings.state)
-    serving.drain(["c002-bom001"], "test")
+    serving.overrides.drain(["c002-bom001"], "test")
     more = tuple(Appliance(f"x{i:05}", "bom001-a", f"x{i}.example", 1.0) for i in range(1100))
-    serving.import_fleet(dataclasses.replace(fleet, appliances=(*fleet.appliances, *more)), "test")
+    serving.fleet.replace(dataclasses.replace(fleet, appliances=(*fleet.appliances, *more)), "test")
     new = Snapshot.map(settings.state)
     assert (old.current.status, new.current.status) == ("status.1", "status.2")
     assert new.status.slots == 4096
-    slots = {item.id: item.slot for item in serving.fleet().appliances}
-    serving.drain(["c001-bom001", "x00000"], "test")
-    serving.enable(["c002-bom001"], "test")
+    slots = {item.id: item.slot for item in serving.fleet.current().appliances}
+    serving.overrides.drain(["c001-bom001", "x00000"], "test")
+    serving.overrides.enable(["c002-bom001"], "test")
     for snapshot in (old, new):
         assert snapshot.status.word(slots["c001-bom001"]) & DISABLED
         assert not snapshot.status.word(slots["c002-bom001"]) & DISABLED
@@ -372,7 +372,7 @@ def test_when_slots_run_out_a_larger_file_is_served_and_both_are_written(
 
 
 def test_draining_and_enabling_change_the_next_pick_of_who_has_the_snapshot_mapped(
-    serving: Writer, settings: Settings
+    serving: Control, settings: Settings
 ) -> None:
     snapshot = Snapshot.map(settings.state)
 
@@ -381,44 +381,44 @@ def test_draining_and_enabling_change_the_next_pick_of_who_has_the_snapshot_mapp
         return {target["appliance"] for target in answer["targets"][:2]}
 
     assert first_two() == {"c001-bom001", "c002-bom001"}
-    report = serving.drain(["c001-bom001"], "alice")
+    report = serving.overrides.drain(["c001-bom001"], "alice")
     assert report["appliances"] == [
         {"appliance": "c001-bom001", "enabled": False, "weight": 1000, "set": False, "health_source": ""}
     ]
     assert "c001-bom001" not in first_two()
-    serving.enable(["c001-bom001"], "alice")
+    serving.overrides.enable(["c001-bom001"], "alice")
     assert first_two() == {"c001-bom001", "c002-bom001"}
-    serving.weight(["c001-bom001"], 0, "alice")
+    serving.overrides.weight(["c001-bom001"], 0, "alice")
     assert "c001-bom001" not in first_two()
-    serving.weight(["c001-bom001"], None, "alice")
+    serving.overrides.weight(["c001-bom001"], None, "alice")
     assert first_two() == {"c001-bom001", "c002-bom001"}
 
 
 def test_overrides_survive_publishes_imports_and_restarts(
-    serving: Writer, settings: Settings, fleet: Fleet, renamed: Callable[[Fleet], Fleet], write_feed: WriteFeed
+    serving: Control, settings: Settings, fleet: Fleet, renamed: Callable[[Fleet], Fleet], write_feed: WriteFeed
 ) -> None:
-    serving.drain(["c001-bom001"], "test")
-    serving.weight(["c002-bom001"], 7, "test")
+    serving.overrides.drain(["c001-bom001"], "test")
+    serving.overrides.weight(["c002-bom001"], 7, "test")
 
     def words() -> tuple[bool, int]:
-        slots = {item.id: item.slot for item in serving.fleet().appliances}
+        slots = {item.id: item.slot for item in serving.fleet.current().appliances}
         word = Snapshot.map(settings.state).status.word
         return bool(word(slots["c001-bom001"]) & DISABLED), word(slots["c002-bom001"]) & 0xFFFF
 
     assert words() == (True, 7)
-    serving.publish([write_feed(AWAY)], "test")
+    serving.tables.publish([write_feed(AWAY)], "test")
     assert words() == (True, 7)
-    serving.import_fleet(renamed(fleet), "test")
+    serving.fleet.replace(renamed(fleet), "test")
     assert words() == (True, 7)
     serving.close()
     current = read_current(settings.state)
     image = (settings.state / current.status).read_bytes()
     (settings.state / current.status).write_bytes(image[:64] + bytes(len(image) - 64))
-    with Writer(settings):
+    with Control(settings):
         assert words() == (True, 7)
 
 
-REFUSED_OVERRIDES: list[tuple[str, Callable[[Writer], Any], int, str, str]] = [
+REFUSED_OVERRIDES: list[tuple[str, Callable[[Control], Any], int, str, str]] = [
     ("an unknown appliance", lambda w: w.drain(["c001-bom01"], "t"), 404, "'c001-bom01'", "did you mean c001-bom001?"),
     ("one unknown of two", lambda w: w.drain(["c001-bom001", "zz"], "t"), 404, "'zz'", ""),
     ("a weight of 70000", lambda w: w.weight(["c001-bom001"], 70000, "t"), 400, "a number from 0 to 65535", ""),
@@ -431,7 +431,13 @@ REFUSED_OVERRIDES: list[tuple[str, Callable[[Writer], Any], int, str, str]] = [
     ("name", "verb", "status", "expected", "hint"), REFUSED_OVERRIDES, ids=[row[0] for row in REFUSED_OVERRIDES]
 )
 def test_a_override_that_cannot_be_is_refused_whole(
-    serving: Writer, settings: Settings, name: str, verb: Callable[[Writer], Any], status: int, expected: str, hint: str
+    serving: Control,
+    settings: Settings,
+    name: str,
+    verb: Callable[[Control], Any],
+    status: int,
+    expected: str,
+    hint: str,
 ) -> None:
     before = contents(settings.state)
     with pytest.raises(RequestError) as caught:
@@ -439,22 +445,22 @@ def test_a_override_that_cannot_be_is_refused_whole(
     assert (caught.value.status, caught.value.hint) == (status, hint)
     assert expected in caught.value.message
     assert contents(settings.state) == before
-    assert serving.store.overrides() == {}
+    assert serving.records.overrides() == {}
 
 
 def test_overrides_before_the_first_publish_hold_from_it_on(
-    writer: Writer, settings: Settings, fleet: Fleet, write_feed: WriteFeed
+    control: Control, settings: Settings, fleet: Fleet, write_feed: WriteFeed
 ) -> None:
-    writer.import_fleet(fleet, "test")
-    assert writer.drain(["c001-bom001"], "test")["serving"] is None
-    writer.publish([write_feed(HOME)], "test")
+    control.fleet.replace(fleet, "test")
+    assert control.overrides.drain(["c001-bom001"], "test")["serving"] is None
+    control.tables.publish([write_feed(HOME)], "test")
     assert served(settings.state)[0] == "c002-bom001"
 
 
 # ---- the folder
 
 
-def test_the_state_folder_and_all_in_it_is_for_its_user_only(serving: Writer, settings: Settings) -> None:
+def test_the_state_folder_and_all_in_it_is_for_its_user_only(serving: Control, settings: Settings) -> None:
     assert stat.S_IMODE(settings.state.stat().st_mode) == 0o700
     for path in settings.state.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
@@ -465,7 +471,7 @@ def test_a_folder_that_others_may_write_is_refused(settings: Settings, mode: int
     settings.state.mkdir()
     settings.state.chmod(mode)
     with pytest.raises(SettingsError, match="lets others write in it") as caught:
-        Writer(settings)
+        Control(settings)
     assert caught.value.hint == f"chmod 700 {settings.state}"
     assert list(settings.state.iterdir()) == []
 
@@ -474,20 +480,20 @@ def test_a_folder_of_somebody_else_is_refused(settings: Settings, monkeypatch: p
     settings.state.mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: settings.state.stat().st_uid + 1)
     with pytest.raises(SettingsError, match="belongs to user"):
-        Writer(settings)
+        Control(settings)
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(settings: Settings) -> None:
     settings.state.write_text("")
     with pytest.raises(SettingsError, match="File exists"):
-        Writer(settings)
+        Control(settings)
 
 
-def test_there_is_one_writer_at_a_time(writer: Writer, settings: Settings) -> None:
+def test_there_is_one_writer_at_a_time(control: Control, settings: Settings) -> None:
     with pytest.raises(SettingsError, match=f"process {os.getpid()} holds its lock"):
-        Writer(settings)
-    writer.close()
-    Writer(settings).close()
+        Control(settings)
+    control.close()
+    Control(settings).close()
 
 
 def test_a_writer_that_fails_to_open_lets_go_of_the_lock(settings: Settings) -> None:
@@ -495,37 +501,37 @@ def test_a_writer_that_fails_to_open_lets_go_of_the_lock(settings: Settings) -> 
     (settings.state / "steering.db").write_bytes(b"not a database " * 100)
     for _ in range(2):
         with pytest.raises(SettingsError, match="file is not a database"):
-            Writer(settings)
+            Control(settings)
 
 
-def test_files_that_a_killed_writer_left_are_removed(serving: Writer, settings: Settings) -> None:
+def test_files_that_a_killed_writer_left_are_removed(serving: Control, settings: Settings) -> None:
     serving.close()
     before = contents(settings.state)
     for name in (".table.9.4711", ".current.12", "table.9", "routes.9", "fleet.7", "status.8"):
         (settings.state / name).write_bytes(b"half")
     (settings.state / "notes.txt").write_bytes(b"not ours")
-    Writer(settings).close()
+    Control(settings).close()
     assert contents(settings.state) == {**before, "notes.txt": b"not ours"}
 
 
 def test_a_fleet_that_a_killed_import_left_is_not_taken_for_the_one_on_record(
-    serving: Writer, settings: Settings, fleet: Fleet, renamed: Callable[[Fleet], Fleet]
+    serving: Control, settings: Settings, fleet: Fleet, renamed: Callable[[Fleet], Fleet]
 ) -> None:
-    serving.import_fleet(renamed(fleet), "test")
+    serving.fleet.replace(renamed(fleet), "test")
     stranger = (settings.state / "fleet.2").read_bytes()
-    serving.import_fleet(fleet, "test")
+    serving.fleet.replace(fleet, "test")
     (settings.state / "fleet.4").write_bytes(stranger)
     changed = dataclasses.replace(fleet, services=(dataclasses.replace(fleet.services[0], ttl_s=60),))
-    assert serving.import_fleet(changed, "test")["fleet"] == 4
+    assert serving.fleet.replace(changed, "test")["fleet"] == 4
     assert set(Snapshot.map(settings.state).services) == {"video"}
 
 
-def test_a_lost_database_is_not_replaced_by_one_that_gives_numbers_twice(serving: Writer, settings: Settings) -> None:
+def test_a_lost_database_is_not_replaced_by_one_that_gives_numbers_twice(serving: Control, settings: Settings) -> None:
     serving.close()
     for path in settings.state.glob("steering.db*"):
         path.unlink()
     with pytest.raises(SettingsError, match="knows of no fleet") as caught:
-        Writer(settings)
+        Control(settings)
     assert "backup" in caught.value.hint
 
 
@@ -539,25 +545,25 @@ DAMAGES: list[tuple[str, str, bytes]] = [
 
 @pytest.mark.parametrize(("name", "file", "content"), DAMAGES, ids=[row[0] for row in DAMAGES])
 def test_a_damaged_folder_is_mended_by_the_next_publish(
-    serving: Writer, settings: Settings, name: str, file: str, content: bytes
+    serving: Control, settings: Settings, name: str, file: str, content: bytes
 ) -> None:
     serving.close()
     generation = read_current(settings.state).generation
     (settings.state / file).write_bytes(content)
-    with Writer(settings) as successor:
+    with Control(settings) as successor:
         with pytest.raises(SteeringError):
             Snapshot.map(settings.state)
-        assert successor.reload("test")["serving"]["generation"] > generation
+        assert successor.tables.reload("test")["serving"]["generation"] > generation
     assert served(settings.state)[0].endswith("bom001")
 
 
 def test_a_publish_after_a_restore_of_an_old_database_overwrites_no_table(
-    serving: Writer, settings: Settings, write_feed: WriteFeed
+    serving: Control, settings: Settings, write_feed: WriteFeed
 ) -> None:
     serving.close()
     backup = (settings.state / "steering.db").read_bytes()
-    with Writer(settings) as successor:
-        successor.publish([write_feed(AWAY)], "test")
+    with Control(settings) as successor:
+        successor.tables.publish([write_feed(AWAY)], "test")
     (settings.state / "steering.db").write_bytes(backup)
-    with Writer(settings) as restored:
-        assert restored.publish([write_feed(HOME)], "test")["serving"]["table"] == 3
+    with Control(settings) as restored:
+        assert restored.tables.publish([write_feed(HOME)], "test")["serving"]["table"] == 3

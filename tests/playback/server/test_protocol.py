@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
 import re
 import socket
@@ -12,24 +11,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import httptools
 import pytest
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from steering.decision.snapshot import Snapshot
 from steering.playback.server import protocol
+from steering.playback.server.connections import Connections
 from steering.playback.server.follower import Follower
-from steering.playback.server.protocol import BODY_S, HEAD_S, IDLE_S, READ_S, Connections
+from steering.playback.server.protocol import BODY_S, HEAD_S, IDLE_S, READ_S, HttpProtocol
+from steering.playback.server.states import State
+from steering.playback.server.uvicorn_adapter import SLICE, FallbackPath
 from steering.settings import Settings
 from tests.support.playback_app import Listening
 from tests.support.steering_rules import broken_rules
 
 pytestmark = pytest.mark.anyio
 
-HOT = b"GET /v1/steer?title=t&ip=203.0.113.7 HTTP/1.1\r\nHost: x\r\n\r\n"
-COLD = b"GET /v1/steer?title=t&ip=203.0.113.7&explain=1 HTTP/1.1\r\nHost: x\r\n\r\n"
+FAST = b"GET /v1/steer?title=t&ip=203.0.113.7 HTTP/1.1\r\nHost: x\r\n\r\n"
+FALLBACK = b"GET /v1/steer?title=t&ip=203.0.113.7&explain=1 HTTP/1.1\r\nHost: x\r\n\r\n"
 PLAIN = b"GET /v1/steer?title=t HTTP/1.1\r\n\r\n"
 LAST = b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n"
 
@@ -72,7 +70,7 @@ async def answers(reader: asyncio.StreamReader, count: int) -> list[tuple[int, b
 
 async def test_answers_leave_in_the_order_of_their_requests(listening: Listening) -> None:
     reader, writer = await opened(listening)
-    writer.write(HOT + COLD + HOT + COLD + HOT)
+    writer.write(FAST + FALLBACK + FAST + FALLBACK + FAST)
     bodies = [json.loads(body) for _, body in await answers(reader, 5)]
     assert ["explain" in body for body in bodies] == [False, True, False, True, False]
     assert all(body["targets"] == bodies[0]["targets"] for body in bodies)
@@ -83,26 +81,26 @@ async def test_after_a_cold_request_the_fast_path_is_asked_first_again(
     listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, writer = await opened(listening)
-    writer.write(COLD)
+    writer.write(FALLBACK)
     await answers(reader, 1)
-    monkeypatch.setattr(protocol.ColdDoor, "data_received", None)  # whoever asks it now fails
-    writer.write(HOT + HOT)
+    monkeypatch.setattr(FallbackPath, "data_received", None)  # whoever asks it now fails
+    writer.write(FAST + FAST)
     assert [status for status, _ in await answers(reader, 2)] == [200, 200]
     writer.close()
 
 
 async def test_a_request_in_parts_is_answered_when_it_is_whole(listening: Listening) -> None:
     reader, writer = await opened(listening)
-    for at in range(len(HOT)):
-        writer.write(HOT[at : at + 1])
+    for at in range(len(FAST)):
+        writer.write(FAST[at : at + 1])
         await asyncio.sleep(0)
-    writer.write(HOT)
+    writer.write(FAST)
     assert [status for status, _ in await answers(reader, 2)] == [200, 200]
     writer.close()
 
 
 async def test_a_request_for_another_protocol_is_answered_in_this_one(listening: Listening) -> None:
-    upgrade = HOT.replace(b"Host: x", b"Connection: upgrade\r\nUpgrade: websocket")
+    upgrade = FAST.replace(b"Host: x", b"Connection: upgrade\r\nUpgrade: websocket")
     found = await listening.exchange([upgrade * 2000 + LAST], patience_s=20.0)
     assert found.count(b"HTTP/1.1 200 OK") == 2001
 
@@ -118,7 +116,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize(("name", "method", "rest"), BODIES, ids=[row[0] for row in BODIES])
-@pytest.mark.parametrize("before", [b"", COLD])
+@pytest.mark.parametrize("before", [b"", FALLBACK])
 async def test_a_body_is_never_a_request(
     listening: Listening, name: str, method: bytes, rest: bytes, before: bytes
 ) -> None:
@@ -153,7 +151,7 @@ async def test_a_tunnel_is_refused_and_closed_or_answered(listening: Listening) 
 
 
 async def test_what_is_no_request_is_told_so_after_the_answers_before_it(listening: Listening) -> None:
-    for before in (HOT, COLD):
+    for before in (FAST, FALLBACK):
         found = await listening.exchange([before + b"\x00\x01garbage\r\n\r\n"])
         assert found.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"HTTP/1.1 400 Bad Request\r\n" in found
@@ -178,14 +176,14 @@ async def test_a_head_that_comes_drop_by_drop_is_cut_off(listening: Listening) -
 async def test_an_idle_connection_is_closed_and_one_in_use_is_not(listening: Listening) -> None:
     idle, used = await opened(listening), await opened(listening)
     for reader, writer in (idle, used):
-        writer.write(COLD)
+        writer.write(FALLBACK)
         await answers(reader, 1)
     await wait(listening.connections, IDLE_S)
-    used[1].write(HOT)
+    used[1].write(FAST)
     await answers(used[0], 1)
     await wait(listening.connections, 1)
     assert await idle[0].read() == b""
-    used[1].write(HOT)
+    used[1].write(FAST)
     await answers(used[0], 1)
     for _, writer in (idle, used):
         writer.close()
@@ -228,7 +226,7 @@ async def test_a_playback_body_that_does_not_come_is_not_waited_for(listening: L
         writer.write(b" ")
         await wait(listening.connections, BODY_S // 3)
     (connection,) = listening.connections.open
-    assert connection.due, "the compiled door waits for it"
+    assert connection.state is State.BODY, "the compiled reader waits for it"
     await wait(listening.connections, 1)
     assert not listening.connections.open
     assert await reader.read() == b""
@@ -250,7 +248,7 @@ async def test_half_a_playback_body_is_waited_for_when_it_is_to_end(listening: L
 
 
 @contextlib.asynccontextmanager
-async def deaf(listening: Listening) -> AsyncIterator[tuple[socket.socket, protocol.HotDoor]]:
+async def deaf(listening: Listening) -> AsyncIterator[tuple[socket.socket, HttpProtocol]]:
     """Give a client that reads nothing by itself, and the door's side of its connection."""
     with socket.socket() as client:
         client.setblocking(False)
@@ -261,12 +259,12 @@ async def deaf(listening: Listening) -> AsyncIterator[tuple[socket.socket, proto
         yield client, connection
 
 
-@pytest.mark.parametrize("request_", [HOT, COLD, HOT * 999 + COLD], ids=["hot", "cold", "mixed"])
+@pytest.mark.parametrize("request_", [FAST, FALLBACK, FAST * 999 + FALLBACK], ids=["hot", "cold", "mixed"])
 async def test_a_client_that_never_reads_is_cut_off_and_holds_little_memory(
     listening: Listening, request_: bytes
 ) -> None:
     async with deaf(listening) as (client, connection):
-        while connection.stuck_at is None:
+        while connection.state is not State.STUCK:
             with contextlib.suppress(BlockingIOError):
                 client.send(request_ * (60_000 // len(request_)))
             await asyncio.sleep(0)
@@ -281,7 +279,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_holds_little_memory(
         assert not listening.connections.open
 
 
-@pytest.mark.parametrize(("request_", "count"), [(HOT, 20_000), (COLD, 2000)], ids=["hot", "cold"])
+@pytest.mark.parametrize(("request_", "count"), [(FAST, 20_000), (FALLBACK, 2000)], ids=["hot", "cold"])
 async def test_a_client_that_reads_late_gets_every_answer_in_order(
     listening: Listening, request_: bytes, count: int
 ) -> None:
@@ -290,7 +288,7 @@ async def test_a_client_that_reads_late_gets_every_answer_in_order(
         client.settimeout(30)
         sending = asyncio.create_task(asyncio.to_thread(client.sendall, asked + LAST))
         async with asyncio.timeout(30):
-            while connection.stuck_at is None:
+            while connection.state is not State.STUCK:
                 await asyncio.sleep(0.001)
         reading = asyncio.to_thread(lambda: b"".join(iter(lambda: client.recv(1 << 16), b"")))
         found, _ = await asyncio.gather(reading, sending)
@@ -302,11 +300,11 @@ async def test_a_client_that_does_not_read_the_last_answer_is_cut_off(listening:
     async with deaf(listening) as (client, connection):
         connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         while not connection.transport.get_write_buffer_size():
-            client.send(HOT)
+            client.send(FAST)
             await asyncio.sleep(0.01)
         client.send(LAST)
         await asyncio.sleep(0.05)
-        assert connection.stuck_at is None
+        assert connection.state is not State.STUCK
         assert connection.transport.is_closing()
         await wait(listening.connections, READ_S + 1)
         assert listening.connections.open
@@ -316,7 +314,7 @@ async def test_a_client_that_does_not_read_the_last_answer_is_cut_off(listening:
 
 @pytest.mark.parametrize("count", [1, 3, 300])
 async def test_a_client_that_has_said_all_gets_the_answers_that_it_waits_for(listening: Listening, count: int) -> None:
-    for request_ in (HOT, COLD, HOT + COLD):
+    for request_ in (FAST, FALLBACK, FAST + FALLBACK):
         reader, writer = await opened(listening)
         writer.write(request_ * count)
         writer.write_eof()
@@ -327,8 +325,8 @@ async def test_a_client_that_has_said_all_gets_the_answers_that_it_waits_for(lis
 
 
 HALVES = [
-    ("a head", COLD + HOT[:30], [[200]]),
-    ("a body", COLD + b"POST /v1/steer HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf", [[200, 400], [200, 405]]),
+    ("a head", FALLBACK + FAST[:30], [[200]]),
+    ("a body", FALLBACK + b"POST /v1/steer HTTP/1.1\r\nContent-Length: 9\r\n\r\nhalf", [[200, 400], [200, 405]]),
     ("a line", b"GET /", [[]]),
     ("nothing", b"", [[]]),
 ]
@@ -352,16 +350,16 @@ async def test_requests_that_wait_for_a_slow_answer_wait_unparsed(
     explaining = asyncio.Event()
     monkeypatch.setattr("anyio.to_thread.run_sync", lambda _: slow(explaining))
     reader, writer = await opened(listening)
-    writer.write(COLD + (HOT + COLD) * 2000)
+    writer.write(FALLBACK + (FAST + FALLBACK) * 2000)
     await asyncio.sleep(0.05)
     (connection,) = listening.connections.open
-    assert connection.cold is not None
-    assert len(connection.cold.pipeline) < protocol.SLICE // len(HOT)
+    assert connection.fallback is not None
+    assert len(connection.fallback.pipeline) < SLICE // len(FAST)
     await wait(listening.connections, IDLE_S + 1)  # it is our turn, not the client's
     explaining.set()
     statuses = [status for status, _ in await answers(reader, 4001)]
     assert set(statuses) == {200}
-    assert connection.cold.idle
+    assert connection.fallback.idle
     writer.close()
 
 
@@ -374,12 +372,12 @@ BROKEN_BODY = b"POST /v1/steer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 async def test_a_request_with_a_broken_body_has_one_answer(listening: Listening) -> None:
-    at_once = await listening.exchange([BROKEN_BODY + b"zz\r\n" + HOT])
-    after_others = await listening.exchange([COLD + COLD + BROKEN_BODY + b"zz\r\n" + HOT])
+    at_once = await listening.exchange([BROKEN_BODY + b"zz\r\n" + FAST])
+    after_others = await listening.exchange([FALLBACK + FALLBACK + BROKEN_BODY + b"zz\r\n" + FAST])
     reader, writer = await opened(listening)
     writer.write(BROKEN_BODY)
     (late,) = await answers(reader, 1)
-    writer.write(b"zz\r\n" + HOT)
+    writer.write(b"zz\r\n" + FAST)
     assert await reader.read() == b""
     writer.close()
     found = [[int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", each)] for each in (at_once, after_others)]
@@ -387,7 +385,7 @@ async def test_a_request_with_a_broken_body_has_one_answer(listening: Listening)
 
 
 async def test_what_stands_behind_a_body_is_no_header(listening: Listening) -> None:
-    trailed = COLD.replace(b"&ip=203.0.113.7", b"").replace(b"Host: x", b"Transfer-Encoding: chunked")
+    trailed = FALLBACK.replace(b"&ip=203.0.113.7", b"").replace(b"Host: x", b"Transfer-Encoding: chunked")
     found = await listening.exchange([trailed + b"0\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n" + LAST])
     assert b'"address":"127.0.0.1"' in found
     header = trailed.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
@@ -398,15 +396,15 @@ async def test_connections_beyond_the_limit_get_the_fallback_and_are_closed(list
     kept = [await opened(listening) for _ in range(2)]
     await asyncio.sleep(0.01)
     closing = PLAIN.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-    for request_ in (HOT, closing, PLAIN.replace(b"HTTP/1.1", b"HTTP/1.0")):
+    for request_ in (FAST, closing, PLAIN.replace(b"HTTP/1.1", b"HTTP/1.0")):
         head, _, body = (await listening.exchange([request_])).partition(b"\r\n\r\n")
         assert b"\r\nconnection: close" in head
         assert json.loads(body)["targets"] == [{"url": "https://origin.example/v/t", "fallback": True}]
-    found = await listening.exchange([COLD])
+    found = await listening.exchange([FALLBACK])
     assert found.startswith(b"HTTP/1.1 503 ")
     assert b"\r\nretry-after: 1\r\n" in found
     for reader, writer in kept:
-        writer.write(HOT)
+        writer.write(FAST)
         assert (await answers(reader, 1))[0][0] == 200
         writer.close()
 
@@ -442,14 +440,14 @@ async def test_when_too_much_is_pending_steering_goes_on_with_the_fallback(
     listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "MAX_PENDING", 0)
-    assert (await listening.exchange([COLD])).startswith(b"HTTP/1.1 503 ")
-    found = await listening.exchange([HOT + LAST])
+    assert (await listening.exchange([FALLBACK])).startswith(b"HTTP/1.1 503 ")
+    found = await listening.exchange([FAST + LAST])
     assert found.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 async def test_what_is_in_flight_when_it_is_to_end_is_answered(listening: Listening) -> None:
     reader, writer = await opened(listening)
-    writer.write(COLD)
+    writer.write(FALLBACK)
     await asyncio.sleep(0.01)
     ending = asyncio.create_task(listening.stop())
     assert (await answers(reader, 1))[0][0] == 200
@@ -512,45 +510,3 @@ async def test_a_relayed_client_is_named_in_time(behind_a_proxy: Listening) -> N
     await wait(behind_a_proxy.connections, 1)
     assert not behind_a_proxy.connections.open
     writer.close()
-
-
-def test_uvicorn_has_the_names_that_the_door_relies_on() -> None:
-    """A contract: where this fails, read the new uvicorn's httptools_impl.py and server.py before anything else."""
-    parameters = list(inspect.signature(HttpToolsProtocol.__init__).parameters)
-    assert parameters == ["self", "config", "server_state", "app_state", "_loop"]
-    state = ServerState()
-    assert (state.connections, state.tasks, state.default_headers) == (set(), set(), [])
-    flow = FlowControl(asyncio.Transport())
-    assert (flow.read_paused, flow.write_paused) == (False, False)
-    assert all(map(callable, (flow.pause_reading, flow.resume_reading, flow.pause_writing, flow.resume_writing)))
-    cycle = inspect.getsource(RequestResponseCycle)
-    for name in (
-        "self.disconnected = False",
-        "self.message_event.wait()",
-        "self.response_started = True",
-        "if not self.keep_alive:\n                    self.transport.close()\n                self.on_response()",
-    ):
-        assert name in cycle, name
-    source = inspect.getsource(HttpToolsProtocol)
-    for name in (
-        "self.pipeline.appendleft((self.cycle, app))",
-        "name = name.lower()",
-        "self.parser.get_http_version()",
-        "self.parser.get_method()",
-        "self.connections.add(self)",
-        "self.pipeline",
-        "self.cycle.response_complete",
-        "self.flow = FlowControl(",
-    ):
-        assert name in source, name
-    for method in ("on_message_begin", "on_url", "on_header", "on_headers_complete", "on_message_complete"):
-        assert callable(getattr(HttpToolsProtocol, method))
-    for method in (
-        "on_response_complete",
-        "send_400_response",
-        "timeout_keep_alive_handler",
-        "_unset_keepalive_if_required",
-    ):
-        assert callable(getattr(HttpToolsProtocol, method))
-    assert issubclass(httptools.HttpParserCallbackError, httptools.HttpParserError)
-    assert "set_dangerous_leniencies(lenient_data_after_close=True)" in source  # the parser's one option

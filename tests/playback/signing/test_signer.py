@@ -18,7 +18,7 @@ from _fastpath.fast_path import Peer
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.playback.server.follower import Follower
-from steering.playback.server.protocol import Connections
+from steering.playback.server.connections import Connections
 from steering.playback.signing.keyring import Keyring
 from steering.playback.signing.tokens import STEP_S, Verdict, verify
 from steering.settings import Settings

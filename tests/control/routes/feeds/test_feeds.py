@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.routes.feeds import Feed, FeedSource, Kind, kind_of, read_feed
-from steering.control.services.writer import Writer
+from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
@@ -369,9 +369,9 @@ def test_every_feed_is_read_to_the_answer(
         record = {"autonomous_system_number": [4, 64500]}
         path = write_mmdb({"203.0.113.0/24": record, "2001:db8::/32": record}, name)
     settings = Settings(state=tmp_path / "state")
-    with Writer(settings) as writer:
-        writer.import_fleet(listening, "test")
-        report = writer.publish([FeedSource(kind_of(path), str(path))], "test")
+    with Control(settings) as control:
+        control.fleet.replace(listening, "test")
+        report = control.tables.publish([FeedSource(kind_of(path), str(path))], "test")
     assert report["counts"]["refused"] == 0
     snapshot = Snapshot.map(settings.state)
     for address in ("203.0.113.9", "2001:db8::9"):
