@@ -11,7 +11,7 @@ SANITIZE = os.environ.get("STEERING_SANITIZE", "")
 # No -march: kernels that want newer instructions are chosen at run time (_fastpath/kernels.h).
 FLAGS = ["-O1", "-g", f"-fsanitize={SANITIZE}"] if SANITIZE else ["-O3", "-g1"]
 
-MODULES = ["rib", "mrt", "lpm", "holdings", "ranking", "steering_manifest", "counters", "fast_path", "connection"]
+MODULES = ["rib", "mrt", "lpm", "holdings", "holdings_builder", "ranking", "steering_manifest", "counters", "fast_path", "connection"]
 
 setup(
     ext_modules=cythonize(

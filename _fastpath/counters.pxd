@@ -1,8 +1,8 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef enum:
-    FAST_PATH = 0  # doors
-    APP = 1
+    FAST_PATH = 0  # paths
+    FALLBACK_PATH = 1
     STEER = 0  # endpoints
     HEALTHZ = 1
     HLS = 3
@@ -15,7 +15,7 @@ cdef enum:
     C_REASONS_KNOWN = 7
     FAILED_OPEN = 4  # among the events
     MOVED = 5
-    # Places of the cells: each table of counts begins where the one before ends.
+    # Offsets in cells: each table of counts begins where the one before ends.
     C_ANSWERS = 0
     C_LATENCY = C_ANSWERS + 2 * C_ENDPOINTS * C_STATUSES
     C_LATENCY_NS = C_LATENCY + 2 * C_BUCKETS
@@ -23,12 +23,12 @@ cdef enum:
     C_EVENTS = C_TARGETS + C_RANKS
     C_GAUGES = C_EVENTS + 8
     C_REASONS = C_GAUGES + 9
-    C_REPORTED = C_REASONS + C_REASONS_KNOWN  # how many rows of appliances, and of partners, have ever been stored to
+    C_REPORTED = C_REASONS + C_REASONS_KNOWN  # how many rows of appliances, and of partners, were ever used
     C_CELLS = C_REPORTED + 2
-    # What players report: a row for nobody's appliance, one for each slot, one for each partner's number.
+    # What players report: a row without an appliance, one for each slot, one for each partner's number.
     C_QUALITY = 11
     C_PARTNERS = 4096
-    # The sketches: sets of so many titles each.
+    # The sketches: sets of C_WAYS titles.
     C_SETS = 512
     C_WAYS = 4
     C_TITLE_TEXT = 100
@@ -53,7 +53,7 @@ cdef struct sketch_set:
 cdef class Counters:
     cdef object map
     cdef Py_buffer buffer
-    cdef bint held
+    cdef bint exported
     cdef uint64_t* cells
     cdef uint64_t* quality
     cdef sketch_set* titles
@@ -63,8 +63,8 @@ cdef class Counters:
 
     cdef int check(self) except -1
     cdef dict quality_rows(self, uint64_t first, uint64_t count)
-    cdef object cell(self, uint64_t place)
-    cdef void count(self, int door, int endpoint, int status, uint64_t took_ns) noexcept nogil
+    cdef object cell(self, uint64_t index)
+    cdef void count(self, int path_taken, int endpoint, int status, uint64_t took_ns) noexcept nogil
     cdef void count_target(self, uint32_t rank, bint fallback) noexcept nogil
     cdef void count_appliance(self, uint32_t slot) noexcept nogil
     cdef void count_reasons(self, uint32_t seen) noexcept nogil

@@ -1,20 +1,20 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
-"""Counters: what one worker did, in a mapped file that it alone stores to and anybody of its user reads.
+"""Counters: what one worker did, in a mapped file that only the worker writes and any process of its user reads.
 
     0    magic "STEERCN3", byte order mark, cells, appliance slots; when the counting began (seconds, double)
     64   the cells: aligned 64-bit numbers; then one for each appliance slot: how often it was the first target
-    …    what players report, QUALITY in a row: of nobody's appliance, of each slot, of each partner's number
-    …    two sketches: titles asked for most, and titles that clusters lack
+    …    what players report, QUALITY in a row: without an appliance, for each slot, for each partner's number
+    …    two sketches: titles requested most, and titles that clusters lack
 
-A count is a load, an addition and a store of one aligned word by the only writer, so it needs no lock, and a reader
-never sees half of one. Nothing here allocates or calls Python: counting one answer of the fast_path takes about 10 ns, most
-of it the clock. A worker that is started again goes on counting in the file of its number.
+A count is one load, addition and store of an aligned word by the only writer, so it needs no lock, and a reader never
+sees half of it. Nothing here allocates or calls Python: counting one answer of the fast path takes about 10 ns, most of
+it for the clock. A restarted worker goes on counting in the file of its number.
 
-A sketch has 512 sets of four titles, and a title one set, by its key. One that is there is counted. For one that is
-not, the lightest of the four loses weight, and at no weight its place: so the heavy ones stay, whatever else is asked
-for once (Misra and Gries, "Finding repeated elements", 1982, in each set). StatusWords are halved every 256 requests of a
-set, so that yesterday's hits make room. The count itself is of all requests since the title came in: never too high,
-and of two readings the difference is what was asked for between them.
+A sketch has 512 sets of four titles, and a title belongs to one set, by its key. A title in its set is counted. For a
+title that is not, the lightest of the four loses weight; without weight, it is replaced. So frequent titles stay,
+whatever else is requested once (Misra and Gries, "Finding repeated elements", 1982, in each set). Weights are halved every 256
+requests of a set, so that yesterday's hot titles make room. The count itself is of all requests since the title entered
+the sketch: never too high, and the difference of two readings is the requests between them.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -31,7 +31,7 @@ import os
 import struct
 import time
 
-DOORS = ("fast_path", "app")
+PATHS = ("fast", "fallback")
 ENDPOINTS = ("steer", "healthz", "readyz", "hls", "dash", "playlist", "playback", "cmcd", "other")
 STATUSES = (200, 204, 302, 400, 403, 404, 405, 411, 413, 415, 431, 451, 500, 503)
 RANKS = ("0", "1", "2", "3", "4+", "fallback")
@@ -40,13 +40,13 @@ GAUGES = (
     "generation", "table", "fleet", "mapped_at", "refused", "connections", "huge_pages", "published_at", "holdings",
 )
 REASONS = ("C", "D", "F", "H", "R", "S", "U")
-# Of an appliance or a partner: counts, and sums of what was told. `voices` are viewers with a session tag of ours, each
-# counted once a window, and `failing` those of them that had a stall or an error.
+# Of an appliance or a partner: counts and sums of reported figures. `attested` counts viewers with a session tag that
+# we signed, each once a window, and `failing` those of them that had a stall or an error.
 QUALITY = (
     "reports", "throughputs", "throughput_kbps", "bitrates", "bitrate_kbps", "stalls", "errors", "starts", "start_ms",
-    "voices", "failing",
+    "attested", "failing",
 )
-# Upper bounds in seconds; the last bucket is what takes longer.
+# Upper bounds in seconds; one more bucket is for longer times.
 BOUNDS = tuple(
     round(10**power * step, 7) for power in range(-6, 1) for step in (1, 2, 5) if (power, step) < (0, 2)
 )
@@ -56,23 +56,23 @@ HEADER = struct.Struct("=8sIII4xd32x")
 cdef enum:
     HEADER_SIZE = 64
     HALVED_EVERY = 256
-    VOICES = 9  # place in a row
+    ATTESTED = 9  # index in a row
 
 cdef bytes MAGIC = b"STEERCN3"
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
 assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 8 and len(GAUGES) == 9
 assert len(REASONS) == C_REASONS_KNOWN and EVENTS[FAILED_OPEN] == "failed_open"
-assert len(QUALITY) == C_QUALITY and QUALITY[VOICES:] == ("voices", "failing")
+assert len(QUALITY) == C_QUALITY and QUALITY[ATTESTED:] == ("attested", "failing")
 
 cdef uint64_t BOUNDS_NS[C_BUCKETS]
 for _i in range(C_BUCKETS - 1):
     BOUNDS_NS[_i] = round(BOUNDS[_i] * 1e9)
 BOUNDS_NS[C_BUCKETS - 1] = 0xFFFFFFFFFFFFFFFFu
 
-cdef int STATUS_PLACE[600]
+cdef int STATUS_INDEX[600]
 for _i in range(600):
-    STATUS_PLACE[_i] = STATUSES.index(_i) if _i in STATUSES else STATUSES.index(500)
+    STATUS_INDEX[_i] = STATUSES.index(_i) if _i in STATUSES else STATUSES.index(500)
 
 
 cdef extern from "time.h":
@@ -89,7 +89,7 @@ cdef uint64_t now_ns() noexcept nogil:
 @cython.no_gc  # a view must not be cleared before what is exported of it
 cdef class Counters:
     def __cinit__(self, str path not None, uint32_t slots=0, bint writable=False):
-        cdef object found
+        cdef object reason
         if writable:
             begin(path, slots)
         descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
@@ -100,11 +100,11 @@ cdef class Counters:
             self.map = mmap.mmap(descriptor, size, prot=mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0))
         finally:
             os.close(descriptor)
-        found = why_unfit(path, self.map, size)
-        if found:
-            raise ValueError(found)
+        reason = why_unfit(path, self.map, size)
+        if reason:
+            raise ValueError(reason)
         PyObject_GetBuffer(self.map, &self.buffer, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
-        self.held = True
+        self.exported = True
         self.cells = <uint64_t*> (<char*> self.buffer.buf + HEADER_SIZE)
         self.slots = HEADER.unpack_from(self.map)[3]
         self.quality = self.cells + C_CELLS + self.slots
@@ -113,16 +113,16 @@ cdef class Counters:
         self.writable = writable
 
     def __dealloc__(self):
-        if self.held:
+        if self.exported:
             PyBuffer_Release(&self.buffer)
 
-    cdef void count(self, int door, int endpoint, int status, uint64_t took_ns) noexcept nogil:
-        cdef int bucket = 0, place = STATUS_PLACE[status] if 0 <= status < 600 else STATUS_PLACE[500]
+    cdef void count(self, int path_taken, int endpoint, int status, uint64_t took_ns) noexcept nogil:
+        cdef int bucket = 0, index = STATUS_INDEX[status] if 0 <= status < 600 else STATUS_INDEX[500]
         while took_ns > BOUNDS_NS[bucket]:
             bucket += 1
-        add_cell(self.cells + C_ANSWERS + (door * C_ENDPOINTS + endpoint) * C_STATUSES + place, 1)
-        add_cell(self.cells + C_LATENCY + door * C_BUCKETS + bucket, 1)
-        add_cell(self.cells + C_LATENCY_NS + door, took_ns)
+        add_cell(self.cells + C_ANSWERS + (path_taken * C_ENDPOINTS + endpoint) * C_STATUSES + index, 1)
+        add_cell(self.cells + C_LATENCY + path_taken * C_BUCKETS + bucket, 1)
+        add_cell(self.cells + C_LATENCY_NS + path_taken, took_ns)
 
     cdef void count_target(self, uint32_t rank, bint fallback) noexcept nogil:
         add_cell(self.cells + C_TARGETS + (C_RANKS - 1 if fallback else min(rank, <uint32_t> C_RANKS - 2)), 1)
@@ -132,13 +132,13 @@ cdef class Counters:
             add_cell(self.cells + C_CELLS + slot, 1)
 
     cdef void count_reasons(self, uint32_t seen) noexcept nogil:
-        """Count a request for each reason for which it passed somebody over: a bit each, in the order of REASONS."""
-        cdef int place = 0
+        """Count a request for each reason for which it passed an appliance over: bits in the order of REASONS."""
+        cdef int index = 0
         while seen:
             if seen & 1:
-                add_cell(self.cells + C_REASONS + place, 1)
+                add_cell(self.cells + C_REASONS + index, 1)
             seen >>= 1
-            place += 1
+            index += 1
 
     cdef void count_event(self, int event) noexcept nogil:
         add_cell(self.cells + C_EVENTS + event, 1)
@@ -147,54 +147,54 @@ cdef class Counters:
         self, sketch_set* sketch, uint64_t key, uint32_t cluster, const char* service, Py_ssize_t service_length,
         const char* title, Py_ssize_t title_length
     ) noexcept nogil:
-        """Count one request for a title; `cluster` is 0 where it is of none."""
-        cdef sketch_set* found = sketch + ((key ^ <uint64_t> cluster * 0x9E3779B1u) & (C_SETS - 1))
+        """Count one request for a title, of a cluster or of none (0)."""
+        cdef sketch_set* titles = sketch + ((key ^ <uint64_t> cluster * 0x9E3779B1u) & (C_SETS - 1))
         cdef name_record* name
         cdef int way, lightest = 0
-        found.age += 1
-        if found.age == HALVED_EVERY:
-            found.age = 0
+        titles.age += 1
+        if titles.age == HALVED_EVERY:
+            titles.age = 0
             for way in range(C_WAYS):
-                found.weights[way] >>= 1
+                titles.weights[way] >>= 1
         for way in range(C_WAYS):
-            if found.keys[way] == key and found.clusters[way] == cluster:
-                store_cell(&found.counts[way], found.counts[way] + 1)
-                found.weights[way] += 1
+            if titles.keys[way] == key and titles.clusters[way] == cluster:
+                store_cell(&titles.counts[way], titles.counts[way] + 1)
+                titles.weights[way] += 1
                 return
-            if found.weights[way] < found.weights[lightest]:
+            if titles.weights[way] < titles.weights[lightest]:
                 lightest = way
-        if found.weights[lightest]:
-            found.weights[lightest] -= 1
+        if titles.weights[lightest]:
+            titles.weights[lightest] -= 1
             return
-        # Who reads looks at the key before and after: without one there is nothing to read.
-        store_cell(&found.keys[lightest], 0)
+        # A reader checks the key before and after; without a key it reads nothing.
+        store_cell(&titles.keys[lightest], 0)
         fence_writes()
-        found.counts[lightest] = 1
-        found.weights[lightest] = 1
-        found.clusters[lightest] = cluster
-        name = found.names + lightest
+        titles.counts[lightest] = 1
+        titles.weights[lightest] = 1
+        titles.clusters[lightest] = cluster
+        name = titles.names + lightest
         name.service_length = <uint8_t> min(service_length, C_SERVICE_TEXT)
         name.title_length = <uint8_t> min(title_length, C_TITLE_TEXT)
         memcpy(name.text, service, name.service_length)
         memcpy(name.text + name.service_length, title, name.title_length)
-        store_cell(&found.keys[lightest], key)
+        store_cell(&titles.keys[lightest], key)
 
     cdef list read_sketch(self, const sketch_set* sketch):
-        """Return (key, cluster, count, service, title) of what is in a sketch, the largest count first."""
+        """Return (key, cluster, count, service, title) of the titles in a sketch, the largest count first."""
         cdef list out = []
         cdef name_record name
         cdef uint64_t key, count
         cdef uint32_t cluster
-        cdef int place, way
-        for place in range(C_SETS):
+        cdef int index, way
+        for index in range(C_SETS):
             for way in range(C_WAYS):
-                key = load_cell(&sketch[place].keys[way])
+                key = load_cell(&sketch[index].keys[way])
                 if key == 0:
                     continue
-                count, cluster = load_cell(&sketch[place].counts[way]), sketch[place].clusters[way]
-                name = sketch[place].names[way]
+                count, cluster = load_cell(&sketch[index].counts[way]), sketch[index].clusters[way]
+                name = sketch[index].names[way]
                 fence_reads()
-                if load_cell(&sketch[place].keys[way]) != key:
+                if load_cell(&sketch[index].keys[way]) != key:
                     continue
                 service = name.text[:min(name.service_length, C_SERVICE_TEXT)]
                 title = (name.text + len(service))[:min(name.title_length, C_TITLE_TEXT)]
@@ -202,7 +202,7 @@ cdef class Counters:
         out.sort(key=lambda row: (-row[2], row[0], row[1]))
         return out
 
-    def heat(self):
+    def popularity(self):
         return [(key, count, service, title) for key, _, count, service, title in self.read_sketch(self.titles)]
 
     def misses(self):
@@ -213,29 +213,29 @@ cdef class Counters:
 
     def note(self, str endpoint not None, int status, double took_s):
         self.check()
-        place = ENDPOINTS.index(endpoint) if endpoint in ENDPOINTS else C_ENDPOINTS - 1
-        self.count(APP, place, status, <uint64_t> max(took_s * 1e9, 0.0))
+        index = ENDPOINTS.index(endpoint) if endpoint in ENDPOINTS else C_ENDPOINTS - 1
+        self.count(FALLBACK_PATH, index, status, <uint64_t> max(took_s * 1e9, 0.0))
 
     def note_event(self, str event not None, uint32_t times=1):
-        cdef int place = EVENTS.index(event)
+        cdef int index = EVENTS.index(event)
         self.check()
-        add_cell(self.cells + C_EVENTS + place, times)
+        add_cell(self.cells + C_EVENTS + index, times)
 
     def note_report(
         self, int64_t slot, uint32_t partner, uint32_t times, bint stalled, bint failed, int64_t throughput_kbps=-1,
         int64_t bitrate_kbps=-1, int64_t start_ms=-1
     ):
         cdef uint64_t* row
-        cdef uint64_t place
+        cdef uint64_t index
         cdef int which
         self.check()
         for which in range(2):
-            place = partner if which else <uint64_t> (slot + 1)
-            if place >= (<uint64_t> C_PARTNERS if which else 1 + <uint64_t> self.slots):
-                place = 0
-            if self.cells[C_REPORTED + which] <= place:
-                store_cell(self.cells + C_REPORTED + which, place + 1)
-            row = self.quality + C_QUALITY * (place + (1 + self.slots if which else 0))
+            index = partner if which else <uint64_t> (slot + 1)
+            if index >= (<uint64_t> C_PARTNERS if which else 1 + <uint64_t> self.slots):
+                index = 0
+            if self.cells[C_REPORTED + which] <= index:
+                store_cell(self.cells + C_REPORTED + which, index + 1)
+            row = self.quality + C_QUALITY * (index + (1 + self.slots if which else 0))
             add_cell(row, times)
             if throughput_kbps >= 0:
                 add_cell(row + 1, times)
@@ -251,19 +251,19 @@ cdef class Counters:
                 add_cell(row + 7, times)
                 add_cell(row + 8, times * start_ms)
 
-    def note_voice(self, uint32_t slot, bint failing):
+    def note_attested(self, uint32_t slot, bint failing):
         self.check()
         if slot < self.slots:
-            add_cell(self.quality + C_QUALITY * (1 + <uint64_t> slot) + VOICES + failing, 1)
+            add_cell(self.quality + C_QUALITY * (1 + <uint64_t> slot) + ATTESTED + failing, 1)
 
     def set_gauge(self, str name not None, uint64_t value):
-        cdef int place = GAUGES.index(name)
+        cdef int index = GAUGES.index(name)
         self.check()
-        store_cell(self.cells + C_GAUGES + place, value)
+        store_cell(self.cells + C_GAUGES + index, value)
 
     cdef int check(self) except -1:
         if not self.writable:
-            raise ValueError("these counters are mapped read-only")
+            raise ValueError("the counters are mapped read-only")
         return 0
 
     @property
@@ -272,17 +272,17 @@ cdef class Counters:
 
     def answers(self):
         return {
-            (door, endpoint, status): count
-            for i, door in enumerate(DOORS)
+            (path, endpoint, status): count
+            for i, path in enumerate(PATHS)
             for j, endpoint in enumerate(ENDPOINTS)
             for k, status in enumerate(STATUSES)
             if (count := self.cell(C_ANSWERS + (i * C_ENDPOINTS + j) * C_STATUSES + k))
         }
 
-    def latency(self, str door not None):
-        cdef int place = DOORS.index(door)
-        buckets = [self.cell(C_LATENCY + place * C_BUCKETS + i) for i in range(C_BUCKETS)]
-        return buckets, self.cell(C_LATENCY_NS + place) / 1e9
+    def latency(self, str path not None):
+        cdef int index = PATHS.index(path)
+        buckets = [self.cell(C_LATENCY + index * C_BUCKETS + i) for i in range(C_BUCKETS)]
+        return buckets, self.cell(C_LATENCY_NS + index) / 1e9
 
     def targets(self):
         return {rank: self.cell(C_TARGETS + i) for i, rank in enumerate(RANKS)}
@@ -294,31 +294,31 @@ cdef class Counters:
         return {name: self.cell(C_GAUGES + i) for i, name in enumerate(GAUGES)}
 
     def quality_of_appliances(self):
-        return {place - 1: row for place, row in self.quality_rows(0, 1 + self.slots).items()}
+        return {index - 1: row for index, row in self.quality_rows(0, 1 + self.slots).items()}
 
     def quality_of_partners(self):
         return self.quality_rows(1 + self.slots, C_PARTNERS)
 
-    def voices(self):
+    def attested(self):
         cdef uint64_t* row
         cdef dict out = {}
         cdef uint64_t slot, count = load_cell(self.cells + C_REPORTED)
         for slot in range(min(count, 1 + <uint64_t> self.slots) - 1 if count else 0):
-            row = self.quality + C_QUALITY * (1 + slot) + VOICES
+            row = self.quality + C_QUALITY * (1 + slot) + ATTESTED
             if row[0]:
                 out[slot] = load_cell(row), load_cell(row + 1)
         return out
 
     cdef dict quality_rows(self, uint64_t first, uint64_t count):
-        """Return the rows with reports by their place from the first on."""
+        """Return the rows that have reports, by their index from the first on."""
         cdef dict out = {}
-        cdef uint64_t place
+        cdef uint64_t index
         cdef uint64_t* row
         count = min(count, load_cell(self.cells + C_REPORTED + (first > 0)))
-        for place in range(count):
-            row = self.quality + C_QUALITY * (first + place)
+        for index in range(count):
+            row = self.quality + C_QUALITY * (first + index)
             if row[0]:
-                out[place] = tuple([load_cell(row + i) for i in range(C_QUALITY)])
+                out[index] = tuple([load_cell(row + i) for i in range(C_QUALITY)])
         return out
 
     def appliances(self):
@@ -341,12 +341,12 @@ cdef class Counters:
             PyBuffer_Release(&out)
         return slots
 
-    cdef object cell(self, uint64_t place):
-        return load_cell(self.cells + place)
+    cdef object cell(self, uint64_t index):
+        return load_cell(self.cells + index)
 
 
 def begin(str path not None, uint32_t slots):
-    """Make the file of a worker's counters where there is none that fits, with every count at 0."""
+    """Create the counters file of a worker, with every count at 0, unless one that fits is there."""
     try:
         with open(path, "rb") as file:
             head = file.read(HEADER.size)
@@ -366,14 +366,14 @@ def begin(str path not None, uint32_t slots):
 
 
 cdef object why_unfit(str path, head, uint64_t size):
-    """Return what is wrong with a file, None where it is one of this build's."""
+    """Return what is wrong with a file, or None."""
     if size < HEADER.size or len(head) < HEADER.size:
         return f"{path}: {size} bytes, cut off in its header"
     magic, byte_order, cells, slots, _ = HEADER.unpack_from(head)
     if magic != MAGIC or cells != C_CELLS:
-        return f"{path}: not a file of counters that this build reads"
+        return f"{path}: no counters file of this version"
     if byte_order != 0x01020304:
-        return f"{path}: made on a machine of the other byte order"
+        return f"{path}: made on a machine with the other byte order"
     if size != size_of(slots):
         return f"{path}: {size} bytes, its header promises {size_of(slots)}"
     return None

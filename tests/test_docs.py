@@ -15,7 +15,7 @@ import click
 import pytest
 
 from steering.cli import main
-from steering.control.fill.holdings import digest_of
+from steering.control.fill.digests import digest_of
 from steering.control.health.report_format import Delta, Full, HealthRow, ReportRow, parse
 from steering.control.records.documents import KINDS, parse_fleet
 from steering.control.routes.bgp.sessions import read_sessions

@@ -48,12 +48,12 @@ def serve(
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    from steering import supervisor
+    from steering.supervisor.serve import serve as serve_all
 
     try:
         settings = read_settings(state=state, listen=listen, workers=workers)
         say = functools.partial(print, flush=True)
-        supervisor.serve(settings, who(), console.show_progress, appliances, not no_synth, say)
+        serve_all(settings, who(), console.show_progress, appliances, not no_synth, say)
     except SteeringError as error:
         fail(error, as_json=False)
 

@@ -96,7 +96,7 @@ def quality(settings: Settings, as_json: bool, by: By, partner: str, count: int)
         click.echo("no player has reported anything yet: POST /v1/cmcd")
         return
     console.print_table(
-        (by, "reports", "kbit/s", "bitrate", "stalls/1000", "errors/1000", "starts", "start ms", "voices", "failing"),
+        (by, "reports", "kbit/s", "bitrate", "stalls/1000", "errors/1000", "starts", "start ms", "attested", "failing"),
         [(row.pop(by) or "(elsewhere)", *row.values()) for row in rows],
     )
 

@@ -27,16 +27,17 @@ HEAD_ROWS: Final = 3
 FEWEST_CHANGES: Final = 4
 SPACIOUS: Final = 20  # lines, from which on parts are set apart
 
-# Worst first: the word, what it is called in short, and its colour.
+SERVING: Final = ("serving", "ramping", "suppressed", "overloaded", "partial")
+# The colour of each state, worst first.
 STATES: Final = {
     "unhealthy": "bold red",
     "stale": "red",
     "unknown": "red",
-    "held": "bold yellow",
+    "suppressed": "bold yellow",
     "partial": "yellow",
     "full": "yellow",
-    "over": "yellow",
-    "climbing": "cyan",
+    "overloaded": "yellow",
+    "ramping": "cyan",
     "weightless": "dim",
     "maintenance": "blue",
     "draining": "blue",
@@ -173,7 +174,7 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
     table.add_column("answers", justify="right", no_wrap=True)
     table.add_column("what", no_wrap=True, overflow="ellipsis", ratio=1)
     for row in worst:
-        serve = sum(row["states"].get(state, 0) for state in ("serving", "climbing", "held", "over", "partial"))
+        serve = sum(row["states"].get(state, 0) for state in SERVING)
         what = Text()
         for state, style, count in counted(row["states"]):
             if state != "serving":

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from steering.control.auth import Caller
 from steering.control.health.overview import overview
+from steering.control.health.presenter import describe, describe_cluster
 from steering.control.health.quality import By
 from steering.control.health.windows import KINDS as WINDOW_KINDS
 from steering.control.health.windows import covers_only
@@ -498,10 +499,10 @@ DESCRIBED: Final = ("appliances", "clusters")
 def with_state(control: Control, kind: str, row: dict[str, Any]) -> dict[str, Any]:
     """Return an object with its state of this moment, which is no part of it; null where it has only just come."""
     if kind == "clusters":
-        return {**row, "state": control.registry.describe_cluster(row["id"])}
+        return {**row, "state": describe_cluster(control.registry, row["id"])}
     if kind == "appliances":
         try:
-            return {**row, "state": control.registry.describe(row["id"])}
+            return {**row, "state": describe(control.registry, row["id"])}
         except RequestError:
             return {**row, "state": None}
     return row

@@ -28,7 +28,7 @@ from steering.control.api import KEYS, make_router
 from steering.control.auth import Caller, caller_of
 from steering.control.health import report_endpoint as reports
 from steering.control.health import report_format as wire
-from steering.control.health.registry import Vitals
+from steering.control.health.registry import Registry
 from steering.control.jobs.check_appliances import Checker
 from steering.control.jobs.clockwork import Errands, Job, work
 from steering.control.jobs.follow_bgp import FollowBgp
@@ -78,14 +78,14 @@ def run(
         thread.shutdown()
 
 
-def jobs_of(settings: Settings, vitals: Vitals) -> list[Job]:
+def jobs_of(settings: Settings, registry: Registry) -> list[Job]:
     """Return the jobs that the settings ask for."""
     jobs: list[Job] = [Pulse(settings.tick_s), PublishHoldings(settings), Refresh(settings)]
     if settings.check_s:
         jobs.append(Checker(settings))
     if settings.alarm_url:
         webhook = Webhook(settings)
-        vitals.on_alarm(webhook.tell)
+        registry.on_alarm(webhook.tell)
         jobs.append(webhook)
     if settings.bgp:
         jobs.append(FollowBgp(settings))

@@ -62,6 +62,7 @@ def start_server(modules: Sequence[str]) -> None:
     """Start the server that forks children, and let it import these modules. Returns at once.
 
     Without this call, the first task waits for the server, and each child imports what its task needs.
+    Where the program is a script, each child imports what the script imports: name those modules, too.
     """
     SERVER.set_forkserver_preload([__name__, *modules])
     forkserver.ensure_running()

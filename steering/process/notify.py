@@ -1,6 +1,6 @@
-"""What the service manager is told, as sd_notify(3) has it: ready, reloading, stopping, and a line for people.
+"""Notifications for the service manager, as in sd_notify(3): ready, reloading, stopping, and a status line for people.
 
-Where NOTIFY_SOCKET does not say whom to tell, nothing is done; where telling fails, that is logged and no more.
+Without NOTIFY_SOCKET nothing is sent. A notification that cannot be sent is logged, and the service goes on.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ logger = logging.getLogger("steering.notify")
 
 
 def ready(status: str) -> None:
-    """Tell that start-up, or a reload, is over; `status` is shown to who asks how the service is."""
+    """Report that start-up, or a reload, is over; `systemctl status` shows the status line."""
     send("READY=1", f"STATUS={status}")
 
 
 def reloading() -> None:
-    """Tell that a reload has begun; `ready` ends it."""
+    """Report that a reload has begun; `ready` ends it."""
     send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
 
 def stopping() -> None:
-    """Tell that the end has begun."""
+    """Report that the service has begun to stop."""
     send("STOPPING=1")
 
 
@@ -41,4 +41,4 @@ def send(*assignments: str) -> None:
             sender.settimeout(TIMEOUT_S)
             sender.sendto("\n".join(assignments).encode(), f"\0{name[1:]}" if name.startswith("@") else name)
     except OSError as error:
-        logger.warning("NOTIFY_SOCKET=%s was not told %s: %s", name, assignments[0], error.strerror or error)
+        logger.warning("NOTIFY_SOCKET=%s did not receive %s: %s", name, assignments[0], error.strerror or error)

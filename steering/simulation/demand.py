@@ -1,10 +1,10 @@
-"""What is asked for: real addresses of the table that serves, titles of which few are wanted by most, and a panel.
+"""The simulated requests: real addresses of the serving table, titles by popularity (Zipf), and a panel.
 
-Clients whose nearest clusters are the same are a *group*. In quiet time a group wants the `busy` share of what its
-nearest clusters can deliver, as in a network that was planned; so each request stands for as many viewers as that
-takes. Half of the requests come from the *stage*, where faults happen, so that a thousand requests a second tell
-something about single appliances also in a fleet of 19,000. The panel are clients that ask for one title each, again
-and again: whoever is told another first appliance than the last time was switched.
+Clients with the same nearest clusters are a *group*. In quiet time a group needs the `busy` share of what its nearest
+clusters can deliver, as in a planned network; each request stands for as many viewers as that needs. Half of the
+requests come from the *stage*, the clusters where faults happen, so that a thousand requests a second say something
+about single appliances in a fleet of 19,000. The *panel* are clients that request one title each, again and again: a
+client that gets another first appliance than the last time was switched.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.state.table import ranking_entries_of, read_zones
 
-SAMPLED: Final = 40_000  # addresses that groups are found by
+SAMPLED: Final = 40_000  # addresses, to find the groups
 KEPT: Final = 2_000  # addresses of a group
 IPV6_SHARE: Final = 0.2
 STAGE_SHARE: Final = 0.5  # of the requests
 MOST_ON_STAGE: Final = 400  # appliances; more would have too few requests each
 TITLES: Final = 10_000
-HIT_OF: Final = 3  # every third request is for the hit
+HIT_OF: Final = 3  # every third request is for the hot title
 FIRST_TITLE: Final = 80_000_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Group:
-    """Clients whose nearest clusters are these; `gbps` is what all of them want in quiet time."""
+    """The clients with these nearest clusters; `gbps` is their demand in quiet time."""
 
     clusters: tuple[int, ...]
     addresses: Sequence[str]
@@ -42,8 +42,8 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """A request: `panel` is the client's number in the panel, -1 for others; `gbps` what it adds to who serves it."""
+class Request:
+    """A request: `panel` is the client's number in the panel, -1 for others; `gbps` its load on an appliance."""
 
     address: str
     title: str
@@ -53,7 +53,7 @@ class Asked:
 
 
 def find_groups(snapshot: Snapshot, fleet: Fleet, busy: float, rnd: random.Random) -> list[Group]:
-    """Return the groups of clients that there are, by a sample of the accepted prefixes, each as likely as another."""
+    """Return the groups of clients in a sample of the accepted prefixes, each prefix equally likely."""
     found: dict[tuple[int, ...], list[str]] = defaultdict(list)
     zones = read_zones(snapshot.table_file)
     for address in draw_addresses(snapshot, rnd):
@@ -87,9 +87,9 @@ def draw_addresses(snapshot: Snapshot, rnd: random.Random) -> list[str]:
 
 
 def find_stage(fleet: Fleet, groups: Sequence[Group]) -> frozenset[int]:
-    """Return the clusters of the stage: a partner's, the largest that clients were found for, and not too large.
+    """Return the clusters of the stage: those of the largest partner that has clients and is not too large.
 
-    Where there is no such partner it is the whole fleet.
+    Without such a partner it is the whole fleet.
     """
     partners = {cluster.number: cluster.partner for cluster in fleet.clusters}
     numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
@@ -101,10 +101,10 @@ def find_stage(fleet: Fleet, groups: Sequence[Group]) -> frozenset[int]:
 
 
 class Demand:
-    """The requests that are due. `memory_s` is how long a viewer watches, in the mean.
+    """The requests that are due. `memory_s` is how long a viewer watches on average.
 
-    The clients are as many as ask in that time, drawn once: each stands for thousands, and asks again when its viewers
-    have gone. So what an appliance delivers is no matter of chance.
+    There are as many clients as requests in that time, drawn once: each stands for thousands of viewers, and requests
+    again when they have left. So chance does not decide what an appliance delivers.
     """
 
     def __init__(
@@ -121,37 +121,38 @@ class Demand:
         self.groups = groups
         self.rnd = rnd
         self.rate = rate
-        self.hit = ""  # a title that a third asks for
-        self.extra: dict[int, float] = {}  # requests a second of a group beside its own
-        self.titles = [str(FIRST_TITLE + place) for place in range(titles)]
-        self.zipf = list(itertools.accumulate(1 / (place + 1) for place in range(titles)))
+        self.hit = ""  # a title that a third of the requests are for
+        self.extra: dict[int, float] = {}  # additional requests a second, by group
+        self.titles = [str(FIRST_TITLE + index) for index in range(titles)]
+        self.zipf = list(itertools.accumulate(1 / (index + 1) for index in range(titles)))
         here = [not stage.isdisjoint(group.clusters) for group in groups]
         wanted = {
-            on: sum(group.gbps for group, at in zip(groups, here, strict=True) if at is on) for on in (True, False)
+            on: sum(group.gbps for group, is_here in zip(groups, here, strict=True) if is_here is on)
+            for on in (True, False)
         }
         share = {True: STAGE_SHARE if wanted[False] else 1.0, False: 1 - STAGE_SHARE if wanted[True] else 1.0}
         self.rates = [rate * share[on] * group.gbps / wanted[on] for group, on in zip(groups, here, strict=True)]
         self.gbps = [group.gbps / (a_second * memory_s) for group, a_second in zip(groups, self.rates, strict=True)]
         self.clients = self.draw(round(rate * memory_s))
-        self.panel = [dataclasses.replace(asked, panel=place) for place, asked in enumerate(self.clients[:panel])]
+        self.panel = [dataclasses.replace(asked, panel=index) for index, asked in enumerate(self.clients[:panel])]
         self.panel_rate = min(panel / panel_s, rate / 2)
         self.turns = Turns(self.clients, rate - self.panel_rate)
         self.panel_turns = Turns(self.panel, self.panel_rate)
 
-    def draw(self, count: int) -> list[Asked]:
-        """Return so many clients at random."""
+    def draw(self, count: int) -> list[Request]:
+        """Return `count` random clients."""
         return self.of_groups(self.rnd.choices(range(len(self.groups)), self.rates, k=count))
 
-    def of_groups(self, places: Sequence[int]) -> list[Asked]:
+    def of_groups(self, indexes: Sequence[int]) -> list[Request]:
         """Return a client of each of these groups."""
-        titles = self.rnd.choices(self.titles, cum_weights=self.zipf, k=len(places))
+        titles = self.rnd.choices(self.titles, cum_weights=self.zipf, k=len(indexes))
         return [
-            Asked(self.rnd.choice(self.groups[place].addresses), title, place, self.gbps[place])
-            for place, title in zip(places, titles, strict=True)
+            Request(self.rnd.choice(self.groups[index].addresses), title, index, self.gbps[index])
+            for index, title in zip(indexes, titles, strict=True)
         ]
 
-    def take(self, elapsed_s: float) -> list[Asked]:
-        """Return the requests of so many seconds more."""
+    def take(self, elapsed_s: float) -> list[Request]:
+        """Return the requests of the next seconds."""
         first = self.turns.turn
         found = self.turns.take(elapsed_s)
         if self.hit:
@@ -159,23 +160,23 @@ class Demand:
                 dataclasses.replace(asked, title=self.hit) if turn % HIT_OF == 0 else asked
                 for turn, asked in enumerate(found, first)
             ]
-        for place, a_second in self.extra.items():
+        for index, a_second in self.extra.items():
             count = a_second * elapsed_s
-            found += self.of_groups([place] * (int(count) + (self.rnd.random() < count % 1)))
+            found += self.of_groups([index] * (int(count) + (self.rnd.random() < count % 1)))
         return found + self.panel_turns.take(elapsed_s)
 
 
 class Turns:
-    """Clients that ask in turn, so many a second."""
+    """Clients that send requests in turn, `rate` a second."""
 
-    def __init__(self, clients: Sequence[Asked], rate: float) -> None:
+    def __init__(self, clients: Sequence[Request], rate: float) -> None:
         self.clients = clients
         self.rate = rate
         self.due = 0.0
         self.turn = 0
 
-    def take(self, elapsed_s: float) -> list[Asked]:
-        """Return whose turn it is in so many seconds more."""
+    def take(self, elapsed_s: float) -> list[Request]:
+        """Return the clients whose turn it is in the next seconds."""
         self.due += elapsed_s * self.rate
         first, self.turn = self.turn, int(self.due)
         return [self.clients[turn % len(self.clients)] for turn in range(first, self.turn)]

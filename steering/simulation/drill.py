@@ -1,8 +1,8 @@
-"""The drill: a real service in a temporary folder, a fleet that reports to it, clients that ask it, and faults.
+"""The drill: a real service in a temporary folder, simulated appliances and clients, and faults.
 
-One process is all appliances and all clients, so what it does for each is little: bytes made before, connections kept,
-one look at the clock a hundredth of a second. The service has the settings of health and load that are in force here,
-and nothing else of them: no door, session, file or webhook of the real one.
+One process plays all appliances and all clients, so the work for each is small: prepared bytes, kept connections, one
+look at the clock each hundredth of a second. The service has the health and load settings in force here and otherwise
+defaults: no listener, session, file or webhook of the real one.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError, SettingsError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
-from steering.simulation.demand import Asked
+from steering.simulation.demand import Request
 from steering.simulation.faults import HIT_SETTLES_S, Fault, Hit, Rulebook
 from steering.simulation.measure import ASK_CONTROL_S, GRACE_S, LOOK_S, Row
 from steering.simulation.play import Plan, Play, make_world
 from steering.simulation.wires import Wires
 from steering.simulation.world import NAMED
 
-REPORTERS: Final = 64  # kept connections of all appliances
+REPORTERS: Final = 64  # connections for the reports of all appliances
 CLIENTS: Final = 32
-WITNESSES: Final = 16  # connections that ask whether a word is heard: some at every worker
+WITNESSES: Final = 16  # connections that check every worker's answers after a report
 SAMPLES: Final = 40
 HIT_JUDGED_S: Final = 10.0
 PACE_S: Final = 0.01
-FIRST: Final = 0.1  # of the time may pass until
-SETTLED_S: Final = 45.0  # loads have settled: three of the half-lives that weights are trimmed by
+SETTLING: Final = 0.1  # of the time, at most, until loads settle
+SETTLED_S: Final = 45.0  # loads have settled: three half-lives of the counts behind load factors
 QUIET: Final = 0.5  # of a fault's time
-OFF: Final = 0.4  # of a fault's time it has to be over
+OFF: Final = 0.4  # of a fault's time: its recovery
 BATCH: Final = 5000  # rows of a monitor's request
 PATIENCE_S: Final = 10.0
 METRICS: Final = b"GET /metrics HTTP/1.1\r\nHost: drill\r\n\r\n"
@@ -66,11 +66,11 @@ HEALTH_SETTINGS: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Figures:
-    """What it cost. Bytes are of the resident set, at the start and at the end."""
+    """The cost of a drill. Bytes are of the resident set, at the start and at the end."""
 
     reports: int
     reports_failed: int
-    reports_waiting: int  # the most that waited in line at once, because control was behind
+    reports_waiting: int  # the most that were queued at once, because control was slow
     requests: int
     control_cpu: float  # of one core
     workers_cpu: float
@@ -81,7 +81,7 @@ class Figures:
 
 
 def settings_of_drill(settings: Settings, state: Path) -> Settings:
-    """Return the settings of the drill: those of health and load in force here, and nothing else but defaults."""
+    """Return the settings of the drill: the health and load settings in force here, otherwise defaults."""
     defaults = {name: field.get_default() for name, field in Settings.model_fields.items()}
     return Settings.model_construct(
         **defaults | {name: getattr(settings, name) for name in HEALTH_SETTINGS} | {"state": state}
@@ -89,26 +89,26 @@ def settings_of_drill(settings: Settings, state: Path) -> Settings:
 
 
 def plan_of(settings: Settings, minutes: float, requests_per_s: float, faults: Sequence[type[Fault]]) -> Plan:
-    """Return a plan that takes so many minutes. Raises RequestError where a fault would not have its time."""
+    """Return a plan of this length. Raises RequestError if the faults need more time."""
     needed_s = settings.report_s * settings.missed_reports + 2 * settings.tick_s + GRACE_S
     if Hit in faults:
         needed_s = max(needed_s, HIT_SETTLES_S + HIT_JUDGED_S)
 
     def planned(minutes: float) -> Plan:
-        first_s = max(settings.report_s + GRACE_S, min(SETTLED_S, FIRST * 60 * minutes))
+        first_s = max(settings.report_s + GRACE_S, min(SETTLED_S, SETTLING * 60 * minutes))
         part_s = (60 * minutes - first_s) / (len(faults) + QUIET)
         off_s = max(settings.report_s + 2 * settings.tick_s + GRACE_S, OFF * part_s)
         return Plan(first_s, QUIET * part_s, part_s - off_s, off_s, requests_per_s)
 
     if planned(minutes).on_s < needed_s:
         tenths = (number / 10 for number in itertools.count(math.ceil(10 * minutes)))
-        least = next(more for more in tenths if planned(more).on_s >= needed_s)
+        least = next(length for length in tenths if planned(length).on_s >= needed_s)
         raise RequestError.of_parameter("minutes", f"{minutes:g}", f"at least {least:.1f} for so many faults")
     return planned(minutes)
 
 
 def prepare(settings: Settings, appliances: int, progress: Progress) -> tuple[Fleet, list[str]]:
-    """Make the folder: a synthetic fleet, the shipped table, and a token for each appliance, and one for ops."""
+    """Make the folder: a synthetic fleet, the shipped table, a token for each appliance, and one for ops."""
     progress(f"make a fleet of {appliances} appliances")
     with Control(settings) as control:
         control.fleet.replace(synthesize(appliances), "drill")
@@ -120,7 +120,7 @@ def prepare(settings: Settings, appliances: int, progress: Progress) -> tuple[Fl
 
 @contextlib.contextmanager
 def serving(settings: Settings, workers: int) -> Iterator[Service]:
-    """Give the service of a folder, and end it."""
+    """Give the running service of a folder; end it afterwards."""
     command = [sys.executable, "-m", "steering.cli", "serve", "--no-synth", "--state", str(settings.state)]
     command += ["--listen", "127.0.0.1:0", "--workers", str(workers)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("STEERING_")}
@@ -140,32 +140,32 @@ def serving(settings: Settings, workers: int) -> Iterator[Service]:
 
 
 class Service:
-    """A running service: its doors and its processes."""
+    """A running service: its URLs and its processes."""
 
     def __init__(self, process: subprocess.Popen[str], settings: Settings) -> None:
         self.process = process
         self.settings = settings
         assert process.stdout is not None
-        said: dict[str, str] = {}
+        urls: dict[str, str] = {}
         for line in process.stdout:
-            what, _, url = line.strip().partition(" on ")
-            said[what] = url
-            if what == "serving":
+            name, _, url = line.strip().partition(" on ")
+            urls[name] = url
+            if name == "serving":
                 break
-        if "serving" not in said:
+        if "serving" not in urls:
             raise SettingsError(f"the service of the drill ended with status {process.wait()}")
-        self.url, self.control_url = said["serving"], said["control"]
+        self.url, self.control_url = urls["serving"], urls["control"]
 
     def pids(self) -> tuple[int, list[int]]:
         """Return the control process, which holds the folder's lock, and the workers."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        found = [int(pid) for pid in listed]
-        control = next(pid for pid in found if holds(pid, self.settings.state / "lock"))
-        return control, [pid for pid in found if pid != control]
+        pids = [int(pid) for pid in listed]
+        control = next(pid for pid in pids if has_open(pid, self.settings.state / "lock"))
+        return control, [pid for pid in pids if pid != control]
 
 
-def holds(pid: int, path: Path) -> bool:
-    """Tell whether a process has a file open."""
+def has_open(pid: int, path: Path) -> bool:
+    """Return whether a process has a file open."""
     with contextlib.suppress(OSError):
         return any(descriptor.resolve() == path.resolve() for descriptor in Path(f"/proc/{pid}/fd").iterdir())
     return False
@@ -191,13 +191,13 @@ class Drill:
         service: Service,
         play: Play,
         tokens: Sequence[str],
-        tell: Callable[[str, float], None],
+        show: Callable[[str, float], None],
     ) -> None:
         self.settings = settings
         self.service = service
         self.play = play
         self.world = play.world
-        self.tell = tell
+        self.show = show
         self.state = settings.state
         self.heads = [report_head(token) for token in tokens]
         self.clients, self.reporters, self.witnesses, self.monitor = Wires(), Wires(), Wires(), Wires()
@@ -205,13 +205,13 @@ class Drill:
         self.waiting = 0
         self.observations = 0
         self.alarms: list[str] = []
-        self.held = 0
+        self.suppressed = 0
         self.reasons: dict[str, int] = {}
-        self.heard_s: list[float] = []
+        self.reflected_s: list[float] = []
         self.status = StatusWords(str(self.state / Snapshot.map(self.state).current.status))
 
     async def run(self) -> Figures:
-        """Play it all; return what it cost."""
+        """Play all parts; return the cost."""
         await self.clients.open(self.service.url, CLIENTS)
         await self.witnesses.open(self.service.url, WITNESSES)
         await self.reporters.open(self.service.control_url, REPORTERS)
@@ -231,7 +231,7 @@ class Drill:
             asking.cancel()
             for wires in (self.clients, self.reporters, self.witnesses, self.monitor):
                 wires.close()
-        heard = sorted(self.heard_s)
+        reflected = sorted(self.reflected_s)
         return Figures(
             reports=self.reports,
             reports_failed=self.reports_failed,
@@ -239,14 +239,14 @@ class Drill:
             requests=self.requests,
             control_cpu=used[0] / lasted_s,
             workers_cpu=sum(used[1:]) / lasted_s,
-            report_to_answer_p50_s=percentile(heard, 0.5),
-            report_to_answer_p99_s=percentile(heard, 0.99),
+            report_to_answer_p50_s=percentile(reflected, 0.5),
+            report_to_answer_p99_s=percentile(reflected, 0.99),
             control_bytes=(start[0], end[0]),
             workers_bytes=(start[1], end[1]),
         )
 
     async def drive(self, began: float) -> None:
-        """Do what is due, look once a second, and at the end ask how soon a word is heard."""
+        """Do what is due, look once a second, and at the end measure the time from a report to the answers."""
         look_at = 0.0
         sampling: asyncio.Task[None] | None = None
         while sampling is None or not sampling.done():
@@ -258,8 +258,8 @@ class Drill:
             for asked in due.asked:
                 self.ask(asked)
             if now >= look_at:
-                self.play.look(self.status.word, self.alarms, self.held, self.reasons)
-                self.tell("how soon a word is heard" if self.play.done else self.play.fault.name, now)
+                self.play.look(self.status.word, self.alarms, self.suppressed, self.reasons)
+                self.show("time from a report to the answers" if self.play.done else self.play.fault.name, now)
                 self.waiting = max(self.waiting, self.reporters.waiting())
                 look_at = now + LOOK_S
             if self.play.done and sampling is None:
@@ -267,20 +267,20 @@ class Drill:
             await asyncio.sleep(PACE_S)
         sampling.result()
 
-    # ---- what goes out
+    # ---- sending
 
     def report(self, number: int) -> None:
         """Send an appliance's report."""
         self.reports += 1
-        request = self.heads[number] + report_body(self.world.appliances[number].id, self.world.say(number))
+        request = self.heads[number] + report_body(self.world.appliances[number].id, self.world.next_report(number))
         self.reporters.ask(request, self.reported)
 
     def reported(self, status: int, _: bytes) -> None:
-        """Count a report that was not taken."""
+        """Count a report that was not accepted."""
         self.reports_failed += status != 200
 
     def observe(self, observed: Sequence[tuple[int, bool]]) -> None:
-        """Send what a monitor says."""
+        """Send the reports of a monitor."""
         for first in range(0, len(observed), BATCH):
             rows = []
             for number, ok in observed[first : first + BATCH]:
@@ -296,7 +296,7 @@ class Drill:
                 )
             self.monitor.ask(self.heads[-1] + with_length(msgspec.json.encode(rows)), self.reported)
 
-    def ask(self, asked: Asked) -> None:
+    def ask(self, asked: Request) -> None:
         """Send a client's request."""
         self.requests += 1
         measure = self.play.measure
@@ -309,40 +309,40 @@ class Drill:
 
         self.clients.ask(request_of(asked), answered)
 
-    # ---- what is found out
+    # ---- measuring
 
     async def ask_control(self) -> None:
-        """Ask control for its alarms and who is held, and the workers for the reasons, every other second."""
+        """Read alarms and suppressed ejections from control, and reasons from the workers, every other second."""
         with RemoteControl(self.settings) as control:
             while True:
-                found = await asyncio.to_thread(control.overview, 1)
-                self.alarms = [alarm["kind"] for alarm in found["alarms"]]
-                self.held = found["states"].get("held", 0)
+                overview = await asyncio.to_thread(control.overview, 1)
+                self.alarms = [alarm["kind"] for alarm in overview["alarms"]]
+                self.suppressed = overview["states"].get("suppressed", 0)
                 _, metrics = await self.witnesses.ask_one(METRICS)
                 self.reasons = reasons_in(metrics.decode())
                 await asyncio.sleep(ASK_CONTROL_S)
 
     async def sample(self) -> None:
-        """Let appliances say that they failed; find how long every worker went on naming them."""
+        """Let appliances report that they failed; measure how long workers go on naming them."""
         for asked in self.world.demand.panel[:SAMPLES]:
-            first = self.play.told_before.get(asked.panel)
+            first = self.play.named_before.get(asked.panel)
             if first is None:
                 continue
             name = self.world.appliances[first].id.encode()
             self.world.failed.add(first)
             began = time.monotonic()
-            body = report_body(self.world.appliances[first].id, self.world.say(first))
+            body = report_body(self.world.appliances[first].id, self.world.next_report(first))
             await self.reporters.ask_one(self.heads[first] + body)
             while any(name in NAMED.findall(body) for _, body in await self.witnesses.ask_all(request_of(asked))):
                 if time.monotonic() - began > PATIENCE_S:
                     break
-            self.heard_s.append(time.monotonic() - began)
+            self.reflected_s.append(time.monotonic() - began)
             self.world.failed.discard(first)
             self.report(first)
 
 
 def report_head(token: str) -> bytes:
-    """Return the head of a request with a report, but for its length."""
+    """Return the head of a request with a report, up to its length."""
     return (
         b"POST /v1/reports HTTP/1.1\r\nHost: drill\r\nContent-Type: application/json\r\n"
         b"Authorization: Bearer " + token.encode() + b"\r\nContent-Length: "
@@ -350,35 +350,35 @@ def report_head(token: str) -> bytes:
 
 
 def with_length(body: bytes) -> bytes:
-    """Return a body after its length, as it follows `report_head`."""
+    """Return the rest of a request after `report_head`: length and body."""
     return b"%d\r\n\r\n%b" % (len(body), body)
 
 
 def report_body(name: str, report: Report) -> bytes:
-    """Return a report as it follows `report_head`."""
-    said = report.health
-    assert said is not None
+    """Return the rest of a report's request after `report_head`."""
+    health = report.health
+    assert health is not None
     body = (
-        f'{{"appliance":"{name}","boot":"{report.boot}","seq":{report.seq},"at":{report.at:.3f},"health":{{'
-        f'"components":{{"disk":"{said.state}"}},"throughput_gbps":{said.throughput_gbps},'
-        f'"headroom_gbps":{said.headroom_gbps},"connections":{said.connections},"error_rate":0.0,"disk_used":0.8}}}}'
+        f'{{"appliance":"{name}","boot":"{report.boot}","seq":{report.seq},"at":{report.sent_at:.3f},"health":{{'
+        f'"components":{{"disk":"{health.state}"}},"throughput_gbps":{health.throughput_gbps},'
+        f'"headroom_gbps":{health.headroom_gbps},"connections":{health.connections},"error_rate":0.0,"disk_used":0.8}}}}'
     )
     return with_length(body.encode())
 
 
-def request_of(asked: Asked) -> bytes:
+def request_of(asked: Request) -> bytes:
     """Return a client's request."""
     return f"GET /v1/steer?title={asked.title}&ip={asked.address}&n=3 HTTP/1.1\r\nHost: drill\r\n\r\n".encode()
 
 
 def reasons_in(metrics: str) -> dict[str, int]:
-    """Return by letter in how many requests the workers passed somebody over, from the text of /metrics."""
+    """Return by reason in how many requests workers passed an appliance over, from the text of /metrics."""
     return {letter: int(count) for letter, count in PASSED_OVER.findall(metrics)}
 
 
-def percentile(found: Sequence[float], share: float) -> float | None:
-    """Return the value of sorted ones that so many do not exceed (nearest rank); None of nothing."""
-    return found[max(math.ceil(len(found) * share), 1) - 1] if found else None
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the percentile of sorted values (nearest rank), None without values."""
+    return ordered[max(math.ceil(len(ordered) * share), 1) - 1] if ordered else None
 
 
 def run(
@@ -387,13 +387,13 @@ def run(
     plan: Plan,
     faults: Sequence[type[Fault]],
     book: Rulebook,
-    tell: Callable[[str, float], None],
+    show: Callable[[str, float], None],
     workers: int = 2,
 ) -> tuple[list[Row], Figures]:
-    """Serve what was prepared, and play; return what happened in each part, and what it cost."""
+    """Serve the prepared folder, and play; return the rows of all parts and the cost."""
     fleet, tokens = ready
     world = make_world(fleet, Snapshot.map(settings.state), plan, book.rules)
     play = Play(world, plan, faults, book)
     with serving(settings, workers) as service, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = runner.run(Drill(settings, service, play, tokens, tell).run())
+        figures = runner.run(Drill(settings, service, play, tokens, show).run())
     return play.rows, figures

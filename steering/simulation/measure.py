@@ -1,8 +1,8 @@
-"""What happened to the answers while a fault was on and until it was over: counted answer by answer, and once a second.
+"""Measurements of the answers during a fault and its recovery: counted answer by answer, and once a second.
 
-The load of an appliance is compared with its share by weight of what its cluster got in that second, by the words of
-that second. A thousand requests a second are few for one appliance: from its answers so many are taken off as chance
-explains, before they are called an overload.
+The load of an appliance is compared with its share by weight of its cluster's answers in that second, by the status
+words of that second. A thousand requests a second are few for one appliance, so the part of its load that chance
+explains is subtracted before the rest counts as an overload.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from _fastpath.ranking import DISABLED, NO_HEADROOM, STALE, UNHEALTHY
-from steering.control.health.load import FEWEST_LOAD, LEAST_TRIM, STEADY_S
+from steering.control.health.load import FEWEST_LOAD, LEAST_LOAD_FACTOR, STEADY_S
 from steering.model.fleet import Appliance
-from steering.simulation.demand import Asked
+from steering.simulation.demand import Request
 from steering.simulation.world import World
 from steering.state.status import weight_of_capacity
 
@@ -27,16 +27,16 @@ OUT: Final = DISABLED | UNHEALTHY | STALE
 RANK: Final = re.compile(rb'"rank":([0-9]+)')
 CHANCE: Final = 3.0  # standard deviations
 BUSY: Final = FEWEST_LOAD * math.log(2) / STEADY_S  # answers a second
-SHEDS: Final = 0.6 * LEAST_TRIM  # of its full weight; below, an appliance is shed or climbs, and is not only trimmed
+LOW_WEIGHT: Final = 0.6 * LEAST_LOAD_FACTOR  # of the full weight; below it, an appliance is low on headroom or ramping
 GRACE_S: Final = 2.0  # from a report to answers
-# What comes to pass is seen so much later at most: between two looks at all words, and at what control says.
+# An effect is seen at most this much later: between two looks at all status words, and two requests to control.
 LOOK_S: Final = 1.0
 ASK_CONTROL_S: Final = 2.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the drill. Shares are of the answers; times are None where nothing came to pass."""
+    """One line of the drill. Shares are of the answers; a time is None if the event did not happen."""
 
     fault: str
     seconds: float
@@ -44,35 +44,35 @@ class Row:
     failed: int
     ranks: Mapping[str, float]  # of the first target: 0, 1, ..., fallback
     reasons: Mapping[str, float]  # answers for which a candidate was passed over, by the reason's letter
-    to_down: float  # named one first that had said it failed or is full, or is dead
-    stranded: int  # named nobody who lives
-    overload: float  # the largest share of an appliance beside its weighted share, less what is chance
-    busiest: float  # what an appliance delivered, as a share of its capacity
-    switches: float  # of a client of the panel, in the mean
+    to_down: float  # named an appliance first that had reported failed or full, or is dead
+    stranded: int  # named no living appliance
+    overload: float  # the largest share of an appliance relative to its share by weight, less chance
+    busiest: float  # the most that an appliance delivered, as a share of its capacity
+    switches: float  # mean of the panel's clients
     most_switches: int
-    out: int  # of the appliances the fault is about, taken out at once
-    held: int
+    out: int  # of the fault's appliances, at once
+    suppressed: int
     alarms: Sequence[str]  # kinds
-    acted_s: float | None  # from its begin until steering had done what it does about it
-    recovered_s: float | None  # from its end until all serve as before
+    acted_s: float | None  # from the begin until steering had acted on it
+    recovered_s: float | None  # from the end until all serve as before
     wrong: Sequence[str] = ()
 
 
 class Measure:
-    """Counts from now on. `about` are the appliances that the fault is about, by number; any of `bits` is out."""
+    """Counts from now on. `affected` are the numbers of the fault's appliances; one with any of `bits` is out."""
 
     def __init__(
         self,
         world: World,
-        about: AbstractSet[int],
-        told_before: dict[int, int],
+        affected: AbstractSet[int],
+        named_before: dict[int, int],
         settles_s: float = 0.0,
         bits: int = OUT,
     ) -> None:
         self.world = world
-        self.about = about
+        self.affected = affected
         self.bits = bits
-        self.told_before = told_before
+        self.named_before = named_before
         self.began = world.now
         self.settled = world.now + settles_s
         self.ended: float | None = None
@@ -89,61 +89,66 @@ class Measure:
         self.compared_at: float | None = None
         self.compared_s = 0.0
         self.busiest = 0.0
-        self.usable: set[int] | None = None  # of those it is about, when it began
+        self.usable: set[int] | None = None  # of the affected, when it began
         self.out = 0
-        self.held = 0
+        self.suppressed = 0
         self.alarms: list[str] = []
-        self.level = 0
+        self.most_acted = 0
         self.acted_at: float | None = None
         self.recovered_at: float | None = None
         self.reasons: Mapping[str, int] = {}
         self.reasons_before: Mapping[str, int] | None = None
 
-    def answer(self, asked: Asked, body: bytes, told: Sequence[int]) -> None:
-        """Count an answer, and whom it named."""
+    def answer(self, asked: Request, body: bytes, named: Sequence[int]) -> None:
+        """Count an answer and the appliances that it named."""
         world = self.world
         self.answers += 1
         rank = RANK.search(body)
-        if not told or not rank:
+        if not named or not rank:
             self.ranks["fallback"] += 1
             return
-        first = told[0]
+        first = named[0]
         self.ranks[rank[1].decode()] += 1
         self.tick[first] += 1
         if first in world.dead or world.now - world.refusing.get(first, world.now) > GRACE_S:
             self.to_down += 1
-            self.stranded += all(number in world.dead for number in told)
+            self.stranded += all(number in world.dead for number in named)
         if asked.panel >= 0:
             self.asked.add(asked.panel)
-            before = self.told_before.get(asked.panel, first)
+            before = self.named_before.get(asked.panel, first)
             self.switches[asked.panel] += before != first
-            self.told_before[asked.panel] = first
+            self.named_before[asked.panel] = first
 
     def look(
-        self, word_of: Callable[[int], int], alarms: Sequence[str], held: int, reasons: Mapping[str, int], level: int
+        self,
+        status_of: Callable[[int], int],
+        alarms: Sequence[str],
+        suppressed: int,
+        reasons: Mapping[str, int],
+        acted: int,
     ) -> None:
-        """Look at all words, and at what control says, once a second; `level` is how far steering acted."""
+        """Look at all status words and at control's state, once a second; `acted` is how far steering acted."""
         world = self.world
         self.reasons = reasons
         if self.reasons_before is None:
             self.reasons_before = reasons
-        self.compare(word_of)
-        usable = {number for number in self.about if not word_of(world.appliances[number].slot) & self.bits}
+        self.compare(status_of)
+        usable = {number for number in self.affected if not status_of(world.appliances[number].slot) & self.bits}
         if self.usable is None:
             self.usable = usable
         out = len(self.usable - usable)
-        self.held = max(self.held, held)
+        self.suppressed = max(self.suppressed, suppressed)
         self.alarms += [alarm for alarm in alarms if alarm not in self.alarms]
         if self.ended is None:
             self.out = max(self.out, out)
-            level = level or out
-            if level > self.level:
-                self.level, self.acted_at = level, world.now
-        elif self.recovered_at is None and not out and not alarms and not held:
+            acted = acted or out
+            if acted > self.most_acted:
+                self.most_acted, self.acted_at = acted, world.now
+        elif self.recovered_at is None and not out and not alarms and not suppressed:
             self.recovered_at = world.now
 
-    def compare(self, word_of: Callable[[int], int]) -> None:
-        """Compare what each appliance got since the last look with its share of its cluster's."""
+    def compare(self, status_of: Callable[[int], int]) -> None:
+        """Compare the answers of each appliance since the last look with its share of its cluster's."""
         world = self.world
         judged = self.ended is None and world.now >= self.settled
         if judged and self.compared_at is not None:
@@ -153,8 +158,10 @@ class Measure:
             busy = max(world.delivers(number) / world.appliances[number].capacity_gbps for number in members)
             self.busiest = max(self.busiest, busy)
             total = sum(self.tick[number] for number in members)
-            words = [word_of(world.appliances[number].slot) for number in members]
-            weights = [fair_weight(word, world.appliances[number]) for number, word in zip(members, words, strict=True)]
+            statuses = [status_of(world.appliances[number].slot) for number in members]
+            weights = [
+                fair_weight(status, world.appliances[number]) for number, status in zip(members, statuses, strict=True)
+            ]
             if judged and total and any(weights):
                 for number, weight in zip(members, weights, strict=True):
                     self.given[number] += self.tick[number]
@@ -162,7 +169,7 @@ class Measure:
         self.tick.clear()
 
     def overload(self) -> float:
-        """Return the largest share beside the weighted one; 0 where nobody was asked so much that steering evens it."""
+        """Return the largest share relative to the share by weight; 0 if no appliance had enough requests."""
         least = BUSY * self.compared_s
         ratios = (
             (self.given[number] - CHANCE * math.sqrt(fair)) / fair for number, fair in self.fair.items() if fair > least
@@ -170,7 +177,7 @@ class Measure:
         return max(ratios, default=0.0)
 
     def row(self, fault: str) -> Row:
-        """Return what it came to."""
+        """Return the row of a fault."""
         answers = max(self.answers, 1)
         before = self.reasons_before or {}
         ended = self.world.now if self.ended is None else self.ended
@@ -192,19 +199,19 @@ class Measure:
             switches=sum(self.switches.values()) / max(len(self.asked), 1),
             most_switches=max(self.switches.values(), default=0),
             out=self.out,
-            held=self.held,
+            suppressed=self.suppressed,
             alarms=self.alarms,
             acted_s=None if self.acted_at is None else self.acted_at - self.began,
             recovered_s=None if self.recovered_at is None else self.recovered_at - ended,
         )
 
 
-def is_usable(word: int) -> bool:
-    """Tell whether an appliance takes clients by its word; one over its limit will again in a moment."""
-    return bool(word & WEIGHT) and not word & (OUT | NO_HEADROOM)
+def is_usable(status: int) -> bool:
+    """Return whether an appliance takes clients by its status word; an overloaded one counts, it soon will again."""
+    return bool(status & WEIGHT) and not status & (OUT | NO_HEADROOM)
 
 
-def fair_weight(word: int, appliance: Appliance) -> int:
-    """Return what an appliance's share goes by: its capacity, unless it is out, shed, or climbs."""
-    full, weight = weight_of_capacity(appliance.capacity_gbps), word & WEIGHT
-    return 0 if not is_usable(word) else full if weight >= SHEDS * full else weight
+def fair_weight(status: int, appliance: Appliance) -> int:
+    """Return the weight for an appliance's fair share: its capacity, unless it is out, low on headroom or ramping."""
+    full, weight = weight_of_capacity(appliance.capacity_gbps), status & WEIGHT
+    return 0 if not is_usable(status) else full if weight >= LOW_WEIGHT * full else weight

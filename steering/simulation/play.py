@@ -1,7 +1,8 @@
-"""The play: faults one after another, with quiet time between. Whoever drives it brings the clock and the service.
+"""The play: faults one after another, with quiet time between. Its driver brings the clock and the service.
 
-advance ──► who reports now, what a monitor says, what is asked ──► the service
-answered  ◄── an answer                     look ◄── words, alarms, who is held, reasons; once a second
+advance ──► the reports, observations and requests that are due ──► the service
+answered ◄── an answer
+look ◄── status words, alarms, suppressed ejections, reasons; once a second
 """
 
 from __future__ import annotations
@@ -14,20 +15,20 @@ from typing import Final, NamedTuple
 from steering.control.health.rules import Rules
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
-from steering.simulation.demand import Asked, Demand, find_groups, find_stage
+from steering.simulation.demand import Demand, Request, find_groups, find_stage
 from steering.simulation.faults import Fault, Rulebook
 from steering.simulation.measure import Measure, Row
 from steering.simulation.world import World
 
-WATCHED: Final = 6.0  # report intervals that a viewer watches, in the mean: overload has to be seen within a drill
-ASKED: Final = 2.0  # times in a report interval that a client of the panel asks
+WATCHED: Final = 6.0  # report intervals that a viewer watches, on average; short, so that overload shows within a drill
+PANEL_REQUESTS: Final = 2.0  # times in a report interval that a client of the panel asks
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """How it is played: for `first_s` all report and loads settle, for `quiet_s` nothing happens; then come the faults.
+    """The times of a play: `first_s` to settle, `quiet_s` without a fault, then the faults.
 
-    A fault is on for `on_s`, and has `off_s` to be over.
+    A fault is on for `on_s`, and has `off_s` to recover.
     """
 
     first_s: float
@@ -41,16 +42,16 @@ class Plan:
 
 
 class Due(NamedTuple):
-    """What is to be done now."""
+    """What the driver must do now."""
 
     reports: Sequence[int]
     observed: Sequence[tuple[int, bool]]
-    asked: Sequence[Asked]
+    asked: Sequence[Request]
 
 
 def make_world(fleet: Fleet, snapshot: Snapshot, plan: Plan, rules: Rules) -> World:
     """Return the world of a fleet whose table is published."""
-    memory_s, panel_s = WATCHED * rules.report_s, rules.report_s / ASKED
+    memory_s, panel_s = WATCHED * rules.report_s, rules.report_s / PANEL_REQUESTS
     rnd = random.Random(plan.seed)  # noqa: S311 (a seeded play, no secret)
     groups = find_groups(snapshot, fleet, plan.busy, rnd)
     stage = find_stage(fleet, groups)
@@ -59,31 +60,31 @@ def make_world(fleet: Fleet, snapshot: Snapshot, plan: Plan, rules: Rules) -> Wo
 
 
 class Play:
-    """Plays the faults over a world. The first part is quiet, and what the others are compared with."""
+    """Plays the faults over a world. The first part is quiet; the others are compared with it."""
 
-    def __init__(self, world: World, plan: Plan, kinds: Sequence[type[Fault]], book: Rulebook) -> None:
+    def __init__(self, world: World, plan: Plan, fault_types: Sequence[type[Fault]], book: Rulebook) -> None:
         self.world = world
         self.plan = plan
-        self.parts: list[Fault] = [Fault(world, book), *(kind(world, book) for kind in kinds)]
+        self.parts: list[Fault] = [Fault(world, book), *(fault(world, book) for fault in fault_types)]
         self.part = 0
         self.rows: list[Row] = []
-        self.told_before: dict[int, int] = {}
+        self.named_before: dict[int, int] = {}
         self.is_on = False
         self.next_at = plan.first_s
         self.measure = Measure(world, frozenset(), {})
 
     @property
     def fault(self) -> Fault:
-        """The part that is played."""
+        """The current part."""
         return self.parts[min(self.part, len(self.parts) - 1)]
 
     @property
     def done(self) -> bool:
-        """Whether all were played."""
+        """Whether all parts were played."""
         return self.part == len(self.parts)
 
     def advance(self, now: float) -> Due:
-        """Go on to a time; return what is due."""
+        """Advance to a time; return what is due."""
         reports, asked = self.world.advance(now)
         if not self.done and now >= self.next_at:
             self.turn()
@@ -93,7 +94,7 @@ class Play:
         return Due(reports, observed, asked)
 
     def turn(self) -> None:
-        """Begin the part, end it, or take its row and begin the next one."""
+        """Begin the part, end it, or store its row and begin the next one."""
         fault, now = self.fault, self.world.now
         if self.is_on:
             fault.end()
@@ -109,18 +110,22 @@ class Play:
             self.part += 1
             if self.done:
                 return
-        self.measure = Measure(self.world, self.fault.about, self.told_before, self.fault.settles_s, self.fault.bits)
+        self.measure = Measure(
+            self.world, self.fault.affected, self.named_before, self.fault.settles_s, self.fault.bits
+        )
         self.fault.begin()
         self.is_on = True
         self.next_at = now + (self.plan.on_s if self.part else self.plan.quiet_s)
 
-    def answered(self, asked: Asked, body: bytes) -> list[int]:
-        """Take an answer; return whom it names, best first."""
-        told = self.world.play(asked, body)
-        self.measure.answer(asked, body, told)
-        self.fault.notice(asked, told)
-        return told
+    def answered(self, asked: Request, body: bytes) -> list[int]:
+        """Use an answer; return the appliances that it names, best first."""
+        named = self.world.play(asked, body)
+        self.measure.answer(asked, body, named)
+        self.fault.notice(asked, named)
+        return named
 
-    def look(self, word_of: Callable[[int], int], alarms: Sequence[str], held: int, reasons: Mapping[str, int]) -> None:
-        """Look at what is served, once a second."""
-        self.measure.look(word_of, alarms, held, reasons, self.fault.level())
+    def look(
+        self, status_of: Callable[[int], int], alarms: Sequence[str], suppressed: int, reasons: Mapping[str, int]
+    ) -> None:
+        """Look at the state of the service, once a second."""
+        self.measure.look(status_of, alarms, suppressed, reasons, self.fault.acted_count())

@@ -1,4 +1,4 @@
-"""A play without processes: the real vitals and the real snapshot in this one, by a clock that is set by hand."""
+"""A play without processes: the real registry and the real snapshot in this process, with a simulated clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from _fastpath.counters import Counters, begin
-from steering.control.health.registry import Vitals
+from steering.control.health.registry import Registry
 from steering.control.health.rules import Report
 from steering.control.jobs.health_tick import Tally
 from steering.decision.snapshot import Snapshot
@@ -18,7 +18,7 @@ from steering.state.status import StatusFiles
 
 
 class Rehearsal:
-    """A service of a published state folder whose writer is closed, and a play over it."""
+    """A play over a published state folder that no writer has open."""
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class Rehearsal:
         self.fleet = fleet
         self.service = service
         self.book = book
-        self.vitals = Vitals(book.rules, book.limits, excess, lambda: self.play.world.now)
+        self.registry = Registry(book.rules, book.limits, excess, lambda: self.play.world.now)
         self.play = Play(make_world(fleet, self.snapshot, plan, book.rules), plan, faults, book)
-        self.vitals.take_fleet(fleet, {}, {})
-        self.vitals.files = StatusFiles(state)
-        self.vitals.files.use(self.snapshot.current.status)
+        self.registry.take_fleet(fleet, {}, {})
+        self.registry.files = StatusFiles(state)
+        self.registry.files.use(self.snapshot.current.status)
         path = str(state / "worker.1")
         begin(path, max(appliance.slot for appliance in fleet.appliances) + 1)
         self.counters = Counters(path, writable=True)
@@ -46,7 +46,7 @@ class Rehearsal:
         self.tally.take()  # from now on
 
     def run(self) -> list[Row]:
-        """Play it to its end, and return the rows."""
+        """Play all parts, and return the rows."""
         now = 0.0
         while not self.play.done:
             now += self.book.tick_s
@@ -54,20 +54,22 @@ class Rehearsal:
         return self.play.rows
 
     def step(self, now: float) -> None:
-        """Do what is due until a time, then tick."""
+        """Do what is due until a time, then tick the registry."""
         world = self.play.world
         due = self.play.advance(now)
         for number in due.reports:
-            self.vitals.report(world.appliances[number].id, world.say(number), own=True)
+            self.registry.report(world.appliances[number].id, world.next_report(number), own=True)
         for number, ok in due.observed:
-            self.vitals.report(world.appliances[number].id, Report("", 0, health=world.seen(ok)), own=False)
+            self.registry.report(
+                world.appliances[number].id, Report("", 0, health=world.observed_health(ok)), own=False
+            )
         for asked in due.asked:
             body = self.snapshot.steer(asked.address, asked.title, service=self.service, counters=self.counters)
             self.play.answered(asked, body)
-        self.vitals.tick(*self.tally.take())
+        self.registry.tick(*self.tally.take())
         self.play.look(
-            self.vitals.files.word if self.vitals.files else lambda _: 0,
-            [alarm.kind for alarm in self.vitals.alarms()],
-            sum(bool(entry.held) for entry in self.vitals.entries.values()),
+            self.registry.files.word if self.registry.files else lambda _: 0,
+            [alarm.kind for alarm in self.registry.alarms()],
+            sum(bool(state.suppressed) for state in self.registry.states.values()),
             self.counters.reasons(),
         )

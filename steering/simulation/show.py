@@ -1,4 +1,4 @@
-"""What a drill came to, for people: a line a fault, and what it cost."""
+"""The result of a drill for people: a line for each fault, and the cost."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from steering import console
 from steering.simulation.drill import Figures
 from steering.simulation.measure import Row
 
-Tell = Callable[[str, float], None]
+Show = Callable[[str, float], None]
 
 
 @contextlib.contextmanager
-def show_play(length_s: float) -> Iterator[Tell]:
-    """Give a function that takes what is played and how long it has been: a bar on a terminal, else a line a part."""
+def show_play(length_s: float) -> Iterator[Show]:
+    """Give a function that shows the current part and time: as a bar on a terminal, otherwise a line for each part."""
     if not sys.stderr.isatty():
-        told = ""
+        shown = ""
 
-        def say(part: str, _: float) -> None:
-            nonlocal told
-            if part != told:
+        def show(part: str, _: float) -> None:
+            nonlocal shown
+            if part != shown:
                 click.echo(f"… {part}", err=True)
-            told = part
+            shown = part
 
-        yield say
+        yield show
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -39,7 +39,7 @@ def show_play(length_s: float) -> Iterator[Tell]:
 
 
 def show_nothing(_: str, __: float) -> None:
-    """Say nothing: for machines."""
+    """Show nothing: for machines."""
 
 
 def show_rows(rows: Sequence[Row]) -> None:
@@ -54,7 +54,7 @@ def show_rows(rows: Sequence[Row]) -> None:
             "overload",
             "switches",
             "out",
-            "held",
+            "suppressed",
             "acts",
             "heals",
             "verdict",
@@ -69,9 +69,9 @@ def show_rows(rows: Sequence[Row]) -> None:
                 f"{row.overload:.2f}",
                 f"{row.switches:.2f}",
                 row.out,
-                row.held,
+                row.suppressed,
                 seconds_text(row.acted_s),
-                seconds_text(row.recovered_s) if row.out or row.held or row.alarms else "",
+                seconds_text(row.recovered_s) if row.out or row.suppressed or row.alarms else "",
                 "; ".join(row.wrong) or "ok",
             )
             for row in rows
@@ -86,13 +86,13 @@ def shares_text(shares: Mapping[str, float]) -> str:
 
 
 def seconds_text(seconds: float | None) -> str:
-    """Return how long something took."""
+    """Return a duration as text."""
     return "" if seconds is None else f"{seconds:.0f} s"
 
 
 def show_figures(figures: Figures, rows: Sequence[Row]) -> None:
-    """Print what it cost."""
-    heard = figures.report_to_answer_p50_s, figures.report_to_answer_p99_s
+    """Print the cost of a drill."""
+    reflected = figures.report_to_answer_p50_s, figures.report_to_answer_p99_s
     sizes = (figures.control_bytes, figures.workers_bytes)
     alarms = sorted({alarm for row in rows for alarm in row.alarms})
     console.print_facts(
@@ -100,13 +100,13 @@ def show_figures(figures: Figures, rows: Sequence[Row]) -> None:
             ("requests", f"{figures.requests:,}, {sum(row.failed for row in rows)} failed"),
             (
                 "reports",
-                f"{figures.reports:,}, {figures.reports_failed} failed, {figures.reports_waiting} waited at most",
+                f"{figures.reports:,}, {figures.reports_failed} failed, at most {figures.reports_waiting} queued",
             ),
             ("control", f"{100 * figures.control_cpu:.0f} % of a core, {sizes_text(sizes[0])}"),
             ("workers", f"{100 * figures.workers_cpu:.0f} % of a core, {sizes_text(sizes[1])}"),
             (
-                "a word is heard",
-                " ".join(f"{name} {1000 * s:.0f} ms" for name, s in zip(("p50", "p99"), heard, strict=True) if s),
+                "report to answer",
+                " ".join(f"{name} {1000 * s:.0f} ms" for name, s in zip(("p50", "p99"), reflected, strict=True) if s),
             ),
             ("alarms", ", ".join(alarms)),
         ]

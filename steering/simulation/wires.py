@@ -1,4 +1,4 @@
-"""Kept connections to a door, at little cost: requests are bytes made before, and of an answer its end is found."""
+"""Cheap persistent HTTP connections: requests are prepared bytes, and of an answer only its end is parsed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ HEAD_END: Final = b"\r\n\r\n"
 IDLE_S: Final = 1.0
 LENGTH: Final = b"content-length:"
 
-Answered = Callable[[int, bytes], None]  # given the status, 0 where the connection went away, and the body
+Answered = Callable[[int, bytes], None]  # called with the status (0 if the connection was lost) and the body
 
 
 class Wire(asyncio.Protocol):
-    """A connection: one request at a time, the next ones wait in line.
+    """A connection: one request at a time, the others are queued.
 
-    One that was idle may be closed by the other side; it is made anew, and a request that crossed that is sent again.
+    The server may close an idle connection; it is opened again, and a request sent at that moment is sent again.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self.address = host, port
-        self.line: deque[tuple[bytes, Answered]] = deque()
+        self.queue: deque[tuple[bytes, Answered]] = deque()
         self.asking: tuple[bytes, Answered] | None = None
         self.got = bytearray()
         self.used_at = 0.0
@@ -33,7 +33,7 @@ class Wire(asyncio.Protocol):
         self.opening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Connect, and send what waits; where nobody listens who waits is told."""
+        """Connect, and send the first queued request; without a listener all queued requests fail."""
         try:
             await asyncio.get_running_loop().create_connection(lambda: self, *self.address)
             self.send_next()
@@ -41,28 +41,28 @@ class Wire(asyncio.Protocol):
             self.connection_lost(None)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin."""
+        """Keep the transport."""
         self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Tell who waits."""
+        """Send a request that crossed the close again; fail all others."""
         self.transport = None
         if self.asking:
-            self.line.appendleft(self.asking)
+            self.queue.appendleft(self.asking)
         crossed = self.asking is not None and self.was_idle and not self.got
         self.asking, self.was_idle = None, False
         self.got.clear()
         if crossed:
             self.opening = asyncio.ensure_future(self.open())
             return
-        waiting = [answered for _, answered in self.line]
-        self.line.clear()
+        waiting = [answered for _, answered in self.queue]
+        self.queue.clear()
         for answered in waiting:
             answered(0, b"")
 
     def ask(self, request: bytes, answered: Answered) -> None:
-        """Send a request, or let it wait for those before it."""
-        self.line.append((request, answered))
+        """Send a request, or queue it."""
+        self.queue.append((request, answered))
         if self.transport is None:
             if self.opening is None or self.opening.done():
                 self.opening = asyncio.ensure_future(self.open())
@@ -70,9 +70,9 @@ class Wire(asyncio.Protocol):
             self.send_next()
 
     def send_next(self) -> None:
-        """Send who is first in line."""
-        if self.line and self.transport:
-            self.asking = self.line.popleft()
+        """Send the first queued request."""
+        if self.queue and self.transport:
+            self.asking = self.queue.popleft()
             now = asyncio.get_running_loop().time()
             self.was_idle, self.used_at = now - self.used_at > IDLE_S, now
             self.transport.write(self.asking[0])
@@ -84,14 +84,14 @@ class Wire(asyncio.Protocol):
         return await future
 
     def data_received(self, data: bytes) -> None:
-        """Take a part of an answer."""
+        """Use a part of an answer."""
         self.got += data
         end = self.got.find(HEAD_END)
         if end < 0:
             return
         head = bytes(self.got[:end]).lower()
-        at = head.find(LENGTH)
-        length = int(head[at + len(LENGTH) :].partition(b"\r\n")[0]) if at >= 0 else 0
+        offset = head.find(LENGTH)
+        length = int(head[offset + len(LENGTH) :].partition(b"\r\n")[0]) if offset >= 0 else 0
         first = end + len(HEAD_END)
         if len(self.got) < first + length:
             return
@@ -104,38 +104,38 @@ class Wire(asyncio.Protocol):
 
 
 class Wires:
-    """So many connections to one door, taken in turn."""
+    """Connections to one listener, used in turn."""
 
     def __init__(self) -> None:
         self.wires: list[Wire] = []
         self.turn = 0
 
     async def open(self, url: str, count: int) -> None:
-        """Open them."""
+        """Open `count` connections."""
         host, port = split_address(url.removeprefix("http://"))
         self.wires = [Wire(host, port) for _ in range(count)]
         await asyncio.gather(*(wire.open() for wire in self.wires))
 
     def ask(self, request: bytes, answered: Answered) -> None:
-        """Send a request over the next one."""
+        """Send a request over the next connection."""
         self.turn = (self.turn + 1) % len(self.wires)
         self.wires[self.turn].ask(request, answered)
 
     async def ask_all(self, request: bytes) -> list[tuple[int, bytes]]:
-        """Send a request over every one; return status and body of each answer."""
+        """Send a request over every connection; return status and body of each answer."""
         return await asyncio.gather(*(wire.answer(request) for wire in self.wires))
 
     async def ask_one(self, request: bytes) -> tuple[int, bytes]:
-        """Send a request over the next one; return status and body."""
+        """Send a request over the next connection; return status and body."""
         self.turn = (self.turn + 1) % len(self.wires)
         return await self.wires[self.turn].answer(request)
 
     def waiting(self) -> int:
-        """Return how many requests wait in line."""
-        return sum(len(wire.line) for wire in self.wires)
+        """Return how many requests are queued."""
+        return sum(len(wire.queue) for wire in self.wires)
 
     def close(self) -> None:
-        """Close them; who waits is told."""
+        """Close all connections; queued requests fail."""
         for wire in self.wires:
             if wire.transport:
                 wire.transport.abort()

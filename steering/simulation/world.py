@@ -1,8 +1,8 @@
-"""The fleet that is played: who lives, what each appliance delivers, and what it says of itself when its turn comes.
+"""The simulated fleet: which appliances live, what each delivers, and what it reports.
 
-An appliance delivers what answers sent to it, fading as viewers leave; so what steering decides comes back to it in the
-next reports. Appliances that are asked too rarely for that deliver what was planned for them. A client plays from the
-first target that lives, as players do.
+An appliance delivers what the answers sent to it, fading as viewers leave; so steering's decisions return to it in the
+next reports. Appliances with too few requests for that deliver their planned load. A client plays from the first target
+that lives, as players do.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Final
 
 from steering.control.health.rules import Health, Report, Rules, is_full
 from steering.model.fleet import Fleet
-from steering.simulation.demand import Asked, Demand
+from steering.simulation.demand import Demand, Request
 
 NAMED: Final = re.compile(rb'"appliance":"([^"]+)"')
-BEGAN: Final = 1_700_000_000.0  # by the clocks of appliances
-FOLLOWED: Final = 30.0  # answers in memory, expected of an appliance; with fewer, chance decides what it delivers
+BEGAN: Final = 1_700_000_000.0  # by the appliances' clocks
+FOLLOWED: Final = 30.0  # expected answers in `memory_s`; with fewer, chance decides what an appliance delivers
 
 
 class World:
-    """Appliances by number, in the order of the fleet. `now` is the clock that the play is on."""
+    """Appliances by number, in the order of the fleet. `now` is the clock of the play."""
 
     def __init__(
         self,
@@ -60,15 +60,17 @@ class World:
         rnd.shuffle(self.turns)
         self.turn = 0
         self.silent: set[int] = set()  # send no reports
-        self.dead: set[int] = set()  # refuse whoever comes
-        self.failed: set[int] = set()  # say that they failed, at their turn
-        self.refusing: dict[int, float] = {}  # said that they take nobody, failed or full, and since when
-        self.skew_s = 0.0  # how far the clocks of all are off
+        self.dead: set[int] = set()  # refuse every client
+        self.failed: set[int] = set()  # report that they failed
+        self.refusing: dict[int, float] = {}  # since when they report failed or full
+        self.skew_s = 0.0  # the error of all appliances' clocks
         self.seq = [0] * len(self.load)
-        self.observed: list[tuple[int, bool]] = []  # what a monitor is about to say: whom, and whether it is well
+        self.observed: list[
+            tuple[int, bool]
+        ] = []  # observations of a monitor to be sent: number and whether it is well
 
     def find_followed(self) -> set[int]:
-        """Return the appliances that get enough answers to deliver what these bring."""
+        """Return the appliances with enough answers to derive their load from them."""
         expected = [0.0] * len(self.appliances)
         for group, rate in zip(self.demand.groups, self.demand.rates, strict=True):
             near = [number for cluster in group.clusters for number in self.members[cluster]]
@@ -78,18 +80,18 @@ class World:
 
     # ---- time
 
-    def advance(self, now: float) -> tuple[list[int], list[Asked]]:
-        """Go on to a time; return who reports until then, and what is asked."""
+    def advance(self, now: float) -> tuple[list[int], list[Request]]:
+        """Advance to a time; return the numbers of the appliances that report until then, and the requests."""
         elapsed_s = now - self.now
         self.now = now
         before, self.turn = self.turn, int(now / self.rules.report_s * len(self.turns))
-        turns = (self.turns[place % len(self.turns)] for place in range(before, self.turn))
+        turns = (self.turns[turn % len(self.turns)] for turn in range(before, self.turn))
         return [number for number in turns if number not in self.silent], self.demand.take(elapsed_s)
 
-    # ---- what appliances say
+    # ---- reports
 
-    def say(self, number: int) -> Report:
-        """Return what an appliance says at its turn."""
+    def next_report(self, number: int) -> Report:
+        """Return the next report of an appliance."""
         self.seq[number] += 1
         capacity = self.appliances[number].capacity_gbps
         load = self.delivers(number)
@@ -108,27 +110,27 @@ class World:
             self.refusing.pop(number, None)
         return Report("drill", self.seq[number], BEGAN + self.now + self.skew_s, health)
 
-    def seen(self, ok: bool) -> Health:
-        """Return what a monitor says of an appliance."""
+    def observed_health(self, ok: bool) -> Health:
+        """Return the health in a monitor's report of an appliance."""
         return Health() if ok else Health("failed", "no answer")
 
     def delivers(self, number: int) -> float:
-        """Return what an appliance delivers now, in Gbps."""
+        """Return the Gbps that an appliance delivers now."""
         if number in self.dead:
             return 0.0
         if number not in self.followed:
             return self.load[number]
         return self.load[number] * math.exp((self.load_at[number] - self.now) / self.memory_s)
 
-    # ---- what clients are told
+    # ---- answers
 
-    def play(self, asked: Asked, body: bytes) -> list[int]:
+    def play(self, asked: Request, body: bytes) -> list[int]:
         """Let a client play from the first target that lives; return the appliances of its answer, best first."""
-        told = [self.numbers[name] for name in NAMED.findall(body)]
-        for number in told:
+        named = [self.numbers[name] for name in NAMED.findall(body)]
+        for number in named:
             if number not in self.dead:
                 if number in self.followed:
                     self.load[number] = self.delivers(number) + asked.gbps
                     self.load_at[number] = self.now
                 break
-        return told
+        return named

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from _fastpath.holdings import HoldingsBuilder
+from _fastpath.holdings_builder import HoldingsBuilder
 from steering.state.sections import write_sections
 
 

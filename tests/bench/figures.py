@@ -192,7 +192,7 @@ def test_player_reports(benchmark: Any, report: Report, table: Table, snapshot: 
 
     def take_all() -> None:
         for packed, body in zip(clients, bodies, strict=True):
-            reports.take(snapshot, read_body(body)[0], packed)
+            reports.count(snapshot, read_body(body)[0], packed)
 
     seconds = []
     for _ in range(PAIRS):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from _fastpath.holdings import HoldingsBuilder
+from _fastpath.holdings_builder import HoldingsBuilder
 from _fastpath.ranking import Trace
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
-from _fastpath.holdings import HoldingsBuilder
+from _fastpath.holdings_builder import HoldingsBuilder
 from _fastpath.ranking import DISABLED, StatusWords, Trace, content_key_of
 from steering.cli import main
 from steering.decision.replay import log_files, replay

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from _fastpath.holdings import HoldingsBuilder
+from _fastpath.holdings_builder import HoldingsBuilder
 from _fastpath.ranking import DISABLED, UNHEALTHY, StatusWords, content_key_of
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError, SnapshotError

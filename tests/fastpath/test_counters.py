@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from _fastpath.counters import BOUNDS, ENDPOINTS, EVENTS, GAUGES, QUALITY, RANKS, STATUSES, Counters
 from _fastpath.fast_path import FastPath, Peer
-from _fastpath.holdings import HoldingsBuilder
+from _fastpath.holdings_builder import HoldingsBuilder
 from _fastpath.ranking import DISABLED, STALE, StatusWords, content_key_of
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
@@ -49,16 +49,16 @@ def test_every_answer_is_counted_once_where_it_belongs(path: str, noted: list[tu
     for endpoint, status, took_s in noted:
         counters.note(endpoint, status, took_s)
     expected = Counter(
-        ("app", endpoint if endpoint in ENDPOINTS else "other", status if status in STATUSES else 500)
+        ("fallback", endpoint if endpoint in ENDPOINTS else "other", status if status in STATUSES else 500)
         for endpoint, status, _ in noted
     )
     assert counters.answers() == expected
-    buckets, seconds = counters.latency("app")
+    buckets, seconds = counters.latency("fallback")
     below = [sum(took_s <= bound for _, _, took_s in noted) for bound in BOUNDS]
     assert [sum(buckets[: place + 1]) for place in range(len(BOUNDS))] == pytest.approx(below, abs=0)
     assert sum(buckets) == len(noted)
     assert seconds == pytest.approx(sum(took_s for _, _, took_s in noted), abs=1e-6)
-    assert counters.latency("fast_path") == ([0] * len(buckets), 0.0)
+    assert counters.latency("fast") == ([0] * len(buckets), 0.0)
 
 
 def test_the_fast_path_counts_what_it_answers(path: str, snapshot: Snapshot) -> None:
@@ -71,12 +71,12 @@ def test_the_fast_path_counts_what_it_answers(path: str, snapshot: Snapshot) -> 
     assert fast_path.answer(b"GET /healthz HTTP/1.1\r\n\r\n", 0, LOOPBACK)
     assert fast_path.answer(request.replace(b"title", b"tilte"), 0, LOOPBACK) is None
     assert fast_path.answer(request, 0, LOOPBACK, True)  # shed
-    assert counters.answers() == {("fast_path", "steer", 200): 2, ("fast_path", "healthz", 200): 1}
+    assert counters.answers() == {("fast", "steer", 200): 2, ("fast", "healthz", 200): 1}
     ranks = Counter(min(rank, 4) for rank in range(8) for _ in range(answer.count(b'"rank":%d}' % rank)))
     targets = counters.targets()
     assert {place: targets[name] for place, name in enumerate(RANKS[:5]) if targets[name]} == ranks
     assert targets["fallback"] == answer.count(b'"fallback"') + 1
-    assert sum(counters.latency("fast_path")[0]) == 3
+    assert sum(counters.latency("fast")[0]) == 3
     ((slot, count),) = counters.appliances().items()
     assert count == 1
     assert snapshot.appliances_by_slot[slot][0].encode() in answer.partition(b'"appliance":"')[2][:20]
@@ -99,7 +99,7 @@ def test_a_worker_that_is_started_again_goes_on_counting(path: str) -> None:
     first.note("steer", 200, 0.001)
     again = Counters(path, 4, writable=True)
     again.note("steer", 200, 0.001)
-    assert again.answers() == first.answers() == {("app", "steer", 200): 2}
+    assert again.answers() == first.answers() == {("fallback", "steer", 200): 2}
     assert again.began_at == first.began_at
     larger = Counters(path, 5, writable=True)
     assert larger.answers() == {}
@@ -165,7 +165,7 @@ def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path],
         Counters.reasons,
         Counters.events,
         Counters.appliances,
-        Counters.heat,
+        Counters.popularity,
         Counters.misses,
     ):
         assert read(lanes) == read(apps) != {}
@@ -173,7 +173,7 @@ def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path],
     assert lanes.events()["moved"] == 6
     assert {letter: count for letter, count in lanes.reasons().items() if count} == {"C": 12, "D": 12, "S": 6}
     keys = [content_key_of("video", title) for title in ("t", "other")]
-    assert lanes.heat() == [(keys[0], 8, "video", "t"), (keys[1], 4, "video", "other")]
+    assert lanes.popularity() == [(keys[0], 8, "video", "t"), (keys[1], 4, "video", "other")]
     assert lanes.misses() == [
         (keys[0], 0, 8, "video", "t"),
         *sorted([(keys[1], 0, 4, "video", "other"), (keys[1], 2, 4, "video", "other")]),
@@ -198,14 +198,14 @@ def test_the_titles_asked_for_most_are_known_and_never_counted_too_high(
     asked, hits = hot_and_cold(seed)
     for title in asked:
         snapshot.steer("203.0.113.7", title, service="video", counters=counters)
-    heat = {title: count for _, count, _, title in counters.heat()}
+    heat = {title: count for _, count, _, title in counters.popularity()}
     for title, count in hits.items():
         assert heat.get(title[:100], 0) <= count
     for title, count in hits.most_common(10):
         assert heat[title[:100]] >= 0.9 * count
     known = {content_key_of("video", title) for title in asked}
-    assert {key for key, *_ in counters.heat()} <= known
-    assert len(counters.heat()) <= 2048
+    assert {key for key, *_ in counters.popularity()} <= known
+    assert len(counters.popularity()) <= 2048
 
 
 def test_a_title_that_is_asked_for_no_more_makes_room_for_others(path: str, snapshot: Snapshot) -> None:
@@ -218,7 +218,7 @@ def test_a_title_that_is_asked_for_no_more_makes_room_for_others(path: str, snap
     for _ in range(2000):
         snapshot.steer("203.0.113.7", new, service="video", counters=counters)
         snapshot.steer("203.0.113.7", once, service="video", counters=counters)
-    assert {title: count for _, count, _, title in counters.heat()}[new] > 1000
+    assert {title: count for _, count, _, title in counters.popularity()}[new] > 1000
 
 
 def test_counts_of_all_slots_are_read_at_once(path: str, snapshot: Snapshot) -> None:
@@ -243,8 +243,8 @@ def test_what_players_report_is_summed_up_by_slot_and_partner(path: str) -> None
     for slot, partner in ((-1, 0), (8, 4096), (-(2**63), 2**32 - 1), (2**63 - 1, 5000)):  # nobody's
         counters.note_report(slot, partner, 1, False, False)
     for failing in (False, False, True):
-        counters.note_voice(7, failing)
-    counters.note_voice(8, True)
+        counters.note_attested(7, failing)
+    counters.note_attested(8, True)
     found = Counters(path)
     row = dict(zip(QUALITY, found.quality_of_appliances()[7], strict=True))
     assert row == {
@@ -257,14 +257,14 @@ def test_what_players_report_is_summed_up_by_slot_and_partner(path: str) -> None
         "errors": 1,
         "starts": 10,
         "start_ms": 8000,
-        "voices": 2,
+        "attested": 2,
         "failing": 1,
     }
     assert {slot: each[0] for slot, each in found.quality_of_appliances().items()} == {-1: 4, 0: 1, 7: 11}
     assert {number: each[0] for number, each in found.quality_of_partners().items()} == {0: 5, 4095: 11}
-    assert found.voices() == {7: (2, 1)}
-    assert (found.heat(), found.misses(), found.appliances()) == ([], [], {})
-    for change in (lambda: found.note_report(0, 0, 1, False, False), lambda: found.note_voice(0, False)):
+    assert found.attested() == {7: (2, 1)}
+    assert (found.popularity(), found.misses(), found.appliances()) == ([], [], {})
+    for change in (lambda: found.note_report(0, 0, 1, False, False), lambda: found.note_attested(0, False)):
         with pytest.raises(ValueError, match="mapped read-only"):
             change()
 
@@ -273,7 +273,7 @@ DAMAGES = [
     ("cut off in the header", lambda data: data[:40], "40 bytes, cut off in its header"),
     ("empty", lambda data: data[:0], "0 bytes, cut off in its header"),
     ("cut off behind it", lambda data: data[:-8], "its header promises"),
-    ("another magic", lambda data: b"STEERCN9" + data[8:], "not a file of counters that this build reads"),
+    ("another magic", lambda data: b"STEERCN9" + data[8:], "no counters file of this version"),
     ("the other byte order", lambda data: data[:8] + data[8:12][::-1] + data[12:], "the other byte order"),
     ("more slots than bytes", lambda data: data[:16] + b"\xff\xff\xff\xff" + data[20:], "its header promises"),
 ]

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from _fastpath.holdings import MAX_SERVICES, Holdings, HoldingsBuilder
+from _fastpath.holdings import MAX_SERVICES, Holdings
+from _fastpath.holdings_builder import HoldingsBuilder
 from _fastpath.ranking import content_key_of, key_of
 from steering.errors import SnapshotError
 from steering.state.sections import StateFile, write_sections
@@ -213,13 +214,13 @@ REFUSED: list[tuple[str, Any]] = [
     ("2 slots, 1 known", (0, [1, 2], [VIDEO], [b"", b""])),
     ("slot 1: its bitmap has more than 10 titles", (0, [1], [VIDEO], [b"\0\0\0"])),
     ("slot 1: its bitmap has more than 10 titles", (0, [1], [VIDEO], [b"\0\x04"])),
-    ("no id of a service", (0, [1], [{"two\nlines"}], [b""])),
-    ("no id of a service", (0, [1], [{""}], [b""])),
+    ("not the id of a service", (0, [1], [{"two\nlines"}], [b""])),
+    ("not the id of a service", (0, [1], [{""}], [b""])),
 ]
 
 
 @pytest.mark.parametrize(("rule", "arguments"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_cannot_be_is_refused_and_can_be_said_rightly_after_it(rule: str, arguments: Any) -> None:
+def test_invalid_members_are_refused_and_valid_ones_may_follow(rule: str, arguments: Any) -> None:
     builder = HoldingsBuilder(None, [("video", str(index)) for index in range(10)])
     with pytest.raises(ValueError, match=rule):
         builder.set_cluster(*arguments)
@@ -230,7 +231,7 @@ def test_what_cannot_be_is_refused_and_can_be_said_rightly_after_it(rule: str, a
         builder.keep_cluster(1)
     found = Holdings(builder.sections())
     assert found.holders(0, 9) == [1]
-    with pytest.raises(ValueError, match="are made"):
+    with pytest.raises(ValueError, match="these holdings are finished"):
         builder.set_cluster(1, [], [], [])
     with pytest.raises(IndexError):
         found.holders(0, 10)
@@ -238,12 +239,12 @@ def test_what_cannot_be_is_refused_and_can_be_said_rightly_after_it(rule: str, a
         found.title(10)
 
 
-def test_so_many_services_have_holdings_and_no_more() -> None:
+def test_the_number_of_services_with_holdings_is_bounded() -> None:
     names = [f"s{number}" for number in range(MAX_SERVICES)]
     found = HoldingsBuilder(None, [(name, "t") for name in names])
     found.set_cluster(0, [0], [set(names)], [b"\xff" * 4])
     assert Holdings(found.sections()).members(0) == [(0, frozenset(names))]
-    with pytest.raises(ValueError, match=f"holdings of more: {MAX_SERVICES} services have some already"):
+    with pytest.raises(ValueError, match=f"holdings of more: at most {MAX_SERVICES} services may have holdings"):
         HoldingsBuilder(None, [*((name, "t") for name in names), ("more", "t")])
 
 
@@ -271,15 +272,15 @@ GOOD = sections_of()
 DAMAGED = [
     ("section blocks", {name: part for name, part in GOOD.items() if name != "blocks"}),
     ("section keys is cut off", GOOD | {"keys": GOOD["keys"][:-1]}),
-    ("an index of 3 places", GOOD | {"index": bytes(12)}),
-    ("an index of 256 places", GOOD | {"index": bytes(4 * 256)}),
+    ("an index of 3 entries", GOOD | {"index": bytes(12)}),
+    ("an index of 256 entries", GOOD | {"index": bytes(4 * 256)}),
     ("title 0 points outside", GOOD | {"index": array("I", [1] * 512).tobytes()}),
     ("title 5 points outside", changed(GOOD, "index", 20, 301)),
     ("299 ends of text", GOOD | {"text_ends": GOOD["text_ends"][:-4]}),
     ("title 1 points outside", changed(GOOD, "text_ends", 4, 0)),
     ("title 299 points outside", changed(GOOD, "text_ends", 4 * 299, len(GOOD["text"]) + 1)),
     ("title 0 points outside", changed(GOOD, "text", 0, 1, "=B")),
-    ("a directory of 5 places", GOOD | {"directory": GOOD["directory"][:-4]}),
+    ("a directory of 5 entries", GOOD | {"directory": GOOD["directory"][:-4]}),
     ("cluster 1: ", changed(GOOD, "clusters", 12, 19)),
     ("cluster 1: ", changed(GOOD, "clusters", 16, 19)),
     ("cluster 2: ", changed(GOOD, "clusters", 32, 3)),

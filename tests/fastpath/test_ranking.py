@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from _fastpath import lpm, rib
 from _fastpath import ranking as pick
-from _fastpath.holdings import Holdings, HoldingsBuilder
+from _fastpath.holdings import Holdings
+from _fastpath.holdings_builder import HoldingsBuilder
 from tests.support import reference
 
 UP = pick.IPV4_UP | pick.IPV6_UP

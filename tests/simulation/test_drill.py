@@ -18,7 +18,7 @@ from steering.control.health.rules import Health, Report
 from steering.errors import RequestError
 from steering.settings import Settings
 from steering.simulation import drill, wires
-from steering.simulation.demand import Asked
+from steering.simulation.demand import Request
 from steering.simulation.faults import FAULTS, HIT_SETTLES_S, Hit, Site
 from steering.simulation.wires import Wires
 
@@ -53,7 +53,7 @@ def test_a_short_drill_of_real_processes_holds_what_must_hold() -> None:
     assert figures["report_to_answer_p99_s"] <= 2
     assert rows["flap"]["reasons"]["U"] > 0
     assert rows["site"]["out"] > 0
-    assert rows["monitor"]["held"] > 100
+    assert rows["monitor"]["suppressed"] > 100
     assert (found["ok"], ran.returncode) == (True, 0)
 
 
@@ -78,7 +78,7 @@ def test_a_plan_takes_the_minutes_it_is_given_and_leaves_each_fault_its_time() -
         drill.plan_of(quick, 0.4, 1000, [Hit])
 
 
-def test_the_least_that_is_told_is_enough_and_a_tenth_less_is_not() -> None:
+def test_the_least_time_in_the_error_is_enough_and_a_tenth_less_is_not() -> None:
     for minutes in (0.2, 4, 5, 7):
         with pytest.raises(RequestError) as raised:
             drill.plan_of(Settings(), minutes, 1000, FAULTS)
@@ -134,7 +134,7 @@ def test_answers_are_found_whole(name: str, parts: list[bytes], expected: tuple[
         host, port = server.sockets[0].getsockname()
         found = Wires()
         await found.open(f"http://{host}:{port}", 1)
-        request = drill.request_of(Asked("192.0.2.1", "t", 0, 0.0))
+        request = drill.request_of(Request("192.0.2.1", "t", 0, 0.0))
         answers = await asyncio.gather(found.ask_one(request), found.ask_one(request))
         found.close()
         server.close()

@@ -1,4 +1,4 @@
-"""Every fault at small scale, by a hand-set clock: the real vitals, the real snapshot, and what becomes of the answers."""
+"""Every fault at small scale, by a hand-set clock: the real registry, the real snapshot, and what becomes of the answers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_nothing_that_must_hold_is_broken(rows: dict[str, Row]) -> None:
 def test_in_quiet_time_hardly_a_client_is_switched(rows: dict[str, Row]) -> None:
     quiet = rows["quiet"]
     assert quiet.switches < 0.15
-    assert quiet.out == quiet.held == 0
+    assert quiet.out == quiet.suppressed == 0
     assert not quiet.alarms
     assert quiet.overload <= 1.25
     assert quiet.ranks["0"] > 0.98
@@ -85,18 +85,18 @@ def test_what_a_cluster_cannot_deliver_goes_to_the_next_rank(rows: dict[str, Row
     assert rows["overload"].switches < 4
 
 
-def test_those_that_flap_are_believed_at_once_and_move_their_clients_alone(rows: dict[str, Row]) -> None:
+def test_reports_of_flapping_appliances_count_at_once_and_move_only_their_clients(rows: dict[str, Row]) -> None:
     assert rows["flap"].out >= 0.8 * APPLIANCES // 20
     assert rows["flap"].to_down == 0
     assert rows["flap"].switches < 2.5
-    assert "held" not in rows["flap"].alarms
+    assert "suppressed" not in rows["flap"].alarms
     assert rows["flap"].reasons["U"] > 0
 
 
-def test_a_site_that_dies_is_told_to_nobody_once_it_was_silent_for_too_long(played: Rehearsal) -> None:
+def test_a_dead_site_is_not_named_once_it_is_stale(played: Rehearsal) -> None:
     row = next(row for row in played.play.rows if row.fault == "site")
     (fault,) = (part for part in played.play.parts if part.name == "site")
-    assert row.out == len(fault.about) > 1
+    assert row.out == len(fault.affected) > 1
     assert row.acted_s is not None
     assert row.acted_s <= BOOK.rules.stale_s + 2 * BOOK.tick_s
     assert 0 < row.to_down < 0.2
@@ -105,21 +105,21 @@ def test_a_site_that_dies_is_told_to_nobody_once_it_was_silent_for_too_long(play
     assert row.recovered_s <= BOOK.rules.report_s + BOOK.tick_s
 
 
-def test_an_isp_that_is_too_much_at_once_is_held_beyond_the_limit(played: Rehearsal) -> None:
+def test_ejections_of_a_large_isp_are_suppressed_beyond_the_limit(played: Rehearsal) -> None:
     row = next(row for row in played.play.rows if row.fault == "isp")
     (fault,) = (part for part in played.play.parts if part.name == "isp")
     most = allowance(BOOK.limits.ejection_limit_fleet, APPLIANCES)
-    assert len(fault.about) > most
+    assert len(fault.affected) > most
     assert 0 < row.out <= most
-    assert row.held == len(fault.about) - row.out
-    assert "held" in row.alarms
+    assert row.suppressed == len(fault.affected) - row.out
+    assert "suppressed" in row.alarms
     assert row.to_down == 0
 
 
 def test_a_monitor_that_sees_everything_down_takes_out_nobody(rows: dict[str, Row]) -> None:
     assert rows["monitor"].out == 0
-    assert rows["monitor"].held == APPLIANCES
-    assert rows["monitor"].alarms == ["held"]
+    assert rows["monitor"].suppressed == APPLIANCES
+    assert rows["monitor"].alarms == ["suppressed"]
     assert rows["monitor"].switches < 0.3
     assert rows["monitor"].recovered_s == 0.0
 

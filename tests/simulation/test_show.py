@@ -28,17 +28,17 @@ def test_a_line_tells_what_happened_and_what_did_not_hold(capsys: pytest.Capture
     assert site[-10:] == ["12", "0", "31", "s", "10", "s", "not", "all", "were", "back"]
 
 
-def test_what_it_cost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_cost_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     show_figures(FIGURES, [QUIET, SITE])
     told = capsys.readouterr().out
     assert "30,000, 0 failed" in told
-    assert "20,000, 1 failed, 7 waited at most" in told
+    assert "20,000, 1 failed, at most 7 queued" in told
     assert "31 % of a core, 100 MiB at the start, 101 MiB at the end" in told
     assert "p50 2 ms p99 49 ms" in told
     assert "cluster_down" in told
 
 
-def test_each_part_is_told_once_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_part_is_shown_once_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with show_play(10.0) as tell:
         for now, part in enumerate(("quiet", "quiet", "site")):
             tell(part, float(now))

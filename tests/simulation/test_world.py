@@ -11,7 +11,7 @@ import pytest
 from _fastpath.ranking import IPV4_UP, STALE, UNHEALTHY
 from steering.control.health.rules import Rules
 from steering.model.fleet import Fleet
-from steering.simulation.demand import Asked, Demand, Group
+from steering.simulation.demand import Demand, Group, Request
 from steering.simulation.measure import Measure
 from steering.simulation.world import World
 
@@ -71,10 +71,10 @@ def test_every_appliance_reports_once_an_interval_but_the_silent(world: World) -
 
 
 def test_answers_come_back_as_what_is_delivered_and_fade(world: World) -> None:
-    asked = Asked("192.0.2.1", "t", 0, 20.0)
+    asked = Request("192.0.2.1", "t", 0, 20.0)
     first = number_of(world, "c001-bom001")
     assert first in world.followed
-    assert world.say(first).health.throughput_gbps == 50.0  # type: ignore[union-attr]
+    assert world.next_report(first).health.throughput_gbps == 50.0  # type: ignore[union-attr]
     world.play(asked, answer("c001-bom001", "c001-del001"))
     assert world.delivers(first) == 70.0
     world.now = 60.0
@@ -88,28 +88,28 @@ def test_answers_come_back_as_what_is_delivered_and_fade(world: World) -> None:
 def test_who_says_it_is_full_refuses_until_it_has_room_again(world: World) -> None:
     first = number_of(world, "c001-bom001")
     world.load[first] = 96.0
-    world.say(first)
+    world.next_report(first)
     assert world.refusing == {first: 0.0}
     world.load[first] = 94.0
-    world.say(first)
+    world.next_report(first)
     assert first in world.refusing
     world.load[first] = 80.0
-    world.say(first)
+    world.next_report(first)
     assert world.refusing == {}
 
 
 def test_switches_overload_and_answers_that_name_the_dead_are_counted(world: World) -> None:
     measure = Measure(world, frozenset(range(8)), {})
-    words = dict.fromkeys(range(8), 1000 | IPV4_UP)
+    statuses = dict.fromkeys(range(8), 1000 | IPV4_UP)
     one, two = number_of(world, "c001-bom001"), number_of(world, "c002-bom001")
-    measure.look(words.__getitem__, [], 0, {"H": 5}, 0)
+    measure.look(statuses.__getitem__, [], 0, {"H": 5}, 0)
     for second in range(1, 101):
         world.now = float(second)
-        for place in range(10):
-            asked = Asked("192.0.2.1", "t", 0, 0.0, panel=place % 2)
-            body = answer("c001-bom001" if place < 7 else "c002-bom001", rank=place == 9)
-            measure.answer(asked, body, [one if place < 7 else two])
-        measure.look(words.__getitem__, [], 0, {"H": 6, "S": 1}, 0)
+        for turn in range(10):
+            asked = Request("192.0.2.1", "t", 0, 0.0, panel=turn % 2)
+            body = answer("c001-bom001" if turn < 7 else "c002-bom001", rank=turn == 9)
+            measure.answer(asked, body, [one if turn < 7 else two])
+        measure.look(statuses.__getitem__, [], 0, {"H": 6, "S": 1}, 0)
     row = measure.row("some")
     assert row.overload == pytest.approx((700 - 3 * math.sqrt(500)) / 500)
     assert (row.answers, row.stranded, row.to_down) == (1000, 0, 0.0)
@@ -117,21 +117,27 @@ def test_switches_overload_and_answers_that_name_the_dead_are_counted(world: Wor
     assert row.reasons == {"H": 0.001, "S": 0.001}
     assert row.switches == pytest.approx(199.5, abs=1)
     world.dead = {one}
-    measure.answer(Asked("192.0.2.1", "t", 0, 0.0), answer("c001-bom001"), [one])
-    measure.answer(Asked("192.0.2.1", "t", 0, 0.0), b"{}", [])
+    measure.answer(Request("192.0.2.1", "t", 0, 0.0), answer("c001-bom001"), [one])
+    measure.answer(Request("192.0.2.1", "t", 0, 0.0), b"{}", [])
     row = measure.row("some")
     assert (row.stranded, row.ranks["fallback"], row.to_down) == (1, 1 / 1002, 1 / 1002)
 
 
 def test_when_steering_acted_and_when_all_was_well_again_is_timed(world: World) -> None:
     measure = Measure(world, frozenset({0, 1}), {})
-    words = dict.fromkeys(range(8), 1000 | IPV4_UP)
-    for now, bits, alarms in ((1, 0, []), (2, STALE, ["held"]), (5, UNHEALTHY, []), (6, 0, ["held"]), (7, 0, [])):
+    statuses = dict.fromkeys(range(8), 1000 | IPV4_UP)
+    for now, bits, alarms in (
+        (1, 0, []),
+        (2, STALE, ["suppressed"]),
+        (5, UNHEALTHY, []),
+        (6, 0, ["suppressed"]),
+        (7, 0, []),
+    ):
         world.now = float(now)
-        words[world.appliances[0].slot] = 1000 | bits
+        statuses[world.appliances[0].slot] = 1000 | bits
         if now == 5:
             measure.ended = 4.0
-        measure.look(words.__getitem__, alarms, int(bool(alarms)), {}, 0)
+        measure.look(statuses.__getitem__, alarms, int(bool(alarms)), {}, 0)
     row = measure.row("some")
-    assert (row.out, row.held, row.alarms) == (1, 1, ["held"])
+    assert (row.out, row.suppressed, row.alarms) == (1, 1, ["suppressed"])
     assert (row.acted_s, row.recovered_s) == (2.0, 3.0)

@@ -83,7 +83,7 @@ async def test_reports_are_taken_in_every_form(door: Door, body: bytes, kind: st
     assert found.headers["access-control-allow-origin"] == "*"
     assert door.reports() == {0: 1, -1: 1}
     assert door.counters.events()["unread_reports"] == 1
-    assert door.counters.answers() == {("app", "cmcd", 204): 1}
+    assert door.counters.answers() == {("fallback", "cmcd", 204): 1}
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe\x00", b"{" * 1000, b"[" * MAX_BODY, b"\n" * 1000])
@@ -150,7 +150,7 @@ async def test_a_tag_on_the_url_gives_a_voice(door: Door) -> None:
     assert tag == signer.tag("video", "s", bytes([203, 0, 113, 9]))
     await door.send(f'e=e,url="{NEAR}"'.encode(), f"/v1/cmcd?tag={tag}")
     await door.send(f'e=e,url="{NEAR}"'.encode(), f"/v1/cmcd?tag={tag}x")
-    assert door.counters.voices() == {0: (1, 1)}
+    assert door.counters.attested() == {0: (1, 1)}
     assert door.reports() == {0: 2}
 
 

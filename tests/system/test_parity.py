@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from _fastpath.fast_path import Peer
-from _fastpath.holdings import HoldingsBuilder
+from _fastpath.holdings_builder import HoldingsBuilder
 from _fastpath.ranking import DISABLED, NO_HEADROOM, STALE, UNHEALTHY, StatusWords, content_key_of
 from steering.model.fleet import Fleet
 from steering.model.service import Pathway

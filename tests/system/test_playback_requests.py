@@ -23,7 +23,7 @@ from steering.errors import RequestError
 from steering.playback.client import Client
 from steering.playback.http import request
 from steering.playback.signing import signer
-from steering.playback.signing.tags import voice_of
+from steering.playback.signing.tags import attested_viewer
 from steering.playback.signing.tokens import SigningKey, token_for
 from tests.support.playback_app import undated
 from tests.system.test_parity import HELD, LAST, LOOPBACK, NOW, WORLDS, Doors, doors, header_lines
@@ -347,7 +347,7 @@ def test_the_tag_of_an_answer_is_worth_something_to_the_viewer_alone(doors: Door
         hot, cold = exchange(doors, ("a trusted proxy", WORLDS[2]), [wanted])
         assert hot == cold
         tag = json.loads(body_of(hot))["tag"]
-        worth = [voice_of(tag, {"tag-1": key}, ip_address(client).packed, NOW) for client in (network, other)]
+        worth = [attested_viewer(tag, {"tag-1": key}, ip_address(client).packed, NOW) for client in (network, other)]
         assert worth[0] is not None
         assert worth[1] is None
         nameless = exchange(doors, ("a trusted proxy", WORLDS[2]), [post(asked(ip=ip)) + LAST])[0]

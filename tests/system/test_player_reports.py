@@ -75,9 +75,9 @@ def test_who_fails_its_players_loses_weight_and_whoever_shouts_does_not(
             tell(client, BAD, "e", tag)
             tell(client, WELL, "t", tag)
             tell("203.0.1.9", WELL, "e", tag)  # another's tag
-        until(lambda: players(BAD)["kept"] < 0.99)
-        assert players(BAD)["voices"] > 20
-        assert players(WELL)["kept"] == 1.0
+        until(lambda: players(BAD)["factor"] < 0.99)
+        assert players(BAD)["attested"] > 20
+        assert players(WELL)["factor"] == 1.0
         assert players(WELL)["failing"] <= 1
 
         arguments = ["quality", "--by", "appliance", "--state", str(state)]

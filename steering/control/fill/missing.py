@@ -1,6 +1,6 @@
-"""What should be filled where: titles that a cluster was asked for and none of its appliances held.
+"""Missing titles: titles that were requested in a cluster while none of its appliances held them.
 
-Workers count them while they answer (`misses` of `worker.<n>`): of the many, the most frequent are kept, by sketches.
+Workers count them while they answer (`misses` of `worker.<n>`), in sketches that keep the most frequent.
 """
 
 from __future__ import annotations
@@ -16,19 +16,18 @@ from steering.model.fleet import Fleet
 
 Miss = tuple[int, int, int, str, str]  # content key, cluster number, how often, service, title
 
-
 logger = logging.getLogger("steering.control")
 
 
 class Counted(Protocol):
-    """What one worker counted."""
+    """The counters of missing titles of one worker."""
 
     def misses(self) -> Sequence[Miss]:
-        """Return what was asked for in which cluster and not held, and how often."""
+        """Return the titles that were requested in a cluster and not held, and how often."""
 
 
 def counters_in(state: Path) -> Iterator[Counters]:
-    """Yield what each worker counted; a file that is being begun anew is passed over."""
+    """Yield the counters of each worker; an unreadable file is skipped."""
     for path in sorted(state.glob("worker.*")):
         if path.suffix[1:].isdecimal():
             try:
@@ -40,9 +39,9 @@ def counters_in(state: Path) -> Iterator[Counters]:
 def missing(
     workers: Iterable[Counted], fleet: Fleet, is_held: Callable[[int, int], bool], partner: str, count: int
 ) -> list[dict[str, Any]]:
-    """Return the first rows of what all workers counted, of one partner's clusters or all.
+    """Return the `count` most frequent missing titles of all workers, of one partner's clusters or all.
 
-    `is_held` tells of a cluster's number and a content key whether the cluster has been filled with it since.
+    `is_held(cluster number, content key)` returns whether the cluster holds the title by now.
     """
     clusters = {cluster.number: cluster for cluster in fleet.clusters if partner in ("", cluster.partner)}
     totals: Counter[tuple[int, int]] = Counter()

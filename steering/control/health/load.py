@@ -1,20 +1,22 @@
-"""No appliance above its share: bounded load inside a cluster, and titles that became hits spread over more of it.
+"""Bounded load inside a cluster, and the fan-out of hot titles. Pure rules.
 
-Rendezvous hashing gives every appliance its share of the *titles*. Demand is not even: one title can be a tenth of it,
-and chance gives an appliance a tenth more of the others than its neighbour. So the load of each is compared with its
-share by weight of what its cluster gets, by what the workers have just sent it and by what it says it delivers.
+Rendezvous hashing gives every appliance its share of the *titles*, but demand is not even: one title can be a tenth of
+it, and chance gives one appliance a tenth more of the others than its neighbour. So the load of each appliance is
+compared with its share by weight of its cluster's load: by the answers that named it, and by its reported throughput.
 
-    above share by half of `excess`      its weight is trimmed, a little a tick; given back the same way
-    by PASSED_OVER times `excess`        it is passed over, `H`, until it is within `excess` again
-    a title is a hit                     its viewers are dealt into several orders, a power of two, each a fraction
+    above its share by half of `excess`          its weight is lowered a little each tick (the load factor), and raised
+                                                 again in the same way
+    above its share by SHED_AT times `excess`    it is overloaded: shed (`H`) until it is within `excess` again
+    a title is hot                               its viewers are divided over several orders (the fan-out), a power
+                                                 of two
 
-Lowering a weight moves just the titles that are too much, and it settles. Passing an appliance over moves all of them:
-at 1 + excess, which is what Mirrokni, Thorup and Zadimoghaddam ("Consistent Hashing with Bounded Loads", SODA 2018) do
-request by request, the neighbours of one passed over for some seconds would be the next; in a rehearsal with 200
-appliances every client was sent elsewhere every ten seconds for ever (now: once an hour). So that is for emergencies.
+Lowering a weight moves just the titles that are too much, and it settles. Shedding moves all of them: at 1 + excess,
+which is what Mirrokni, Thorup and Zadimoghaddam ("Consistent Hashing with Bounded Loads", SODA 2018) do request by
+request, the neighbours of an appliance that is shed for some seconds would be the next ones. In a rehearsal with 200
+appliances every client then moved every ten seconds; now it is once an hour. So shedding is for emergencies.
 
-Rates are counts that fade by half in HALF_LIFE_S: long enough to be no noise, short enough to be over in seconds.
-StatusWords follow slower ones, STEADY_S.
+Rates are counts that fade by half in HALF_LIFE_S: long enough against noise, short enough to end in seconds. Load
+factors follow slower counts, which fade in STEADY_S.
 """
 
 from __future__ import annotations
@@ -24,26 +26,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 HALF_LIFE_S: Final = 4.0
-STEADY_S: Final = 15.0  # the half-life of the counts that weights are trimmed by
+STEADY_S: Final = 15.0  # the half-life of the counts that load factors follow
 SIGNIFICANT: Final = 4.0  # standard deviations of a Poisson count above the share, so that chance is no overload
-ORDERS_A_SHARE: Final = 8  # into how many orders the viewers of a title are dealt that is one appliance's whole share
+ORDERS_PER_SHARE: Final = 8  # the fan-out of a title that is one appliance's whole share
 MOST_ORDERS: Final = 1024
-MOST_HOT: Final = 512  # as many as the hot table holds
-FEWEST_LOAD: Final = 20.0  # faded; with fewer an appliance is not busy, and its caches count for more
-BUSY: Final = 0.3  # of its capacity: who delivers less is not overloaded, however idle the others are
-PASSED_OVER: Final = 4
-TRIM_RATE: Final = 0.03  # of a weight a second, by how much of its share it is off; more would swing, with STEADY_S
-LEAST_TRIM: Final = 0.5  # titles alone never make an appliance twice as busy as its share
-TRIM_STEP: Final = 0.03  # smaller ones are not worth moving titles for
-FEWEST_REQUESTS: Final = 50.0  # faded; a title asked less often is no hit, whatever its share
+MOST_HOT: Final = 512  # as many as the table of hot titles holds
+FEWEST_LOAD: Final = 20.0  # faded; an appliance with fewer is not busy, and its caches matter more
+BUSY: Final = 0.3  # of its capacity: an appliance that delivers less is not overloaded, however idle the others are
+SHED_AT: Final = 4
+LOAD_RATE: Final = 0.03  # of a weight a second, times the deviation from its share; more would swing, with STEADY_S
+LEAST_LOAD_FACTOR: Final = 0.5  # titles alone never make an appliance twice as busy as its share
+LOAD_STEP: Final = 0.03  # a smaller step is not worth moving titles for
+FEWEST_REQUESTS: Final = 50.0  # faded; a title requested less often is not hot, whatever its share
 
 
 class Member(NamedTuple):
-    """An appliance of a cluster that can take clients, or could were it not over its limit.
+    """An appliance of a cluster that takes clients, or would if it were not overloaded.
 
-    `weight` is without its trim. `requests` is the faded count of answers that named it first, which follows its weight
-    of now, `steady` the slower one. `busy` is what it
-    says it delivers, as a share of its capacity: viewers stay for an hour, so that is compared by capacity.
+    `weight` is without its load factor. `requests` is the faded count of answers that named it first, `steady_requests`
+    the slower one. `busy` is its reported throughput as a share of its capacity, None without a report; it is compared
+    by capacity, because viewers stay for an hour.
     """
 
     slot: int
@@ -51,36 +53,38 @@ class Member(NamedTuple):
     requests: float
     busy: float | None = None
     capacity: float = 1.0
-    over: bool = False
-    steady: float = 0.0
-    trim: float = 1.0
+    overloaded: bool = False
+    steady_requests: float = 0.0
+    load_factor: float = 1.0
 
 
 def faded(count: float, elapsed_s: float, half_life_s: float = HALF_LIFE_S) -> float:
-    """Return what is left of a count after a while."""
+    """Return what remains of a count after some seconds."""
     return count * math.exp2(-elapsed_s / half_life_s)
 
 
-def over_limit(members: Sequence[Member], excess: float) -> set[int]:
-    """Return the slots of those far above their share; who was stays until it is within the excess.
+def find_overloaded(members: Sequence[Member], excess: float) -> set[int]:
+    """Return the slots to shed: an overloaded appliance stays shed until its load is within the excess (hysteresis).
 
-    The most loaded first, and never more than half of the cluster's weight: the others must take what is passed on.
+    The most loaded come first, and never more than half of the cluster's weight: the others must take their clients.
     """
     weight = sum(member.weight for member in members)
     requests = sum(member.requests for member in members)
-    said = [(member.busy, member.capacity) for member in members if member.busy is not None]
-    mean = sum(busy * capacity for busy, capacity in said) / sum(capacity for _, capacity in said) if said else 0.0
+    reported = [(member.busy, member.capacity) for member in members if member.busy is not None]
+    mean = 0.0
+    if reported:
+        mean = sum(busy * capacity for busy, capacity in reported) / sum(capacity for _, capacity in reported)
     if len(members) < 2 or not weight:
         return set()
     ratios: list[tuple[float, int, int]] = []
-    # Nobody else can be: this is asked of every appliance at every tick.
-    least = (1.0 + min(excess, PASSED_OVER * excess)) * requests / weight
+    # A cheap test first, because this runs for every appliance at every tick.
+    least = (1.0 + min(excess, SHED_AT * excess)) * requests / weight
     for member in members:
         if not member.weight or (member.requests <= least * member.weight and member.busy is None):
             continue
-        bound = 1.0 + (1 if member.over else PASSED_OVER) * excess
+        bound = 1.0 + (1 if member.overloaded else SHED_AT) * excess
         share = requests * member.weight / weight
-        noise = 0.0 if member.over else SIGNIFICANT * math.sqrt(share)
+        noise = 0.0 if member.overloaded else SIGNIFICANT * math.sqrt(share)
         ratio = 0.0
         if member.requests > max(bound * share, share + noise, FEWEST_LOAD):
             ratio = member.requests / share
@@ -88,56 +92,58 @@ def over_limit(members: Sequence[Member], excess: float) -> set[int]:
             ratio = max(ratio, member.busy / mean)
         if ratio:
             ratios.append((ratio, member.slot, member.weight))
-    found: set[int] = set()
-    passed_over = 0
+    overloaded: set[int] = set()
+    shed = 0
     for _, slot, own in sorted(ratios, reverse=True):
-        if 2 * (passed_over + own) <= weight:
-            found.add(slot)
-            passed_over += own
-    return found
+        if 2 * (shed + own) <= weight:
+            overloaded.add(slot)
+            shed += own
+    return overloaded
 
 
-def trims(members: Sequence[Member], excess: float, elapsed_s: float) -> dict[int, float]:
-    """Return by slot the share of its weight that each keeps: less where it is above its share, more where below.
+def load_factors(members: Sequence[Member], excess: float, elapsed_s: float) -> dict[int, float]:
+    """Return the next load factors by slot: lower for an appliance above its share, higher for one below.
 
-    The step goes by how far it is off, so that chance evens out and nothing overshoots.
+    The step grows with the deviation, so that chance evens out and nothing overshoots.
     """
     weight = sum(member.weight for member in members)
-    requests = sum(member.steady for member in members)
-    found = {}
+    requests = sum(member.steady_requests for member in members)
+    factors = {}
     for member in members:
         share = requests * member.weight / weight if weight else 0.0
         if share >= FEWEST_LOAD:
-            off = member.steady / share - 1.0
-            if off > 0.0:
-                off -= min(off, excess / 2)
-            if off < 0.0 and member.trim == 1.0:
-                found[member.slot] = 1.0
+            deviation = member.steady_requests / share - 1.0
+            if deviation > 0.0:
+                deviation -= min(deviation, excess / 2)
+            if deviation < 0.0 and member.load_factor == 1.0:
+                factors[member.slot] = 1.0
             else:
-                found[member.slot] = min(max(member.trim - min(off, 1.0) * TRIM_RATE * elapsed_s, LEAST_TRIM), 1.0)
-    return found
+                factor = member.load_factor - min(deviation, 1.0) * LOAD_RATE * elapsed_s
+                factors[member.slot] = min(max(factor, LEAST_LOAD_FACTOR), 1.0)
+    return factors
 
 
-def may_be_over(requests: Iterable[float], busy: Iterable[float], excess: float) -> bool:
-    """Tell, at little cost, whether any of a cluster can be above its share; `busy` of who does not say is 0."""
+def may_be_overloaded(requests: Iterable[float], busy: Iterable[float], excess: float) -> bool:
+    """Return, at little cost, whether any appliance can be above its share; `busy` is 0 without a report."""
     if max(requests, default=0.0) > FEWEST_LOAD:
         return True
-    said = [share for share in busy if share]
-    return bool(said) and max(said) > max(BUSY, (1.0 + excess) * min(said))
+    reported = [share for share in busy if share]
+    return bool(reported) and max(reported) > max(BUSY, (1.0 + excess) * min(reported))
 
 
-def fan_outs(rates: Mapping[int, float], total: float, largest: int, before: Mapping[int, int]) -> dict[int, int]:
-    """Return into how many orders the viewers of each hit are dealt: powers of two, from 2 on, by content key.
+def fan_outs(popularity: Mapping[int, float], total: float, largest: int, before: Mapping[int, int]) -> dict[int, int]:
+    """Return the fan-out of each hot title by content key: a power of two, at least 2.
 
-    `rates` are faded counts by key, `total` is that of all requests, `largest` how many appliances the largest cluster
-    has. An order is given up late, at a quarter of what asked for it: it costs caches.
+    `popularity` are faded request counts by content key, `total` that of all requests, `largest` the number of
+    appliances in the largest cluster. A fan-out shrinks late, at a quarter of the demand that caused it, because a
+    change costs caches.
     """
-    found: dict[int, int] = {}
-    for key, rate in sorted(rates.items(), key=lambda item: -item[1])[:MOST_HOT]:
-        wanted = ORDERS_A_SHARE * largest * rate / total if total else 0.0
+    result: dict[int, int] = {}
+    for key, rate in sorted(popularity.items(), key=lambda item: -item[1])[:MOST_HOT]:
+        wanted = ORDERS_PER_SHARE * largest * rate / total if total else 0.0
         orders = 1 << max(math.ceil(math.log2(wanted)), 0) if wanted > 1 and rate >= FEWEST_REQUESTS else 1
-        kept = before.get(key, 1)
-        orders = kept if orders < kept <= 4 * max(wanted, 0.25) else orders
+        previous = before.get(key, 1)
+        orders = previous if orders < previous <= 4 * max(wanted, 0.25) else orders
         if orders > 1:
-            found[key] = min(orders, MOST_ORDERS)
-    return found
+            result[key] = min(orders, MOST_ORDERS)
+    return result

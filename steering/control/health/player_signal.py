@@ -1,74 +1,109 @@
-"""What players say of appliances, as far as it may decide: who fails more viewers than its peers loses some weight.
+"""The player signal: an appliance that fails more viewers than its peers loses some weight.
 
-An appliance may be broken for those who use it long before it notices itself: a bad disk, a bad link, a wrong file.
-Voices are viewers with a session tag of ours (`playback/tags.py`), each counted once a minute; those with a stall or an
-error are failing. An appliance is compared with the others of its cluster, who have the same viewers and networks:
+An appliance may be broken for its viewers long before it notices: a bad disk, a bad link, a wrong file. Only attested
+reports count: of viewers with a session tag that we signed (`playback/signing/tags.py`), each counted once a minute. A
+report with a stall or an error is *failing*. An appliance is compared with the others of its cluster, which have the
+same viewers and networks:
 
-    its share failing  -  theirs  >  MARGIN, and more than chance        it loses weight, by how much more
-    as much, or too few voices of it or of them                          it keeps all, or gets it back
+    its share of failing reports  -  theirs  >  MARGIN, and more than chance     it loses weight in proportion
+    less, or too few reports of it or of them                                    it keeps or regains its weight
 
-It loses at most `cap` of its weight, so it never goes out, and viewers go on to tell when it is well again. Of a
-cluster no more lose weight at once than the ejection_limits radius allows, and one always keeps all. When all fail, nobody does.
+It loses at most `cap` of its weight, so it never goes out, and its viewers show when it has recovered. No more of a
+cluster lose weight at once than the ejection limit allows, and one always keeps its whole weight. When all appliances
+fail alike, none loses weight.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-HALF_LIFE_S: Final = 60.0  # of voices: a minute is what they are counted in
-FEWEST: Final = 20.0  # voices, faded, of an appliance and of its peers
+from steering.control.health.appliance_state import ApplianceState
+from steering.control.health.ejection_limits import Limits, allowance
+from steering.control.health.load import faded
+
+HALF_LIFE_S: Final = 60.0  # of the counts: reports are counted once a minute
+FEWEST: Final = 20.0  # attested reports, faded, of an appliance and of its peers
 MARGIN: Final = 0.1
 SIGNIFICANT: Final = 4.0  # standard deviations
-FULL_AT: Final = 0.5  # this much more than peers and chance is as bad as can be
+WORST_AT: Final = 0.5  # this much more than peers and chance is the worst case
 RATE: Final = 0.02  # of a weight a second
-LEAST_STEP: Final = 0.03  # a smaller one is not worth moving titles for
+LEAST_STEP: Final = 0.03  # a smaller step is not worth moving titles for
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Told:
-    """What is told of an appliance: faded counts of voices and of those failing; what it keeps of its weight."""
+class Sample:
+    """The faded counts of attested and of failing reports of an appliance, and the factor on its weight now."""
 
     slot: int
-    voices: float
+    attested: float
     failing: float
-    kept: float = 1.0
+    factor: float = 1.0
 
 
-def losses(members: Sequence[Told]) -> dict[int, float]:
-    """Return by slot how much worse than its peers each is that is worse, from above 0 to 1."""
-    voices = sum(member.voices for member in members)
+def losses(members: Sequence[Sample]) -> dict[int, float]:
+    """Return by slot, for each appliance that is worse than its peers, how much worse: above 0, at most 1."""
+    attested = sum(member.attested for member in members)
     failing = sum(member.failing for member in members)
-    found = {}
+    result = {}
     for member in members:
-        others = voices - member.voices
-        if min(member.voices, others) < FEWEST:
+        others = attested - member.attested
+        if min(member.attested, others) < FEWEST:
             continue
-        usual = (failing - member.failing + 1.0) / (others + 2.0)  # a little more than none, where none fail
-        chance = SIGNIFICANT * math.sqrt(usual * (1.0 - usual) * (1.0 / member.voices + 1.0 / others))
-        off = member.failing / member.voices - usual - max(MARGIN, chance)
-        if off > 0.0:
-            found[member.slot] = min(off / FULL_AT, 1.0)
-    return found
+        usual = (failing - member.failing + 1.0) / (others + 2.0)  # slightly above 0 where none fail
+        chance = SIGNIFICANT * math.sqrt(usual * (1.0 - usual) * (1.0 / member.attested + 1.0 / others))
+        excess = member.failing / member.attested - usual - max(MARGIN, chance)
+        if excess > 0.0:
+            result[member.slot] = min(excess / WORST_AT, 1.0)
+    return result
 
 
-def kept(members: Sequence[Told], cap: float, most: int, elapsed_s: float) -> dict[int, float]:
-    """Return by slot the share of its weight that each keeps from now on, where that changes.
+def next_factors(members: Sequence[Sample], cap: float, most: int, elapsed_s: float) -> dict[int, float]:
+    """Return the next factor by slot, where it changes.
 
-    At most so many lose any at once, and fewer than all: who does already, then the worst.
+    At most `most` appliances lose weight at once, and fewer than all: first those that do already, then the worst.
     """
     lost = losses(members)
-    losing = {member.slot for member in members if member.kept < 1.0}
+    losing = {member.slot for member in members if member.factor < 1.0}
     room = max(min(most, len(members) - 1) - len(losing), 0)
     losing.update(sorted(lost.keys() - losing, key=lambda slot: (-lost[slot], slot))[:room])
-    found = {}
+    result = {}
     for member in members:
-        aim = 1.0 - cap * lost.get(member.slot, 0.0) if member.slot in losing else 1.0
+        target = 1.0 - cap * lost.get(member.slot, 0.0) if member.slot in losing else 1.0
         step = RATE * elapsed_s
-        if aim == 1.0 or abs(aim - member.kept) >= LEAST_STEP:
-            moved = min(max(aim, member.kept - step), member.kept + step)
-            if moved != member.kept:
-                found[member.slot] = moved
-    return found
+        if target == 1.0 or abs(target - member.factor) >= LEAST_STEP:
+            factor = min(max(target, member.factor - step), member.factor + step)
+            if factor != member.factor:
+                result[member.slot] = factor
+    return result
+
+
+def update_factors(
+    clusters: Mapping[str, Sequence[ApplianceState]],
+    reports: Mapping[int, tuple[int, int]],
+    cap: float,
+    limits: Limits,
+    elapsed_s: float,
+) -> list[ApplianceState]:
+    """Count attested and failing reports by slot, and move `player_factor`; return the states that changed."""
+    changed = []
+    fade = faded(1.0, elapsed_s, HALF_LIFE_S)
+    for members in clusters.values():
+        for state in members:
+            attested, failing = reports.get(state.appliance.slot, (0, 0))
+            state.attested = state.attested * fade + attested
+            state.failing = min(state.failing * fade + failing, state.attested)
+        if all(state.player_factor == 1.0 and state.failing < 1.0 for state in members):
+            continue
+        samples = [
+            Sample(state.appliance.slot, state.attested, state.failing, state.player_factor) for state in members
+        ]
+        most = allowance(limits.ejection_limit_cluster, len(members))
+        factors = next_factors(samples, cap, most, elapsed_s)
+        for state in members:
+            if (factor := factors.get(state.appliance.slot)) is not None:
+                state.player_factor = factor
+                changed.append(state)
+    return changed

@@ -1,46 +1,50 @@
-"""What is known of every appliance at this moment, and the word in `weights` that follows from it.
+"""The registry: what control knows of every appliance now, and the status words that follow.
 
-Reports come in the door's thread, overrides and fleets in the writer's: one lock is between them, held for microseconds.
-What people override and what an appliance says of itself changes its word at once. The rest is done once a tick: silence,
-the ejection_limits radius, levels that move by a step, loads compared with shares (of a large fleet in turns), hits spread. Who
-listens is told after it.
+    reports, overrides, fleets ─> ApplianceState ─> status word ─> `status.<epoch>`, read by every pick
+    tick: silence ─> ejection limits ─> ramps ─> load balancer ─> player signal ─> alarms ─> listeners
+
+Reports arrive in the event loop's thread, overrides and fleets in the writer's: one lock is between them, held for
+microseconds. Reports and overrides change a status word at once. Inference, ramps and load follow once a tick, and
+listeners are called after it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from _fastpath.ranking import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
-from steering.control.health import ejection_limits as ejection_limits
-from steering.control.health import load
-from steering.control.health import player_signal as signal
+from _fastpath.ranking import OVER_LIMIT
+from steering.control.health import player_signal as players
 from steering.control.health import rules as health
-from steering.control.health.ejection_limits import Limits, Place
-from steering.control.health.player_signal import Told
-from steering.control.health.rules import Condition, Report, Rules, Vital
+from steering.control.health.alarms import Alarm, changed_alarms, find_alarms
+from steering.control.health.appliance_state import (
+    NO_OVERRIDE,
+    OUT,
+    WEIGHT,
+    ApplianceState,
+    Location,
+    Maintenance,
+    OverrideOrigin,
+    is_out,
+)
+from steering.control.health.ejection_limits import EjectionLimiter, Limits
+from steering.control.health.load_balancer import LoadBalancer
+from steering.control.health.rules import HealthRecord, Report, RoutesHeard, Rules
+from steering.control.health.state_names import name_of
 from steering.control.records.database import Override
 from steering.errors import RequestError
-from steering.model.fleet import Appliance, Fleet
+from steering.model.fleet import Fleet
 from steering.state.status import StatusFiles
-
-NOBODY: Final = Override()
-WEIGHT: Final = 0xFFFF
-OUT: Final = UNHEALTHY | STALE
-FAMILIES: Final = IPV4_UP | IPV6_UP
-COMPARED_AT_ONCE: Final = 5000  # appliances whose loads are compared in one tick: about 15 ms
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StateChange:
-    """An appliance went from one state to another; `why` may be empty."""
+    """A change of an appliance's state; `why` may be empty."""
 
     at: float
     appliance: str
@@ -49,92 +53,14 @@ class StateChange:
     why: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something a person should look at, raised or over: `kind` is held, cluster_down or players."""
-
-    at: float
-    kind: str
-    subject: str
-    text: str
-    resolved: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Maintenance:
-    """A window that an appliance is in: its end, and why."""
-
-    until: float
-    why: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class OverrideOrigin:
-    """Who wished something of an appliance, and when."""
-
-    at: float
-    who: str
-
-
-class Entry:
-    """One appliance: who it is, what is wished and known of it, and what follows."""
-
-    __slots__ = (
-        "appliance",
-        "busy",
-        "changed_at",
-        "failing",
-        "held",
-        "kept",
-        "label",
-        "maintenance",
-        "out",
-        "over",
-        "override",
-        "place",
-        "requests",
-        "steady",
-        "trim",
-        "trimmed",
-        "vital",
-        "voices",
-        "why",
-        "wished",
-        "word",
-    )
-
-    def __init__(self, appliance: Appliance, place: Place, now: float) -> None:
-        self.appliance = appliance
-        self.place = place
-        self.override = NOBODY
-        self.wished: OverrideOrigin | None = None
-        self.vital = health.unheard(now)
-        self.maintenance: Maintenance | None = None
-        self.out = False  # what is inferred of it acts
-        self.held = ""  # what is inferred of it may not act: fleet, or its cluster
-        self.over = False
-        self.requests = 0.0
-        self.steady = 0.0  # faded more slowly
-        self.trim = 1.0  # the share of its weight that it should keep, so that it has its share of the load
-        self.trimmed = 1.0  # as it is in the word
-        self.voices = 0.0  # viewers whose word counts, faded, and how many of them fail
-        self.failing = 0.0
-        self.kept = 1.0  # the share of its weight that their word leaves it
-        self.busy = 0.0  # what it says it delivers, as a share of its capacity
-        self.word = 0
-        self.label = ""
-        self.why = ""
-        self.changed_at = now
-
-
 def steady_clock() -> Callable[[], float]:
-    """Return a clock that tells seconds since the epoch as of now, and never jumps when somebody sets the time."""
+    """Return a clock in seconds since the epoch that never jumps when the system's time is set."""
     offset = time.time() - time.monotonic()
     return lambda: time.monotonic() + offset
 
 
-class Vitals:
-    """All appliances of the fleet on record. Every method may be called from any thread."""
+class Registry:
+    """The states of all appliances of the fleet. Every method may be called from any thread."""
 
     def __init__(
         self,
@@ -145,357 +71,274 @@ class Vitals:
         player_signal: float = 0.0,
     ) -> None:
         self.rules = rules or Rules()
-        self.limits = limits or Limits()
-        self.excess = excess
         self.player_signal = player_signal
         self.clock = clock or steady_clock()
         self.lock = threading.RLock()
         self.files: StatusFiles | None = None
-        self.entries: dict[str, Entry] = {}
-        self.by_slot: dict[int, Entry] = {}
-        self.clusters: dict[str, list[Entry]] = {}
-        self.sizes = ejection_limits.Sizes(0, {}, {})
+        self.states: dict[str, ApplianceState] = {}
+        self.by_slot: dict[int, ApplianceState] = {}
+        self.clusters: dict[str, list[ApplianceState]] = {}
+        self.limiter = EjectionLimiter(limits or Limits())
+        self.balancer = LoadBalancer(excess)
         self.in_maintenance: set[str] = set()
-        self.restless: set[str] = set()  # their level is not where it should be
-        self.suspect: dict[str, float] = {}  # since when something inferred speaks against them, in that order
-        self.recent: dict[str, float] = {}  # taken out by inference, and when
-        self.released: set[str] = set()  # suspect, and to go whatever the limits say
-        self.dirty: set[str] = set()  # what is known of them is not on record
+        self.off_target: set[str] = set()  # their ramp is not at its target
+        self.unsaved: set[str] = set()  # their record is newer than the database's
         self.pending: list[StateChange] = []
         self.raised: dict[tuple[str, str], Alarm] = {}
-        self.heat: dict[int, float] = {}
-        self.hot: dict[int, int] = {}
-        self.total = 0.0
-        self.waited_s = [0.0]  # since clusters were compared, by turn
-        self.turn = 0
         self.ticked_at: float | None = None
         self.listeners: list[Callable[[StateChange], None]] = []
         self.alarm_listeners: list[Callable[[Alarm], None]] = []
 
-    # ---- who there is
+    # ---- fleet and overrides
 
-    def take_fleet(self, fleet: Fleet, overrides: Mapping[str, Override], wished: Mapping[str, OverrideOrigin]) -> None:
-        """Take over a fleet and all overrides; what is known of those who stay is kept."""
+    def take_fleet(
+        self, fleet: Fleet, overrides: Mapping[str, Override], overridden: Mapping[str, OverrideOrigin]
+    ) -> None:
+        """Use a new fleet and all overrides; appliances that stay keep their state."""
         now = self.clock()
         sites = {cluster.id: cluster.site for cluster in fleet.clusters}
         with self.lock:
-            files, self.files = self.files, None  # who publishes the fleet stores its words, in its order
-            before, self.entries = self.entries, {}
-            clusters: dict[str, list[Entry]] = defaultdict(list)
+            files, self.files = self.files, None  # the publisher of the fleet stores its status words, in its order
+            before, self.states = self.states, {}
+            clusters: dict[str, list[ApplianceState]] = defaultdict(list)
             for appliance in fleet.appliances:
-                place = Place(appliance.cluster, sites[appliance.cluster])
-                entry = before.get(appliance.id) or Entry(appliance, place, now)
-                entry.appliance, entry.place = appliance, place
-                entry.override, entry.wished = overrides.get(appliance.id, NOBODY), wished.get(appliance.id)
-                self.entries[appliance.id] = entry
-                clusters[place.cluster].append(entry)
-            self.by_slot = {entry.appliance.slot: entry for entry in self.entries.values()}
+                location = Location(appliance.cluster, sites[appliance.cluster])
+                state = before.get(appliance.id) or ApplianceState(appliance, location, health.new_record(now), now)
+                state.appliance, state.location = appliance, location
+                state.override = overrides.get(appliance.id, NO_OVERRIDE)
+                state.overridden = overridden.get(appliance.id)
+                self.states[appliance.id] = state
+                clusters[location.cluster].append(state)
+            self.by_slot = {state.appliance.slot: state for state in self.states.values()}
             self.clusters = dict(clusters)
-            self.waited_s = [0.0] * (1 + len(self.entries) // COMPARED_AT_ONCE)
-            self.sizes = ejection_limits.sizes_of({name: entry.place for name, entry in self.entries.items()})
-            for names in (self.restless, self.released, self.dirty):
-                names.intersection_update(self.entries)
-            self.suspect = {name: at for name, at in self.suspect.items() if name in self.entries}
-            for entry in self.entries.values():
-                self.refresh(entry, now)
+            self.limiter.take_fleet(self.states)
+            self.balancer.take_fleet(self.by_slot, self.clusters)
+            self.off_target.intersection_update(self.states)
+            self.unsaved.intersection_update(self.states)
+            self.refresh_all(self.states.values(), now)
             self.files = files
 
-    def adopt(self, states: Mapping[str, str], word_at: Callable[[int], int]) -> None:
-        """Begin where the last control process ended: with what it had on record, and the words that serve.
+    def adopt(self, records: Mapping[str, str], status_at: Callable[[int], int]) -> None:
+        """Start from the records in the database and the status words that serve.
 
-        Silence counts from now on: who was heard of has all its time to report again.
+        Silence counts from now on: an appliance that reported before has all its time to report again.
         """
         now = self.clock()
         with self.lock:
-            for name, entry in self.entries.items():
-                word = word_at(entry.appliance.slot)
-                if name in states:
-                    entry.vital = read_state(states[name], now)
-                    if word and (full := health.full_weight(entry.appliance, entry.override)):
-                        entry.vital = dataclasses.replace(entry.vital, level=min((word & WEIGHT) / full, 1.0))
-                        self.restless.add(name)
-                entry.out = bool(word & OUT) and health.is_suspect(entry.vital, entry.override, self.rules)
-                entry.over = bool(word & OVER_LIMIT)
-                entry.word = word  # so that nobody who never was out starts slowly
-                self.refresh(entry, now)
+            for name, state in self.states.items():
+                status = status_at(state.appliance.slot)
+                if name in records:
+                    state.record = read_record(records[name], now)
+                    if status and (full := health.full_weight(state.appliance, state.override)):
+                        state.record = dataclasses.replace(state.record, ramp=min((status & WEIGHT) / full, 1.0))
+                        self.off_target.add(name)
+                state.ejected = bool(status & OUT) and health.is_suspect(state.record, state.override, self.rules)
+                state.overloaded = bool(status & OVER_LIMIT)
+                state.status = status  # so that only an appliance that was out has a slow start
+                self.refresh(state, now)
             self.pending.clear()
 
-    def words(self) -> dict[int, int]:
-        """Return the word that every slot in use should hold."""
+    def status_words(self) -> dict[int, int]:
+        """Return the status word of every slot in use."""
         with self.lock:
-            return {slot: entry.word for slot, entry in self.by_slot.items()}
+            return {slot: state.status for slot, state in self.by_slot.items()}
 
-    def set_overrides(self, overrides: Mapping[str, Override], wished: OverrideOrigin) -> None:
-        """Take over overrides that are on record."""
+    def set_overrides(self, overrides: Mapping[str, Override], overridden: OverrideOrigin) -> None:
+        """Use overrides that are in the database."""
         now = self.clock()
         with self.lock:
             for name, override in overrides.items():
-                if entry := self.entries.get(name):
-                    entry.override, entry.wished = override, wished
-                    self.refresh(entry, now, f"{wished.who} wished it")
+                if state := self.states.get(name):
+                    state.override, state.overridden = override, overridden
+                    self.refresh(state, now, f"overridden by {overridden.who}")
 
-    # ---- what is said
+    def set_maintenance(self, maintenance: Mapping[str, Maintenance]) -> None:
+        """Begin and end maintenance: these appliances, by id, are in a window, and no others."""
+        now = self.clock()
+        with self.lock:
+            for name in maintenance.keys() | self.in_maintenance:
+                state, window = self.states.get(name), maintenance.get(name)
+                if state and window != state.maintenance:
+                    state.maintenance = window
+                    self.refresh(state, now)
+            self.in_maintenance = set(maintenance)
+
+    # ---- reports and observations
 
     def report(self, name: str, report: Report, own: bool, now: float | None = None) -> str:
-        """Take a report, an appliance's own or what a monitor says of it; return accepted, repeated or late.
+        """Use a report, the appliance's own or a monitor's; return accepted, repeated or late.
 
-        Raises RequestError 404 where the fleet has no such appliance.
+        Raises RequestError 404 if the fleet has no such appliance.
         """
         now = self.clock() if now is None else now
         with self.lock:
-            entry = self.find(name)
+            state = self.find(name)
             if not own:
                 if report.health:
                     self.observe(name, report.health.state != "failed", f"a monitor: {report.health.why}", now)
                 return "accepted"
-            verdict = health.verdict_of(entry.vital, report)
+            verdict = health.verdict_of(state.record, report)
             if verdict == "accepted":
-                before, first = entry.vital, not entry.vital.reports
-                entry.vital = health.with_report(entry.vital, report, entry.appliance.capacity_gbps, now, self.rules)
-                entry.busy = (known(entry.vital).throughput_gbps or 0.0) / entry.appliance.capacity_gbps
-                if first or before.boot != report.boot:
-                    self.dirty.add(name)
-                self.refresh(entry, now)
+                before, capacity_gbps = state.record, state.appliance.capacity_gbps
+                state.record = health.with_report(before, report, capacity_gbps, now, self.rules)
+                state.busy = (state.health.throughput_gbps or 0.0) / capacity_gbps
+                if not before.reports or before.boot != report.boot:
+                    self.unsaved.add(name)
+                self.refresh(state, now)
             return verdict
 
     def observe(self, name: str, ok: bool, why: str, now: float | None = None, family: int = 0) -> None:
-        """Take what somebody else finds of an appliance; enough of it in a row counts. Unknown names pass."""
+        """Use an observation of the checker or a monitor. Unknown names are ignored."""
         now = self.clock() if now is None else now
         with self.lock:
-            if entry := self.entries.get(name):
-                entry.vital = health.with_observation(entry.vital, ok, why, now, self.rules, family)
-                self.refresh(entry, now)
+            if state := self.states.get(name):
+                state.record = health.with_observation(state.record, ok, why, now, self.rules, family)
+                self.refresh(state, now)
 
-    def release(self) -> list[str]:
-        """Let those that are held go, by a person's word; return who they are. They go at the next tick."""
+    def release_ejections(self) -> list[str]:
+        """Release all suppressed ejections, which happen at the next tick; return the ids of their appliances."""
         with self.lock:
-            held = [name for name, entry in self.entries.items() if entry.held]
-            self.released.update(held)
-            return held
+            return self.limiter.release()
 
-    # ---- what follows
+    def find(self, name: str) -> ApplianceState:
+        """Return an appliance's state. Raises RequestError 404."""
+        try:
+            return self.states[name]
+        except KeyError:
+            raise RequestError.of_parameter("appliance", name, "the id of an appliance of the fleet", 404) from None
 
-    def refresh(self, entry: Entry, now: float, why: str = "") -> None:
-        """Work out an appliance's word anew and store it; the caller has the lock."""
-        name = entry.appliance.id
-        vital, override = entry.vital, entry.override
-        if health.is_suspect(vital, override, self.rules):
-            self.suspect.setdefault(name, now)
-        elif name in self.suspect:
-            del self.suspect[name]
-            self.released.discard(name)
-            entry.out, entry.held = False, ""
-        word = self.word_of(entry)
-        if is_out(entry.word) and not is_out(word) and health.is_reported(vital, override, self.rules):
-            entry.vital = health.with_slow_start(vital)
-            word = self.word_of(entry)
-        if health.is_reported(vital, override, self.rules):
-            aim = health.level_aimed_at(vital.health, entry.appliance.capacity_gbps, self.rules)
-            if entry.vital.level != aim:
-                self.restless.add(name)
-        if word != entry.word:
+    def is_reported(self, name: str) -> bool:
+        """Return whether the health source of an appliance is its reports. Raises RequestError 404."""
+        with self.lock:
+            state = self.find(name)
+            return health.is_reported(state.record, state.override, self.rules)
+
+    def routes_heard(self) -> dict[str, Mapping[int, RoutesHeard]]:
+        """Return the routes that each appliance reports to hear, by id and family."""
+        with self.lock:
+            return {name: state.record.routes for name, state in self.states.items() if state.record.routes}
+
+    def take_unsaved(self, every: bool = False) -> dict[str, str]:
+        """Return the records to save, by id: those that changed, or with `every` all of appliances that reported."""
+        with self.lock:
+            names = [name for name, state in self.states.items() if state.record.reports] if every else self.unsaved
+            records = {name: write_record(self.states[name].record) for name in names if name in self.states}
+            self.unsaved = set()
+            return records
+
+    # ---- status words
+
+    def refresh_all(self, states: Iterable[ApplianceState], now: float) -> None:
+        """Refresh several states; the caller has the lock."""
+        for state in states:
+            self.refresh(state, now)
+
+    def refresh(self, state: ApplianceState, now: float, why: str = "") -> None:
+        """Make an appliance's status word and name anew, and store the word; the caller has the lock."""
+        name = state.id
+        self.limiter.note(state, health.is_suspect(state.record, state.override, self.rules), now)
+        status = self.status_of(state)
+        if health.is_reported(state.record, state.override, self.rules):
+            if state.out and not is_out(status):
+                state.record = health.with_slow_start(state.record)
+                status = self.status_of(state)
+            target = health.target_ramp(state.record.health, state.appliance.capacity_gbps, self.rules)
+            if state.record.ramp != target:
+                self.off_target.add(name)
+        if status != state.status:
             if self.files:
-                self.files.set_words({entry.appliance.slot: word})
-            if (word ^ entry.word) & ~WEIGHT:
-                self.dirty.add(name)
-            entry.word = word
-        label, reason = label_of(entry, self.rules)
-        if label != entry.label:
-            if entry.label:
-                self.pending.append(StateChange(now, name, entry.label, label, why or reason))
-            entry.label, entry.changed_at = label, now
-        entry.why = reason
+                self.files.set_words({state.appliance.slot: status})
+            if (status ^ state.status) & ~WEIGHT:
+                self.unsaved.add(name)
+            state.status = status
+        new_name, reason = name_of(state, self.rules)
+        if new_name != state.name:
+            if state.name:
+                self.pending.append(StateChange(now, name, state.name, new_name, why or reason))
+            state.name, state.changed_at = new_name, now
+        state.why = reason
 
-    def word_of(self, entry: Entry) -> int:
-        """Return the word that follows from what is wished and known."""
-        return health.word_of(
-            entry.appliance,
-            entry.override,
-            entry.vital,
+    def status_of(self, state: ApplianceState) -> int:
+        """Return the status word that follows from overrides, record, inference and load."""
+        return health.status_of(
+            state.appliance,
+            state.override,
+            state.record,
             self.rules,
-            enabled=entry.maintenance is None,
-            out=entry.out,
-            over=entry.over,
-            trim=entry.trimmed * entry.kept,
+            enabled=state.maintenance is None,
+            ejected=state.ejected,
+            overloaded=state.overloaded,
+            load_factor=state.load_factor * state.player_factor,
         )
+
+    # ---- the tick
 
     def tick(
         self,
         answers: Mapping[int, int] | None = None,
         asked: Mapping[int, int] | None = None,
         maintenance: Mapping[str, Maintenance] | None = None,
-        voices: Mapping[int, tuple[int, int]] | None = None,
+        attested: Mapping[int, tuple[int, int]] | None = None,
     ) -> None:
-        """Do what is done once a tick, then tell who listens.
+        """Do what is due once a tick, then call the listeners.
 
-        `answers` are those that named each slot first, `asked` how often each content key was asked for, `voices` the
-        viewers of each slot whose word counts and how many of them fail, all since the last tick, by all workers;
-        `maintenance` the windows that are open.
+        All counts are of all workers since the last tick: `answers` by the slot that they named first, `asked` the
+        requests by content key, `attested` the attested reports by slot and how many of them are failing.
+        `maintenance` are the open windows by appliance.
         """
         now = self.clock()
         with self.lock:
             elapsed_s = 0.0 if self.ticked_at is None else max(now - self.ticked_at, 0.0)
             self.ticked_at = now
-            self.keep_windows(maintenance or {}, now)
-            self.hear_silence(now)
-            self.take_out(now)
-            self.move_levels(now, elapsed_s)
-            self.bound_loads(answers or {}, now, elapsed_s)
-            self.hear_players(voices or {}, now, elapsed_s)
-            self.fan_out_hits(asked or {}, elapsed_s)
+            self.set_maintenance(maintenance or {})
+            self.mark_stale(now)
+            self.refresh_all(self.limiter.update(now), now)
+            self.move_ramps(now, elapsed_s)
+            self.refresh_all(self.balancer.compare(answers or {}, elapsed_s), now)
+            if self.player_signal:
+                changed = players.update_factors(
+                    self.clusters, attested or {}, self.player_signal, self.limiter.limits, elapsed_s
+                )
+                self.refresh_all(changed, now)
+            if self.balancer.fan_out(asked or {}, elapsed_s) and self.files:
+                self.files.set_hot(self.balancer.fan_outs)
             if self.files:
-                self.files.set_words({slot: entry.word for slot, entry in self.by_slot.items()})
+                self.files.set_words(self.status_words())
             changes, self.pending = self.pending, []
-            alarms = self.alarms_changed(now)
+            current = find_alarms(self.states, self.clusters, self.limiter.suspect, now)
+            alarms = changed_alarms(self.raised, current, now)
+            self.raised = {key: self.raised.get(key, alarm) for key, alarm in current.items()}
         for change in changes:
-            for listen in self.listeners:
-                listen(change)
+            for take_change in self.listeners:
+                take_change(change)
         for alarm in alarms:
-            for hear in self.alarm_listeners:
-                hear(alarm)
+            for take_alarm in self.alarm_listeners:
+                take_alarm(alarm)
 
-    def keep_windows(self, maintenance: Mapping[str, Maintenance], now: float) -> None:
-        """Begin and end maintenance."""
-        for name in maintenance.keys() | self.in_maintenance:
-            entry, window = self.entries.get(name), maintenance.get(name)
-            if entry and window != entry.maintenance:
-                entry.maintenance = window
-                self.refresh(entry, now)
-        self.in_maintenance = set(maintenance)
-
-    def hear_silence(self, now: float) -> None:
-        """Notice who has been silent for too long."""
+    def mark_stale(self, now: float) -> None:
+        """Mark appliances stale that were silent for too long; the caller has the lock."""
         stale_s = self.rules.stale_s
-        for entry in self.entries.values():
-            vital = entry.vital
-            if vital.heard_at is not None and now - vital.heard_at > stale_s and vital.heard.holds:
-                entry.vital = health.with_silence(vital, now, self.rules)
-                self.refresh(entry, now)
+        for state in self.states.values():
+            record = state.record
+            if record.reported_at is not None and now - record.reported_at > stale_s and record.fresh.holds:
+                state.record = health.with_silence(record, now, self.rules)
+                self.refresh(state, now)
 
-    def take_out(self, now: float) -> None:
-        """Let what is inferred act, as far as the ejection_limits radius allows."""
-        self.recent = {name: at for name, at in self.recent.items() if now - at <= self.limits.ejection_limit_s}
-        wanted = [name for name in self.suspect if self.is_wanted(self.entries[name])]
-        out = frozenset(name for name in wanted if self.entries[name].out)
-        bound = [name for name in wanted if name not in self.released]
-        places = {name: self.entries[name].place for name in {*wanted, *self.recent} if name in self.entries}
-        found = ejection_limits.limit(bound, out, frozenset(self.recent), places, self.sizes, self.limits)
-        for name in self.suspect:
-            entry = self.entries[name]
-            held = found.held.get(name, "")
-            out_now = entry.out or name in found.go or name in self.released or not self.is_wanted(entry)
-            if (out_now, held) != (entry.out, entry.held):
-                if not entry.out and name in found.go:
-                    self.recent[name] = now
-                entry.out, entry.held = out_now, held
-                self.refresh(entry, now)
-
-    def is_wanted(self, entry: Entry) -> bool:
-        """Tell whether people want it to serve."""
-        return entry.override.enabled and entry.maintenance is None
-
-    def move_levels(self, now: float, elapsed_s: float) -> None:
-        """Move the levels that are not where they should be by a step."""
-        for name in list(self.restless):
-            entry = self.entries[name]
-            stepped = health.with_step(entry.vital, entry.appliance.capacity_gbps, elapsed_s, self.rules)
-            if stepped is entry.vital:
-                self.restless.discard(name)
+    def move_ramps(self, now: float, elapsed_s: float) -> None:
+        """Move each ramp that is not at its target by one step; the caller has the lock."""
+        for name in list(self.off_target):
+            state = self.states[name]
+            stepped = health.with_step(state.record, state.appliance.capacity_gbps, elapsed_s, self.rules)
+            if stepped is state.record:
+                self.off_target.discard(name)
             else:
-                entry.vital = stepped
-                self.refresh(entry, now)
+                state.record = stepped
+                self.refresh(state, now)
 
-    def bound_loads(self, answers: Mapping[int, int], now: float, elapsed_s: float) -> None:
-        """Compare every appliance's load with its share of its cluster's; of a large fleet, where it is their turn."""
-        fade = load.faded(1.0, elapsed_s)
-        slowly = load.faded(1.0, elapsed_s, load.STEADY_S)
-        self.total = self.total * fade + sum(answers.values())
-        for slot, entry in self.by_slot.items():
-            count = answers.get(slot, 0)
-            entry.requests = entry.requests * fade + count
-            entry.steady = entry.steady * slowly + count
-        self.waited_s = [waited_s + elapsed_s for waited_s in self.waited_s]
-        self.turn = (self.turn + 1) % len(self.waited_s)
-        waited_s, self.waited_s[self.turn] = self.waited_s[self.turn], 0.0
-        for members in itertools.islice(self.clusters.values(), self.turn, None, len(self.waited_s)):
-            over: set[int] = set()
-            loads, busy = [entry.steady for entry in members], [entry.busy for entry in members]
-            if len(members) > 1 and load.may_be_over(loads, busy, self.excess):
-                compared = [member_of(entry) for entry in members if can_serve(entry)]
-                over = load.over_limit(compared, self.excess)
-                for slot, trim in load.trims(compared, self.excess, waited_s).items():
-                    self.by_slot[slot].trim = trim
-            for entry in members:
-                is_over = entry.appliance.slot in over
-                if entry.over != is_over or abs(entry.trim - entry.trimmed) >= load.TRIM_STEP:
-                    entry.over, entry.trimmed = is_over, entry.trim
-                    self.refresh(entry, now)
-
-    def hear_players(self, voices: Mapping[int, tuple[int, int]], now: float, elapsed_s: float) -> None:
-        """Let those that players fail on lose weight, and get it back."""
-        if not self.player_signal:
-            return
-        fade = load.faded(1.0, elapsed_s, signal.HALF_LIFE_S)
-        for slot, entry in self.by_slot.items():
-            heard, failing = voices.get(slot, (0, 0))
-            entry.voices = entry.voices * fade + heard
-            entry.failing = min(entry.failing * fade + failing, entry.voices)
-        for members in self.clusters.values():
-            if all(entry.kept == 1.0 and entry.failing < 1.0 for entry in members):
-                continue
-            told = [Told(entry.appliance.slot, entry.voices, entry.failing, entry.kept) for entry in members]
-            most = ejection_limits.allowance(self.limits.ejection_limit_cluster, len(members))
-            for slot, kept in signal.kept(told, self.player_signal, most, elapsed_s).items():
-                self.by_slot[slot].kept = kept
-                self.refresh(self.by_slot[slot], now)
-
-    def fan_out_hits(self, asked: Mapping[int, int], elapsed_s: float) -> None:
-        """Deal the viewers of hits into more orders."""
-        fade = load.faded(1.0, elapsed_s)
-        self.heat = {key: rate * fade for key, rate in self.heat.items() if rate * fade >= 1.0}
-        for key, count in asked.items():
-            self.heat[key] = self.heat.get(key, 0.0) + count
-        largest = max((len(members) for members in self.clusters.values()), default=1)
-        hot = load.fan_outs(self.heat, max(self.total, sum(self.heat.values())), largest, self.hot)
-        if hot != self.hot:
-            self.hot = hot
-            if self.files:
-                self.files.set_hot(hot)
-
-    # ---- told
-
-    def alarms_changed(self, now: float) -> list[Alarm]:
-        """Return the alarms that are new, and those that are over; the caller has the lock."""
-        found: dict[tuple[str, str], Alarm] = {}
-        held: dict[str, list[str]] = defaultdict(list)
-        for name in self.suspect:
-            if reason := self.entries[name].held:
-                held[reason].append(name)
-        for limit, names in held.items():
-            text = (
-                f"{len(names)} appliances seem to be down, more than may be inferred at once ({limit}): they serve on; "
-                f"look, then `steering held --release`: {', '.join(sorted(names)[:3])}"
-            )
-            found["held", limit] = Alarm(now, "held", limit, text)
-        for cluster in {entry.place.cluster for entry in self.entries.values() if is_out(entry.word)}:
-            wanted = [entry for entry in self.clusters[cluster] if self.is_wanted(entry)]
-            if wanted and all(is_out(entry.word) for entry in wanted):
-                text = f"cluster {cluster}: none of its {len(wanted)} appliances can serve: {wanted[0].why}"
-                found["cluster_down", cluster] = Alarm(now, "cluster_down", cluster, text)
-        for entry in self.entries.values() if self.player_signal else ():
-            if entry.kept < 1.0:
-                name, cluster = entry.appliance.id, entry.place.cluster
-                text = f"players fail on {name}: of {entry.voices:.0f}, {entry.failing:.0f} had a stall or an error"
-                found["players", cluster] = Alarm(now, "players", cluster, text)
-        told = [alarm for key, alarm in found.items() if key not in self.raised]
-        told += [
-            dataclasses.replace(alarm, at=now, resolved=True) for key, alarm in self.raised.items() if key not in found
-        ]
-        self.raised = {key: self.raised.get(key, alarm) for key, alarm in found.items()}
-        return told
+    # ---- alarms and listeners
 
     def alarms(self) -> list[Alarm]:
-        """Return the alarms that are raised."""
+        """Return the raised alarms."""
         with self.lock:
             return list(self.raised.values())
 
@@ -504,185 +347,22 @@ class Vitals:
         self.listeners.append(callback)
 
     def on_alarm(self, callback: Callable[[Alarm], None]) -> None:
-        """Call back for every alarm that is raised, or over, from the thread that ticks."""
+        """Call back for every alarm that is raised or resolved, from the thread that ticks."""
         self.alarm_listeners.append(callback)
 
-    def find(self, name: str) -> Entry:
-        """Return an appliance's entry. Raises RequestError 404."""
-        try:
-            return self.entries[name]
-        except KeyError:
-            raise RequestError.of_parameter("appliance", name, "the id of an appliance of the fleet", 404) from None
 
-    def believed(self, name: str) -> bool:
-        """Tell whether an appliance is believed by its reports."""
-        with self.lock:
-            entry = self.find(name)
-            return health.is_reported(entry.vital, entry.override, self.rules)
-
-    def describe(self, name: str) -> dict[str, Any]:
-        """Return the state of an appliance, since when and why, and the figures behind it."""
-        with self.lock:
-            entry = self.find(name)
-            return describe(entry, self.rules, self.total)
-
-    def describe_all(self) -> dict[str, dict[str, Any]]:
-        """Return the state of every appliance, by id."""
-        with self.lock:
-            return {name: describe(entry, self.rules, self.total) for name, entry in self.entries.items()}
-
-    def describe_cluster(self, name: str) -> dict[str, Any]:
-        """Return how many appliances of a cluster are in which state, what it weighs, and its share of the answers."""
-        with self.lock:
-            members = self.clusters.get(name, [])
-            states: dict[str, int] = defaultdict(int)
-            for entry in members:
-                states[entry.label] += 1
-            requests = sum(entry.requests for entry in members)
-            return {
-                "appliances": len(members),
-                "states": dict(sorted(states.items())),
-                "weight": sum(entry.word & WEIGHT for entry in members if can_serve(entry)),
-                "capacity_gbps": sum(entry.appliance.capacity_gbps for entry in members),
-                "throughput_gbps": sum((known(entry.vital).throughput_gbps or 0.0) for entry in members),
-                "share": requests / self.total if self.total else 0.0,
-            }
-
-    def routes_heard(self) -> dict[str, Mapping[int, health.RoutesHeard]]:
-        """Return what each appliance that says so hears, by family."""
-        with self.lock:
-            return {name: entry.vital.routes for name, entry in self.entries.items() if entry.vital.routes}
-
-    def take_dirty(self, every: bool = False) -> dict[str, str]:
-        """Return what is to be put on record of whom; of `every` one that ever reported, or of those that changed."""
-        with self.lock:
-            names = [name for name, entry in self.entries.items() if entry.vital.reports] if every else self.dirty
-            states = {name: write_state(self.entries[name].vital) for name in names if name in self.entries}
-            self.dirty = set()
-            return states
+def write_record(record: HealthRecord) -> str:
+    """Return a record as JSON, for the database."""
+    return msgspec.json.encode(record).decode()
 
 
-def is_out(word: int) -> bool:
-    """Tell whether an appliance can serve nobody, whatever people override."""
-    return bool(word & OUT) or not word & FAMILIES
+def read_record(text: str, now: float) -> HealthRecord:
+    """Return a record from its JSON; an unreadable one is as a new one.
 
-
-def can_serve(entry: Entry) -> bool:
-    """Tell whether it takes clients, or would were it not over its limit."""
-    return not (entry.word & (DISABLED | NO_HEADROOM) or is_out(entry.word)) and bool(entry.word & WEIGHT)
-
-
-def member_of(entry: Entry) -> load.Member:
-    """Return an appliance as its load is compared."""
-    appliance = entry.appliance
-    busy = entry.busy or None
-    weight = round((entry.word & WEIGHT) / entry.trimmed)
-    return load.Member(
-        appliance.slot,
-        weight,
-        entry.requests,
-        busy,
-        appliance.capacity_gbps,
-        entry.over,
-        entry.steady,
-        entry.trim,
-    )
-
-
-def known(vital: Vital) -> health.Health:
-    """Return the last health that an appliance reported, or one that says nothing."""
-    return vital.health or health.Health()
-
-
-def label_of(entry: Entry, rules: Rules) -> tuple[str, str]:
-    """Return the state of an appliance in a word, and why."""
-    vital, word = entry.vital, entry.word
-    reported = health.is_reported(vital, entry.override, rules)
-    if entry.maintenance:
-        return "maintenance", entry.maintenance.why
-    if not entry.override.enabled:
-        busy = reported and bool(known(vital).connections)
-        return "draining" if busy else "drained", entry.wished.who if entry.wished else ""
-    if word & UNHEALTHY or not word & FAMILIES:
-        return "unhealthy", health.suspicion_of(vital).why if vital.healthy.holds else vital.healthy.why
-    if word & STALE:
-        return ("stale" if vital.reports else "unknown"), vital.heard.why
-    if word & NO_HEADROOM:
-        return "full", f"headroom {known(vital).headroom_gbps:g} Gbps"
-    if word & OVER_LIMIT:
-        return "over", "far above its share of its cluster's load"
-    if not word & WEIGHT:
-        return "weightless", "its weight is 0"
-    if entry.held:
-        suspicion = vital.heard.why if reported and not vital.heard.holds else health.suspicion_of(vital).why
-        return "held", f"{suspicion}; held by the limit of {entry.held}"
-    lost = [version for bit, version, wanted in family_bits(entry.appliance) if wanted and not word & bit]
-    if lost:
-        found = health.suspicion_of(vital)
-        return "partial", f"not up over {' and '.join(lost)}" + (f": {found.why}" if not found.holds else "")
-    if reported and vital.climbing:
-        return "climbing", "slow start"
-    return "serving", f"players fail on it: it keeps {entry.kept:.0%} of its weight" if entry.kept < 1.0 else ""
-
-
-def family_bits(appliance: Appliance) -> tuple[tuple[int, str, bool], tuple[int, str, bool]]:
-    """Return for each family its bit, its name, and if the appliance is there to answer on it."""
-    return (IPV4_UP, "IPv4", appliance.ipv4), (IPV6_UP, "IPv6", appliance.ipv6)
-
-
-def describe(entry: Entry, rules: Rules, total: float) -> dict[str, Any]:
-    """Return an appliance's state for people and machines."""
-    vital, word = entry.vital, entry.word
-    said = known(vital)
-    reported = health.is_reported(vital, entry.override, rules)
-    return {
-        "state": entry.label,
-        "since": entry.changed_at,
-        "why": entry.why,
-        "health_source": "reported" if reported else "assumed",
-        "enabled": entry.override.enabled and entry.maintenance is None,
-        "wished": {"at": entry.wished.at, "who": entry.wished.who} if entry.wished else None,
-        "maintenance": dataclasses.asdict(entry.maintenance) if entry.maintenance else None,
-        "healthy": condition(vital.healthy if not vital.healthy.holds else health.suspicion_of(vital)),
-        "stale": condition(dataclasses.replace(vital.heard, holds=reported and not vital.heard.holds)),
-        "held": entry.held or None,
-        "weight": word & WEIGHT,
-        "level": round(vital.level, 3) if reported else 1.0,
-        "trim": round(entry.trimmed, 3),
-        "players": {
-            "voices": round(entry.voices, 1),
-            "failing": round(entry.failing, 1),
-            "kept": round(entry.kept, 3),
-        },
-        "families": [family for family, bit in ((4, IPV4_UP), (6, IPV6_UP)) if word & bit],
-        "throughput_gbps": said.throughput_gbps,
-        "headroom_gbps": said.headroom_gbps,
-        "connections": said.connections,
-        "error_rate": said.error_rate,
-        "disk_used": said.disk_used,
-        "reported_at": vital.heard_at,
-        "clock_skew_s": None if vital.skew_s is None else round(vital.skew_s, 3),
-        "share": entry.requests / total if total else 0.0,
-    }
-
-
-def condition(found: Condition) -> dict[str, Any]:
-    """Return a condition for machines."""
-    return {"holds": found.holds, "since": found.since, "why": found.why}
-
-
-def write_state(vital: Vital) -> str:
-    """Return what is known of an appliance as JSON, to be on record."""
-    return msgspec.json.encode(vital).decode()
-
-
-def read_state(text: str, now: float) -> Vital:
-    """Return what was known of an appliance; what this version cannot read is nothing.
-
-    Who was heard of then has from now on the time to report again.
+    An appliance that was not stale has from now on all its time to report again.
     """
     try:
-        found = msgspec.json.decode(text, type=Vital)
+        record = msgspec.json.decode(text, type=HealthRecord)
     except msgspec.MsgspecError:
-        return health.unheard(now)
-    return dataclasses.replace(found, heard_at=now if found.heard.holds else None)
+        return health.new_record(now)
+    return dataclasses.replace(record, reported_at=now if record.fresh.holds else None)

@@ -1,11 +1,11 @@
-"""`POST /v1/reports`: what appliances say of themselves, taken row by row, before FastAPI costs anything.
+"""`POST /v1/reports`: reports of appliances and monitors, used row by row, without FastAPI's cost.
 
-    body -> unpacked -> rows (`wire.py`) -> whose word is it? -> health and routes to `Vitals`, at once, in the loop
-                                                              -> holdings to `HoldingsReported`, in a thread of its own
+    body -> unpacked -> rows (`report_format.py`) -> caller checked -> health and routes to the registry, in the loop
+                                                                    -> holdings to `HoldingsReported`, in a thread
 
-19,000 appliances report every ten seconds, so this is a raw ASGI callable; `app.py` documents it. What is large, or
-is a list of titles, is worked on in the one thread, and the loop goes on answering. An appliance reports itself alone;
-ops report any appliance, and that is a monitor's word (`own` False): inferred, not believed.
+19,000 appliances report every ten seconds, so this is a raw ASGI callable; `app.py` adds it to the OpenAPI document.
+Large bodies and lists of titles are processed in one thread, so that the loop keeps answering. An appliance may report
+only itself. Ops may report any appliance: that is a monitor's observation (`own` False), used for inference only.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from steering.control.health.report_format import (
     MAX_BODY,
     BatchResult,
     Fault,
+    HealthSource,
     HoldingsRow,
     ReportRow,
     RowResult,
@@ -33,20 +34,22 @@ from steering.control.health.rules import Report
 from steering.errors import RequestError
 
 PATH: Final = "/v1/reports"
-LIGHT: Final = 16_384  # bytes of a body that is read in the loop: a millisecond at most, also where it unpacks badly
+SMALL_BODY: Final = (
+    16_384  # bytes of a body that is parsed in the loop: at most a millisecond, also for a compression bomb
+)
 MOST_WAITING: Final = 256 << 20  # bytes of all bodies at once
-BREATH: Final = 200  # rows of a batch; between, others are answered
+ROWS_AT_ONCE: Final = 200  # of a batch; after them the loop answers others
 
 
 def schema_of(name: str) -> dict[str, str]:
-    """Return where OpenAPI finds a schema of `wire.py`."""
+    """Return the OpenAPI reference to a schema of `report_format.py`."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 ROW: Final = schema_of("ReportRow")
 DESCRIPTION: Final[dict[str, Any]] = {
     "summary": "Reports of appliances: health and headroom, holdings, routes heard",
-    "description": "One report, or an array of them, which is answered row by row. `Content-Encoding: gzip` is taken.",
+    "description": "One report, or an array, which is answered row by row. `Content-Encoding: gzip` is accepted.",
     "operationId": "report",
     "requestBody": {
         "required": True,
@@ -54,19 +57,19 @@ DESCRIPTION: Final[dict[str, Any]] = {
     },
     "responses": {
         "200": {
-            "description": "What became of each report",
+            "description": "The result of each report",
             "content": {"application/json": {"schema": {"anyOf": [schema_of("RowResult"), schema_of("BatchResult")]}}},
         },
         **{
             status: {"description": text, "content": {"application/problem+json": {}}}
             for status, text in (
-                ("400", "The body is neither JSON nor packed JSON"),
+                ("400", "The body is neither JSON nor compressed JSON"),
                 ("403", "The report is of another appliance than the token's"),
                 ("404", "The report is of no appliance of the fleet"),
-                ("411", "The body does not say its length"),
-                ("413", "The body is too long, as it is or unpacked"),
-                ("415", "The body is packed by other means than gzip"),
-                ("422", "The report breaks a rule, which is named with its field"),
+                ("411", "The body has no Content-Length"),
+                ("413", "The body is too long, compressed or not"),
+                ("415", "The body has another Content-Encoding than gzip"),
+                ("422", "The report breaks a rule; field and rule are named"),
                 ("503", "Too many large reports at once"),
             )
         },
@@ -81,21 +84,23 @@ Send = Callable[[Message], Awaitable[None]]
 Endpoint = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
-class Vitals(Protocol):
-    """What takes health and routes."""
+class Registry(Protocol):
+    """The part of the registry that takes health and routes."""
 
     def report(self, name: str, report: Report, own: bool) -> str:
-        """Return accepted, repeated or late. Raises RequestError 404 where there is no such appliance."""
+        """Return accepted, repeated or late. Raises RequestError 404 for an unknown appliance."""
 
-    def believed(self, name: str) -> bool:
-        """Tell whether the appliance is believed by its reports."""
+    def is_reported(self, name: str) -> bool:
+        """Return whether the appliance's health source is its reports."""
 
 
 class ReportsEndpoint:
-    """The endpoint. `scope["state"]["caller"]` says who asks; `refuse` makes a problem document of an error."""
+    """The endpoint. The caller is in `scope["state"]["caller"]`; `refuse` answers an error with a problem document."""
 
-    def __init__(self, vitals: Vitals, holdings: HoldingsReported, refuse: Callable[[RequestError], Endpoint]) -> None:
-        self.vitals = vitals
+    def __init__(
+        self, registry: Registry, holdings: HoldingsReported, refuse: Callable[[RequestError], Endpoint]
+    ) -> None:
+        self.registry = registry
         self.holdings = holdings
         self.refuse = refuse
         self.waiting = 0
@@ -116,29 +121,29 @@ class ReportsEndpoint:
         """Return the body of an answer. Raises RequestError."""
         caller: Caller = scope["state"]["caller"]
         if scope["method"] != "POST":
-            raise RequestError(f"{scope['method']} {PATH}: it takes POST", status=405)
+            raise RequestError(f"{scope['method']} {PATH}: only POST is allowed", status=405)
         if caller.role not in ("appliance", "ops"):
             raise RequestError(
                 f"POST {PATH}: not for the role {caller.role}", hint="it is for appliance and ops", status=403
             )
-        said = await self.read(*framing_of(scope), receive)
-        if not isinstance(said, list):
-            return ENCODER.encode(await self.finish(said, self.judge(said, caller)))
+        rows = await self.read(*framing_of(scope), receive)
+        if not isinstance(rows, list):
+            return ENCODER.encode(await self.finish(rows, self.take(rows, caller)))
         results: list[RowResult] = []
-        for number, row in enumerate(said):
+        for number, row in enumerate(rows):
             try:
-                result = self.judge(row, caller)
+                result = self.take(row, caller)
             except RequestError as error:
                 result = RowResult(row.appliance, "refused", f"row {number}: {error.message}")
             results.append(await self.finish(row, result))
-            if number % BREATH == BREATH - 1:
+            if number % ROWS_AT_ONCE == ROWS_AT_ONCE - 1:
                 await asyncio.sleep(0)
         return ENCODER.encode(BatchResult(results))
 
     async def read(self, length: int, encoding: str, receive: Receive) -> ReportRow | Fault | list[ReportRow | Fault]:
-        """Return what the body of a request says."""
+        """Return the reports in the body of a request. Raises RequestError."""
         if self.waiting + length > MOST_WAITING:
-            raise RequestError("too many large reports at once", hint="send it again a little later", status=503)
+            raise RequestError("too many large reports at once", hint="send it again later", status=503)
         self.waiting += length
         try:
             message = await receive()
@@ -150,43 +155,44 @@ class ReportsEndpoint:
                     parts.append(message.get("body", b""))
                 body = b"".join(parts)
             if message["type"] != "http.request":
-                raise RequestError("the client went away in its body")
-            if len(body) <= LIGHT:
+                raise RequestError("the client closed the connection before the end of the body")
+            if len(body) <= SMALL_BODY:
                 return parse(unpack(body, encoding))
-            return await self.apart(lambda: parse(unpack(body, encoding)))
+            return await self.in_thread(lambda: parse(unpack(body, encoding)))
         finally:
             self.waiting -= length
 
-    async def apart(self, work: Callable[[], T]) -> T:
-        """Return what some work in the thread for holdings returns."""
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Run a function in the thread for holdings and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, work)
 
-    def judge(self, row: ReportRow | Fault, caller: Caller) -> RowResult:
-        """Take the health and routes of a row. Raises RequestError, which names what is wrong with it."""
+    def take(self, row: ReportRow | Fault, caller: Caller) -> RowResult:
+        """Use the health and routes of a row. Raises RequestError naming field, value and rule."""
         if isinstance(row, Fault):
             raise RequestError(str(row), status=422, parameter=row.field, value=row.value, rule=row.rule)
         own = caller.role == "appliance"
         if own and row.appliance != caller.subject:
             raise RequestError.of_parameter("appliance", row.appliance, f"{caller.subject}, as the token says", 403)
-        found = self.vitals.report(row.appliance, report_of(row), own)
-        return RowResult(row.appliance, found, believed=self.vitals.believed(row.appliance))  # type: ignore[arg-type]
+        verdict = self.registry.report(row.appliance, report_of(row), own)
+        health_source: HealthSource = "reported" if self.registry.is_reported(row.appliance) else "assumed"
+        return RowResult(row.appliance, verdict, health_source=health_source)  # type: ignore[arg-type]
 
     async def finish(self, row: ReportRow | Fault, result: RowResult) -> RowResult:
-        """Take the holdings of a row, where it has any and is not too late, and return its result.
+        """Use the holdings of a row that was accepted or repeated, and return its result.
 
-        Those of a repeated report are looked at again: the answer may be what was lost, and digests guard them.
+        Holdings of a repeated report are used again: perhaps the first answer was lost, and digests protect them.
         """
         if not isinstance(row, ReportRow) or row.holdings is None or result.result not in ("accepted", "repeated"):
             return result
-        said: Sequence[HoldingsRow] = row.holdings if isinstance(row.holdings, list) else [row.holdings]
-        if self.holdings.agree(row.appliance, said):
+        lists: Sequence[HoldingsRow] = row.holdings if isinstance(row.holdings, list) else [row.holdings]
+        if self.holdings.is_unchanged(row.appliance, lists):
             return result
-        found = await self.apart(lambda: self.holdings.take(row.appliance, said))
-        return RowResult(row.appliance, result.result, found.error, found.resync, result.believed)
+        taken = await self.in_thread(lambda: self.holdings.take(row.appliance, lists))
+        return RowResult(row.appliance, result.result, taken.error, taken.resync, result.health_source)
 
 
 def framing_of(scope: Message) -> tuple[int, str]:
-    """Return length and encoding of a request's body. Raises RequestError where it may not be read."""
+    """Return length and encoding of a request's body. Raises RequestError for a body that must not be read."""
     length, encoding = b"", b""
     for name, value in scope["headers"]:
         if name == b"content-length":

@@ -1,19 +1,20 @@
-"""From what is said of an appliance to the word that every pick reads. Pure: the clock is handed in.
+"""The rules that turn reports, observations and overrides into an appliance's status word. Pure: time is an argument.
 
-    people override       enabled, a set weight, whom to set_health_source                  act at once
-    it says itself    healthy or not, how much headroom, which families       acts at once
-    others infer      silence, the checker's and monitors' observations       n up or m down in a row, then the
-                                                                              ejection_limits radius (`ejection_limits.py`) lets it act
-    ───────────────────────────────────────────────────────────────────────────────────────────────
-    word              16 bits of weight; D disabled, H full or over its limit, U unhealthy, S stale, families
+    operators      enabled, a set weight, the health source              used at once
+    the appliance  healthy or not, headroom, address families            used at once
+    inference      silence; observations of the checker and of monitors  after several in a row, and only as far as
+                                                                         the ejection limits allow (ejection_limits.py)
+    ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    status word    16 bits of weight; D disabled, H full or overloaded, U unhealthy, S stale, address families
 
-An *assumed* appliance has its capacity as weight, and nothing but overrides, and a checker where it has one, changes
-that. A *reported* one is believed by its reports, and one never heard of is not usable. The weight of a reported one
-is its full weight times a *level* from 0 to 1: 1 while its headroom is above a high mark, falling to 0 at a low one,
-half where it is degraded. The level moves by a small step a tick, and after a recovery climbs slowly from a tenth.
-Weight is not headroom itself: that would move titles from appliance to appliance all day, and empty their caches.
+An *assumed* appliance has the weight of its capacity; only overrides and the checker change its status word. A
+*reported* appliance follows its own reports, and is not usable before its first one. Its weight is its full weight
+times a *ramp* from 0 to 1: 1 while its headroom is above the high mark, falling to 0 at the low mark, halved while it
+is degraded. The ramp moves by one small step a tick; after a recovery it rises slowly, from a tenth. Weight is not
+headroom itself: that would move titles between appliances all day, and empty their caches.
 
-Times are those of a clock that never jumps (`vitals.py`); an appliance's own clock is shown, and decides nothing.
+All times are of a clock that never jumps (`registry.steady_clock`). An appliance's own clock is shown and decides
+nothing.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from steering.control.records.database import Override
 from steering.model.fleet import Appliance
 from steering.state.status import weight_of_capacity
 
-STATES: Final = ("ok", "degraded", "failed")  # the worst of an appliance's components is its own
-DEGRADED_LEVEL: Final = 0.5
-FIRST_LEVEL: Final = 0.1  # after a recovery
-BACK_OF_MARKS: Final = 0.25  # of the way from the low to the high mark: where a full appliance takes clients again
+STATES: Final = ("ok", "degraded", "failed")  # of a component; the worst one is the appliance's
+DEGRADED_RAMP: Final = 0.5
+FIRST_RAMP: Final = 0.1  # after a recovery
+REFILL_MARK: Final = 0.25  # of the way from the low to the high mark: a full appliance takes clients again from here
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rules:
-    """The settings of health, by their names there."""
+    """The health settings, under the names that they have in the settings."""
 
     health_source: str = "auto"
     report_s: float = 10.0
@@ -55,7 +56,7 @@ class Rules:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Health:
-    """What a report says: the worst state of its components, and why. None is what it does not say."""
+    """The health in a report: the worst state of the components and the reason. None is a figure not reported."""
 
     state: str = "ok"
     why: str = ""
@@ -78,18 +79,18 @@ class RoutesHeard:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Report:
-    """One report: `boot` changes when the reporter starts anew, `seq` grows; `at` is its own clock."""
+    """One report. `boot` changes when the reporter restarts, `seq` grows, `sent_at` is the reporter's own clock."""
 
     boot: str
     seq: int
-    at: float | None = None
+    sent_at: float | None = None
     health: Health | None = None
     routes: Mapping[int, RoutesHeard] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Condition:
-    """Something that holds or not, since when and why."""
+    """A condition: whether it holds, since when and why."""
 
     holds: bool
     since: float
@@ -97,187 +98,190 @@ class Condition:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Vital:
-    """What is known of one appliance.
+class HealthRecord:
+    """What control knows of one appliance's health.
 
-    `fine` is what others infer of it: of the whole, of it over IPv4, over IPv6; `streaks` count equal observations in a
-    row, good above 0, bad below.
+    `inferred` are the conclusions from observations: of the appliance as a whole, over IPv4 and over IPv6. `streaks`
+    count equal observations in a row, above 0 for good ones, below 0 for bad ones.
     """
 
-    healthy: Condition  # by its own word
-    fine: tuple[Condition, Condition, Condition]
-    heard: Condition  # not stale; never heard at all is stale
+    healthy: Condition  # by the appliance's own reports
+    inferred: tuple[Condition, Condition, Condition]
+    fresh: Condition  # not stale; an appliance that never reported is stale
     boot: str = ""
     boot_before: str = ""
     seq: int = -1
-    heard_at: float | None = None
+    reported_at: float | None = None
     skew_s: float | None = None
     health: Health | None = None
     routes: Mapping[int, RoutesHeard] | None = None
     streaks: tuple[int, int, int] = (0, 0, 0)
-    level: float = 1.0
-    climbing: bool = False  # slowly, after a recovery
+    ramp: float = 1.0
+    ramping: bool = False  # slowly, after a recovery
     full: bool = False
 
     @property
     def reports(self) -> bool:
-        """Whether it ever reported."""
+        """Whether the appliance ever reported."""
         return self.seq >= 0
 
 
-def unheard(now: float) -> Vital:
-    """Return what is known of an appliance at first: nothing."""
+def new_record(now: float) -> HealthRecord:
+    """Return the record of an appliance that never reported and was never observed."""
     good = Condition(True, now)
-    return Vital(good, (good, good, good), Condition(False, now, "never heard of"))
+    return HealthRecord(good, (good, good, good), Condition(False, now, "no report yet"))
 
 
-def is_reported(vital: Vital, override: Override, rules: Rules) -> bool:
-    """Tell whether an appliance is believed by its reports; if not, it is assumed to have its capacity."""
+def is_reported(record: HealthRecord, override: Override, rules: Rules) -> bool:
+    """Return whether the health source is the appliance's reports; otherwise it is assumed to have its capacity."""
     health_source = override.health_source or rules.health_source
-    return vital.reports if health_source == "auto" else health_source == "reported"
+    return record.reports if health_source == "auto" else health_source == "reported"
 
 
-def verdict_of(vital: Vital, report: Report) -> str:
-    """Return `accepted`, or `repeated` or `late` where a report says nothing new.
+def verdict_of(record: HealthRecord, report: Report) -> str:
+    """Return `accepted`, or `repeated` or `late` for a report that is not newer than the record.
 
-    Within a boot the sequence number decides. A boot that is not this one is a new start, but for the one before.
+    Within a boot the sequence number decides. Another boot is a restart, except the boot before this one.
     """
-    if report.boot == vital.boot and vital.reports:
-        if report.seq > vital.seq:
+    if report.boot == record.boot and record.reports:
+        if report.seq > record.seq:
             return "accepted"
-        return "repeated" if report.seq == vital.seq else "late"
-    return "late" if report.boot == vital.boot_before and vital.boot_before else "accepted"
+        return "repeated" if report.seq == record.seq else "late"
+    return "late" if report.boot == record.boot_before and record.boot_before else "accepted"
 
 
-def with_report(vital: Vital, report: Report, capacity_gbps: float, now: float, rules: Rules) -> Vital:
-    """Return what is known after an appliance's own report that was accepted."""
-    health = report.health or vital.health
-    healthy = vital.healthy
+def with_report(record: HealthRecord, report: Report, capacity_gbps: float, now: float, rules: Rules) -> HealthRecord:
+    """Return the record after an accepted report of the appliance itself."""
+    health = report.health or record.health
+    healthy = record.healthy
     if health and (health.state != "failed") != healthy.holds:
         healthy = Condition(health.state != "failed", now, health.why)
     elif health and not healthy.holds and health.why != healthy.why:
         healthy = dataclasses.replace(healthy, why=health.why)
     return dataclasses.replace(
-        vital,
+        record,
         healthy=healthy,
-        heard=vital.heard if vital.heard.holds else Condition(True, now),
+        fresh=record.fresh if record.fresh.holds else Condition(True, now),
         boot=report.boot,
-        boot_before=vital.boot_before if report.boot == vital.boot else vital.boot,
+        boot_before=record.boot_before if report.boot == record.boot else record.boot,
         seq=report.seq,
-        heard_at=now,
-        skew_s=None if report.at is None else report.at - now,
+        reported_at=now,
+        skew_s=None if report.sent_at is None else report.sent_at - now,
         health=health,
-        routes=report.routes if report.routes is not None else vital.routes,
-        full=is_full(health, capacity_gbps, vital.full, rules),
+        routes=report.routes if report.routes is not None else record.routes,
+        full=is_full(health, capacity_gbps, record.full, rules),
     )
 
 
-def with_observation(vital: Vital, ok: bool, why: str, now: float, rules: Rules, family: int = 0) -> Vital:
-    """Return what is known after somebody else's observation: enough of them in a row turn what is inferred.
+def with_observation(
+    record: HealthRecord, ok: bool, why: str, now: float, rules: Rules, family: int = 0
+) -> HealthRecord:
+    """Return the record after an observation by the checker or a monitor; enough of them in a row change `inferred`.
 
-    `family` is 4 or 6 where it is of that alone.
+    `family` is 4 or 6 for an observation over that family alone.
     """
-    place = (0, 4, 6).index(family)
-    fine, streaks = list(vital.fine), list(vital.streaks)
-    streaks[place] = max(streaks[place], 0) + 1 if ok else min(streaks[place], 0) - 1
-    if ok and not fine[place].holds and streaks[place] >= rules.up_after:
-        fine[place] = Condition(True, now)
-    elif not ok and fine[place].holds and -streaks[place] >= rules.down_after:
-        fine[place] = Condition(False, now, why)
-    return dataclasses.replace(vital, fine=(fine[0], fine[1], fine[2]), streaks=(streaks[0], streaks[1], streaks[2]))
+    index = (0, 4, 6).index(family)
+    inferred, streaks = list(record.inferred), list(record.streaks)
+    streaks[index] = max(streaks[index], 0) + 1 if ok else min(streaks[index], 0) - 1
+    if ok and not inferred[index].holds and streaks[index] >= rules.up_after:
+        inferred[index] = Condition(True, now)
+    elif not ok and inferred[index].holds and -streaks[index] >= rules.down_after:
+        inferred[index] = Condition(False, now, why)
+    return dataclasses.replace(
+        record, inferred=(inferred[0], inferred[1], inferred[2]), streaks=(streaks[0], streaks[1], streaks[2])
+    )
 
 
-def with_silence(vital: Vital, now: float, rules: Rules) -> Vital:
-    """Return what is known at a tick: who has said nothing for too long is stale."""
-    if vital.heard.holds and vital.heard_at is not None and now - vital.heard_at > rules.stale_s:
+def with_silence(record: HealthRecord, now: float, rules: Rules) -> HealthRecord:
+    """Return the record at a tick: an appliance that was silent for too long is stale."""
+    if record.fresh.holds and record.reported_at is not None and now - record.reported_at > rules.stale_s:
         why = f"silent for {rules.missed_reports} reports of {rules.report_s:g} s"
-        return dataclasses.replace(vital, heard=Condition(False, now, why))
-    return vital
+        return dataclasses.replace(record, fresh=Condition(False, now, why))
+    return record
 
 
-def with_slow_start(vital: Vital) -> Vital:
-    """Return what is known of an appliance that was out, unhealthy or stale, and is back: its level climbs again."""
-    return dataclasses.replace(vital, level=FIRST_LEVEL, climbing=True)
+def with_slow_start(record: HealthRecord) -> HealthRecord:
+    """Return the record of an appliance that was unhealthy or stale and recovered: its ramp starts low."""
+    return dataclasses.replace(record, ramp=FIRST_RAMP, ramping=True)
 
 
-def with_step(vital: Vital, capacity_gbps: float, elapsed_s: float, rules: Rules) -> Vital:
-    """Return the next level: nearer to where it should be by one step at most, and slower on the way back."""
-    aim = level_aimed_at(vital.health, capacity_gbps, rules)
-    up = elapsed_s / rules.slow_start_s if vital.climbing and rules.slow_start_s else 1.0
-    level = min(max(aim, vital.level - rules.weight_step), vital.level + min(up, rules.weight_step))
-    climbing = vital.climbing and level < aim
-    if level == vital.level and climbing == vital.climbing:
-        return vital
-    return dataclasses.replace(vital, level=level, climbing=climbing)
+def with_step(record: HealthRecord, capacity_gbps: float, elapsed_s: float, rules: Rules) -> HealthRecord:
+    """Return the record with its ramp one step nearer to its target; after a recovery the steps up are smaller."""
+    target = target_ramp(record.health, capacity_gbps, rules)
+    up = elapsed_s / rules.slow_start_s if record.ramping and rules.slow_start_s else 1.0
+    ramp = min(max(target, record.ramp - rules.weight_step), record.ramp + min(up, rules.weight_step))
+    ramping = record.ramping and ramp < target
+    if ramp == record.ramp and ramping == record.ramping:
+        return record
+    return dataclasses.replace(record, ramp=ramp, ramping=ramping)
 
 
-def level_aimed_at(health: Health | None, capacity_gbps: float, rules: Rules) -> float:
+def target_ramp(health: Health | None, capacity_gbps: float, rules: Rules) -> float:
     """Return the share of its full weight that an appliance should have by its last report."""
     if health is None:
         return 1.0
-    level = DEGRADED_LEVEL if health.state == "degraded" else 1.0
+    ramp = DEGRADED_RAMP if health.state == "degraded" else 1.0
     if health.headroom_gbps is not None:
         room = health.headroom_gbps / capacity_gbps
         marks = rules.high_headroom - rules.low_headroom
-        level *= min(max((room - rules.low_headroom) / marks, 0.0), 1.0) if marks else room > rules.low_headroom
-    return level
+        ramp *= min(max((room - rules.low_headroom) / marks, 0.0), 1.0) if marks else room > rules.low_headroom
+    return ramp
 
 
 def is_full(health: Health | None, capacity_gbps: float, was_full: bool, rules: Rules) -> bool:
-    """Tell whether an appliance takes no new clients for want of headroom: at the low mark, until well above it."""
+    """Return whether headroom is at the low mark; a full appliance stays full until well above it (hysteresis)."""
     if health is None or health.headroom_gbps is None:
         return False
-    low = rules.low_headroom + was_full * BACK_OF_MARKS * (rules.high_headroom - rules.low_headroom)
+    low = rules.low_headroom + was_full * REFILL_MARK * (rules.high_headroom - rules.low_headroom)
     return health.headroom_gbps <= low * capacity_gbps
 
 
 def full_weight(appliance: Appliance, override: Override) -> int:
-    """Return the weight at level 1: the set one, or the capacity's."""
+    """Return the weight at ramp 1: the weight that an operator set, or that of the capacity."""
     return weight_of_capacity(appliance.capacity_gbps) if override.weight is None else override.weight
 
 
-def word_of(
+def status_of(
     appliance: Appliance,
     override: Override,
-    vital: Vital,
+    record: HealthRecord,
     rules: Rules,
     *,
     enabled: bool = True,
-    out: bool = False,
-    over: bool = False,
-    trim: float = 1.0,
+    ejected: bool = False,
+    overloaded: bool = False,
+    load_factor: float = 1.0,
 ) -> int:
-    """Return the word of an appliance.
+    """Return the status word of an appliance.
 
-    `enabled` is False in a maintenance window, `out` says that what is inferred of it may act, `over` that it is over
-    its limit.
+    `enabled` is False in a maintenance window. `ejected` lets inference count. `load_factor` multiplies the weight.
     """
     weight = full_weight(appliance, override)
     ipv4, ipv6 = appliance.ipv4, appliance.ipv6
-    word = 0
-    if is_reported(vital, override, rules):
-        weight = max(round(weight * vital.level), min(weight, 1))
-        if vital.health:
-            ipv4, ipv6 = ipv4 and vital.health.ipv4, ipv6 and vital.health.ipv6
-        word |= UNHEALTHY * (not vital.healthy.holds)
-        word |= NO_HEADROOM * vital.full
-        word |= STALE * (not vital.heard.holds and (out or not vital.reports))
-    if out:
-        whole, over_ipv4, over_ipv6 = vital.fine
-        word |= UNHEALTHY * (not whole.holds)
+    status = 0
+    if is_reported(record, override, rules):
+        weight = max(round(weight * record.ramp), min(weight, 1))
+        if record.health:
+            ipv4, ipv6 = ipv4 and record.health.ipv4, ipv6 and record.health.ipv6
+        status |= UNHEALTHY * (not record.healthy.holds)
+        status |= NO_HEADROOM * record.full
+        status |= STALE * (not record.fresh.holds and (ejected or not record.reports))
+    if ejected:
+        whole, over_ipv4, over_ipv6 = record.inferred
+        status |= UNHEALTHY * (not whole.holds)
         ipv4, ipv6 = ipv4 and over_ipv4.holds, ipv6 and over_ipv6.holds
-    weight = max(round(weight * trim), min(weight, 1))
-    word |= OVER_LIMIT * over
-    word |= DISABLED * (not (enabled and override.enabled))
-    return word | weight | IPV4_UP * ipv4 | IPV6_UP * ipv6
+    weight = max(round(weight * load_factor), min(weight, 1))
+    status |= OVER_LIMIT * overloaded
+    status |= DISABLED * (not (enabled and override.enabled))
+    return status | weight | IPV4_UP * ipv4 | IPV6_UP * ipv6
 
 
-def is_suspect(vital: Vital, override: Override, rules: Rules) -> bool:
-    """Tell whether something inferred speaks against an appliance, whether it may act or not."""
-    silent = vital.reports and not vital.heard.holds and is_reported(vital, override, rules)
-    return silent or not all(condition.holds for condition in vital.fine)
+def is_suspect(record: HealthRecord, override: Override, rules: Rules) -> bool:
+    """Return whether inference speaks against an appliance, whether or not it may be ejected."""
+    silent = record.reports and not record.fresh.holds and is_reported(record, override, rules)
+    return silent or not all(condition.holds for condition in record.inferred)
 
 
-def suspicion_of(vital: Vital) -> Condition:
-    """Return what others found wrong, or that it is fine."""
-    return next((condition for condition in vital.fine if not condition.holds), vital.fine[0])
+def suspicion_of(record: HealthRecord) -> Condition:
+    """Return the first inferred condition that does not hold, or one that holds."""
+    return next((condition for condition in record.inferred if not condition.holds), record.inferred[0])

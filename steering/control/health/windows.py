@@ -1,7 +1,7 @@
-"""Maintenance windows: when an appliance, a cluster or a site is out, by whose word and why. Pure rules over a clock.
+"""Maintenance windows: when an appliance, cluster or site takes no new clients, who planned it, and why. Pure rules.
 
-A window begins and ends by itself. Before it begins it can be cancelled, while it is on it can be ended early; both
-are `cancelled_at`. Windows may overlap: what any of them covers is out.
+A window begins and ends by itself. It can be cancelled before it begins and ended early while it is on; both are
+`cancelled_at`. Windows may overlap: an appliance that any of them covers is out.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ KINDS: Final = ("appliance", "cluster", "site")
 SHORTEST_S: Final = 3 * 3600.0
 LONGEST_S: Final = 30 * 86_400.0
 AHEAD_S: Final = 93 * 86_400.0  # three months
-LATE_S: Final = 300.0  # how far behind ours the clock of who asks may be
-MOST_OPEN: Final = 100  # of one subject, on or to come
+LATE_S: Final = 300.0  # how far the caller's clock may be behind ours
+MOST_OPEN: Final = 100  # of one subject, active or planned
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Window:
-    """One window, as it is on record."""
+    """A window, as the database has it."""
 
     id: int
     kind: str
@@ -37,11 +37,11 @@ class Window:
     cancelled_at: float | None = None
 
     def is_open(self, now: float) -> bool:
-        """Tell whether it is on, or will be."""
+        """Return whether it is on, or will be."""
         return self.cancelled_at is None and now < self.ends_at
 
     def is_on(self, now: float) -> bool:
-        """Tell whether what it covers is out now."""
+        """Return whether it is on now."""
         return self.begins_at <= now < self.ends_at and self.cancelled_at is None
 
     def state(self, now: float) -> str:
@@ -53,21 +53,21 @@ class Window:
         return "on" if now < self.ends_at else "over"
 
     def describe(self, now: float) -> dict[str, Any]:
-        """Return it as reports have it."""
+        """Return the window as the API has it."""
         return {**dataclasses.asdict(self), "state": self.state(now)}
 
 
 def in_maintenance(windows: Iterable[Window], fleet: Fleet, now: float) -> dict[str, Window]:
-    """Return the appliances that are out now, each with the window that ends last of those that cover it.
+    """Return the appliances in maintenance, each with the window that ends last of those that cover it.
 
-    Costs next to nothing while no window is on, and one pass over the fleet otherwise.
+    Cheap while no window is on; otherwise one pass over the fleet.
     """
     on = sorted((window for window in windows if window.is_on(now)), key=lambda window: window.ends_at)
     if not on:
         return {}
-    named = {(window.kind, window.subject): window for window in on}  # the last to end wins
+    named = {(window.kind, window.subject): window for window in on}  # the one that ends last wins
     sites = {cluster.id: cluster.site for cluster in fleet.clusters}
-    found = {}
+    result = {}
     for appliance in fleet.appliances:
         covering = [
             window
@@ -79,12 +79,12 @@ def in_maintenance(windows: Iterable[Window], fleet: Fleet, now: float) -> dict[
             if (window := named.get(key))
         ]
         if covering:
-            found[appliance.id] = max(covering, key=lambda window: window.ends_at)
-    return found
+            result[appliance.id] = max(covering, key=lambda window: window.ends_at)
+    return result
 
 
 def check_window(kind: str, subject: str, begins_at: float, ends_at: float, fleet: Fleet, now: float) -> None:
-    """Raise RequestError naming what is wrong with a window that is asked for."""
+    """Raise RequestError if a requested window breaks a rule."""
     if kind not in KINDS:
         raise RequestError.of_parameter("kind", kind, f"one of {', '.join(KINDS)}")
     if not any(item.id == subject for item in getattr(fleet, f"{kind}s")):
@@ -102,7 +102,7 @@ def check_window(kind: str, subject: str, begins_at: float, ends_at: float, flee
 
 
 def time_of(seconds: float) -> str:
-    """Return a time in UTC as it is written in errors; the number where no calendar has it."""
+    """Return a time in UTC for error messages; the bare number if no calendar has it."""
     try:
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
     except (OverflowError, ValueError, OSError):
@@ -110,7 +110,7 @@ def time_of(seconds: float) -> str:
 
 
 def covers_only(window_kind: str, subject: str, fleet: Fleet, clusters: set[str]) -> bool:
-    """Tell whether a window would take out appliances of these clusters alone: a site may have others' beside them."""
+    """Return whether a window covers appliances of these clusters only; a site may also have clusters of others."""
     if window_kind != "site":
         return True
     return all(cluster.id in clusters for cluster in fleet.clusters if cluster.site == subject)

@@ -3,7 +3,7 @@
 A connection goes to a registered address and nowhere else: no name is looked up, no proxy is used, no redirect is
 followed. The URL's host is what the appliance is asked for (`Host`, and SNI with the certificate's name). Each family
 is checked by its own addresses, and is well where every one of them answers 2xx in time: clients get any of them. What
-is found is an observation, *inferred*: `vitals.py` says how many of them in a row count, and how far they may go.
+is found is an observation, *inferred*: `health/rules.py` says how many of them in a row count, and how far they may go.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 
 import httpx
 
-from steering.control.health.registry import Vitals
+from steering.control.health.registry import Registry
 from steering.control.jobs.clockwork import Run
 from steering.control.services.control import Control
 from steering.model.fleet import Appliance, Fleet
@@ -83,7 +83,7 @@ class Checker:
             # Loads the certificates of all authorities, once.
             self.transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
 
-    async def round(self, name: str, vitals: Vitals) -> None:
+    async def round(self, name: str, registry: Registry) -> None:
         """Check one appliance, each family that it has addresses of, and say when it is due again."""
         try:
             appliance = self.checked.get(name)
@@ -92,7 +92,7 @@ class Checker:
                 return
             for family, addresses in families_of(appliance):
                 why = await self.check(appliance, addresses)
-                vitals.observe(name, not why, why, family=family)
+                registry.observe(name, not why, why, family=family)
             due = time.monotonic() + self.pause_s * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311
             heapq.heappush(self.due, (due, name))
             self.awake.set()

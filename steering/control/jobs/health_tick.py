@@ -1,4 +1,4 @@
-"""The pulse of the fleet: a job that ticks. It reads what workers count, lets `vitals` follow, and records it."""
+"""The health tick: a job that reads the workers' counters, updates the registry, and saves the records that changed."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ logger = logging.getLogger("steering.control")
 
 
 class Tally:
-    """What all workers counted since it was last asked: a worker that began anew counts from 0."""
+    """The counts of all workers since the last call; a restarted file counts from 0."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
         self.open: dict[str, tuple[int, Counters]] = {}
         self.answers: dict[str, Mapping[int, int]] = {}
-        self.heat: dict[str, Mapping[int, int]] = {}
-        self.voices: dict[str, Mapping[int, int]] = {}
+        self.popularity: dict[str, Mapping[int, int]] = {}
+        self.attested: dict[str, Mapping[int, int]] = {}
         self.failing: dict[str, Mapping[int, int]] = {}
 
     def take(self) -> tuple[Counter[int], Counter[int]]:
-        """Return how many more answers named each slot first, and how many more asked for each content key.
+        """Return the new answers by the slot that they named first, and the new requests by content key.
 
-        Of keys there are those that are asked for most; their counts begin with when they came to be.
+        Only the keys requested most are counted, from when each entered a sketch.
         """
         answers: Counter[int] = Counter()
         asked: Counter[int] = Counter()
         for name, counters in self.workers().items():
             answers.update(more_of(self.answers, name, counters.appliances()))
-            asked.update(more_of(self.heat, name, {key: count for key, count, *_ in counters.heat()}))
+            asked.update(more_of(self.popularity, name, {key: count for key, count, *_ in counters.popularity()}))
         return answers, asked
 
-    def take_voices(self) -> dict[int, tuple[int, int]]:
-        """Return by slot how many more viewers had their word counted, and how many of them were failing."""
-        voices: Counter[int] = Counter()
+    def take_attested(self) -> dict[int, tuple[int, int]]:
+        """Return the new attested reports by slot, and how many of them are failing."""
+        attested: Counter[int] = Counter()
         failing: Counter[int] = Counter()
         for name, counters in self.workers().items():
-            found = counters.voices()
-            voices.update(more_of(self.voices, name, {slot: heard for slot, (heard, _) in found.items()}))
+            found = counters.attested()
+            attested.update(more_of(self.attested, name, {slot: count for slot, (count, _) in found.items()}))
             failing.update(more_of(self.failing, name, {slot: failed for slot, (_, failed) in found.items()}))
-        return {slot: (voices[slot], failing[slot]) for slot in voices.keys() | failing.keys()}
+        return {slot: (attested[slot], failing[slot]) for slot in attested.keys() | failing.keys()}
 
     def workers(self) -> dict[str, Counters]:
         """Return the counters of each worker, mapped anew where a file was replaced."""
@@ -59,7 +59,7 @@ class Tally:
                 inode = path.stat().st_ino
                 if path.name not in self.open or self.open[path.name][0] != inode:
                     self.open[path.name] = inode, Counters(str(path))
-                    for seen in (self.answers, self.heat, self.voices, self.failing):
+                    for seen in (self.answers, self.popularity, self.attested, self.failing):
                         seen.pop(path.name, None)
                 found[path.name] = self.open[path.name][1]
             except (OSError, ValueError) as error:
@@ -92,12 +92,12 @@ class Pulse:
         keeping: asyncio.Task[None] | None = None
         while True:
             answers, asked = tally.take()
-            voices = tally.take_voices() if control.registry.player_signal else None
-            control.registry.tick(answers, asked, control.maintenance.covered(), voices)
+            attested = tally.take_attested() if control.registry.player_signal else None
+            control.registry.tick(answers, asked, control.maintenance.covered(), attested)
             if keeping is None or keeping.done():
                 if keeping:
                     keeping.result()  # a disk that is full is this job's error: it begins again
-                if states := control.registry.take_dirty():
+                if states := control.registry.take_unsaved():
                     keeping = asyncio.ensure_future(run(partial(control.ejections.keep_states, states)))
             due = max(due + self.tick_s, loop.time())
             await asyncio.sleep(due - loop.time())

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import httpx
 
-from steering.control.health.registry import Alarm
+from steering.control.health.alarms import Alarm
 from steering.control.jobs.clockwork import Run
 from steering.control.services.control import Control
 from steering.settings import Settings

@@ -22,7 +22,7 @@ class Control:
         self.clock = clock
         self.writer = writer = Writer(settings, clock, run)
         self.sessions: Callable[[], list[dict[str, Any]]] = list
-        self.registry = writer.vitals
+        self.registry = writer.registry
         self.hand_over = writer.hand_over
         self.records = writer.store
         self.playlists = writer.shelf

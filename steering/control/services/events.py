@@ -19,7 +19,8 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final
 
-from steering.control.health.registry import Alarm, StateChange, Vitals
+from steering.control.health.alarms import Alarm
+from steering.control.health.registry import Registry, StateChange
 from steering.errors import RequestError
 
 KEPT: Final = 4096  # events, about 1 MB: all of a site of 1,000 appliances going and coming twice
@@ -28,7 +29,7 @@ LISTENERS: Final = 200  # of the control door's 1,000 connections
 LISTENERS_OF_ONE: Final = 10  # of one partner, or one appliance
 HEARTBEAT_S: Final = 15.0  # proxies close what is silent for a minute
 RETRY_MS: Final = 2000
-BUSY: Final = {"serving", "over", "climbing"}  # states that take turns in a cluster under load
+BUSY: Final = {"serving", "overloaded", "ramping"}  # states that take turns in a cluster under load
 WIRE: Final = "wire"  # the connection's `Wire` in the state of a request
 
 
@@ -190,7 +191,7 @@ def is_news(change: dict[str, Any]) -> bool:
     return not {change["before"], change["after"]} <= BUSY
 
 
-def follow(vitals: Vitals, hub: Hub) -> None:
+def follow(registry: Registry, hub: Hub) -> None:
     """Publish every change of a state, and every alarm, from now on; all in the thread that ticks."""
 
     def take_change(change: StateChange) -> None:
@@ -199,13 +200,13 @@ def follow(vitals: Vitals, hub: Hub) -> None:
     def take_alarm(alarm: Alarm) -> None:
         hub.publish("alarm", subject_of(alarm), dataclasses.asdict(alarm))
 
-    vitals.listen(take_change)
-    vitals.on_alarm(take_alarm)
+    registry.listen(take_change)
+    registry.on_alarm(take_alarm)
 
 
 def subject_of(alarm: Alarm) -> str:
     """Return whom an alarm is about: its cluster, or the operators alone where it is about the whole fleet."""
-    return "" if (alarm.kind, alarm.subject) == ("held", "fleet") else f"clusters/{alarm.subject}"
+    return "" if (alarm.kind, alarm.subject) == ("suppressed", "fleet") else f"clusters/{alarm.subject}"
 
 
 class Wire:

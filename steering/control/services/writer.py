@@ -19,11 +19,14 @@ from types import TracebackType
 from typing import Any, Final, Protocol, TypeVar
 
 from steering.control.auth import check_role, make_secret
-from steering.control.fill.holdings import HoldingsReported, open_holdings, write_changes
+from steering.control.fill.holdings import HoldingsReported
+from steering.control.fill.holdings_file import open_holdings, write_changes
 from steering.control.fill.missing import counters_in, missing
+from steering.control.health.appliance_state import Maintenance, OverrideOrigin
 from steering.control.health.ejection_limits import Limits
+from steering.control.health.presenter import suppressed_ejections
 from steering.control.health.quality import By, quality
-from steering.control.health.registry import Maintenance, OverrideOrigin, Vitals
+from steering.control.health.registry import Registry
 from steering.control.health.rules import Rules, full_weight
 from steering.control.health.windows import MOST_OPEN, Window, check_window, in_maintenance
 from steering.control.records import fleet_objects as nouns
@@ -90,7 +93,7 @@ class Writer:
         self.run = run
         self.state = settings.state
         self.clock = clock
-        self.vitals = vitals_of(settings)
+        self.registry = registry_of(settings)
         self.index: tuple[str, RouteIndex] | None = None
         self.sessions: Callable[[], list[dict[str, Any]]] = list  # of live BGP, where it is followed
         self.holdings = HoldingsReported(settings.max_titles)
@@ -118,7 +121,7 @@ class Writer:
     def close(self) -> None:
         """Put what is known on record, close the database and let another process write."""
         with contextlib.suppress(SettingsError):  # a full disk; what it had is what it has
-            self.keep_states(self.vitals.take_dirty(every=True))
+            self.keep_states(self.registry.take_unsaved(every=True))
         self.store.close()
         self.lock.release()
 
@@ -129,10 +132,9 @@ class Writer:
         self.tokens = self.store.tokens()
         self.take_windows()
         self.take_fleet()
-        with self.vitals.lock:  # before the words are stored: who is in a window takes no client, not for a moment
-            self.vitals.keep_windows(self.maintenance(), self.vitals.clock())
-        self.vitals.files = StatusFiles(self.state)
-        self.hand_over = HandOver(self.state, self.vitals.files)
+        self.registry.set_maintenance(self.maintenance())  # before the words are stored: no client gets in for a moment
+        self.registry.files = StatusFiles(self.state)
+        self.hand_over = HandOver(self.state, self.registry.files)
         self.shelf = Shelf(self.state, self.store, self.fleet, self.clock, self.serve_playlists)
         current = self.hand_over.current
         if current and not self.store.fleet_version():
@@ -144,7 +146,7 @@ class Writer:
             self.store.record_published(number_of(current.table), number_of(current.fleet), current.published_at)
             try:
                 self.hand_over.status.use(current.status)
-                self.vitals.adopt(self.store.states(), self.hand_over.status.word)
+                self.registry.adopt(self.store.states(), self.hand_over.status.word)
                 current = self.adopt_holdings(current)
                 self.serve_playlists()
                 current = self.hand_over.current or current
@@ -173,13 +175,13 @@ class Writer:
         self.inventory = self.store.fleet()
         self.appliances = {appliance.id: appliance for appliance in self.inventory.appliances}
         wished = {name: OverrideOrigin(at, who) for name, (at, who) in self.store.wished().items()}
-        self.vitals.take_fleet(self.inventory, self.overrides, wished)
+        self.registry.take_fleet(self.inventory, self.overrides, wished)
         self.holdings.use_fleet(self.inventory)
 
     @property
     def words(self) -> dict[int, int]:
         """The word that every slot in use should hold."""
-        return self.vitals.words()
+        return self.registry.status_words()
 
     def take_windows(self) -> None:
         """Read the maintenance windows that are on or to come; others read them from their threads."""
@@ -529,7 +531,7 @@ class Writer:
         current = self.hand_over.current
         if current is None:
             raise RequestError("nothing was published yet", hint="steering table publish", status=409)
-        fleet, path, heard = self.inventory, self.state / current.routes, self.vitals.routes_heard()
+        fleet, path, heard = self.inventory, self.state / current.routes, self.registry.routes_heard()
         return self.run("look at the routes", lambda _: route_report(Routes(path), fleet, heard, partner), quiet)
 
     def missing(self, partner: str = "", count: int = 1000) -> list[dict[str, Any]]:
@@ -588,7 +590,7 @@ class Writer:
             self.store.set_overrides(overrides, who, now)
             self.store.note(Entry(now, who, "override", " ".join(overrides)[:200], before, after))
         self.overrides = self.overrides | overrides
-        self.vitals.set_overrides(overrides, OverrideOrigin(now, who))
+        self.registry.set_overrides(overrides, OverrideOrigin(now, who))
         return {
             "appliances": [
                 {
@@ -652,17 +654,16 @@ class Writer:
         raise no_window(number)
 
     def held(self) -> list[dict[str, Any]]:
-        """Return the appliances that seem to be down and serve on, because a limit holds what is inferred of them."""
-        rows = ((name, self.vitals.describe(name)) for name in self.appliances)
-        return [{"appliance": name, **state} for name, state in rows if state["held"]]
+        """Return the appliances whose ejection is suppressed by a limit: they seem to be down and keep serving."""
+        return sorted(suppressed_ejections(self.registry), key=lambda row: str(row["appliance"]))
 
     def release(self, who: str, why: str = "") -> dict[str, Any]:
-        """Let those that are held go: a person's word that they are down."""
-        names = self.vitals.release()
+        """Release the suppressed ejections: an operator confirms that the appliances are down."""
+        names = self.registry.release_ejections()
         if names:
             with self.store.change():
                 subject = f"{len(names)} appliances"
-                self.store.note(Entry(self.clock(), who, "release held", subject, after=names[:1000], why=why))
+                self.store.note(Entry(self.clock(), who, "release ejections", subject, after=names[:1000], why=why))
         return {"released": names}
 
     def keep_states(self, states: dict[str, str]) -> None:
@@ -956,11 +957,11 @@ def no_window(number: int) -> RequestError:
     return RequestError(f"window {number}: there is none of this id", status=404)
 
 
-def vitals_of(settings: Settings) -> Vitals:
-    """Return what is to be known of appliances, by the rules that the settings make."""
+def registry_of(settings: Settings) -> Registry:
+    """Return an empty registry with the rules and limits of the settings."""
     rules = Rules(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Rules)})
     limits = Limits(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Limits)})
-    return Vitals(rules, limits, settings.load_excess, player_signal=settings.player_signal)
+    return Registry(rules, limits, settings.load_excess, player_signal=settings.player_signal)
 
 
 def report_of(feeds: Sequence[tuple[FeedSource, Feed]], table: BuiltTable, refusals: int) -> dict[str, Any]:

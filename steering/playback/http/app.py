@@ -175,7 +175,7 @@ def make_app(
 
     def hear(request: Request, snapshot: Snapshot | None, packed: bytes, playing: str = "") -> None:
         if reports is not None and snapshot is not None:
-            reports.hear(snapshot, request.scope["query_string"], request.scope["headers"], packed, playing)
+            reports.count_steering(snapshot, request.scope["query_string"], request.scope["headers"], packed, playing)
 
     @app.head("/v1/steer", include_in_schema=False)
     @app.get("/v1/steer", responses=STEER_RESPONSES, openapi_extra=openapi_parameters())
@@ -236,7 +236,7 @@ def make_app(
         found, unread = cmcd.read_body(body)
         await reports.learn_names(snapshot)
         for at in range(0, len(found), REPORTS_AT_ONCE):
-            reports.take(snapshot, found[at : at + REPORTS_AT_ONCE], packed, tag)
+            reports.count(snapshot, found[at : at + REPORTS_AT_ONCE], packed, tag)
             await asyncio.sleep(0)
         if unread:
             reports.counters.note_event("unread_reports", unread)

@@ -12,6 +12,7 @@ from _fastpath.ranking import key_of
 from steering.decision.snapshot import Snapshot
 from steering.playback.answers.players import compiled
 from steering.playback.client import Trust
+from steering.playback.server.time_limits import end_if_late
 from steering.settings import Settings
 
 
@@ -74,4 +75,4 @@ class Connections:
         if self.counters:
             self.counters.set_gauge("connections", len(self.open))
         for connection in list(self.open):
-            connection.check_time(self.fast_path.second)
+            end_if_late(connection, self.count)

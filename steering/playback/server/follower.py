@@ -1,7 +1,7 @@
-"""Follows the state folder: maps what `current` names whenever it changes, and swaps the snapshot with one assignment.
+"""Follows the state folder: maps the files that `current` names when it changes, and swaps the snapshot by assignment.
 
-The work is done in a thread of its own, so that requests go on being answered from the snapshot before. A file that
-cannot be used is logged and refused; what is serving serves on, and the same `current` is tried again after a while.
+A thread of its own does the work, so requests are answered from the old snapshot meanwhile. A file that cannot be used
+is logged and refused; the old snapshot serves on, and the same `current` is tried again after RETRY_S.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ logger = logging.getLogger("steering.playback")
 
 
 class Follower:
-    """Holds the snapshot that answers are made from: None until the first could be mapped.
+    """Holds the snapshot that answers are made from: None until the first is mapped.
 
-    `take` is given each, and `refuse` is called when one cannot be used.
+    `take` is called with each new snapshot, `refuse` when the files cannot be used.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class Follower:
         self.keyring = Keyring(state)
         self.signer = Signer(self.keyring)
         self.error: SnapshotError | None = None
-        self.seen: tuple[int, int, int] | None = (0, 0, 0)  # unlike any: the first step always maps
+        self.seen: tuple[int, int, int] | None = (0, 0, 0)  # equals no file: the first step always maps
         self.retry_at = 0.0
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
 
     def step(self) -> None:
-        """Look once, and take over what has changed."""
+        """Look at `current` once, and map its files if it has changed."""
         self.keyring.step()
         seen = self.look()
         if seen == self.seen and (self.error is None or self.clock() < self.retry_at):
@@ -79,21 +79,21 @@ class Follower:
         )
 
     def look(self) -> tuple[int, int, int] | None:
-        """Return what tells one `current` from another, None where there is none."""
+        """Return a value that changes with `current`, None where there is none."""
         try:
-            found = (self.state / "current").stat()
+            status = (self.state / "current").stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        return status.st_mtime_ns, status.st_ino, status.st_size
 
     def start(self) -> None:
-        """Take over what is published now, then follow in a thread."""
+        """Map what is published now, then follow in a thread."""
         self.step()
         self.thread = threading.Thread(target=self.follow, name="follow", daemon=True)
         self.thread.start()
 
     def follow(self) -> None:
-        """Step until told to stop."""
+        """Step every `poll_s` until `stop`."""
         while not self.stopping.wait(self.poll_s):
             self.step()
 

@@ -7,8 +7,8 @@ the state. While the state is FAST, the compiled `Connection.data_received` answ
 With the setting `proxy_protocol`, a connection from a trusted address begins with a PROXY protocol header.
 
 Everything that a client may do slowly or without end is bounded: a head by size and time, a body by time, an idle
-connection, requests that wait behind another, a client that does not read, connections and pending requests. Beyond the
-last two, requests get the cheapest correct answer.
+connection, a client that does not read (`time_limits.py`), requests that wait behind another, connections and pending
+requests. Beyond the last two, requests get the cheapest correct answer (`last_answers.py`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,14 @@ from typing import Final
 
 from _fastpath.connection import Connection
 from _fastpath.fast_path import Peer
-from steering.playback.client import UNKNOWN, pack
+from steering.playback.client import UNKNOWN, Trust, pack
 from steering.playback.http import request
 from steering.playback.server.connections import Connections
-from steering.playback.server.last_answers import cheapest_answer
+from steering.playback.server.last_answers import UNKNOWN_PEER, cheapest_answer
 from steering.playback.server.proxy_protocol import read_header
 from steering.playback.server.states import TRANSITIONS, Event, State
-from steering.playback.server.uvicorn_adapter import FallbackPath, Position, UvicornServer, protocol_class
+from steering.playback.server.uvicorn_adapter import FallbackPath, UvicornServer, protocol_class
 
-# Seconds. A head takes one packet; a player's connection is idle between plays; a reader that stops has gone.
-HEAD_S: Final = 10
-IDLE_S: Final = 75
-BODY_S: Final = 30
-READ_S: Final = 30
 MAX_PENDING: Final = 256  # requests on the fallback path: about 0.1 s of work
 
 PLAYBACK_LINE: Final = b"POST /v1/playback HTTP/1.1\r\n"
@@ -46,6 +41,16 @@ def http_class(connections: Connections) -> Callable[..., HttpProtocol]:
     return protocol_class(functools.partial(HttpProtocol, connections))
 
 
+class Waiting(bytearray):
+    """Received bytes that are not used yet."""
+
+    def take(self) -> bytes:
+        """Return the bytes, and keep none."""
+        data = bytes(self)
+        self.clear()
+        return data
+
+
 class HttpProtocol(Connection, asyncio.Protocol):
     """One connection."""
 
@@ -54,24 +59,19 @@ class HttpProtocol(Connection, asyncio.Protocol):
         self.server = server
         self.fast_path = shared.fast_path
         self.state = State.BUFFERED
-        self.since = self.active_at = self.second  # since when it is in its state
+        self.since = self.active_at = self.fast_path.second  # since when it is in its state
         self.transport: asyncio.Transport
         self.fallback: FallbackPath | None = None
-        self.waiting = bytearray()  # received and not used yet: a part of a preface or a body, or requests while STUCK
+        self.waiting = Waiting()  # a part of a preface or a body, or requests while STUCK
         self.body_end = 0  # how many bytes of `waiting` a playback request is, once whole; 0 where none is due
         self.relayed: tuple[str, int] | None = None  # the client that a proxy named
         self.over_limit = False
         self.half_closed = False  # the client sends no more, and may still read
 
-    @property
-    def second(self) -> int:
-        """The time in whole seconds."""
-        return self.fast_path.second
-
     def move(self, event: Event) -> None:
         """Change the state. KeyError where the table has no such transition."""
         self.state = TRANSITIONS[self.state][event]
-        self.since = self.second
+        self.since = self.fast_path.second
         self.direct = self.state is State.FAST
 
     # ---- asyncio.Protocol
@@ -80,7 +80,9 @@ class HttpProtocol(Connection, asyncio.Protocol):
         """Begin, as far as the limits allow."""
         self.transport = transport
         self.fd = transport.get_extra_info("socket").fileno()
-        self.peer = self.find_peer(transport)
+        peer = find_peer(transport, self.shared.trust)
+        self.relayed = None if peer else NO_ADDRESS
+        self.peer = peer or UNKNOWN_PEER
         self.shared.open.add(self)
         self.server.add(self)
         self.over_limit = len(self.shared.open) > self.shared.max_connections
@@ -199,7 +201,7 @@ class HttpProtocol(Connection, asyncio.Protocol):
         if self.fallback is not None and not self.fallback.idle:
             self.move(Event.HANDED_OVER)
         if self.waiting:
-            self.receive(self.take_waiting())
+            self.receive(self.waiting.take())
         if self.half_closed and not self.owes_answers():
             self.close()
 
@@ -214,16 +216,6 @@ class HttpProtocol(Connection, asyncio.Protocol):
 
     # ---- the client
 
-    def find_peer(self, transport: asyncio.Transport) -> Peer:
-        """Return the other end. A Unix socket is trusted; a connection without an address is gone, and is not."""
-        name = transport.get_extra_info("peername")
-        if isinstance(name, tuple | list) and (packed := pack(str(name[0]))) is not None:
-            return Peer(packed, packed in self.shared.trust)
-        if transport.get_extra_info("socket").family == socket.AF_UNIX:
-            return Peer(UNKNOWN, True)
-        self.relayed = NO_ADDRESS
-        return Peer(UNKNOWN, False)
-
     def read_preface(self, data: bytes) -> bytes:
         """Take the client that a trusted proxy names in the first bytes, and return what follows them."""
         self.waiting += data
@@ -237,12 +229,12 @@ class HttpProtocol(Connection, asyncio.Protocol):
             return b""
         if header.relayed:
             packed = header.source
-            self.peer = Peer(UNKNOWN, False) if packed is None else Peer(packed, packed in self.shared.trust)
+            self.peer = UNKNOWN_PEER if packed is None else Peer(packed, packed in self.shared.trust)
             self.relayed = (str(ipaddress.ip_address(packed)), 0) if packed else NO_ADDRESS
         self.move(Event.PREFACE_READ)
         if self.over_limit:
             self.move(Event.LIMIT_EXCEEDED)
-        return self.take_waiting()[header.size :]
+        return self.waiting.take()[header.size :]
 
     # ---- playback requests, whose bodies may come late
 
@@ -266,12 +258,7 @@ class HttpProtocol(Connection, asyncio.Protocol):
         """Return what has come of a playback request, and wait for no more of it."""
         self.move(Event.BODY_ENDED)
         self.body_end = 0
-        return self.take_waiting()
-
-    def take_waiting(self) -> bytes:
-        """Return the bytes that wait, and keep none."""
-        data, self.waiting = bytes(self.waiting), bytearray()
-        return data
+        return self.waiting.take()
 
     # ---- the fallback path
 
@@ -303,56 +290,26 @@ class HttpProtocol(Connection, asyncio.Protocol):
             self.move(Event.CLOSE)
         self.transport.close()
 
-    def refuse(self, answer: bytes) -> None:
-        """Send a last answer to what cannot be read, and close."""
+    def end_with(self, answer: bytes, event: str) -> None:
+        """Send a last answer, count it, and close."""
         if not self.transport.is_closing():
-            self.shared.count("unreadable")
-            self.close_with(answer)
+            self.shared.count(event)
+            self.move(Event.CLOSE)
+            self.transport.write(answer)
+            self.transport.close()
 
     def answer_cheaply(self, data: bytes) -> None:
         """Send the cheapest correct answer to the first request, and close."""
-        self.shared.count("shed")
         shared = self.shared
-        self.close_with(cheapest_answer(data, self.peer, self.fast_path, shared.snapshot, shared.default_service))
+        answer = cheapest_answer(data, self.peer, self.fast_path, shared.snapshot, shared.default_service)
+        self.end_with(answer, "shed")
 
-    def close_with(self, answer: bytes) -> None:
-        """Send a last answer."""
-        self.move(Event.CLOSE)
-        self.transport.write(answer)
-        self.transport.close()
 
-    def cut_off(self) -> None:
-        """End the connection of a client that is too slow."""
-        self.shared.count("cut_off")
-        self.transport.abort()
-
-    def check_time(self, second: int) -> None:
-        """End the connection if its client takes too long."""
-        if self.transport.is_closing() and self.state is not State.CLOSING:
-            self.move(Event.CLOSE)  # uvicorn has closed it
-        waited_s = second - self.since
-        if self.state is State.FALLBACK:
-            self.check_fallback(second)
-        elif self.state is State.PREFACE:
-            if waited_s > HEAD_S:
-                self.cut_off()
-        elif self.state in (State.STUCK, State.CLOSING):
-            if waited_s > READ_S:
-                self.cut_off()
-        elif self.state is State.BODY:
-            if waited_s > BODY_S:
-                self.close()
-        elif second - self.active_at > IDLE_S:
-            self.close()
-
-    def check_fallback(self, second: int) -> None:
-        """End the connection if a request on the fallback path comes too slowly."""
-        assert self.fallback
-        if self.fallback.unparsed:
-            return  # it is our turn
-        # From the first byte: a head or body that comes drop by drop does not become active by it.
-        waited_s = second - self.fallback.began_at
-        if self.fallback.position is Position.HEAD and waited_s > HEAD_S:
-            self.cut_off()
-        elif self.fallback.position is Position.BODY and waited_s > BODY_S:
-            self.close()
+def find_peer(transport: asyncio.Transport, trust: Trust) -> Peer | None:
+    """Return the other end, None where it has no address: then the client is gone. A Unix socket is trusted."""
+    name = transport.get_extra_info("peername")
+    if isinstance(name, tuple | list) and (packed := pack(str(name[0]))) is not None:
+        return Peer(packed, packed in trust)
+    if transport.get_extra_info("socket").family == socket.AF_UNIX:
+        return Peer(UNKNOWN, True)
+    return None

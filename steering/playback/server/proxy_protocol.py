@@ -1,8 +1,8 @@
-"""The PROXY protocol, versions 1 and 2: whom a proxy relays, said in the first bytes of a connection.
+"""The PROXY protocol, versions 1 and 2: the address of the client that a proxy relays, as a connection's first bytes.
 
-As haproxy's proxy-protocol.txt has it. A header is believed from trusted peers only, and then there has to be one:
-guessing whether there is would let clients write their own. What does not match exactly is an error, and the
-connection is to be closed. Error messages name fields, not addresses: they may be logged.
+As haproxy's proxy-protocol.txt specifies it. Only a trusted peer's header is read, and a trusted peer must send one:
+guessing whether there is one would let clients write their own. A header that does not match exactly is an error, and
+the connection is to be closed. Error messages name fields, not addresses: they may be logged.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ MAX_PROTOCOL: Final = 2
 CRC32C: Final = 3
 CHECKSUM_SIZE: Final = 4
 
-LOCAL: Final = SIGNATURE + b"\x20\x00\x00\x00"  # what somebody sends who relays nobody
+LOCAL: Final = SIGNATURE + b"\x20\x00\x00\x00"  # the header of a peer that relays no client
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Header:
-    """What the first `size` bytes of a connection say.
+    """The first `size` bytes of a connection.
 
     `source` is the client's packed address, 4 or 16 bytes, an IPv4-mapped one as IPv4. Where it is None and `relayed`,
-    there is a client and the proxy does not know its address (UNKNOWN, a Unix socket): nobody to be trusted. Where
-    nobody is relayed (LOCAL, a health check), the proxy speaks for itself, and the socket's address counts.
+    the proxy does not know the client's address (UNKNOWN, a Unix socket), and the client is not trusted. Where no
+    client is relayed (LOCAL, a health check), the proxy itself is the client, and the socket's address counts.
     """
 
     source: bytes | None
@@ -46,7 +46,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """Return the header that a connection begins with, None where bytes are missing yet.
+    """Return the header that a connection begins with, None if it is not whole yet.
 
     Never asks for more than MAX_HEADER bytes. Raises ValueError as soon as no further bytes can make it a header.
     """
@@ -83,17 +83,17 @@ def read_line(data: bytes) -> Header | None:
 
 def read_address(family: bytes, text: bytes, name: str) -> bytes:
     """Return an address of version 1 packed."""
-    allowed, kind = (rb"[0-9.]+", socket.AF_INET) if family == b"TCP4" else (rb"[0-9A-Fa-f:.]+", socket.AF_INET6)
+    allowed, number = (rb"[0-9.]+", socket.AF_INET) if family == b"TCP4" else (rb"[0-9A-Fa-f:.]+", socket.AF_INET6)
     try:
         if not re.fullmatch(allowed, text):
             raise OSError
-        return socket.inet_pton(kind, text.decode("ascii"))
+        return socket.inet_pton(number, text.decode("ascii"))
     except OSError:
         raise ValueError(f"PROXY v1: the {name} address is none of {family.decode()}") from None
 
 
 def read_binary(data: bytes) -> Header | None:
-    """Return the header of version 2 (section 2.2). What a LOCAL or unspecified one holds is passed over unread."""
+    """Return the header of version 2 (section 2.2). The addresses of a LOCAL or unspecified one are not read."""
     version, command = divmod(data[12], 16) if len(data) > 12 else (2, 0)
     if version != 2:
         raise ValueError(f"PROXY v2: version {version}")
@@ -118,25 +118,25 @@ def read_binary(data: bytes) -> Header | None:
     return Header(source, relayed=bool(command), size=size)
 
 
-def check_extras(header: bytes, at: int) -> None:
-    """Walk the type-length-value vectors from there to the header's end, and check a checksum (section 2.2.3)."""
+def check_extras(header: bytes, offset: int) -> None:
+    """Walk the type-length-value vectors from an offset to the header's end, and verify a checksum (section 2.2.3)."""
     promised = None
-    while at < len(header):
-        start = at + 3
-        at = start + int.from_bytes(header[at + 1 : start], "big")
-        if start > len(header) or at > len(header):
+    while offset < len(header):
+        start = offset + 3
+        offset = start + int.from_bytes(header[offset + 1 : start], "big")
+        if start > len(header) or offset > len(header):
             raise ValueError("PROXY v2: a type-length-value vector leads beyond the header")
         if header[start - 3] == CRC32C:
-            if at - start != CHECKSUM_SIZE or promised is not None:
+            if offset - start != CHECKSUM_SIZE or promised is not None:
                 raise ValueError("PROXY v2: CRC32c is given once, in 4 bytes")
-            promised = int.from_bytes(header[start:at], "big")
-            blank = header[:start] + bytes(CHECKSUM_SIZE) + header[at:]
+            promised = int.from_bytes(header[start:offset], "big")
+            blank = header[:start] + bytes(CHECKSUM_SIZE) + header[offset:]
     if promised is not None and crc32c(blank) != promised:
         raise ValueError("PROXY v2: the CRC32c does not match")
 
 
 def unmapped(packed: bytes) -> bytes:
-    """Return an IPv4-mapped address as IPv4: so proxies on dual-stack sockets write their IPv4 clients."""
+    """Return an IPv4-mapped address as IPv4: proxies on dual-stack sockets write their IPv4 clients mapped."""
     return packed[12:] if packed.startswith(MAPPED) else packed
 
 
@@ -153,7 +153,7 @@ CASTAGNOLI: Final = table_of(0x82F63B78)
 
 def crc32c(data: bytes) -> int:
     """Return the CRC-32 with Castagnoli's polynomial (RFC 4960, appendix B)."""
-    found = 0xFFFFFFFF
+    crc = 0xFFFFFFFF
     for byte in data:
-        found = found >> 8 ^ CASTAGNOLI[(found ^ byte) & 0xFF]
-    return found ^ 0xFFFFFFFF
+        crc = crc >> 8 ^ CASTAGNOLI[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF

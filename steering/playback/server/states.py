@@ -15,7 +15,7 @@ code alone answers, and sends straight to the socket. A request that the fast pa
 leave in the order of their requests, and two writers never share the socket.
 
 A connection in CLOSING has been closed by us and still sends its last answer. STUCK, BODY, FALLBACK and PREFACE wait
-for the client, and each has a limit in seconds (`protocol.py`). An event that the table does not name is a bug.
+for the client, and each has a limit in seconds (`time_limits.py`). An event that the table does not name is a bug.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from _fastpath.fast_path import MAX_HEAD
+from _fastpath.fast_path import MAX_HEAD, FastPath
 from steering.errors import RequestError
 from steering.playback.server.last_answers import refusal
 
@@ -43,14 +43,10 @@ class Position(enum.Enum):
 class Owner(Protocol):
     """The connection that the fallback path works for."""
 
-    half_closed: bool  # nothing more comes from the client
+    fast_path: FastPath  # which has the clock
 
-    @property
-    def second(self) -> int:
-        """The time in whole seconds."""
-
-    def refuse(self, answer: bytes) -> None:
-        """Send a last answer and close."""
+    def end_with(self, answer: bytes, event: str) -> None:
+        """Send a last answer, count it, and close."""
 
     def fallback_moved_on(self) -> None:
         """Take note that the fallback path has answered a request, or has become idle."""
@@ -211,19 +207,19 @@ class FallbackPath(HttpToolsProtocol):
         elif in_body:
             self.cycle.disconnected = True  # the application's answer goes nowhere
             self.cycle.message_event.set()
-            self.owner.refuse(self.refusal)
+            self.owner.end_with(self.refusal, "unreadable")
         if self.cycle is None or self.cycle.response_complete:
-            self.owner.refuse(self.refusal)
+            self.owner.end_with(self.refusal, "unreadable")
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or send the refusal of what followed."""
         if self.refusal is not None and not self.pipeline:
-            self.owner.refuse(self.refusal)
+            self.owner.end_with(self.refusal, "unreadable")
             return
         super().on_response_complete()
         if self.transport.is_closing():
             return
-        self.began_at = self.owner.second  # from now on the client owes the rest
+        self.began_at = self.owner.fast_path.second  # from now on the client owes the rest
         self.parse()
         if self.flow.write_paused:
             self.transport.pause_reading()
@@ -239,7 +235,7 @@ class FallbackPath(HttpToolsProtocol):
         self.position = Position.HEAD
         self.head_size = 0
         self.begun += 1
-        self.began_at = self.owner.second
+        self.began_at = self.owner.fast_path.second
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:

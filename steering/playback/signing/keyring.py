@@ -1,4 +1,4 @@
-"""The keys as a worker knows them: read again whenever the `keys` file changes, swapped with one assignment."""
+"""A worker's keys: read again when the `keys` file changes, and swapped by one assignment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger("steering.playback")
 
 
 class Keyring:
-    """Holds `keys` by id. Where the file cannot be used, that is logged once, and the last good keys sign on."""
+    """Holds `keys` by id. A file that cannot be used is logged once, and the last good keys go on signing."""
 
     def __init__(self, state: Path) -> None:
         self.state = state
@@ -22,23 +22,23 @@ class Keyring:
         self.seen: tuple[int, ...] | None = None
 
     def step(self) -> None:
-        """Look once, and take over what has changed."""
+        """Look at the file once, and read it if it has changed."""
         seen = self.look()
         if seen == self.seen:
             return
         self.seen = seen
         try:
-            found = read_keys(self.state)
+            keys = read_keys(self.state)
         except SnapshotError as error:
-            logger.error("%s; the keys from before sign on", error.message)
+            logger.error("%s; the old keys go on signing", error.message)
             return
-        self.keys = {name: SigningKey(name, key.secret) for name, key in found.items()}
-        logger.info("%d keys: %s", len(found), ", ".join(found))
+        self.keys = {name: SigningKey(name, key.secret) for name, key in keys.items()}
+        logger.info("%d keys: %s", len(keys), ", ".join(keys))
 
     def look(self) -> tuple[int, ...] | None:
-        """Return what tells one file from another, and whether it may be read; None where there is none."""
+        """Return a value that changes with the file or its mode, None where there is none."""
         try:
-            found = (self.state / FILE).stat()
+            status = (self.state / FILE).stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino, found.st_size, found.st_mode
+        return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode

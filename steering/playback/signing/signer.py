@@ -1,4 +1,4 @@
-"""Makes the tokens of a worker's answers, with the keys and the clock of the moment: one for all of an answer."""
+"""Makes the tokens of a worker's answers with the current keys and time: one token for all URLs of an answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger("steering.playback")
 
 
 class Signer:
-    """Signs for one worker. The keys are looked up for each answer, so that changed ones sign from the next one on."""
+    """Signs for one worker. The keys are looked up for each answer, so new keys sign from the next answer on."""
 
     def __init__(self, keyring: Keyring, clock: Callable[[], float] = time.time) -> None:
         self.keyring = keyring
@@ -26,11 +26,11 @@ class Signer:
         self.keyless: set[str] = set()  # services without a key, which are logged once
 
     def sign_of(self, row: Mapping[str, Any]) -> Callable[[bytes, int, int], bytes | None] | None:
-        """Return what makes the tokens of a service as a fleet file has it, for `pick`; None where it has none."""
+        """Return a function that makes the tokens of a service (a row of a fleet file), None if it has no tokens."""
         if not row.get("token"):
             return None
-        known = {name: row[name] for name in FIELDS if name in row}
-        signing = Signing.of(Service(**known, keys=tuple(row["keys"])))
+        fields = {name: row[name] for name in FIELDS if name in row}
+        signing = Signing.of(Service(**fields, keys=tuple(row["keys"])))
         assert signing
 
         def sign(title: bytes, family: int, upper: int) -> bytes | None:
@@ -42,14 +42,14 @@ class Signer:
         return sign
 
     def sign_below(self, service: Service, host: str, path: str, packed: bytes) -> str | None:  # noqa: ARG002
-        """Return the token of a folder of a service's, for `players`; None where it has no key."""
+        """Return the token of a folder of a service, None where the service has no key."""
         signing = Signing.of(service)
         token = token_for(signing, self.keyring.keys, path, packed, self.clock()) if signing else None
         self.note(service.id, token is None)
         return token
 
     def tag_of(self, service: str) -> Callable[[bytes, int, int], bytes | None]:
-        """Return what makes the tags of a service's sessions, for `pick`; without a key for tags it returns None."""
+        """Return a function that makes the tags of a service's sessions; it returns None without a key for tags."""
 
         def tag(session: bytes, family: int, upper: int) -> bytes | None:
             if not self.keyring.keys:
@@ -63,15 +63,17 @@ class Signer:
         return tag_for(self.keyring.keys, service, session, packed, self.clock())
 
     def note(self, service: str, is_keyless: bool) -> None:
-        """Say once that a service cannot sign, and once more after it could."""
+        """Log once that a service cannot sign, and again only after it could."""
         if is_keyless != (service in self.keyless):
             if is_keyless:
-                logger.error("service %s: none of its keys is there; answered with its fallback alone", service)
+                logger.error(
+                    "service %s: none of its keys is in the keys file; its answers name the fallback alone", service
+                )
                 self.keyless.add(service)
             else:
                 self.keyless.discard(service)
 
 
 def packed_of(family: int, upper: int) -> bytes:
-    """Return a client's packed address from its upper 32 or 64 bits; of IPv6 the rest is 0, which is nobody's."""
+    """Return a client's packed address from its upper 32 or 64 bits; the lower half of an IPv6 address is 0."""
     return upper.to_bytes(4, "big") if family == 4 else upper.to_bytes(8, "big") + bytes(8)

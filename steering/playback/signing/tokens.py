@@ -1,6 +1,6 @@
-"""Signed URLs: an appliance that knows the key serves whoever brings a token, until it expires, and nobody else.
+"""Signed URLs: an appliance that has the key serves a client only with a token, until the token expires.
 
-There are three forms of token, and a service says which. In the first two the code is HMAC-SHA256 (RFC 2104) with the
+There are three forms of token; a service uses one. In the first two the code is HMAC-SHA256 (RFC 2104) with the
 key's secret, cut to 18 bytes, in base64url (RFC 4648, 5):
 
     path         /~k1~1767225600~2~<code>/v/80100172/seg-1.ts       the code is of
@@ -10,14 +10,13 @@ key's secret, cut to 18 bytes, in base64url (RFC 4648, 5):
     secure_link  /v/80100172?md5=<code>&expires=1767225600&k=k1     as stock nginx checks it: MD5 in base64url of
                  expiry [network] path " " secret
 
-A token of form `path` is the first part of the path. It covers the next parts, as many as it says, and all that lies
-below them, so that what a playlist names by relative URLs is covered, too. One of the other forms covers one path.
-Paths are as they stand in the request, percent-encoded, but in `secure_link`, where they are as nginx has them in $uri.
-Hosts are not covered: the targets of an answer share one token. The first words keep a token of one form from being
-made one of another.
+A token of form `path` is the first part of the path. It covers the number of further parts that it names, and all that
+lies below them: so it also covers the relative URLs of a playlist. A token of another form covers one path. Paths are
+as they stand in the request, percent-encoded; in `secure_link` they are as in nginx's $uri. Hosts are not covered: the
+targets of an answer share one token. Because of the first words, a token of one form is invalid as another.
 
 `network` is the client's: the first three bytes of an IPv4 address, the first six of an IPv6 address, in hexadecimal;
-`-` where the token is anybody's. In `secure_link` it is " 4" or " 6" and the bytes themselves, and `&b=1` says so.
+`-` where any client may use the token. In `secure_link` it is " 4" or " 6" and the bytes themselves, marked by `&b=1`.
 
 An expiry is a whole number of five minutes, so that the same request is answered with the same bytes for a while.
 """
@@ -40,10 +39,10 @@ from steering.model.service import Service
 from steering.playback.client import pack, unwrap
 
 STEP_S: Final = 300
-CODE_BYTES: Final = 18  # 144 bits, and no part of a base64 character is left over that could be changed
+CODE_BYTES: Final = 18  # 144 bits, a whole number of base64 characters: no spare bits that could be changed
 BYTES_OF_NETWORK: Final = {4: 3, 16: 6}  # a /24 and a /48, by the length of an address
-ANYBODY: Final = b"-"
-NOBODY: Final = b" 0"  # nothing is ever signed for it
+ANY_CLIENT: Final = b"-"
+NO_CLIENT: Final = b" 0"  # nothing is ever signed for it
 
 PATH_TOKEN: Final = re.compile(r"~([a-z0-9][a-z0-9-]*)~([1-9][0-9]{0,11})~(0|[1-9][0-9]?)(b?)~([A-Za-z0-9_-]{24})")
 EXPIRY: Final = re.compile(r"[1-9][0-9]{0,11}")
@@ -53,7 +52,7 @@ TARGET: Final = re.compile(r"(?:https?://[^/?#]*)?(/[!-~]*)")
 
 
 class SigningKey:
-    """A secret, ready to sign with; `id` is the name that tokens call it by."""
+    """A secret, ready to sign with; tokens name it by `id`."""
 
     __slots__ = ("id", "secret", "started")
 
@@ -63,15 +62,15 @@ class SigningKey:
         self.started = hmac.new(self.secret, digestmod="sha256")
 
     def code(self, form: bytes, expiry: int, network: bytes, covered: bytes) -> str:
-        """Return what only a holder of the key can say of these."""
+        """Return the code that only a holder of the key can make."""
         mac = self.started.copy()
         mac.update(b"%b\n%b\n%d\n%b\n%b" % (form, self.id.encode(), expiry, network, covered))
         return base64.urlsafe_b64encode(mac.digest()[:CODE_BYTES]).decode()
 
     def nginx_code(self, expiry: int, network: bytes, uri: bytes) -> str:
-        """Return the same in the way of nginx's secure_link module."""
+        """Return the code as nginx's secure_link module makes it."""
         message = b"%d%b%b %b" % (expiry, network, uri, self.secret)
-        digest = hashlib.md5(message, usedforsecurity=False).digest()  # nginx has no other; said so for FIPS
+        digest = hashlib.md5(message, usedforsecurity=False).digest()  # nginx has no other; the flag is for FIPS
         return base64.urlsafe_b64encode(digest)[:22].decode()
 
 
@@ -89,7 +88,7 @@ class Signing:
 
     @classmethod
     def of(cls, service: Service) -> Signing | None:
-        """Return it, or None where URLs are not signed."""
+        """Return how a service signs, None where its URLs are not signed."""
         if not service.token:
             return None
         parts = 0
@@ -105,10 +104,10 @@ class Signing:
 
 
 def token_for(signing: Signing, keys: Mapping[str, SigningKey], path: str, client: bytes, now: float) -> str | None:
-    """Return what stands for `{token}` in a URL, None where no key of the service's is known.
+    """Return the text for `{token}` in a URL, None where none of the service's keys is known.
 
-    `path` is the URL's, percent-encoded, without the token and the query. `client` is a packed address. The first of
-    the service's keys that is known signs.
+    `path` is the URL's, percent-encoded, without the token and the query. `client` is a packed address. The first
+    known key of the service signs.
     """
     key = next((keys[name] for name in signing.keys if name in keys), None)
     if key is None:
@@ -118,7 +117,7 @@ def token_for(signing: Signing, keys: Mapping[str, SigningKey], path: str, clien
         bound = "&b=1" if signing.binds else ""
         code = key.nginx_code(expiry, nginx_network(client) if signing.binds else b"", uri_of(path))
         return f"md5={code}&expires={expiry}&k={key.id}{bound}"
-    network = network_of(client) if signing.binds else ANYBODY
+    network = network_of(client) if signing.binds else ANY_CLIENT
     if signing.form == "query":
         code = key.code(b"query", expiry, network, path.encode())
         return f"k={key.id}&e={expiry}&b={signing.binds:d}&t={code}"
@@ -138,7 +137,7 @@ def network_of(client: bytes) -> bytes:
 
 
 def nginx_network(client: bytes) -> bytes:
-    """Return the network of a packed address as the example configuration has it of $binary_remote_addr."""
+    """Return the network of a packed address as the example configuration takes it from $binary_remote_addr."""
     return (b" 4" if len(client) == 4 else b" 6") + client[: BYTES_OF_NETWORK[len(client)]]
 
 
@@ -151,18 +150,18 @@ def uri_of(path: str) -> bytes:
 
 
 class Verdict(enum.StrEnum):
-    """What a token is worth."""
+    """Whether a token is valid, and why not."""
 
     good = "good"
     missing = "no token of this form"
     unknown_key = "signed with a key that is not known"
-    altered = "not what was signed, or another client's"
+    altered = "altered, or another client's"
     expired = "expired"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it was found in a URL, and the path that it is to cover."""
+    """A token of a URL, and the path that it has to cover."""
 
     key: str
     expiry: int
@@ -173,10 +172,10 @@ class Token:
 
 
 def verify(form: str, url: str, client: str, keys: Mapping[str, str], now: float) -> Verdict:
-    """Return what the token in a URL is worth for a client.
+    """Return whether the token in a URL is valid for a client, and why not.
 
-    `url` is a whole one, or a request's target as it came in. `client` is a text address, empty where there is none.
-    `keys` are secrets by id. Codes are compared in constant time; what expired is told only of what was signed.
+    `url` is a whole URL or the target of a request. `client` is a text address, empty where there is none.
+    `keys` are secrets by id. Codes are compared in constant time; only a token with the right code can be expired.
     """
     token = read_token(form, url)
     if token is None:
@@ -194,9 +193,9 @@ def code_of(form: str, token: Token, key: SigningKey, packed: bytes | None) -> s
     """Return the code that a token should have."""
     client = unwrap(packed) if packed else None
     if form == "secure_link":
-        network = (nginx_network(client) if client else NOBODY) if token.bound else b""
+        network = (nginx_network(client) if client else NO_CLIENT) if token.bound else b""
         return key.nginx_code(token.expiry, network, uri_of(token.path))
-    network = (network_of(client) if client else NOBODY) if token.bound else ANYBODY
+    network = (network_of(client) if client else NO_CLIENT) if token.bound else ANY_CLIENT
     covered = token.path if form == "query" else prefix_of(token.path, token.parts)
     return key.code(form.encode(), token.expiry, network, covered.encode())
 

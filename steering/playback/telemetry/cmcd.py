@@ -1,15 +1,15 @@
-"""What players report of playback, read leniently: CMCD (CTA-5004, version 1; CTA-5004-A and -B, version 2).
+"""A lenient reader of what players report: CMCD (CTA-5004, version 1; CTA-5004-A and -B, version 2).
 
     CMCD=bl%3D21300%2Cbr%3D3200%2Cbs%2Csid%3D%226e2f%22          query, version 1 or 2
     CMCD-Status: bs                                              headers; any key may stand in any of the four
     e=rr,mtp=(25400),rc=200,sid="6e2f",ts=17…,url="https://…"    events, version 2: a report a line
     {"e":"rr","mtp":[25400],"rc":200,"sid":"6e2f"}               the same as JSON: an object, an array, or one a line
 
-Nothing in a report is an error: what cannot be read is as if it were not there. Only keys that something is made of
-are read. In version 2 some are lists, `(3200;v 128;a)`, of which the first counts.
+Nothing in a report is an error: a value that cannot be read counts as missing. Only keys that are used are read. In
+version 2 some values are lists, `(3200;v 128;a)`, of which the first counts.
 
-Players say a stall twice: as the event `ps` with the state `r`, and as `bs` on their next request. Of events, only the
-first counts; of requests, and of events that are not about states or responses, `bs` does.
+Players report a stall twice: as the event `ps` with the state `r`, and as `bs` on their next request. In `ps` and `rr`
+events `bs` does not count; in requests and in all other events it does.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ MAX_START_MS: Final = 600_000
 MAX_AT_MS: Final = 1 << 48
 HEADERS: Final = (b"cmcd-object", b"cmcd-request", b"cmcd-session", b"cmcd-status")
 
-# A member of a dictionary (RFC 8941, 3.2): key, value. It takes something wherever it begins and gives nothing back, so
-# that a line takes a time that goes by its length.
+# A member of a dictionary (RFC 8941, 3.2): key, value. It matches at any offset and never backtracks, so the time for a
+# line is linear in its length.
 MEMBER: Final = re.compile(
     r"""[ \t]*+([^=,;"( ]*+)=?"""
     r"""([^,;"(]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?|\((?:[^()"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+\)?|)[^,]*+,?""",
@@ -46,17 +46,17 @@ HOST: Final = re.compile(
     r""""?https?://(?:[^/?#@]{0,100}@)?(\[[0-9a-f:.]{2,45}\]|[\w.-]{1,253})""", re.ASCII | re.IGNORECASE
 )
 PARAMETER: Final = re.compile(rb"(?:^|&)CMCD=([^&]*)")
-# What has none of these is no report.
-KNOWN: Final = {"bl", "br", "bs", "cid", "e", "ec", "h", "msd", "mtp", "ot", "rc", "sid", "sta", "ts", "url", "v"}
-NO: Final = (None, False, "?0", "false", 0)
+# A row with none of these keys is no report.
+KEYS: Final = {"bl", "br", "bs", "cid", "e", "ec", "h", "msd", "mtp", "ot", "rc", "sid", "sta", "ts", "url", "v"}
+FALSE: Final = (None, False, "?0", "false", 0)
 FAILED: Final = 400  # and 0, by which players mean that there was no answer
 
 
 class Report(msgspec.Struct, frozen=True, gc=False):
-    """One report. Texts that were not told are empty, numbers -1; rates are in kbit/s, times in milliseconds.
+    """One report. Missing texts are empty, missing numbers -1; rates are in kbit/s, times in milliseconds.
 
-    `host` is of the URL that was loaded, or else as told; `network` is what the player calls the CDN that it plays
-    from; `start_ms` is from the override to play to the first picture.
+    `host` is that of the loaded URL, or else the reported one; `network` is the player's name of the CDN that it plays
+    from; `start_ms` is the time from the request to play to the first picture.
     """
 
     event: str = ""
@@ -73,31 +73,31 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 
 
 def read_body(body: bytes) -> tuple[list[Report], int]:
-    """Return the reports of a body, in order, and how many rows of it were no report, or too many. Raises nothing."""
+    """Return the reports of a body in order, and how many rows were no report or beyond MAX_REPORTS. Never raises."""
     rows: Sequence[Any]
-    read: Callable[[Any], Any] = members_of
+    read_row: Callable[[Any], Any] = members_of
     start = body[:64].lstrip()[:1]
     if start in (b"{", b"["):
-        whole, read = decoded(body), decoded
+        whole, read_row = decoded(body), decoded
         if whole is None and start == b"{":
             rows = [line if len(line) <= MAX_LINE else b"" for line in body.splitlines() if line]
         else:
-            rows, read = whole if isinstance(whole, list) else [whole], as_it_is
+            rows, read_row = whole if isinstance(whole, list) else [whole], unchanged
     else:
         rows = [line for line in body.decode(errors="replace").splitlines() if line]
-    found = [report for row in rows[:MAX_REPORTS] if (report := report_of(read(row)))]
-    return found, len(rows) - len(found)
+    reports = [report for row in rows[:MAX_REPORTS] if (report := report_of(read_row(row)))]
+    return reports, len(rows) - len(reports)
 
 
 def brings_cmcd(query: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a request has a report with it; names of headers are in lower case."""
+    """Tell whether a request carries a report; names of headers are in lower case."""
     return PARAMETER.search(query) is not None or any(name in HEADERS for name, _ in headers)
 
 
 def read_query(query: bytes) -> Report | None:
     """Return the report in a raw query string, None where there is none."""
-    found = PARAMETER.findall(query)
-    text = unquote_to_bytes(found[-1].replace(b"+", b" ")).decode(errors="replace") if found else ""
+    values = PARAMETER.findall(query)
+    text = unquote_to_bytes(values[-1].replace(b"+", b" ")).decode(errors="replace") if values else ""
     return report_of(members_of(text))
 
 
@@ -108,21 +108,21 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]]) -> Report | None:
 
 
 def members_of(text: str) -> dict[str, str]:
-    """Return the members of a line by key; the last of a key that is repeated counts, as RFC 8941 has it.
+    """Return the members of a line by key; of a repeated key the last counts (RFC 8941).
 
-    A line that is too long is cut, and one with too much in it has none.
+    A line beyond MAX_LINE is cut, and one with more than MAX_COMMAS commas has no members.
     """
     text = text[:MAX_LINE]
     return dict(MEMBER.findall(text)) if text.count(",") <= MAX_COMMAS else {}
 
 
-def as_it_is(row: Any) -> Any:
-    """Return a row that is read already."""
+def unchanged(row: Any) -> Any:
+    """Return a row of an array, which is decoded already."""
     return row
 
 
 def decoded(body: bytes) -> Any:
-    """Return the value of a JSON text, None where it is none."""
+    """Return the value of a JSON text, None where it is not JSON."""
     try:
         return msgspec.json.decode(body)
     except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
@@ -130,35 +130,34 @@ def decoded(body: bytes) -> Any:
 
 
 def report_of(row: Any) -> Report | None:
-    """Return the report that a row makes, of texts as in a line or of JSON's values; None where it makes none."""
-    if not isinstance(row, dict) or KNOWN.isdisjoint(row):
+    """Return the report of a row, whose values are texts of a line or JSON values; None where it is no report."""
+    if not isinstance(row, dict) or KEYS.isdisjoint(row):
         return None
-    told = row.keys()
     event, state = token_of(row.get("e")), token_of(row.get("sta"))
-    status = number_of(row["rc"], 999) if "rc" in told else -1
-    host = HOST.match(row["url"], 0, 400) if "url" in told and isinstance(row["url"], str) else None
+    status = number_of(row["rc"], 999) if "rc" in row else -1
+    host = HOST.match(row["url"], 0, 400) if "url" in row and isinstance(row["url"], str) else None
     return Report(
         event,
         state,
-        text_of(row["sid"]) if "sid" in told else "",
-        (host[1] if host else text_of(row["h"]) if "h" in told else "").lower(),
-        text_of(row["cdn"]) if "cdn" in told else "",
-        number_of(row["mtp"], MAX_KBPS) if "mtp" in told else -1,
-        number_of(row["br"], MAX_KBPS) if "br" in told else -1,
-        number_of(row["msd"], MAX_START_MS) if "msd" in told else -1,
-        number_of(row["ts"], MAX_AT_MS) if "ts" in told else -1,
-        state == "r" if event == "ps" else "bs" in told and event != "rr" and row["bs"] not in NO,
-        event == "e" or status == 0 or status >= FAILED or ("ec" in told and row["ec"] not in NO),
+        text_of(row["sid"]) if "sid" in row else "",
+        (host[1] if host else text_of(row["h"]) if "h" in row else "").lower(),
+        text_of(row["cdn"]) if "cdn" in row else "",
+        number_of(row["mtp"], MAX_KBPS) if "mtp" in row else -1,
+        number_of(row["br"], MAX_KBPS) if "br" in row else -1,
+        number_of(row["msd"], MAX_START_MS) if "msd" in row else -1,
+        number_of(row["ts"], MAX_AT_MS) if "ts" in row else -1,
+        state == "r" if event == "ps" else "bs" in row and event != "rr" and row["bs"] not in FALSE,
+        event == "e" or status == 0 or status >= FAILED or ("ec" in row and row["ec"] not in FALSE),
     )
 
 
 def token_of(value: Any) -> str:
-    """Return a token, empty where it is none."""
+    """Return a token, empty where the value is no token."""
     return value if isinstance(value, str) and len(value) <= MAX_TOKEN else ""
 
 
 def text_of(value: Any) -> str:
-    """Return a text, or the first of a list of them; empty where there is none, or it is too long."""
+    """Return a text, or the first text of a list; empty where there is none, or it is too long."""
     if isinstance(value, list):
         value = value[0] if value else ""
     if not isinstance(value, str):
@@ -171,12 +170,12 @@ def text_of(value: Any) -> str:
 
 
 def number_of(value: Any, most: int) -> int:
-    """Return a whole number, or the first of a list of them; -1 where there is none, or none from 0 to `most`."""
+    """Return a whole number, or the first of a list; -1 where there is none from 0 to `most`."""
     if isinstance(value, str):
         plain = value.strip("()")  # as nearly all are
         if not (plain.isdecimal() and len(plain) <= MAX_DIGITS):
-            found = NUMBER.match(value)
-            plain = found[1] if found else "-1"
+            match = NUMBER.match(value)
+            plain = match[1] if match else "-1"
         value = int(plain)
     elif isinstance(value, list):
         return number_of(value[0], most) if value and not isinstance(value[0], list) else -1

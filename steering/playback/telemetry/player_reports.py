@@ -1,12 +1,14 @@
-"""What players report, counted: of which appliance and of which partner's viewers, and which of them are failing.
+"""Counts what players report, by appliance and by the viewers' partner, and which appliances fail attested viewers.
 
-A report is of the appliance whose host or id it names, or else of the one that its session named last: of the events
-that a player sends, few say where from. Start-ups are what it says they took, or the time between two of its events.
+A report counts for the appliance whose host or id it names, or else for the one that its session named last: few of a
+player's events name one. A start-up takes as long as the player reports, or the time between two of its events.
 
-Anybody can report anything, so these counts are told, and decide nothing. What may decide are voices: viewers who bring
-a tag of ours (`tags.py`), each counted once in WINDOW_S at an appliance that its network can be sent to.
+Anyone can report anything, so these counts are published and decide nothing. Only attested reports may decide: their
+viewers bring a tag that we signed (`tags.py`), and each is counted once in WINDOW_S at an appliance to which its
+network can be steered.
 
-Kept in memory, and never written: of a session a keyed hash, with where it was; of a voice a bit in a filter.
+Kept in memory and never written: a keyed hash of each session with its last appliance, and one bit of a filter for each
+attested viewer.
 """
 
 from __future__ import annotations
@@ -20,72 +22,73 @@ from typing import Final, Protocol
 
 from _fastpath.counters import Counters
 from steering.decision.snapshot import Snapshot
-from steering.playback.signing.tags import read_tag, voice_of
+from steering.playback.signing.tags import attested_viewer, read_tag
 from steering.playback.signing.tokens import SigningKey, network_of
 from steering.playback.telemetry.cmcd import MAX_START_MS, Report, brings_cmcd, read_headers, read_query
 
 WINDOW_S: Final = 60.0
-FILTER_BITS: Final = 1 << 20  # 128 KiB; 60,000 voices a window, and one in twenty is taken for another
-MAX_SESSIONS: Final = 1 << 14  # beyond, the oldest are forgotten
+FILTER_BITS: Final = 1 << 20  # 128 KiB; at 60,000 viewers a window one in twenty is wrongly taken as seen
+MAX_SESSIONS: Final = 1 << 14  # beyond this, the oldest are forgotten
 STARTED: Final = -1
-LEARNING_S: Final = 2.0  # the longest that reports wait for names
+LEARNING_S: Final = 2.0  # the longest time that reports wait for the names of appliances
 MAX_WAITING: Final = 256  # bodies of reports that wait
 NOWHERE: Final = (-1, -1)  # slot, cluster
 UNSEEN: Final = (NOWHERE, 0)
 
 
-class Drawer(Protocol):
-    """Who decides which steering requests with CMCD are read: `_fastpath.fast_path.FastPath`, for its own and the others."""
+class Sampler(Protocol):
+    """Decides which steering requests with CMCD are read: `_fastpath.fast_path.FastPath`, for both paths."""
 
     def is_cmcd_drawn(self) -> bool:
         """Tell whether the request at hand is drawn."""
 
 
-class Once:
-    """Tells what is new within a window. It forgets nothing before, and what it takes for known may be new."""
+class Window:
+    """A one-hash Bloom filter for WINDOW_S: no false "new", some false "seen"."""
 
     def __init__(self) -> None:
         self.began_at = 0.0
         self.seen = bytearray(FILTER_BITS // 8)
 
     def turn(self, now: float) -> None:
-        """Begin a new window if it is time."""
+        """Start a new window if the old one is over."""
         if now - self.began_at >= WINDOW_S:
             self.began_at = now
             self.seen = bytearray(FILTER_BITS // 8)
 
-    def is_new(self, *what: object) -> bool:
-        """Tell whether this was not asked for before."""
-        place, bit = divmod(hash(what) % FILTER_BITS, 8)
-        is_new = not self.seen[place] >> bit & 1
-        self.seen[place] |= 1 << bit
+    def is_new(self, *key: object) -> bool:
+        """Tell whether the window has not seen this key, and note it."""
+        index, bit = divmod(hash(key) % FILTER_BITS, 8)
+        is_new = not self.seen[index] >> bit & 1
+        self.seen[index] |= 1 << bit
         return is_new
 
 
 class PlayerReports:
-    """The reports that come to one worker. Of steering requests with CMCD one in `every` is drawn; 0 is none."""
+    """Counts the reports that one worker receives; of steering requests with CMCD, one in `every` (0: none)."""
 
     def __init__(
         self,
         counters: Counters,
         keys: Callable[[], Mapping[str, SigningKey]] = dict,
-        drawer: Drawer | None = None,
+        sampler: Sampler | None = None,
         every: int = 0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.counters = counters
         self.keys = keys
-        self.drawer = drawer
+        self.sampler = sampler
         self.every = every
         self.clock = clock
-        self.once = Once()
-        # Where it is; since when it waits, less than STARTED if it has told first that it played, or STARTED.
+        self.window = Window()
+        # By session: its last (slot, cluster); and the time of its first start-up event: above 0 where it began to
+        # wait, below STARTED (as STARTED - time) where it reported first that it played, STARTED once it has started.
         self.sessions: dict[int, tuple[tuple[int, int], int]] = {}
-        self.learning = 0  # the generation whose names are being learnt
+        self.learning = 0  # the generation whose names are being read
         self.waiting = 0
 
     def knows_names(self, snapshot: Snapshot) -> bool:
-        """Tell whether the appliances of a snapshot are known by name; if not, a thread begins to learn them."""
+        """Tell whether a snapshot's names of appliances are read; if not, start a thread that reads them."""
         if snapshot.knows_names:
             return True
         if self.learning != snapshot.current.generation:
@@ -94,7 +97,7 @@ class PlayerReports:
         return False
 
     async def learn_names(self, snapshot: Snapshot) -> None:
-        """Wait until the appliances of a snapshot are known by name, a moment; where too many wait, do not."""
+        """Wait up to LEARNING_S for a snapshot's names of appliances; not at all where MAX_WAITING wait already."""
         if self.knows_names(snapshot) or self.waiting == MAX_WAITING:
             return
         self.waiting += 1
@@ -106,21 +109,21 @@ class PlayerReports:
         finally:
             self.waiting -= 1
 
-    def hear(
+    def count_steering(
         self, snapshot: Snapshot, query: bytes, headers: Sequence[tuple[bytes, bytes]], packed: bytes, playing: str = ""
     ) -> None:
-        """Count what a steering request tells by the way, if it is drawn; `playing` is the pathway that it names."""
-        if not self.every or self.drawer is None:
+        """Count the report that a steering request carries, if it is drawn; `playing` is the pathway that it names."""
+        if not self.every or self.sampler is None:
             return
-        if not brings_cmcd(query, headers) or not self.drawer.is_cmcd_drawn():
+        if not brings_cmcd(query, headers) or not self.sampler.is_cmcd_drawn():
             return
         report = read_query(query) or read_headers(headers)
         if report is None:
             self.counters.note_event("unread_reports")
         else:
-            self.take(snapshot, [report], packed, read_tag(query), self.every, playing)
+            self.count(snapshot, [report], packed, read_tag(query), self.every, playing)
 
-    def take(
+    def count(
         self,
         snapshot: Snapshot,
         reports: Sequence[Report],
@@ -129,9 +132,9 @@ class PlayerReports:
         times: int = 1,
         playing: str = "",
     ) -> None:
-        """Count reports that a client at a packed address makes; each stands for so many.
+        """Count the reports of a client at a packed address; each counts `times` times.
 
-        While names are being learnt, the first moment after a fleet was published, nothing is counted.
+        Nothing is counted in the moment after a fleet was published in which its names are read.
         """
         if not self.knows_names(snapshot):
             return
@@ -139,32 +142,32 @@ class PlayerReports:
         zone = snapshot.zone_of(packed)
         network = network_of(packed)
         named = snapshot.appliances_by_name
-        voice = voice_of(tag, self.keys(), packed, now) if tag else None
-        reachable = snapshot.clusters_of(zone) if voice else frozenset()
-        self.once.turn(now)
+        viewer = attested_viewer(tag, self.keys(), packed, now) if tag else None
+        reachable = snapshot.clusters_of(zone) if viewer else frozenset()
+        self.window.turn(now)
         note, sessions = self.counters.note_report, self.sessions
         for report in reports:
             key = hash((report.session, network)) if report.session else 0
             before, began = sessions.get(key, UNSEEN) if key else UNSEEN
             name = report.host or report.network or playing
-            place = named.get(report.host) or named.get(report.network or playing) or (NOWHERE if name else before)
+            last = named.get(report.host) or named.get(report.network or playing) or (NOWHERE if name else before)
             start_ms = -1
             if began != STARTED:
                 start_ms = report.start_ms
                 if report.event == "ps" and report.at_ms > 0:
                     if start_ms < 0:
-                        start_ms = between(report, began)
+                        start_ms = start_up_ms(report, began)
                     if report.state == "s":
                         began = report.at_ms
                     elif report.state == "p" and not began:
                         began = STARTED - report.at_ms
                 if start_ms >= 0:
                     began = STARTED
-            if key and (place, began) != (before, 0):
+            if key and (last, began) != (before, 0):
                 if key not in sessions and len(sessions) >= MAX_SESSIONS:
                     del sessions[next(iter(sessions))]
-                sessions[key] = place, began
-            slot, cluster = place
+                sessions[key] = last, began
+            slot, cluster = last
             note(
                 slot,
                 zone.partner,
@@ -175,18 +178,18 @@ class PlayerReports:
                 report.bitrate_kbps,
                 start_ms,
             )
-            if voice and slot >= 0 and cluster in reachable:
-                if self.once.is_new(slot, voice):
-                    self.counters.note_voice(slot, False)
-                if (report.stalled or report.failed) and self.once.is_new(slot, voice, "failing"):
-                    self.counters.note_voice(slot, True)
+            if viewer and slot >= 0 and cluster in reachable:
+                if self.window.is_new(slot, viewer):
+                    self.counters.note_attested(slot, False)
+                if (report.stalled or report.failed) and self.window.is_new(slot, viewer, "failing"):
+                    self.counters.note_attested(slot, True)
 
 
-def between(report: Report, began: int) -> int:
-    """Return how long a start-up took if this report is the second of two that tell it, in either order; else -1."""
-    took = -1
+def start_up_ms(report: Report, began: int) -> int:
+    """Return how long a start-up took if this report is the second of its two events, in either order; else -1."""
+    took_ms = -1
     if report.state == "p" and began > 0:
-        took = report.at_ms - began
+        took_ms = report.at_ms - began
     elif report.state == "s" and began < STARTED:
-        took = STARTED - began - report.at_ms
-    return took if 0 <= took <= MAX_START_MS else -1
+        took_ms = STARTED - began - report.at_ms
+    return took_ms if 0 <= took_ms <= MAX_START_MS else -1

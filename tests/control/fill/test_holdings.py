@@ -1,4 +1,4 @@
-"""What appliances say they hold: whatever comes in whatever order, both sides mean the same sets or know that they do not."""
+"""Reported holdings: after reports in any order, both sides have the same sets or know that they differ."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.fill import holdings
-from steering.control.fill.holdings import Changes, HoldingsReported, Taken, digest_of, open_holdings, write_changes
+from steering.control.fill.digests import digest_of
+from steering.control.fill.holdings import HoldingsReported, Taken
+from steering.control.fill.holdings_file import Changes, open_holdings, write_changes
 from steering.control.health.report_format import Delta, Full, HoldingsRow, Unknown
 from steering.errors import SnapshotError
 from steering.model.fleet import Fleet
@@ -34,7 +36,7 @@ def fleet_of_two_services(fleet: Fleet) -> Fleet:
 
 @pytest.fixture
 def reported(fleet_of_two_services: Fleet) -> HoldingsReported:
-    """Return what is known at first: nothing, of the tiny fleet with two services."""
+    """Return empty holdings of the tiny fleet with two services."""
     found = HoldingsReported(1000)
     found.use_fleet(fleet_of_two_services)
     return found
@@ -115,16 +117,16 @@ ROWS: list[tuple[str, list[HoldingsRow], Taken, set[str] | None]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "expected", "held"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
-def test_what_is_said_is_taken_or_asked_for_again(
+@pytest.mark.parametrize(("rows", "expected", "held"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_a_report_is_used_or_answered_with_resync(
     reported: HoldingsReported,
     fleet: Fleet,
     tmp_path: Path,
-    said: list[HoldingsRow],
+    rows: list[HoldingsRow],
     expected: Taken,
     held: set[str] | None,
 ) -> None:
-    *before, last = said
+    *before, last = rows
     for one in before:
         reported.take(OURS, [one])
     assert reported.take(OURS, [last]) == expected
@@ -142,11 +144,11 @@ REFUSED: list[tuple[str, HoldingsRow, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "error"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+@pytest.mark.parametrize(("row", "error"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_a_list_that_breaks_a_rule_is_refused_and_changes_nothing(
-    reported: HoldingsReported, said: HoldingsRow, error: str
+    reported: HoldingsReported, row: HoldingsRow, error: str
 ) -> None:
-    found = reported.take(OURS, [said])
+    found = reported.take(OURS, [row])
     assert found.error.startswith(error)
     assert found.resync == ()
     assert reported.begin() is None
@@ -170,8 +172,8 @@ def test_the_longest_id_and_the_last_title_there_may_be_are_taken(reported: Hold
 def test_services_are_known_each_by_itself_and_one_that_fails_costs_the_others_nothing(
     reported: HoldingsReported, fleet: Fleet, tmp_path: Path
 ) -> None:
-    said = [full("a"), delta("", "x", service="games"), full("b", service="books")]
-    assert reported.take(OURS, said) == Taken(
+    rows = [full("a"), delta("", "x", service="games"), full("b", service="books")]
+    assert reported.take(OURS, rows) == Taken(
         ("games",), "holdings[2].service = 'books': the fleet has no such service"
     )
     assert sets_in(published(reported, tmp_path / "holdings.1"), fleet) == {(OURS, "video"): {"a"}}
@@ -184,14 +186,14 @@ def test_services_are_known_each_by_itself_and_one_that_fails_costs_the_others_n
 
 
 def test_agreeing_is_cheap_and_asks_nobody_to_publish(reported: HoldingsReported, tmp_path: Path) -> None:
-    assert not reported.agree(OURS, [delta("a")])
+    assert not reported.is_unchanged(OURS, [delta("a")])
     reported.take(OURS, [full("a"), full("x", service="games")])
     published(reported, tmp_path / "holdings.1")
-    assert reported.agree(OURS, [delta("a"), delta("x", service="games")])
-    assert not reported.agree(OURS, [delta("a"), delta("b", service="games")])
-    assert not reported.agree(OURS, [delta("a", "b")])
-    assert not reported.agree(OURS, [full("a")])
-    assert not reported.agree("nosuch", [delta("a")])
+    assert reported.is_unchanged(OURS, [delta("a"), delta("x", service="games")])
+    assert not reported.is_unchanged(OURS, [delta("a"), delta("b", service="games")])
+    assert not reported.is_unchanged(OURS, [delta("a", "b")])
+    assert not reported.is_unchanged(OURS, [full("a")])
+    assert not reported.is_unchanged("nosuch", [delta("a")])
     assert reported.take(OURS, [full("a"), delta("a")]) == DONE
     assert reported.begin() is None
 
@@ -235,7 +237,7 @@ def test_a_restart_begins_with_the_file_and_asks_again_for_what_came_later(
     assert again.begin() is None
     assert again.take(OURS, [delta("ac")]) == RESYNC
     assert again.take(OURS, [full("a", "c")]) == DONE
-    assert again.agree("c002-bom001", [delta("b")])
+    assert again.is_unchanged("c002-bom001", [delta("b")])
     sets = sets_in(published(again, tmp_path / "holdings.2"), fleet_of_two_services)
     assert sets == {(OURS, "video"): {"a", "c"}, ("c002-bom001", "video"): {"b"}}
 
@@ -338,9 +340,9 @@ def test_any_order_of_reports_publishes_and_restarts_gives_the_sets_of_a_dict_of
                 if who in judge:
                     judge[who] = judge[who] - others | some
             elif step == "late delta":
-                said = delta(others, some, (), service)
+                row = delta(others, some, (), service)
                 agrees = who in judge and judge[who] in (others, others | some)
-                assert reported.take(name, [said]) == (DONE if agrees else Taken((service,)))
+                assert reported.take(name, [row]) == (DONE if agrees else Taken((service,)))
                 if agrees:
                     judge[who] = others | some
             elif step == "fail":

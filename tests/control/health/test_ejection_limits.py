@@ -1,4 +1,4 @@
-"""What is inferred never takes out more than the limits say: rows, then the property against an obvious count."""
+"""Inference never ejects more than the limits allow: rows, then the property against an obvious count."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.control.health.ejection_limits import Limits, Place, Sizes, allowance, limit, sizes_of
+from steering.control.health.appliance_state import Location
+from steering.control.health.ejection_limits import Limits, Sizes, allowance, decide, sizes_of
 
 LIMITS = Limits(ejection_limit_cluster=0.5, ejection_limit_fleet=0.05)
 
 
-def place_of(name: str) -> Place:
+def location_of(name: str) -> Location:
     """`s1a3`: appliance 3 of cluster a at site s1."""
-    return Place(name[:3], name[:2])
+    return Location(name[:3], name[:2])
 
 
-def fleet(**clusters: int) -> dict[str, Place]:
-    return {f"{cluster}{i}": place_of(f"{cluster}{i}") for cluster, count in clusters.items() for i in range(count)}
+def fleet(**clusters: int) -> dict[str, Location]:
+    return {f"{cluster}{i}": location_of(f"{cluster}{i}") for cluster, count in clusters.items() for i in range(count)}
 
 
 # A site of one cluster of four, one of two clusters, and many others.
 FLEET = fleet(s1a=4, s2a=2, s2b=2, **{f"t{i}a": 1 for i in range(10)}, **{f"u{i}a": 10 for i in range(10)})
 
 ROWS: list[tuple[str, list[str], list[str], list[str], list[str], list[str]]] = [
-    # name, suspect, out already, recent, who goes, who is held by what
+    # name, suspect, out already, recent, ejected, suppressed by which limit
     ("nobody", [], [], [], [], []),
     ("one of four", ["s1a0"], [], [], ["s1a0"], []),
     ("half of a cluster", ["s1a0", "s1a1"], [], [], ["s1a0", "s1a1"], []),
@@ -38,42 +39,44 @@ ROWS: list[tuple[str, list[str], list[str], list[str], list[str], list[str]]] = 
     ("both clusters of a site", ["s2a0", "s2a1", "s2b0", "s2b1"], [], [], ["s2a0", "s2a1", "s2b0", "s2b1"], []),
     ("a site of one", ["t0a0"], [], [], ["t0a0"], []),
     ("too many of the fleet: nobody", [f"t{i}a0" for i in range(6)], [], [], [], [f"t{i}a0 fleet" for i in range(6)]),
-    ("too many with those of a while ago", ["t0a0"], [], [f"u0a{i}" for i in range(5)], [], ["t0a0 fleet"]),
-    ("who flaps counts once", ["u0a0"], [], [f"u0a{i}" for i in range(5)], ["u0a0"], []),
+    ("too many with recent ejections", ["t0a0"], [], [f"u0a{i}" for i in range(5)], [], ["t0a0 fleet"]),
+    ("a flapping appliance counts once", ["u0a0"], [], [f"u0a{i}" for i in range(5)], ["u0a0"], []),
 ]
 
 
-@pytest.mark.parametrize(("name", "suspect", "out", "recent", "go", "held"), ROWS, ids=[row[0] for row in ROWS])
-def test_the_limits_hold_back_what_is_too_much(
-    name: str, suspect: list[str], out: list[str], recent: list[str], go: list[str], held: list[str]
+@pytest.mark.parametrize(
+    ("name", "suspect", "out", "recent", "ejected", "suppressed"), ROWS, ids=[row[0] for row in ROWS]
+)
+def test_ejections_beyond_the_limits_are_suppressed(
+    name: str, suspect: list[str], out: list[str], recent: list[str], ejected: list[str], suppressed: list[str]
 ) -> None:
     assert allowance(0.05, len(FLEET)) == 5
-    found = limit(suspect, frozenset(out), frozenset(recent), FLEET, sizes_of(FLEET), LIMITS)
-    assert sorted(found.go) == sorted(go)
-    assert {f"{name} {why}" for name, why in found.held.items()} == set(held)
+    decision = decide(suspect, frozenset(out), frozenset(recent), FLEET, sizes_of(FLEET), LIMITS)
+    assert sorted(decision.ejected) == sorted(ejected)
+    assert {f"{name} {why}" for name, why in decision.suppressed.items()} == set(suppressed)
 
 
 @given(st.data())
 def test_a_cluster_keeps_its_share_unless_its_site_is_gone(data: st.DataObject) -> None:
-    places = fleet(**{name: data.draw(st.integers(1, 6)) for name in ("s1a", "s1b", "s2a", "s3a")})
-    some = st.lists(st.sampled_from(sorted(places)), unique=True)
+    locations = fleet(**{name: data.draw(st.integers(1, 6)) for name in ("s1a", "s1b", "s2a", "s3a")})
+    some = st.lists(st.sampled_from(sorted(locations)), unique=True)
     suspect = data.draw(some)
     out = frozenset(name for name in suspect if data.draw(st.booleans()))
     recent = frozenset(data.draw(some)) | out
     limits = Limits(data.draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])), data.draw(st.sampled_from([0.1, 0.5, 1.0])))
-    sizes = sizes_of(places)
-    found = limit(suspect, out, recent, places, sizes, limits)
-    assert found.go | found.held.keys() == set(suspect) - out
-    assert not found.go & found.held.keys()
-    if found.go:
-        assert len(recent | found.go) <= allowance(limits.ejection_limit_fleet, len(places))
-    gone = Counter(places[name].cluster for name in recent | out | found.go)
-    for cluster in {places[name].cluster for name in found.go - recent}:
+    sizes = sizes_of(locations)
+    decision = decide(suspect, out, recent, locations, sizes, limits)
+    assert decision.ejected | decision.suppressed.keys() == set(suspect) - out
+    assert not decision.ejected & decision.suppressed.keys()
+    if decision.ejected:
+        assert len(recent | decision.ejected) <= allowance(limits.ejection_limit_fleet, len(locations))
+    gone = Counter(locations[name].cluster for name in recent | out | decision.ejected)
+    for cluster in {locations[name].cluster for name in decision.ejected - recent}:
         site = cluster[:2]
-        whole = {name for name in places if places[name].site == site} <= recent | out | set(suspect)
+        whole = {name for name in locations if locations[name].site == site} <= recent | out | set(suspect)
         assert whole or gone[cluster] <= max(
             allowance(limits.ejection_limit_cluster, sizes.clusters[cluster]),
-            sum(places[name].cluster == cluster for name in recent | out),
+            sum(locations[name].cluster == cluster for name in recent | out),
         )
 
 

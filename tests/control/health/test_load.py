@@ -1,4 +1,4 @@
-"""Loads are compared with shares, and hits are dealt over more of a cluster."""
+"""Loads are compared with shares, and hot titles get a fan-out over more of a cluster."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.health.load import (
+    LOAD_STEP,
     MOST_HOT,
     MOST_ORDERS,
     STEADY_S,
-    TRIM_STEP,
     Member,
     faded,
     fan_outs,
-    may_be_over,
-    over_limit,
-    trims,
+    find_overloaded,
+    load_factors,
+    may_be_overloaded,
 )
 
 
 def members(*rows: tuple[int, float] | tuple[int, float, float | None, bool]) -> list[Member]:
-    """Rows are weight, requests, and how busy, and if over its limit; a capacity is as its weight."""
+    """Rows are weight, requests, how busy, and whether overloaded; the capacity equals the weight."""
     return [Member(slot, row[0], row[1], *(row[2:3] or [None]), row[0], *row[3:]) for slot, row in enumerate(rows)]
 
 
@@ -51,9 +51,9 @@ ROWS: list[tuple[str, list[Member], set[int]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "rows", "over"), ROWS, ids=[row[0] for row in ROWS])
-def test_who_has_more_than_its_share_is_over_its_limit(name: str, rows: list[Member], over: set[int]) -> None:
-    assert over_limit(rows, 0.15) == over
+@pytest.mark.parametrize(("name", "rows", "overloaded"), ROWS, ids=[row[0] for row in ROWS])
+def test_an_appliance_far_above_its_share_is_overloaded(name: str, rows: list[Member], overloaded: set[int]) -> None:
+    assert find_overloaded(rows, 0.15) == overloaded
 
 
 @given(
@@ -70,22 +70,22 @@ def test_who_has_more_than_its_share_is_over_its_limit(name: str, rows: list[Mem
         max_size=12,
     )
 )
-def test_half_of_the_weight_is_never_passed_over_and_the_quick_look_misses_nobody(rows: list[Member]) -> None:
+def test_half_of_the_weight_is_never_shed_and_the_quick_test_misses_none(rows: list[Member]) -> None:
     numbered = [row._replace(slot=slot) for slot, row in enumerate(rows)]
-    over = over_limit(numbered, 0.15)
+    over = find_overloaded(numbered, 0.15)
     loads, busy = [row.requests for row in rows], [row.busy or 0.0 for row in rows]
-    assert may_be_over(loads, busy, 0.15) or not {slot for slot in over if not rows[slot].over}
+    assert may_be_overloaded(loads, busy, 0.15) or not {slot for slot in over if not rows[slot].overloaded}
     assert 2 * sum(row.weight for row in numbered if row.slot in over) <= sum(row.weight for row in numbered)
 
 
-def test_a_hit_is_dealt_into_orders_by_its_share() -> None:
+def test_the_fan_out_of_a_hot_title_follows_its_share() -> None:
     rates = {1: 1000.0, 2: 100.0, 3: 10.0}
     assert fan_outs(rates, 10_000.0, 100, {}) == {1: 128, 2: 8}
     assert fan_outs(rates, 10_000.0, 5, {}) == {1: 4}
     assert fan_outs({}, 0.0, 5, {}) == {}
 
 
-def test_an_order_is_given_up_late() -> None:
+def test_a_fan_out_shrinks_late() -> None:
     kept = {1: 8}
     assert fan_outs({1: 100.0}, 1000.0, 10, kept) == {1: 8}
     assert fan_outs({1: 60.0}, 2000.0, 10, kept) == {1: 8}
@@ -93,7 +93,7 @@ def test_an_order_is_given_up_late() -> None:
     assert fan_outs({1: 60.0}, 8000.0, 10, kept) == {}
 
 
-def test_there_are_never_more_hits_or_orders_than_there_is_room_for() -> None:
+def test_hot_titles_and_orders_are_bounded() -> None:
     found = fan_outs(dict.fromkeys(range(1, 2000), 1000000000.0), 1e10, 10_000, {})
     assert len(found) == MOST_HOT
     assert max(found.values()) == MOST_ORDERS
@@ -104,19 +104,22 @@ def test_counts_fade_by_half_in_a_half_life() -> None:
     assert faded(8.0, 0.0) == 8.0
 
 
-def test_a_weight_is_trimmed_by_how_much_it_is_off_and_given_back() -> None:
+def test_a_load_factor_follows_the_deviation_and_recovers() -> None:
     def steady(*rows: tuple[float, float]) -> list[Member]:
-        return [Member(slot, 10, 0.0, steady=count, trim=trim) for slot, (count, trim) in enumerate(rows)]
+        return [
+            Member(slot, 10, 0.0, steady_requests=count, load_factor=factor)
+            for slot, (count, factor) in enumerate(rows)
+        ]
 
-    assert trims(steady((120, 1.0), (80, 1.0)), 0.15, 1.0) == {0: pytest.approx(1 - 0.03 * 0.125), 1: 1.0}
-    assert trims(steady((106, 0.9), (94, 0.9)), 0.15, 1.0) == {0: 0.9, 1: pytest.approx(0.9 + 0.03 * 0.06)}
-    assert trims(steady((400, 0.5), (0, 0.9)), 0.15, 10.0) == {0: 0.5, 1: 1.0}
-    assert trims(steady((19, 0.9), (1, 0.9)), 0.15, 1.0) == {}
-    assert trims([Member(0, 0, 0.0)], 0.15, 1.0) == {}
+    assert load_factors(steady((120, 1.0), (80, 1.0)), 0.15, 1.0) == {0: pytest.approx(1 - 0.03 * 0.125), 1: 1.0}
+    assert load_factors(steady((106, 0.9), (94, 0.9)), 0.15, 1.0) == {0: 0.9, 1: pytest.approx(0.9 + 0.03 * 0.06)}
+    assert load_factors(steady((400, 0.5), (0, 0.9)), 0.15, 10.0) == {0: 0.5, 1: 1.0}
+    assert load_factors(steady((19, 0.9), (1, 0.9)), 0.15, 1.0) == {}
+    assert load_factors([Member(0, 0, 0.0)], 0.15, 1.0) == {}
 
 
 def test_loads_settle_within_the_bound_and_then_titles_stay() -> None:
-    """1000 titles, hits apart, over 20 appliances, a tick a second: nobody stays far above its share, nothing swings."""
+    """1000 titles, without hot ones, over 20 appliances, a tick a second: nobody stays far above its share, nothing swings."""
     draw = random.Random(7)
     slots = range(20)
     draws = [[-math.log(draw.random()) for _ in slots] for _ in range(1000)]
@@ -133,17 +136,17 @@ def test_loads_settle_within_the_bound_and_then_titles_stay() -> None:
         members = [
             member._replace(
                 requests=faded(member.requests, 1.0) + got,
-                steady=faded(member.steady, 1.0, STEADY_S) + got,
+                steady_requests=faded(member.steady_requests, 1.0, STEADY_S) + got,
             )
             for member, got in zip(members, answers, strict=True)
         ]
-        assert tick < 50 or over_limit(members, 0.15) == set()
-        trimmed = trims(members, 0.15, 1.0)
-        members = [member._replace(trim=trimmed[member.slot]) for member in members]
+        assert tick < 50 or find_overloaded(members, 0.15) == set()
+        factors = load_factors(members, 0.15, 1.0)
+        members = [member._replace(load_factor=factors[member.slot]) for member in members]
         before = list(weights)
         for member in members:
-            if abs(member.trim - weights[member.slot]) >= TRIM_STEP:
-                weights[member.slot] = member.trim
+            if abs(member.load_factor - weights[member.slot]) >= LOAD_STEP:
+                weights[member.slot] = member.load_factor
         was = chosen
         if weights != before:
             chosen = [min(slots, key=lambda slot: row[slot] / weights[slot]) for row in draws]

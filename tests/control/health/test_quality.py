@@ -23,8 +23,8 @@ def state(tmp_path: Path) -> Path:
             counters.note_report(1, 1, 100, True, False)
         counters.note_report(3, 0, 1, False, True, 1000)
         counters.note_report(-1, 0, 10, False, False)
-        counters.note_voice(0, False)
-        counters.note_voice(0, True)
+        counters.note_attested(0, False)
+        counters.note_attested(0, True)
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""`POST /v1/reports`: each row is judged by itself, whose word it is counts, and nobody's body is too much."""
+"""`POST /v1/reports`: each row has its own result, the caller's role counts, and bodies are bounded."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ import httpx
 import pytest
 
 from steering.control.auth import Caller
-from steering.control.fill.holdings import HoldingsReported, digest_of
+from steering.control.fill.digests import digest_of
+from steering.control.fill.holdings import HoldingsReported
 from steering.control.health import report_endpoint as reports
 from steering.control.health import report_format as wire
-from steering.control.health.registry import Vitals
+from steering.control.health.presenter import describe
+from steering.control.health.registry import Registry
 from steering.control.health.report_endpoint import ReportsEndpoint
 from steering.control.remote import RemoteControl
 from steering.errors import RequestError
@@ -31,7 +33,7 @@ from tests.support.control_app import ControlApp, running_control_app
 from tests.support.processes import publish_tiny_fleet, serving, until
 
 OURS, OTHER = "c001-bom001", "c001-lhr001"
-TAKEN = {"appliance": OURS, "result": "accepted", "believed": True}
+TAKEN = {"appliance": OURS, "result": "accepted", "health_source": "reported"}
 
 
 @pytest.fixture
@@ -86,22 +88,22 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     return found
 
 
-def test_what_an_appliance_says_of_itself_acts_at_once(door: ControlApp, appliance: httpx.Client) -> None:
+def test_an_appliances_own_report_counts_at_once(door: ControlApp, appliance: httpx.Client) -> None:
     assert post(appliance, row(health={"components": {"disk": "ok"}, "headroom_gbps": 60})) == TAKEN
-    assert door.control.registry.describe(OURS)["state"] == "serving"
+    assert describe(door.control.registry, OURS)["state"] == "serving"
     assert post(appliance, row(2, health={"components": {"disk": "failed"}})) == TAKEN
-    found = door.control.registry.describe(OURS)
+    found = describe(door.control.registry, OURS)
     assert found["state"] == "unhealthy"
     assert found["why"] == "disk failed"
 
 
-def test_what_a_monitor_says_is_inferred_and_no_word_of_the_appliance(door: ControlApp, ops: httpx.Client) -> None:
+def test_a_monitors_report_is_used_for_inference_only(door: ControlApp, ops: httpx.Client) -> None:
     said = row(health={"components": {"ping": "failed"}})
     for _ in range(door.control.settings.down_after):
-        assert door.control.registry.describe(OURS)["state"] == "serving"
-        assert post(ops, said) == {"appliance": OURS, "result": "accepted", "believed": False}
+        assert describe(door.control.registry, OURS)["state"] == "serving"
+        assert post(ops, said) == {"appliance": OURS, "result": "accepted", "health_source": "assumed"}
         door.control.registry.tick()
-    found = door.control.registry.describe(OURS)
+    found = describe(door.control.registry, OURS)
     assert found["state"] == "unhealthy"
     assert found["why"] == "a monitor: ping failed"
 
@@ -127,7 +129,7 @@ def test_a_late_report_changes_nothing(door: ControlApp, appliance: httpx.Client
     post(appliance, row(5, health={"components": {"disk": "ok"}}))
     late = row(4, health={"components": {"disk": "failed"}}, holdings=full("a"))
     assert post(appliance, late) == TAKEN | {"result": "late"}
-    assert door.control.registry.describe(OURS)["state"] == "serving"
+    assert describe(door.control.registry, OURS)["state"] == "serving"
     assert door.control.holdings.intake.begin() is None
 
 
@@ -141,7 +143,7 @@ def test_a_report_of_another_appliance_is_refused(door: ControlApp, appliance: h
         found = problem(appliance.post("/v1/reports", json=row(appliance=name)), 403)
         assert found["detail"] == f"parameter appliance = '{name}': {OURS}, as the token says"
         assert (found["parameter"], found["value"]) == ("appliance", name)
-    assert not door.control.registry.believed(OTHER)
+    assert not door.control.registry.is_reported(OTHER)
 
 
 def test_a_report_of_no_appliance_is_refused(ops: httpx.Client) -> None:
@@ -200,7 +202,7 @@ def test_holdings_are_taken_asked_for_again_and_mended(door: ControlApp, applian
         "resync": ["video"],
         "error": f"holdings[0].digest = {digest_of('b')!r}: the list's is {digest_of('a')!r}",
     }
-    assert door.control.holdings.intake.agree(OURS, [wire.Delta("video", digest_of("abc"), digest_of("abc"))])
+    assert door.control.holdings.intake.is_unchanged(OURS, [wire.Delta("video", digest_of("abc"), digest_of("abc"))])
 
 
 def test_a_repeated_report_is_answered_as_the_first_was(appliance: httpx.Client) -> None:
@@ -212,14 +214,14 @@ def test_a_repeated_report_is_answered_as_the_first_was(appliance: httpx.Client)
         assert post(appliance, lost) == TAKEN | {"result": result, "resync": ["video"]}
 
 
-def test_large_lists_come_packed(door: ControlApp, appliance: httpx.Client) -> None:
+def test_large_lists_may_be_compressed(door: ControlApp, appliance: httpx.Client) -> None:
     names = [f"8010{number:05}" for number in range(50_000)]
     body = json.dumps(row(holdings=full(*names))).encode()
     packed = gzip.compress(body)
-    assert len(packed) > reports.LIGHT
+    assert len(packed) > reports.SMALL_BODY
     answer = appliance.post("/v1/reports", content=packed, headers={"content-encoding": "gzip"})
     assert answer.json() == TAKEN
-    assert door.control.holdings.intake.agree(OURS, [wire.Delta("video", digest_of(names), digest_of(names))])
+    assert door.control.holdings.intake.is_unchanged(OURS, [wire.Delta("video", digest_of(names), digest_of(names))])
 
 
 def test_bombs_are_refused(appliance: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +229,7 @@ def test_bombs_are_refused(appliance: httpx.Client, monkeypatch: pytest.MonkeyPa
     for size in ((1 << 20) + 1, 20 << 20):  # read in the loop, and apart
         bomb = gzip.compress(b" " * size)
         answer = appliance.post("/v1/reports", content=bomb, headers={"content-encoding": "gzip"})
-        assert problem(answer, 413)["detail"] == "a body of more than 1048576 bytes when unpacked"
+        assert problem(answer, 413)["detail"] == "a body of more than 1048576 bytes when decompressed"
 
 
 @pytest.mark.parametrize(
@@ -238,7 +240,7 @@ def test_bombs_are_refused(appliance: httpx.Client, monkeypatch: pytest.MonkeyPa
         ("Content-Length: 0", 422),
     ],
 )
-def test_a_body_that_may_not_be_read_is_not(door: ControlApp, framing: str, status: int) -> None:
+def test_a_body_without_a_proper_length_is_refused(door: ControlApp, framing: str, status: int) -> None:
     token = door.make_token(f"appliance:{OURS}")["authorization"]
     with socket.create_connection(door.address, timeout=5) as connection:
         head = f"POST /v1/reports HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{framing}\r\n\r\n"
@@ -246,21 +248,19 @@ def test_a_body_that_may_not_be_read_is_not(door: ControlApp, framing: str, stat
         assert connection.recv(100).startswith(b"HTTP/1.1 %d " % status)
 
 
-def test_other_methods_are_told_which_one(ops: httpx.Client) -> None:
+def test_other_methods_are_refused_with_the_allowed_one(ops: httpx.Client) -> None:
     answer = ops.get("/v1/reports")
-    assert problem(answer, 405)["detail"] == "GET /v1/reports: it takes POST"
+    assert problem(answer, 405)["detail"] == "GET /v1/reports: only POST is allowed"
     assert answer.headers["allow"] == "POST"
 
 
-def test_other_encodings_and_what_is_no_json_are_refused(appliance: httpx.Client) -> None:
+def test_other_encodings_and_bodies_that_are_not_json_are_refused(appliance: httpx.Client) -> None:
     assert problem(appliance.post("/v1/reports", content=b"x", headers={"content-encoding": "br"}), 415)
     assert problem(appliance.post("/v1/reports", content=b"[x"), 400)
     assert problem(appliance.post("/v1/reports", content=b"{x"), 422)["parameter"] == "body"
 
 
-def test_when_too_much_is_being_read_the_next_comes_later(
-    appliance: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_bytes_at_once_are_refused_for_now(appliance: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "MOST_WAITING", 50)
     answer = appliance.post("/v1/reports", json=row(boot="b" * 50))
     assert problem(answer, 503)
@@ -310,8 +310,8 @@ def test_a_report_changes_the_answers_of_every_worker_and_holdings_outlive_a_kil
 @contextlib.contextmanager
 def endpoint(fleet: Fleet) -> Iterator[Callable[..., list[dict[str, Any]]]]:
     """Give a function that asks the endpoint itself, with the messages of a server, and returns what it sends."""
-    vitals, holdings = Vitals(), HoldingsReported(10)
-    vitals.take_fleet(fleet, {}, {})
+    registry, holdings = Registry(), HoldingsReported(10)
+    registry.take_fleet(fleet, {}, {})
     holdings.use_fleet(fleet)
 
     def refuse(error: RequestError) -> Any:
@@ -320,7 +320,7 @@ def endpoint(fleet: Fleet) -> Iterator[Callable[..., list[dict[str, Any]]]]:
 
         return answer
 
-    found = ReportsEndpoint(vitals, holdings, refuse)
+    found = ReportsEndpoint(registry, holdings, refuse)
 
     def ask(*messages: dict[str, Any], length: int) -> list[dict[str, Any]]:
         waiting = list(messages)
@@ -342,7 +342,7 @@ def endpoint(fleet: Fleet) -> Iterator[Callable[..., list[dict[str, Any]]]]:
     yield ask
 
 
-def test_a_body_may_come_in_pieces_and_who_goes_away_in_it_reports_nothing(fleet: Fleet) -> None:
+def test_a_body_may_come_in_pieces_and_a_cut_off_body_reports_nothing(fleet: Fleet) -> None:
     body = json.dumps(row()).encode()
     pieces = [{"type": "http.request", "body": body[:9], "more_body": True}, {"type": "http.request", "body": body[9:]}]
     with endpoint(fleet) as ask:

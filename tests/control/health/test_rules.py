@@ -1,4 +1,4 @@
-"""What is said of an appliance, and the word that follows: rows first, then what must hold whatever is said."""
+"""Reports, observations and overrides make a status word: rows first, then the properties."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from hypothesis import strategies as st
 
 from _fastpath.ranking import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
 from steering.control.health import rules as health
-from steering.control.health.rules import Health, Report, Rules, Vital
+from steering.control.health.rules import Health, HealthRecord, Report, Rules
 from steering.control.records.database import Override
 from steering.model.fleet import Appliance
 
 RULES = Rules()
 BOTH = IPV4_UP | IPV6_UP
 APPLIANCE = Appliance("c1", "a", "c1.example", 100.0, slot=0)  # full weight 1000
-NEW = health.unheard(0.0)
+NEW = health.new_record(0.0)
 
 
-def heard(report: Report | None = None, now: float = 0.0, rules: Rules = RULES) -> Vital:
-    """Return what is known after a first report."""
+def reported(report: Report | None = None, now: float = 0.0, rules: Rules = RULES) -> HealthRecord:
+    """Return the record after a first report."""
     return health.with_report(NEW, report or Report("b", 1, health=Health()), 100.0, now, rules)
 
 
-def word(vital: Vital = NEW, override: Override | None = None, **more: Any) -> int:
-    return health.word_of(APPLIANCE, override or Override(), vital, RULES, **more)
+def status(record: HealthRecord = NEW, override: Override | None = None, **more: Any) -> int:
+    return health.status_of(APPLIANCE, override or Override(), record, RULES, **more)
 
 
-FAILED = heard(Report("b", 1, health=Health("failed", "disk")))
-SILENT = health.with_silence(heard(), 31.0, RULES)
-DOUBTED = dataclasses.replace(NEW, fine=(health.Condition(False, 0.0, "refused"), *NEW.fine[1:]))
-NO_IPV6 = dataclasses.replace(NEW, fine=(*NEW.fine[:2], health.Condition(False, 0.0, "refused")))
+FAILED = reported(Report("b", 1, health=Health("failed", "disk")))
+SILENT = health.with_silence(reported(), 31.0, RULES)
+SUSPECT = dataclasses.replace(NEW, inferred=(health.Condition(False, 0.0, "refused"), *NEW.inferred[1:]))
+NO_IPV6 = dataclasses.replace(NEW, inferred=(*NEW.inferred[:2], health.Condition(False, 0.0, "refused")))
 
-WORDS: list[tuple[str, int, int]] = [
-    ("assumed has its capacity", word(), 1000 | BOTH),
-    ("assumed with a set weight", word(override=Override(weight=7)), 7 | BOTH),
-    ("drained", word(override=Override(enabled=False)), 1000 | BOTH | DISABLED),
-    ("in maintenance", word(enabled=False), 1000 | BOTH | DISABLED),
-    ("reported, never heard", word(override=Override(health_source="reported")), 1000 | BOTH | STALE),
-    ("reported and heard", word(heard()), 1000 | BOTH),
-    ("reported, weight 0 stays 0", word(heard(), Override(weight=0)), BOTH),
-    ("a low level is never 0", word(dataclasses.replace(heard(), level=0.0)), 1 | BOTH),
-    ("failed by its own word", word(FAILED), 1000 | BOTH | UNHEALTHY),
-    ("failed, but assumed", word(FAILED, Override(health_source="assumed")), 1000 | BOTH),
-    ("silent, held back", word(SILENT), 1000 | BOTH),
-    ("silent, may act", word(SILENT, out=True), 1000 | BOTH | STALE),
-    ("silent, but assumed", word(SILENT, Override(health_source="assumed"), out=True), 1000 | BOTH),
-    ("suspect, held back", word(DOUBTED), 1000 | BOTH),
-    ("suspect, may act", word(DOUBTED, out=True), 1000 | BOTH | UNHEALTHY),
-    ("suspect over IPv6 alone", word(NO_IPV6, out=True), 1000 | IPV4_UP),
-    ("over its limit", word(over=True), 1000 | BOTH | OVER_LIMIT),
-    ("no IPv4 by its own word", word(heard(Report("b", 1, health=Health(ipv4=False)))), 1000 | IPV6_UP),
-    ("full", word(heard(Report("b", 1, health=Health(headroom_gbps=5.0)))), 1000 | BOTH | NO_HEADROOM),
-    ("nearly full", word(heard(Report("b", 1, health=Health(headroom_gbps=5.1)))), 1000 | BOTH),
+STATUS_WORDS: list[tuple[str, int, int]] = [
+    ("assumed has its capacity", status(), 1000 | BOTH),
+    ("assumed with a set weight", status(override=Override(weight=7)), 7 | BOTH),
+    ("drained", status(override=Override(enabled=False)), 1000 | BOTH | DISABLED),
+    ("in maintenance", status(enabled=False), 1000 | BOTH | DISABLED),
+    ("reported, no report yet", status(override=Override(health_source="reported")), 1000 | BOTH | STALE),
+    ("reported", status(reported()), 1000 | BOTH),
+    ("reported, weight 0 stays 0", status(reported(), Override(weight=0)), BOTH),
+    ("a low ramp is never 0", status(dataclasses.replace(reported(), ramp=0.0)), 1 | BOTH),
+    ("failed by its own report", status(FAILED), 1000 | BOTH | UNHEALTHY),
+    ("failed, but assumed", status(FAILED, Override(health_source="assumed")), 1000 | BOTH),
+    ("silent, not ejected", status(SILENT), 1000 | BOTH),
+    ("silent and ejected", status(SILENT, ejected=True), 1000 | BOTH | STALE),
+    ("silent, but assumed", status(SILENT, Override(health_source="assumed"), ejected=True), 1000 | BOTH),
+    ("suspect, not ejected", status(SUSPECT), 1000 | BOTH),
+    ("suspect and ejected", status(SUSPECT, ejected=True), 1000 | BOTH | UNHEALTHY),
+    ("suspect over IPv6 alone", status(NO_IPV6, ejected=True), 1000 | IPV4_UP),
+    ("overloaded", status(overloaded=True), 1000 | BOTH | OVER_LIMIT),
+    ("no IPv4 by its own report", status(reported(Report("b", 1, health=Health(ipv4=False)))), 1000 | IPV6_UP),
+    ("full", status(reported(Report("b", 1, health=Health(headroom_gbps=5.0)))), 1000 | BOTH | NO_HEADROOM),
+    ("nearly full", status(reported(Report("b", 1, health=Health(headroom_gbps=5.1)))), 1000 | BOTH),
 ]
 
 
-@pytest.mark.parametrize(("name", "found", "expected"), WORDS, ids=[row[0] for row in WORDS])
-def test_the_word_follows_from_what_is_wished_and_known(name: str, found: int, expected: int) -> None:
+@pytest.mark.parametrize(("name", "found", "expected"), STATUS_WORDS, ids=[row[0] for row in STATUS_WORDS])
+def test_the_status_word_follows_from_overrides_and_record(name: str, found: int, expected: int) -> None:
     assert found == expected
 
 
@@ -77,22 +77,22 @@ ORDERS: list[tuple[str, list[tuple[str, int]], list[str]]] = [
 
 @pytest.mark.parametrize(("name", "given", "expected"), ORDERS, ids=[row[0] for row in ORDERS])
 def test_late_and_repeated_reports_are_recognised(name: str, given: list[tuple[str, int]], expected: list[str]) -> None:
-    vital, verdicts = NEW, []
+    record, verdicts = NEW, []
     for boot, seq in given:
         report = Report(boot, seq)
-        verdicts.append(health.verdict_of(vital, report))
+        verdicts.append(health.verdict_of(record, report))
         if verdicts[-1] == "accepted":
-            vital = health.with_report(vital, report, 100.0, 0.0, RULES)
+            record = health.with_report(record, report, 100.0, 0.0, RULES)
     assert verdicts == expected
 
 
 def test_an_appliances_clock_is_shown_and_decides_nothing() -> None:
-    vital = health.with_report(heard(now=100.0), Report("b", 2, at=-5e9), 100.0, 110.0, RULES)
-    assert vital.heard_at == 110.0
-    assert vital.skew_s == -5e9 - 110.0
+    record = health.with_report(reported(now=100.0), Report("b", 2, sent_at=-5e9), 100.0, 110.0, RULES)
+    assert record.reported_at == 110.0
+    assert record.skew_s == -5e9 - 110.0
 
 
-LEVELS: list[tuple[Health | None, float]] = [
+RAMPS: list[tuple[Health | None, float]] = [
     (None, 1.0),
     (Health(), 1.0),
     (Health(headroom_gbps=100.0), 1.0),
@@ -105,9 +105,11 @@ LEVELS: list[tuple[Health | None, float]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "level"), LEVELS)
-def test_the_level_falls_between_the_marks_and_by_half_when_degraded(said: Health | None, level: float) -> None:
-    assert health.level_aimed_at(said, 100.0, RULES) == pytest.approx(level)
+@pytest.mark.parametrize(("reported_health", "ramp"), RAMPS)
+def test_the_ramp_falls_between_the_marks_and_by_half_when_degraded(
+    reported_health: Health | None, ramp: float
+) -> None:
+    assert health.target_ramp(reported_health, 100.0, RULES) == pytest.approx(ramp)
 
 
 def test_a_full_appliance_takes_clients_again_only_well_above_the_low_mark() -> None:
@@ -117,18 +119,18 @@ def test_a_full_appliance_takes_clients_again_only_well_above_the_low_mark() -> 
     assert full[1:] == [False, True, True, True, False, False]
 
 
-def test_a_recovered_appliance_climbs_slowly_to_its_full_weight() -> None:
-    vital = health.with_slow_start(heard())
-    levels = [vital.level]
+def test_a_recovered_appliance_ramps_up_slowly_to_its_full_weight() -> None:
+    record = health.with_slow_start(reported())
+    ramps = [record.ramp]
     for _ in range(60):
-        vital = health.with_step(vital, 100.0, 1.0, RULES)
-        levels.append(vital.level)
-    assert levels[0] == health.FIRST_LEVEL
-    assert levels[30] == pytest.approx(0.6)
-    assert levels[54] == pytest.approx(1.0)
-    assert levels[60] == 1.0
-    assert not vital.climbing
-    assert health.with_step(vital, 100.0, 1.0, RULES) is vital
+        record = health.with_step(record, 100.0, 1.0, RULES)
+        ramps.append(record.ramp)
+    assert ramps[0] == health.FIRST_RAMP
+    assert ramps[30] == pytest.approx(0.6)
+    assert ramps[54] == pytest.approx(1.0)
+    assert ramps[60] == 1.0
+    assert not record.ramping
+    assert health.with_step(record, 100.0, 1.0, RULES) is record
 
 
 @given(
@@ -136,16 +138,16 @@ def test_a_recovered_appliance_climbs_slowly_to_its_full_weight() -> None:
     st.floats(0.01, 1.0),
     st.sampled_from(["ok", "degraded", "failed"]),
 )
-def test_no_level_moves_by_more_than_a_step(headrooms: list[float | None], step: float, state: str) -> None:
+def test_no_ramp_moves_by_more_than_a_step(headrooms: list[float | None], step: float, state: str) -> None:
     rules = Rules(weight_step=step)
-    vital = heard(rules=rules)
+    record = reported(rules=rules)
     for seq, headroom in enumerate(headrooms, 2):
         said = Health(state, headroom_gbps=headroom)
-        vital = health.with_report(vital, Report("b", seq, health=said), 100.0, 0.0, rules)
-        stepped = health.with_step(vital, 100.0, 1.0, rules)
-        assert abs(stepped.level - vital.level) <= step + 1e-9
-        assert 0.0 <= stepped.level <= 1.0
-        vital = stepped
+        record = health.with_report(record, Report("b", seq, health=said), 100.0, 0.0, rules)
+        stepped = health.with_step(record, 100.0, 1.0, rules)
+        assert abs(stepped.ramp - record.ramp) <= step + 1e-9
+        assert 0.0 <= stepped.ramp <= 1.0
+        record = stepped
 
 
 OBSERVATIONS: list[tuple[str, str, bool]] = [
@@ -158,29 +160,31 @@ OBSERVATIONS: list[tuple[str, str, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "seen", "fine"), OBSERVATIONS, ids=[row[0] for row in OBSERVATIONS])
+@pytest.mark.parametrize(("name", "seen", "holds"), OBSERVATIONS, ids=[row[0] for row in OBSERVATIONS])
 @pytest.mark.parametrize("family", [0, 4, 6])
 def test_it_takes_equal_observations_in_a_row_to_turn_what_is_inferred(
-    name: str, seen: str, fine: bool, family: int
+    name: str, seen: str, holds: bool, family: int
 ) -> None:
-    vital = NEW
+    record = NEW
     for sign in seen:
-        vital = health.with_observation(vital, sign == "+", "refused", 0.0, RULES, family)
-    assert health.suspicion_of(vital).holds == fine
-    assert health.is_suspect(vital, Override(), RULES) != fine
+        record = health.with_observation(record, sign == "+", "refused", 0.0, RULES, family)
+    assert health.suspicion_of(record).holds == holds
+    assert health.is_suspect(record, Override(), RULES) != holds
 
 
 def test_silence_counts_after_three_missed_reports() -> None:
-    vital = heard(now=100.0)
-    assert health.with_silence(vital, 130.0, RULES) is vital
-    assert not health.with_silence(vital, 130.1, RULES).heard.holds
+    record = reported(now=100.0)
+    assert health.with_silence(record, 130.0, RULES) is record
+    assert not health.with_silence(record, 130.1, RULES).fresh.holds
     assert health.with_silence(NEW, 1e9, RULES) is NEW
 
 
 @given(st.integers(0, 0xFFFF), st.floats(0.0, 1.0), st.booleans(), st.booleans())
-def test_a_higher_level_never_weighs_less(weight: int, level: float, out: bool, over: bool) -> None:
-    low, high = (dataclasses.replace(heard(), level=found) for found in sorted((level, 1.0)))
+def test_a_higher_ramp_never_weighs_less(weight: int, ramp: float, ejected: bool, overloaded: bool) -> None:
+    low, high = (dataclasses.replace(reported(), ramp=value) for value in sorted((ramp, 1.0)))
     override = Override(weight=weight)
     assert (
-        word(low, override, out=out, over=over) & 0xFFFF <= word(high, override, out=out, over=over) & 0xFFFF <= weight
+        status(low, override, ejected=ejected, overloaded=overloaded) & 0xFFFF
+        <= status(high, override, ejected=ejected, overloaded=overloaded) & 0xFFFF
+        <= weight
     )

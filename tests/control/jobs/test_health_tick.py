@@ -14,15 +14,15 @@ def test_voices_are_told_as_they_come_and_failing_ones_later_too(tmp_path: Path)
     counters = [Counters(str(tmp_path / f"worker.{number}"), 16, writable=True) for number in (1, 2)]
     for each in counters:
         each.note_report(5, 0, 1, True, False)
-        each.note_voice(5, False)
+        each.note_attested(5, False)
     tally = Tally(tmp_path)
-    assert tally.take_voices() == {}  # nobody's word now
+    assert tally.take_attested() == {}  # nobody's word now
     for each in counters:
-        each.note_voice(5, False)
-    assert tally.take_voices() == {5: (2, 0)}
-    counters[0].note_voice(5, True)
-    assert tally.take_voices() == {5: (0, 1)}
-    assert tally.take_voices() == {}
+        each.note_attested(5, False)
+    assert tally.take_attested() == {5: (2, 0)}
+    counters[0].note_attested(5, True)
+    assert tally.take_attested() == {5: (0, 1)}
+    assert tally.take_attested() == {}
 
 
 def test_what_was_counted_before_is_nobodys_load(snapshot: Snapshot, tmp_path: Path) -> None:

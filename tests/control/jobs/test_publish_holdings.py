@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 
 import pytest
 
-from steering.control.fill.holdings import Taken, digest_of
+from steering.control.fill.digests import digest_of
+from steering.control.fill.holdings import Taken
 from steering.control.health.report_format import Delta, Full
 from steering.control.jobs.publish_holdings import PublishHoldings
-from steering.control.services import control as writing
+from steering.control.services import writer as writing
 from steering.control.services import hand_over as handover
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
@@ -37,7 +38,7 @@ def say(control: Control, *names: str, name: str = OURS) -> None:
 
 
 def agrees(control: Control, *names: str) -> bool:
-    return control.holdings.intake.agree(OURS, [Delta("video", digest_of(names), digest_of(names))])
+    return control.holdings.intake.is_unchanged(OURS, [Delta("video", digest_of(names), digest_of(names))])
 
 
 def served(control: Control) -> Any:

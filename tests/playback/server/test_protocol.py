@@ -1,4 +1,4 @@
-"""The compiled door as a connection sees it: order, limits and patience; and the contract with uvicorn's internals."""
+"""A connection from the outside: the order of answers, and the limits in size and time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from steering.decision.snapshot import Snapshot
 from steering.playback.server import protocol
 from steering.playback.server.connections import Connections
 from steering.playback.server.follower import Follower
-from steering.playback.server.protocol import BODY_S, HEAD_S, IDLE_S, READ_S, HttpProtocol
+from steering.playback.server.protocol import HttpProtocol
 from steering.playback.server.states import State
+from steering.playback.server.time_limits import BODY_S, HEAD_S, IDLE_S, READ_S
 from steering.playback.server.uvicorn_adapter import SLICE, FallbackPath
 from steering.settings import Settings
 from tests.support.playback_app import Listening
@@ -52,7 +53,7 @@ async def opened(listening: Listening) -> tuple[asyncio.StreamReader, asyncio.St
 
 
 async def wait(connections: Connections, seconds: int) -> None:
-    """Let so many seconds pass for the door, none for us."""
+    """Let so many seconds pass for the server, none for us."""
     for _ in range(seconds):
         await connections.tick()
     await asyncio.sleep(0.01)
@@ -77,13 +78,13 @@ async def test_answers_leave_in_the_order_of_their_requests(listening: Listening
     writer.close()
 
 
-async def test_after_a_cold_request_the_fast_path_is_asked_first_again(
+async def test_after_a_request_of_the_fallback_path_the_fast_path_is_asked_first_again(
     listening: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader, writer = await opened(listening)
     writer.write(FALLBACK)
     await answers(reader, 1)
-    monkeypatch.setattr(FallbackPath, "data_received", None)  # whoever asks it now fails
+    monkeypatch.setattr(FallbackPath, "data_received", None)  # a call of it now fails
     writer.write(FAST + FAST)
     assert [status for status, _ in await answers(reader, 2)] == [200, 200]
     writer.close()
@@ -91,8 +92,8 @@ async def test_after_a_cold_request_the_fast_path_is_asked_first_again(
 
 async def test_a_request_in_parts_is_answered_when_it_is_whole(listening: Listening) -> None:
     reader, writer = await opened(listening)
-    for at in range(len(FAST)):
-        writer.write(FAST[at : at + 1])
+    for index in range(len(FAST)):
+        writer.write(FAST[index : index + 1])
         await asyncio.sleep(0)
     writer.write(FAST)
     assert [status for status, _ in await answers(reader, 2)] == [200, 200]
@@ -150,7 +151,7 @@ async def test_a_tunnel_is_refused_and_closed_or_answered(listening: Listening) 
         assert found[9:12] in (b"400", b"405"), found
 
 
-async def test_what_is_no_request_is_told_so_after_the_answers_before_it(listening: Listening) -> None:
+async def test_bytes_that_are_no_request_are_refused_after_the_answers_before_them(listening: Listening) -> None:
     for before in (FAST, FALLBACK):
         found = await listening.exchange([before + b"\x00\x01garbage\r\n\r\n"])
         assert found.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -233,7 +234,7 @@ async def test_a_playback_body_that_does_not_come_is_not_waited_for(listening: L
     writer.close()
 
 
-async def test_half_a_playback_body_is_waited_for_when_it_is_to_end(listening: Listening) -> None:
+async def test_the_rest_of_a_playback_body_is_waited_for_at_shutdown(listening: Listening) -> None:
     reader, writer = await opened(listening)
     writer.write(HALF)
     await asyncio.sleep(0.05)
@@ -249,7 +250,7 @@ async def test_half_a_playback_body_is_waited_for_when_it_is_to_end(listening: L
 
 @contextlib.asynccontextmanager
 async def deaf(listening: Listening) -> AsyncIterator[tuple[socket.socket, HttpProtocol]]:
-    """Give a client that reads nothing by itself, and the door's side of its connection."""
+    """Give a client that reads nothing by itself, and the server's side of its connection."""
     with socket.socket() as client:
         client.setblocking(False)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -259,7 +260,7 @@ async def deaf(listening: Listening) -> AsyncIterator[tuple[socket.socket, HttpP
         yield client, connection
 
 
-@pytest.mark.parametrize("request_", [FAST, FALLBACK, FAST * 999 + FALLBACK], ids=["hot", "cold", "mixed"])
+@pytest.mark.parametrize("request_", [FAST, FALLBACK, FAST * 999 + FALLBACK], ids=["fast", "fallback", "mixed"])
 async def test_a_client_that_never_reads_is_cut_off_and_holds_little_memory(
     listening: Listening, request_: bytes
 ) -> None:
@@ -268,7 +269,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_holds_little_memory(
             with contextlib.suppress(BlockingIOError):
                 client.send(request_ * (60_000 // len(request_)))
             await asyncio.sleep(0)
-        for _ in range(200):  # it asks on
+        for _ in range(200):  # it goes on sending
             with contextlib.suppress(BlockingIOError):
                 client.send(request_ * (60_000 // len(request_)))
             await asyncio.sleep(0)
@@ -279,11 +280,11 @@ async def test_a_client_that_never_reads_is_cut_off_and_holds_little_memory(
         assert not listening.connections.open
 
 
-@pytest.mark.parametrize(("request_", "count"), [(FAST, 20_000), (FALLBACK, 2000)], ids=["hot", "cold"])
+@pytest.mark.parametrize(("request_", "count"), [(FAST, 20_000), (FALLBACK, 2000)], ids=["fast", "fallback"])
 async def test_a_client_that_reads_late_gets_every_answer_in_order(
     listening: Listening, request_: bytes, count: int
 ) -> None:
-    asked = b"".join(request_.replace(b"title=t", b"title=%d" % place) for place in range(count))
+    asked = b"".join(request_.replace(b"title=t", b"title=%d" % number) for number in range(count))
     async with deaf(listening) as (client, connection):
         client.settimeout(30)
         sending = asyncio.create_task(asyncio.to_thread(client.sendall, asked + LAST))
@@ -313,7 +314,7 @@ async def test_a_client_that_does_not_read_the_last_answer_is_cut_off(listening:
 
 
 @pytest.mark.parametrize("count", [1, 3, 300])
-async def test_a_client_that_has_said_all_gets_the_answers_that_it_waits_for(listening: Listening, count: int) -> None:
+async def test_a_client_that_sends_no_more_gets_the_answers_that_it_waits_for(listening: Listening, count: int) -> None:
     for request_ in (FAST, FALLBACK, FAST + FALLBACK):
         reader, writer = await opened(listening)
         writer.write(request_ * count)
@@ -384,7 +385,7 @@ async def test_a_request_with_a_broken_body_has_one_answer(listening: Listening)
     assert (found, late[0]) == ([[400], [200, 200, 400]], 405)
 
 
-async def test_what_stands_behind_a_body_is_no_header(listening: Listening) -> None:
+async def test_a_line_behind_a_body_is_no_header(listening: Listening) -> None:
     trailed = FALLBACK.replace(b"&ip=203.0.113.7", b"").replace(b"Host: x", b"Transfer-Encoding: chunked")
     found = await listening.exchange([trailed + b"0\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n" + LAST])
     assert b'"address":"127.0.0.1"' in found
@@ -445,7 +446,7 @@ async def test_when_too_much_is_pending_steering_goes_on_with_the_fallback(
     assert found.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-async def test_what_is_in_flight_when_it_is_to_end_is_answered(listening: Listening) -> None:
+async def test_a_request_in_flight_at_shutdown_is_answered(listening: Listening) -> None:
     reader, writer = await opened(listening)
     writer.write(FALLBACK)
     await asyncio.sleep(0.01)
@@ -475,13 +476,13 @@ RELAYED = [
         b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes([203, 0, 113, 7, 10, 0, 0, 1, 0, 5, 0, 80]),
         "203.0.113.7",
     ),
-    ("nobody", b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", "127.0.0.1"),
+    ("no client", b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00", "127.0.0.1"),
 ]
 
 
 @pytest.mark.parametrize(("name", "header", "client"), RELAYED, ids=[row[0] for row in RELAYED])
 @pytest.mark.parametrize("parts", [1, 7])
-async def test_whom_a_trusted_proxy_relays_is_the_client_in_both_doors(
+async def test_the_client_that_a_trusted_proxy_relays_is_the_client_on_both_paths(
     behind_a_proxy: Listening, snapshot: Snapshot, name: str, header: bytes, client: str, parts: int
 ) -> None:
     expected = snapshot.steer(client, "t", service="video")
@@ -493,15 +494,15 @@ async def test_whom_a_trusted_proxy_relays_is_the_client_in_both_doors(
     spoofed = header + PLAIN.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n")
     found = await behind_a_proxy.exchange([spoofed + LAST])
     believed = snapshot.steer("198.51.100.1", "t", service="video")
-    assert (believed if name == "nobody" else expected) in found
+    assert (believed if name == "no client" else expected) in found
 
 
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3 x\r\n", b"\x16\x03\x01"])
-async def test_a_proxy_that_relays_nobody_is_cut_off(behind_a_proxy: Listening, start: bytes) -> None:
+async def test_a_trusted_peer_without_a_proxy_header_is_cut_off(behind_a_proxy: Listening, start: bytes) -> None:
     assert await behind_a_proxy.exchange([start]) == b""
 
 
-async def test_a_relayed_client_is_named_in_time(behind_a_proxy: Listening) -> None:
+async def test_a_proxy_header_comes_in_time_or_the_connection_is_cut_off(behind_a_proxy: Listening) -> None:
     _, writer = await opened(behind_a_proxy)
     writer.write(b"PROXY TCP4 203.")
     await asyncio.sleep(0.01)

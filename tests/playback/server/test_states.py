@@ -40,7 +40,7 @@ PREFACE = b"PROXY TCP4 203.0.113.7 10.0.0.1 5 80\r\n"
 
 
 class FakeTransport(asyncio.Transport):
-    """A transport whose client reads when it is told to. The socket takes nothing while `full`."""
+    """A transport whose client reads when the test says so."""
 
     def __init__(self, ours: socket.socket, late: bool) -> None:
         super().__init__({"socket": ours, "peername": ("127.0.0.1", 5)})

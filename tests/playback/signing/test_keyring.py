@@ -34,7 +34,7 @@ def test_keys_are_followed_as_they_are_made_changed_and_taken_away(
     assert OTHER not in caplog.text
 
 
-def test_a_file_that_cannot_be_used_is_logged_once_and_the_keys_from_before_sign_on(
+def test_a_file_that_cannot_be_used_is_logged_once_and_the_old_keys_go_on_signing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     keyring = Keyring(tmp_path)
@@ -44,7 +44,7 @@ def test_a_file_that_cannot_be_used_is_logged_once_and_the_keys_from_before_sign
     keyring.step()
     keyring.step()
     assert [record.message for record in caplog.records] == [
-        f"{tmp_path / FILE}: mode 0644 lets others read secrets; the keys from before sign on"
+        f"{tmp_path / FILE}: mode 0644 lets others read secrets; the old keys go on signing"
     ]
     assert list(keyring.keys) == ["k1"]
     (tmp_path / FILE).chmod(0o600)

@@ -17,8 +17,8 @@ import pytest
 from _fastpath.fast_path import Peer
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
-from steering.playback.server.follower import Follower
 from steering.playback.server.connections import Connections
+from steering.playback.server.follower import Follower
 from steering.playback.signing.keyring import Keyring
 from steering.playback.signing.tokens import STEP_S, Verdict, verify
 from steering.settings import Settings
@@ -174,7 +174,7 @@ def test_keys_are_changed_while_it_serves_and_without_any_the_fallback_answers_a
         (answer,) = ask(follower, {"service": "query-0"}, fast_path=fast_path)
         assert answer.json() == fallback
     assert [record.message for record in caplog.records] == [
-        "service query-0: none of its keys is there; answered with its fallback alone"
+        "service query-0: none of its keys is in the keys file; its answers name the fallback alone"
     ]
     write(state, "k1")
     follower.step()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.playback.signing.tags import TAG, TAG_TTL_S, VOICES, read_tag, tag_for, voice_of
+from steering.playback.signing.tags import TAG, TAG_TTL_S, VIEWERS_PER_NETWORK, attested_viewer, read_tag, tag_for
 from steering.playback.signing.tokens import SigningKey
 
 NOW = 1_767_225_600.0
@@ -21,8 +21,8 @@ def test_the_newest_key_for_tags_makes_them_and_each_is_believed() -> None:
     assert TAG.fullmatch(TAG_OF_HOME)
     assert TAG_OF_HOME.startswith("tag-2~")
     old = tag_for({"tag-1": KEYS["tag-1"]}, "video", "a session", HOME, NOW)
-    assert voice_of(old, KEYS, HOME, NOW)
-    assert voice_of(old, {"tag-2": KEYS["tag-2"]}, HOME, NOW) is None
+    assert attested_viewer(old, KEYS, HOME, NOW)
+    assert attested_viewer(old, {"tag-2": KEYS["tag-2"]}, HOME, NOW) is None
 
 
 def test_without_a_key_for_tags_there_are_none() -> None:
@@ -52,18 +52,18 @@ ROWS = [
 
 @pytest.mark.parametrize(("tag", "client", "now", "good"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_what_a_tag_is_worth(tag: str, client: str, now: float, good: bool) -> None:
-    assert (voice_of(tag, KEYS, ipaddress.ip_address(client).packed, now) is not None) == good
+    assert (attested_viewer(tag, KEYS, ipaddress.ip_address(client).packed, now) is not None) == good
 
 
 @given(st.integers(0, len(TAG_OF_HOME) - 1), st.characters(codec="ascii"))
 def test_an_altered_tag_is_worth_nothing(place: int, character: str) -> None:
     altered = TAG_OF_HOME[:place] + character + TAG_OF_HOME[place + 1 :]
-    assert (voice_of(altered, KEYS, HOME, NOW) is None) == (altered != TAG_OF_HOME)
+    assert (attested_viewer(altered, KEYS, HOME, NOW) is None) == (altered != TAG_OF_HOME)
 
 
 @given(st.text(max_size=80))
 def test_any_text_is_read(text: str) -> None:
-    assert voice_of(text, KEYS, HOME, NOW) is None
+    assert attested_viewer(text, KEYS, HOME, NOW) is None
     assert read_tag(text.encode()) == "" or "tag=" in text
 
 
@@ -71,7 +71,7 @@ def test_a_thousand_sessions_of_a_network_are_a_few_voices() -> None:
     for client in (HOME, ipaddress.ip_address("2001:db8::1").packed):
         tags = {tag_for(KEYS, "video", str(number), client, NOW) for number in range(1000)}
         assert len(tags) == 1000
-        assert len({voice_of(tag, KEYS, client, NOW) for tag in tags}) == VOICES
+        assert len({attested_viewer(tag, KEYS, client, NOW) for tag in tags}) == VIEWERS_PER_NETWORK
 
 
 def test_a_tag_is_found_in_a_query() -> None:

@@ -64,8 +64,8 @@ def state(tmp_path: Path, snapshot: Snapshot) -> Path:
 def test_all_workers_are_summed_up_and_gauges_are_each_ones_own(state: Path) -> None:
     found = read(metrics_text(state, None, False, NOW))
     assert found["steering_answers_total"] == {
-        'door="app",endpoint="other",status="404"': 2,
-        'door="app",endpoint="steer",status="200"': 3,
+        'path="fallback",endpoint="other",status="404"': 2,
+        'path="fallback",endpoint="steer",status="200"': 3,
     }
     ranks = {"0": 4, "1": 4, "2": 4, "3": 2, "fallback": 2}
     assert found["steering_targets_total"] == {f'rank="{rank}"': count for rank, count in ranks.items()}
@@ -82,7 +82,7 @@ def test_what_players_report_is_told_by_partner_and_by_cluster_or_appliance(stat
         counters.note_report(0, 1, 10, True, False, 3000, 500, 800)
         counters.note_report(1, 7, 1, False, True)
         counters.note_report(-1, 0, 1, False, False)
-        counters.note_voice(1, False)
+        counters.note_attested(1, False)
     found = read(metrics_text(state, snapshot, False, NOW))
     assert found["steering_partner_player_reports_total"] == {'partner=""': 4, 'partner="as64500"': 20}
     assert found["steering_cluster_player_reports_total"] == {
@@ -102,7 +102,7 @@ def test_what_players_report_is_told_by_partner_and_by_cluster_or_appliance(stat
         "errors_total": 2,
         "starts_total": 20,
         "start_ms_total": 16_000,
-        "voices_total": 2,
+        "attested_total": 2,
         "failing_total": 0,
     }
     found = read(metrics_text(state, snapshot, True, NOW))
@@ -122,11 +122,11 @@ def test_first_targets_are_told_by_cluster_and_where_it_is_wished_by_appliance(s
 def test_the_histogram_is_cumulative_and_ends_with_all(state: Path) -> None:
     found = read(metrics_text(state, None, False, NOW))
     buckets = found["steering_answer_seconds_bucket"]
-    values = [buckets[f'door="app",le="{bound}"'] for bound in (*BOUNDS, "+Inf")]
+    values = [buckets[f'path="fallback",le="{bound}"'] for bound in (*BOUNDS, "+Inf")]
     assert values == sorted(values)
-    assert values[-1] == found["steering_answer_seconds_count"]['door="app"'] == 5
-    assert buckets['door="app",le="0.0005"'] == 3
-    assert found["steering_answer_seconds_sum"]['door="app"'] == pytest.approx(4.0012)
+    assert values[-1] == found["steering_answer_seconds_count"]['path="fallback"'] == 5
+    assert buckets['path="fallback",le="0.0005"'] == 3
+    assert found["steering_answer_seconds_sum"]['path="fallback"'] == pytest.approx(4.0012)
 
 
 def test_a_file_that_cannot_be_read_is_counted_and_the_others_are_told(state: Path) -> None:

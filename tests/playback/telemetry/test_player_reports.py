@@ -1,4 +1,4 @@
-"""What players report is counted where it belongs, and only who brings a tag of ours has a voice, and one."""
+"""Player reports count for the right appliance, and only viewers with a tag that we signed are attested, once each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from steering.playback.telemetry.player_reports import MAX_SESSIONS, WINDOW_S, P
 
 KEYS = {"tag-1": SigningKey("tag-1", "s" * 40)}
 ISP = ipaddress.ip_address("203.0.113.7").packed  # of partner number 1, at bom001 and del001
-NOBODYS = ipaddress.ip_address("192.0.2.1").packed
+OTHER = ipaddress.ip_address("192.0.2.1").packed
 NEAR, FAR = "c001-bom001.cdn.example", "c001-lhr001.cdn.example"  # slots 0 and 6
 
 
@@ -40,19 +40,19 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def heard(tmp_path: Path, snapshot: Snapshot, clock: Clock) -> PlayerReports:
+def player_reports(tmp_path: Path, snapshot: Snapshot, clock: Clock) -> PlayerReports:
     assert snapshot.appliances_by_name
     counters = Counters(str(tmp_path / "worker.1"), 16, writable=True)
     return PlayerReports(counters, lambda: KEYS, FastPath([], "x-forwarded-for", cmcd_sample=10), 10, clock)
 
 
-def told(heard: PlayerReports) -> dict[int, dict[str, int]]:
-    """Return what is counted by slot, without what is 0."""
-    rows = heard.counters.quality_of_appliances()
+def counted(player_reports: PlayerReports) -> dict[int, dict[str, int]]:
+    """Return the counts by slot, without those that are 0."""
+    rows = player_reports.counters.quality_of_appliances()
     return {slot: {name: n for name, n in zip(QUALITY, row, strict=True) if n} for slot, row in rows.items()}
 
 
-def test_a_report_is_of_the_appliance_that_it_names(heard: PlayerReports, snapshot: Snapshot) -> None:
+def test_a_report_is_of_the_appliance_that_it_names(player_reports: PlayerReports, snapshot: Snapshot) -> None:
     reports = [
         Report(host=NEAR, throughput_kbps=3000, bitrate_kbps=500),
         Report(host=NEAR, throughput_kbps=1000, stalled=True),
@@ -61,23 +61,23 @@ def test_a_report_is_of_the_appliance_that_it_names(heard: PlayerReports, snapsh
         Report(host="ads.example"),
         Report(),
     ]
-    heard.take(snapshot, reports, ISP)
-    assert told(heard) == {
+    player_reports.count(snapshot, reports, ISP)
+    assert counted(player_reports) == {
         0: {"reports": 2, "throughputs": 2, "throughput_kbps": 4000, "bitrates": 1, "bitrate_kbps": 500, "stalls": 1},
         6: {"reports": 2, "errors": 1, "starts": 1, "start_ms": 700},
         -1: {"reports": 2},
     }
-    assert {number: row[0] for number, row in heard.counters.quality_of_partners().items()} == {1: 6}
-    heard.take(snapshot, reports[:1], NOBODYS)
-    assert {number: row[0] for number, row in heard.counters.quality_of_partners().items()} == {0: 1, 1: 6}
+    assert {number: row[0] for number, row in player_reports.counters.quality_of_partners().items()} == {1: 6}
+    player_reports.count(snapshot, reports[:1], OTHER)
+    assert {number: row[0] for number, row in player_reports.counters.quality_of_partners().items()} == {0: 1, 1: 6}
 
 
-def test_or_else_of_the_one_that_its_session_named_last(heard: PlayerReports, snapshot: Snapshot) -> None:
-    heard.take(snapshot, [Report("ps", "s", "a"), Report("rr", session="a", host=NEAR)], ISP)
-    heard.take(snapshot, [Report("ps", "r", "a", stalled=True)], ISP)
-    heard.take(snapshot, [Report("ps", "r", "a", stalled=True)], NOBODYS)  # whose session "a" is another
-    heard.take(snapshot, [Report("rr", session="a", host=FAR), Report("e", session="a", failed=True)], ISP)
-    assert told(heard) == {
+def test_or_else_of_the_one_that_its_session_named_last(player_reports: PlayerReports, snapshot: Snapshot) -> None:
+    player_reports.count(snapshot, [Report("ps", "s", "a"), Report("rr", session="a", host=NEAR)], ISP)
+    player_reports.count(snapshot, [Report("ps", "r", "a", stalled=True)], ISP)
+    player_reports.count(snapshot, [Report("ps", "r", "a", stalled=True)], OTHER)  # whose session "a" is another
+    player_reports.count(snapshot, [Report("rr", session="a", host=FAR), Report("e", session="a", failed=True)], ISP)
+    assert counted(player_reports) == {
         -1: {"reports": 2, "stalls": 1},
         0: {"reports": 2, "stalls": 1},
         6: {"reports": 2, "errors": 1},
@@ -85,7 +85,7 @@ def test_or_else_of_the_one_that_its_session_named_last(heard: PlayerReports, sn
 
 
 STARTS: list[tuple[str, list[Report], list[int]]] = [
-    ("as told", [Report(session="a", start_ms=800)], [800]),
+    ("as reported", [Report(session="a", start_ms=800)], [800]),
     ("once a session", [Report(session="a", start_ms=800), Report(session="a", start_ms=900)], [800]),
     ("in each report without one", [Report(start_ms=800), Report(start_ms=900)], [800, 900]),
     ("between two events", [Report("ps", "s", "a", at_ms=1000), Report("ps", "p", "a", at_ms=1700)], [700]),
@@ -96,12 +96,12 @@ STARTS: list[tuple[str, list[Report], list[int]]] = [
         [3],
     ),
     (
-        "told with the second of them",
+        "reported with the second of them",
         [Report("ps", "s", "a", at_ms=1000), Report("ps", "p", "a", at_ms=1700, start_ms=650)],
         [650],
     ),
     (
-        "told after it",
+        "reported after it",
         [Report("ps", "s", "a", at_ms=1000), Report("ps", "p", "a", at_ms=1700), Report("t", "p", "a", start_ms=9)],
         [700],
     ),
@@ -118,55 +118,57 @@ STARTS: list[tuple[str, list[Report], list[int]]] = [
 
 @pytest.mark.parametrize(("reports", "expected"), [row[1:] for row in STARTS], ids=[row[0] for row in STARTS])
 def test_how_long_starts_take(
-    heard: PlayerReports, snapshot: Snapshot, reports: list[Report], expected: list[int]
+    player_reports: PlayerReports, snapshot: Snapshot, reports: list[Report], expected: list[int]
 ) -> None:
     for report in reports:
-        heard.take(snapshot, [report], ISP)
-    found = told(heard)[-1]
+        player_reports.count(snapshot, [report], ISP)
+    found = counted(player_reports)[-1]
     assert (found.get("starts", 0), found.get("start_ms", 0)) == (len(expected), sum(expected))
 
 
-def test_sessions_are_kept_as_keyed_hashes_and_so_many(heard: PlayerReports, snapshot: Snapshot) -> None:
+def test_sessions_are_kept_as_keyed_hashes_and_so_many(player_reports: PlayerReports, snapshot: Snapshot) -> None:
     for number in range(MAX_SESSIONS + 10):
-        heard.take(snapshot, [Report(session=f"session {number}", host=NEAR)], ISP)
-    assert len(heard.sessions) == MAX_SESSIONS
-    assert all(type(key) is int for key in heard.sessions)
-    heard.take(snapshot, [Report(session="session 3"), Report(session=f"session {MAX_SESSIONS}")], ISP)
-    assert told(heard)[-1] == {"reports": 1}  # session 3 is forgotten
+        player_reports.count(snapshot, [Report(session=f"session {number}", host=NEAR)], ISP)
+    assert len(player_reports.sessions) == MAX_SESSIONS
+    assert all(type(key) is int for key in player_reports.sessions)
+    player_reports.count(snapshot, [Report(session="session 3"), Report(session=f"session {MAX_SESSIONS}")], ISP)
+    assert counted(player_reports)[-1] == {"reports": 1}  # session 3 is forgotten
 
 
 # ---- of steering requests
 
 
-def test_one_request_in_so_many_is_read_and_stands_for_all(heard: PlayerReports, snapshot: Snapshot) -> None:
+def test_one_request_in_so_many_is_read_and_counts_for_all(player_reports: PlayerReports, snapshot: Snapshot) -> None:
     query = b"_HLS_pathway=c001-bom001&CMCD=mtp%3D2000%2Cbs"
     for _ in range(95):
-        heard.hear(snapshot, query, [], ISP, "c001-bom001")
+        player_reports.count_steering(snapshot, query, [], ISP, "c001-bom001")
     for _ in range(10):
-        heard.hear(snapshot, b"", [(b"cmcd-request", b"mtp=2000")], ISP, "c001-bom001")
-        heard.hear(snapshot, b"_HLS_pathway=x", [(b"host", b"x")], ISP, "x")  # brings none
-    assert told(heard) == {0: {"reports": 100, "throughputs": 100, "throughput_kbps": 200_000, "stalls": 90}}
+        player_reports.count_steering(snapshot, b"", [(b"cmcd-request", b"mtp=2000")], ISP, "c001-bom001")
+        player_reports.count_steering(snapshot, b"_HLS_pathway=x", [(b"host", b"x")], ISP, "x")  # brings none
+    assert counted(player_reports) == {
+        0: {"reports": 100, "throughputs": 100, "throughput_kbps": 200_000, "stalls": 90}
+    }
     for _ in range(10):
-        heard.hear(snapshot, b"CMCD=hello", [], ISP)
-    assert heard.counters.events()["unread_reports"] == 1
-    heard.every = 0
-    heard.hear(snapshot, query, [], ISP)
-    assert sum(row["reports"] for row in told(heard).values()) == 100
+        player_reports.count_steering(snapshot, b"CMCD=hello", [], ISP)
+    assert player_reports.counters.events()["unread_reports"] == 1
+    player_reports.every = 0
+    player_reports.count_steering(snapshot, query, [], ISP)
+    assert sum(row["reports"] for row in counted(player_reports).values()) == 100
 
 
-def test_nothing_is_counted_before_names_are_learnt_and_they_are_soon(tmp_path: Path, snapshot: Snapshot) -> None:
+def test_nothing_is_counted_before_names_are_read_and_they_are_soon(tmp_path: Path, snapshot: Snapshot) -> None:
     counters = Counters(str(tmp_path / "worker.1"), 16, writable=True)
-    heard = PlayerReports(counters)
-    heard.take(snapshot, [Report(host=NEAR)], ISP)
+    player_reports = PlayerReports(counters)
+    player_reports.count(snapshot, [Report(host=NEAR)], ISP)
     assert counters.quality_of_appliances() == {}
     while not snapshot.knows_names:
         pass
-    heard.take(snapshot, [Report(host=NEAR)], ISP)
+    player_reports.count(snapshot, [Report(host=NEAR)], ISP)
     assert list(counters.quality_of_appliances()) == [0]
     assert Snapshot.map(snapshot.state, snapshot).knows_names  # of the same fleet
 
 
-# ---- voices
+# ---- attested reports
 
 
 def network(number: int) -> bytes:
@@ -175,25 +177,27 @@ def network(number: int) -> bytes:
 
 
 def fail(
-    heard: PlayerReports, snapshot: Snapshot, packed: bytes, tag: str, host: str = NEAR, failed: bool = True
+    player_reports: PlayerReports, snapshot: Snapshot, packed: bytes, tag: str, host: str = NEAR, failed: bool = True
 ) -> None:
-    heard.take(snapshot, [Report("e", host=host, failed=failed)], packed, tag)
+    player_reports.count(snapshot, [Report("e", host=host, failed=failed)], packed, tag)
 
 
 def tag_at(packed: bytes, viewer: str = "v", now: float = Clock.now) -> str:
     return tag_for(KEYS, "video", viewer, packed, now)
 
 
-def test_a_viewer_with_a_tag_has_a_voice_once_a_window(heard: PlayerReports, snapshot: Snapshot, clock: Clock) -> None:
+def test_a_viewer_with_a_tag_is_attested_once_a_window(
+    player_reports: PlayerReports, snapshot: Snapshot, clock: Clock
+) -> None:
     for _ in range(50):
-        fail(heard, snapshot, ISP, tag_at(ISP), failed=False)
-    assert heard.counters.voices() == {0: (1, 0)}
+        fail(player_reports, snapshot, ISP, tag_at(ISP), failed=False)
+    assert player_reports.counters.attested() == {0: (1, 0)}
     for _ in range(50):
-        fail(heard, snapshot, ISP, tag_at(ISP))
-    assert heard.counters.voices() == {0: (1, 1)}
+        fail(player_reports, snapshot, ISP, tag_at(ISP))
+    assert player_reports.counters.attested() == {0: (1, 1)}
     clock.now += WINDOW_S
-    fail(heard, snapshot, ISP, tag_at(ISP))
-    assert heard.counters.voices() == {0: (2, 2)}
+    fail(player_reports, snapshot, ISP, tag_at(ISP))
+    assert player_reports.counters.attested() == {0: (2, 2)}
 
 
 FLOODS = [
@@ -207,22 +211,26 @@ FLOODS = [
 
 
 @pytest.mark.parametrize(("client", "most"), [row[1:] for row in FLOODS], ids=[row[0] for row in FLOODS])
-def test_a_flood_is_a_few_voices(heard: PlayerReports, snapshot: Snapshot, client, most: int) -> None:  # type: ignore[no-untyped-def]
+def test_a_flood_is_a_few_attested_viewers(
+    player_reports: PlayerReports, snapshot: Snapshot, client, most: int
+) -> None:  # type: ignore[no-untyped-def]
     for number in range(1000):
-        fail(heard, snapshot, *client(number))
-    voices, failing = heard.counters.voices().get(0, (0, 0))
+        fail(player_reports, snapshot, *client(number))
+    voices, failing = player_reports.counters.attested().get(0, (0, 0))
     assert failing <= voices <= most
-    assert told(heard)[0]["errors"] == 1000  # told all the same
+    assert counted(player_reports)[0]["errors"] == 1000  # counted all the same
 
 
-def test_a_voice_counts_where_its_network_can_be_sent_to(heard: PlayerReports, snapshot: Snapshot) -> None:
+def test_an_attested_report_counts_where_its_network_can_be_steered_to(
+    player_reports: PlayerReports, snapshot: Snapshot
+) -> None:
     london = bytes([198, 51, 100, 9])
     assert 0 not in snapshot.clusters_of(snapshot.zone_of(london))
     for host in (NEAR, "ads.example", ""):
-        fail(heard, snapshot, london, tag_at(london), host)
-    assert heard.counters.voices() == {}
-    fail(heard, snapshot, london, tag_at(london), FAR)
-    assert heard.counters.voices() == {6: (1, 1)}
+        fail(player_reports, snapshot, london, tag_at(london), host)
+    assert player_reports.counters.attested() == {}
+    fail(player_reports, snapshot, london, tag_at(london), FAR)
+    assert player_reports.counters.attested() == {6: (1, 1)}
 
 
 REPORTS = st.lists(
@@ -247,7 +255,7 @@ def test_counts_are_those_of_a_slow_judge(
     path = tmp_path / "worker.9"
     path.unlink(missing_ok=True)
     assert snapshot.appliances_by_name
-    heard = PlayerReports(Counters(str(path), 16, writable=True), lambda: KEYS, clock=clock)
+    player_reports = PlayerReports(Counters(str(path), 16, writable=True), lambda: KEYS, clock=clock)
     slots = {NEAR: 0, FAR: 6, "ads.example": -1}
     last: dict[tuple[str, int], int] = {}
     expected: dict[int, list[int]] = defaultdict(lambda: [0] * 5)
@@ -256,7 +264,7 @@ def test_counts_are_those_of_a_slow_judge(
     clusters = snapshot.clusters_of(snapshot.zone_of(network(0)))
     for host, session, number, stalled, failed, kbps, tagged in reports:
         packed = network(number)
-        heard.take(
+        player_reports.count(
             snapshot,
             [Report(session=session, host=host, throughput_kbps=kbps, stalled=stalled, failed=failed)],
             packed,
@@ -266,16 +274,19 @@ def test_counts_are_those_of_a_slow_judge(
         if session:
             last[session, number] = slot
         row = expected[slot]
-        for place, more in enumerate((1, kbps >= 0, max(kbps, 0), stalled, failed)):
-            row[place] += more
+        for index, value in enumerate((1, kbps >= 0, max(kbps, 0), stalled, failed)):
+            row[index] += value
         if tagged and slot >= 0 and (slot // 2) in clusters:
             voices[slot].add(number)
             if stalled or failed:
                 failing[slot].add(number)
     found = {
-        slot: [row[0], row[1], row[2], row[5], row[6]] for slot, row in heard.counters.quality_of_appliances().items()
+        slot: [row[0], row[1], row[2], row[5], row[6]]
+        for slot, row in player_reports.counters.quality_of_appliances().items()
     }
     assert found == expected
-    assert heard.counters.voices() == {slot: (len(who), len(failing[slot])) for slot, who in voices.items()}
-    partners = {number: row[0] for number, row in heard.counters.quality_of_partners().items()}
+    assert player_reports.counters.attested() == {
+        slot: (len(viewers), len(failing[slot])) for slot, viewers in voices.items()
+    }
+    partners = {number: row[0] for number, row in player_reports.counters.quality_of_partners().items()}
     assert partners == ({1: len(reports)} if reports else {})

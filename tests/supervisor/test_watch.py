@@ -1,15 +1,13 @@
-"""Real processes: `steering serve` over a small fleet, asked over its door, killed in parts, and told to end."""
+"""Real processes: `steering serve` over a small fleet, asked over its listeners, killed in parts, and ended."""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
-import socket
 import stat
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import httpx
@@ -19,15 +17,12 @@ from steering.control.remote import RemoteControl
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.model.fleet import Fleet
-from steering.playback.server.listeners import opened
-from steering.playback.server.proxy_protocol import LOCAL
 from steering.settings import read_settings
-from steering.supervisor import LONGEST_PAUSE_S, PROVEN_S, Pauses, check
 from tests.support.processes import PATIENCE_S, Served, is_running, publish_tiny_fleet, serving, until
 
 
 def first_appliances(served: Served, asks: int = 12) -> set[str]:
-    """Return who came first in so many answers, each over a connection of its own."""
+    """Return the appliances that came first in so many answers, each over a connection of its own."""
     return {served.steer()["targets"][0]["appliance"] for _ in range(asks)}
 
 
@@ -54,20 +49,20 @@ def test_a_drain_is_in_the_next_answer_of_every_worker(served: Served) -> None:
         assert first_appliances(served) == {first}
 
 
-def test_any_worker_tells_what_all_did_and_counts_outlive_the_killed(served: Served) -> None:
-    def told(metric: str) -> float:
+def test_any_worker_reports_what_all_did_and_counts_outlive_a_killed_worker(served: Served) -> None:
+    def total(metric: str) -> float:
         text = httpx.get(f"{served.url}/metrics").text
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(metric))
 
     for n in range(100):
         served.steer(n=1 + n % 8)
-    assert told('steering_answers_total{door="fast_path",endpoint="steer",status="200"}') == 100
-    assert told("steering_first_targets_total") == 100
-    assert told("steering_connections") >= 0
+    assert total('steering_answers_total{path="fast",endpoint="steer",status="200"}') == 100
+    assert total("steering_first_targets_total") == 100
+    assert total("steering_connections") >= 0
     os.kill(served.pids("worker")[0], signal.SIGKILL)
     until(lambda: len(served.pids("worker")) == 2)
     served.steer()
-    assert told('steering_answers_total{door="fast_path",endpoint="steer",status="200"}') == 101
+    assert total('steering_answers_total{path="fast",endpoint="steer",status="200"}') == 101
 
 
 def test_a_killed_worker_comes_back_and_no_connection_is_refused_meanwhile(served: Served) -> None:
@@ -109,7 +104,7 @@ def test_sighup_reads_the_feeds_again(served: Served, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_end_everything_ends_and_leaves_nothing(served: Served, number: signal.Signals) -> None:
+def test_at_a_signal_everything_ends_and_leaves_nothing(served: Served, number: signal.Signals) -> None:
     children = served.children()
     served.process.send_signal(number)
     _, errors = served.process.communicate(timeout=PATIENCE_S)
@@ -163,47 +158,8 @@ def test_a_folder_without_a_fleet_is_not_served_when_none_may_be_made(tmp_path: 
     assert "has no fleet to serve" in found.stderr
 
 
-@pytest.mark.parametrize(
-    ("listen", "trusted", "start"),
-    [
-        ("127.0.0.1:0", "127.0.0.0/8", LOCAL),
-        ("127.0.0.1:0", "10.0.0.0/8", b""),
-        ("[::1]:0", "::1/128", LOCAL),
-        ("unix", "10.0.0.0/8", LOCAL),
-    ],
-)
-def test_the_check_of_a_door_begins_as_connections_of_trusted_addresses_do(
-    listen: str, trusted: str, start: bytes, tmp_path: Path
-) -> None:
-    settings = read_settings(trusted=trusted, proxy_protocol=True)
-    heard = b""
-
-    def answer(listener: socket.socket) -> None:
-        nonlocal heard
-        connection, _ = listener.accept()
-        with connection:
-            while b"\r\n\r\n" not in heard[len(LOCAL) :]:
-                heard += connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-
-    with opened([f"unix:{tmp_path}/door.sock" if listen == "unix" else listen], 1) as (door,):
-        door.sockets[0].setblocking(True)
-        answering = threading.Thread(target=answer, args=door.sockets, daemon=True)
-        answering.start()
-        check(door, settings)
-        answering.join()
-    assert heard.startswith(start + b"GET /healthz HTTP/1.1\r\n")
-
-
-def test_pauses_double_up_to_a_limit_and_begin_again_after_a_long_life() -> None:
-    pauses = Pauses()
-    found = [pauses.after(0.0) for _ in range(8)]
-    assert found == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
-    assert pauses.after(PROVEN_S) == 0.1
-
-
-def test_several_doors_are_answered_by_every_worker_and_closed_at_the_end(tmp_path: Path, fleet: Fleet) -> None:
-    path = tmp_path / "door.sock"
+def test_several_listeners_are_answered_by_every_worker_and_closed_at_the_end(tmp_path: Path, fleet: Fleet) -> None:
+    path = tmp_path / "playback.sock"
     with serving(publish_tiny_fleet(tmp_path, fleet), listen=f"unix:{path},127.0.0.1:0, [::1]:0") as served:
         unix, *urls = served.listeners
         assert (unix, stat.S_IMODE(path.stat().st_mode)) == (f"unix:{path}", 0o660)
@@ -234,7 +190,7 @@ def ask_over(path: Path, forwarded: str = "", **parameters: str) -> httpx.Respon
 def test_a_proxy_on_a_unix_socket_is_trusted_and_the_clients_that_it_names_are_not(
     tmp_path: Path, fleet: Fleet
 ) -> None:
-    path = tmp_path / "door.sock"
+    path = tmp_path / "playback.sock"
     with serving(publish_tiny_fleet(tmp_path, fleet), listen=f"unix:{path}") as served:
         said = [served.process.stdout.readline() for _ in range(3)] if served.process.stdout else []
         assert f"curl --unix-socket {path} 'http://localhost/v1/steer?" in said[-1]
@@ -253,7 +209,7 @@ def test_a_proxy_on_a_unix_socket_is_trusted_and_the_clients_that_it_names_are_n
         assert f"cannot listen on unix:{path}: Address already in use" in other.stderr
 
 
-def test_the_control_door_takes_tokens_and_outlives_its_process(tmp_path: Path, fleet: Fleet) -> None:
+def test_the_control_listener_takes_tokens_and_outlives_its_process(tmp_path: Path, fleet: Fleet) -> None:
     state = publish_tiny_fleet(tmp_path, fleet)
     with Control(read_settings(state=state)) as control:
         headers = {"authorization": f"Bearer {control.tokens.make('ops', '', 'test')['token']}"}

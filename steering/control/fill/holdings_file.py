@@ -1,0 +1,62 @@
+"""The holdings file: built from what changed since the last one, written, and opened."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from _fastpath.holdings import Holdings
+from _fastpath.holdings_builder import HoldingsBuilder
+from steering.control.fill.digests import Digest, Member, pack_digests
+from steering.errors import SnapshotError
+from steering.state.holdings import write_holdings
+from steering.state.sections import StateFile
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Changes:
+    """The input of a new file: the file before, the titles since then, what changed, all digests, all members."""
+
+    base: Path | None
+    titles: tuple[tuple[str, str], ...]
+    held: Mapping[Member, int]
+    digests: Mapping[Member, Mapping[str, Digest]]
+    members: Mapping[int, Sequence[int]]
+
+
+def write_changes(state: Path, version: int, changes: Changes) -> Path:
+    """Build and write `holdings.<version>`, check that it opens, and return its path. Slow; changes nothing else."""
+    base = open_holdings(StateFile(changes.base, "holdings")) if changes.base else None
+    builder = HoldingsBuilder(base, changes.titles)
+    touched = {cluster for cluster, _ in changes.held}
+    digests = {}
+    for cluster, slots in changes.members.items():
+        known = {slot: by_service for slot in slots if (by_service := changes.digests.get((cluster, slot)))}
+        digests.update({(cluster, slot): by_service for slot, by_service in known.items()})
+        services = {slot: frozenset(by_service) for slot, by_service in known.items()}
+        before = base.members(cluster) if base else []
+        if before and cluster not in touched and dict(before) == services:
+            builder.keep_cluster(cluster)
+        elif known:
+            bitmaps = [bitmap_of(changes, base, (cluster, slot)) for slot in known]
+            builder.set_cluster(cluster, list(known), list(services.values()), bitmaps)
+    path = state / write_holdings(state, version, builder, pack_digests(digests))
+    open_holdings(StateFile(path, "holdings"))
+    return path
+
+
+def bitmap_of(changes: Changes, base: Holdings | None, member: Member) -> bytes:
+    """Return the holdings of an appliance as the builder takes them."""
+    bits = changes.held.get(member)
+    if bits is None:
+        return (base.bitmap(*member) if base else None) or b""
+    return bits.to_bytes(-(-bits.bit_length() // 8), "little")
+
+
+def open_holdings(file: StateFile) -> Holdings:
+    """Return the holdings in a mapped file. Raises SnapshotError."""
+    try:
+        return Holdings(file.sections)
+    except ValueError as error:
+        raise SnapshotError(f"{file.path.name}: {error}") from error
