@@ -1,4 +1,4 @@
-"""The docs are true where that can be checked: links lead somewhere, nothing that exists is left out."""
+"""The docs agree with the code: links and named files exist, examples work, and nothing is left out."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ from steering.playback.signing.tokens import Signing, SigningKey, token_for
 from steering.settings import Settings
 
 ROOT = Path(__file__).parents[1]
+PLACE = (
+    r"`((?:steering|_fastpath|tests|geo_data|docs|deploy)/[\w/.-]+?)(?:: ([\w.]+))?`"  # a file, perhaps a name in it
+)
 PAGES = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
@@ -49,51 +52,104 @@ def test_links_inside_the_project_lead_somewhere(page: Path) -> None:
         if target.startswith(("http://", "https://")):
             continue
         path, _, anchor = target.partition("#")
-        found = (page.parent / path).resolve() if path else page
-        assert found.exists(), target
-        assert not anchor or anchor in anchors_of(found), target
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors_of(linked), target
 
 
 def test_files_that_the_docs_name_exist() -> None:
     for page in PAGES:
-        for name in re.findall(
-            r"`((?:steering|_fastpath|tests|geo_data|docs|deploy)/[A-Za-z_/.]+?)`", page.read_text()
-        ):
-            assert (ROOT / name).exists(), f"{page.name}: {name}"
+        for name, inside in re.findall(PLACE, page.read_text()):
+            file = ROOT / name
+            assert file.exists(), f"{page.name}: {name}"
+            assert not inside or re.search(rf"\b{inside}\b", file.read_text()), f"{page.name}: {name} has no {inside}"
 
 
-def test_every_setting_and_every_command_is_told_to_operators() -> None:
-    told = (ROOT / "docs" / "operating.md").read_text()
-    assert [name for name in Settings.model_fields if f"| `{name}` |" not in told] == []
+def test_no_page_uses_a_retired_word() -> None:
+    retired = re.compile(r"\b(lanes?|doors?|voices?|wish(es)?|belief|blast|heat|rungs?)\b", re.IGNORECASE)
+    assert [f"{page.name}: {word[0]}" for page in PAGES for word in retired.finditer(page.read_text())] == []
+
+
+def test_the_glossary_defines_each_word_once() -> None:
+    words = re.findall(r"^\| ([^|]+) \| [^|]+\.\)? \|$", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+    assert len(words) == len(set(words)) > 60
+
+
+def test_every_answer_of_where_is_names_a_place_in_the_code() -> None:
+    rows = [line for line in (ROOT / "docs" / "where-is.md").read_text().splitlines() if line.startswith("| **")]
+    assert len(rows) >= 12
+    assert [row for row in rows if not re.search(PLACE, row)] == []
+
+
+def extensions() -> dict[str, str]:
+    """Return the sections of extending.md by title."""
+    _, *sections = re.split(r"^## (A new .+)$", (ROOT / "docs" / "extending.md").read_text(), flags=re.MULTILINE)
+    return dict(zip(sections[::2], sections[1::2], strict=True))
+
+
+def test_every_way_to_extend_is_described() -> None:
+    assert set(extensions()) == {
+        "A new query parameter",
+        "A new refusal reason",
+        "A new output form",
+        "A new feed",
+        "A new ranking key",
+        "A new job",
+    }
+
+
+@pytest.mark.parametrize("title", extensions())
+def test_an_extension_changes_at_most_two_source_modules_three_for_a_reason(title: str) -> None:
+    files = [
+        name for name, _ in re.findall(PLACE, "".join(re.findall(r"^\d\. .+$", extensions()[title], re.MULTILINE)))
+    ]
+    sources = {Path(name).with_suffix("") for name in files if name.startswith(("steering/", "_fastpath/"))}
+    assert 1 <= len(sources) <= (3 if title == "A new refusal reason" else 2)
+    assert any(name.startswith("tests/") for name in files)
+
+
+@pytest.mark.parametrize("title", extensions())
+def test_the_example_of_an_extension_is_where_the_section_says(title: str) -> None:
+    section = extensions()[title]
+    example = re.search(r"^Example: `(.+?)`", section, re.MULTILINE)
+    assert example
+    steps = re.findall(r"^\d\. .+$", section, re.MULTILINE)
+    sources = {name for name, _ in re.findall(PLACE, "".join(steps)) if name.startswith(("steering/", "_fastpath/"))}
+    assert [name for name in sorted(sources) if example[1] not in name + (ROOT / name).read_text()] == []
+
+
+def test_every_setting_and_every_command_is_documented() -> None:
+    documented = (ROOT / "docs" / "operating.md").read_text()
+    assert [name for name in Settings.model_fields if f"| `{name}` |" not in documented] == []
     everywhere = "".join(page.read_text() for page in PAGES)
     for name, command in main.commands.items():
         inner = [f"{name} {word}" for word in command.commands] if isinstance(command, click.Group) else [name]
         assert [one for one in inner if one not in everywhere] == []
 
 
-def test_every_parameter_and_every_reason_is_told_to_player_engineers() -> None:
-    told = (ROOT / "docs" / "api.md").read_text()
-    assert [name for name in PARAMETERS if f"| `{name}` |" not in told] == []
-    assert [letter for letter in REASONS if f"`{letter}` " not in told] == []
+def test_every_parameter_and_every_reason_is_documented() -> None:
+    documented = (ROOT / "docs" / "api.md").read_text()
+    assert [name for name in PARAMETERS if f"| `{name}` |" not in documented] == []
+    assert [letter for letter in REASONS if f"`{letter}` " not in documented] == []
 
 
-def test_every_column_and_field_is_told_to_who_writes_feeds_and_fleets() -> None:
-    told = (ROOT / "docs" / "formats.md").read_text()
-    assert [name for name in csv.COLUMNS if f"| `{name}` |" not in told] == []
+def test_every_column_of_feeds_and_field_of_fleets_is_documented() -> None:
+    documented = (ROOT / "docs" / "formats.md").read_text()
+    assert [name for name in csv.COLUMNS if f"| `{name}` |" not in documented] == []
     fields = {field.name for _, _, fields in KINDS.values() for field in fields}
-    assert [name for name in sorted(fields) if f"`{name}`" not in told] == []
+    assert [name for name in sorted(fields) if f"`{name}`" not in documented] == []
 
 
-def test_the_fleet_document_of_the_docs_is_one() -> None:
+def test_the_fleet_document_of_the_docs_is_valid() -> None:
     blocks = re.findall(r"```json\n(.+?)```", (ROOT / "docs" / "formats.md").read_text(), re.DOTALL)
-    (fleet,) = (found for found in map(json.loads, blocks) if "partners" in found)
+    (fleet,) = (document for document in map(json.loads, blocks) if "partners" in document)
     assert len(parse_fleet(json.dumps(fleet).encode()).appliances) == 1
 
 
-def test_the_reports_of_the_docs_are_some() -> None:
+def test_the_reports_of_the_docs_are_valid() -> None:
     page = (ROOT / "docs" / "api.md").read_text()
     whole, change = (json.loads(block) for block in re.findall(r"```json\n(.+?)```", page, re.DOTALL))
-    row, then = (parse(json.dumps(said).encode()) for said in (whole, whole | {"holdings": change}))
+    row, then = (parse(json.dumps(report).encode()) for report in (whole, whole | {"holdings": change}))
     assert isinstance(row, ReportRow)
     assert isinstance(then, ReportRow)
     first, second = row.holdings, then.holdings
@@ -107,18 +163,20 @@ def test_the_reports_of_the_docs_are_some() -> None:
     assert scope["digest"](set(first.full)) == first.digest
 
 
-def test_every_field_of_a_report_is_told_to_appliance_engineers() -> None:
-    told = (ROOT / "docs" / "api.md").read_text()
-    fields = {name for kind in (ReportRow, HealthRow, Full, Delta) for name in kind.__struct_fields__} - {"health"}
-    assert [name for name in sorted(fields) if f"`{name}`" not in told and f"`health.{name}`" not in told] == []
+def test_every_field_of_a_report_is_documented() -> None:
+    documented = (ROOT / "docs" / "api.md").read_text()
+    fields = {name for row in (ReportRow, HealthRow, Full, Delta) for name in row.__struct_fields__} - {"health"}
+    assert [
+        name for name in sorted(fields) if f"`{name}`" not in documented and f"`health.{name}`" not in documented
+    ] == []
 
 
-def test_the_feeds_and_sessions_of_the_docs_are_some(fleet: Fleet, tmp_path: Path) -> None:
+def test_the_feeds_and_sessions_of_the_docs_are_valid(fleet: Fleet, tmp_path: Path) -> None:
     page = (ROOT / "docs" / "formats.md").read_text()
-    found = [json.loads(block) for block in re.findall(r"```json\n(.+?)```", page, re.DOTALL)]
-    (route,) = (item for item in found if "prefix" in item)
-    (zones,) = (item for item in found if "coverageZones" in item)
-    (payloads,) = (item for item in found if "roas" in item)
+    documents = [json.loads(block) for block in re.findall(r"```json\n(.+?)```", page, re.DOTALL)]
+    (route,) = (item for item in documents if "prefix" in item)
+    (zones,) = (item for item in documents if "coverageZones" in item)
+    (payloads,) = (item for item in documents if "roas" in item)
     for name, text in (("r.jsonl", json.dumps(route)), ("z.json", json.dumps(zones)), ("p.json", json.dumps(payloads))):
         (tmp_path / name).write_text(text + "\n")
     for name in ("r.jsonl", "z.json"):
@@ -131,14 +189,16 @@ def test_the_feeds_and_sessions_of_the_docs_are_some(fleet: Fleet, tmp_path: Pat
     assert len(read_sessions(tmp_path / "bgp.toml", 65000)) == 1
 
 
-def test_the_tokens_of_the_docs_are_what_is_signed_and_what_openssl_says() -> None:
+def test_the_tokens_of_the_docs_are_those_of_the_signer_and_of_openssl() -> None:
     page = (ROOT / "docs" / "formats.md").read_text()
-    told = page[page.index("## Tokens in URLs") : page.index("## The state folder")]
-    found = re.search(r"the secret `(\S+)` of the key `(k1)`, at (\d+) .*for the client (\S+), the title (\d+)", told)
-    assert found
-    secret, key, now, client, title = found.groups()
-    urls = [line for line in told.splitlines() if line.startswith("https://")]
-    templates = dict(re.findall(r"^\| `(\w+)` \| `(https://\S+\})[^`]*`", told, re.MULTILINE))
+    documented = page[page.index("## Tokens in URLs") : page.index("## The state folder")]
+    example = re.search(
+        r"the secret `(\S+)` of the key `(k1)`, at (\d+) .*for the client (\S+), the title (\d+)", documented
+    )
+    assert example
+    secret, key, now, client, title = example.groups()
+    urls = [line for line in documented.splitlines() if line.startswith("https://")]
+    templates = dict(re.findall(r"^\| `(\w+)` \| `(https://\S+\})[^`]*`", documented, re.MULTILINE))
     templates["path"] += "/master.m3u8"
     signed = []
     for form, bind in (
@@ -159,14 +219,14 @@ def test_the_tokens_of_the_docs_are_what_is_signed_and_what_openssl_says() -> No
         url = service.url.replace("{host}", "c001-bom001.cdn.example").replace("{title}", title)
         signed.append(url.replace("{token}", token))
     assert urls == signed
-    command, printed = re.findall(r"```console\n\$ (printf .+)\n(\S+)\n```", told)[0]
+    command, printed = re.findall(r"```console\n\$ (printf .+)\n(\S+)\n```", documented)[0]
     assert f"~{printed}/" in urls[0]
     if not shutil.which("openssl"):
         pytest.skip("openssl is not installed")
     assert subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout.strip() == printed
 
 
-def test_the_example_services_are_a_fleet_that_uses_what_there_is() -> None:
+def test_the_example_services_are_a_valid_fleet() -> None:
     fleet = parse_fleet((ROOT / "deploy" / "services.json").read_bytes())
     assert [service.id for service in fleet.services] == ["download", "game", "video"]
     assert {service.token for service in fleet.services} == {"path", "secure_link"}

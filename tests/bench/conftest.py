@@ -1,4 +1,4 @@
-"""The full-size table, published once, and the file that the figures go to."""
+"""The full-size table, published once, and bench.json, where the figures are kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.bench.measure import Report, Table
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take how long to measure: HTTP runs in seconds, and the soak in requests."""
+    """Add the options for the length of a measurement: seconds of HTTP runs, requests of the soak."""
     parser.addoption("--seconds", type=int, default=5, help="of an HTTP run; the reload's are three times as long")
     parser.addoption("--requests", type=int, default=5_000_000, help="of the soak")
 
@@ -51,32 +51,32 @@ def snapshot(published: Path) -> Snapshot:
 def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     path = Path(request.config.rootpath) / "bench.json"
     before = json.loads(path.read_text()) if path.exists() else []
-    found = Report()
-    yield found
-    path.write_text(json.dumps(found.merged(before), indent=1) + "\n")
-    request.config.stash[ROWS] = found.rows
+    report = Report()
+    yield report
+    path.write_text(json.dumps(report.merged(before), indent=1) + "\n")
+    request.config.stash[ROWS] = report.rows
 
 
 @pytest.fixture(scope="module")
 def cores() -> Iterator[Cores | None]:
-    """Return two cores, with this process and the clients it starts on the second; None where there is only one."""
+    """Return two cores, or None where there is only one; this process and its clients run on the second."""
     before = os.sched_getaffinity(0)
-    found = Cores(*sorted(before)[:2]) if len(before) > 1 else None
-    if found:
-        os.sched_setaffinity(0, {found.client})
-    yield found
+    cores = Cores(*sorted(before)[:2]) if len(before) > 1 else None
+    if cores:
+        os.sched_setaffinity(0, {cores.client})
+    yield cores
     os.sched_setaffinity(0, before)
 
 
 @pytest.fixture
 def state(published: Path, tmp_path: Path) -> Path:
-    """Return a copy of the published state folder, to be served and published into."""
+    """Return a copy of the published state folder for one test to serve and change."""
     return shutil.copytree(published, tmp_path / "state")
 
 
 @pytest.fixture(scope="session")
 def seconds(request: pytest.FixtureRequest) -> int:
-    """Return how long a run is."""
+    """Return the length of an HTTP run."""
     return int(request.config.getoption("--seconds"))
 
 

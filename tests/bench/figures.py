@@ -1,4 +1,4 @@
-"""The figures of bench.json, each beside a peer in the same run. `make bench`; never part of `make test`.
+"""The figures of bench.json, each beside a peer in the same run: `make bench`, never part of `make test`.
 
 Ratios are medians of rounds taken in turn, ours and the peer's, on the same addresses.
 """
@@ -82,12 +82,12 @@ def test_lookup(benchmark: Any, report: Report, table: Table, snapshot: Snapshot
 def test_lookup_many(benchmark: Any, report: Report, table: Table, snapshot: Snapshot, family: int) -> None:
     packed = table.packed(family) * 5
     zones = array("I", bytes(4 * COUNT * 5))
-    found = []
+    times = []
     for _ in range(15):
         start = time.perf_counter_ns()
         snapshot.prefixes.lookup_many(packed, zones, family)
-        found.append((time.perf_counter_ns() - start) / len(zones))
-    report.add(f"lookup_many_v{family}", statistics.median(found), "ns")
+        times.append((time.perf_counter_ns() - start) / len(zones))
+    report.add(f"lookup_many_v{family}", statistics.median(times), "ns")
     benchmark.pedantic(snapshot.prefixes.lookup_many, (packed, zones, family), rounds=5)
 
 
@@ -100,24 +100,24 @@ def test_steer(benchmark: Any, report: Report, table: Table, tmp_path: Path) -> 
     snapshot = Snapshot.map(tmp_path / "state")
     addresses = [address for address in table.addresses[4] if candidates(snapshot, address) == 16][:50_000]
     assert len(addresses) == 50_000
-    requests = [(address, str(80_000_000 + place)) for place, address in enumerate(addresses)]
+    requests = [(address, str(80_000_000 + index)) for index, address in enumerate(addresses)]
 
     def steer_all() -> None:
         steer = snapshot.steer
         for address, title in requests:
             steer(address, title, service="video")
 
-    found = []
+    times = []
     for _ in range(PAIRS):
         start = time.perf_counter_ns()
         steer_all()
-        found.append((time.perf_counter_ns() - start) / len(requests))
-    report.add("steer", statistics.median(found), "ns")
+        times.append((time.perf_counter_ns() - start) / len(requests))
+    report.add("steer", statistics.median(times), "ns")
     benchmark.pedantic(steer_all, rounds=3)
 
 
 def sixteen_candidates() -> Any:
-    """Return a fleet whose one exchange in the United States has sixteen appliances, at eight sites of one place."""
+    """Return a fleet whose one exchange in the United States has sixteen appliances, at eight sites in one city."""
     from steering.model.fleet import Appliance, Cluster, Fleet, Site
     from steering.model.route import RouteClass
     from steering.model.service import Service
@@ -142,13 +142,13 @@ def candidates(snapshot: Snapshot, address: str) -> int:
 
 
 def test_sign(benchmark: Any, report: Report) -> None:
-    """A token of the path, bound to the client, for each of many titles; beside it, HMAC-SHA256 of the same alone."""
+    """A path token, bound to the client, for each of many titles; the peer is HMAC-SHA256 of the same bytes alone."""
     secret = "s" * 43
     keys = {"k1": SigningKey("k1", secret)}
     url = "https://{host}/{token}/v/{title}"
     how = Signing.of(Service("video", url, url, token="path", token_bind=True, keys=("k1",)))
     assert how
-    paths = [f"/v/{80_000_000 + place}" for place in range(50_000)]
+    paths = [f"/v/{80_000_000 + index}" for index in range(50_000)]
     client, now = b"\x31\x24\x01\x01", 1_767_225_600.0
     messages = [f"path\nk1\n1767268800\n312401\n{path}".encode() for path in paths]
 
@@ -175,25 +175,25 @@ EVENTS = (
 
 
 def test_player_reports(benchmark: Any, report: Report, table: Table, snapshot: Snapshot, tmp_path: Path) -> None:
-    """Batches of twenty events as players send them, each from another viewer: read, attributed and counted."""
+    """Batches of twenty events as players send them, each from another viewer: parsed, attributed and counted."""
     hosts = [name for name in snapshot.appliances_by_name if "." in name]
     clients = [ipaddress.ip_address(address).packed for family in (4, 6) for address in table.addresses[family][:500]]
     rnd = random.Random(1)
     bodies = []
-    for place in range(len(clients)):
-        told = {
-            "sid": f"6e2fb550-c457-11e9-bb97-{place:012}",
+    for index in range(len(clients)):
+        fields = {
+            "sid": f"6e2fb550-c457-11e9-bb97-{index:012}",
             "mtp": rnd.randrange(20, 900) * 100,
             "host": rnd.choice(hosts),
         }
-        kinds = [0, *rnd.choices((1, 2), (4, 1), k=19)]
-        lines = (EVENTS[kind].format(**told, sn=sn, ts=1_767_225_600_000 + sn * 4000) for sn, kind in enumerate(kinds))
+        events = [EVENTS[0], *rnd.choices(EVENTS[1:], (4, 1), k=19)]
+        lines = (event.format(**fields, sn=sn, ts=1_767_225_600_000 + sn * 4000) for sn, event in enumerate(events))
         bodies.append("".join(lines).encode())
-    heard = PlayerReports(Counters(str(tmp_path / "worker.1"), 1 << 16, writable=True))
+    reports = PlayerReports(Counters(str(tmp_path / "worker.1"), 1 << 16, writable=True))
 
     def take_all() -> None:
         for packed, body in zip(clients, bodies, strict=True):
-            heard.count(snapshot, read_body(body)[0], packed)
+            reports.count(snapshot, read_body(body)[0], packed)
 
     seconds = []
     for _ in range(PAIRS):
@@ -202,7 +202,7 @@ def test_player_reports(benchmark: Any, report: Report, table: Table, snapshot: 
         seconds.append(time.process_time() - began)
     report.add("cmcd_reports_per_s", 20 * len(bodies) / statistics.median(seconds), "1/s")
     benchmark.pedantic(take_all, rounds=3)
-    assert sum(row[0] for row in heard.counters.quality_of_appliances().values()) == 20 * len(bodies) * (PAIRS + 3)
+    assert sum(row[0] for row in reports.counters.quality_of_appliances().values()) == 20 * len(bodies) * (PAIRS + 3)
 
 
 def test_table_build(benchmark: Any, report: Report) -> None:
@@ -220,24 +220,24 @@ def test_table_build(benchmark: Any, report: Report) -> None:
         }
         return lpm.PrefixTable.build(intervals[4], intervals[6], len(chains))
 
-    found = []
+    times = []
     for _ in range(5):
         start = time.perf_counter()
         build()
-        found.append(time.perf_counter() - start)
-    report.add("table_build", statistics.median(found), "s")
+        times.append(time.perf_counter() - start)
+    report.add("table_build", statistics.median(times), "s")
     benchmark.pedantic(build, rounds=3)
 
 
 def test_mrt_read(report: Report) -> None:
-    """A dump of 1.3 M routes, two routers' full views: read, and the attributes of each kind decoded."""
+    """A dump of 1.3 M routes, two routers' full views: parsed, with each distinct set of attributes decoded once."""
     lines = read_text(geo_data.ASN_PREFIXES)[0].decode().split("\n")[:650_000]
     rows = [(prefix, int(asn)) for prefix, asn in (line.split() for line in lines)]
     data = dumps.full_view(rows, 2)
 
     def read() -> int:
-        _, columns, kinds, _, _, _ = mrt.read(data)
-        for _, packed in kinds:
+        _, columns, attributes, _, _, _ = mrt.read(data)
+        for _, packed in attributes:
             mrt.attributes(packed)
         return len(columns[4][0]) + len(columns[6][0])
 
@@ -260,16 +260,16 @@ def test_publish(benchmark: Any, report: Report, tmp_path: Path) -> None:
     """The shipped file to a published table, for the fleet of 19,000 appliances."""
     with Control(Settings(state=tmp_path / "state")) as control:
         control.fleet.replace(synthesize(), who="bench")
-        found = []
+        times = []
         for _ in range(5):
             start = time.perf_counter()
             control.tables.publish([FeedSource("asn")], who="bench", why="bench")
-            found.append(time.perf_counter() - start)
-        report.add("publish", statistics.median(found), "s")
+            times.append(time.perf_counter() - start)
+        report.add("publish", statistics.median(times), "s")
         benchmark.pedantic(lambda: control.tables.publish([FeedSource("asn")], who="bench", why="bench"), rounds=3)
 
 
-# Run by a fresh Python: a forked child begins with its parent's peak.
+# For a fresh Python process: a forked child starts with the peak memory of its parent.
 PUBLISH = """
 import json, re, sys, time
 from pathlib import Path
@@ -289,9 +289,9 @@ print(json.dumps([seconds, int(peak[1]) << 10]))
 
 
 def test_publish_16_sites(report: Report, tmp_path: Path) -> None:
-    """A million prefixes, each heard at sixteen sites: time and memory, in a process of its own as control has it."""
+    """A million prefixes, each announced at sixteen sites: time and memory, in a process of its own."""
     fleet = synthesize()
-    heard_at = [cluster.id for cluster in random.Random(1).sample(fleet.clusters, 16)]
+    cluster_ids = [cluster.id for cluster in random.Random(1).sample(fleet.clusters, 16)]
     lines = read_text(geo_data.ASN_PREFIXES)[0].decode().splitlines()
     prefixes = dict.fromkeys(line.split()[0] for line in lines)
     for prefix in list(prefixes):
@@ -301,33 +301,33 @@ def test_publish_16_sites(report: Report, tmp_path: Path) -> None:
     feed = tmp_path / "routes.csv"
     with feed.open("w") as file:
         file.write("prefix,cluster,as_path,med\n")
-        for place, prefix in enumerate(itertools.islice(prefixes, 1_000_000)):
-            asn = 64_500 + place // 8 % 4000
-            file.writelines(f"{prefix},{name},{asn},{(place >> site % 4) % 8}\n" for site, name in enumerate(heard_at))
+        for row, prefix in enumerate(itertools.islice(prefixes, 1_000_000)):
+            asn = 64_500 + row // 8 % 4000
+            file.writelines(f"{prefix},{name},{asn},{(row >> site % 4) % 8}\n" for site, name in enumerate(cluster_ids))
 
     command = [sys.executable, "-c", PUBLISH, str(tmp_path / "state"), str(feed)]
-    answered = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds, peak = json.loads(answered.stdout)
+    child = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds, peak = json.loads(child.stdout)
     report.add("publish_16_sites", seconds, "s")
     report.add("publish_16_sites_rss", peak, "bytes")
 
 
 def test_diff_and_rollback(report: Report, tmp_path: Path) -> None:
-    """Two tables of 732 k rows, a tenth of them different, compared; and the first one served again."""
+    """Two tables of 732 k rows, of which a tenth differ: compared, and rolled back to the first."""
     lines = read_text(geo_data.ASN_PREFIXES)[0].splitlines(keepends=True)
     other = tmp_path / "other.txt"
-    other.write_bytes(b"".join(line for place, line in enumerate(lines) if place % 10))
+    other.write_bytes(b"".join(line for row, line in enumerate(lines) if row % 10))
     with Control(Settings(state=tmp_path / "state")) as control:
         control.fleet.replace(synthesize(), who="bench")
         control.tables.publish([FeedSource("asn")], who="bench", why="bench")
         control.tables.publish([FeedSource("asn", str(other))], who="bench", why="bench")
         compared, rolled = [], []
-        for place in range(6):
+        for turn in range(6):
             start = time.perf_counter()
             control.tables.diff(1, 2)
             compared.append(time.perf_counter() - start)
             start = time.perf_counter()
-            control.tables.rollback(1 + place % 2, who="bench")
+            control.tables.rollback(1 + turn % 2, who="bench")
             rolled.append(time.perf_counter() - start)
         report.add("diff", statistics.median(compared), "s")
         report.add("rollback", statistics.median(rolled), "s")

@@ -1,4 +1,4 @@
-"""The figures of what appliances say: holdings at full size, picks that ask them, and a playback of many files."""
+"""The figures of holdings: their size, picks that check them, and a playback request for many files."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def titles() -> list[tuple[str, str]]:
 
 
 def bitmaps(rnd: random.Random, members: int) -> Iterator[bytes]:
-    """Yield what each member of a cluster holds: each title once, and of fifty one more often, by Zipf."""
+    """Yield the holdings of each member of a cluster: each title once, and one title in fifty more often, by Zipf."""
     popular = TITLES // POPULAR_EVERY
     holder = rnd.randbytes(TITLES).translate(bytes(byte % members for byte in range(256)))
-    more = [max(2, round(members * rank**-0.3)) - 1 for rank in range(1, popular + 1)]
-    chances = [min(255, round(255 * copies / max(members - 1, 1))) for copies in more]
+    copies_of = [max(2, round(members * rank**-0.3)) - 1 for rank in range(1, popular + 1)]
+    chances = [min(255, round(255 * copies / max(members - 1, 1))) for copies in copies_of]
     for member in range(members):
         digits = bytearray(holder.translate(bytes(48 + (byte == member) for byte in range(256))))
         copies = bytes(48 + (byte < chance) for byte, chance in zip(rnd.randbytes(popular), chances, strict=True))
@@ -48,19 +48,19 @@ def bitmaps(rnd: random.Random, members: int) -> Iterator[bytes]:
 
 
 @pytest.fixture(scope="session")
-def held(published: Path, report: Report) -> Snapshot:
-    """Return the synthetic fleet with holdings in which no two clusters are alike, and report their size and time."""
+def with_holdings(published: Path, report: Report) -> Snapshot:
+    """Return the synthetic fleet with holdings, different in each cluster, and report their size and build time."""
     snapshot = Snapshot.map(published)
     rnd = random.Random(1)
     slots: dict[int, list[int]] = {}
-    for place, slot in enumerate(snapshot.fleet_file.slots):
-        slots.setdefault(snapshot.names.appliances[place][1], []).append(slot)
+    for index, slot in enumerate(snapshot.fleet_file.slots):
+        slots.setdefault(snapshot.names.appliances[index][1], []).append(slot)
     builder = HoldingsBuilder(None, titles())
     seconds = 0.0
     for number, members in sorted(slots.items()):
-        found = list(bitmaps(rnd, len(members)))
+        holdings = list(bitmaps(rnd, len(members)))
         start = time.perf_counter()
-        builder.set_cluster(number, members, [{"video"}] * len(members), found)
+        builder.set_cluster(number, members, [{"video"}] * len(members), holdings)
         seconds += time.perf_counter() - start
     start = time.perf_counter()
     name = write_holdings(published, 1, builder)
@@ -70,22 +70,22 @@ def held(published: Path, report: Report) -> Snapshot:
 
 
 def median_ns(function: Callable[[], Any], count: int) -> float:
-    """Return the median over rounds of nanoseconds for each of so many."""
-    found = []
+    """Return the median over rounds of the nanoseconds for one of `count` items."""
+    times = []
     for _ in range(ROUNDS):
         start = time.perf_counter_ns()
         function()
-        found.append((time.perf_counter_ns() - start) / count)
-    return statistics.median(found)
+        times.append((time.perf_counter_ns() - start) / count)
+    return statistics.median(times)
 
 
-def test_membership(report: Report, held: Snapshot, published: Path, table: Table) -> None:
-    """What asking holdings adds for a candidate, in answers to clients all over, for titles all over the catalogue."""
+def test_membership(report: Report, with_holdings: Snapshot, published: Path, table: Table) -> None:
+    """The added time per candidate to check its holdings, for random clients and random titles."""
     plain = Snapshot.map(published)
     rnd = random.Random(2)
     requests = [(address, str(80_000_000 + rnd.randrange(TITLES))) for address in table.addresses[4][:50_000]]
     costs = []
-    for snapshot in (held, plain):
+    for snapshot in (with_holdings, plain):
 
         def steer_all(snapshot: Snapshot = snapshot) -> None:
             for address, title in requests:
@@ -97,11 +97,11 @@ def test_membership(report: Report, held: Snapshot, published: Path, table: Tabl
             snapshot.steer(address, title, service="video", n=1, trace=trace)
             looked_at += len(trace.candidates)
         costs.append((median_ns(steer_all, len(requests)), looked_at / 2000))
-    (with_them, looked_at_each), (without, _) = costs
-    report.add("membership_ns", (with_them - without) / looked_at_each, "ns")
+    (checked, looked_at_each), (unchecked, _) = costs
+    report.add("membership_ns", (checked - unchecked) / looked_at_each, "ns")
 
 
-def test_pick_with_holdings(report: Report, held: Snapshot, table: Table, tmp_path: Path) -> None:
+def test_pick_with_holdings(report: Report, with_holdings: Snapshot, table: Table, tmp_path: Path) -> None:
     """An answer of 3 from 16 candidates of one rank, half of which hold the title; beside one without holdings."""
     fleet = sixteen_candidates()
     with Control(Settings(state=tmp_path / "state")) as control:
@@ -112,21 +112,21 @@ def test_pick_with_holdings(report: Report, held: Snapshot, table: Table, tmp_pa
     rnd = random.Random(3)
     numbers = Counter(number for _, number in plain.names.appliances)
     for number, members in numbers.items():
-        slots = [plain.slots[place] for place, (_, other) in enumerate(plain.names.appliances) if other == number]
+        slots = [plain.slots[index] for index, (_, other) in enumerate(plain.names.appliances) if other == number]
         builder.set_cluster(number, slots, [{"video"}] * members, list(bitmaps(rnd, members)))
     name = write_holdings(tmp_path / "state", 1, builder)
     asked = Snapshot(tmp_path / "state", dataclasses.replace(plain.current, holdings=name))
     address = next(item for item in table.addresses[4] if candidates(plain, item) == 16)
     names = [name for _, name in titles()[:50_000]]
-    found = []
+    times = []
     for snapshot in (asked, plain):
 
         def steer_all(steer: Callable[..., bytes] = snapshot.steer) -> None:
             for title in names:
                 steer(address, title, service="video")
 
-        found.append(median_ns(steer_all, 50_000))
-    report.add("pick_with_holdings_ns", found[0], "ns", "without holdings", found[1])
+        times.append(median_ns(steer_all, 50_000))
+    report.add("pick_with_holdings_ns", times[0], "ns", "without holdings", times[1])
 
     files = [f"80000000-{number:04}" for number in range(150)]
 

@@ -1,7 +1,7 @@
-"""The figures of the HTTP door. `make bench-http`, and part of `make bench`; never of `make test`.
+"""The figures over HTTP: `make bench-http`, and part of `make bench`; never of `make test`.
 
-All processes of a server are on one core, client and bench on another. Two servers that are compared are both up and
-asked in turn; the one that is not asked sleeps. A figure whose tools are absent is a row that says so.
+All processes of a server run on one core, the client and the bench on another. Two servers that are compared both run
+and are asked in turn; the other one sleeps. Where a tool is absent, the figure's row names the tool.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.bench.servers import Server, Steering
 PAIRS = 5
 PUBLISH_EVERY_S = 5.0
 WORKER_REQUESTS = 100_000
-# What nginx sends and steering does not; its body is so much shorter, and both send the same.
+# The headers that only nginx sends; its body is shorter by as much, so that both send the same number of bytes.
 NGINX_ONLY = len("Server: nginx\r\nConnection: keep-alive\r\n")
 
 
@@ -41,7 +41,7 @@ def requests(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Cost(NamedTuple):
-    """What a request takes of the server."""
+    """The cost of one request for the server."""
 
     cpu_us: float
     bytes: float
@@ -49,13 +49,13 @@ class Cost(NamedTuple):
 
 
 def cost_of(server: Server, requests: Path, seconds: int, script: Path = load.SCRIPT) -> Cost:
-    """Return what a request costs, over a run after a warm-up; no request may fail."""
+    """Return the cost of a request over a run after a warm-up; no request may fail."""
     load.run_wrk(server.url, requests, load.WARM_S, script)
     before = server.cpu_s()
-    found = load.run_wrk(server.url, requests, seconds, script)
+    run = load.run_wrk(server.url, requests, seconds, script)
     cpu_s = server.cpu_s() - before
-    assert found.failed == 0
-    return Cost(cpu_s * 1e6 / found.requests, found.bytes / found.requests, cpu_s / found.seconds)
+    assert run.failed == 0
+    return Cost(cpu_s * 1e6 / run.requests, run.bytes / run.requests, cpu_s / run.seconds)
 
 
 def compare(
@@ -80,7 +80,7 @@ def test_http_steer_beside_nginx(
     seconds: int,
     tmp_path: Path,
 ) -> None:
-    """nginx answers the ASN of a geo map of the same prefixes, and as many bytes as steering does."""
+    """nginx answers the ASN from a geo map of the same prefixes, in as many bytes as steering."""
     server, _ = require(report, cores, ("wrk", "nginx"), ("http_steer_cpu_us", "us", "nginx"))
     body_bytes = round(
         statistics.mean(len(snapshot.steer(ip, "80000000", service="video")) for ip in table.addresses[4][:10_000])
@@ -105,10 +105,27 @@ def assert_geo_map_is_right(nginx: Server, table: Table) -> None:
                 assert answer.read().startswith(b'{"zone":%s,' % trie[address].encode()), address
 
 
+def test_http_steer_beside_the_floor(
+    report: Report,
+    cores: Cores | None,
+    state: Path,
+    requests: Path,
+    seconds: int,
+    tmp_path: Path,
+) -> None:
+    """floor.c reads each request and sends a constant answer of the same size: one recv and one send."""
+    server, _ = require(report, cores, ("wrk", "cc"), ("http_steer_cpu_us", "us", "floor"))
+    with servers.serve_steering(state, [server]) as steering:
+        sent = cost_of(steering, requests, 1).bytes
+        with servers.serve_floor(tmp_path, [server], servers.floor_answer(round(sent))) as floor:
+            ours, theirs = compare(steering, floor, requests, seconds)
+    report.add("http_steer_cpu_us", ours.cpu_us, "us", "floor", theirs.cpu_us)
+
+
 def test_http_steer_beside_fastapi(
     report: Report, cores: Cores | None, state: Path, requests: Path, seconds: int, tmp_path: Path
 ) -> None:
-    """The same endpoint with the fast_path off."""
+    """The same endpoint through FastAPI, with the fast path off."""
     server, _ = require(report, cores, ("wrk",), ("http_steer_cpu_us", "us", "fastapi"))
     other = shutil.copytree(state, tmp_path / "other")
     with (
@@ -137,7 +154,7 @@ def test_http_players_beside_nginx(
 
 
 def body_of(server: Server, path: str) -> bytes:
-    """Return what a server answers."""
+    """Return the body of an answer."""
     with urllib.request.urlopen(f"{server.url}{path}") as answer:
         return bytes(answer.read())
 
@@ -145,7 +162,7 @@ def body_of(server: Server, path: str) -> bytes:
 def test_http_playback_beside_fastapi(
     report: Report, cores: Cores | None, table: Table, state: Path, seconds: int, tmp_path: Path
 ) -> None:
-    """POST /v1/playback for 150 files, unsigned, and the same with the fast_path off."""
+    """POST /v1/playback for 150 files, unsigned, and the same with the fast path off."""
     server, _ = require(report, cores, ("wrk",), ("http_playback_150_cpu_us", "us", "fastapi"))
     bodies = load.write_bodies(tmp_path / "bodies", table.addresses[4], 150)
     other = shutil.copytree(state, tmp_path / "other")
@@ -164,28 +181,43 @@ def test_http_reload(report: Report, cores: Cores | None, state: Path, requests:
     """
     rows: list[Row] = [("http_reload_p99_us", "us", "quiet"), ("http_reload_p99_ratio", "x", "quiet")]
     server, _ = require(report, cores, ("wrk", "h2load"), *rows)
-    quiet, publishing = [], []
     with servers.serve_steering(state, [server]) as steering:
-        load.run_wrk(steering.url, requests, load.WARM_S)
-        reached = load.run_wrk(steering.url, requests, seconds)
-        per_s = reached.requests / reached.seconds / 3
+        publishing, quiet = reload_p99s(steering, requests, seconds)
+    report.add("http_reload_p99_us", publishing, "us", "quiet", quiet)
+    report.add("http_reload_p99_ratio", publishing / quiet, "x", "quiet", 1.0)
 
-        def p99() -> int:
-            return load.percentile(load.run_h2load(steering.url, requests, per_s, 3 * seconds), 99)
 
-        for _ in range(PAIRS):
-            quiet.append(p99())
-            with publishing_every(steering, PUBLISH_EVERY_S):
-                publishing.append(p99())
+def test_http_reload_beside_a_busy_neighbour(
+    report: Report, cores: Cores | None, state: Path, requests: Path, seconds: int
+) -> None:
+    """The same ratio while another process of normal priority keeps the server's core busy, quiet rounds included."""
+    server, _ = require(report, cores, ("wrk", "h2load"), ("http_reload_p99_busy_ratio", "x", "quiet"))
+    with servers.serve_steering(state, [server]) as steering, servers.busy_neighbour([server]):
+        publishing, quiet = reload_p99s(steering, requests, seconds)
+    report.add("http_reload_p99_busy_ratio", publishing / quiet, "x", "quiet", 1.0)
+
+
+def reload_p99s(steering: Steering, requests: Path, seconds: int) -> tuple[float, float]:
+    """Return the median p99 in microseconds of rounds with a publish every 5 s, and of quiet rounds in turn."""
+    load.run_wrk(steering.url, requests, load.WARM_S)
+    reached = load.run_wrk(steering.url, requests, seconds)
+    per_s = reached.requests / reached.seconds / 3
+
+    def p99() -> int:
+        return load.percentile(load.run_h2load(steering.url, requests, per_s, 3 * seconds), 99)
+
+    quiet, publishing = [], []
+    for _ in range(PAIRS):
+        quiet.append(p99())
+        with publishing_every(steering, PUBLISH_EVERY_S):
+            publishing.append(p99())
     print(f"p99 at {per_s:.0f}/s, quiet and publishing, in us:", quiet, publishing)
-    value, beside = statistics.median(publishing), statistics.median(quiet)
-    report.add("http_reload_p99_us", value, "us", "quiet", beside)
-    report.add("http_reload_p99_ratio", value / beside, "x", "quiet", 1.0)
+    return statistics.median(publishing), statistics.median(quiet)
 
 
 @contextlib.contextmanager
 def publishing_every(steering: Steering, pause_s: float) -> Iterator[None]:
-    """Publish again and again, from now until the end; what went wrong with one is raised at the end."""
+    """Publish at this interval until the block ends, then raise the first error of a publish."""
     ending = threading.Event()
 
     def publish() -> None:
@@ -204,14 +236,14 @@ def publishing_every(steering: Steering, pause_s: float) -> Iterator[None]:
 
 
 def test_worker_memory(report: Report, cores: Cores | None, state: Path, requests: Path, seconds: int) -> None:
-    """What one worker adds: the larger private memory of two, after 100,000 requests to both together."""
+    """The private memory of a worker: the larger of two, after 100,000 requests to both together."""
     server, _ = require(report, cores, ("wrk",), ("worker_rss_mb", "MB", None))
     with servers.serve_steering(state, [server], workers=2) as steering:
         asked = 0
         while asked < WORKER_REQUESTS:
-            found = load.run_wrk(steering.url, requests, seconds)
-            assert found.failed == 0
-            asked += found.requests
+            run = load.run_wrk(steering.url, requests, seconds)
+            assert run.failed == 0
+            asked += run.requests
         sizes = [servers.memory_of(pid)["Private"] for pid in steering.workers()]
     print(f"private bytes of each worker after {asked} requests:", sizes)
     report.add("worker_rss_mb", max(sizes) / 1e6, "MB")

@@ -1,4 +1,4 @@
-"""What the benches share: seeded addresses inside the real prefixes, timing, and the rows of bench.json."""
+"""Shared by the benches: seeded addresses inside the real prefixes, timing, and the rows of bench.json."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import geo_data
 from steering.control.routes.feeds import read_text
 
-COUNT = 200_000  # addresses of a family; a different one each call
+COUNT = 200_000  # addresses of a family; each call uses another one
 SEED = 20260617
 
 
@@ -48,7 +48,7 @@ class Report:
         peer_value: float | None = None,
         why: str = "",
     ) -> None:
-        """Add a figure; ratio = value / peer_value, lower is better; a rate has none. None comes with why there is none."""
+        """Add a figure; ratio = value / peer_value, lower is better; a rate has none. A value of None needs a `why`."""
         ratio = value / peer_value if value is not None and peer_value and not unit.endswith("/s") else None
         row = {
             "name": name,
@@ -61,23 +61,23 @@ class Report:
         self.rows.append(row | {"why": why} if why else row)
 
     def merged(self, before: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the rows of bench.json: those of runs before, replaced where this run has name and peer, and ours."""
+        """Return the rows of bench.json: the earlier ones, replaced where this run has the same name and peer, then new ones."""
         ours = {(row["name"], row["peer"]): row for row in self.rows}
         kept = [ours.pop((row["name"], row["peer"]), row) for row in before]
         return [*kept, *ours.values()]
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a figure with four digits that mean something."""
+    """Return a figure rounded to four significant digits."""
     return None if value is None else float(f"{value:.4g}")
 
 
 def median_ns(function: Any, items: list[Any], rounds: int = 7) -> float:
-    """Return the median over rounds of nanoseconds a call, each call with another item."""
-    found = []
+    """Return the median over rounds of the nanoseconds of a call, each call with another item."""
+    times = []
     for _ in range(rounds):
         start = time.perf_counter_ns()
         for item in items:
             function(item)
-        found.append((time.perf_counter_ns() - start) / len(items))
-    return sorted(found)[rounds // 2]
+        times.append((time.perf_counter_ns() - start) / len(items))
+    return sorted(times)[rounds // 2]

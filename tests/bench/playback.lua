@@ -1,7 +1,7 @@
--- wrk: playback requests, one JSON body a line of a file, from first to last and over again; what came of them as JSON.
--- They are written out before the clock starts, so that the client costs little.
+-- wrk: sends playback requests, one JSON body a line of a file, in order and again from the start; prints JSON totals.
+-- All requests are formatted before the run starts, so that the client uses little CPU time.
 
-local requests, count, place = {}, 0, 0
+local requests, count, index = {}, 0, 0
 
 function init(arguments)
   local headers = { ["Content-Type"] = "application/json" }
@@ -12,8 +12,8 @@ function init(arguments)
 end
 
 function request()
-  place = place % count + 1
-  return requests[place]
+  index = index % count + 1
+  return requests[index]
 end
 
 function done(summary, latency)

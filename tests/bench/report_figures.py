@@ -1,6 +1,6 @@
 """The figures of reports: 19,000 appliances with tokens of their own, over HTTP. Part of `make bench`, never of `make test`.
 
-Control, workers and all are on one core, those who report and ask on another.
+Control and workers run on one core, the appliances and the clients on another.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tests.bench.measure import Report, Table
 from tests.bench.servers import ROOT
 
 RATE = 1900  # reports a second: 19,000 appliances every ten seconds
-ROUND_S = 11  # in which each has reported, and what is known of it is on record
+ROUND_S = 11  # each appliance has reported once, and its state is in the database
 PROBES = 200
-ASKING = 16  # connections, dealt out by the kernel: that none of them is a worker's happens once in 32,000 runs
+ASKING = 16  # connections; the kernel gives a worker none of them once in 32,000 runs
 PATIENCE_S = 10.0
 
 
 class Probe(NamedTuple):
-    """A client and a title, and who is its first target."""
+    """A request path and the appliance that is its first target."""
 
     path: str
     appliance: str
@@ -55,7 +55,7 @@ def tokens(state: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def reporting(url: str, tokens: dict[str, str], folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Let appliances report at the full rate; at the end none may have failed, and next to none been left out."""
+    """Run appliances that report at the full rate; at the end no report failed and at most 1 % were left out."""
     path = folder / "tokens"
     path.write_text("".join(f"{name} {token}\n" for name, token in tokens.items()))
     command = [sys.executable, "-m", "tests.bench.reporters", url, str(path), str(RATE)]
@@ -63,14 +63,14 @@ def reporting(url: str, tokens: dict[str, str], folder: Path) -> Iterator[subpro
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=dict(os.environ)
     ) as process:
         yield process
-        found = json.loads(process.communicate("")[0])
-    print("reports:", found)
-    assert found["failed"] == 0
-    assert found["left_out"] <= 0.01 * found["sent"]
+        outcome = json.loads(process.communicate("")[0])
+    print("reports:", outcome)
+    assert outcome["failed"] == 0
+    assert outcome["left_out"] <= 0.01 * outcome["sent"]
 
 
 def cpu_share(pid: int, seconds: float) -> float:
-    """Return the share of a core that a process uses for so long."""
+    """Return the share of a core that a process uses during `seconds`."""
     stat = Path(f"/proc/{pid}/stat")
     before, began = servers.read_cpu_s(stat.read_text()), time.monotonic()
     time.sleep(seconds)
@@ -86,7 +86,7 @@ def test_reports(
     seconds: int,
     tmp_path: Path,
 ) -> None:
-    """What control uses while the whole fleet reports, and how soon every worker answers by what is said."""
+    """The CPU of control while the whole fleet reports, and the delay from a report to every worker's answers."""
     server, _ = require(report, cores, (), ("reports_cpu", "cores", None), ("report_to_answer_s", "s", None))
     with (
         servers.serve_steering(state, [server], workers=2, control="127.0.0.1:0") as steering,
@@ -106,14 +106,14 @@ def test_reports(
 
 def find_probes(worker: http.client.HTTPConnection, table: Table) -> list[Probe]:
     """Return clients whose first targets are different appliances."""
-    found: dict[str, Probe] = {}
-    for place, address in enumerate(table.addresses[4]):
-        path = f"/v1/steer?title={80_000_000 + place}&ip={address}"
+    probes: dict[str, Probe] = {}
+    for index, address in enumerate(table.addresses[4]):
+        path = f"/v1/steer?title={80_000_000 + index}&ip={address}"
         first = targets_of(worker, path)[0]
-        found.setdefault(first, Probe(path, first))
-        if len(found) == PROBES:
+        probes.setdefault(first, Probe(path, first))
+        if len(probes) == PROBES:
             break
-    return list(found.values())
+    return list(probes.values())
 
 
 def answered_after_s(
@@ -122,7 +122,7 @@ def answered_after_s(
     probes: Sequence[Probe],
     tokens: dict[str, str],
 ) -> Iterator[float]:
-    """Yield how long after its report of a failure was accepted the last worker named each appliance no more."""
+    """Yield for each appliance the seconds from its accepted report of a failure until no worker names it."""
     for probe in probes:
         send(control, tokens[probe.appliance], probe.appliance, 1, "ok")
         assert all(probe.appliance in targets_of(worker, probe.path) for worker in workers)
@@ -135,7 +135,7 @@ def answered_after_s(
 
 
 def connected(url: str) -> contextlib.closing[http.client.HTTPConnection]:
-    """Return a connection to a door, to be closed."""
+    """Return a connection that the caller closes."""
     return contextlib.closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE_S))
 
 
@@ -147,7 +147,7 @@ def targets_of(connection: http.client.HTTPConnection, path: str) -> list[str]:
 
 
 def send(connection: http.client.HTTPConnection, token: str, name: str, seq: int, state: str) -> None:
-    """Report an appliance's health, and have it accepted."""
+    """Report the health of an appliance; AssertionError unless the report is accepted."""
     row = {"appliance": name, "boot": "bench", "seq": seq, "health": {"components": {"disk": state}}}
     connection.request("POST", "/v1/reports", json.dumps(row), {"authorization": f"Bearer {token}"})
     answer = connection.getresponse()

@@ -1,8 +1,8 @@
 """A fleet that reports: `python -m tests.bench.reporters URL TOKENS RATE`, until its standard input ends.
 
-TOKENS has a line `appliance token` each. Reports are sent one a request, at a fixed rate in all over 64 connections that
-are kept, each appliance in its turn. At the end one line of JSON says how many were sent, how many of them were not
-accepted, how many were left out because their connection still waited for an answer, and how long answers took.
+TOKENS has one line `appliance token` for each appliance. Each request carries one report; the total rate is fixed, over
+64 connections, one appliance after another. At the end one line of JSON has the number of reports sent, of reports not
+accepted, of reports left out because their connection still waited for an answer, and the time that answers took.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUTES = {family: {"count": 12, "digest": f"{12 + int(family):016x}"} for family
 
 
 class Reporter(asyncio.Protocol):
-    """One connection: sends a report when told, and times the answer."""
+    """One connection: sends a report on request and times the answer."""
 
     def __init__(self, requests: Iterator[bytes]) -> None:
         self.requests = requests
@@ -42,7 +42,7 @@ class Reporter(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
 
     def send(self) -> None:
-        """Send the next report, where the last is answered."""
+        """Send the next report if the last one is answered."""
         if self.began_at != math.inf:
             self.left_out += 1
             return
@@ -51,7 +51,7 @@ class Reporter(asyncio.Protocol):
         self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
-        """Take an answer, or its head; what ends an answer ends its JSON."""
+        """Collect an answer; the closing brace of its JSON ends it."""
         self.answer += data
         if not self.answer.endswith(b"}"):
             return
@@ -65,7 +65,7 @@ class Reporter(asyncio.Protocol):
 
 
 def requests_of(host: str, appliances: list[tuple[str, str]], rnd: random.Random) -> Iterator[bytes]:
-    """Yield the reports of some appliances, for ever."""
+    """Yield reports of some appliances without end."""
     for seq in itertools.count(1):
         for name, token in appliances:
             health = {
@@ -85,7 +85,7 @@ def requests_of(host: str, appliances: list[tuple[str, str]], rnd: random.Random
 
 
 async def report(url: str, appliances: list[tuple[str, str]], rate: float) -> None:
-    """Report until the standard input ends, and print what it came to."""
+    """Report until the standard input ends, then print the totals."""
     loop = asyncio.get_running_loop()
     host, port = urlsplit(url).hostname, urlsplit(url).port
     rnd = random.Random(SEED)
@@ -104,14 +104,14 @@ async def report(url: str, appliances: list[tuple[str, str]], rate: float) -> No
             await asyncio.sleep(ahead)
     await asyncio.sleep(1)
     took = sorted(itertools.chain.from_iterable(connection.took_us for connection in connections))
-    found = {
+    totals = {
         "sent": sum(connection.sent for connection in connections),
         "failed": sum(connection.failed for connection in connections),
         "left_out": sum(connection.left_out for connection in connections),
         "p50_us": percentile(took, 50),
         "p99_us": percentile(took, 99),
     }
-    print(json.dumps(found))
+    print(json.dumps(totals))
 
 
 if __name__ == "__main__":

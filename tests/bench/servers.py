@@ -1,4 +1,4 @@
-"""The servers that are measured: started on one core, asked for their CPU and memory in /proc, and ended together."""
+"""The servers that are measured: each runs on one core, /proc gives its CPU time and memory, and all end together."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from steering.settings import Settings
 from tests.bench.load import find
 
 ROOT = Path(__file__).parents[2]
+FLOOR = Path(__file__).with_name("floor.c")
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 PATIENCE_S = 60.0  # nginx reads 732 k lines of a geo map before it answers
 
 
 class Server:
-    """A running server: its door, and all its processes."""
+    """A running server: its URL and all its processes."""
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
@@ -36,7 +37,7 @@ class Server:
         return [self.process.pid, *children(self.process.pid)]
 
     def cpu_s(self) -> float:
-        """Return the user and system time that all processes took so far."""
+        """Return the user and system seconds of all processes so far."""
         return sum(read_cpu_s(Path(f"/proc/{pid}/stat").read_text()) for pid in self.pids())
 
 
@@ -46,14 +47,14 @@ class Steering(Server):
     def __init__(self, process: subprocess.Popen[str], state: Path) -> None:
         assert process.stdout is not None
         self.control_url = ""
-        for said in process.stdout:
-            if said.startswith("control on "):
-                self.control_url = said.removeprefix("control on ").strip()
-            if said.startswith("serving on "):
+        for line in process.stdout:
+            if line.startswith("control on "):
+                self.control_url = line.removeprefix("control on ").strip()
+            if line.startswith("serving on "):
                 break
         else:
             raise AssertionError(f"steering serve ended with status {process.wait()}")
-        super().__init__(process, said.removeprefix("serving on ").strip())
+        super().__init__(process, line.removeprefix("serving on ").strip())
         self.state = state
 
     def control(self) -> int:
@@ -65,13 +66,13 @@ class Steering(Server):
         return [pid for pid in children(self.process.pid) if pid != self.control()]
 
     def reload(self) -> None:
-        """Publish the same feeds again; returns when the new files are there for the workers."""
+        """Publish the same feeds again; return when `current` names the new files."""
         with RemoteControl(Settings(state=self.state)) as control:
             control.tables.reload("bench")
 
 
 def children(pid: int) -> list[int]:
-    """Return the pids of a process's children. Neither server has grandchildren."""
+    """Return the pids of a process's children. No server here has grandchildren."""
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
@@ -98,9 +99,9 @@ def read_memory(smaps: str) -> dict[str, int]:
 
 
 def memory_of(pid: int) -> dict[str, int]:
-    """Return what a process's memory is made of, in bytes; `Private` is what it alone has."""
-    found = read_memory(Path(f"/proc/{pid}/smaps_rollup").read_text())
-    return found | {"Private": found["Private_Clean"] + found["Private_Dirty"]}
+    """Return a process's memory in bytes by type; `Private` is the part that no other process shares."""
+    sizes = read_memory(Path(f"/proc/{pid}/smaps_rollup").read_text())
+    return sizes | {"Private": sizes["Private_Clean"] + sizes["Private_Dirty"]}
 
 
 @contextlib.contextmanager
@@ -124,13 +125,11 @@ def running(command: Sequence[str], cores: Iterable[int], env: dict[str, str]) -
 def serve_steering(
     state: Path, cores: Iterable[int], workers: int = 1, fast_path: bool = True, control: str = ""
 ) -> Iterator[Steering]:
-    """Serve a published state folder; `fast_path` off answers everything through FastAPI, where there is that setting.
+    """Serve a published state folder; with `fast_path` off, FastAPI answers every request.
 
-    `control` is where the control door listens over TCP.
+    `control` is the TCP address that the control API listens on.
     """
-    env = {**os.environ, "STEERING_CONTROL_LISTEN": control}
-    if "fast_path" in Settings.model_fields:
-        env["STEERING_FAST_PATH"] = str(int(fast_path))
+    env = {**os.environ, "STEERING_CONTROL_LISTEN": control, "STEERING_FAST_PATH": str(int(fast_path))}
     command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state)]
     command += ["--listen", "127.0.0.1:0", "--workers", str(workers)]
     with running(command, cores, env) as process:
@@ -139,27 +138,54 @@ def serve_steering(
 
 @contextlib.contextmanager
 def serve_nginx(folder: Path, cores: Iterable[int], zones: Mapping[str, str], body_bytes: int) -> Iterator[Server]:
-    """Serve from nginx, as `nginx_config` says."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = folder / "nginx.conf"
+    """Serve from nginx with the configuration of `nginx_config`."""
+    port = free_port()
+    config, errors = folder / "nginx.conf", folder / "error.log"
     config.write_text(nginx_config(folder, port, zones, body_bytes))
     nginx = find("nginx")
     assert nginx
-    command = [nginx, "-p", str(folder), "-c", str(config), "-e", str(folder / "error.log")]
-    with running(command, cores, dict(os.environ)) as process:
-        server = Server(process, f"http://127.0.0.1:{port}")
-        deadline = time.monotonic() + PATIENCE_S
-        while not answers(f"{server.url}/v1/steer?ip=192.0.2.1"):
-            assert process.poll() is None, (folder / "error.log").read_text()
-            assert time.monotonic() < deadline, "nginx did not answer"
-            time.sleep(0.1)
-        yield server
+    with running([nginx, "-p", str(folder), "-c", str(config), "-e", str(errors)], cores, dict(os.environ)) as process:
+        yield wait_until_it_answers(process, port, errors)
+
+
+@contextlib.contextmanager
+def serve_floor(folder: Path, cores: Iterable[int], answer: bytes) -> Iterator[Server]:
+    """Serve the same bytes to every request from floor.c: the cost of one recv and one send."""
+    program, data = folder / "floor", folder / "answer"
+    data.write_bytes(answer)
+    subprocess.run(["cc", "-O2", "-o", str(program), str(FLOOR)], check=True)
+    port = free_port()
+    with running([str(program), str(port), str(data)], cores, dict(os.environ)) as process:
+        yield wait_until_it_answers(process, port, data)
+
+
+@contextlib.contextmanager
+def busy_neighbour(cores: Iterable[int]) -> Iterator[int]:
+    """Keep one of these cores busy with a process of normal priority outside steering, and yield its pid."""
+    with running([sys.executable, "-c", "while True: pass"], cores, dict(os.environ)) as process:
+        yield process.pid
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that no server uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_it_answers(process: subprocess.Popen[str], port: int, log: Path) -> Server:
+    """Return the server once it answers; AssertionError with its log if it ends or stays silent."""
+    server = Server(process, f"http://127.0.0.1:{port}")
+    deadline = time.monotonic() + PATIENCE_S
+    while not answers(f"{server.url}/v1/steer?ip=192.0.2.1"):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, f"no answer within {PATIENCE_S:.0f} s"
+        time.sleep(0.1)
+    return server
 
 
 def answers(url: str) -> bool:
-    """Tell whether somebody answers with success."""
+    """Tell whether a URL is answered with success."""
     try:
         with urllib.request.urlopen(url, timeout=PATIENCE_S):
             return True
@@ -167,12 +193,22 @@ def answers(url: str) -> bool:
         return False
 
 
-def nginx_config(folder: Path, port: int, zones: Mapping[str, str], body_bytes: int) -> str:
-    """Return a configuration with one worker that finds `ip=` in a geo map of prefix to ASN and answers the ASN.
+def floor_answer(total_bytes: int) -> bytes:
+    """Return a whole HTTP answer of so many bytes, head and body, with the headers that steering sends."""
+    head = (
+        "HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 2026 00:00:00 GMT\r\ncontent-type: application/json\r\n"
+        "cache-control: no-store\r\naccess-control-allow-origin: *\r\ncontent-length: {length}\r\n\r\n"
+    )
+    body_bytes = total_bytes - len(head.format(length=total_bytes))
+    body = '{"targets":"' + "t" * (body_bytes - len('{"targets":""}')) + '"}'
+    return (head.format(length=f"{len(body):0{len(str(total_bytes))}}") + body).encode()
 
-    The body is filled up to so many bytes with an ASN of five digits; players get a fixed one of as many. The headers
-    are steering's, and those that nginx always sends. Nothing is logged, and a connection is never closed for its
-    number of requests.
+
+def nginx_config(folder: Path, port: int, zones: Mapping[str, str], body_bytes: int) -> str:
+    """Return a configuration with one worker that looks up `ip=` in a geo map of prefix to ASN and answers the ASN.
+
+    With an ASN of five digits the body has `body_bytes` bytes; players get a fixed body of the same size. The headers
+    are those of steering, plus the ones that nginx always sends. nginx logs nothing and keeps every connection open.
     """
     geo = "".join(f"  {prefix} {asn};\n" for prefix, asn in zones.items())
     start, end = '{"zone":', ',"targets":""}'

@@ -1,4 +1,4 @@
-"""Millions of requests with a reload every ten seconds: none may fail, and workers may not grow. `make soak`."""
+"""Millions of requests with a reload every ten seconds: no request fails and no worker grows. `make soak`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.bench.servers import Steering
 
 MOST_GROWTH = 0.05
 CHUNK_S = 10
-WARM_CHUNKS = 3  # reloads after which allocators hold what a reload takes
+WARM_CHUNKS = 3  # after so many reloads the allocators keep enough memory for the next one
 
 
 def soak(steering: Steering, requests: Path, count: int, chunk_s: int, say: Callable[[str], None]) -> float:
-    """Ask so many times and more, with a reload under load in each chunk; return the growth of the worker that grew most.
+    """Send at least `count` requests with a reload in each chunk; return the largest growth of a worker.
 
-    Growth is of RSS, from the end of the warm-up, which comes before the count, to the end of the last chunk.
-    AssertionError where a request failed or a worker ended.
+    Growth is of RSS, from the end of the warm-up, which is not counted, to the end of the last chunk.
+    AssertionError if a request failed or a worker ended.
     """
     workers = steering.workers()
     before: dict[int, int] = {}
@@ -34,24 +34,24 @@ def soak(steering: Steering, requests: Path, count: int, chunk_s: int, say: Call
     while asked < count:
         with ThreadPoolExecutor(1) as thread:
             reloaded = thread.submit(steering.reload)
-            found = load.run_wrk(steering.url, requests, chunk_s)
+            run = load.run_wrk(steering.url, requests, chunk_s)
             reloaded.result()
-        assert found.failed == 0, f"{found.failed} requests failed"
+        assert run.failed == 0, f"{run.failed} requests failed"
         assert steering.workers() == workers, "a worker ended"
         chunks += 1
         rss = {pid: servers.memory_of(pid)["Rss"] for pid in workers}
         if chunks <= WARM_CHUNKS:
             before = rss
-            say(f"warm-up: {found.requests:,} requests; {sizes_of(steering)}")
+            say(f"warm-up: {run.requests:,} requests; {sizes_of(steering)}")
             continue
-        asked += found.requests
+        asked += run.requests
         growth = max(rss[pid] / before[pid] - 1 for pid in workers)
         say(f"{asked:,} of {count:,} requests, reload {chunks - WARM_CHUNKS}, RSS {growth:+.1%}; {sizes_of(steering)}")
     return growth
 
 
 def sizes_of(steering: Steering) -> str:
-    """Return the memory of workers and control as one reads it."""
+    """Return the memory of workers and control as text."""
     words = []
     for name, pids in {"worker": steering.workers(), "control": [steering.control()]}.items():
         for pid in pids:

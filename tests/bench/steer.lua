@@ -1,7 +1,7 @@
--- wrk: the requests of a file, one path a line, from first to last and over again; what came of them as a line of JSON.
--- They are written out before the clock starts, so that the client costs little.
+-- wrk: sends the requests of a file, one path a line, in order and again from the start; prints the totals as JSON.
+-- All requests are formatted before the run starts, so that the client uses little CPU time.
 
-local requests, count, place = {}, 0, 0
+local requests, count, index = {}, 0, 0
 
 function init(arguments)
   for path in io.lines(arguments[1]) do
@@ -11,8 +11,8 @@ function init(arguments)
 end
 
 function request()
-  place = place % count + 1
-  return requests[place]
+  index = index % count + 1
+  return requests[index]
 end
 
 function done(summary, latency)

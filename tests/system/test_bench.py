@@ -1,9 +1,12 @@
-"""The bench's own parts: what it reads of /proc, wrk and h2load, the rows it keeps, and a short soak."""
+"""The parts of the bench: what it reads from /proc, wrk and h2load, the rows it keeps, its peers, a short soak."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +151,41 @@ def test_nginx_answers_from_its_geo_map_and_both_clients_measure_it(tmp_path: Pa
         assert found.bytes > 300 * found.requests
         assert nginx.cpu_s() > 0
         assert len(load.run_h2load(nginx.url, requests, 640, 1)) == pytest.approx(640, rel=0.2)
+
+
+@pytest.mark.parametrize("size", [300, 999, 1000, 1001, 1234])
+def test_the_floor_answer_is_one_http_answer_of_the_size_asked_for(size: int) -> None:
+    answer = servers.floor_answer(size)
+    head, _, body = answer.decode().partition("\r\n\r\n")
+    assert len(answer) == size
+    assert re.findall(r"(?m)^content-length: (\d+)\r?$", head)[0].lstrip("0") == str(len(body))
+    assert json.loads(body)
+
+
+@needs("cc", "wrk")
+def test_the_floor_answers_every_request_with_the_same_bytes_and_is_measured(tmp_path: Path) -> None:
+    requests = load.write_requests(tmp_path / "requests", ["192.0.2.1"], ["2001:db8::1"])
+    constant = servers.floor_answer(600)
+    with servers.serve_floor(tmp_path, os.sched_getaffinity(0), constant) as floor:
+        with httpx.Client() as client:  # one connection, kept
+            for path in ("/v1/steer?title=t", "/elsewhere"):
+                answer = client.get(f"{floor.url}{path}")
+                assert (answer.status_code, answer.content) == (200, constant.partition(b"\r\n\r\n")[2])
+        run = load.run_wrk(floor.url, requests, 1)
+        assert run.requests > run.failed == 0
+        assert run.bytes == 600 * run.requests
+        assert floor.cpu_s() > 0
+    assert floor.process.returncode == -signal.SIGTERM
+
+
+def test_a_busy_neighbour_uses_a_core_until_the_end() -> None:
+    with servers.busy_neighbour(os.sched_getaffinity(0)) as pid:
+        stat = Path(f"/proc/{pid}/stat")
+        before = servers.read_cpu_s(stat.read_text())
+        deadline = time.monotonic() + servers.PATIENCE_S
+        while servers.read_cpu_s(stat.read_text()) < before + 0.05:
+            assert time.monotonic() < deadline
+    assert not stat.exists()
 
 
 @needs("wrk")
