@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from click.testing import CliRunner
-from steering.control.tables.routes.feeds import FeedSource
+from steering.control.routes.feeds import FeedSource
 
 from steering.cli import main
 from steering.control.remote import RemoteControl
