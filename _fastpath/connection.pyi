@@ -5,9 +5,10 @@ from _fastpath.fast_path import FastPath, Peer
 class Connection:
     """The compiled part of a connection.
 
-    While `direct`, the fast path answers what comes in, and its answers go to the socket `fd` at once: the subclass sets
-    it only while nothing waits in the transport and nothing else writes to it. The subclass has three methods:
-    `receive(data)` takes what comes in while it is not direct; `answer_requests(data, declined=False)` takes what follows
+    While `direct`, the fast path answers what comes in, and its answers go to the socket `fd` at once: the subclass
+    sets it only while nothing waits in the transport and nothing else writes to it. The subclass has three methods:
+    `receive(data)` takes what comes in while it is not direct; `answer_requests(data, declined=False)` takes what
+    follows
     an answer that could not be sent whole, or, with `declined`, data whose first request the fast path does not answer;
     `send_buffered(rest)` sends what the socket did not take.
     """

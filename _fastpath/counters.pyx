@@ -12,7 +12,8 @@ it for the clock. A restarted worker goes on counting in the file of its number.
 
 A sketch has 512 sets of four titles, and a title belongs to one set, by its key. A title in its set is counted. For a
 title that is not, the lightest of the four loses weight; without weight, it is replaced. So frequent titles stay,
-whatever else is requested once (Misra and Gries, "Finding repeated elements", 1982, in each set). Weights are halved every 256
+whatever else is requested once (Misra and Gries, "Finding repeated elements", 1982, in each set). Weights are halved
+every 256
 requests of a set, so that yesterday's hot titles make room. The count itself is of all requests since the title entered
 the sketch: never too high, and the difference of two readings is the requests between them.
 """

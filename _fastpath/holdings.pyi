@@ -32,7 +32,7 @@ class Holdings:
         """Return the bit of a service in the members' services, 0 for a service without reported holdings."""
 
     def members(self, cluster: int) -> list[tuple[int, frozenset[str]]]:
-        """Return (slot, services of which it reports holdings) of a cluster's members, by slot; empty for an unknown one."""
+        """Return (slot, services with reported holdings) of a cluster's members, by slot; empty for an unknown one."""
 
     def bitmap(self, cluster: int, slot: int) -> bytes | None:
         """Return what a member holds, a bit a title by index, lowest first; None if that is not known."""

@@ -102,13 +102,14 @@ def pair_up(left, right, Pairs pairs not None):
 
 @cython.final
 cdef class CutWriter:
-    """Fills Intervals from (start, value) in address order: a later value at the same start wins, equal neighbours join."""
+    """Fills Intervals from (start, value) in address order; a later value at one start wins, equal neighbours join."""
 
     cdef c_array.array high, low, value
     cdef Py_ssize_t count
 
     def __cinit__(self, Py_ssize_t limit):
-        self.high, self.low, self.value = uninitialized("Q", limit), uninitialized("Q", limit), uninitialized("I", limit)
+        self.high, self.low = uninitialized("Q", limit), uninitialized("Q", limit)
+        self.value = uninitialized("I", limit)
 
     cdef void cut(self, wide start, uint32_t value) noexcept:
         cdef Py_ssize_t last = self.count - 1
@@ -178,7 +179,9 @@ def sweep(columns, chains):
     cuts.cut(0, 0)
     for i in range(count):
         start = wide_of(high[i], low[i])
-        if length[i] > 128 or (i and not comes_after(start, length[i], wide_of(high[i - 1], low[i - 1]), length[i - 1])):
+        if length[i] > 128 or (
+            i and not comes_after(start, length[i], wide_of(high[i - 1], low[i - 1]), length[i - 1])
+        ):
             raise ValueError(f"row {i}: the columns are not sorted, or hold a prefix twice")
         while depth and wide_of(open_[depth - 1].last_high, open_[depth - 1].last_low) < start:
             depth = close_one(open_, depth, cuts)

@@ -19,6 +19,6 @@ def answer_playback(
 ) -> bytes:
     """Return the answer for many files as compact JSON, and count it.
 
-    With `title`, the files are ranked once, as their title; else each file is ranked as a title. There are 1 to MAX_FILES
-    files, all different. Raises ValueError.
+    With `title`, the files are ranked once, as their title; else each file is ranked as a title. There are 1 to
+    MAX_FILES files, all different. Raises ValueError.
     """

@@ -25,7 +25,8 @@ def read(
 
     The first line begins at byte `start`. Each row's value is the index of its tail in `tails`. Empty lines and
     lines that begin with `#` are skipped.
-    Refusals are (row, text, rule), the first 1,000; `refused_by` counts them all by rule, without the part of the rule after a semicolon.
+    Refusals are (row, text, rule), the first 1,000; `refused_by` counts them all by rule, without the part of the rule
+    after a semicolon.
     """
 
 def sort(columns: Columns) -> Columns:

@@ -25,8 +25,8 @@ def cost(key: int, slot: int) -> int:
 class Trace:
     """The candidates and keys of one answer, filled by the renderer that is given it.
 
-    `candidates` are (appliance, rank, word, reason or "-", position among the picks or None, whether it holds the title,
-    None where its holdings are unknown).
+    `candidates` are (appliance, rank, word, reason or "-", position among the picks or None, whether it holds the
+    title, None where its holdings are unknown).
     """
 
     candidates: list[tuple[int, int, int, str, int | None, bool | None]]
@@ -72,7 +72,8 @@ class Picker:
     ) -> list[tuple[int, int, int, float]]:
         """Return the picks as (appliance, site, rank, draw), best first, and count them.
 
-        `family` 0 is the address's own. Within a rank the lowest draw comes first. Raises ValueError for a wrong address, title or n.
+        `family` 0 is the address's own. Within a rank the lowest draw comes first. Raises ValueError for a wrong
+        address, title or n.
         """
 
     def picks_of_keys(

@@ -4,7 +4,9 @@ from array import array
 
 from _fastpath.prefix_rows import Columns
 
-def group_by_prefix(columns: Columns, sets: int) -> tuple[Columns, list[tuple[int, ...]], tuple[list[tuple[int, int]], int]]:
+def group_by_prefix(
+    columns: Columns, sets: int
+) -> tuple[Columns, list[tuple[int, ...]], tuple[list[tuple[int, int]], int]]:
     """Return (one row a prefix, combinations, (duplicates, their count)) of sorted columns with values below `sets`."""
 
 def divide(columns: Columns, first: array[int], shares: array[int]) -> None:

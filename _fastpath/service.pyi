@@ -14,7 +14,8 @@ class Service:
     that it is used with; with `by_file`, appliances report files, else titles. Answers live from `ttl_s - jitter_s` to
     `ttl_s + jitter_s`. `n` is for requests without a number. `fleet` and `held` are the versions of fleet and holdings.
 
-    With `sign`, the URL has `{token}` before or behind `{title}`. It is called once an answer with the escaped title and
+    With `sign`, the URL has `{token}` before or behind `{title}`. It is called once an answer with the escaped title
+    and
     the client's family and upper 32 or 64 bits, and returns the text for `{token}` in all URLs; None, where there is no
     key, makes the answer the fallback alone. With `covers_service`, one token is for all titles. Without `sign`,
     `{token}` stays as it is.

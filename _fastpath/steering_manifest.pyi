@@ -9,7 +9,8 @@ class Manifest:
     """The form of one service's steering manifests. Frozen.
 
     Their TTL is from `ttl_s - jitter_s` to `ttl_s + jitter_s`. `pathways` are the declared ones as (id, whether it is
-    another network's), at most 16; of appliance i in the fleet file, bit j of `stands[i]` is whether pathway j stands for
+    another network's), at most 16; of appliance i in the fleet file, bit j of `stands[i]` is whether pathway j stands
+    for
     it. Without pathways, appliances are named by their ids. A player keeps its pathway unless another is better by the
     share `gain`; `most` picks are made; with `clones`, some players are offered clones, which are not made here.
     """

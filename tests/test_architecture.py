@@ -139,7 +139,11 @@ def test_compiled_modules_are_the_ones_loaded_and_their_stubs_name_what_they_hav
     module = importlib.import_module(f"_fastpath.{name}")
     assert module.__file__ is not None
     assert Path(module.__file__).suffix == ".so"
-    stub = ast.parse((ROOT / "_fastpath" / f"{name}.pyi").read_text())
+    path = ROOT / "_fastpath" / f"{name}.pyi"
+    if not path.exists():  # a module for other compiled modules alone
+        assert {member for member in vars(module) if not member.startswith("__")} <= {"annotations"}
+        return
+    stub = ast.parse(path.read_text())
     assert ast.get_docstring(stub), f"{name}.pyi has no docstring"
     for node in stub.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not (

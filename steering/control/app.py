@@ -21,13 +21,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from steering.control.api import make_router
+from steering.control.api import make_router, report_format
+from steering.control.api import report_endpoint as reports
 from steering.control.api.endpoints import Api
 from steering.control.api.entrance import BodyLimit, Entrance
 from steering.control.api.problems import answer_error, problem_of
 from steering.control.api.protocol import ControlProtocol
-from steering.control.health import report_endpoint as reports
-from steering.control.health import report_format
 from steering.control.jobs.clockwork import ControlThread, Job, run_jobs
 from steering.control.jobs.schedule import jobs_of
 from steering.control.services.control import Control

@@ -33,7 +33,7 @@ class Runs(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verb:
-    """One thing that control can be asked; `takes` maps arguments to the keys of the request, `fixed` are sent always."""
+    """One request that control takes; `takes` maps arguments to the keys of the request, `fixed` is always sent."""
 
     name: str
     method: str

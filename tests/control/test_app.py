@@ -18,8 +18,8 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 
 from steering.control.api import make_router, protocol
+from steering.control.api import report_endpoint as reports
 from steering.control.api.endpoints import Api
-from steering.control.health import report_endpoint as reports
 from steering.control.records.database import NAME
 from steering.control.remote import RemoteControl
 from steering.control.services.events import Hub

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from steering.control import api
-from steering.control.health import report_endpoint
+from steering.control.api import report_endpoint
 from steering.control.services.control import Control
 from steering.control.verbs import BY_NAME, CALLABLE, VERBS, Verb, markdown
 from steering.settings import Settings

@@ -18,8 +18,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["steering"]):
+    from steering.control.api import report_format as wire
     from steering.control.fill.holdings import HoldingsReported
-    from steering.control.health import report_format as wire
     from steering.control.routes.bgp.sessions import LiveRoutes, Session, lines_of
     from steering.control.routes.feeds import FeedSource, read_feed
     from steering.control.routes.feeds.geofeed import read_geofeed

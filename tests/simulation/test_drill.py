@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from steering.control.health.report_format import health_of, read_row
+from steering.control.api.report_format import health_of, read_row
 from steering.control.health.rules import Health, Report
 from steering.errors import RequestError
 from steering.settings import Settings

@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from click.testing import CliRunner
-from steering.control.routes.feeds import FeedSource
 
 from steering.cli import main
 from steering.control.remote import RemoteControl
+from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.settings import read_settings

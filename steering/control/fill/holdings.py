@@ -39,7 +39,7 @@ from _fastpath.holdings import Holdings
 from steering.control.fill.bitmaps import bits_of, has, packed_of
 from steering.control.fill.digests import MODULUS, Digest, Member, digest_text, hash_of, unpack_digests
 from steering.control.fill.holdings_file import Changes, open_holdings
-from steering.control.health.report_format import Delta, Full, HoldingsRow, Unknown
+from steering.control.fill.holdings_rows import Delta, Full, HoldingsRow, Unknown
 from steering.errors import SnapshotError
 from steering.model.fleet import Fleet
 from steering.state.sections import StateFile

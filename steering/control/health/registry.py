@@ -14,7 +14,7 @@ import dataclasses
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -116,7 +116,8 @@ class Registry:
             self.balancer.take_fleet(self.by_slot, self.clusters)
             self.off_target.intersection_update(self.states)
             self.unsaved.intersection_update(self.states)
-            self.refresh_all(self.states.values(), now)
+            for state in self.states.values():
+                self.refresh(state, now)
             self.files = files
 
     def adopt(self, records: Mapping[str, str], status_at: Callable[[int], int]) -> None:
@@ -229,11 +230,6 @@ class Registry:
 
     # ---- status words
 
-    def refresh_all(self, states: Iterable[ApplianceState], now: float) -> None:
-        """Refresh several states; the caller has the lock."""
-        for state in states:
-            self.refresh(state, now)
-
     def refresh(self, state: ApplianceState, now: float, why: str = "") -> None:
         """Make an appliance's status word and name anew, and store the word; the caller has the lock."""
         name = state.id
@@ -293,14 +289,17 @@ class Registry:
             self.ticked_at = now
             self.set_maintenance(maintenance or {})
             self.mark_stale(now)
-            self.refresh_all(self.limiter.update(now), now)
+            for state in self.limiter.update(now):
+                self.refresh(state, now)
             self.move_ramps(now, elapsed_s)
-            self.refresh_all(self.balancer.compare(answers or {}, elapsed_s), now)
+            for state in self.balancer.compare(answers or {}, elapsed_s):
+                self.refresh(state, now)
             if self.player_signal:
                 changed = players.update_factors(
                     self.clusters, attested or {}, self.player_signal, self.limiter.limits, elapsed_s
                 )
-                self.refresh_all(changed, now)
+                for state in changed:
+                    self.refresh(state, now)
             if self.balancer.fan_out(asked or {}, elapsed_s) and self.files:
                 self.files.set_hot(self.balancer.fan_outs)
             if self.files:

@@ -147,7 +147,8 @@ class Control:
                 logger.warning("%s; publish again to replace it", error.message)
             self.hand_over.status.clear_except(self.registry.status_words())
             if (pin := self.records.pins.get()) and pin.table != number_of(current.table):
-                self.tables.set_pin(None)  # a rollback that was killed before it served
+                with self.records.transaction() as transaction:
+                    transaction.pins.set(None)  # a rollback that was killed before it served
         self.hand_over.remove_old()
 
     def adopt_files(self, current: Current) -> None:

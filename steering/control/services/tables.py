@@ -5,7 +5,6 @@ A publish goes feeds -> table -> files -> mapped back and asked -> `current` adv
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,13 +22,11 @@ from steering.control.routes.index import RouteIndex
 from steering.control.services import tasks
 from steering.control.services.fleet import FleetService
 from steering.control.services.hand_over import LIVE, HandOver, try_out
+from steering.control.services.published_tables import PublishedTables, nothing_published
 from steering.errors import RequestError
 from steering.model.route import RoutesHeard
 from steering.settings import Settings
-from steering.state.current import Current
-from steering.state.folder import number_of, versioned_files
 from steering.state.routes import Routes
-from steering.state.table import read_meta
 
 
 class Tables:
@@ -53,6 +50,7 @@ class Tables:
         self.routes_heard = routes_heard
         self.clock = clock
         self.run = run
+        self.published = PublishedTables(settings.state, records, hand_over)
         self.index: tuple[str, RouteIndex] | None = None
 
     # ---- publish
@@ -61,7 +59,7 @@ class Tables:
         """Report what publishing these sources would serve, and every refusal that was kept; change nothing."""
         began = time.perf_counter()
         self.require_publishable(sources)
-        task = tasks.Check(self.settings, self.fleet.current(), sources, self.serving_table())
+        task = tasks.Check(self.settings, self.fleet.current(), sources, self.published.serving_table())
         return {
             **self.run("build the table", task, progress),
             "serving": self.hand_over.serving(),
@@ -84,13 +82,13 @@ class Tables:
         """
         began = time.perf_counter()
         self.require_publishable(sources)
-        before_canary = self.require_no_canary(canary) if canary else 0
-        versions = self.take_versions(2 if canary else 1)
+        before_canary = self.published.require_no_canary(canary) if canary else 0
+        versions = self.published.take_versions(2 if canary else 1)
         served = versions[-1]
         with self.hand_over.undone_on_error() as made:
             candidate = self.hand_over.prepare(f"table.{served}", f"routes.{served}", made, progress)
             made += [f"{kind}.{number}" for kind in ("table", "routes") for number in versions]
-            inputs = (self.settings, self.fleet.current(), sources, self.serving_table())
+            inputs = (self.settings, self.fleet.current(), sources, self.published.serving_table())
             task = tasks.Publish(*inputs, candidate, versions, before_canary, canary, force)
             report = self.run("build the table", task, progress)
             if report["guards"]:
@@ -99,10 +97,10 @@ class Tables:
             if canary:
                 pin = Pin(served, self.clock(), who, f"canary of table {versions[0]}, {percent(canary)}")
                 why = "; ".join(filter(None, (why, pin.why)))
-            self.record_written(versions, report, who, why)
+            self.published.record_written(versions, report, who, why)
             before = self.hand_over.serving()
             current = self.hand_over.switch(candidate, progress)
-        self.record_published(
+        self.published.record_published(
             versions,
             current,
             pin,
@@ -123,7 +121,7 @@ class Tables:
         latest = self.records.versions.latest()
         if not latest:
             raise nothing_published()
-        self.require_unpinned()
+        self.published.require_unpinned()
         return self.publish(sources_of(latest), who, f"reload of table {latest.table}", progress)
 
     def publish_live(self) -> dict[str, Any] | None:
@@ -158,14 +156,14 @@ class Tables:
 
     def canary(self) -> dict[str, Any]:
         """Return the versions `before` and `after` of the canary that serves. Raises RequestError 409 without one."""
-        canary = self.find_canary()
+        canary = self.published.find_canary()
         if canary is None:
             raise RequestError("no canary serves", hint="steering table publish --canary PERCENT", status=409)
         return canary
 
     def pin(self, who: str, why: str = "") -> dict[str, Any]:
         """Keep the table that serves: no reload replaces it until it is unpinned, or another is published by hand."""
-        table = self.require_serving()
+        table = self.published.require_serving()
         now = self.clock()
         with self.records.transaction() as transaction:
             transaction.pins.set(Pin(table, now, who, why))
@@ -185,26 +183,21 @@ class Tables:
     def diff(self, before: int, after: int, examples: int = 20) -> dict[str, Any]:
         """Report what one kept table changes beside another, by the names of the fleet of now."""
         for version in (before, after):
-            self.require_kept(version)
+            self.published.require_kept(version)
         task = tasks.Diff(self.settings, self.fleet.current(), before, after, examples)
         return self.run("compare the tables", task, quiet)
 
     def list(self) -> Rows:
         """Return every version ever published, newest first; `kept` ones still have their files."""
-        return [self.describe(version) for version in self.records.versions.all()]
+        return [self.published.describe(version) for version in self.records.versions.all()]
 
     def get(self, version: int) -> dict[str, Any]:
         """Return what is on record of a published version. Raises RequestError 404."""
-        row = self.records.versions.get(version)
-        if row is None:
-            raise RequestError(
-                f"table {version}: none of this version was ever published", hint="steering table list", status=404
-            )
-        return self.describe(row)
+        return self.published.get(version)
 
     def routes(self, prefix: str) -> dict[str, Any]:
         """Return the routes of a prefix in the table that serves, of what covers it, and what lies inside it."""
-        self.require_serving()
+        self.published.require_serving()
         name = self.hand_over.current.routes if self.hand_over.current else ""
         if self.index is None or self.index[0] != name:
             self.index = name, RouteIndex(Routes(self.settings.state / name))
@@ -216,96 +209,34 @@ class Tables:
 
     def route_report(self, partner: str = "") -> dict[str, Any]:
         """Return what could be mended in the routes that serve, of one partner or all."""
-        self.require_serving()
+        self.published.require_serving()
         path = self.settings.state / (self.hand_over.current.routes if self.hand_over.current else "")
         heard = {name: dict(routes) for name, routes in self.routes_heard().items()}
         return self.run("look at the routes", tasks.ReportRoutes(path, self.fleet.current(), heard, partner), quiet)
 
     # ---- inside
 
-    def serving_table(self) -> int | None:
-        """Return the version of the table that serves."""
-        return number_of(self.hand_over.current.table) if self.hand_over.current else None
-
-    def find_canary(self) -> dict[str, Any] | None:
-        """Return the canary that serves, None where none does."""
-        current = self.hand_over.current
-        canary = read_meta(self.settings.state / current.table).get("canary") if current else None
-        return dict(canary) if canary else None
-
-    def describe(self, version: Version) -> dict[str, Any]:
-        """Return a version as reports have it."""
-        pin = self.records.pins.get()
-        return {
-            **dataclasses.asdict(version),
-            "serving": version.table == self.serving_table(),
-            "pinned": pin is not None and version.table == pin.table,
-            "kept": (self.settings.state / f"table.{version.table}").exists(),
-        }
-
-    def take_versions(self, count: int) -> Sequence[int]:
-        """Return so many new versions. A database restored from a backup is behind the files written since."""
-        written = max(
-            (number for _, kind, number in versioned_files(self.settings.state) if kind == "table"), default=0
-        )
-        with self.records.transaction() as transaction:
-            return [transaction.versions.take(written) for _ in range(count)]
-
-    def record_written(self, versions: Sequence[int], report: dict[str, Any], who: str, why: str) -> None:
-        """Record tables that are written and do not serve yet."""
-        sources = [
-            {key: value for key, value in source.items() if key not in ("refusals", "warnings")}
-            for source in (*report["feeds"], *report["other_sources"])
-        ]
-        fleet = self.records.fleet.version()
-        with self.records.transaction() as transaction:
-            for version in versions:
-                transaction.versions.add_written(
-                    version, fleet=fleet, who=who, why=why, sources=sources, counts=report["counts"]
-                )
-
-    def record_published(self, versions: Sequence[int], current: Current, pin: Pin | None, entry: Entry | None) -> None:
-        """Record tables that serve; with an entry, by whom, and the pin from here on."""
-        with self.records.transaction() as transaction:
-            for version in versions:
-                transaction.versions.set_published(version, number_of(current.fleet), current.published_at)
-            if entry:
-                transaction.pins.set(pin)
-                transaction.audit.add(entry)
-
     def serve_again(self, version: int, who: str, why: str, what: str, pin: Pin | None) -> dict[str, Any]:
         """Serve a kept table, and pin it or not."""
         began = time.perf_counter()
-        self.require_kept(version)
+        self.published.require_kept(version)
         before = self.hand_over.serving()
         old_pin = self.records.pins.get()
         with self.hand_over.undone_on_error() as made:
             candidate = self.hand_over.prepare(f"table.{version}", f"routes.{version}", made)
             try_out(self.settings.state, candidate)
             # The pin is on record before the table serves: after a kill in between, no reload undoes the rollback.
-            self.set_pin(pin)
+            self.published.set_pin(pin)
             try:
                 current = self.hand_over.switch(candidate)
             except BaseException:
-                self.set_pin(old_pin)
+                self.published.set_pin(old_pin)
                 raise
         after = self.hand_over.serving()
         entry = Entry(current.published_at, who, what, f"table {version}", before, after, why)
-        self.record_published((), current, pin, entry)
+        self.published.record_published((), current, pin, entry)
         self.hand_over.remove_old()
         return {"serving": after, "before": before, "seconds": round(time.perf_counter() - began, 3)}
-
-    def set_pin(self, pin: Pin | None) -> None:
-        """Put a pin, or that there is none, on record."""
-        with self.records.transaction() as transaction:
-            transaction.pins.set(pin)
-
-    def require_serving(self) -> int:
-        """Return the table that serves. Raises RequestError 409 before the first publish."""
-        table = self.serving_table()
-        if table is None:
-            raise nothing_published()
-        return table
 
     def require_publishable(self, sources: Sequence[FeedSource]) -> None:
         """Raise RequestError where there is nothing to publish, or no appliance to steer to."""
@@ -317,39 +248,6 @@ class Tables:
                 hint="steering fleet import FILE, or steering fleet synth --import",
                 status=409,
             )
-
-    def require_no_canary(self, share: float) -> int:
-        """Return the table that serves and that a canary can stand beside. Raises RequestError."""
-        if not 0 < share < 1:
-            raise RequestError.of_parameter("canary", str(share), "a share of clients, more than 0 and less than 1")
-        table = self.serving_table()
-        if table is None:
-            raise nothing_published("publish without a canary first")
-        if self.find_canary():
-            raise RequestError("a canary serves already", hint="steering table promote, or withdraw", status=409)
-        return table
-
-    def require_unpinned(self) -> None:
-        """Raise RequestError 409 where a table is pinned."""
-        if pin := self.records.pins.get():
-            ends = "promote, or steering table withdraw" if self.find_canary() else "unpin, or steering table publish"
-            raise RequestError(
-                f"table {pin.table} is pinned by {pin.who}: {pin.why or 'no reason given'}",
-                hint=f"steering table {ends}",
-                status=409,
-            )
-
-    def require_kept(self, version: int) -> None:
-        """Raise RequestError 404 for a table that was never published, 409 where its files are gone."""
-        if not self.get(version)["kept"]:
-            raise RequestError(
-                f"table {version}: its files were removed", hint="the setting retain keeps more", status=409
-            )
-
-
-def nothing_published(hint: str = "steering table publish") -> RequestError:
-    """Return the error for what needs a table that serves."""
-    return RequestError("nothing was published yet", hint=hint, status=409)
 
 
 def sources_of(version: Version) -> list[FeedSource]:

@@ -68,7 +68,9 @@ class Context:
         """Take the CMCD that a request brings."""
         snapshot = self.holder.snapshot
         if self.reports is not None and snapshot is not None:
-            self.reports.count_steering(snapshot, request.scope["query_string"], request.scope["headers"], packed, playing)
+            self.reports.count_steering(
+                snapshot, request.scope["query_string"], request.scope["headers"], packed, playing
+            )
 
 
 def peer_of(request: Request) -> str | None:

@@ -17,7 +17,7 @@ from steering.control.fill import holdings
 from steering.control.fill.digests import digest_of
 from steering.control.fill.holdings import HoldingsReported, Taken
 from steering.control.fill.holdings_file import Changes, open_holdings, write_changes
-from steering.control.health.report_format import Delta, Full, HoldingsRow, Unknown
+from steering.control.fill.holdings_rows import Delta, Full, HoldingsRow, Unknown
 from steering.errors import SnapshotError
 from steering.model.fleet import Fleet
 from steering.model.service import Service

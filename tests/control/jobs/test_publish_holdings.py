@@ -14,7 +14,7 @@ import pytest
 
 from steering.control.fill.digests import digest_of
 from steering.control.fill.holdings import Taken
-from steering.control.health.report_format import Delta, Full
+from steering.control.fill.holdings_rows import Delta, Full
 from steering.control.jobs.publish_holdings import PublishHoldings
 from steering.control.services import hand_over as handover
 from steering.control.services import holdings as writing

@@ -16,13 +16,13 @@ from typing import Any
 import httpx
 import pytest
 
+from steering.control.api import report_endpoint as reports
+from steering.control.api import report_format as wire
+from steering.control.api.report_endpoint import ReportsEndpoint
 from steering.control.fill.digests import digest_of
 from steering.control.fill.holdings import HoldingsReported
-from steering.control.health import report_endpoint as reports
-from steering.control.health import report_format as wire
 from steering.control.health.presenter import describe
 from steering.control.health.registry import Registry
-from steering.control.health.report_endpoint import ReportsEndpoint
 from steering.control.records.auth import Caller
 from steering.control.remote import RemoteControl
 from steering.errors import RequestError

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.control.health import report_format as wire
-from steering.control.health.report_format import Delta, Fault, Full, ReportRow, Unknown, parse, report_of, unpack
+from steering.control.api import report_format as wire
+from steering.control.api.report_format import Delta, Fault, Full, ReportRow, Unknown, parse, report_of, unpack
 from steering.control.health.rules import Health, Report
 from steering.errors import RequestError
 from steering.model.route import RoutesHeard

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from steering.control.fill.holdings_rows import HoldingsRow, Name
 from steering.control.health.rules import STATES, Health, Report
 from steering.errors import RequestError
 from steering.model.route import RoutesHeard
@@ -24,14 +25,12 @@ MAX_PLAIN: Final = 64 << 20
 MAX_ROWS: Final = 10_000
 MAX_ITEMS: Final = 2_000_000  # parsed items take up to fifty times the size of the body
 
-Name = Annotated[str, Meta(min_length=1, max_length=63)]
 Text = Annotated[str, Meta(min_length=1, max_length=64)]
 Count = Annotated[int, Meta(ge=0, lt=1 << 62)]
 Amount = Annotated[float, Meta(ge=0, le=1_000_000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 State = Literal["ok", "degraded", "failed"]
 HealthSource = Literal["assumed", "reported"]
-Digest = Annotated[str, Meta(pattern=r"^(0|[1-9][0-9]{0,8})-[0-9a-f]{16}$")]
 Hex = Annotated[str, Meta(pattern=r"^[0-9a-f]{1,128}$")]
 
 
@@ -46,36 +45,6 @@ class HealthRow(Struct, frozen=True, forbid_unknown_fields=True):
     disk_used: Share | None = None
     ipv4: bool = True
     ipv6: bool = True
-
-
-class Full(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="full"):
-    """Everything that an appliance holds of a service."""
-
-    service: Name
-    full: list[str]
-    digest: Digest
-
-
-class Delta(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="delta"):
-    """The changes of an appliance's holdings of a service: from the digest `base` to `digest`.
-
-    An id in both lists is held. Without ids, the delta checks that both sides have the same digest.
-    """
-
-    service: Name
-    base: Digest
-    digest: Digest
-    add: list[str] = []
-    remove: list[str] = []
-
-
-class Unknown(Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="unknown"):
-    """An appliance does not report its holdings of a service: it is filled on demand."""
-
-    service: Name
-
-
-HoldingsRow = Full | Delta | Unknown
 
 
 class RoutesRow(Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,20 +15,20 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeVar
 
-from steering.control.fill.holdings import HoldingsReported
-from steering.control.health.report_format import (
+from steering.control.api.report_format import (
     ENCODER,
     MAX_BODY,
     BatchResult,
     Fault,
     HealthSource,
-    HoldingsRow,
     ReportRow,
     RowResult,
     parse,
     report_of,
     unpack,
 )
+from steering.control.fill.holdings import HoldingsReported
+from steering.control.fill.holdings_rows import HoldingsRow
 from steering.control.health.rules import Report
 from steering.control.records.auth import Caller
 from steering.errors import RequestError
