@@ -21,6 +21,7 @@ from steering.control.api import report_format as wire
 from steering.control.api.report_endpoint import ReportsEndpoint
 from steering.control.fill.digests import digest_of
 from steering.control.fill.holdings import HoldingsReported
+from steering.control.fill.holdings_rows import Delta
 from steering.control.health.presenter import describe
 from steering.control.health.registry import Registry
 from steering.control.records.auth import Caller
@@ -202,7 +203,7 @@ def test_holdings_are_taken_asked_for_again_and_mended(door: ControlApp, applian
         "resync": ["video"],
         "error": f"holdings[0].digest = {digest_of('b')!r}: the list's is {digest_of('a')!r}",
     }
-    assert door.control.holdings.intake.is_unchanged(OURS, [wire.Delta("video", digest_of("abc"), digest_of("abc"))])
+    assert door.control.holdings.intake.is_unchanged(OURS, [Delta("video", digest_of("abc"), digest_of("abc"))])
 
 
 def test_a_repeated_report_is_answered_as_the_first_was(appliance: httpx.Client) -> None:
@@ -221,7 +222,7 @@ def test_large_lists_may_be_compressed(door: ControlApp, appliance: httpx.Client
     assert len(packed) > reports.SMALL_BODY
     answer = appliance.post("/v1/reports", content=packed, headers={"content-encoding": "gzip"})
     assert answer.json() == TAKEN
-    assert door.control.holdings.intake.is_unchanged(OURS, [wire.Delta("video", digest_of(names), digest_of(names))])
+    assert door.control.holdings.intake.is_unchanged(OURS, [Delta("video", digest_of(names), digest_of(names))])
 
 
 def test_bombs_are_refused(appliance: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.api import report_format as wire
-from steering.control.api.report_format import Delta, Fault, Full, ReportRow, Unknown, parse, report_of, unpack
+from steering.control.api.report_format import Fault, ReportRow, parse, report_of, unpack
+from steering.control.fill.holdings_rows import Delta, Full, Unknown
 from steering.control.health.rules import Health, Report
 from steering.errors import RequestError
 from steering.model.route import RoutesHeard
