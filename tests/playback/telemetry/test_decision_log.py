@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from _fastpath.client import Trust
 from _fastpath.fast_path import FastPath, Peer
 from _fastpath.hashing import content_key_of, key_of
 from _fastpath.ranking import Trace
@@ -179,7 +180,7 @@ def test_the_fast_path_leaves_every_nth_request_and_the_named_titles_to_be_recor
 ) -> None:
     from array import array
 
-    fast_path = FastPath([], "x-forwarded-for", None, 10, array("Q", [key_of("watched")]))
+    fast_path = FastPath(Trust([]), "x-forwarded-for", None, 10, array("Q", [key_of("watched")]))
     fast_path.serve(snapshot.picker, snapshot.services, "video")
     peer = Peer(bytes([203, 0, 113, 7]), False)
     log = DecisionLog(Path("nowhere"), 1, fast_path, ("watched",))

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from _fastpath.client import Trust
 from _fastpath.counters import QUALITY, Counters
 from _fastpath.fast_path import FastPath
 from steering.decision.snapshot import Snapshot
@@ -43,7 +44,7 @@ def clock() -> Clock:
 def player_reports(tmp_path: Path, snapshot: Snapshot, clock: Clock) -> PlayerReports:
     assert snapshot.appliances_by_name
     counters = Counters(str(tmp_path / "worker.1"), 16, writable=True)
-    return PlayerReports(counters, lambda: KEYS, FastPath([], "x-forwarded-for", cmcd_sample=10), 10, clock)
+    return PlayerReports(counters, lambda: KEYS, FastPath(Trust([]), "x-forwarded-for", cmcd_sample=10), 10, clock)
 
 
 def counted(player_reports: PlayerReports) -> dict[int, dict[str, int]]:
