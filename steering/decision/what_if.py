@@ -17,6 +17,7 @@ from _fastpath.status_words import DISABLED
 from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
+from steering.model.prefix import parse_prefix
 from steering.state.current import read_current
 from steering.state.status import write_status
 from steering.state.table import BuiltTable, write_table
@@ -44,9 +45,11 @@ class Question:
 
 def first_address(text: str) -> str:
     """Return an address, or the first address of a prefix. Raises RequestError for any other text."""
+    if "/" in text:
+        return str(parse_prefix(text).network_address)
     try:
         if "%" not in text:
-            return str(ipaddress.ip_network(text).network_address if "/" in text else ipaddress.ip_address(text))
+            return str(ipaddress.ip_address(text))
     except ValueError:
         pass
     raise RequestError.of_parameter("ip", text, "an IPv4 or IPv6 address without a zone id, or a prefix")

@@ -240,7 +240,7 @@ def test_the_commands(rich: Control, settings: Settings) -> None:
         return result.stdout
 
     assert "as_path" in run("explain", "203.0.113.0/24")
-    assert "now it is c00" in run("what-if", "203.0.113.9", "--off", "bom001")
-    assert "that is the answer now, too" in run("what-if", "203.0.113.9", "--off", "lhr001", "--title", "t")
+    assert "the answer now: c00" in run("what-if", "203.0.113.9", "--off", "bom001")
+    assert "the answer now is the same" in run("what-if", "203.0.113.9", "--off", "lhr001", "--title", "t")
     report = json.loads(run("what-if", "203.0.113.9", "--route", "203.0.113.0/28,del001-a,1", "--json"))
     assert report["changed"]

@@ -58,7 +58,9 @@ def door(state_folder: Path) -> Door:
     assert follower.snapshot.appliances_by_name
     counters = Counters(str(state_folder / "worker.1"), 16, writable=True)
     signer = follower.signer
-    heard = PlayerReports(counters, lambda: signer.keyring.keys, FastPath(Trust([]), "x-forwarded-for", cmcd_sample=2), 2)
+    heard = PlayerReports(
+        counters, lambda: signer.keyring.keys, FastPath(Trust([]), "x-forwarded-for", cmcd_sample=2), 2
+    )
     app = make_app(follower, Settings(), counters, None, signer.sign_below, signer.tag, heard)
 
     async def send(

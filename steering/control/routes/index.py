@@ -6,14 +6,13 @@ has one, and no request uses it.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import itertools
 from typing import Any, Final
 
 import pytricia
 
-from steering.errors import RequestError
+from steering.model.prefix import parse_prefix
 from steering.state.routes import Routes
 
 MOST_SHOWN: Final = 100  # prefixes inside the requested one; all are counted
@@ -78,16 +77,3 @@ class RouteIndex:
         number = int(network.network_address) << (128 - network.max_prefixlen)
         rows = self.routes.rows_of(network.version, number, network.prefixlen)
         return list(itertools.chain.from_iterable(self.routes.routes_at(network.version, row) for row in rows))
-
-
-def parse_prefix(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """Parse a prefix in CIDR form. Raises RequestError with the rule that the text breaks."""
-    try:
-        if "%" not in text:
-            return ipaddress.ip_network(text)
-        rule = "a prefix has no zone id"
-    except ValueError as error:
-        rule = str(error)
-        with contextlib.suppress(ValueError):
-            rule = f"has host bits set; write {ipaddress.ip_network(text, strict=False)}"
-    raise RequestError.of_parameter("prefix", text, rule)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steering.control.routes.index import RouteIndex, parse_prefix
+from steering.control.routes.index import RouteIndex
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
+from steering.model.prefix import parse_prefix
 
 
 @pytest.fixture(scope="module")

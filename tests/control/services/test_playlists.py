@@ -105,7 +105,7 @@ def test_a_registered_playlist_is_made_for_each_client(serving: Control, setting
     )
     assert (found.status_code, found.headers["content-type"]) == (200, "application/vnd.apple.mpegurl")
     assert found.headers["access-control-allow-origin"] == "*"
-    picks = Snapshot.map(settings.state).chosen("203.0.113.9", "80100172", service="video", session="s 1")
+    picks = Snapshot.map(settings.state).picks("203.0.113.9", "80100172", service="video", session="s 1")
     tag = f'#EXT-X-CONTENT-STEERING:SERVER-URI="https://steer.example/x/v1/hls/video/80100172?session=s%201",PATHWAY-ID="{picks[0].appliance}"'
     assert tag in found.text
     for pick in picks[:3]:
@@ -134,7 +134,7 @@ def test_the_first_answer_for_a_mapped_playlist_moves_no_player_that_takes_clone
         settings.state, "/v1/hls/video/t/master.m3u8?player=hls-js", public_url="https://steer.example"
     ).text
     url, first = re.findall(r'SERVER-URI="https://steer.example(.*?)",PATHWAY-ID="(.*?)"', playlist)[0]
-    best, second, *_ = Snapshot.map(settings.state).chosen("203.0.113.9", "t", service="video")
+    best, second, *_ = Snapshot.map(settings.state).picks("203.0.113.9", "t", service="video")
     assert (first, f"https://{best.host}/v/t/low/v.m3u8" in playlist) == ("embedded", True)
     for current in ("", "&_HLS_pathway=embedded"):
         body = served(settings.state, url + current).json()
