@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import multiprocessing
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from steering.control.records.documents import KINDS
+from steering.control.routes.build import Progress
 from steering.control.routes.feeds import FeedSource
 from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
@@ -128,7 +129,7 @@ def test_of_two_who_saw_the_same_only_the_first_changes_it(ops: httpx.Client) ->
     assert ops.put("/v1/sites/bom001", json=row | {"city": "One"}, headers=tag).status_code == 200
     refused = ops.put("/v1/sites/bom001", json=row | {"city": "Two"}, headers=tag)
     assert refused.status_code == 412
-    assert refused.json()["detail"] == "site bom001: is no longer what you have seen"
+    assert refused.json()["detail"] == "site bom001: changed since you read it"
     assert seen(ops, "/v1/sites/bom001")[0]["city"] == "One"
 
 
@@ -197,11 +198,22 @@ def test_a_list_is_read_on_from_where_it_ended(ops: httpx.Client) -> None:
     assert len(found) == 8
 
 
+@dataclasses.dataclass(frozen=True)
+class Delayed:
+    """A task that waits in its own process for a file."""
+
+    task: Callable[[Progress], Any]
+    file: Path
+
+    def __call__(self, progress: Progress) -> Any:
+        until(self.file.exists)
+        return self.task(progress)
+
+
 def test_a_drain_does_not_wait_for_a_publish(door: ControlApp, ops: httpx.Client, tmp_path: Path) -> None:
-    feed = tmp_path / "routes.csv"
-    rows = feed.read_bytes()
-    feed.unlink()
-    os.mkfifo(feed)  # the child waits for it to be written
+    released = tmp_path / "released"
+    run = door.control.tables.run
+    door.control.tables.run = lambda name, task, progress: run(name, Delayed(task, released), progress)
     with ThreadPoolExecutor(1) as other:
         reloading = other.submit(ops.post, "/v1/reload")
         try:
@@ -211,7 +223,7 @@ def test_a_drain_does_not_wait_for_a_publish(door: ControlApp, ops: httpx.Client
             assert ops.get("/v1/tables").json()[0]["table"] == 1
             assert not reloading.done()
         finally:
-            feed.write_bytes(rows)
+            released.touch()
         assert reloading.result().json()["serving"]["table"] == 2
     assert [row["appliance"] for row in ops.get("/v1/overrides").json()] == ["c001-bom001"]
     targets = explain(Snapshot.map(door.control.settings.state), "203.0.113.7", "t", service="video", n=8)["targets"]
