@@ -391,7 +391,7 @@ def test_what_is_wrong_beside_the_feeds_is_shown(
     result = CliRunner().invoke(main, ["table", "check", write_feed(HOME).path, "--state", str(settings.state)])
     assert result.exit_code == 0, result.output
     assert re.search(r"geo\.csv +refusal +2 +192\.0\.2\.1/24 +host bits are set", result.output)
-    assert re.search(r"geo\.csv +warning +1 +.*the country counts", result.output, re.DOTALL)
+    assert re.search(r"geo\.csv +warning +1 +.*the country is used", result.output, re.DOTALL)
 
 
 def test_strict_fails_where_a_guard_would_stop_the_publish(

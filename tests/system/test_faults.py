@@ -260,12 +260,19 @@ def test_a_publish_that_may_not_write_on_leaves_everything_as_it_was(
 ) -> None:
     (control,) = service.pids("control")
     unlimited = resource.prlimit(control, resource.RLIMIT_FSIZE)
-    check_a_full_disk(
-        service,
-        feeds,
-        lambda room: resource.prlimit(control, resource.RLIMIT_FSIZE, (room, unlimited[1])) and None,
-        lambda: resource.prlimit(control, resource.RLIMIT_FSIZE, unlimited) and None,
-    )
+
+    def limit(size: int) -> None:
+        for pid in (control, *descendants(control)):  # tables are written by a child of control's fork server
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, unlimited[1]))
+
+    check_a_full_disk(service, feeds, limit, lambda: limit(unlimited[0]))
+
+
+def descendants(pid: int) -> list[int]:
+    children = [
+        int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+    ]
+    return children + [other for child in children for other in descendants(child)]
 
 
 @pytest.fixture
@@ -491,14 +498,16 @@ def test_when_the_clock_jumps_answers_go_on_and_publishes_are_served(
         assert len(tables) == 4
 
 
-# The next version of this code: each format and the schema one further.
+# The next version of this code, in which each format is one further: in this process and in its fork server's.
+NEXT_FORMATS = """
+from steering.state import sections
+sections.FORMATS.update({kind: number + 1 for kind, number in sections.FORMATS.items()})
+"""
 NEXT_VERSION = """
-import sys
+import os, sys
+sys.path.insert(0, os.environ["PYTHONPATH"])
+import next_formats
 from steering import cli
-from steering.state import sections as statefile
-from steering.control.records import database as store
-statefile.FORMATS.update({kind: number + 1 for kind, number in statefile.FORMATS.items()})
-store.MIGRATIONS += ("CREATE TABLE next (a INTEGER) STRICT",)
 del sys.argv[1:4]
 cli.main()
 """
@@ -520,6 +529,10 @@ def test_a_folder_of_one_format_back_is_served_as_it_was_and_publishes_move_it_o
         answer = served.steer()
         asked = served.ask("/readyz")
     before = formats_of(state)
+    (tmp_path / "next").mkdir()
+    (tmp_path / "next" / "next_formats.py").write_text(NEXT_FORMATS)
+    (tmp_path / "next" / "sitecustomize.py").write_text("import next_formats\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "next"))
     with serving(state, through=[sys.executable, "-c", NEXT_VERSION]) as served, playing(served.url, 2):
         assert served.steer() == answer
         assert served.ask("/readyz")["table"] == asked["table"]

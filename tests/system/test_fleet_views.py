@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from steering.control import api
+from steering.control.api import events as api_events
 from steering.control.health.rules import Health, Report
 from steering.control.remote import RemoteControl, running_control
 from steering.control.services import events
@@ -255,7 +255,7 @@ def test_a_token_that_is_revoked_hears_no_more(door: ControlApp) -> None:
 def test_a_slow_reader_is_dropped_and_one_that_never_reads_is_cut_off(
     door: ControlApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "SEND_S", 0.3)
+    monkeypatch.setattr(api_events, "SEND_S", 0.3)
     hub = door.app.state.hub
     token = door.make_token("ops")["authorization"]
     with socket.create_connection(door.address, timeout=5) as never, door.client(door.make_token("ops")) as ops:
