@@ -213,12 +213,12 @@ def test_what_comes_in_pieces_is_answered_in_order_by_the_compiled_door(doors: D
     assert whole[0].count(b"HTTP/1.1 200 OK") == 3
     connections = doors.pairs[pair][0].connections
     handed: list[str] = []
-    connections.note = handed.append  # type: ignore[method-assign]
+    connections.count = handed.append  # type: ignore[method-assign]
     try:
         for at in range(data.index(b"\r\n\r\n") + 4, len(post(asked(n=2), b"Content-Type: application/json\r\n"))):
             assert exchange(doors, pair, [data[:at], data[at : at + 1], data[at + 1 :]])[0] == whole[0], at
     finally:
-        del connections.note  # type: ignore[method-assign]
+        del connections.count  # type: ignore[method-assign]
     assert handed == ["handed_over"] * len(handed)  # the last request alone, which closes
     assert len(handed) == len(asked(n=2))
 

@@ -51,7 +51,7 @@ def test_who_fails_its_players_loses_weight_and_whoever_shouts_does_not(
             assert answer.status_code == 204
 
         def players(appliance: str) -> dict[str, float]:
-            found: dict[str, float] = control.ask("GET", f"/v1/appliances/{appliance}").json()["state"]["players"]
+            found: dict[str, float] = control.client.get(f"/v1/appliances/{appliance}").json()["state"]["players"]
             return found
 
         def reports(appliance: str) -> int:

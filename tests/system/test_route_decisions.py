@@ -215,7 +215,7 @@ def test_a_table_without_faults_has_none_and_strange_partners_are_refused(
     with pytest.raises(RequestError, match="partner 'nosuch': the fleet has none of this id"):
         report_of(settings, "nosuch")
     result = CliRunner().invoke(main, ["report", "--state", str(settings.state)])
-    assert result.output == "nothing to mend\n"
+    assert result.output == "nothing to improve\n"
 
 
 def test_a_partner_reads_its_own_report(decided: Callable[..., Any], settings: Settings) -> None:

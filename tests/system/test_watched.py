@@ -81,7 +81,7 @@ def test_appliances_that_a_checker_finds_down_are_out_told_of_and_back_when_they
     for name, value in (
         ("CHECK_S", "1"),
         ("TICK_S", "0.2"),
-        ("BLAST_FLEET", "1"),
+        ("EJECTION_LIMIT_FLEET", "1"),
         ("ALARM_URL", f"http://127.0.0.1:{port}/"),
     ):
         monkeypatch.setenv(f"STEERING_{name}", value)
