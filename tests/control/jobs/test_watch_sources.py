@@ -170,7 +170,7 @@ def test_a_first_answer_that_nothing_changed_is_no_answer(state: Path, site: Sit
 
 
 def test_a_fetch_that_takes_too_long_ends(state: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_module, "WHOLE_S", -1.0)
+    monkeypatch.setattr(fetch_module, "TOTAL_S", -1.0)
     with pytest.raises(FeedError, match="took over"):
         fetch(site.url, state, MIB)
     assert files(state) == {}

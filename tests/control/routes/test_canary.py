@@ -197,7 +197,7 @@ def test_every_client_is_on_one_of_both_sides(
 def ranking_of(snapshot: Snapshot, zone: int) -> list[tuple[int, int]]:
     from _fastpath.ranking import ZONE
 
-    first, count, _, _ = ZONE.unpack_from(snapshot.zones, zone * ZONE.size)
+    first, count, _, _ = ZONE.unpack_from(snapshot.table_file.zones, zone * ZONE.size)
     return [
         (snapshot.table_file.ranking_entries[2 * place], snapshot.table_file.ranking_entries[2 * place + 1])
         for place in range(first, first + count)

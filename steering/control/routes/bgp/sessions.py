@@ -91,10 +91,10 @@ def read_session(name: str, item: Any, asn: int) -> Session:
     if unknown := sorted(given.keys() - rules):
         raise SettingsError(f"{name}: {unknown[0]}: no such field; one of {', '.join(rules)}")
     values = {}
-    for name, (default, takes, rule) in rules.items():
-        values[name] = given.get(name, default)
-        if not takes(values[name]):
-            raise SettingsError(f"{name}: {name} = {values[name]!r}: {rule}")
+    for field, (default, takes, rule) in rules.items():
+        values[field] = given.get(field, default)
+        if not takes(values[field]):
+            raise SettingsError(f"{name}: {field} = {values[field]!r}: {rule}")
     return Session(**values)
 
 
