@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from _fastpath.counters import Counters
 from steering.model.fleet import Fleet
+from steering.state.folder import worker_files
 
 Miss = tuple[int, int, int, str, str]  # content key, cluster number, how often, service, title
 
@@ -28,12 +29,11 @@ class Counted(Protocol):
 
 def counters_in(state: Path) -> Iterator[Counters]:
     """Yield the counters of each worker; an unreadable file is skipped."""
-    for path in sorted(state.glob("worker.*")):
-        if path.suffix[1:].isdecimal():
-            try:
-                yield Counters(str(path))
-            except (OSError, ValueError) as error:
-                logger.debug("%s: %s", path.name, error)
+    for path in worker_files(state).values():
+        try:
+            yield Counters(str(path))
+        except (OSError, ValueError) as error:
+            logger.debug("%s: %s", path.name, error)
 
 
 def missing(
