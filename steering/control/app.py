@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from steering.control.api import make_router, report_format
 from steering.control.api import report_endpoint as reports
 from steering.control.api.endpoints import Api
-from steering.control.api.entrance import BodyLimit, Entrance
+from steering.control.api.entrance import Entrance
 from steering.control.api.problems import answer_error, problem_of
 from steering.control.api.protocol import ControlProtocol
 from steering.control.jobs.clockwork import ControlThread, Job, run_jobs
@@ -110,18 +110,18 @@ def make_app(
         with suppress(asyncio.CancelledError):
             await working
 
-    app = Application(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = Application(
+        title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.state.default_service = control.settings.default_service
     app.state.hub = hub = Hub()
     follow(control.registry, hub)
     app.include_router(make_router(Api(control, thread, hub)))
     for kind in (SteeringError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer_error)
-    app.add_middleware(BodyLimit)
     app.add_middleware(Entrance, control=control)
-    app.take_reports = Entrance(
-        reports.ReportsEndpoint(control.registry, control.holdings.intake, refuse_report), control
-    )
+    endpoint = reports.ReportsEndpoint(control.registry, control.holdings.intake, refuse_report)
+    app.take_reports = Entrance(endpoint, control)
     return app
 
 
