@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import click
 
 from steering import console
-from steering.cli.command import Answer, Commands, services, who
+from steering.cli.command import COUNT, Answer, Commands, services, who
 from steering.errors import RequestError, SettingsError
 
 
@@ -117,9 +117,7 @@ def retire_key(control: Any, ids: tuple[str, ...]) -> Answer:
 
 
 @click.command()
-@click.option(
-    "-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The most entries to show."
-)
+@COUNT
 @click.option("--below", type=int, help="Only entries below this number, to continue a list.")
 @services
 def audit(control: Any, count: int, below: int | None) -> Answer:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from steering import console
-from steering.cli.command import Answer, Commands, options, services, wants_json, who
+from steering.cli.command import WHY, Answer, Commands, options, services, wants_json, who
 from steering.errors import RequestError
 from steering.settings import Settings
 
@@ -80,7 +80,7 @@ def health_source(control: Any, source: str, appliances: tuple[str, ...]) -> Ans
 
 @click.command()
 @click.option("--release", is_flag=True, help="Confirm that they are down: eject them all.")
-@click.option("--why", default="", help="The reason, for the audit log.")
+@WHY
 @services
 def ejections(control: Any, release: bool, why: str) -> Answer:
     """Show appliances that seem down and still serve, because an ejection limit suppresses their ejection."""
@@ -135,7 +135,7 @@ def list_windows(control: Any, ended: bool) -> Answer:
 
 @window.command("cancel")
 @click.argument("ids", metavar="ID...", type=click.IntRange(1), nargs=-1, required=True)
-@click.option("--why", default="", help="The reason, for the audit log.")
+@WHY
 @services
 def cancel_window(control: Any, ids: tuple[int, ...], why: str) -> Answer:
     """Cancel planned windows, or end open ones early."""

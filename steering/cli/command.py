@@ -24,6 +24,10 @@ FAILED: Final = 1
 WRONG: Final = 2
 MOST_SHOWN: Final = 10  # rows of a list; --json has all of them
 
+COUNT = click.option(
+    "-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The most rows to show."
+)
+WHY = click.option("--why", default="", help="The reason, for the audit log.")
 Show = Callable[[Any], None]
 Answer = tuple[Any, Show] | None
 

@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from steering import console
-from steering.cli.command import FAILED, MOST_SHOWN, Answer, options, print_report, services
+from steering.cli.command import COUNT, FAILED, MOST_SHOWN, Answer, options, print_report, services
 from steering.settings import Settings
 
 if TYPE_CHECKING:
     from steering.control.health.quality import By
     from steering.decision.replay import Replay
 
-COUNT = click.option(
-    "-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The most rows to show."
-)
 REPORTS: Final = (
     (
         "stolen",

@@ -12,6 +12,7 @@ import click
 from steering import console
 from steering.cli.command import (
     MOST_SHOWN,
+    WHY,
     Answer,
     Commands,
     open_services,
@@ -37,7 +38,6 @@ def table() -> None:
 
 
 AS_CSV = click.option("--csv", "as_csv", is_flag=True, help="Print CSV with the columns what, subject, name, value.")
-WHY = click.option("--why", default="", help="The reason, for the audit log.")
 SOURCES = click.argument("sources", metavar="[FILE...]", nargs=-1)
 
 

@@ -11,13 +11,11 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -31,7 +29,7 @@ from steering.control.jobs.clockwork import ControlThread, Job, run_jobs
 from steering.control.jobs.schedule import jobs_of
 from steering.control.services.control import Control
 from steering.control.services.events import Hub, follow
-from steering.errors import RequestError, SettingsError, SteeringError
+from steering.errors import SettingsError, SteeringError
 from steering.settings import MAX_SOCKET_PATH, Settings
 from steering.state.folder import SOCKET
 
@@ -120,7 +118,7 @@ def make_app(
     for kind in (SteeringError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer_error)
     app.add_middleware(Entrance, control=control)
-    endpoint = reports.ReportsEndpoint(control.registry, control.holdings.intake, refuse_report)
+    endpoint = reports.ReportsEndpoint(control.registry, control.holdings.intake, problem_of)
     app.take_reports = Entrance(endpoint, control)
     return app
 
@@ -144,13 +142,3 @@ class Application(FastAPI):
             schema["paths"][reports.PATH] = {"post": reports.DESCRIPTION}
             schema["components"].setdefault("schemas", {}).update(report_format.schemas())
         return super().openapi()
-
-
-def refuse_report(error: RequestError) -> JSONResponse:
-    """Return an error of the reports' endpoint as a problem document."""
-    answer = problem_of(error)
-    if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        answer.headers["allow"] = "POST"
-    elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        answer.headers["retry-after"] = "1"
-    return answer

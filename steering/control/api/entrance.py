@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
 
@@ -12,7 +13,7 @@ from steering.control.api.problems import problem_of
 from steering.control.records.auth import Caller, caller_of
 from steering.control.services.control import Control
 from steering.control.services.events import CONNECTION
-from steering.control.verbs import SMALL, VERBS, Verb
+from steering.control.verbs import SMALL, VERBS
 from steering.errors import RequestError
 
 LOCAL: Final = "is_local"  # the key in the state of a request: it came over control.sock
@@ -21,7 +22,7 @@ PATTERNS: Final = [(verb, compile_path(verb.path)[0]) for verb in VERBS]
 
 
 class Entrance:
-    """Answers 401, 403, 411 or 413 before a body is read; the application finds the caller in `request.state.caller`.
+    """Answers 401, 403, 405, 411 or 413 before a body is read. The application finds `request.state.caller`.
 
     A caller over `control.sock` is ops; over TCP, a good token names its role. /healthz needs neither.
     """
@@ -41,10 +42,8 @@ class Entrance:
             if connection := state.get(CONNECTION):
                 connection.role = caller.role
         except RequestError as error:
-            answer = problem_of(error)
-            if error.status == 401:
-                answer.headers["www-authenticate"] = "Bearer"
-            await answer(scope, receive, send)
+            allowed = {"allow": error.rule} if error.status == HTTPStatus.METHOD_NOT_ALLOWED else None
+            await problem_of(error, allowed)(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -60,7 +59,11 @@ class Entrance:
             caller = caller_of(authorization, self.control.tokens.known, self.control.clock())
         if caller is None:
             raise RequestError(f"{request}: no good bearer token", hint="steering token make ROLE", status=401)
-        verb = find_verb(scope["method"], scope["path"])
+        verbs = {verb.method: verb for verb, pattern in PATTERNS if pattern.match(scope["path"])}
+        verb = verbs.get(scope["method"])
+        if verbs and not verb:
+            methods = ", ".join(verbs)
+            raise RequestError(f"{request}: only {methods} is allowed", status=405, parameter="method", rule=methods)
         if verb and caller.role not in verb.roles:
             hint = f"it is for {' and '.join(verb.roles)}"
             raise RequestError(f"{request}: not for the role {caller.role}", hint=hint, status=403)
@@ -71,8 +74,3 @@ class Entrance:
             shown = length[:20].decode("latin-1")
             raise RequestError(f"{request}: a body of {shown} bytes; at most {most}", status=413)
         return caller
-
-
-def find_verb(method: str, path: str) -> Verb | None:
-    """Return the verb that a request asks for, None if there is none."""
-    return next((verb for verb, pattern in PATTERNS if verb.method == method and pattern.match(path)), None)
