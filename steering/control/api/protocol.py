@@ -48,7 +48,6 @@ class ControlConnection(asyncio.Protocol):
         self.clock = LoopClock(self.loop)
         self.active_at = self.clock.second
         self.stuck_since: int | None = None  # the client does not read
-        self.half_closed = False  # the client sends no more, and may still read
         self.transport: asyncio.Transport
         self.fallback: FallbackPath
         self.seen: Connection
@@ -101,12 +100,6 @@ class ControlConnection(asyncio.Protocol):
         self.active_at = self.clock.second
         self.fallback.data_received(data)
 
-    def eof_received(self) -> bool:
-        """Return True, which keeps the connection, if the client waits for answers."""
-        self.half_closed = True
-        self.fallback.end_input()
-        return self.fallback.owes_answers
-
     def pause_writing(self) -> None:
         """Read no more requests from a client that does not read its answers."""
         self.stuck_since = self.clock.second
@@ -117,7 +110,7 @@ class ControlConnection(asyncio.Protocol):
         """Read on."""
         self.stuck_since = None
         self.fallback.resume_writing()
-        if self.fallback.reads and not self.half_closed:
+        if self.fallback.reads:
             self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -140,10 +133,8 @@ class ControlConnection(asyncio.Protocol):
             self.transport.close()
 
     def fallback_moved_on(self) -> None:
-        """Close if the client sends no more and has its answers."""
+        """Count idle time from now on."""
         self.active_at = self.clock.second
-        if self.half_closed and not self.fallback.owes_answers:
-            self.transport.close()
 
 
 ControlProtocol = protocol_class(ControlConnection)  # as `uvicorn.Config(http=…)` takes it
