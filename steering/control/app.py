@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from steering.control.api import make_router, report_format
 from steering.control.api import report_endpoint as reports
-from steering.control.api.endpoints import Api
+from steering.control.api.endpoints import Api, body_types
 from steering.control.api.entrance import Entrance
 from steering.control.api.problems import answer_error, problem_of
 from steering.control.api.protocol import ControlProtocol
@@ -140,5 +140,5 @@ class Application(FastAPI):
         if not self.openapi_schema:
             schema = super().openapi()
             schema["paths"][reports.PATH] = {"post": reports.DESCRIPTION}
-            schema["components"].setdefault("schemas", {}).update(report_format.schemas())
+            schema["components"].setdefault("schemas", {}).update(report_format.schemas(body_types()))
         return super().openapi()

@@ -22,7 +22,7 @@ OPS: Final = ("ops",)
 OWNERS: Final = ("ops", "partner")
 EVERY_ROLE: Final = ("ops", "partner", "appliance")
 SMALL: Final = 1 << 16  # bytes of a body
-LARGE: Final = 1 << 20  # 19,000 ids of appliances, 100 sources, a playlist
+LARGE: Final = 1 << 20  # 19,000 ids of appliances, a playlist
 
 
 class Runs(enum.Enum):
@@ -77,9 +77,9 @@ PLAYLIST: Final = "/v1/playlists/{service}/{title:path}/{kind}"
 
 VERBS: Final = (
     verb("tables.check", "POST /v1/tables/check", OPS, AFTER, "sources progress",
-         "Show what publishing these sources would serve, refuse and move; changes nothing", most_bytes=LARGE),
+         "Show what publishing these sources would serve, refuse and move; changes nothing"),
     verb("tables.publish", "POST /v1/tables/publish", OPS, AFTER, "sources who why progress force canary",
-         "Read the sources, build and check their table, and serve it", most_bytes=LARGE),
+         "Read the sources, build and check their table, and serve it"),
     verb("tables.reload", "POST /v1/reload", OPS, AFTER, "who progress",
          "Read the sources of the last publish again and publish them"),
     verb("tables.list", "GET /v1/tables", OPS, DURING, "",

@@ -25,7 +25,7 @@ def test_every_verb_is_answered_by_a_service_or_one_function() -> None:
     assert FUNCTIONS.keys() < BY_NAME.keys()
     for name in BY_NAME.keys() - FUNCTIONS.keys() - set(api.OF_THEIR_OWN):
         assert service_function(BY_NAME[name])
-        assert set(BY_NAME[name].takes.values()) - {"progress"} <= ARGUMENTS.keys(), name
+        assert set(BY_NAME[name].takes.values()) - {"progress", "why"} <= ARGUMENTS.keys(), name
     assert (BY_NAME["reports"].method, BY_NAME["reports"].path) == ("POST", report_endpoint.PATH)
     assert BY_NAME["reports"].most_bytes == report_format.MAX_BODY
     assert len({(verb.method, verb.path) for verb in VERBS}) == len(VERBS)

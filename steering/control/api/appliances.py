@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Annotated, Any, Literal
 
-import pydantic
 from fastapi import Query
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from steering.control.api.access import event_filter, require_own_subject, visible_ids
 from steering.control.api.endpoints import MAX_WHY, Api, Asking, Number, answers
@@ -16,23 +16,24 @@ from steering.control.records import fleet_objects
 from steering.control.services.events import subject_of
 from steering.control.services.maintenance import no_window
 
-SETTABLE = {"enabled", "weight", "health_source"}
 
-
-class OverrideRequest(pydantic.BaseModel, extra="forbid"):
+class OverrideRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """An override: `enabled`, `weight` (null: by capacity) or `health_source` (empty: by the setting)."""
 
-    appliances: list[str] = pydantic.Field(min_length=1, max_length=1_000_000)
-    enabled: bool = True
-    weight: pydantic.StrictInt | None = None
-    health_source: Literal["", "assumed", "reported"] = ""
+    appliances: Annotated[list[str], Meta(min_length=1, max_length=1_000_000)]
+    enabled: bool | UnsetType = UNSET
+    weight: int | UnsetType | None = UNSET
+    health_source: Literal["", "assumed", "reported"] | UnsetType = UNSET
 
-    @pydantic.model_validator(mode="after")
-    def check_given(self) -> OverrideRequest:
+    def __post_init__(self) -> None:
         """Refuse a body that changes nothing."""
-        if not self.model_fields_set & SETTABLE:
+        if not self.changes():
             raise ValueError("give at least one of enabled, weight and health_source")
-        return self
+
+    def changes(self) -> dict[str, Any]:
+        """Return the overrides that are given."""
+        given = {"enabled": self.enabled, "weight": self.weight, "health_source": self.health_source}
+        return {name: value for name, value in given.items() if value is not UNSET}
 
 
 @answers("overrides.list")
@@ -47,18 +48,17 @@ def change(api: Api, body: OverrideRequest, caller: Asking) -> dict[str, Any]:
     for name in body.appliances:
         if own is not None and name not in own:
             raise fleet_objects.missing("appliances", name)
-    changes = {name: getattr(body, name) for name in sorted(SETTABLE & body.model_fields_set)}
-    return api.control.overrides.change(body.appliances, caller.who, **changes)
+    return api.control.overrides.change(body.appliances, caller.who, **body.changes())
 
 
-class WindowRequest(pydantic.BaseModel, extra="forbid"):
+class WindowRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Maintenance of an appliance, a cluster or a site; times in seconds since 1970, no `begins_at` means now."""
 
     kind: Literal["appliance", "cluster", "site"]
-    subject: str = pydantic.Field(max_length=63)
-    begins_at: float | None = None
+    subject: Annotated[str, Meta(max_length=63)]
     ends_at: float
-    why: str = pydantic.Field(min_length=1, max_length=MAX_WHY)
+    why: Annotated[str, Meta(min_length=1, max_length=MAX_WHY)]
+    begins_at: float | None = None
 
 
 @answers("maintenance.list")

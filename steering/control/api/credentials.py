@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import pydantic
 from fastapi import Query, Response
+from msgspec import Meta, Struct
 
 from steering.control.api.endpoints import Api, Asking, Count, answers
 from steering.control.services.tokens import MAX_TOKEN_NAME
 
 
-class TokenRequest(pydantic.BaseModel, extra="forbid"):
+class TokenRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A token to make: its role, its name for the audit log, and its days (null: until it is revoked)."""
 
-    role: str = pydantic.Field(max_length=100)
-    name: str = pydantic.Field("", max_length=MAX_TOKEN_NAME)
+    role: Annotated[str, Meta(max_length=100)]
+    name: Annotated[str, Meta(max_length=MAX_TOKEN_NAME)] = ""
     days: float | None = None
 
 
-class KeyRequest(pydantic.BaseModel, extra="forbid"):
+class KeyRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A key to make: its id, and its secret unless control is to make one."""
 
-    id: str = pydantic.Field(max_length=63)
-    secret: pydantic.SecretStr = pydantic.SecretStr("")
+    id: Annotated[str, Meta(max_length=63)]
+    secret: str = ""
 
 
 @answers("tokens.make")
@@ -35,7 +35,7 @@ def make_token(api: Api, body: TokenRequest, caller: Asking, response: Response)
 @answers("keys.make")
 def make_key(api: Api, body: KeyRequest, caller: Asking, response: Response) -> dict[str, Any]:
     response.headers["cache-control"] = "no-store"
-    return api.control.keys.make(body.id, caller.who, body.secret.get_secret_value())
+    return api.control.keys.make(body.id, caller.who, body.secret)
 
 
 @answers("audit.list")

@@ -7,7 +7,8 @@ that the verb takes, read from the request as ARGUMENTS says. A verb that needs 
     def explain(api: Api, question: Asked) -> Any: ...
 
 The first parameter is given here; FastAPI reads the others from the request. An `async` function is awaited in the
-event loop and calls `api.run` itself where it needs the control thread. Answers are encoded where the verb runs.
+event loop and calls `api.run` itself where it needs the control thread. A parameter `body` of a msgspec struct is the
+JSON of the request's body. Bodies are decoded, and answers encoded, where the verb runs, not in the event loop.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
-import pydantic
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from msgspec import Meta, Struct
 
 from steering.control.api.access import own_partner
+from steering.control.api.report_format import REFERENCE, fault_of
 from steering.control.health.quality import By
 from steering.control.records.auth import Caller
 from steering.control.services.control import Control
 from steering.control.services.events import Hub
 from steering.control.verbs import BY_NAME, Runs, Verb
+from steering.errors import RequestError
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
 Function = Callable[..., Any]
 FUNCTIONS: Final[dict[str, Function]] = {}  # by the name of their verb
 MAX_WHY: Final = 1000
@@ -67,10 +71,13 @@ class Api:
         return function()
 
 
-class Reason(pydantic.BaseModel, extra="forbid"):
+Why = Annotated[str, Meta(max_length=MAX_WHY)]
+
+
+class Reason(Struct, frozen=True, forbid_unknown_fields=True):
     """The reason for a change, for the audit log."""
 
-    why: str = pydantic.Field("", max_length=MAX_WHY)
+    why: Why = ""
 
 
 async def caller_of(request: Request) -> Caller:
@@ -85,11 +92,6 @@ Asking = Annotated[Caller, Depends(caller_of)]
 async def who_of(caller: Asking) -> str:
     """Return the name of the caller for the audit log."""
     return caller.who
-
-
-async def why_of(body: Reason) -> str:
-    """Return the reason in a request."""
-    return body.why
 
 
 async def partner_of(
@@ -111,7 +113,6 @@ Count = Annotated[int, Query(ge=1, le=10_000, description="the most rows to retu
 # Where the arguments of services come from, and the defaults of those that a request may leave out.
 ARGUMENTS: Final[dict[str, Any]] = {
     "who": Annotated[str, Depends(who_of)],
-    "why": Annotated[str, Depends(why_of)],
     "partner": Annotated[str, Depends(partner_of)],
     **dict.fromkeys(("version", "before", "after"), Version),
     **dict.fromkeys(("name", "service", "title", "kind"), str),
@@ -138,41 +139,49 @@ def service_function(verb: Verb) -> Function:
     """Return the function that answers a verb by the service's method of its name."""
     taken = {argument: key for argument, key in verb.takes.items() if key in ARGUMENTS}
 
-    def answer(api: Api, **given: Any) -> Any:
+    def answer(api: Api, *, body: Reason | None = None, **given: Any) -> Any:
         method = operator.attrgetter(verb.name)(api.control)
-        return method(**{argument: given[key] for argument, key in taken.items()})
+        why = {"why": body.why} if body else {}
+        return method(**{argument: given[key] for argument, key in taken.items()}, **why)
 
     parameter = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
-    first = inspect.Parameter("api", inspect.Parameter.POSITIONAL_ONLY)
-    others = (
-        parameter(key, annotation=ARGUMENTS[key], default=DEFAULTS.get(key, inspect.Parameter.empty))
-        for key in taken.values()
-    )
-    answer.__signature__ = inspect.Signature([first, *others])  # type: ignore[attr-defined]
+    parameters = [inspect.Parameter("api", inspect.Parameter.POSITIONAL_ONLY)]
+    if "why" in verb.takes:
+        parameters.append(parameter("body", annotation=Reason))
+    for key in taken.values():
+        default = DEFAULTS.get(key, inspect.Parameter.empty)
+        parameters.append(parameter(key, annotation=ARGUMENTS[key], default=default))
+    answer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return answer
 
 
 def add_endpoint(router: APIRouter, api: Api, verb: Verb) -> None:
     """Add the endpoint of a verb to a router."""
     function = FUNCTIONS.get(verb.name) or service_function(verb)
-    parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+    parameters = {parameter.name: parameter for parameter in parameters_of(function)}
+    takes_response = parameters.pop("response", None) is not None
+    body_type = parameters["body"].annotation if "body" in parameters else bytes
+    if is_struct(body_type):
+        parameters["body"] = parameters["body"].replace(annotation=Body)
 
     async def endpoint(response: Response, **given: Any) -> Response:
-        if "response" in function.__annotations__:
+        def answer() -> Any:
+            if is_struct(body_type):
+                given["body"] = read_body(verb, given["body"], body_type)
+            return function(api, **given)
+
+        if takes_response:
             given["response"] = response
         if inspect.iscoroutinefunction(function):
-            content = encoded(await function(api, **given))
+            content = encoded(await answer())
         else:
-            content = await api.run(verb.name, lambda: encoded(function(api, **given)))
+            content = await api.run(verb.name, lambda: encoded(answer()))
         if isinstance(content, Response):
             return content
         return Response(content, response.status_code or verb.status, dict(response.headers), "application/json")
 
-    answered = inspect.Parameter("response", inspect.Parameter.KEYWORD_ONLY, annotation=Response)
-    others = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-    endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [answered, *(parameter for parameter in others if parameter.name != "response")]
-    )
+    first = inspect.Parameter("response", inspect.Parameter.KEYWORD_ONLY, annotation=Response)
+    endpoint.__signature__ = inspect.Signature([first, *parameters.values()])  # type: ignore[attr-defined]
     router.add_api_route(
         verb.path,
         endpoint,
@@ -181,7 +190,43 @@ def add_endpoint(router: APIRouter, api: Api, verb: Verb) -> None:
         summary=verb.summary,
         status_code=verb.status,
         response_model=None,
+        openapi_extra=described(body_type),
     )
+
+
+def parameters_of(function: Function) -> list[inspect.Parameter]:
+    """Return the parameters of a function that the request gives."""
+    signature = inspect.signature(function, eval_str=True)
+    return [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in list(signature.parameters.values())[1:]]
+
+
+def is_struct(kind: Any) -> bool:
+    """Return whether a body is decoded to this type."""
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def described(kind: Any) -> dict[str, Any] | None:
+    """Return what OpenAPI shows of a body."""
+    if not is_struct(kind):
+        return None
+    (schema,), _ = msgspec.json.schema_components([kind], ref_template=REFERENCE)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def body_types() -> list[type[Struct]]:
+    """Return the types of all bodies that are structs."""
+    annotations = [item.annotation for function in FUNCTIONS.values() for item in parameters_of(function)]
+    return [Reason, *(kind for kind in annotations if is_struct(kind))]
+
+
+def read_body(verb: Verb, body: bytes, kind: type[S]) -> S:
+    """Return a body as a struct. Raises RequestError 422 that names the field, its value and the rule."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        fault = fault_of(error, body)
+        value = "" if verb.path.startswith("/v1/keys") else fault.value  # it may be a secret
+        raise RequestError.of_parameter(fault.field, value, fault.rule, status=422) from None
 
 
 def encoded(answer: Any) -> bytes | Response:

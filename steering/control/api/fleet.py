@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
+import msgspec
 from anyio import to_thread
 from fastapi import Header, Query, Response
 
@@ -14,9 +15,10 @@ from steering.control.records import fleet_objects
 from steering.control.records.documents import format_fleet, parse_fleet
 from steering.control.services.control import Control
 from steering.control.services.playlists import bring
-from steering.errors import RequestError
+from steering.errors import FeedError, RequestError
 
 WITH_STATE = ("appliances", "clusters")
+OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 IfMatch = Annotated[str, Header(max_length=1000, description="the ETag of the object that the caller read")]
 IfNoneMatch = Annotated[str, Header(max_length=1000, description="* to make an object that must not exist yet")]
 
@@ -27,8 +29,9 @@ def export_fleet(api: Api) -> Response:
 
 
 @answers("fleet.replace")
-def import_fleet(api: Api, document: Body, caller: Asking) -> dict[str, Any]:
-    return api.control.fleet.replace(parse_fleet(document), caller.who)
+async def import_fleet(api: Api, document: Body, caller: Asking) -> dict[str, Any]:
+    fleet = await to_thread.run_sync(parse_fleet, document)  # a second for 19,000 appliances: not in the control thread
+    return await api.run("fleet.replace", lambda: api.control.fleet.replace(fleet, caller.who))
 
 
 def with_state(control: Control, kind: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -74,11 +77,15 @@ def add_fleet_objects(kind: str) -> None:
         api: Api,
         name: str,
         caller: Asking,
-        row: dict[str, Any],
+        body: Body,
         response: Response,
         if_match: IfMatch = "",
         if_none_match: IfNoneMatch = "",
     ) -> dict[str, Any]:
+        try:
+            row = OBJECT.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise FeedError(f"{fleet_objects.SINGULAR[kind]} {name}: the body is no JSON object: {error}") from None
         if kind in WITH_STATE:
             row.pop("state", None)  # a caller sends back the object as it was read
         report = api.control.fleet.put(kind, name, row, caller.who, if_match, if_none_match)

@@ -9,10 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from steering.control.verbs import BY_NAME
 from steering.errors import RequestError, SteeringError, problem_document
-
-KEYS = BY_NAME["keys.list"].path
 
 
 def problem_of(error: SteeringError, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -27,9 +24,7 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         parameter = ".".join(str(part) for part in first["loc"][1:]) or "body"
-        # The value of a key may be its secret.
-        value = "" if request.url.path.startswith(KEYS) else str(first.get("input", ""))
-        error = RequestError.of_parameter(parameter, value, str(first["msg"]), status=422)
+        error = RequestError.of_parameter(parameter, str(first.get("input", "")), str(first["msg"]), status=422)
     elif isinstance(error, HTTPException):
         refusal = RequestError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
         return problem_of(refusal, error.headers)

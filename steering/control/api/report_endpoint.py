@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from steering.control.api.report_format import (
     ENCODER,
+    REFERENCE,
     BatchResult,
     Fault,
     HealthSource,
@@ -41,7 +42,7 @@ ROWS_AT_ONCE: Final = 200  # of a batch; after them the loop answers others
 
 def schema_of(name: str) -> dict[str, str]:
     """Return the OpenAPI reference to a schema of `report_format.py`."""
-    return {"$ref": f"#/components/schemas/{name}"}
+    return {"$ref": REFERENCE.format(name=name)}
 
 
 ROW: Final = schema_of("ReportRow")

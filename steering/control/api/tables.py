@@ -5,10 +5,10 @@ from __future__ import annotations
 import pathlib
 from typing import Annotated, Any, Literal
 
-import pydantic
 from fastapi import Depends, Query, Request
+from msgspec import Meta, Struct
 
-from steering.control.api.endpoints import MAX_WHY, Api, Asking, answers
+from steering.control.api.endpoints import Api, Asking, Why, answers
 from steering.control.routes.feeds import FeedSource, Kind
 from steering.control.routes.fetch import is_url
 from steering.control.routes.proposed import propose
@@ -17,29 +17,31 @@ from steering.decision.snapshot import Snapshot
 from steering.decision.what_if import Question, first_address
 
 
-class Source(pydantic.BaseModel, extra="forbid"):
+class Source(Struct, frozen=True, forbid_unknown_fields=True):
     """A feed to read: its kind and its absolute path or URL; kind `asn` without a path is the shipped table."""
 
     kind: Kind
-    path: str = ""
+    path: Annotated[str, Meta(max_length=4096)] = ""
 
-    @pydantic.model_validator(mode="after")
-    def check_path(self) -> Source:
+    def __post_init__(self) -> None:
         """Refuse a relative path: control does not run in the caller's folder."""
         if self.path and not pathlib.Path(self.path).is_absolute() and not is_url(self.path):
             raise ValueError(f"path {self.path!r} is neither absolute nor a URL")
         if not self.path and self.kind not in ("asn", "bgp"):
             raise ValueError(f"a {self.kind} feed has a path")
-        return self
 
 
-class PublishRequest(pydantic.BaseModel, extra="forbid"):
-    """The sources to check or publish, by default the shipped table, and the reason for the audit log."""
+class PublishRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The sources to check or publish, by default the shipped table, and the reason for the audit log.
 
-    sources: list[Source] = pydantic.Field([Source(kind="asn")], min_length=1, max_length=100)
-    why: str = pydantic.Field("", max_length=MAX_WHY)
-    force: str = pydantic.Field("", max_length=MAX_WHY, description="the reason to publish although a guard refuses")
-    canary: float = pydantic.Field(0.0, ge=0, lt=1, description="move only this share of the clients that would move")
+    `force` is the reason to publish although a guard refuses; with `canary`, only this share of the clients that would
+    move do.
+    """
+
+    sources: Annotated[tuple[Source, ...], Meta(min_length=1, max_length=100)] = (Source("asn"),)
+    why: Why = ""
+    force: Why = ""
+    canary: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
     def feeds(self) -> list[FeedSource]:
         """Return the sources for the table service."""

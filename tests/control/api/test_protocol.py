@@ -71,9 +71,7 @@ def test_no_client_without_a_token_makes_control_grow(served: Served) -> None:
     before = peak_of(served)
     for name, data, count in PUSHES:
         with contextlib.ExitStack() as closing:
-            connections = [
-                closing.enter_context(socket.create_connection(address_of(served), 5)) for _ in range(count)
-            ]
+            connections = [closing.enter_context(socket.create_connection(address_of(served), 5)) for _ in range(count)]
             for connection in connections:
                 connection.sendall(FIRST.get(name, b""))
                 push(connection, data, 32 * MIB)
