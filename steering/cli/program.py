@@ -104,7 +104,7 @@ def drill(
     """
     from steering.simulation import drill as drilling
     from steering.simulation import show
-    from steering.simulation.faults import FAULTS, book_of
+    from steering.simulation.faults import FAULTS
 
     known = {fault.name: fault for fault in FAULTS}
     if unknown := [name for name in only if name not in known]:
@@ -119,7 +119,7 @@ def drill(
             with progress_for(as_json) as progress:
                 ready = drilling.prepare(settings, appliances, progress)
             with telling as tell:
-                rows, figures = drilling.run(settings, ready, plan, faults, book_of(settings), tell, workers)
+                rows, figures = drilling.run(settings, ready, plan, faults, tell, workers)
     except SteeringError as error:
         fail(error, as_json)
     wrong = any(row.wrong for row in rows) or figures.reports_failed > 0
