@@ -16,7 +16,7 @@ import click
 from steering import console
 from steering.cli.command import FAILED, fail, options, progress_for, who
 from steering.errors import SettingsError, SteeringError
-from steering.settings import Settings, read_settings
+from steering.settings import Settings, meanings, read_settings
 
 
 @click.command()
@@ -137,15 +137,15 @@ def drill(
 @options
 def show_settings(settings: Settings, as_json: bool) -> None:
     """List every setting with its value in force."""
-    values = settings.model_dump(mode="json")
+    values, meaning = settings.model_dump(mode="json"), meanings()
     if as_json:
         console.print_json(values)
         return
     console.print_table(
         ("setting", "value in force", "environment", "meaning"),
         [
-            (name, console.shown(values[name]), f"STEERING_{name.upper()}", field.description)
-            for name, field in Settings.model_fields.items()
+            (name, console.shown(values[name]), f"STEERING_{name.upper()}", meaning[name])
+            for name in Settings.model_fields
         ],
     )
 
