@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     default_service: str = "video"
     """the service of a request that names none"""
     ranking_policy: Texts = RANKING_POLICIES["prefix_first"]
-    """prefix_first, local_first, or the ranking keys in another order: prefix, as_path, med, class, distance"""
+    """prefix_first, local_first, or the keys in another order: prefix, as_path, origin, med, class, distance"""
     fallback_sites: int = Field(16, ge=1, le=256)
     """how many nearby sites that accept off-net clients are added at the end of each ranking"""
     country_mmdb: Path | None = None
