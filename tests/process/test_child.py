@@ -130,9 +130,9 @@ def test_a_task_that_gets_no_core_starts_again(tmp_path: Path, monkeypatch: pyte
     finally:
         os.kill(busy, signal.SIGKILL)
         os.waitpid(busy, 0)
-    first, second = map(int, pids.read_text().split())
-    assert first != second
-    until(lambda: not is_running(first))
+    *starved, last = map(int, pids.read_text().split())  # under load the first may not come as far as its task
+    assert last not in starved
+    until(lambda: not any(map(is_running, starved)))
 
 
 def write_pid(path: Path, _: Progress) -> None:
