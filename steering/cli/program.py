@@ -17,7 +17,7 @@ import click
 from steering import console
 from steering.cli.command import FAILED, Answer, fail, options, print_report, progress_shown, who
 from steering.errors import SettingsError, SteeringError
-from steering.settings import Settings, read_settings
+from steering.settings import Settings, meanings, read_settings
 
 
 @click.command()
@@ -105,7 +105,7 @@ def drill(
     """
     from steering.simulation import drill as drilling
     from steering.simulation import show
-    from steering.simulation.faults import FAULTS, book_of
+    from steering.simulation.faults import FAULTS
 
     known = {fault.name: fault for fault in FAULTS}
     if unknown := [name for name in only if name not in known]:
@@ -120,7 +120,7 @@ def drill(
             with progress_shown() as progress:
                 ready = drilling.prepare(settings, appliances, progress)
             with telling as tell:
-                rows, figures = drilling.run(settings, ready, plan, faults, book_of(settings), tell, workers)
+                rows, figures = drilling.run(settings, ready, plan, faults, tell, workers)
     except SteeringError as error:
         fail(error, as_json)
     wrong = any(row.wrong for row in rows) or figures.reports_failed > 0
@@ -140,15 +140,11 @@ def drill(
 @options
 def show_settings(settings: Settings) -> Answer:
     """List every setting with its value in force."""
+    meaning = meanings()
 
     def show(values: dict[str, Any]) -> None:
-        console.print_table(
-            ("setting", "value in force", "environment", "meaning"),
-            [
-                (name, console.shown(values[name]), f"STEERING_{name.upper()}", field.description)
-                for name, field in Settings.model_fields.items()
-            ],
-        )
+        rows = [(name, console.shown(values[name]), f"STEERING_{name.upper()}", meaning[name]) for name in values]
+        console.print_table(("setting", "value in force", "environment", "meaning"), rows)
 
     return settings.model_dump(mode="json"), show
 

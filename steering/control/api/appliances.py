@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from steering.control.api.access import event_filter, require_own_subject, visible_ids
 from steering.control.api.endpoints import MAX_WHY, Api, Asking, Number, answers
-from steering.control.health.overview import overview
+from steering.control.health.presenter import overview
 from steering.control.health.windows import KINDS
 from steering.control.records import fleet_objects
 from steering.control.services.events import subject_of
