@@ -13,10 +13,10 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -40,6 +40,15 @@ class Fetched:
 
 def is_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
+
+
+def is_below(source: str, allowed: Sequence[str]) -> bool:
+    """Return whether a feed is in one of these folders, links followed, or its URL begins with one of these URLs."""
+    if not is_url(source):
+        path = Path(source).resolve()
+        return any(path.is_relative_to(Path(folder).resolve()) for folder in allowed if not is_url(folder))
+    steps = {unquote(step) for step in re.split(r"[/\\]", path_of(source))}
+    return not steps & {".", ".."} and any(source.startswith(url) for url in allowed if is_url(url))
 
 
 def path_of(url: str) -> str:
