@@ -17,14 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from _fastpath.body import MAX_BODY, PlaybackRequest, read_playback_body
 from _fastpath.client import Trust
 from _fastpath.fast_path import FastPath, Peer
-from _fastpath.request import Client
+from _fastpath.request import Client, Refusal
 from steering.decision.snapshot import Snapshot
-from steering.errors import RequestError
 from steering.playback.answers.encoding import takes_gzip
 from steering.playback.http.playback import answer
-from steering.playback.http.playback_body import MAX_BODY, PlaybackRequest, read_playback_body
 from steering.playback.signing import signer
 from steering.playback.signing.tags import attested_viewer
 from steering.playback.signing.tokens import SigningKey, token_for
@@ -415,7 +414,7 @@ def test_gzip_is_sent_to_whom_it_is_wanted_by(accepts: bytes, wanted: bool) -> N
 
 @given(st.binary(max_size=300))
 def test_bytes_of_all_kinds_are_no_body_or_a_request(body: bytes) -> None:
-    with contextlib.suppress(RequestError):
+    with contextlib.suppress(Refusal):
         assert isinstance(read_playback_body(body), PlaybackRequest)
 
 
