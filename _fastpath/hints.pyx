@@ -14,23 +14,8 @@ from libc.string cimport memchr, memcmp
 from _fastpath.characters cimport IN_ID, SPACE, is_in
 from _fastpath.ranking cimport C_MAX_SESSION
 from _fastpath.request cimport (
-    CMCD,
-    DECLARED,
-    FAMILY,
-    IP,
-    NOT_ASCII,
-    PATHWAY,
-    PLAYER,
-    SESSION,
-    THROUGHPUT,
-    characters_of,
-    check_digit,
-    decode,
-    digit_of,
-    find_parameter,
-    room_for,
-    split_parameter,
-    text_of,
+    CMCD, DECLARED, FAMILY, IP, NOT_ASCII, PATHWAY, PLAYER, SESSION, THROUGHPUT, characters_of, check_digit, decode,
+    digit_of, find_parameter, room_for, split_parameter, text_of,
 )
 from _fastpath.steering_manifest cimport C_MAX_ID, C_MAX_REPORTED
 

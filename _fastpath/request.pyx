@@ -18,14 +18,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp
 
 from _fastpath.client cimport (
-    CHOSEN,
-    NOT_TRUSTED,
-    Trust,
-    address,
-    choose_address,
-    packed_of_address,
-    parse_address,
-    unwrap_address,
+    CHOSEN, NOT_TRUSTED, Trust, address, choose_address, packed_of_address, parse_address, unwrap_address,
 )
 from _fastpath.playback_json cimport C_MAX_FILES
 from _fastpath.ranking cimport C_MAX_PICKS, C_MAX_SESSION, C_MAX_TITLE
