@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -646,7 +647,7 @@ def test_a_speaker_that_cannot_be_used_gives_its_reason(
     monkeypatch.setattr("steering.control.routes.bgp.speaker.find_speaker", lambda: str(program))
 
     async def speak() -> None:
-        async with speaking([ONE], lambda line: None) as process:
+        async with speaking([ONE], lambda _: None) as process:
             await process.wait()
 
     with pytest.raises(SettingsError) as caught:
