@@ -33,6 +33,7 @@ from steering.control.health.registry import Registry
 from steering.control.records.auth import Caller
 from steering.control.verbs import BY_NAME
 from steering.errors import RequestError
+from steering.escape import escaped_json
 
 PATH: Final = BY_NAME["reports"].path
 SMALL_BODY: Final = 16_384  # bytes that are parsed in the loop: at most a millisecond, also for a compression bomb
@@ -113,7 +114,7 @@ class ReportsEndpoint:
         encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         rows = await self.read(int(headers.get(b"content-length", b"0")), encoding, receive)
         if not isinstance(rows, list):
-            return ENCODER.encode(await self.finish(rows, self.take(rows, caller)))
+            return escaped_json(ENCODER.encode(await self.finish(rows, self.take(rows, caller))))
         results: list[RowResult] = []
         for number, row in enumerate(rows):
             try:
@@ -123,7 +124,7 @@ class ReportsEndpoint:
             results.append(await self.finish(row, result))
             if number % ROWS_AT_ONCE == ROWS_AT_ONCE - 1:
                 await asyncio.sleep(0)
-        return ENCODER.encode(BatchResult(results))
+        return escaped_json(ENCODER.encode(BatchResult(results)))
 
     async def read(self, length: int, encoding: str, receive: Receive) -> ReportRow | Fault | list[ReportRow | Fault]:
         """Return the reports in the body of a request. Raises RequestError."""

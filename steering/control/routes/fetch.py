@@ -47,7 +47,7 @@ def is_below(source: str, allowed: Sequence[str]) -> bool:
     if not is_url(source):
         path = Path(source).resolve()
         return any(path.is_relative_to(Path(folder).resolve()) for folder in allowed if not is_url(folder))
-    steps = {unquote(step) for step in re.split(r"[/\\]", path_of(source))}
+    steps = set(re.split(r"[/\\]", unquote(path_of(source))))
     return not steps & {".", ".."} and any(source.startswith(url) for url in allowed if is_url(url))
 
 

@@ -5,70 +5,82 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from steering.control.api.tables import PublishRequest, Source
+from steering.control.records.auth import Caller
+from steering.control.routes.feeds import FeedSource
+from steering.control.services.control import Control
+from steering.errors import FeedError, RequestError
 from steering.model.fleet import Fleet
-from steering.settings import Settings, read_settings
-from steering.state.folder import SOCKET
+from steering.settings import Settings
 from tests.support.control_app import running_control_app
 
 SECRET = "hunter2-swordfish"
 ROUTES = "prefix,cluster\n203.0.113.0/24,bom001-a\n"
 
 
-def check(client: httpx.Client, kind: str, path: str) -> httpx.Response:
-    return client.post("/v1/tables/check", json={"sources": [{"kind": kind, "path": path}]})
-
-
-def test_a_token_names_feeds_below_configured_folders_and_urls_only(tmp_path: Path, fleet: Fleet) -> None:
+def test_a_token_names_feeds_below_configured_folders_and_urls_only(tmp_path: Path) -> None:
     feeds, other = tmp_path / "feeds", tmp_path / "feeds-of-others"
     for folder in (feeds, other):
         folder.mkdir()
         (folder / "routes.csv").write_text(ROUTES)
     (feeds / "link.csv").symlink_to(other / "routes.csv")
     (tmp_path / "entry").symlink_to(feeds)
-    configured = (str(tmp_path / "entry"), "http://127.0.0.1:9/feeds/")
-    rows: list[tuple[str, str, int]] = [
-        ("csv", f"{feeds}/routes.csv", 200),
-        ("csv", f"{tmp_path}/entry/routes.csv", 200),
-        ("folder", f"{feeds}/../feeds", 200),
-        ("csv", f"{feeds}/link.csv", 403),
-        ("csv", f"{feeds}/../feeds-of-others/routes.csv", 403),
-        ("csv", f"{other}/routes.csv", 403),
-        ("csv", f"{feeds}/none.csv", 422),  # it may be named, and is not there
-        ("csv", f"{other}/none.csv", 403),
-        ("asn", "/etc/passwd", 403),
-        ("jsonl", "/proc/self/environ", 403),
-        ("mrt", str(tmp_path / "state" / "keys"), 403),
-        ("bgp", str(tmp_path / "state" / "steering.db"), 403),
-        ("csv", "http://127.0.0.1:9/feeds/routes.csv", 422),  # nothing listens there
-        ("csv", "http://127.0.0.1:9/other/routes.csv", 403),
-        ("csv", "http://127.0.0.1:9/feeds/../other/routes.csv", 403),
-        ("csv", "http://127.0.0.1:9/feeds/%2e%2e/other/routes.csv", 403),
-        ("csv", "http://127.0.0.1:9/feeds/..%2fother/routes.csv", 403),
-        ("csv", "http://127.0.0.1:9@127.0.0.2/feeds/routes.csv", 403),
-        ("csv", "http://169.254.169.254/latest/meta-data", 403),
+    allowed = (str(tmp_path / "entry"), "http://feeds.example/a/")
+    rows: list[tuple[str, bool]] = [
+        ("", True),  # the shipped table
+        (f"{feeds}/routes.csv", True),
+        (f"{tmp_path}/entry/routes.csv", True),
+        (f"{feeds}/../feeds", True),
+        (f"{feeds}/none.csv", True),  # the build finds that it is not there
+        (f"{feeds}/link.csv", False),
+        (f"{feeds}/../feeds-of-others/routes.csv", False),
+        (f"{other}/routes.csv", False),
+        (f"{other}/none.csv", False),
+        ("/etc/passwd", False),
+        ("/proc/self/environ", False),
+        (str(tmp_path / "state" / "keys"), False),
+        ("http://feeds.example/a/routes.csv", True),
+        ("http://feeds.example/b/routes.csv", False),
+        ("http://feeds.example/a/../b/routes.csv", False),
+        ("http://feeds.example/a/%2e%2e/b/routes.csv", False),
+        ("http://feeds.example/a/..%2fb/routes.csv", False),
+        ("http://feeds.example/a/..\\b/routes.csv", False),
+        ("http://feeds.example@other.example/a/routes.csv", False),
+        ("https://feeds.example/a/routes.csv", False),
+        ("http://169.254.169.254/latest/meta-data", False),
     ]
-    settings = read_settings(state=tmp_path / "state", feed_sources=configured)
-    with running_control_app(settings) as app, app.client(app.make_token("ops")) as client:
-        app.thread.submit(app.control.fleet.replace, fleet, "test").result()
-        found = {(kind, path): check(client, kind, path).status_code for kind, path, _ in rows}
-        assert found == {(kind, path): status for kind, path, status in rows}
-        refused = check(client, "csv", f"{other}/routes.csv").json()
-        absent = check(client, "csv", f"{other}/none.csv").json()
-        assert refused["rule"] == absent["rule"] == "a feed named with a token is below one of the setting feed_sources"
+    for kind in ("asn", "bgp"):
+        found = [(path, may_name(Caller("ops", "", "t", token=1), kind, path, allowed)) for path, _ in rows]
+        assert found == rows
+    assert all(may_name(Caller("ops", "", "local"), "asn", path, ()) for path, _ in rows)
+    assert not any(may_name(Caller("ops", "", "t", token=1), "asn", path, ()) for path, _ in rows if path)
 
 
-def test_without_configured_sources_a_token_names_no_file(settings: Settings, fleet: Fleet, tmp_path: Path) -> None:
+def may_name(caller: Caller, kind: Any, path: str, allowed: tuple[str, ...]) -> bool:
+    """Return whether a caller may publish a feed."""
+    try:
+        PublishRequest((Source(kind, path),)).feeds(caller, allowed)
+    except RequestError as error:
+        return (error.status, error.rule) != (403, "a feed named with a token is below one of the setting feed_sources")
+    return True
+
+
+def test_over_tcp_a_file_that_is_not_configured_is_refused_whether_it_exists_or_not(
+    settings: Settings, fleet: Fleet, tmp_path: Path
+) -> None:
     (tmp_path / "routes.csv").write_text(ROUTES)
     with running_control_app(settings) as app, app.client(app.make_token("ops")) as client:
         app.thread.submit(app.control.fleet.replace, fleet, "test").result()
-        assert check(client, "csv", str(tmp_path / "routes.csv")).status_code == 403
-        assert check(client, "csv", "https://feeds.example/routes.csv").status_code == 403
-        local = httpx.Client(transport=httpx.HTTPTransport(uds=str(settings.state / SOCKET)), base_url="http://control")
-        with local:  # commands of the machine's own operators
-            assert check(local, "csv", str(tmp_path / "routes.csv")).status_code == 200
+        for verb in ("check", "publish"):
+            answers = [
+                client.post(f"/v1/tables/{verb}", json={"sources": [{"kind": "csv", "path": str(tmp_path / name)}]})
+                for name in ("routes.csv", "absent.csv")
+            ]
+            assert [answer.status_code for answer in answers] == [403, 403]
+            present, absent = ({**answer.json(), "detail": "", "value": ""} for answer in answers)
+            assert present == absent
 
 
 NO_FEEDS: list[tuple[str, bytes]] = [
@@ -88,13 +100,12 @@ NO_FEEDS: list[tuple[str, bytes]] = [
 
 @pytest.mark.parametrize("kind", ["asn", "csv", "jsonl", "mmdb", "mrt", "zones", "bgp"])
 def test_no_error_shows_the_text_of_a_file_that_is_no_feed(
-    settings: Settings, fleet: Fleet, tmp_path: Path, kind: str
+    settings: Settings, fleet: Fleet, tmp_path: Path, kind: Any
 ) -> None:
-    given: Any = settings.model_copy(update={"feed_sources": (str(tmp_path),)})
-    with running_control_app(given) as app, app.client(app.make_token("ops")) as client:
-        app.thread.submit(app.control.fleet.replace, fleet, "test").result()
+    with Control(settings) as control:
+        control.fleet.replace(fleet, "test")
         for name, content in NO_FEEDS:
             (tmp_path / "file").write_bytes(content)
-            answer = check(client, kind, str(tmp_path / "file"))
-            assert answer.status_code == 422 or kind == "bgp", name
-            assert SECRET not in answer.text, (name, answer.text)
+            with pytest.raises(FeedError) as caught:
+                control.tables.check([FeedSource(kind, str(tmp_path / "file"))])
+            assert SECRET not in caught.value.message + caught.value.hint, name
