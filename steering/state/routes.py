@@ -14,21 +14,15 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
+from typing import TYPE_CHECKING, Any
 from steering.model.route import Announcement, Refusal, RouteClass, Rpki
 from steering.state.sections import Data, StateFile, write_sections
 
+if TYPE_CHECKING:  # workers do not load it
+    from _fastpath.intervals import Intervals
+
 ORIGIN_NAMES = ("igp", "egp", "incomplete")
 ALL_ONES = (1 << 128) - 1
-
-
-class Intervals(Protocol):
-    """Address space cut where the value changes, as `rib.Intervals`."""
-
-    high: array[int]
-    low: array[int]
-    value: array[int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,10 +127,14 @@ class Routes:
             yield row
             row += 1
 
-    def covering(self, address: bytes) -> list[dict[str, Any]]:
-        """Return every accepted route that covers a packed address, longest prefix first, one dict a cluster."""
+    def covering(self, address: bytes) -> list[tuple[dict[str, Any], Announcement]]:
+        """Return every accepted route that covers a packed address, longest prefix first, with its announcement."""
         family, number = aligned(address)
-        return [route for row in self.covering_rows(family, number) for route in self.routes_at(family, row)]
+        return [
+            pair
+            for row in self.covering_rows(family, number)
+            for pair in zip(self.routes_at(family, row), self.announcements_at(family, row), strict=True)
+        ]
 
     def covering_rows(self, family: int, number: int) -> Iterator[int]:
         """Yield the rows whose prefixes cover a left-aligned address, longest prefix first."""
@@ -155,10 +153,9 @@ class Routes:
 
     def routes_at(self, family: int, row: int) -> list[dict[str, Any]]:
         """Return the routes of one row, one dict a cluster; `cluster` is its number."""
-        high, low, lengths, sets, origins = self.columns[family]
+        high, low, lengths, _, origins = self.columns[family]
         state = Rpki(self.states[family][row]).name if self.meta.get("rpki") else None
         number = high[row] << 64 | (low[row] if low is not None else 0)
-        members = self.set_members[self.set_first[sets[row]] : self.set_first[sets[row] + 1]]
         return [
             {
                 "prefix": prefix_text(family, number, lengths[row]),
@@ -172,8 +169,14 @@ class Routes:
                 "feed": item.feed,
                 "rpki": state,
             }
-            for item in (self.announcements[member] for member in members)
+            for item in self.announcements_at(family, row)
         ]
+
+    def announcements_at(self, family: int, row: int) -> tuple[Announcement, ...]:
+        """Return the announcements of one row."""
+        number = self.columns[family][3][row]
+        members = self.set_members[self.set_first[number] : self.set_first[number + 1]]
+        return tuple(self.announcements[member] for member in members)
 
     def matched(self, address: bytes) -> tuple[str, list[int]] | None:
         """Return the longest covering prefix and its origin ASNs, or None where no route covers the address."""

@@ -7,14 +7,17 @@ import json
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from _fastpath.lpm import PrefixTable
 from _fastpath.ranking import FALLBACK, ZONE
 from steering.errors import SnapshotError
 from steering.model.route import Announcement, Refusal
-from steering.state.routes import Intervals, RouteRows, write_routes
+from steering.state.routes import RouteRows, write_routes
 from steering.state.sections import StateFile, write_sections
+
+if TYPE_CHECKING:  # workers do not load it
+    from _fastpath.intervals import Intervals
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

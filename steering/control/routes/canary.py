@@ -40,8 +40,7 @@ def mixed_with_serving(state: Path, before: int, after: int, table: BuiltTable, 
             array("Q", low) if low is not None else array("Q", bytes(8 * len(high))),
             array("I", routes.zone_of[family]),
         )
-        new = table.intervals[family]
-        both = overlay(old, Intervals(new.high, new.low, new.value), pairs)
+        both = overlay(old, table.intervals[family], pairs)
         numbers = range(len(pairs))
         same = array("B", (old_keys[pairs.left[number]] == new_keys[pairs.right[number]] for number in numbers))
         intervals[family] = mix(both, pairs, same, split, BLOCK[family], round(share * (1 << 32)))

@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from _fastpath import prefix_diff, prefix_rows
+from _fastpath import prefix_rows, rib
 from _fastpath.intervals import Intervals, Pairs, measure, overlay, pair_up
 from steering.control.routes.traffic import Traffic
 from steering.model.fleet import Fleet
 from steering.model.route import Announcement
-from steering.state.routes import Intervals as ZoneIntervals
 from steering.state.routes import RouteRows, Routes, prefix_text
 from steering.state.sections import StateFile
 from steering.state.table import BuiltTable, Zone, ranking_entries_of, read_zones
@@ -88,7 +87,7 @@ def side_of_files(state: Path, version: int) -> Side:
 def make_side(
     version: int | None,
     rows: Mapping[int, RouteRows],
-    intervals: Mapping[int, ZoneIntervals],
+    intervals: Mapping[int, Intervals],
     announcements: Sequence[Announcement],
     set_first: array[int],
     set_members: array[int],
@@ -116,7 +115,7 @@ def make_side(
             frozenset(items[member] for member in set_members[set_first[i] : set_first[i + 1]])
             for i in range(len(set_first) - 1)
         ],
-        {family: Intervals(cut.high, cut.low, cut.value) for family, cut in intervals.items()},
+        intervals,
         nearest,
         routed,
         [zone.partner for zone in zones],
@@ -181,7 +180,7 @@ def compare_prefixes(before: Side, after: Side, examples: int) -> dict[str, Any]
             columns = side.rows[family].alias()
             columns.value = pair_up(prefix_rows.relabel(columns.value, label), side.origins[family], pairs)
             sides.append(columns)
-        added, removed, changed, counts = prefix_diff.compare(sides[0], sides[1], examples)
+        added, removed, changed, counts = rib.compare(sides[0], sides[1], examples)
 
         def texts(columns: prefix_rows.Columns, rows: list[int], family: int = family) -> list[str]:
             numbers = [columns.high[i] << 64 | (columns.low[i] if family == 6 else 0) for i in rows]
