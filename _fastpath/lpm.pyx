@@ -172,7 +172,8 @@ cdef class PrefixTable:
             raise ValueError(f"prefix table: {self.buffer.len} bytes, its header says {header.length}")
         if not 1 <= header.zones < 0xFFFFFFFF or header.wide > 1:
             raise ValueError("prefix table: zones or leaf width out of range")
-        for count in (header.record_words, header.deep_lines, header.fine_blocks, header.fine_count, *header.nodes):
+        nodes = [header.nodes[i] for i in range(MAX_LEVELS)]
+        for count in (header.record_words, header.deep_lines, header.fine_blocks, header.fine_count, *nodes):
             if count > header.length:  # so that no product below overflows
                 raise ValueError(f"prefix table: a count of {count} is larger than the block")
         self.v4.zones = self.v6.zones = <uint32_t> header.zones

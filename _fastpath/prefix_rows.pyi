@@ -1,4 +1,4 @@
-"""The public shape of `prefix_rows.pyx`, which documents it. A prefix is a left-aligned 128-bit number (`high`, `low`) and a length."""
+"""The public shape of `prefix_rows.pyx`, which documents it."""
 
 from array import array
 from collections.abc import Container
@@ -13,6 +13,7 @@ class Columns:
     def __len__(self) -> int: ...
     def extend(self, other: Columns) -> None: ...
     def alias(self) -> Columns: ...
+
 def read(
     text: bytes, first_row: int = 1, start: int = 0
 ) -> tuple[dict[int, Columns], list[bytes], list[tuple[int, str, str]], dict[str, int]]: ...

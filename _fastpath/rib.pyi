@@ -1,4 +1,4 @@
-"""The public shape of `rib.pyx`, which documents it: routes merged by prefix, checked, divided, validated and compared."""
+"""The public shape of `rib.pyx`, which documents it."""
 
 from array import array
 

@@ -1,4 +1,4 @@
-"""The public shape of `zone_rankings.pyx`, which documents it: clusters ranked by the ranking policy for each (chain, region)."""
+"""The public shape of `zone_rankings.pyx`, which documents it."""
 
 from array import array
 

@@ -116,7 +116,10 @@ def narrowed(scope: str, packed: bytes) -> str:
 
 
 def name_deciding_keys(
-    ranking: list[dict[str, Any]], routes: list[dict[str, Any]], announcements: list[Announcement], policy: Sequence[str]
+    ranking: list[dict[str, Any]],
+    routes: list[dict[str, Any]],
+    announcements: list[Announcement],
+    policy: Sequence[str],
 ) -> None:
     """Set `behind` of each ranking entry: the first key of the policy by which it differs from the entry above.
 

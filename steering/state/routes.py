@@ -15,6 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
 from steering.model.route import Announcement, Refusal, RouteClass, Rpki
 from steering.state.sections import Data, StateFile, write_sections
 

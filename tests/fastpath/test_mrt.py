@@ -278,10 +278,10 @@ def read_or_refuse(data: bytes) -> None:
         peers, columns, kinds, _, _, _ = mrt.read(data)
     except ValueError:
         return
-    for family, (high, low, length, value, row) in columns.items():
-        assert len(high) == len(low) == len(length) == len(value) == len(row)
-        assert all(bits <= (32 if family == 4 else 128) for bits in length)
-        assert all(kind < len(kinds) for kind in value)
+    for family, rows in columns.items():
+        assert len(rows.high) == len(rows.low) == len(rows.length) == len(rows.value) == len(rows.row)
+        assert all(bits <= (32 if family == 4 else 128) for bits in rows.length)
+        assert all(kind < len(kinds) for kind in rows.value)
     for peer, packed in kinds:
         assert peer < len(peers)
         try:

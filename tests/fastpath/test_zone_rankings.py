@@ -17,7 +17,6 @@ from _fastpath.intervals import Chains, Pairs, sweep
 from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
 from tests.support import reference
 
-
 SITES = {0: (0.0, 0.0), 1: (0.0, 0.5), 2: (10.0, 10.0), 3: (-33.9, 151.2), 4: (51.5, -0.1), 5: (51.4, 0.1)}
 
 
@@ -112,7 +111,7 @@ routes_of_a_prefix = st.lists(
 
 @settings(max_examples=500, deadline=None)
 @given(
-    st.lists(routes_of_a_prefix, min_size=1, max_size=4), st.permutations(RANKING_KEYS), st.integers(1, 6), st.randoms()
+    st.lists(routes_of_a_prefix, min_size=1, max_size=4), st.permutations(list(RANKING_KEYS)), st.integers(1, 6), st.randoms()
 )
 def test_rankings_match_the_reference_for_any_policy_and_any_order(
     chain_routes: list[list[dict[str, int]]], keys: list[str], count: int, order: random.Random

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from _fastpath import prefix_rows
 
 
-
 def texts(columns: prefix_rows.Columns, family: int) -> list[tuple[str, int, int]]:
     """Return (prefix, value, row) of every row."""
     make: Any = ipaddress.IPv4Network if family == 4 else ipaddress.IPv6Network

@@ -5,9 +5,9 @@
 Every title that was ever reported has an index, which it keeps; the holdings of an appliance are an integer with a bit
 for each. Only the changes since the last published file are kept here, the rest is read from that file.
 
-**Digests** (`holdings_rows.py`). A delta names the digest before and the digest after. If either is not ours, nothing is
-used and the answer is `resync`: send the full list. So after a lost or doubled report both sides differ at most until
-the next delta, and an empty delta checks whether they do.
+**Digests** (`holdings_rows.py`). A delta names the digest before and the digest after. If either is not ours, nothing
+is used and the answer is `resync`: send the full list. So after a lost or doubled report both sides differ at most
+until the next delta, and an empty delta checks whether they do.
 
 **Known** holdings are known by appliance and service. An appliance that never sent the full list of a service, or sent
 `unknown`, is assumed to be filled on demand: it is offered titles by affinity, and refused none.
@@ -38,7 +38,16 @@ import msgspec
 from _fastpath.holdings import Holdings
 from steering.control.fill.holdings_file import Changes
 from steering.control.fill.holdings_rows import (
-    MODULUS, Delta, Digest, Full, HoldingsRow, Member, Unknown, digest_text, hash_of, unpack_digests,
+    MODULUS,
+    Delta,
+    Digest,
+    Full,
+    HoldingsRow,
+    Member,
+    Unknown,
+    digest_text,
+    hash_of,
+    unpack_digests,
 )
 from steering.errors import SnapshotError
 from steering.model.fleet import Fleet

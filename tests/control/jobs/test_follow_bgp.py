@@ -604,7 +604,8 @@ def test_a_gobgp_announces_changes_and_withdraws(tmp_path: Path, fleet: Fleet, m
                 gobgp("add", "203.0.113.0/24", "med", "8")
                 until(
                     lambda: (
-                        [r["med"] for r, _ in Snapshot.map(service.state).routes.covering(bytes([203, 0, 113, 1]))] == [8]
+                        [r["med"] for r, _ in Snapshot.map(service.state).routes.covering(bytes([203, 0, 113, 1]))]
+                        == [8]
                     )
                 )
                 gobgp("add", "198.51.100.0/24")
