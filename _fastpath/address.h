@@ -260,11 +260,6 @@ static inline uint64_t load_big_endian_64(const unsigned char *bytes)
     return value;
 }
 
-static inline uint32_t load_big_endian_16(const unsigned char *bytes)
-{
-    return (uint32_t)bytes[0] << 8 | bytes[1];
-}
-
 static inline uint32_t load_big_endian_32(const unsigned char *bytes)
 {
     uint32_t value;

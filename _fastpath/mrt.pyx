@@ -20,7 +20,6 @@ cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from _fastpath.address cimport load_big_endian_16 as u16
 from _fastpath.address cimport load_big_endian_32 as u32
 from _fastpath.address cimport load_big_endian_64
 from _fastpath.prefix_rows cimport MAX_LISTED, RowWriter, prefix_text
@@ -37,6 +36,10 @@ cdef enum:
     RIB_IPV6_UNICAST = 4
     RIB_IPV4_UNICAST_ADDPATH = 8
     RIB_IPV6_UNICAST_ADDPATH = 10
+
+
+cdef inline uint32_t u16(const uint8_t* at) noexcept nogil:
+    return <uint32_t> at[0] << 8 | at[1]
 
 
 @cython.final

@@ -212,7 +212,7 @@ def test_a_block_reads_back_from_any_place() -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.integers(0, 303), st.integers(1, 255), st.integers(0, 2**32 - 1))
+@given(st.integers(0, 511), st.integers(1, 255), st.integers(0, 2**32 - 1))
 def test_a_damaged_block_is_refused_or_still_answers(place: int, change: int, address: int) -> None:
     table, _ = build([("10.0.0.0/8", 1), ("10.0.0.0/25", 2), ("2001:db8::/32", 3), ("2001:db8::1/128", 4)])
     block = bytearray(table.block())
@@ -233,7 +233,7 @@ def test_a_block_damaged_in_its_parts_is_refused_or_still_answers(data: st.DataO
     )
     block = bytearray(table.block())
     for _ in range(data.draw(st.integers(1, 4))):
-        block[data.draw(st.integers(304, len(block) - 1))] = data.draw(st.integers(0, 255))
+        block[data.draw(st.integers(512, len(block) - 1))] = data.draw(st.integers(0, 255))
     try:
         damaged = lpm.PrefixTable(block)
     except ValueError:
@@ -243,13 +243,13 @@ def test_a_block_damaged_in_its_parts_is_refused_or_still_answers(data: st.DataO
         assert 0 <= damaged.lookup((0x20010DB80000 + i << 80 | i).to_bytes(16, "big")) < damaged.zones
 
 
-@pytest.mark.parametrize("place", [7, 9, 14, 17, 28, 29, 32])
+@pytest.mark.parametrize("place", [7, 9, 14, 17, 40, 41, 44])
 @pytest.mark.parametrize("count", [1 << 61, (1 << 61) + 1, (1 << 56) + 1, 2**64 - 1])
 def test_counts_whose_products_overflow_are_refused(place: int, count: int) -> None:
     table, _ = build([("10.0.0.0/8", 1), ("2001:db8::/32", 2), ("2001:db8::1/128", 3)])
     block = bytearray(table.block())
     block[8 * place : 8 * place + 8] = count.to_bytes(8, "little")
-    with pytest.raises(ValueError, match=f"prefix table: a count of {count} is larger than the block"):
+    with pytest.raises(ValueError, match=f"prefix table: count {place} is larger than the block"):
         lpm.PrefixTable(block)
 
 

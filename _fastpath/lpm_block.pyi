@@ -1,0 +1,1 @@
+"""`lpm_block.pyx` has nothing public: `lpm.PrefixTable.build` calls it."""
