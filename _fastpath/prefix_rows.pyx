@@ -84,8 +84,8 @@ cdef class RowWriter:
 
     def __cinit__(self, Py_ssize_t limit):
         self.columns, self.limit = columns_to_fill(limit), limit
-        self.high = (<c_array.array> self.columns.high).data.as_ulonglongs
-        self.low = (<c_array.array> self.columns.low).data.as_ulonglongs
+        self.high = <uint64_t*> (<c_array.array> self.columns.high).data.as_ulonglongs
+        self.low = <uint64_t*> (<c_array.array> self.columns.low).data.as_ulonglongs
         self.length = (<c_array.array> self.columns.length).data.as_uchars
         self.value = (<c_array.array> self.columns.value).data.as_uints
         self.row = (<c_array.array> self.columns.row).data.as_uints
