@@ -76,6 +76,7 @@ cdef class Reader:
         cdef int64_t value
         cdef uint32_t head = 12 if paths else 8
         cdef RowWriter rows = self.rows6 if six else self.rows4
+        cdef int family = 6 if six else 4
         if end - at < 5:
             return self.refuse(offset, "", "a record holds a prefix")
         length = at[4]
@@ -90,14 +91,14 @@ cdef class Reader:
         at += 2
         for _ in range(entries):
             if end - at < head:
-                return self.refuse(offset, prefix_text(6 if six else 4, high, low, length), "a record holds all its entries")
+                return self.refuse(offset, prefix_text(family, high, low, length), "a record holds all its entries")
             peer, size = u16(at), u16(at + head - 2)
             at += head
             if end - at < size:
-                return self.refuse(offset, prefix_text(6 if six else 4, high, low, length), "an entry holds its attributes")
+                return self.refuse(offset, prefix_text(family, high, low, length), "an entry holds its attributes")
             if peer >= peers.shape[0]:
                 self.refuse(
-                    offset, prefix_text(6 if six else 4, high, low, length),
+                    offset, prefix_text(family, high, low, length),
                     f"an entry's peer is in the peer index; it has {peers.shape[0]}, not {peer}",
                 )
             else:
@@ -162,8 +163,9 @@ def read(bytes data not None):
     """Return (peers, columns, routes, refusals, refused_by, skipped) of an unpacked dump.
 
     Peers are (address, ASN), numbered over all the file's peer index tables. Columns are by family 4 and 6; `value` is
-    an index into routes, `row` the offset of the record. Routes are the distinct (peer, attributes as bytes). Refusals are (offset, value, rule), the first 1,000; `refused_by`
-    counts them by rule. `skipped` counts the records of other types, and of dumps that a later one replaces.
+    an index into routes, `row` the offset of the record. Routes are the distinct (peer, attributes as bytes). Refusals
+    are (offset, value, rule), the first 1,000; `refused_by` counts them by rule. `skipped` counts the records of other
+    types, and of dumps that a later one replaces.
     ValueError if the file is cut off or no table dump.
     """
     cdef const uint8_t* start = data
@@ -194,7 +196,8 @@ def read(bytes data not None):
         at += HEADER + size
     if not indexed:
         raise ValueError("holds no table dump (TABLE_DUMP_V2, RFC 6396)")
-    return list(numbers), {4: reader.rows4.finish(), 6: reader.rows6.finish()}, reader.all_routes(), reader.refusals, reader.refused_by, skipped
+    columns = {4: reader.rows4.finish(), 6: reader.rows6.finish()}
+    return list(numbers), columns, reader.all_routes(), reader.refusals, reader.refused_by, skipped
 
 
 cdef Py_ssize_t rows_in(const uint8_t* at, uint32_t size) noexcept nogil:

@@ -184,8 +184,8 @@ def add_steps(values, steps, uint32_t by):
 
 
 def compare(before, after, Py_ssize_t limit):
-    """Return (added, removed, changed, counts): prefixes only in `after`, only in `before`, and in both with other
-    values. Columns are sorted by prefix and length. `low` may be empty if it is always 0. The values of a prefix are a set.
+    """Return (added, removed, changed, counts): prefixes only in `after`, only in `before`, and in both with another
+    set of values. Columns are sorted by prefix and length. `low` may be empty if it is always 0.
 
     The first three are lists of row indices, one for each of the first `limit` prefixes: rows of `after` for added and
     changed, of `before` for removed. Counts are of (before, after, added, removed, changed) prefixes.

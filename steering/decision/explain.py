@@ -70,10 +70,9 @@ def explain(
     if not session and (trace.fan_out > 1 or any(held for *_, held in trace.candidates)):
         resolved["scope"] = narrowed(resolved["scope"], packed)
     accepted = routes_of(snapshot, resolved["zone"])
-    covering = accepted.covering(packed)
-    routes = [{**snapshot.names.cluster(route.pop("cluster")), **route} for route, _ in covering]
+    routes = [{**snapshot.names.cluster(route.pop("cluster")), **route} for route in accepted.covering(packed)]
     policy = snapshot.table_file.meta["policy"]
-    name_deciding_keys(resolved["ranking"], routes, [announcement for _, announcement in covering], policy)
+    name_deciding_keys(resolved["ranking"], routes, accepted.announcements_covering(packed), policy)
     candidates = candidates_of(snapshot, trace)
     used = sorted({candidate["reason"] for candidate in candidates if candidate["reason"]})
     answer: dict[str, Any] = json.loads(body)

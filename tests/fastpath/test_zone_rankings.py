@@ -111,7 +111,10 @@ routes_of_a_prefix = st.lists(
 
 @settings(max_examples=500, deadline=None)
 @given(
-    st.lists(routes_of_a_prefix, min_size=1, max_size=4), st.permutations(list(RANKING_KEYS)), st.integers(1, 6), st.randoms()
+    st.lists(routes_of_a_prefix, min_size=1, max_size=4),
+    st.permutations(list(RANKING_KEYS)),
+    st.integers(1, 6),
+    st.randoms(),
 )
 def test_rankings_match_the_reference_for_any_policy_and_any_order(
     chain_routes: list[list[dict[str, int]]], keys: list[str], count: int, order: random.Random
