@@ -35,13 +35,13 @@ def output() -> Console:
 def show_progress() -> Iterator[Progress]:
     """Yield a function that takes the name of each step: a moving bar on a terminal, else one line a step."""
     if not sys.stderr.isatty():
-        yield lambda step: click.echo(f"… {step}", err=True)
+        yield lambda step: click.echo(f"… {for_terminal(step)}", err=True)
         return
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True, highlight=False)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Bars(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", total=None)
         name, began = "", time.monotonic()
@@ -53,8 +53,8 @@ def show_progress() -> Iterator[Progress]:
         def step(next_name: str) -> None:
             nonlocal name, began
             end_step()
-            name, began = next_name, time.monotonic()
-            bars.update(task, description=next_name)
+            name, began = for_terminal(next_name), time.monotonic()
+            bars.update(task, description=name)
 
         yield step
         end_step()

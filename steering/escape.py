@@ -60,13 +60,13 @@ def escaped_json(document: bytes) -> bytes:
     """Return a JSON document with hidden characters escaped: they can only be inside of its strings."""
     if document.isascii() and b"\x7f" not in document:
         return document
-    text = document.decode()
-    return document if text.isprintable() else replaced(text, json_escape, kept="\n").encode()
+    lines = document.decode().split("\n")
+    return "\n".join(line if line.isprintable() else replaced(line, json_escape) for line in lines).encode()
 
 
-def replaced(text: str, escape: Callable[[str], str], kept: str = "") -> str:
-    """Return a text in which each hidden character that is not kept is escaped."""
-    return "".join(char if char.isprintable() or char in kept else escape(char) for char in text)
+def replaced(text: str, escape: Callable[[str], str]) -> str:
+    """Return a text in which each hidden character is escaped."""
+    return "".join(char if char.isprintable() else escape(char) for char in text)
 
 
 def json_escape(char: str) -> str:
