@@ -159,18 +159,19 @@ class Registry:
 
     # ---- reports and observations
 
-    def report(self, name: str, report: Report, own: bool, now: float | None = None) -> str:
-        """Use a report, the appliance's own or a monitor's; return accepted, repeated or late.
+    def report(self, name: str, report: Report, monitor: int | None = None, now: float | None = None) -> str:
+        """Use a report, the appliance's own or that of a monitor, by its token; return accepted, repeated or late.
 
         Raises RequestError 404 if the fleet has no such appliance.
         """
         now = self.clock() if now is None else now
         with self.lock:
             state = self.find(name)
-            if not own:
-                if report.health:
+            if monitor is not None:
+                state.record, verdict = health.heard_from(state.record, report, monitor)
+                if report.health and verdict == "accepted":
                     self.observe(name, report.health.state != "failed", f"a monitor: {report.health.why}", now)
-                return "accepted"
+                return verdict
             verdict = health.verdict_of(state.record, report)
             if verdict == "accepted":
                 before, capacity_gbps = state.record, state.appliance.capacity_gbps
