@@ -267,13 +267,14 @@ class Registry:
         self,
         answers: Mapping[int, int] | None = None,
         asked: Mapping[int, int] | None = None,
+        attested: Mapping[int, int] | None = None,
+        failing: Mapping[int, int] | None = None,
         maintenance: Mapping[str, Maintenance] | None = None,
-        attested: Mapping[int, tuple[int, int]] | None = None,
     ) -> None:
         """Do what is due once a tick, then call the listeners.
 
         All counts are of all workers since the last tick: `answers` by the slot that they named first, `asked` the
-        requests by content key, `attested` the attested reports by slot and how many of them are failing.
+        requests by content key, `attested` and `failing` the attested reports by slot.
         `maintenance` are the open windows by appliance.
         """
         now = self.clock()
@@ -288,7 +289,9 @@ class Registry:
             for state in self.balancer.compare(answers or {}, elapsed_s):
                 self.refresh(state, now)
             if self.settings.player_signal:
-                for state in players.update_factors(self.clusters, attested or {}, self.settings, elapsed_s):
+                for state in players.update_factors(
+                    self.clusters, attested or {}, failing or {}, self.settings, elapsed_s
+                ):
                     self.refresh(state, now)
             if self.balancer.fan_out(asked or {}, elapsed_s) and self.files:
                 self.files.set_hot(self.balancer.fan_outs)

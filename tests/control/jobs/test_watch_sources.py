@@ -169,11 +169,58 @@ def test_a_first_answer_that_nothing_changed_is_no_answer(state: Path, site: Sit
         fetch(site.url, state, MIB)
 
 
-def test_a_fetch_that_takes_too_long_ends(state: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_module, "TOTAL_S", -1.0)
-    with pytest.raises(FeedError, match="took over"):
-        fetch(site.url, state, MIB)
+@contextlib.contextmanager
+def dripping(head: bytes, drop: bytes) -> Iterator[str]:
+    """Give the URL of a server that answers each connection with a head, and then a drop every 20 ms, for ever."""
+
+    class Dripping(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(head)
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.02):
+                    self.request.sendall(drop)
+
+    ended = threading.Event()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dripping) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/routes.csv"
+        ended.set()
+        server.shutdown()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+SLOW = [
+    ("no answer", b"", b""),
+    ("a head in drops", OK, b"x-drop: 1\r\n"),
+    ("a header in drops", OK + b"x-drop: ", b"1"),
+    ("a status line in drops", b"HTTP/1.1 200 ", b"O"),
+    ("a body in drops", OK + b"content-length: 1000000\r\n\r\n", b"x"),
+    ("a body without length in drops", OK + b"\r\n", b"x"),
+    ("chunks in drops", OK + b"transfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    ("one chunk in drops", OK + b"transfer-encoding: chunked\r\n\r\nfffff\r\n", b"x"),
+    ("informational answers without end", b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize(("name", "head", "drop"), SLOW, ids=[row[0] for row in SLOW])
+def test_a_fetch_ends_in_time_however_slowly_the_answer_comes(
+    state: Path, name: str, head: bytes, drop: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "FIRST_S", 0.5)
+    began = time.monotonic()
+    with dripping(head, drop) as url, pytest.raises(FeedError, match=r"took over \d+\.\d s"):
+        fetch(url, state, MIB)
+    assert time.monotonic() - began < 10
     assert files(state) == {}
+
+
+@pytest.mark.parametrize("validator", ["caf\xe9", '"\u4e2d"', '"\x7f"', "x" * 5000])
+def test_a_validator_that_cannot_be_sent_back_is_not_kept(state: Path, site: Site, validator: str) -> None:
+    site.headers["ETag"] = validator.encode("utf-8").decode("latin-1")
+    assert fetch(site.url, state, MIB).changed
+    assert not fetch(site.url, state, MIB).changed
+    assert "if-none-match" not in site.asked[1]
+    assert "if-modified-since" in site.asked[1]
 
 
 def test_a_redirect_on_the_same_host_is_followed(state: Path, site: Site) -> None:

@@ -271,7 +271,7 @@ def test_an_origin_is_asked_at_once_and_again_where_it_changed(
     every = settings.playlist_refresh_s
 
     def look(now: float) -> dict[str, Any]:
-        asyncio.run(job.refresh(now))
+        asyncio.run(play_round(job, now))
         return serving.playlists.get("video", "a b", "hls")
 
     look(0.0)
@@ -297,7 +297,7 @@ def test_an_origin_is_asked_at_once_and_again_where_it_changed(
 def test_an_origin_cannot_send_elsewhere_or_too_much(tmp_path: Path, origin: Origin, fleet: Fleet) -> None:
     service: Service = with_origin(fleet, origin.url).services[0]
     origin.text = "#" * ((1 << 20) + 1)
-    assert "at most 1 MiB" in bring(tmp_path, service, "t", "hls").problem
+    assert "at most 1 MiB" in asyncio.run(bring(tmp_path, service, "t", "hls")).problem
 
 
 def test_the_command_line_and_the_door_do_the_same(serving: Control, settings: Settings, tmp_path: Path) -> None:
