@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import http.server
 import os
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator

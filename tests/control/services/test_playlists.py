@@ -256,6 +256,12 @@ def test_a_catalogue_of_streams_answers_for_a_device(serving: Control, settings:
         files()
 
 
+async def play_round(job: RefreshPlaylists, now: float) -> None:
+    """Begin the rounds that are due, and wait for them."""
+    job.begin(await job.call(job.control.playlists.fetched), now)
+    await asyncio.gather(*job.rounds.values())
+
+
 def test_an_origin_is_asked_at_once_and_again_where_it_changed(
     serving: Control, settings: Settings, fleet: Fleet, origin: Origin
 ) -> None:
