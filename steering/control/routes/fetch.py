@@ -16,10 +16,11 @@ import os
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -35,6 +36,9 @@ TOTAL_S: Final = 900.0
 REDIRECTS: Final = 3
 VALIDATORS: Final = ("etag", "last-modified")
 MOST_VALIDATOR: Final = 1000  # characters
+
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,11 +62,14 @@ def path_of(url: str) -> str:
 
 
 def fetch(url: str, state: Path, most_bytes: int, rule: str = "setting fetch_mb") -> Fetched:
-    """Return the copy of a URL in the state folder, updated; `rule` names the size limit. Raises FeedError.
+    """Return the copy of a URL in the state folder, updated; `rule` names the size limit. Raises FeedError."""
+    return run_apart(update_copy(url, state, most_bytes, rule))
 
-    Any thread without an event loop may call it.
-    """
-    return asyncio.run(update_copy(url, state, most_bytes, rule))
+
+def run_apart(fetching: Coroutine[Any, Any, T]) -> T:
+    """Return what a coroutine returns, which runs in a thread with an event loop of its own."""
+    with ThreadPoolExecutor(1, "fetch") as thread:
+        return thread.submit(asyncio.run, fetching).result()
 
 
 async def update_copy(url: str, state: Path, most_bytes: int, rule: str = "setting fetch_mb") -> Fetched:

@@ -6,7 +6,6 @@ again and unusable, the old one serves on, and `problem` says why.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 import json
@@ -19,7 +18,7 @@ from steering.control.playlists.prepare import MAX_PLAYLIST, prepare
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
 from steering.control.records.playlists import PlaylistRow
-from steering.control.routes.fetch import update_copy
+from steering.control.routes.fetch import run_apart, update_copy
 from steering.errors import FeedError, RequestError
 from steering.model.fleet import Fleet
 from steering.model.service import Service
@@ -63,7 +62,7 @@ class PlaylistService:
         """Register a playlist, or with no body fetch it from the service's origin, now and from now on."""
         owner = self.require(service, title, kind)
         if body is None:
-            arrived = arrived or asyncio.run(bring(self.state, owner, title, kind))
+            arrived = arrived or run_apart(bring(self.state, owner, title, kind))
             if arrived.problem:
                 raise FeedError(arrived.problem)
             body = arrived.body
