@@ -16,7 +16,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -33,6 +33,7 @@ TIMEOUT: Final = httpx.Timeout(10.0, read=30.0)
 FIRST_S: Final = 30.0
 LEAST_RATE: Final = 64 << 10  # bytes a second
 TOTAL_S: Final = 900.0
+ALIVE_S: Final = 10.0
 REDIRECTS: Final = 3
 VALIDATORS: Final = ("etag", "last-modified")
 MOST_VALIDATOR: Final = 1000  # characters
@@ -61,9 +62,9 @@ def path_of(url: str) -> str:
         return ""
 
 
-def fetch(url: str, state: Path, most_bytes: int, rule: str = "setting fetch_mb") -> Fetched:
-    """Return the copy of a URL in the state folder, updated; `rule` names the size limit. Raises FeedError."""
-    return run_apart(update_copy(url, state, most_bytes, rule))
+def fetch(url: str, state: Path, most_bytes: int, alive: Callable[[], None] = lambda: None) -> Fetched:
+    """Return the copy of a URL in the state folder, updated. Raises FeedError. `alive` is called while data arrive."""
+    return run_apart(update_copy(url, state, most_bytes, alive=alive))
 
 
 def run_apart(fetching: Coroutine[Any, Any, T]) -> T:
@@ -72,8 +73,14 @@ def run_apart(fetching: Coroutine[Any, Any, T]) -> T:
         return thread.submit(asyncio.run, fetching).result()
 
 
-async def update_copy(url: str, state: Path, most_bytes: int, rule: str = "setting fetch_mb") -> Fetched:
-    """Return the copy of a URL, as `fetch` does."""
+async def update_copy(
+    url: str,
+    state: Path,
+    most_bytes: int,
+    rule: str = "setting fetch_mb",
+    alive: Callable[[], None] = lambda: None,
+) -> Fetched:
+    """Return the copy of a URL, as `fetch` does; `rule` names the limit of its size."""
     folder = state / FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     base = re.sub(r"[^A-Za-z0-9._-]", "_", path_of(url).rpartition("/")[2])[-60:] or "feed"
@@ -93,7 +100,8 @@ async def update_copy(url: str, state: Path, most_bytes: int, rule: str = "setti
                 raise FeedError(f"{url}: answered {answer.status_code} {answer.reason_phrase}")
             part = path.with_name(path.name + ".new")
             try:
-                digest = await save(answer, part, url, most_bytes, rule, limit)
+                too_large = FeedError(f"{url}: over {most_bytes >> 20} MiB ({rule})")
+                digest = await save(limited(answer.aiter_raw(), most_bytes, too_large), part, limit, alive)
                 validators = {name: value for name in VALIDATORS if is_sendable(value := answer.headers.get(name, ""))}
                 kept = json.dumps({"url": url, "sha256": digest, **validators}).encode()
                 await asyncio.to_thread(replace_copy, part, path, about, kept)
@@ -140,19 +148,30 @@ def is_sendable(validator: str) -> bool:
     return validator.isascii() and validator.isprintable() and 0 < len(validator) <= MOST_VALIDATOR
 
 
-async def save(answer: httpx.Response, part: Path, url: str, most_bytes: int, rule: str, limit: asyncio.Timeout) -> str:
-    """Save a body, limited in size; return its SHA-256. What has arrived moves the limit of time on."""
-    digest, size = hashlib.sha256(), 0
-    first = limit.when() or 0.0
+async def save(chunks: AsyncIterator[bytes], part: Path, limit: asyncio.Timeout, alive: Callable[[], None]) -> str:
+    """Save a body, and return its SHA-256. What has arrived moves the limit of time on."""
+    digest, size, first = hashlib.sha256(), 0, limit.when() or 0.0
+    said_at = time.monotonic()
     with part.open("wb") as file:
-        async for chunk in answer.aiter_raw():
+        async for chunk in chunks:
             size += len(chunk)
-            if size > most_bytes:
-                raise FeedError(f"{url}: over {most_bytes >> 20} MiB ({rule})")
             limit.reschedule(first + min(size / LEAST_RATE, TOTAL_S))
+            if time.monotonic() - said_at > ALIVE_S:
+                said_at = time.monotonic()
+                alive()
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest()
+
+
+async def limited(chunks: AsyncIterator[bytes], most_bytes: int, error: FeedError) -> AsyncIterator[bytes]:
+    """Yield the chunks; raise the error where they are more bytes."""
+    size = 0
+    async for chunk in chunks:
+        size += len(chunk)
+        if size > most_bytes:
+            raise error
+        yield chunk
 
 
 def replace_copy(part: Path, path: Path, about: Path, kept: bytes) -> None:
