@@ -101,7 +101,7 @@ async def update_copy(
             part = path.with_name(path.name + ".new")
             try:
                 too_large = FeedError(f"{url}: over {most_bytes >> 20} MiB ({rule})")
-                digest = await save(limited(answer.aiter_raw(), most_bytes, too_large), part, limit, alive)
+                digest = await save(answer, part, most_bytes=most_bytes, too_large=too_large, limit=limit, alive=alive)
                 validators = {name: value for name in VALIDATORS if is_sendable(value := answer.headers.get(name, ""))}
                 kept = json.dumps({"url": url, "sha256": digest, **validators}).encode()
                 await asyncio.to_thread(replace_copy, part, path, about, kept)
@@ -148,13 +148,23 @@ def is_sendable(validator: str) -> bool:
     return validator.isascii() and validator.isprintable() and 0 < len(validator) <= MOST_VALIDATOR
 
 
-async def save(chunks: AsyncIterator[bytes], part: Path, limit: asyncio.Timeout, alive: Callable[[], None]) -> str:
+async def save(
+    answer: httpx.Response,
+    part: Path,
+    *,
+    most_bytes: int,
+    too_large: FeedError,
+    limit: asyncio.Timeout,
+    alive: Callable[[], None],
+) -> str:
     """Save a body, and return its SHA-256. What has arrived moves the limit of time on."""
     digest, size, first = hashlib.sha256(), 0, limit.when() or 0.0
     said_at = time.monotonic()
     with part.open("wb") as file:
-        async for chunk in chunks:
+        async for chunk in answer.aiter_raw():
             size += len(chunk)
+            if size > most_bytes:
+                raise too_large
             limit.reschedule(first + min(size / LEAST_RATE, TOTAL_S))
             if time.monotonic() - said_at > ALIVE_S:
                 said_at = time.monotonic()
@@ -162,16 +172,6 @@ async def save(chunks: AsyncIterator[bytes], part: Path, limit: asyncio.Timeout,
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest()
-
-
-async def limited(chunks: AsyncIterator[bytes], most_bytes: int, error: FeedError) -> AsyncIterator[bytes]:
-    """Yield the chunks; raise the error where they are more bytes."""
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > most_bytes:
-            raise error
-        yield chunk
 
 
 def replace_copy(part: Path, path: Path, about: Path, kept: bytes) -> None:
