@@ -39,6 +39,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from steering.errors import SettingsError, SteeringError
 
 LOOK_S: Final = 0.2
+MAX_REASON: Final = 500  # characters
 PATIENCE_S: Final = 10.0
 STEP_S: Final = 300.0  # the longest step is a minute: the whole table of the Internet on a slow machine
 SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
@@ -195,6 +196,10 @@ def be_child(
             answer = "result", task(lambda step: theirs.send(("step", step)))
         except SteeringError as error:
             answer = "error", error
+        except Exception as error:
+            logger.exception("%s", name)
+            reason = f"{name}: {type(error).__name__}: {error}"[:MAX_REASON]
+            answer = "error", SettingsError(reason, hint="a fault of the program; its log has the traceback")
         if ours is None:
             theirs.send(("used", time.process_time()))
         theirs.send(answer)
