@@ -167,17 +167,23 @@ def open_a_pipe(path: Path, progress: Progress) -> None:
 @pytest.mark.parametrize("run", [child.run, child.run_gently], ids=["run", "gently"])
 @pytest.mark.parametrize("how", ["sleeps", "counts", "opens a pipe"])
 def test_a_step_without_end_is_ended(
-    how: str, run: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: Any
+    how: str, run: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "STEP_S", 0.5)
+    monkeypatch.setattr(child, "STEP_S", 1.0)
     os.mkfifo(tmp_path / "pipe.csv")
     tasks = {
         "sleeps": sleep_in_a_step,
         "counts": count_in_a_step,
         "opens a pipe": functools.partial(open_a_pipe, tmp_path / "pipe.csv"),
     }
-    with pytest.raises(SettingsError, match=r"^publish: the step 'read (pipe.csv|loop.mmdb)' took over 0 s, and was"):
-        run("publish", tasks[how], ignore, context=context)
+    with pytest.raises(SettingsError, match=r"^publish: the step 'read (pipe.csv|loop.mmdb)' took over 1 s, and was"):
+        run("publish", tasks[how], ignore, context=child.FORK)
+
+
+def test_a_child_that_does_not_begin_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "STEP_S", 0.0)
+    with pytest.raises(SettingsError, match=r"^publish: the step 'publish' took over 0 s"):
+        child.run("publish", sleep_in_a_step, ignore, context=child.SERVER)
 
 
 def take_many_steps(progress: Progress) -> str:

@@ -372,6 +372,40 @@ def test_a_changed_url_is_published_and_a_bad_one_is_left_alone_for_longer_and_l
         wait_until(lambda: served(settings.state) == "bom001-a")
 
 
+def test_a_slow_url_and_one_that_fails_in_an_unknown_way_delay_no_file(
+    anywhere: Control, settings: Settings, fleet: Fleet, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "routes.csv"
+    path.write_text(HOME)
+    quick = settings.model_copy(update={"fetch_s": 0.05})
+    anywhere.fleet.replace(fleet, "test")
+    other = site.url.replace("routes.csv", "other.csv")
+    sources = [FeedSource("csv", str(path)), FeedSource("csv", site.url), FeedSource("csv", other)]
+    site.body = (HEADER + "203.0.112.0/24,bom001-a\n").encode()
+    anywhere.tables.publish(sources, "test")
+    asked: set[str] = set()
+
+    async def fetch_badly(url: str, *_: Any) -> Any:
+        asked.add(url)
+        if url == other:
+            raise RecursionError("a fault of ours")
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr("steering.control.jobs.watch_sources.update_copy", fetch_badly)
+    with watching(anywhere, quick):
+        wait_until(lambda: asked == {site.url, other})
+        path.write_text(AWAY)
+        wait_until(lambda: served(settings.state) == "del001-a")
+
+
+def test_a_pipe_in_the_place_of_a_feed_is_refused(control: Control, fleet: Fleet, tmp_path: Path) -> None:
+    control.fleet.replace(fleet, "test")
+    for name in ("pipe.csv", "pipe.csv.gz", "pipe.jsonl", "pipe.mmdb"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(FeedError, match=r"is no file"):
+            control.tables.publish(list(sources_of((str(tmp_path / name),))), "test")
+
+
 def test_nothing_is_published_while_a_table_is_pinned(
     anywhere: Control, settings: Settings, fleet: Fleet, tmp_path: Path
 ) -> None:
