@@ -227,8 +227,8 @@ def test_the_steady_clock_has_the_time_and_goes_forward() -> None:
 def let_players_report(seconds: int, bench: Bench, **failing: float) -> None:
     """Let players report for some seconds: 60 a minute of each appliance in Mumbai, of which a share fails."""
     for second in range(seconds):
-        attested = {bench.slots[name]: (1, int(second % 10 < 10 * failing.get(name[:2], 0.0))) for name in MUMBAI}
-        bench.tick(attested=attested)
+        fails = {bench.slots[name]: int(second % 10 < 10 * failing.get(name[:2], 0.0)) for name in MUMBAI}
+        bench.tick(attested=dict.fromkeys(fails, 1), failing=fails)
 
 
 def test_an_appliance_that_fails_players_loses_weight_within_the_cap_and_regains_it(tmp_path: Path) -> None:
