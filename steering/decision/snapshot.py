@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Required, TypedDict, TypeVar, Unpack
 
 from _fastpath.counters import Counters
 from _fastpath.holdings import Holdings
-from _fastpath.playback_json import answer_playback
-from _fastpath.ranking import MAX_PICKS, Picker, Trace
+from _fastpath.playback_json import MAX_FILES, answer_playback
+from _fastpath.ranking import MAX_PICKS, MAX_SESSION, MAX_TITLE, Picker, Trace
 from _fastpath.service import Service as CompiledService
 from _fastpath.status_words import StatusWords
 from _fastpath.steer_json import answer_steer
 from _fastpath.targets import target_urls
 from steering.decision.names import FleetNames
-from steering.decision.refusals import refusal_of
-from steering.errors import SnapshotError
+from steering.errors import RequestError, SnapshotError
 from steering.model.residency import lies_in
 from steering.model.service import Service, jitter_s
 from steering.state.current import Current, read_current
@@ -37,6 +36,7 @@ from steering.state.routes import Routes
 from steering.state.sections import FORMATS
 from steering.state.table import TableFile, Zone
 
+T = TypeVar("T")
 Sign = Callable[[bytes, int, int], bytes | None]  # as `_fastpath.service.Service` takes it
 
 
@@ -62,6 +62,15 @@ class Pick:
     cluster: str
     route_class: str
     draw: float
+
+
+class Asked(TypedDict, total=False):
+    """What a request may say beside its client, title and n, as `Snapshot.steer` takes it."""
+
+    service: Required[str]
+    session: str
+    family: int
+    counters: Counters | None
 
 
 class Snapshot:
@@ -162,48 +171,25 @@ class Snapshot:
                 self.picker, address, title, compiled, n or compiled.n, family, session, trace, counters
             )
         except (KeyError, ValueError):
-            raise refusal_of(self.prefixes, self.services, address, title, service, session, n) from None
+            raise self.refusal(address, title, service, session, n) from None
 
     def target_urls(
         self,
         address: str | bytes,
         title: str,
         *,
-        service: str,
-        session: str = "",
         n: int = 0,
-        family: int = 0,
         trace: Trace | None = None,
-        counters: Counters | None = None,
+        **asked: Unpack[Asked],
     ) -> list[str]:
         """Return the URLs of the targets that `steer` answers with; it counts and raises as `steer`."""
-        try:
-            compiled = self.services[service]
-            wanted = n or compiled.n
-            return target_urls(self.picker, address, title, compiled, wanted, family, session, trace, counters)
-        except (KeyError, ValueError):
-            raise refusal_of(self.prefixes, self.services, address, title, service, session, n) from None
+        return self.answer(target_urls, address, title, n, trace=trace, **asked)
 
-    def picks(
-        self,
-        address: str | bytes,
-        title: str,
-        *,
-        service: str,
-        session: str = "",
-        n: int = MAX_PICKS,
-        family: int = 0,
-        counters: Counters | None = None,
-    ) -> list[Pick]:
+    def picks(self, address: str | bytes, title: str, *, n: int = MAX_PICKS, **asked: Unpack[Asked]) -> list[Pick]:
         """Return the appliances that `steer` answers with, best first, unsigned; it counts and raises as `steer`."""
-        try:
-            compiled = self.services[service]
-            picked = self.picker.picks(address, title, compiled, n or compiled.n, family, session, counters)
-        except (KeyError, ValueError):
-            raise refusal_of(self.prefixes, self.services, address, title, service, session, n) from None
         fleet = self.fleet_file
         picks = []
-        for index, site, rank, draw in picked:
+        for index, site, rank, draw in self.answer(Picker.picks, address, title, n, **asked):
             slot, name, host = fleet.appliance(index)
             picks.append(Pick(slot, name, fleet.site(site), host, rank, *fleet.cluster_of(index), draw))
         return picks
@@ -218,20 +204,11 @@ class Snapshot:
         try:
             picked = self.picker.picks_of_keys(address, *keys, self.services[service], n, family)
         except (KeyError, ValueError):
-            raise refusal_of(self.prefixes, self.services, address, "a title", service, "", n) from None
+            raise self.refusal(address, "a title", service, "", n) from None
         return [(self.fleet_file.slots[index], rank) for index, rank in picked]
 
     def playback(
-        self,
-        address: str | bytes,
-        files: list[str],
-        *,
-        service: str,
-        title: str = "",
-        session: str = "",
-        n: int = 0,
-        family: int = 0,
-        counters: Counters | None = None,
+        self, address: str | bytes, files: list[str], *, title: str = "", n: int = 0, **asked: Unpack[Asked]
     ) -> bytes:
         """Return the servers of each of many files as compact JSON (`playback_json.pyx`), and count the answer.
 
@@ -240,13 +217,62 @@ class Snapshot:
         those that hold the file. `tokens` are for `{token}` in the URLs of each file that has picks; a token for the
         whole service stands in `url`. `tag` is the session's. Raises RequestError.
         """
+        return self.answer(answer_playback, address, files, n, title=title, **asked)
+
+    def answer(
+        self,
+        make: Callable[..., T],
+        address: str | bytes,
+        subject: str | list[str],
+        n: int,
+        *,
+        service: str,
+        session: str = "",
+        family: int = 0,
+        **options: Any,
+    ) -> T:
+        """Return what a compiled function makes of a request for a title or for files. Raises RequestError."""
         try:
             compiled = self.services[service]
-            return answer_playback(
-                self.picker, address, files, compiled, n or compiled.n, family, session, title, counters
-            )
+            return make(self.picker, address, subject, compiled, n or compiled.n, family, session, **options)
         except (KeyError, ValueError):
-            raise refusal_of(self.prefixes, self.services, address, title, service, session, n, files) from None
+            title = subject if isinstance(subject, str) else options["title"]
+            files = None if isinstance(subject, str) else subject
+            raise self.refusal(address, title, service, session, n, files) from None
+
+    def refusal(
+        self,
+        address: str | bytes,
+        title: str,
+        service: str,
+        session: str,
+        n: int,
+        files: Sequence[str] | None = None,
+    ) -> RequestError:
+        """Return the error that names which parameter of a refused request is wrong, and by which rule."""
+        wrong = RequestError.of_parameter
+        if service not in self.services:
+            return wrong("service", service, "there is no such service", status=404)
+        if len(session) > MAX_SESSION:
+            return wrong("session", session, f"at most {MAX_SESSION} characters")
+        if not 0 <= n <= MAX_PICKS:
+            return wrong("n", str(n), f"a number from 1 to {MAX_PICKS}")
+        try:
+            self.prefixes.lookup(address)
+        except ValueError:
+            return wrong("ip", str(address), "an IPv4 or IPv6 address without a zone id")
+        if files is None or is_wrong_name(title):
+            return wrong("title", title, f"1 to {MAX_TITLE} bytes of UTF-8, and not . or ..")
+        if not 1 <= len(files) <= MAX_FILES:
+            return wrong("files", f"{len(files)} files", f"1 to {MAX_FILES} files")
+        seen: set[str] = set()
+        for file in files:
+            if not file or is_wrong_name(file):
+                return wrong("files", file, f"each has 1 to {MAX_TITLE} bytes of UTF-8, and is not . or ..")
+            if file in seen:
+                return wrong("files", file, "no file is named twice")
+            seen.add(file)
+        raise AssertionError("unreachable: ranking refused the files")
 
     # ---- what an address resolves to
 
@@ -308,3 +334,8 @@ class Snapshot:
             "published_at": self.current.published_at,
             "formats": FORMATS,
         }
+
+
+def is_wrong_name(name: str) -> bool:
+    """Return whether a name cannot be a title's or a file's."""
+    return name in (".", "..") or len(name.encode()) > MAX_TITLE

@@ -12,7 +12,6 @@ from _fastpath.fast_path import FastPath
 from _fastpath.hashing import key_of
 from steering.decision.snapshot import Snapshot
 from steering.playback.answers.players import compiled
-from steering.playback.server.time_limits import end_if_late
 from steering.settings import Settings
 
 
@@ -45,19 +44,25 @@ class Connections:
         self.snapshot = snapshot
         manifests = compiled(snapshot, self.steer_gain)
         self.fast_path.serve(snapshot.picker, snapshot.services, self.default_service, manifests)
+        for name, value in (
+            ("generation", snapshot.current.generation),
+            ("table", snapshot.table_version),
+            ("fleet", snapshot.fleet_version),
+            ("holdings", snapshot.holdings_version or 0),
+            ("published_at", round(snapshot.current.published_at * 1000)),
+            ("refused", 0),
+            ("huge_pages", snapshot.table_file.lies_in_huge_pages()),
+        ):
+            self.set_gauge(name, value)
+
+    def set_gauge(self, name: str, value: int) -> None:
+        """Set a gauge of the worker."""
         if self.counters:
-            self.counters.set_gauge("generation", snapshot.current.generation)
-            self.counters.set_gauge("table", snapshot.table_version)
-            self.counters.set_gauge("fleet", snapshot.fleet_version)
-            self.counters.set_gauge("holdings", snapshot.holdings_version or 0)
-            self.counters.set_gauge("published_at", round(snapshot.current.published_at * 1000))
-            self.counters.set_gauge("refused", 0)
-            self.counters.set_gauge("huge_pages", snapshot.table_file.lies_in_huge_pages())
+            self.counters.set_gauge(name, value)
 
     def refuse(self) -> None:
         """Note that the newest files could not be used."""
-        if self.counters:
-            self.counters.set_gauge("refused", 1)
+        self.set_gauge("refused", 1)
 
     def count(self, event: str) -> None:
         """Count an event that is no answer."""
@@ -72,7 +77,6 @@ class Connections:
         """Do what is due once a second: set the date, and end connections whose client is too slow."""
         self.fast_path.second += 1
         self.set_date()
-        if self.counters:
-            self.counters.set_gauge("connections", len(self.open))
+        self.set_gauge("connections", len(self.open))
         for connection in list(self.open):
-            end_if_late(connection, self.count)
+            connection.end_if_late()
