@@ -30,6 +30,8 @@ SECRETS = {"alarm_url"}  # values that are never shown
 
 MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its end, unix(7)
 
+TLS = "tls:"  # the beginning of a listener that speaks TLS
+
 LENGTHS = re.compile(r"([0-9]{1,3})-([0-9]{1,3})", re.ASCII)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -45,11 +47,25 @@ class Settings(BaseSettings):
     )
     listen: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
         ("127.0.0.1:8080",),
-        description="the playback listeners, comma-separated: 127.0.0.1:8080, [::1]:8080, unix:/path",
+        description="the playback listeners, comma-separated: 127.0.0.1:8080, [::1]:8080, tls:0.0.0.0:8443, unix:/path",
     )
     control_listen: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
         ("127.0.0.1:8081",),
         description="the control listeners, for callers with tokens; comma-separated, empty for control.sock only",
+    )
+    tls_cert: Annotated[tuple[Path, ...], NoDecode] = pydantic.Field(
+        (),
+        max_length=100,
+        description="PEM files of certificate chains for listeners that begin with tls:, comma-separated; a client gets"
+        " the one for the name that it asks for, else the first",
+    )
+    tls_key: Annotated[tuple[Path, ...], NoDecode] = pydantic.Field(
+        (), max_length=100, description="the PEM files of their private keys, in the same order"
+    )
+    control_client_ca: Path | None = pydantic.Field(
+        None,
+        description="a PEM file of CAs: on TLS control listeners, a client certificate of theirs for an appliance's id"
+        " stands in for the appliance's token",
     )
     workers: int = pydantic.Field(2, ge=1, le=256, description="playback worker processes")
     max_connections: int = pydantic.Field(
@@ -274,6 +290,20 @@ class Settings(BaseSettings):
             raise ValueError(f"low_headroom {self.low_headroom} is not below high_headroom {self.high_headroom}")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def check_tls(self) -> Settings:
+        """Refuse TLS listeners without certificates, and settings of TLS that do not go together."""
+        if len(self.tls_cert) != len(self.tls_key):
+            raise ValueError(
+                f"tls_cert names {len(self.tls_cert)} files and tls_key {len(self.tls_key)}: each certificate has a key"
+            )
+        secure = [listener for listener in (*self.listen, *self.control_listen) if is_tls(listener)]
+        if secure and not self.tls_cert:
+            raise ValueError(f"{secure[0]} needs a certificate: set tls_cert and tls_key")
+        if self.control_client_ca and not any(map(is_tls, self.control_listen)):
+            raise ValueError("control_client_ca is for TLS: begin a listener of control_listen with tls:")
+        return self
+
     @pydantic.field_validator("accept_v4", "accept_v6")
     @classmethod
     def check_lengths(cls, value: str, info: pydantic.ValidationInfo) -> str:
@@ -297,7 +327,7 @@ class Settings(BaseSettings):
                 raise ValueError("an http:// or https:// URL with a host")
         return value or None
 
-    @pydantic.field_validator("decision_titles", "geofeeds", mode="before")
+    @pydantic.field_validator("decision_titles", "geofeeds", "tls_cert", "tls_key", mode="before")
     @classmethod
     def split_texts(cls, value: Any) -> Any:
         """Accept `a, b` as well as a list."""
@@ -335,7 +365,7 @@ class Settings(BaseSettings):
             raise ValueError("name at least one listener")
         for listener in listeners:
             if unix_path(listener) is None:
-                split_address(listener)
+                split_address(listener.removeprefix(TLS))
         return listeners
 
     @pydantic.field_validator("control_listen", mode="before")
@@ -344,7 +374,7 @@ class Settings(BaseSettings):
         """Accept `a, b` as well as a list of addresses, or nothing."""
         listeners = () if value == "" else split_listeners(value)
         for listener in listeners:
-            split_address(listener)
+            split_address(listener.removeprefix(TLS))
         return listeners
 
     @classmethod
@@ -372,6 +402,11 @@ def split_listeners(value: Any) -> tuple[str, ...]:
     return listeners
 
 
+def is_tls(listener: str) -> bool:
+    """Return whether a listener of the settings speaks TLS."""
+    return listener.startswith(TLS)
+
+
 def is_length_range(value: Any, most: int) -> bool:
     """Return whether a value is a range of prefix lengths such as `8-24`."""
     match = LENGTHS.fullmatch(value) if isinstance(value, str) else None
@@ -380,6 +415,8 @@ def is_length_range(value: Any, most: int) -> bool:
 
 def split_address(text: str) -> tuple[str, int]:
     """Return host and port of `127.0.0.1:8080` or `[::1]:8080`; ValueError for other texts."""
+    if text.startswith("unix:"):
+        raise ValueError(f"{text!r}: TLS is for addresses; a Unix socket needs none")
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     ipaddress.ip_address(host)

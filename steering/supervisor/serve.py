@@ -17,9 +17,10 @@ from steering.control.routes.build import Progress, quiet
 from steering.errors import SettingsError
 from steering.playback.server.listeners import bound
 from steering.process.child import FORK, SIGNALS, run
-from steering.settings import Settings
+from steering.settings import Settings, is_tls
 from steering.state.folder import worker_files
 from steering.supervisor.watch import Supervisor, is_end, next_signal
+from steering.tls.certificates import Certificates
 
 # What uvicorn imports when it starts; imported before the fork it is shared.
 PRELOADED: Final = ("uvloop", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
@@ -44,6 +45,10 @@ def serve(
         closing.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
         listeners = closing.enter_context(bound(settings.listen, settings.workers))
         control_listeners = closing.enter_context(bound(settings.control_listen, 1))
+        pairs = list(zip(settings.tls_cert, settings.tls_key, strict=True))
+        certificates = Certificates(pairs) if any(map(is_tls, settings.listen)) else None
+        ca = settings.control_client_ca
+        control_certificates = Certificates(pairs, ca) if any(map(is_tls, settings.control_listen)) else None
         raise_file_limit()
 
         def prepare(_: Progress) -> None:
@@ -56,7 +61,7 @@ def serve(
             importlib.import_module(name)
         gc.collect()
         gc.freeze()
-        Supervisor(settings, listeners, control_listeners, say).run()
+        Supervisor(settings, listeners, control_listeners, say, certificates, control_certificates).run()
 
 
 def remove_counts(state: Path, workers: int) -> None:

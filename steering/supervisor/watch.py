@@ -23,6 +23,7 @@ from steering.settings import Settings
 from steering.supervisor.announce import announce, check, status_line
 from steering.supervisor.children import READY, Child, Pipes
 from steering.supervisor.tasks import GRACE_S, Tasks
+from steering.tls.certificates import Certificates
 
 READY_S: Final = 60.0
 RELOAD_POLL_S: Final = 0.1
@@ -50,6 +51,8 @@ class Supervisor:
         listeners: Sequence[Listener],
         control_listeners: Sequence[Listener],
         say: Callable[[str], None],
+        certificates: Certificates | None = None,
+        control_certificates: Certificates | None = None,
     ) -> None:
         self.settings = settings
         self.listeners = listeners
@@ -57,7 +60,7 @@ class Supervisor:
         self.say = say
         self.pipes = Pipes()
         self.reloading = False
-        tasks = Tasks(settings, listeners, control_listeners, self.pipes)
+        tasks = Tasks(settings, listeners, control_listeners, self.pipes, certificates, control_certificates)
         self.control = Child("control", tasks.be_control)
         workers = [
             Child(f"worker {number}", functools.partial(tasks.be_worker, number, sockets))
@@ -109,7 +112,8 @@ class Supervisor:
             if number == signal.SIGHUP:
                 notify.reloading()
                 self.reloading = True
-                self.control.signal(signal.SIGHUP)
+                for child in self.children:
+                    child.signal(signal.SIGHUP)  # control loads feeds, workers certificates
             # A control process that was just being started did not receive the signal, and sends READY.
             if (self.pipes.read() or self.control.process is None) and self.reloading:
                 notify.ready(status_line(self.listeners))

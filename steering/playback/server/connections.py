@@ -13,14 +13,20 @@ from _fastpath.hashing import key_of
 from steering.decision.snapshot import Snapshot
 from steering.playback.answers.players import compiled
 from steering.settings import Settings
+from steering.tls.certificates import Certificates
 
 
 class Connections:
     """The open connections of one worker, and what they share."""
 
-    def __init__(self, settings: Settings, counters: Counters | None = None) -> None:
+    def __init__(
+        self, settings: Settings, counters: Counters | None = None, certificates: Certificates | None = None
+    ) -> None:
         self.trust = Trust(settings.trusted)
         self.counters = counters
+        self.certificates = certificates
+        if certificates:
+            certificates.refused = lambda: self.count("refused_certificates")
         logs = settings.decision_log is not None
         self.fast_path = FastPath(
             self.trust,
@@ -74,9 +80,12 @@ class Connections:
         self.fast_path.set_date(formatdate(usegmt=True).encode())
 
     async def tick(self) -> None:
-        """Do what is due once a second: set the date, and end connections whose client is too slow."""
+        """Do what is due once a second: set the date, follow the certificates, end connections whose client is slow."""
         self.fast_path.second += 1
         self.set_date()
         self.set_gauge("connections", len(self.open))
+        if self.certificates:
+            self.certificates.step()
+            self.set_gauge("certificate_expires_at", round(self.certificates.expires_at()))
         for connection in list(self.open):
             connection.end_if_late()

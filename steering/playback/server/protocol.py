@@ -23,6 +23,7 @@ from typing import Final
 from _fastpath.client import UNKNOWN, Trust, pack
 from _fastpath.connection import Connection
 from _fastpath.fast_path import Peer
+from _fastpath.tls import Records
 from steering.playback.answers.encoding import encode
 from steering.playback.http.playback_body import MAX_BODY
 from steering.playback.server.connections import Connections
@@ -30,6 +31,8 @@ from steering.playback.server.last_answers import UNKNOWN_PEER, cheapest_answer
 from steering.playback.server.proxy_protocol import read_header
 from steering.playback.server.states import BODY_S, HEAD_S, IDLE_S, LIMITS, TRANSITIONS, Event, State
 from steering.playback.server.uvicorn_adapter import FallbackPath, Position, UvicornServer, protocol_class
+from steering.tls.certificates import Certificates
+from steering.tls.transport import Tls
 
 MAX_PENDING: Final = 256  # requests on the fallback path: about 0.1 s of work
 
@@ -42,6 +45,20 @@ NO_ADDRESS: Final = ("", 0)  # a client without an address, as FastAPI sees it: 
 def http_class(connections: Connections) -> Callable[..., HttpProtocol]:
     """Return the protocol of a worker's connections, as `uvicorn.Config(http=…)` takes it."""
     return protocol_class(functools.partial(HttpProtocol, connections))
+
+
+def tls_of(connections: Connections, certificates: Certificates) -> Tls:
+    """Return what the TLS connections of a worker share: they may begin with a PROXY protocol header, before TLS."""
+
+    def expects_preface(transport: asyncio.Transport) -> bool:
+        peer = find_peer(transport, connections.trust) if connections.proxy_protocol else None
+        return peer is not None and peer.trusted
+
+    def size_of_preface(data: bytes) -> int | None:
+        header = read_header(data)
+        return header.size if header else None
+
+    return Tls(certificates, connections.count, expects_preface, size_of_preface)
 
 
 class Waiting(bytearray):
@@ -83,6 +100,7 @@ class HttpProtocol(Connection, asyncio.Protocol):
         """Begin, as far as the limits allow."""
         self.transport = transport
         self.fd = transport.get_extra_info("socket").fileno()
+        self.tls = transport if isinstance(transport, Records) else None
         peer = find_peer(transport, self.shared.trust)
         self.relayed = None if peer else NO_ADDRESS
         self.peer = peer or UNKNOWN_PEER

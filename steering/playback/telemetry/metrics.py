@@ -32,6 +32,15 @@ EVENTS: Final = {
     "failed_open": ("steering_failed_open_total", "answers by appliances that are full, unhealthy or stale"),
     "moved": ("steering_moved_total", "steering manifests that move a player from the pathway that it reported"),
     "unread_reports": ("steering_unread_reports_total", "player reports that could not be read, or were too many"),
+    "handshakes": ("steering_tls_handshakes_total", "TLS handshakes that ended well"),
+    "failed_handshakes": (
+        "steering_tls_failed_handshakes_total",
+        "TLS handshakes that failed, took too long or were too many",
+    ),
+    "refused_certificates": (
+        "steering_tls_refused_certificates_total",
+        "changes of certificate files that could not be used, so that the old ones serve on",
+    ),
     "odd_hints": ("steering_odd_hints_total", "steering requests with hints that could not be read"),
 }
 GAUGES: Final = {
@@ -41,6 +50,10 @@ GAUGES: Final = {
     "holdings": ("steering_holdings_version", "holdings that the worker serves, 0 where there are none"),
     "refused": ("steering_snapshot_refused", "1 while the newest files are unusable and the last good ones serve"),
     "connections": ("steering_connections", "open connections"),
+    "certificate_expires_at": (
+        "steering_tls_certificate_expires_seconds",
+        "when the first of the TLS certificates expires, since the epoch; 0 without TLS",
+    ),
     "huge_pages": ("steering_table_huge_pages", "1 where the table lies in huge pages"),
 }
 ATTESTED: Final = QUALITY.index("attested")  # from there on, of appliances alone
