@@ -60,7 +60,7 @@ def check(listener: Listener, settings: Settings) -> None:
         if settings.proxy_protocol and is_trusted(client.sock, settings):
             client.sock.sendall(LOCAL)
         if listener.is_tls:  # its names are those of its clients
-            client.sock = ssl._create_unverified_context().wrap_socket(client.sock)
+            client.sock = ssl._create_unverified_context().wrap_socket(client.sock)  # noqa: S323
         client.request("GET", "/healthz")
         status = client.getresponse().status
     except (OSError, http.client.HTTPException) as error:

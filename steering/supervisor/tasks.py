@@ -92,7 +92,7 @@ class Tasks:
         ignore_odd_names()
         connections = Connections(settings, counters, self.certificates)
         if self.certificates:
-            signal.signal(signal.SIGHUP, lambda *_: self.certificates and self.certificates.hurry())
+            signal.signal(signal.SIGHUP, self.certificates.hurry)
         follower = Follower(settings.state, settings.poll_s, take=connections.serve, refuse=connections.refuse)
         follower.start()
         decisions = start_decisions(settings, number, connections)
@@ -130,8 +130,8 @@ class Tasks:
             server_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=int(GRACE_S) - 2,
-            timeout_notify=-math.inf,  # each second, whatever the wall clock shows: it may have been set back
-            **{"lifespan": "off", **options},
+            # Each second, whatever the wall clock shows: it may have been set back.
+            **{"lifespan": "off", "timeout_notify": -math.inf, **options},
         )
         Server(config, self.pipes, self.tls_sockets, tls).run(sockets=list(sockets))
 
@@ -160,7 +160,7 @@ class Server(uvicorn.Server):
         """Accept connections on sockets that speak TLS, with the same protocol behind it."""
         config, state = self.config, self.server_state
         made = {"config": config, "server_state": state, "app_state": self.lifespan.state}
-        make = tls.protocol_class(functools.partial(config.http_protocol_class, **made))  # type: ignore[arg-type]
+        make = tls.protocol_class(functools.partial(config.http_protocol_class, **made))
         for listening in sockets:
             loop = asyncio.get_running_loop()
             self.servers.append(await loop.create_server(make, sock=listening, backlog=BACKLOG))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from steering.errors import SettingsError
+from steering.state.folder import stamp_of
 
 # For TLS 1.2, as Mozilla's "intermediate" recommends: forward secrecy and authenticated encryption. The client orders
 # them by what its processor does best. Those of TLS 1.3 are all recommended.
@@ -62,7 +63,7 @@ class Certificates:
         self.clock = clock
         self.refused: Callable[[], None] = lambda: None
         self.context = make_context(client_ca)
-        self.context.sni_callback = self.choose  # type: ignore[assignment]
+        self.context.sni_callback = self.choose
         self.changed = self.stamp()
         self.seen: tuple[object, ...] | None = self.changed
         self.served = self.load()
@@ -80,8 +81,8 @@ class Certificates:
             for path in (*(path for pair in self.pairs for path in pair), *filter(None, [self.client_ca]))
         )
 
-    def hurry(self) -> None:
-        """Load the files at the next look, changed or not."""
+    def hurry(self, *_: object) -> None:
+        """Load the files at the next look, changed or not. A signal handler may call it."""
         self.seen = None
 
     def step(self) -> None:
@@ -96,17 +97,17 @@ class Certificates:
         """Serve what the files have now; where they cannot be used, log it, and serve on what was served."""
         self.seen = self.changed = self.stamp()
         try:
-            served, before = self.load(), self.served
+            served = self.load()
             if self.client_ca:  # the certificates of clients are verified from the first message on
                 context = make_context(self.client_ca)
-                context.sni_callback = self.choose  # type: ignore[assignment]
+                context.sni_callback = self.choose
                 self.context = context
         except SettingsError as error:
             logger.error("%s; the old certificates serve on", error.message)
             self.refused()
             return
         self.served = served
-        logger.info("TLS: %d certificates loaded, %d before", len(served), len(before))
+        logger.info("%d certificates loaded", len(served))
         self.warn()
 
     def warn(self) -> None:
@@ -221,12 +222,3 @@ def try_handshake(context: ssl.SSLContext, pem: str) -> dict[str, Any]:
             waiting.append(side)
     found: dict[str, Any] = client.getpeercert() or {}
     return found
-
-
-def stamp_of(path: Path) -> tuple[int, ...] | None:
-    """Return a value that changes with a file, None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode

@@ -1,4 +1,4 @@
-"""TLS between a socket and the protocol above: `TlsTransport` is the protocol of the one and the transport of the other.
+"""TLS between a socket and a protocol: `TlsTransport` is the protocol of the one and the transport of the other.
 
 Handshakes are bounded in number and time, and so is what a client may send in one. A client that speaks plain HTTP is
 told so. There is no renegotiation and no early data. `_fastpath/tls.pyx` has what runs for each request.
@@ -7,6 +7,7 @@ told so. There is no renegotiation and no early data. `_fastpath/tls.pyx` has wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import sys
 from collections.abc import Callable, Iterable
@@ -49,9 +50,9 @@ class Tls:
         self.size_of_preface = size_of_preface
         self.handshakes: set[TlsTransport] = set()
 
-    def protocol_class(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], TlsTransport]:
+    def protocol_class(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
         """Return what `create_server` takes for the listeners whose connections get `make`'s protocols."""
-        return lambda: TlsTransport(self, make)
+        return lambda: cast(asyncio.Protocol, TlsTransport(self, make))
 
 
 def ignore_odd_names() -> None:
@@ -194,10 +195,8 @@ class TlsTransport(Records):
     def close(self) -> None:
         """Close once everything is sent, and say so to the client first."""
         if not self.raw.is_closing():
-            try:
+            with contextlib.suppress(ssl.SSLError):  # the client's part of the goodbye is not waited for
                 self.connection.unwrap()
-            except ssl.SSLError:  # the client's part of the goodbye is not waited for
-                pass
             self.flush()
             self.raw.close()
 

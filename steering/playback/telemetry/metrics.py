@@ -33,10 +33,7 @@ EVENTS: Final = {
     "moved": ("steering_moved_total", "steering manifests that move a player from the pathway that it reported"),
     "unread_reports": ("steering_unread_reports_total", "player reports that could not be read, or were too many"),
     "handshakes": ("steering_tls_handshakes_total", "TLS handshakes that ended well"),
-    "failed_handshakes": (
-        "steering_tls_failed_handshakes_total",
-        "TLS handshakes that failed, took too long or were too many",
-    ),
+    "failed_handshakes": ("steering_tls_failed_handshakes_total", "TLS handshakes that failed or took too long"),
     "refused_certificates": (
         "steering_tls_refused_certificates_total",
         "changes of certificate files that could not be used, so that the old ones serve on",
