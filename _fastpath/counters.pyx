@@ -67,7 +67,8 @@ cdef enum:
 cdef bytes MAGIC = b"STEERCN3"
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
-assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == C_KNOWN_EVENTS and len(GAUGES) == C_KNOWN_GAUGES
+assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS
+assert len(EVENTS) == C_KNOWN_EVENTS and len(GAUGES) == C_KNOWN_GAUGES
 assert len(REASONS) <= C_MAX_REASONS and EVENTS[FAILED_OPEN] == "failed_open"
 assert len(QUALITY) == C_QUALITY and QUALITY[ATTESTED:] == ("attested", "failing")
 
