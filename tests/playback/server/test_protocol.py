@@ -19,8 +19,8 @@ from steering.playback.server.connections import Connections
 from steering.playback.server.follower import Follower
 from steering.playback.server.protocol import HttpProtocol
 from steering.playback.server.states import BODY_S, HEAD_S, IDLE_S, READ_S, State
-from steering.playback.server.uvicorn_adapter import SLICE, FallbackPath
 from steering.settings import Settings
+from steering.uvicorn_adapter import SLICE, FallbackPath
 from tests.support.playback_app import Listening
 from tests.support.steering_rules import broken_rules
 
