@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Required, TypedDict, TypeVar, Unpack
 
 from _fastpath.counters import Counters
 from _fastpath.holdings import Holdings
-from _fastpath.playback_json import MAX_FILES, answer_playback
-from _fastpath.ranking import MAX_PICKS, MAX_SESSION, MAX_TITLE, Picker, Trace
+from _fastpath.playback_json import answer_playback
+from _fastpath.ranking import MAX_PICKS, Picker, Trace
 from _fastpath.service import Service as CompiledService
 from _fastpath.status_words import StatusWords
-from _fastpath.steer_json import answer_steer
-from _fastpath.targets import target_urls
+from _fastpath.steer_json import answer_steer, target_urls
 from steering.decision.names import FleetNames
-from steering.errors import RequestError, SnapshotError
+from steering.decision.refusals import refusal_of
+from steering.errors import SnapshotError
 from steering.model.residency import lies_in
 from steering.model.service import Service, jitter_s
 from steering.state.current import Current, read_current
@@ -36,8 +36,18 @@ from steering.state.routes import Routes
 from steering.state.sections import FORMATS
 from steering.state.table import TableFile, Zone
 
-T = TypeVar("T")
 Sign = Callable[[bytes, int, int], bytes | None]  # as `_fastpath.service.Service` takes it
+T = TypeVar("T")
+
+
+class Options(TypedDict, total=False):
+    """What a request names besides a title; `n` 0 is the service's, `family` 0 the address's."""
+
+    service: Required[str]
+    session: str
+    n: int
+    family: int
+    counters: Counters | None
 
 
 class Signs(Protocol):
@@ -62,15 +72,6 @@ class Pick:
     cluster: str
     route_class: str
     draw: float
-
-
-class Asked(TypedDict, total=False):
-    """What a request may say beside its client, title and n, as `Snapshot.steer` takes it."""
-
-    service: Required[str]
-    session: str
-    family: int
-    counters: Counters | None
 
 
 class Snapshot:
@@ -148,51 +149,62 @@ class Snapshot:
     # ---- answers
 
     def steer(
+        self, address: str | bytes, title: str, *, trace: Trace | None = None, **options: Unpack[Options]
+    ) -> bytes:
+        """Return the answer as compact JSON: table version, ttl, targets best first; and count it.
+
+        `address` is text, or packed in 4 or 16 bytes. Viewers of a session spread over the appliances that hold the
+        title, and over the orders of a hot one; without a session, the client's /24 or /48 is the viewer. `trace` is
+        filled. Raises RequestError naming the wrong parameter.
+        """
+        return self.ask(answer_steer, address, title, trace, **options)
+
+    def target_urls(
+        self, address: str | bytes, title: str, *, trace: Trace | None = None, **options: Unpack[Options]
+    ) -> list[str]:
+        """Return the URLs of the targets that `steer` answers with; it counts and raises as `steer`."""
+        return self.ask(target_urls, address, title, trace, **options)
+
+    def picks(self, address: str | bytes, title: str, **options: Unpack[Options]) -> list[Pick]:
+        """Return the appliances that `steer` answers with, best first, unsigned, MAX_PICKS where n is absent."""
+        options.setdefault("n", MAX_PICKS)
+        fleet = self.fleet_file
+        picks = []
+        for index, site, rank, draw in self.ask(Picker.picks, address, title, None, **options):
+            slot, name, host = fleet.appliance(index)
+            picks.append(Pick(slot, name, fleet.site(site), host, rank, *fleet.cluster_of(index), draw))
+        return picks
+
+    def playback(self, address: str | bytes, files: list[str], *, title: str = "", **options: Unpack[Options]) -> bytes:
+        """Return the servers of each of many files as compact JSON (`playback_json.pyx`), and count the answer.
+
+        A file's servers are numbers in the list of servers, best first; the fallback serves where there are fewer than
+        n. They are the picks of `steer` for the title, or without a title for the file; where appliances report files,
+        those that hold the file. `tokens` are for `{token}` in the URLs of each file that has picks; a token for the
+        whole service stands in `url`. `tag` is the session's. Raises RequestError.
+        """
+        return self.ask(answer_playback, address, files, title, **options)
+
+    def ask(
         self,
+        answer: Callable[..., T],
         address: str | bytes,
-        title: str,
+        subject: str | list[str],
+        extra: Trace | str | None,
         *,
         service: str,
         session: str = "",
         n: int = 0,
         family: int = 0,
-        trace: Trace | None = None,
         counters: Counters | None = None,
-    ) -> bytes:
-        """Return the answer as compact JSON: table version, ttl, targets best first; and count it.
-
-        `address` is text, or packed in 4 or 16 bytes; `n` 0 is the service's, `family` 0 the address's. Viewers of a
-        `session` spread over the appliances that hold the title, and over the orders of a hot one; without a session,
-        the client's /24 or /48 is the viewer. `trace` is filled. Raises RequestError naming the wrong parameter.
-        """
+    ) -> T:
+        """Return what a compiled `answer` makes of a title and a trace, or of files and their title."""
         try:
             compiled = self.services[service]
-            return answer_steer(
-                self.picker, address, title, compiled, n or compiled.n, family, session, trace, counters
-            )
+            return answer(self.picker, address, subject, compiled, n or compiled.n, family, session, extra, counters)
         except (KeyError, ValueError):
-            raise self.refusal(address, title, service, session, n) from None
-
-    def target_urls(
-        self,
-        address: str | bytes,
-        title: str,
-        *,
-        n: int = 0,
-        trace: Trace | None = None,
-        **asked: Unpack[Asked],
-    ) -> list[str]:
-        """Return the URLs of the targets that `steer` answers with; it counts and raises as `steer`."""
-        return self.answer(target_urls, address, title, n, trace=trace, **asked)
-
-    def picks(self, address: str | bytes, title: str, *, n: int = MAX_PICKS, **asked: Unpack[Asked]) -> list[Pick]:
-        """Return the appliances that `steer` answers with, best first, unsigned; it counts and raises as `steer`."""
-        fleet = self.fleet_file
-        picks = []
-        for index, site, rank, draw in self.answer(Picker.picks, address, title, n, **asked):
-            slot, name, host = fleet.appliance(index)
-            picks.append(Pick(slot, name, fleet.site(site), host, rank, *fleet.cluster_of(index), draw))
-        return picks
+            title, files = (str(extra), subject) if isinstance(subject, list) else (subject, None)
+            raise refusal_of(self.prefixes, self.services, address, title, service, session, n, files) from None
 
     def picks_of_keys(
         self, address: str, keys: tuple[int, int, int], *, service: str, n: int, family: int
@@ -204,75 +216,8 @@ class Snapshot:
         try:
             picked = self.picker.picks_of_keys(address, *keys, self.services[service], n, family)
         except (KeyError, ValueError):
-            raise self.refusal(address, "a title", service, "", n) from None
+            raise refusal_of(self.prefixes, self.services, address, "a title", service, "", n) from None
         return [(self.fleet_file.slots[index], rank) for index, rank in picked]
-
-    def playback(
-        self, address: str | bytes, files: list[str], *, title: str = "", n: int = 0, **asked: Unpack[Asked]
-    ) -> bytes:
-        """Return the servers of each of many files as compact JSON (`playback_json.pyx`), and count the answer.
-
-        A file's servers are numbers in the list of servers, best first; the fallback serves where there are fewer than
-        n. They are the picks of `steer` for the title, or without a title for the file; where appliances report files,
-        those that hold the file. `tokens` are for `{token}` in the URLs of each file that has picks; a token for the
-        whole service stands in `url`. `tag` is the session's. Raises RequestError.
-        """
-        return self.answer(answer_playback, address, files, n, title=title, **asked)
-
-    def answer(
-        self,
-        make: Callable[..., T],
-        address: str | bytes,
-        subject: str | list[str],
-        n: int,
-        *,
-        service: str,
-        session: str = "",
-        family: int = 0,
-        **options: Any,
-    ) -> T:
-        """Return what a compiled function makes of a request for a title or for files. Raises RequestError."""
-        try:
-            compiled = self.services[service]
-            return make(self.picker, address, subject, compiled, n or compiled.n, family, session, **options)
-        except (KeyError, ValueError):
-            title = subject if isinstance(subject, str) else options["title"]
-            files = None if isinstance(subject, str) else subject
-            raise self.refusal(address, title, service, session, n, files) from None
-
-    def refusal(
-        self,
-        address: str | bytes,
-        title: str,
-        service: str,
-        session: str,
-        n: int,
-        files: Sequence[str] | None = None,
-    ) -> RequestError:
-        """Return the error that names which parameter of a refused request is wrong, and by which rule."""
-        wrong = RequestError.of_parameter
-        if service not in self.services:
-            return wrong("service", service, "there is no such service", status=404)
-        if len(session) > MAX_SESSION:
-            return wrong("session", session, f"at most {MAX_SESSION} characters")
-        if not 0 <= n <= MAX_PICKS:
-            return wrong("n", str(n), f"a number from 1 to {MAX_PICKS}")
-        try:
-            self.prefixes.lookup(address)
-        except ValueError:
-            return wrong("ip", str(address), "an IPv4 or IPv6 address without a zone id")
-        if files is None or is_wrong_name(title):
-            return wrong("title", title, f"1 to {MAX_TITLE} bytes of UTF-8, and not . or ..")
-        if not 1 <= len(files) <= MAX_FILES:
-            return wrong("files", f"{len(files)} files", f"1 to {MAX_FILES} files")
-        seen: set[str] = set()
-        for file in files:
-            if not file or is_wrong_name(file):
-                return wrong("files", file, f"each has 1 to {MAX_TITLE} bytes of UTF-8, and is not . or ..")
-            if file in seen:
-                return wrong("files", file, "no file is named twice")
-            seen.add(file)
-        raise AssertionError("unreachable: ranking refused the files")
 
     # ---- what an address resolves to
 
@@ -283,10 +228,8 @@ class Snapshot:
     def refused_region(self, packed: bytes, service: str) -> str | None:
         """Return the region of a client that a service refuses, empty where it is unknown; None for other clients."""
         compiled = self.services.get(service)
-        if compiled is None or compiled.everywhere:
-            return None
         region = self.zone_of(packed).region
-        return None if compiled.serves_region(region) else region
+        return None if compiled is None or compiled.serves_region(region) else region
 
     def clusters_of(self, zone: Zone) -> frozenset[int]:
         """Return the clusters on a zone's ranking."""
@@ -334,8 +277,3 @@ class Snapshot:
             "published_at": self.current.published_at,
             "formats": FORMATS,
         }
-
-
-def is_wrong_name(name: str) -> bool:
-    """Return whether a name cannot be a title's or a file's."""
-    return name in (".", "..") or len(name.encode()) > MAX_TITLE

@@ -93,6 +93,7 @@ class Tasks:
         connections = Connections(settings, counters, self.certificates)
         if self.certificates:
             signal.signal(signal.SIGHUP, self.certificates.hurry)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         follower = Follower(settings.state, settings.poll_s, take=connections.serve, refuse=connections.refuse)
         follower.start()
         decisions = start_decisions(settings, number, connections)

@@ -193,13 +193,15 @@ def read_text(setting: str, path: Path) -> str:
     """Return the text of a file of a setting. Raises SettingsError unless it is a readable file of at most MAX_FILE."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a FIFO would wait
-        with open(descriptor, "rb") as file:  # noqa: PTH123
+        try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE:
                 raise SettingsError(f"{setting} {path}: no file of at most {MAX_FILE} bytes")
             if setting == "tls_key" and status.st_mode & stat.S_IROTH:
                 logger.warning("tls_key %s: mode %04o lets everybody read it", path, stat.S_IMODE(status.st_mode))
-            return file.read(MAX_FILE).decode("ascii", "replace")
+            return os.read(descriptor, MAX_FILE).decode("ascii", "replace")
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise SettingsError(f"{setting} {path}: {error.strerror}") from error
 
