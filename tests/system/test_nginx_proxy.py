@@ -38,7 +38,7 @@ def configuration(folder: Path, port: int, pair: Pair, sock: Path, listen: str =
     text = text.replace("listen 443 ssl http2;", f"listen 127.0.0.1:{port} ssl http2{listen};")
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = "".join(f"{kind}_temp_path {folder / kind}; " for kind in kinds)
-    return f"daemon off; pid {folder}/nginx.pid; events {{ }}\nhttp {{ access_log off; {paths}\n{text}}}\n"
+    return f"daemon off; master_process off; pid {folder}/nginx.pid; events {{ }}\nhttp {{ access_log off; {paths}\n{text}}}\n"
 
 
 @contextlib.contextmanager
