@@ -29,6 +29,9 @@ class Records:
     def open(self, deliver: Any) -> None:
         """Call `deliver` from now on with what the peer sends."""
 
+    def release(self) -> None:
+        """Free what OpenSSL holds, once the socket is gone: the collector of garbage does not see how much it is."""
+
     def data_received(self, data: bytes) -> None:
         """Take records from the socket: decrypt and deliver, or `receive` before `open`."""
 

@@ -45,6 +45,11 @@ cdef class Records:
         if self.incoming.pending or self.unread():
             self.decrypt(LEAST_READ, False)
 
+    def release(self):
+        self.is_open, self.has_ended = False, True
+        self.connection = self.incoming = self.outgoing = self.deliver = None
+        self.feed = self.drain = self.read = self.encrypt = self.unread = None
+
     def data_received(self, bytes data not None):
         if not self.is_open:
             self.receive(data)

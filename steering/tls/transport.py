@@ -175,6 +175,7 @@ class TlsTransport(Records):
         self.end_handshake()
         if self.protocol:
             self.protocol.connection_lost(error)
+        self.release()
 
     def pause_writing(self) -> None:
         """Pass it on."""
@@ -205,7 +206,7 @@ class TlsTransport(Records):
         if name == "sslcontext":
             return self.shared.certificates.context
         if name == "peercert":
-            return self.connection.getpeercert() or default
+            return self.connection.getpeercert() if self.connection else default
         return self.connection if name == "ssl_object" else self.raw.get_extra_info(name, default)
 
     def __getattr__(self, name: str) -> Any:

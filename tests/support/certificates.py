@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import shutil
 import ssl
 import subprocess
@@ -12,11 +14,19 @@ import pytest
 Pair = tuple[Path, Path]  # the files of a certificate and of its key
 
 
-def openssl(*arguments: str) -> None:
+def openssl(*arguments: str, given: bytes = b"") -> bytes:
     program = shutil.which("openssl")
     if not program:
         pytest.skip("openssl is not installed")
-    subprocess.run([program, *arguments], capture_output=True, check=True)
+    return subprocess.run([program, *arguments], input=given, capture_output=True, check=True).stdout
+
+
+def fingerprint(certificate: Path) -> str:
+    """Return the SHA-256 of a certificate's public key in base64, as browsers take it."""
+    public = openssl("x509", "-in", str(certificate), "-pubkey", "-noout")
+    return base64.b64encode(
+        hashlib.sha256(openssl("pkey", "-pubin", "-outform", "der", given=public)).digest()
+    ).decode()
 
 
 def make_certificate(

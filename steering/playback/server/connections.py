@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Final
 
 from _fastpath.client import Trust
 from _fastpath.counters import Counters
@@ -12,8 +13,13 @@ from _fastpath.fast_path import FastPath
 from _fastpath.hashing import key_of
 from steering.decision.snapshot import Snapshot
 from steering.playback.answers.players import compiled
+from steering.playback.server.states import BODY_S, HEAD_S, IDLE_S, LIMITS, Event, State
 from steering.settings import Settings
 from steering.tls.certificates import Certificates
+from steering.uvicorn_adapter import Position
+
+# LIMITS of the fallback path, by the position in a request, counted from the request's first byte.
+FALLBACK_LIMITS: Final = {Position.HEAD: (HEAD_S, True), Position.BODY: (BODY_S, False)}
 
 
 class Connections:
@@ -88,4 +94,27 @@ class Connections:
             self.certificates.step()
             self.set_gauge("certificate_expires_at", round(self.certificates.expires_at()))
         for connection in list(self.open):
-            connection.end_if_late()
+            end_if_late(connection, self.count)
+
+
+def end_if_late(connection: Any, count: Callable[[str], None]) -> None:
+    """End a connection whose client takes too long; one that is cut off is counted."""
+    if connection.transport.is_closing() and connection.state is not State.CLOSING:
+        connection.move(Event.CLOSE)  # uvicorn has closed it
+    since, fallback = connection.since, connection.fallback
+    if connection.state is State.FALLBACK:
+        if fallback.unparsed or fallback.position is Position.BETWEEN:
+            return  # it is the service's turn
+        since = fallback.began_at
+        limit_s, is_cut_off = FALLBACK_LIMITS[fallback.position]
+    elif connection.state in LIMITS:
+        limit_s, is_cut_off = LIMITS[connection.state]
+    else:
+        since, limit_s, is_cut_off = connection.active_at, IDLE_S, False
+    if connection.clock.second - since <= limit_s:
+        return
+    if is_cut_off:
+        count("cut_off")
+        connection.transport.abort()
+    else:
+        connection.close()

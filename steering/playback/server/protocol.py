@@ -28,16 +28,14 @@ from steering.playback.answers.encoding import encode
 from steering.playback.server.connections import Connections
 from steering.playback.server.last_answers import UNKNOWN_PEER, cheapest_answer
 from steering.playback.server.proxy_protocol import read_header
-from steering.playback.server.states import BODY_S, HEAD_S, IDLE_S, LIMITS, TRANSITIONS, Event, State
+from steering.playback.server.states import TRANSITIONS, Event, State
 from steering.tls.certificates import Certificates
 from steering.tls.transport import Tls
-from steering.uvicorn_adapter import FallbackPath, Position, UvicornServer, protocol_class
+from steering.uvicorn_adapter import FallbackPath, UvicornServer, protocol_class
 
 MAX_PENDING: Final = 256  # requests on the fallback path: about 0.1 s of work
 
 PLAYBACK_LINE: Final = b"POST /v1/playback HTTP/1.1\r\n"
-# LIMITS of the fallback path, by the position in a request, counted from the request's first byte.
-FALLBACK_LIMITS: Final = {Position.HEAD: (HEAD_S, True), Position.BODY: (BODY_S, False)}
 NO_ADDRESS: Final = ("", 0)  # a client without an address, as FastAPI sees it: not trusted
 
 
@@ -303,29 +301,6 @@ class HttpProtocol(Connection, asyncio.Protocol):
             self.move(Event.ANSWERED)
 
     # ---- the end
-
-    def end_if_late(self) -> None:
-        """End a connection whose client takes too long; one that is cut off is counted."""
-        if self.transport.is_closing() and self.state is not State.CLOSING:
-            self.move(Event.CLOSE)  # uvicorn has closed it
-        since = self.since
-        if self.state is State.FALLBACK:
-            assert self.fallback
-            if self.fallback.unparsed or self.fallback.position is Position.BETWEEN:
-                return  # it is the service's turn
-            since = self.fallback.began_at
-            limit_s, is_cut_off = FALLBACK_LIMITS[self.fallback.position]
-        elif self.state in LIMITS:
-            limit_s, is_cut_off = LIMITS[self.state]
-        else:
-            since, limit_s, is_cut_off = self.active_at, IDLE_S, False
-        if self.fast_path.second - since <= limit_s:
-            return
-        if is_cut_off:
-            self.shared.count("cut_off")
-            self.transport.abort()
-        else:
-            self.close()
 
     def close(self) -> None:
         """Close the connection once what has been written is sent."""
