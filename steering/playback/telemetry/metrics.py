@@ -15,6 +15,7 @@ from typing import Any, Final
 from _fastpath.counters import BOUNDS, PATHS, QUALITY, Counters
 from _fastpath.status_words import REASONS
 from steering.decision.snapshot import Snapshot
+from steering.escape import for_label
 from steering.state.folder import worker_files
 
 Samples = Iterable[tuple[Mapping[str, object], float]]
@@ -200,10 +201,5 @@ def metric(name: str, metric_type: str, meaning: str, samples: Samples) -> Itera
 
 def sample(name: str, labels: Mapping[str, object], value: float) -> str:
     """Return the line of one sample."""
-    pairs = ",".join(f'{key}="{escaped(str(text))}"' for key, text in labels.items())
+    pairs = ",".join(f'{key}="{for_label(str(text))}"' for key, text in labels.items())
     return f"{name}{{{pairs}}} {value}" if pairs else f"{name} {value}"
-
-
-def escaped(text: str) -> str:
-    """Return a label's value as it stands in quotes."""
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
