@@ -22,7 +22,7 @@ from steering.state.routes import ORIGIN_NAMES
 
 COLUMNS: Final = ("prefix", "cluster", "as_path", "origin", "med", "class", "communities")
 MAX_PATH: Final = 255
-MAX_COMMUNITIES: Final = 64
+MAX_COMMUNITIES: Final = 256
 
 
 def read(path: str, fleet: Fleet) -> Feed:
