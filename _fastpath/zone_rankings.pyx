@@ -3,7 +3,7 @@
 
 Every route on every covering prefix makes its cluster a candidate. A candidate's key is six numbers, in the policy's
 order: how many covering prefixes are longer, length of the AS path, origin, MED, class, distance in steps. A cluster
-with several routes keeps its best one. Clusters are sorted by key; equal keys share a rank. The region's fallback
+with several routes keeps its best one; a route that excludes its cluster keeps it out, unless a longer prefix adds it. Clusters are sorted by key; equal keys share a rank. The region's fallback
 clusters follow, by distance. Equal rankings are stored once.
 """
 
@@ -27,6 +27,7 @@ cdef uint32_t FALLBACK_BIT = 1 << 31  # as FALLBACK of `ranking`
 cdef enum:
     KEYS = 6  # the length of KEY_NAMES
     NO_STEP = 0xFFFFFFFF  # above any distance step and any depth
+    EXCLUDED = 0xFFFFFFFF  # in place of an index
 
 
 cdef struct ranking_entry:
@@ -70,6 +71,8 @@ cdef class RankingBuilder:
     cdef const double[::1] cluster_vectors, region_vectors
     cdef double step_km
     cdef int policy[KEYS]     # indices into KEY_NAMES
+    cdef const uint32_t[::1] excludes        # by route: whether it keeps its cluster away from the prefix
+    cdef bint any_excludes
     cdef Py_ssize_t keys, count
     cdef uint32_t region, stamp  # of the (chain, region) whose ranking is being made
     cdef ranking_entry* entries
@@ -97,6 +100,7 @@ cdef class RankingBuilder:
                 raise ValueError(f"route {i} names cluster {self.cluster[i]}, there are {clusters}")
         if any([len(column) != self.cluster.shape[0] for column in routes.values()]):
             raise ValueError("columns have one length")
+        self.excludes, self.any_excludes = routes["excludes"], any(routes["excludes"])
         self.out = zeros("I", 2 * clusters + 2)
         self.steps = self.out.data.as_uints
         self.entries = <ranking_entry*> malloc((clusters + 1) * sizeof(ranking_entry))
@@ -126,6 +130,8 @@ cdef class RankingBuilder:
         cdef int i
         if route >= self.cluster.shape[0]:
             raise IndexError(f"a set names route {route}, there are {self.cluster.shape[0]}")
+        if self.excludes[route]:
+            return 0
         cluster = self.cluster[route]
         values[0], values[1], values[2] = depth, self.as_path[route], self.origin[route]
         values[3], values[4] = self.med[route], self.route_class[route]
@@ -138,8 +144,15 @@ cdef class RankingBuilder:
             self.index_of[cluster] = <uint32_t> self.count
             self.entries[self.count] = entry
             self.count += 1
-        elif compare_keys(&entry, self.entries + self.index_of[cluster]) < 0:
+        elif self.index_of[cluster] != EXCLUDED and compare_keys(&entry, self.entries + self.index_of[cluster]) < 0:
             self.entries[self.index_of[cluster]] = entry
+        return 0
+
+    cdef int exclude(self, uint32_t route) except -1:
+        """Keep the cluster of a route that excludes it out of the ranking, unless a longer prefix has added it."""
+        if self.excludes[route] and self.stamp_of[self.cluster[route]] != self.stamp:
+            self.stamp_of[self.cluster[route]] = self.stamp
+            self.index_of[self.cluster[route]] = EXCLUDED
         return 0
 
     cdef uint32_t partner(self) noexcept:
@@ -225,6 +238,8 @@ def make_rankings(
         builder.begin(region)
         depth = 0
         while chain:
+            for i in range(first[chain_set[chain]], first[chain_set[chain] + 1] if builder.any_excludes else 0):
+                builder.exclude(members[i])
             for i in range(first[chain_set[chain]], first[chain_set[chain] + 1]):
                 builder.add_route(members[i], depth)
             chain = parent[chain]

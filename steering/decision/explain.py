@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -71,7 +72,7 @@ def explain(
     accepted = routes_of(snapshot, resolved["zone"])
     routes = [{**snapshot.names.cluster(route.pop("cluster")), **route} for route in accepted.covering(packed)]
     policy = snapshot.table_file.meta["policy"]
-    name_deciding_keys(resolved["ranking"], routes, policy)
+    name_deciding_keys(resolved["ranking"], [route for route in routes if not route["excludes"]], policy)
     candidates = candidates_of(snapshot, trace)
     used = sorted({candidate["reason"] for candidate in candidates if candidate["reason"]})
     answer: dict[str, Any] = json.loads(body)
@@ -80,6 +81,7 @@ def explain(
         "refused_region": snapshot.refused_region(packed, service),
         "policy": policy,
         "routes": routes,
+        "excluded": excluded_by(routes),
         "refused": [dataclasses.asdict(refusal) for refusal in accepted.refused_for(packed)],
         "candidates": candidates,
         "fan_out": trace.fan_out,
@@ -111,6 +113,17 @@ def narrowed(scope: str, packed: bytes) -> str:
     if network.prefixlen >= (length := 24 if len(packed) == 4 else 48):
         return scope
     return str(ipaddress.ip_network((packed, length), strict=False))
+
+
+def excluded_by(routes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the routes that keep their clusters away: no longer prefix announces the cluster. Longest prefix first."""
+    decided: set[str] = set()
+    excluded = []
+    for _, same_prefix in itertools.groupby(routes, key=lambda route: str(route["prefix"])):
+        own = sorted(same_prefix, key=lambda route: not route["excludes"])
+        excluded += [route for route in own if route["excludes"] and route["cluster"] not in decided]
+        decided |= {route["cluster"] for route in own}
+    return excluded
 
 
 def name_deciding_keys(ranking: list[dict[str, Any]], routes: list[dict[str, Any]], policy: Sequence[str]) -> None:

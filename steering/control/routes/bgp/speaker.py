@@ -123,7 +123,8 @@ async def speaking(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Yield the running speaker, and pass its lines to `take`; stop it on exit."""
     program = find_speaker()
-    await require_version(program)
+    if Path(program).parent != Path(sys.executable).parent:  # the one that was installed with us has the version
+        await require_version(program)
     private = PRIVATE if PRIVATE.is_dir() and os.access(PRIVATE, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="steering-bgp-", dir=private))
     connected = asyncio.Event()

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from _fastpath import prefix_rows
 from _fastpath.zone_rankings import EARTH_RADIUS_KM
-from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, RowCollector, read_bytes
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, RowCollector, read_json
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet, Site
 from steering.model.policy import DISTANCE_STEP_KM
@@ -45,10 +45,10 @@ CACHE_RULE: Final = "a cache is an appliance of the fleet"
 def read(path: str, fleet: Fleet) -> Feed:
     """Return the routes of a coverage-zone file. Raises FeedError if it is none."""
     file = Path(path)
-    data, digest = read_bytes(file)
+    data, digest = read_json(file)
     zones = zones_of(file.name, data)
     finder = ClusterFinder(fleet, file.name)
-    attributes, names, caches = AttributeTable(), list[str](), list[tuple[int, str, str]]()
+    attributes, names = AttributeTable(), list[str]()
     rows = RowCollector()
     for name, zone in zones.items():
         unknown: list[str] = []
@@ -66,10 +66,9 @@ def read(path: str, fleet: Fleet) -> Feed:
             except ValueError as error:
                 rows.refuse(f"{name}: {value!r}", str(error))
         if number not in attributes.rules:
-            caches += [(len(rows.lines), name, f"{CACHE_RULE}; there is no {cache[:63]!r}") for cache in unknown]
+            for cache in unknown:
+                rows.refuse_also(name, f"{CACHE_RULE}; there is no {cache[:63]!r}")
     builder = rows.builder(file.name)
-    for refusal in caches:
-        builder.refuse(*refusal)
     builder.refuse_values(len(attributes), attributes.rules, names.__getitem__)
     refuse_repeated(builder, names)
     return builder.feed(digest, attributes, names.__getitem__)

@@ -41,7 +41,16 @@ def routes_of(feed: Feed) -> list[tuple[Any, ...]]:
         for place in range(len(columns)):
             kind = columns.value[place]
             members = [
-                (item.cluster, item.route_class, item.via, item.hops, item.origin, item.med, item.communities)
+                (
+                    item.cluster,
+                    item.route_class,
+                    item.via,
+                    item.hops,
+                    item.origin,
+                    item.med,
+                    item.communities,
+                    item.excludes,
+                )
                 for item in feed.sets[feed.set_of[kind]]
             ]
             where = (family, columns.high[place], columns.low[place], columns.length[place])
@@ -62,6 +71,7 @@ ROUTES = st.fixed_dictionaries(
         "med": st.integers(0, 2**32),
         "class": st.sampled_from(["embedded", "transit", ""]),
         "communities": st.lists(st.sampled_from(["64500:1", "64500:0"]), max_size=2),
+        "exclude": st.sampled_from(["yes", "no", "", "maybe", True, False]),
     },
 )
 
@@ -72,12 +82,14 @@ def test_json_lines_say_what_csv_says(
 ) -> None:
     folder = tmp_path_factory.mktemp("feeds")
     good = {"prefix": "192.0.2.0/24", "cluster": "bom001-a"}
-    columns = ["prefix", "cluster", "as_path", "origin", "med", "class", "communities"]
+    columns = ["prefix", "cluster", "as_path", "origin", "med", "class", "communities", "exclude"]
     text = io.StringIO()
     table = csv.DictWriter(text, columns)
     table.writeheader()
     for route in (good, *routes):
-        table.writerow({name: " ".join(map(str, v)) if isinstance(v, list) else v for name, v in route.items()})
+        words = {True: "yes", False: "no"}
+        fields = {name: words[v] if isinstance(v, bool) else v for name, v in route.items()}
+        table.writerow({name: " ".join(map(str, v)) if isinstance(v, list) else v for name, v in fields.items()})
     (folder / "routes.csv").write_text(text.getvalue())
     (folder / "routes.jsonl").write_text("".join(json.dumps(route) + "\n" for route in (good, *routes)))
     one, other = read(folder / "routes.csv", fleet), read(folder / "routes.jsonl", fleet)
