@@ -121,7 +121,12 @@ def test_where_no_route_leads_the_fallback_begins_at_rank_0() -> None:
 
 routes_of_a_prefix = st.lists(
     st.builds(
-        route, st.integers(0, 5), st.integers(0, 2), st.sampled_from((0, 100)), st.integers(0, 3), st.integers(0, 2),
+        route,
+        st.integers(0, 5),
+        st.integers(0, 2),
+        st.sampled_from((0, 100)),
+        st.integers(0, 3),
+        st.integers(0, 2),
         st.sampled_from((0, 0, 0, 1)),
     ),
     max_size=6,
