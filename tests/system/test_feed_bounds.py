@@ -1,4 +1,4 @@
-"""Every feed has bounds on bytes, rows, depth and memory: hostile files are refused, and cost no more than that.
+"""Every feed and playlist has bounds on bytes, rows, depth and memory: hostile files are refused, and cost no more than that.
 
 Each file is read in a process of its own, whose peak memory and computing time are measured.
 """
@@ -26,7 +26,8 @@ CHILD = """
 import resource, sys, time
 from pathlib import Path
 import msgspec
-from steering.control.routes.feeds import FeedSource, kind_of, read_feed
+from steering.control.playlists.prepare import prepare
+from steering.control.routes.feeds import FeedSource, read_feed
 from steering.control.routes.rpki import read_payloads
 from steering.control.routes.traffic import read_traffic
 from steering.control.routes.feeds.regions import read_regions
@@ -39,6 +40,8 @@ try:
         result = read_payloads(path).accepted
     elif kind == "geofeed":
         result = len(read_regions(None, [path]).geofeeds)
+    elif kind in ("hls", "dash"):
+        result = f"{len(prepare('video', 't', kind, path.read_bytes()).pathway)} bytes for each pathway"
     elif kind == "traffic":
         result = len(read_traffic(path).amounts)
     else:
@@ -56,7 +59,7 @@ def read_apart(kind: str, path: Path, fleet: Fleet) -> tuple[int, int, str]:
     document.write_bytes(msgspec.json.encode(fleet))
     done = subprocess.run(
         [sys.executable, "-c", CHILD, kind, str(path), str(document)],
-        capture_output=True, text=True, timeout=250, cwd=Path(__file__).parents[4], check=False,
+        capture_output=True, text=True, timeout=250, cwd=Path(__file__).parents[2], check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     mib, seconds, result = done.stdout.split(" ", 2)
@@ -95,6 +98,13 @@ FILES: list[tuple[str, str, Callable[[], bytes], int, str]] = [
     ("zones", "texts.json", lambda: b'{"coverageZones": {"bom001-a": {"network": [' + b'"",' * 7_900_000 + b'"10.0.0.0/8"]}}}', 1200, "1 accepted, 7900000 refused, 1000 listed"),
     ("rpki", "deep.json", lambda: b'{"roas":' + b"[" * 1_900_000, 100, "refused: deep.json: not JSON"),
     ("rpki", "wide.json", lambda: b'{"roas": [' + b"0," * 7_900_000 + b"0]}", 1200, "refused: wide.json: holds no payload"),
+    ("hls", "variants.m3u8", lambda: b"#EXTM3U\n" + b"#EXT-X-STREAM-INF:BANDWIDTH=1\nv\n" * 100_000, 60, "refused: hls playlist of video/t: 3200008 bytes; at most 1048576"),
+    ("hls", "short.m3u8", lambda: b"#EXTM3U\n" + b"#EXT-X-STREAM-INF:BANDWIDTH=1\nv\n" * 30_000, 80, "refused: hls playlist of video/t: line"),
+    ("hls", "many.m3u8", lambda: b"#EXTM3U\n" + b"".join(b"#EXT-X-STREAM-INF:BANDWIDTH=%d\n%d\n" % (i, i) for i in range(1, 2001)), 80, "refused: hls playlist of video/t: needs"),
+    ("hls", "line.m3u8", lambda: b"#EXTM3U\n#EXT-X-STREAM-INF:A=" + b" " * 1_000_000, 80, "refused: hls playlist of video/t: line 2"),
+    ("dash", "deep.mpd", lambda: b"<MPD xmlns='urn:mpeg:dash:schema:mpd:2011'>" + b"<a>" * 300_000, 80, "refused: dash playlist of video/t: is no XML"),
+    ("dash", "wide.mpd", lambda: b"<MPD xmlns='urn:mpeg:dash:schema:mpd:2011'>" + b"<S/>" * 250_000 + b"</MPD>", 300, "37 bytes for each pathway"),
+    ("dash", "names.mpd", lambda: b"<MPD xmlns='urn:mpeg:dash:schema:mpd:2011' " + b" ".join(b"a%d=''" % i for i in range(80_000)) + b"/>", 200, "37 bytes for each pathway"),
     ("rpki", "large.json.gz", lambda: packed("gz", 160, b" " * MIB), 500, "refused: large.json.gz: over 128 MiB once unpacked"),
 ]  # fmt: skip
 
