@@ -177,12 +177,19 @@ def test_a_dump_is_heard_by_the_clusters_of_its_routers(
     )
     feed = read(path, listening)
     assert (feed.accepted, feed.unheard, feed.refused) == (3, 1, 0)
-    both = (RouteClass.embedded, (64500,), 2, 1, 20, ("64500:120",))
+    both = (RouteClass.embedded, (64500,), 2, 1, 20, ("64500:120",), False)
     exchange = (RouteClass.exchange, *both[1:])
     ten, doc = 10 << 56, 0x20010DB8 << 32
     assert routes_of(feed) == [
         (4, ten, 0, 8, [(0, *both), (3, *exchange)], 64501),
-        (4, ten, 0, 8, [(1, RouteClass.exchange, (), 1, 0, 0, ()), (3, RouteClass.exchange, (), 1, 0, 0, ())], 64511),
+        (
+            4,
+            ten,
+            0,
+            8,
+            [(1, RouteClass.exchange, (), 1, 0, 0, (), False), (3, RouteClass.exchange, (), 1, 0, 0, (), False)],
+            64511,
+        ),
         (6, doc, 0, 32, [(1, *exchange), (3, *exchange)], 64501),
     ]
 
@@ -242,7 +249,7 @@ def clusters_in_order(feed: Feed) -> dict[int, list[tuple[int, ...]]]:
     found = {}
     for row in routes_of(feed):
         meds: dict[int, list[int]] = {}
-        for cluster, *_, med, _ in row[4]:
+        for cluster, *_, med, _, _ in row[4]:
             meds.setdefault(med, []).append(cluster)
         if row[0] == 4:
             found[row[1] >> 56] = [tuple(meds[med]) for med in sorted(meds)]
