@@ -320,13 +320,13 @@ def lines_of(text: bytes) -> Iterator[bytes]:
         yield line.removesuffix(b"\n")
 
 
-def read_json(path: Path) -> tuple[bytes, str]:
+def read_json(path: Path, most_items: int = MAX_ITEMS) -> tuple[bytes, str]:
     """Return a JSON document, unpacked, and the SHA-256 of the file. FeedError: it would take too much memory."""
     data, digest = read_bytes(path, MAX_JSON)
     containers, items = data.count(b"{") + data.count(b"["), data.count(b",")
-    if containers > MAX_CONTAINERS or items > MAX_ITEMS:
+    if containers > MAX_CONTAINERS or items > most_items:
         raise FeedError(
-            f"{path.name}: {containers} objects and lists with {items} commas; at most {MAX_CONTAINERS} and {MAX_ITEMS}"
+            f"{path.name}: {containers} objects and lists with {items} commas; at most {MAX_CONTAINERS} and {most_items}"
         )
     return data, digest
 

@@ -39,13 +39,14 @@ NAMED_MED: Final = 1
 FAR_MED: Final = 2  # and the steps of distance
 MOST_SITES: Final = 64  # of which a zone has the open clusters
 NUMBER: Final = re.compile(r"[+-]?\d{1,3}(\.\d{0,30})?")
+MAX_ITEMS: Final = 2_000_000  # commas: networks, above all
 CACHE_RULE: Final = "a cache is an appliance of the fleet"
 
 
 def read(path: str, fleet: Fleet) -> Feed:
     """Return the routes of a coverage-zone file. Raises FeedError if it is none."""
     file = Path(path)
-    data, digest = read_json(file)
+    data, digest = read_json(file, MAX_ITEMS)
     zones = zones_of(file.name, data)
     finder = ClusterFinder(fleet, file.name)
     attributes, names = AttributeTable(), list[str]()
