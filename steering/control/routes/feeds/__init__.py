@@ -325,9 +325,8 @@ def read_json(path: Path, most_items: int = MAX_ITEMS) -> tuple[bytes, str]:
     data, digest = read_bytes(path, MAX_JSON)
     containers, items = data.count(b"{") + data.count(b"["), data.count(b",")
     if containers > MAX_CONTAINERS or items > most_items:
-        raise FeedError(
-            f"{path.name}: {containers} objects and lists with {items} commas; at most {MAX_CONTAINERS} and {most_items}"
-        )
+        rule = f"at most {MAX_CONTAINERS} and {most_items}"
+        raise FeedError(f"{path.name}: {containers} objects and lists with {items} commas; {rule}")
     return data, digest
 
 
