@@ -27,7 +27,7 @@ from _fastpath.texts cimport text_piece, text_table, texts_begin, texts_end, tex
 from _fastpath.wide cimport high_of, last_of, low_of, wide, wide_of
 
 MAX_PATH = 255  # ASNs in a path
-MAX_COMMUNITIES = 64
+MAX_COMMUNITIES = 256  # as of every feed
 
 cdef enum:
     HEADER = 12
@@ -325,4 +325,6 @@ def attributes(bytes packed not None):
             raise ValueError(f"an attribute ends within the attributes; attribute {code} has {size} bytes")
         route.decode(code, at, size)
         at += size
-    return tuple(route.path), route.sets, route.origin, route.med, tuple(route.communities[:MAX_COMMUNITIES])
+    if len(route.communities) > MAX_COMMUNITIES:
+        raise ValueError(f"a route has at most {MAX_COMMUNITIES} communities; this has {len(route.communities)}")
+    return tuple(route.path), route.sets, route.origin, route.med, tuple(route.communities)

@@ -290,3 +290,10 @@ def read_or_refuse(data: bytes) -> None:
             continue
         assert len(path) <= mrt.MAX_PATH
         assert origin < 3
+
+
+def test_no_community_is_dropped() -> None:
+    listed = [f"1:{number}" for number in range(255)]
+    assert mrt.attributes(dumps.attributes([1], communities=[*listed, "65000:0"]))[4] == (*listed, "65000:0")
+    with pytest.raises(ValueError, match="at most 256 communities; this has 257"):
+        mrt.attributes(dumps.attributes([1], communities=[*listed, "1:1", "65000:0"]))
