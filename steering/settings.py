@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +19,7 @@ from pydantic_settings import (
 )
 
 from steering.errors import SettingsError
+from steering.model.fields import is_length_range
 from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
 
 DEFAULT_FILE = "steering.toml"
@@ -29,8 +29,6 @@ OTHER_VARIABLES = {"STEERING_CONFIG", "STEERING_PORTABLE"}
 SECRETS = {"alarm_url"}  # values that are never shown
 
 MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its end, unix(7)
-
-LENGTHS = re.compile(r"([0-9]{1,3})-([0-9]{1,3})", re.ASCII)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -370,12 +368,6 @@ def split_listeners(value: Any) -> tuple[str, ...]:
     if len(set(listeners)) != len(listeners):
         raise ValueError("name each listener once")
     return listeners
-
-
-def is_length_range(value: Any, most: int) -> bool:
-    """Return whether a value is a range of prefix lengths such as `8-24`."""
-    match = LENGTHS.fullmatch(value) if isinstance(value, str) else None
-    return match is not None and int(match[1]) <= int(match[2]) <= most
 
 
 def split_address(text: str) -> tuple[str, int]:

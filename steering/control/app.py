@@ -119,9 +119,7 @@ def make_app(
         app.add_exception_handler(kind, answer_error)
     app.add_middleware(BodyLimit)
     app.add_middleware(Entrance, control=control)
-    app.take_reports = Entrance(
-        reports.ReportsEndpoint(control.registry, control.holdings.intake, refuse_report), control
-    )
+    app.take_reports = Entrance(reports.ReportsEndpoint(control.registry, control.intake, refuse_report), control)
     return app
 
 

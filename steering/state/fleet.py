@@ -19,6 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from _fastpath.ranking import APPLIANCE, CLUSTER, SITE
 from steering.errors import SnapshotError
 from steering.model.fleet import Appliance, Fleet
@@ -95,7 +97,10 @@ class FleetFile(StateFile):
         served = json.loads(bytes(self["services"]))
         self.version: int = served["version"]
         self.regions: list[str] = served["regions"]
-        self.services: dict[str, Service] = {row["id"]: service_of(row) for row in served["services"]}
+        try:
+            self.services: dict[str, Service] = {row["id"]: service_of(row) for row in served["services"]}
+        except msgspec.ValidationError as error:
+            raise SnapshotError(f"{path.name}: services: {error}") from error
         self.text = self["text"]
 
     @cached_property

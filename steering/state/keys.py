@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from steering.errors import SnapshotError
+from steering.model.fields import ID
 from steering.state.sections import write_atomically
 
 FILE: Final = "keys"
 MAX_FILE: Final = 1 << 20
 TAG_KEYS: Final = "tag-"  # the prefix of keys for session tags, which no appliance has
-ID: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 # Characters that need no quoting in URL tools, nginx configurations and shells; 32 of base64 are 192 bits.
 SECRET: Final = re.compile(r"[A-Za-z0-9._~+/=-]{32,128}")
 

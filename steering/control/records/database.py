@@ -21,14 +21,12 @@ from pathlib import Path
 from typing import Final
 
 from steering.control.records.audit import AuditRepository
+from steering.control.records.auth import TokenRepository
 from steering.control.records.fleet import FleetRepository
-from steering.control.records.overrides import OverrideRepository
-from steering.control.records.pins import PinRepository
+from steering.control.records.overrides import OverrideRepository, StateRepository
 from steering.control.records.playlists import PlaylistRepository
 from steering.control.records.schema import SCHEMA, VERSION
-from steering.control.records.states import StateRepository
-from steering.control.records.tokens import TokenRepository
-from steering.control.records.versions import VersionRepository
+from steering.control.records.versions import PinRepository, VersionRepository
 from steering.control.records.windows import WindowRepository
 from steering.errors import SettingsError
 

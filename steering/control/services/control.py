@@ -19,16 +19,16 @@ from steering.control.health.ejection_limits import Limits
 from steering.control.health.registry import Registry
 from steering.control.health.rules import Rules
 from steering.control.records.database import NAME, Records
-from steering.control.services.ejections import Ejections
 from steering.control.services.fleet import FleetService
 from steering.control.services.fleet_on_record import FleetOnRecord
 from steering.control.services.hand_over import HandOver
+from steering.control.services.health import Ejections, Quality
 from steering.control.services.holdings import Holdings
 from steering.control.services.keys import Keys
 from steering.control.services.maintenance import MaintenanceWindows
 from steering.control.services.overrides import Overrides
 from steering.control.services.playlists import PlaylistService
-from steering.control.services.reports import Audit, Quality
+from steering.control.services.concern import Concern
 from steering.control.services.tables import Tables
 from steering.control.services.tasks import Run, run_here
 from steering.control.services.tokens import Tokens
@@ -65,54 +65,42 @@ class Control:
 
     def make_services(self, run: Run) -> None:
         """Make every service, over the records as the last control process left them."""
-        settings, records, clock = self.settings, self.records, self.clock
-        state = settings.state
+        settings, records = self.settings, self.records
         self.registry = registry_of(settings)
-        intake = HoldingsReported(settings.max_titles)
-        self.on_record = FleetOnRecord(records, self.registry, intake)
-        fleet = self.on_record.current
-        self.maintenance = MaintenanceWindows(records, fleet, clock)
-        # Before the status words are stored: an appliance in a window must not take a client for a moment.
-        self.registry.set_maintenance(self.maintenance.covered())
-        status = self.registry.files = StatusFiles(state)
+        self.intake = HoldingsReported(settings.max_titles)
+        self.on_record = FleetOnRecord(records, self.registry, self.intake)
+        self.registry.files = StatusFiles(settings.state)
         self.hand_over = HandOver(
-            state=state,
-            records=records,
-            on_record=self.on_record,
-            status=status,
-            words=self.registry.status_words,
-            clock=clock,
-            retain=settings.retain,
-        )
-        self.fleet = FleetService(
-            state=state,
-            records=records,
-            on_record=self.on_record,
-            hand_over=self.hand_over,
-            default_service=settings.default_service,
-            clock=clock,
-        )
-        self.tables = Tables(
             settings=settings,
             records=records,
-            fleet=self.fleet,
+            on_record=self.on_record,
+            status=self.registry.files,
+            words=self.registry.status_words,
+            clock=self.clock,
+        )
+        shared = Concern(
+            settings=settings,
+            records=records,
+            registry=self.registry,
+            intake=self.intake,
+            on_record=self.on_record,
             hand_over=self.hand_over,
-            routes_heard=self.registry.routes_heard,
-            clock=clock,
+            clock=self.clock,
             run=run,
         )
-        self.overrides = Overrides(
-            records=records, on_record=self.on_record, registry=self.registry, hand_over=self.hand_over, clock=clock
-        )
-        self.ejections = Ejections(records, self.registry, clock)
-        self.tokens = Tokens(records, fleet, clock)
-        self.keys = Keys(state, records, fleet, clock)
-        self.playlists = PlaylistService(
-            state=state, records=records, fleet=fleet, clock=clock, serve=self.hand_over.serve_playlists
-        )
-        self.holdings = Holdings(state=state, intake=intake, fleet=fleet, hand_over=self.hand_over, run=run)
-        self.quality = Quality(state, fleet)
-        self.audit = Audit(records)
+        self.maintenance = MaintenanceWindows.of(shared)
+        # Before the status words are stored: an appliance in a window must not take a client for a moment.
+        self.registry.set_maintenance(self.maintenance.covered())
+        self.fleet = FleetService.of(shared)
+        self.tables = Tables.of(shared)
+        self.overrides = Overrides.of(shared)
+        self.ejections = Ejections.of(shared)
+        self.tokens = Tokens.of(shared)
+        self.keys = Keys.of(shared)
+        self.playlists = PlaylistService.of(shared)
+        self.holdings = Holdings.of(shared)
+        self.quality = Quality.of(shared)
+        self.audit = records.audit
 
     def __enter__(self) -> Control:
         return self
@@ -167,7 +155,7 @@ class Control:
         """Begin with the holdings that serve. Where they are unusable, serve without, and ask every appliance again."""
         if current.holdings:
             try:
-                self.holdings.intake.adopt(self.settings.state / current.holdings)
+                self.intake.adopt(self.settings.state / current.holdings)
             except SnapshotError as error:
                 logger.warning("%s; every appliance is asked what it holds", error.message)
                 self.hand_over.switch_holdings("")

@@ -21,6 +21,7 @@ from steering.control.services.fleet_on_record import FleetOnRecord
 from steering.control.services.playlist_file import PlaylistFile
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError, SnapshotError, SteeringError
+from steering.settings import Settings
 from steering.state.current import Current, read_current, write_current
 from steering.state.fleet import write_fleet
 from steering.state.folder import number_of, remove_unneeded
@@ -35,34 +36,26 @@ logger = logging.getLogger("steering.control")
 PublishedT = TypeVar("PublishedT", bound=Published)
 
 
+@dataclasses.dataclass(eq=False, kw_only=True)
 class HandOver:
     """The state folder's `current` and the files it names. `words` returns the status word of every slot in use."""
 
-    def __init__(
-        self,
-        *,
-        state: Path,
-        records: Records,
-        on_record: FleetOnRecord,
-        status: StatusFiles,
-        words: Callable[[], Mapping[int, int]],
-        clock: Callable[[], float],
-        retain: int,
-    ) -> None:
-        self.state = state
-        self.records = records
-        self.on_record = on_record
-        self.status = status
-        self.words = words
-        self.clock = clock
-        self.retain = retain
-        self.playlists = PlaylistFile(state, records)
+    settings: Settings
+    records: Records
+    on_record: FleetOnRecord
+    status: StatusFiles
+    words: Callable[[], Mapping[int, int]]
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self.state = self.settings.state
+        self.playlists = PlaylistFile(self.state, self.records)
         self.previous: Current | None = None
         self.current: Current | None = None
         try:
-            self.current = read_current(state)
+            self.current = read_current(self.state)
         except SnapshotError as error:
-            if (state / "current").exists():
+            if (self.state / "current").exists():
                 logger.warning("%s; publish again to write a new one", error.message)
 
     def serving(self) -> dict[str, Any] | None:
@@ -104,7 +97,7 @@ class HandOver:
         if not self.is_written(fleet):
             with step("write the fleet", progress):
                 made.append(fleet)
-                write_fleet(self.state, version, self.on_record.current())
+                write_fleet(self.state, version, self.on_record.fleet)
         with step("make room for weights", progress):
             status = self.status.find_room(self.words())
             if status not in self.status.names:
@@ -187,7 +180,7 @@ class HandOver:
 
         The files that served until a moment ago stay, for a worker that has just read their names.
         """
-        kept, forgotten = kept_versions(self.records.versions.published(), self.retain)
+        kept, forgotten = kept_versions(self.records.versions.published(), self.settings.retain)
         serving = number_of(self.current.table) if self.current else None
         if tables := [version.table for version in forgotten if version.table != serving]:
             with self.records.transaction() as transaction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -11,12 +12,14 @@ from steering.errors import SnapshotError
 from steering.state.playlists import Playlist, Playlists, write_playlists
 
 
+@dataclasses.dataclass(eq=False)
 class PlaylistFile:
     """Writes the file, and knows which one holds what is on record."""
 
-    def __init__(self, state: Path, records: Records) -> None:
-        self.state = state
-        self.records = records
+    state: Path
+    records: Records
+
+    def __post_init__(self) -> None:
         self.written: tuple[str, str] | None = None
 
     def digest(self) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
-from steering.control.records.pins import Pin
-from steering.control.records.versions import Version
+from steering.control.records.versions import Pin, Version
 from steering.control.services.hand_over import HandOver
 from steering.errors import RequestError
 from steering.state.current import Current
@@ -18,13 +17,13 @@ from steering.state.folder import number_of, versioned_files
 from steering.state.table import read_meta
 
 
+@dataclasses.dataclass(eq=False)
 class PublishedTables:
     """What is on record of the tables of one state folder; `tables.Tables` has the verbs."""
 
-    def __init__(self, state: Path, records: Records, hand_over: HandOver) -> None:
-        self.state = state
-        self.records = records
-        self.hand_over = hand_over
+    state: Path
+    records: Records
+    hand_over: HandOver
 
     def serving_table(self) -> int | None:
         """Return the version of the table that serves."""

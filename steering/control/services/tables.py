@@ -6,51 +6,31 @@ A publish goes feeds -> table -> files -> mapped back and asked -> `current` adv
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from steering.control.records.audit import Entry
-from steering.control.records.database import Records
-from steering.control.records.pins import Pin
 from steering.control.records.rows import Rows
-from steering.control.records.versions import Version
+from steering.control.records.versions import Pin, Version
 from steering.control.routes.build import Progress, quiet
 from steering.control.routes.feeds import KINDS, FeedSource
 from steering.control.routes.fetch import is_url
 from steering.control.routes.guards import percent
 from steering.control.routes.index import RouteIndex
 from steering.control.services import tasks
-from steering.control.services.fleet import FleetService
-from steering.control.services.hand_over import LIVE, HandOver, try_out
+from steering.control.services.fleet import warnings_of
+from steering.control.services.hand_over import LIVE, try_out
 from steering.control.services.published_tables import PublishedTables, nothing_published
+from steering.control.services.concern import Concern
 from steering.errors import RequestError
-from steering.model.route import RoutesHeard
-from steering.settings import Settings
 from steering.state.routes import Routes
 
 
-class Tables:
-    """`control.tables`. `run` runs the heavy tasks; `routes_heard` returns the routes that appliances report."""
+class Tables(Concern):
+    """`control.tables`."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        records: Records,
-        fleet: FleetService,
-        hand_over: HandOver,
-        routes_heard: Callable[[], dict[str, Mapping[int, RoutesHeard]]],
-        clock: Callable[[], float],
-        run: tasks.Run,
-    ) -> None:
-        self.settings = settings
-        self.records = records
-        self.fleet = fleet
-        self.hand_over = hand_over
-        self.routes_heard = routes_heard
-        self.clock = clock
-        self.run = run
-        self.published = PublishedTables(settings.state, records, hand_over)
+    def __post_init__(self) -> None:
+        self.published = PublishedTables(self.state, self.records, self.hand_over)
         self.index: tuple[str, RouteIndex] | None = None
 
     # ---- publish
@@ -59,7 +39,7 @@ class Tables:
         """Report what publishing these sources would serve, and every refusal that was kept; change nothing."""
         began = time.perf_counter()
         self.require_publishable(sources)
-        task = tasks.Check(self.settings, self.fleet.current(), sources, self.published.serving_table())
+        task = tasks.Check(self.settings, self.fleet(), sources, self.published.serving_table())
         return {
             **self.run("build the table", task, progress),
             "serving": self.hand_over.serving(),
@@ -88,7 +68,7 @@ class Tables:
         with self.hand_over.undone_on_error() as made:
             candidate = self.hand_over.prepare(f"table.{served}", f"routes.{served}", made, progress)
             made += [f"{kind}.{number}" for kind in ("table", "routes") for number in versions]
-            inputs = (self.settings, self.fleet.current(), sources, self.published.serving_table())
+            inputs = (self.settings, self.fleet(), sources, self.published.serving_table())
             task = tasks.Publish(*inputs, candidate, versions, before_canary, canary, force)
             report = self.run("build the table", task, progress)
             if report["guards"]:
@@ -111,7 +91,7 @@ class Tables:
         self.hand_over.remove_old()
         return {
             **report,
-            "warnings": self.fleet.warnings(),
+            "warnings": warnings_of(self.settings, self.fleet()),
             "serving": self.hand_over.serving(),
             "seconds": round(time.perf_counter() - began, 3),
         }
@@ -184,7 +164,7 @@ class Tables:
         """Report what one kept table changes beside another, by the names of the fleet of now."""
         for version in (before, after):
             self.published.require_kept(version)
-        task = tasks.Diff(self.settings, self.fleet.current(), before, after, examples)
+        task = tasks.Diff(self.settings, self.fleet(), before, after, examples)
         return self.run("compare the tables", task, quiet)
 
     def list(self) -> Rows:
@@ -200,9 +180,9 @@ class Tables:
         self.published.require_serving()
         name = self.hand_over.current.routes if self.hand_over.current else ""
         if self.index is None or self.index[0] != name:
-            self.index = name, RouteIndex(Routes(self.settings.state / name))
+            self.index = name, RouteIndex(Routes(self.state / name))
         report = self.index[1].about(prefix)
-        names = {cluster.number: cluster.id for cluster in self.fleet.current().clusters}
+        names = {cluster.number: cluster.id for cluster in self.fleet().clusters}
         for route in (*report["exact"], *report["covering"]):
             route["cluster"] = names.get(route["cluster"], f"#{route['cluster']}")
         return {**report, "serving": self.hand_over.serving()}
@@ -210,9 +190,9 @@ class Tables:
     def route_report(self, partner: str = "") -> dict[str, Any]:
         """Return what could be mended in the routes that serve, of one partner or all."""
         self.published.require_serving()
-        path = self.settings.state / (self.hand_over.current.routes if self.hand_over.current else "")
-        heard = {name: dict(routes) for name, routes in self.routes_heard().items()}
-        return self.run("look at the routes", tasks.ReportRoutes(path, self.fleet.current(), heard, partner), quiet)
+        path = self.state / (self.hand_over.current.routes if self.hand_over.current else "")
+        heard = {name: dict(routes) for name, routes in self.registry.routes_heard().items()}
+        return self.run("look at the routes", tasks.ReportRoutes(path, self.fleet(), heard, partner), quiet)
 
     # ---- inside
 
@@ -224,7 +204,7 @@ class Tables:
         old_pin = self.records.pins.get()
         with self.hand_over.undone_on_error() as made:
             candidate = self.hand_over.prepare(f"table.{version}", f"routes.{version}", made)
-            try_out(self.settings.state, candidate)
+            try_out(self.state, candidate)
             # The pin is on record before the table serves: after a kill in between, no reload undoes the rollback.
             self.published.set_pin(pin)
             try:
@@ -242,7 +222,7 @@ class Tables:
         """Raise RequestError where there is nothing to publish, or no appliance to steer to."""
         if not sources:
             raise RequestError("name at least one source to publish")
-        if not self.fleet.current().clusters:
+        if not self.fleet().clusters:
             raise RequestError(
                 "the fleet is empty; there is nobody to steer to",
                 hint="steering fleet import FILE, or steering fleet synth --import",

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from steering.control.records import fleet_objects
 from steering.control.records.audit import Entry
 from steering.control.records.auth import check_role, make_secret
-from steering.control.records.database import Records
 from steering.control.records.rows import Rows
+from steering.control.services.concern import Concern
 from steering.errors import RequestError
-from steering.model.fleet import Fleet
 
 MAX_TOKEN_NAME: Final = 100
 MAX_TOKEN_DAYS: Final = 36_500
@@ -21,14 +20,11 @@ TOKEN_NAME: Final = frozenset(string.ascii_letters + string.digits + "-_.@")
 Texts = list[str]
 
 
-class Tokens:
+class Tokens(Concern):
     """`control.tokens`. `known` is every token by id; it is replaced as a whole, and read from any thread."""
 
-    def __init__(self, records: Records, fleet: Callable[[], Fleet], clock: Callable[[], float]) -> None:
-        self.records = records
-        self.fleet = fleet
-        self.clock = clock
-        self.known = records.tokens.all()
+    def __post_init__(self) -> None:
+        self.known = self.records.tokens.all()
 
     def is_good(self, number: int) -> bool:
         """Return whether a token gives access now."""

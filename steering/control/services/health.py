@@ -1,24 +1,18 @@
-"""Suppressed ejections, and the health states that the next start of control begins with."""
+"""Health: suppressed ejections, the states that the next start of control begins with, the quality of playback."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
+from steering.control.fill.missing import counters_in
 from steering.control.health.presenter import suppressed_ejections
-from steering.control.health.registry import Registry
+from steering.control.health.quality import By, quality
 from steering.control.records.audit import Entry
-from steering.control.records.database import Records
 from steering.control.records.rows import Rows
 
 
-class Ejections:
+class Ejections(Concern):
     """`control.ejections`."""
-
-    def __init__(self, records: Records, registry: Registry, clock: Callable[[], float]) -> None:
-        self.records = records
-        self.registry = registry
-        self.clock = clock
 
     def list(self) -> Rows:
         """Return the appliances that others infer to be down and that serve on, because a limit suppresses ejection."""
@@ -38,3 +32,11 @@ class Ejections:
         """Put health states on record."""
         with self.records.transaction() as transaction:
             transaction.states.set(states)
+
+
+class Quality(Concern):
+    """`control.quality`. It reads workers' counters alone, from any thread."""
+
+    def list(self, by: By = "partner", partner: str = "", count: int = 1000) -> Rows:
+        """Return how playback goes by players' reports, the worst first, of one partner or all."""
+        return quality(counters_in(self.state), self.fleet(), by, partner, count)
