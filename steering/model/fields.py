@@ -73,9 +73,7 @@ Region = Annotated[
     text("[A-Z]{2}(-[A-Z0-9]{1,3})?", "a country (ISO 3166-1) or a part of one (ISO 3166-2), such as IN or IN-MH"),
 ]
 Asn = Annotated[int, whole(1, 4294967294, "an ASN is a number from 1 to 4294967294")]
-Address = Annotated[
-    str, Meta(description="an IPv4 or IPv6 address in its shortest form", extra={"check": is_address})
-]
+Address = Annotated[str, Meta(description="an IPv4 or IPv6 address in its shortest form", extra={"check": is_address})]
 Host = Annotated[str, text(HOST, "a DNS name without a port")]
 PlainUrl = Annotated[
     str,
@@ -86,7 +84,10 @@ PlainUrl = Annotated[
 ]
 UrlTemplate = Annotated[
     str,
-    text(URL, "an http(s) URL with {host} once in the place of its host, {title} once behind it, and {token} where signed"),
+    text(
+        URL,
+        "an http(s) URL with {host} once in the place of its host, {title} once behind it, and {token} where signed",
+    ),
 ]
 FallbackTemplate = Annotated[
     str,

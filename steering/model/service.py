@@ -74,7 +74,7 @@ class Service:
     token: TokenForm = ""
     token_ttl_s: Annotated[int, whole(60, 604_800, "whole seconds, from 60 to 604800")] = 43_200
     token_bind: Flag = False
-    token_covers: Annotated[str, text("title|service", "title or service")] = "title"
+    token_covers: Annotated[str, text("title|service", "title or service")] = "title"  # noqa: S105 (no password)
     keys: Annotated[tuple[Id, ...], Meta(max_length=8)] = ()
     steer_ttl_s: Annotated[int, SECONDS_OF_A_DAY] = 30
     ttl_jitter: Annotated[float, Meta(ge=0, le=0.5, description="a share from 0 to 0.5")] = 0.1

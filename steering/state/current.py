@@ -23,6 +23,11 @@ class Current:
     holdings: str = ""  # empty: no appliance reports holdings
     playlists: str = ""  # empty: no playlist is registered
 
+    def names(self) -> list[str]:
+        """Return the names of all these files."""
+        names = (self.table, self.routes, self.fleet, self.status, self.holdings, self.playlists)
+        return [name for name in names if name]
+
 
 def read_current(state: Path) -> Current:
     """Return `current`. Raises SnapshotError where it is absent, torn, or names files outside the folder."""

@@ -59,7 +59,6 @@ TOKEN_PLACES: Final = {
 }
 
 
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Field:
     """One field of an object in a document, and the rule in words. `most` > 0 makes it a list of so many at most.

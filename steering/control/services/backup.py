@@ -1,14 +1,12 @@
-"""A backup is one tar file with everything that is needed to serve again at once; a restore puts it in the place of a
-state folder's content, and keeps what was there aside.
+"""Backups of a state folder: one tar file with everything that is needed to serve again at once.
 
-The database alone would bring back what people decided, and leave the table to feeds that have to be readable again,
-on the day on which a machine was lost. So what serves is in it as well: `current` and the files that it names. With
-`records_only` it is left out, for a copy every hour that takes a moment; the table is then published again from its
-feeds at the next start.
+A backup has the database, the keys, `current` and the files that `current` names, so that a restored folder serves
+without its feeds. With `records_only` it has the database and the keys alone: small enough for every hour; the next
+start publishes the table again from its feeds.
 
-Backing up reads and asks nobody: it works while control runs, and while it hangs. The files that serve are opened
-before the database is copied (SQLite's online backup), so that the database is never behind them. Restoring needs the
-folder's lock, and checks everything before anything is moved.
+`back_up` only reads, so it works while control runs or hangs. It opens the files that serve before it copies the
+database (SQLite's online backup), so the database is never older than they are. `restore` needs the lock of the folder,
+checks everything before it moves a file, and keeps the old content in a folder beside.
 """
 
 from __future__ import annotations
@@ -50,35 +48,33 @@ def back_up(state: Path, target: Path, *, records_only: bool = False, progress: 
         with contextlib.ExitStack() as closing:
             closing.callback(part.unlink, missing_ok=True)
             closing.callback(copy.unlink, missing_ok=True)
-            served: list[IO[bytes]] = [] if records_only else open_served(state)
+            files = [] if records_only else open_served(state, closing)
             if (state / KEYS).exists():
-                served.append((state / KEYS).open("rb"))
-            for file in served:
-                closing.enter_context(file)
+                files.append(closing.enter_context((state / KEYS).open("rb")))
             progress("copy the database")
             copy_database(state / NAME, copy)
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as whole:
-                progress("write the backup")
-                with (
-                    tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as tar,
-                    copy.open("rb") as database,
-                ):
-                    for name, source in ((NAME, database), *((Path(item.name).name, item) for item in served)):
-                        add(tar, name, source)
-                whole.flush()
-                os.fsync(whole.fileno())
+            whole = closing.enter_context(os.fdopen(descriptor, "wb"))
+            progress("write the backup")
+            with tarfile.open(fileobj=whole, mode="w", format=tarfile.GNU_FORMAT) as tar:
+                add(tar, NAME, closing.enter_context(copy.open("rb")))
+                for file in files:
+                    add(tar, Path(file.name).name, file)
+            whole.flush()
+            os.fsync(whole.fileno())
             part.rename(target)
             sync_folder(target.parent)
-        return {"backup": str(target), "bytes": target.stat().st_size, **about(target)}
+        with tarfile.open(target, "r:") as tar:
+            sizes = {member.name: member.size for member in tar}
+        return {"backup": str(target), "bytes": target.stat().st_size, "files": sizes}
     except OSError as error:
         raise SettingsError(f"{error.filename or target}: {error.strerror}; no backup was made") from error
     except sqlite3.Error as error:
         raise SettingsError(f"{state / NAME}: {error}; no backup was made") from error
 
 
-def open_served(state: Path) -> list[IO[bytes]]:
-    """Return `current` and the files that it names, open: whoever removes one now does not take it away from here."""
+def open_served(state: Path, closing: contextlib.ExitStack) -> list[IO[bytes]]:
+    """Return `current` and the files that it names, open, so that a publish cannot take one away."""
     for _ in range(TRIES):
         with contextlib.ExitStack() as on_error:
             try:
@@ -86,7 +82,7 @@ def open_served(state: Path) -> list[IO[bytes]]:
                 names = ["current", *names_of(state, current), *([BGP_FILE] if (state / BGP_FILE).exists() else [])]
                 files: list[IO[bytes]] = [on_error.enter_context((state / name).open("rb")) for name in names]
                 if read_current(state) == current:
-                    on_error.pop_all()
+                    closing.push(on_error.pop_all())
                     return files
             except FileNotFoundError:
                 continue
@@ -98,21 +94,15 @@ def open_served(state: Path) -> list[IO[bytes]]:
 
 
 def names_of(state: Path, current: Current) -> list[str]:
-    """Return the files that `current` names, and of a canary those that it may be promoted to or withdrawn to."""
-    names = [
-        current.table,
-        current.routes,
-        current.fleet,
-        current.status,
-        *filter(None, [current.holdings, current.playlists]),
-    ]
+    """Return the files that `current` names, and those that a canary is promoted or withdrawn to."""
+    names = current.names()
     if canary := read_meta(state / current.table).get("canary"):
         names += [f"{kind}.{canary[side]}" for side in ("before", "after") for kind in ("table", "routes")]
     return names
 
 
 def copy_database(source: Path, copy: Path) -> None:
-    """Copy a database that others may be writing to, as it is at one moment, into one file; check the copy."""
+    """Copy a database that is in use, as it is at one moment, into one file, and check the copy."""
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with (
         contextlib.closing(sqlite3.connect(f"file:{quoted(source)}?mode=rw", uri=True, timeout=5)) as reading,
@@ -146,7 +136,7 @@ def check_database(path: Path) -> None:
 
 
 def add(tar: tarfile.TarFile, name: str, source: IO[bytes]) -> None:
-    """Add an open file to a backup, with nothing of this machine but its time."""
+    """Add an open file to a backup; its owner and its mode stay behind."""
     status = os.fstat(source.fileno())
     member = tarfile.TarInfo(name)
     member.size, member.mtime, member.mode = status.st_size, int(status.st_mtime), 0o600
@@ -156,9 +146,9 @@ def add(tar: tarfile.TarFile, name: str, source: IO[bytes]) -> None:
 def restore(
     state: Path, source: Path, who: str, *, records_only: bool = False, progress: Progress = quiet
 ) -> dict[str, Any]:
-    """Make a backup the content of a state folder that nobody serves; report what it was, and where the old is.
+    """Make a backup the content of a state folder that no service uses; report it, and where the old content is.
 
-    Raises SettingsError, with nothing moved, where the folder is in use or the backup is not whole.
+    Raises SettingsError where the folder is in use or the backup is not whole; then nothing was moved.
     """
     make_folder(state)
     try:
@@ -169,7 +159,7 @@ def restore(
         ) from error
     staging = state / f".restore-{os.getpid()}"
     try:
-        for left in state.glob(".restore-*"):  # by one that was killed
+        for left in state.glob(".restore-*"):  # of a restore that was killed
             shutil.rmtree(left, ignore_errors=True)
         staging.mkdir(mode=0o700)
         progress("unpack and check the backup")
@@ -218,7 +208,7 @@ def is_ours(name: str) -> bool:
 
 
 def take_on_record(staging: Path, source: Path, made_at: float, who: str) -> dict[str, Any]:
-    """Bring a restored database to this version's schema, map what it serves, and add the restore to its audit log."""
+    """Map the restored files, add the restore to the audit log of the restored database, and report its content."""
     serves: int | None = None
     if (staging / "current").exists():
         try:
@@ -248,14 +238,14 @@ def take_on_record(staging: Path, source: Path, made_at: float, who: str) -> dic
 
 
 def swap(state: Path, staging: Path) -> Path | None:
-    """Put staged files in the place of a folder's own, and return where those are now; None where there were none.
+    """Replace the files of a folder by staged ones, and return where the old ones are now; None where there were none.
 
-    Killed in between, the folder is one that no service starts on by mistake: its database goes first and `current`
-    last. Restoring again finishes it.
+    The database is moved away first and `current` last, so no service starts by mistake on a folder whose restore was
+    killed. Restoring again finishes it.
     """
     kept = {"lock", SOCKET, staging.name}
     if not (staging / KEYS).exists():
-        kept.add(KEYS)  # made since; what the restored services name is better there than aside
+        kept.add(KEYS)  # the restored services may name keys that were made since
     old = [path for path in state.iterdir() if path.name not in kept and not path.name.startswith(ASIDE)]
     aside = None
     if old:
@@ -278,12 +268,6 @@ def swap(state: Path, staging: Path) -> Path | None:
             (state / name).unlink(missing_ok=True)
     sync_folder(state)
     return aside
-
-
-def about(backup: Path) -> dict[str, Any]:
-    """Return what is in a backup, by name and size."""
-    with tarfile.open(backup, "r:") as tar:
-        return {"files": {member.name: member.size for member in tar}}
 
 
 def sync_folder(path: Path) -> None:

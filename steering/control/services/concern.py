@@ -30,6 +30,9 @@ class Concern:
     clock: Callable[[], float]
     run: Run
 
+    def __post_init__(self) -> None:
+        """Read what this service keeps in memory; most keep nothing."""
+
     @classmethod
     def of(cls, shared: Concern) -> Self:
         """Return a service of this concern over the objects of another."""

@@ -19,6 +19,7 @@ from steering.control.health.ejection_limits import Limits
 from steering.control.health.registry import Registry
 from steering.control.health.rules import Rules
 from steering.control.records.database import NAME, Records
+from steering.control.services.concern import Concern
 from steering.control.services.fleet import FleetService
 from steering.control.services.fleet_on_record import FleetOnRecord
 from steering.control.services.hand_over import HandOver
@@ -28,7 +29,6 @@ from steering.control.services.keys import Keys
 from steering.control.services.maintenance import MaintenanceWindows
 from steering.control.services.overrides import Overrides
 from steering.control.services.playlists import PlaylistService
-from steering.control.services.concern import Concern
 from steering.control.services.tables import Tables
 from steering.control.services.tasks import Run, run_here
 from steering.control.services.tokens import Tokens

@@ -11,7 +11,7 @@ from steering.control.records.audit import Entry
 from steering.control.services import keys
 from steering.control.services.concern import Concern
 from steering.errors import FeedError, SnapshotError
-from steering.model.fleet import UNNUMBERED, Appliance, Fleet
+from steering.model.fleet import UNNUMBERED, Fleet
 from steering.settings import Settings
 from steering.state.keys import read_keys
 

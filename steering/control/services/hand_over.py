@@ -78,8 +78,7 @@ class HandOver:
         except BaseException:
             # Advancing may have failed after the rename: the file decides.
             try:
-                now = read_current(self.state)
-                named = {now.table, now.routes, now.fleet, now.status, now.holdings, now.playlists}
+                named = set(read_current(self.state).names())
             except SnapshotError:
                 named = set(made) if (self.state / "current").exists() else set()
             for name in set(made) - named:

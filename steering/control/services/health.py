@@ -9,6 +9,7 @@ from steering.control.health.presenter import suppressed_ejections
 from steering.control.health.quality import By, quality
 from steering.control.records.audit import Entry
 from steering.control.records.rows import Rows
+from steering.control.services.concern import Concern
 
 
 class Ejections(Concern):

@@ -11,8 +11,8 @@ from steering.control.fill.holdings_file import Changes, open_holdings, write_ch
 from steering.control.fill.missing import counters_in, missing
 from steering.control.records.rows import Rows
 from steering.control.routes.build import Progress, quiet
-from steering.control.services.hand_over import step
 from steering.control.services.concern import Concern
+from steering.control.services.hand_over import step
 from steering.state.folder import versioned_files
 from steering.state.sections import StateFile
 

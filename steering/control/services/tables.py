@@ -18,10 +18,10 @@ from steering.control.routes.fetch import is_url
 from steering.control.routes.guards import percent
 from steering.control.routes.index import RouteIndex
 from steering.control.services import tasks
+from steering.control.services.concern import Concern
 from steering.control.services.fleet import warnings_of
 from steering.control.services.hand_over import LIVE, try_out
 from steering.control.services.published_tables import PublishedTables, nothing_published
-from steering.control.services.concern import Concern
 from steering.errors import RequestError
 from steering.state.routes import Routes
 

@@ -16,7 +16,7 @@ import pytest
 from steering.control.records.documents import format_fleet
 from steering.control.remote import RemoteControl
 from steering.control.services.control import Control
-from steering.control.services.keys import MAX_KEYS, make_key
+from steering.control.services.keys import MAX_KEYS
 from steering.errors import RequestError, SnapshotError
 from steering.model.fleet import Fleet
 from steering.playback.signing.tokens import Verdict, verify
@@ -81,7 +81,7 @@ def test_what_is_no_key_is_refused_and_neither_shown_nor_on_record(
 def test_there_is_an_end_to_keys(control: Control) -> None:
     write_keys(control.settings.state, {f"k{number}": Key(GIVEN, 1) for number in range(MAX_KEYS)})
     with pytest.raises(RequestError, match="the most there may be"):
-        make_key(control.settings.state, "one-more", 1)
+        control.keys.make("one-more", "alice")
 
 
 def test_a_key_is_changed_with_an_overlap_and_retired_when_nobody_names_it(control: Control, fleet: Fleet) -> None:
