@@ -27,7 +27,7 @@ from _fastpath.targets import target_urls
 from steering.decision.names import FleetNames
 from steering.decision.refusals import refusal_of
 from steering.errors import SnapshotError
-from steering.model.residency import lies_in
+from steering.model.fleet import lies_in
 from steering.model.service import Service, jitter_s
 from steering.state.current import Current, read_current
 from steering.state.fleet import FleetFile

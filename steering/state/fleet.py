@@ -23,8 +23,7 @@ import msgspec
 
 from _fastpath.ranking import APPLIANCE, CLUSTER, SITE
 from steering.errors import SnapshotError
-from steering.model.fleet import Appliance, Fleet
-from steering.model.residency import regions_of_sites
+from steering.model.fleet import Appliance, Fleet, regions_of_sites
 from steering.model.service import Service, service_of
 from steering.state.sections import StateFile, write_sections
 

@@ -7,6 +7,8 @@ begins with the step's name.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,13 +20,13 @@ from steering.control.records.versions import Published
 from steering.control.routes.build import Progress, quiet
 from steering.control.routes.proof import prove
 from steering.control.services.fleet_on_record import FleetOnRecord
-from steering.control.services.playlist_file import PlaylistFile
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError, SnapshotError, SteeringError
 from steering.settings import Settings
 from steering.state.current import Current, read_current, write_current
 from steering.state.fleet import write_fleet
 from steering.state.folder import number_of, remove_unneeded
+from steering.state.playlists import Playlist, Playlists, write_playlists
 from steering.state.sections import FORMATS, StateFile
 from steering.state.status import StatusFiles
 from steering.state.table import BuiltTable
@@ -195,6 +197,41 @@ class HandOver:
             "holdings": {number_of(item.holdings) for item in served if item.holdings},
         }
         remove_unneeded(self.state, lambda kind, number: number in numbers[kind])
+
+
+@dataclasses.dataclass(eq=False)
+class PlaylistFile:
+    """Writes `playlists.<version>` from the playlists on record, and knows which file holds them."""
+
+    state: Path
+    records: Records
+
+    def __post_init__(self) -> None:
+        self.written: tuple[str, str] | None = None
+
+    def digest(self) -> str:
+        """Return a digest of the playlists on record; empty where there are none."""
+        marks = self.records.playlists.marks()
+        return hashlib.sha256(json.dumps(marks).encode()).hexdigest() if marks else ""
+
+    def is_written(self, name: str, digest: str) -> bool:
+        """Return whether a file has the playlists of this digest."""
+        if self.written != (name, digest):
+            try:
+                self.written = name, Playlists(self.state / name).meta["digest"]
+            except SnapshotError:
+                self.written = None
+        return self.written == (name, digest)
+
+    def write(self, version: int, digest: str) -> str:
+        """Write the playlists on record as `playlists.<version>`, and return its name."""
+        rows = (
+            Playlist(service, title, kind, *json.loads(cut))
+            for service, title, kind, cut in self.records.playlists.cuts()
+        )
+        name = write_playlists(self.state, version, digest, rows)
+        self.written = name, digest
+        return name
 
 
 def try_out(state: Path, candidate: Current, table: BuiltTable | None = None, progress: Progress = quiet) -> None:

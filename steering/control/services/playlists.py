@@ -168,17 +168,9 @@ def listed(made: Playlist, body: bytes, url: str, who: str, now: float) -> Playl
 
 def described(row: PlaylistRow) -> dict[str, Any]:
     """Return a playlist as reports have it, without its text."""
-    return {
-        "service": row.service,
-        "title": row.title,
-        "kind": row.kind,
-        "bytes": len(row.body),
-        "sha256": hashlib.sha256(row.body).hexdigest(),
-        "url": row.url,
-        "changed_at": row.changed_at,
-        "who": row.who,
-        "problem": row.problem,
-    }
+    fields = dataclasses.asdict(row)
+    del fields["body"], fields["cut"]
+    return fields | {"bytes": len(row.body), "sha256": hashlib.sha256(row.body).hexdigest()}
 
 
 def name_of(row: PlaylistRow) -> str:
