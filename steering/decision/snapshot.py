@@ -105,7 +105,14 @@ class Snapshot:
 
         Without `signer`, URLs of services with tokens keep `{token}`, and sessions have no tags.
         """
-        return cls(state, read_current(state), before, signer)
+        current = read_current(state)
+        try:
+            return cls(state, current, before, signer)
+        except SnapshotError:
+            raise
+        except Exception as error:  # the checksums match, and yet the content is none that this version writes
+            names = ", ".join(current.names())
+            raise SnapshotError(f"one of {names} is unusable: {type(error).__name__}: {error}") from error
 
     def make_picker(self) -> Picker:
         """Return what picks from these files. Raises ValueError where a record points outside the others."""

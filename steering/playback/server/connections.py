@@ -55,9 +55,9 @@ class Connections:
             self.counters.set_gauge("huge_pages", snapshot.table_file.lies_in_huge_pages())
 
     def refuse(self) -> None:
-        """Note that the newest files could not be used."""
+        """Count that the newest files could not be used."""
         if self.counters:
-            self.counters.set_gauge("refused", 1)
+            self.counters.set_gauge("refused", self.counters.gauges()["refused"] + 1)
 
     def count(self, event: str) -> None:
         """Count an event that is no answer."""
