@@ -10,6 +10,7 @@ change alone.
 from __future__ import annotations
 
 import dataclasses
+import struct
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -36,6 +37,9 @@ from steering.state.playlists import Playlists
 from steering.state.routes import Routes
 from steering.state.sections import FORMATS
 from steering.state.table import TableFile, Zone
+
+# What reading a file may raise whose content is none of ours.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
 
 Sign = Callable[[bytes, int, int], bytes | None]  # as `_fastpath.service.Service` takes it
 
@@ -110,7 +114,7 @@ class Snapshot:
             return cls(state, current, before, signer)
         except SnapshotError:
             raise
-        except Exception as error:  # the checksums match, and yet the content is none that this version writes
+        except UNREADABLE as error:  # the checksums match, but this version does not write such content
             names = ", ".join(current.names())
             raise SnapshotError(f"one of {names} is unusable: {type(error).__name__}: {error}") from error
 

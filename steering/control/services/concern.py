@@ -17,7 +17,7 @@ from steering.model.fleet import Fleet
 from steering.settings import Settings
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class Concern:
     """One concern of control. `run` runs heavy tasks."""
 

@@ -46,7 +46,7 @@ class Event:
     data: dict[str, Any]
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class Hub:
     """Keeps the last events, and passes each to the listeners."""
 
@@ -113,7 +113,7 @@ class Hub:
         return [event for event in self.ring if event.number > after] if after >= first - 1 else None
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class Listener:
     """One reader of the hub, with a bounded queue."""
 

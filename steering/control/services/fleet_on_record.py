@@ -13,7 +13,7 @@ from steering.errors import RequestError
 from steering.model.fleet import Appliance
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class FleetOnRecord:
     """The fleet that the database holds. `load` also hands it to the health registry and to the holdings."""
 

@@ -38,7 +38,7 @@ logger = logging.getLogger("steering.control")
 PublishedT = TypeVar("PublishedT", bound=Published)
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class HandOver:
     """The state folder's `current` and the files it names. `words` returns the status word of every slot in use."""
 
@@ -199,7 +199,7 @@ class HandOver:
         remove_unneeded(self.state, lambda kind, number: number in numbers[kind])
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class PlaylistFile:
     """Writes `playlists.<version>` from the playlists on record, and knows which file holds them."""
 

@@ -17,7 +17,7 @@ from steering.state.folder import number_of, versioned_files
 from steering.state.table import read_meta
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class PublishedTables:
     """What is on record of the tables of one state folder; `tables.Tables` has the verbs."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import stat
 import time
@@ -205,4 +204,4 @@ def test_the_command_line_speaks_to_a_running_control(settings: Settings) -> Non
         assert control.keys.retire("k1", "alice")["id"] == "k1"
         with pytest.raises(RequestError, match="there is none of this id"):
             control.keys.retire("k 1", "alice")
-        assert json.loads((settings.state / FILE).read_text()) == {}
+        assert read_keys(settings.state) == {}
