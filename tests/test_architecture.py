@@ -36,7 +36,8 @@ CONTROL = (
     ("services",),
     ("verbs",),
     ("jobs", "api", "remote"),
-    ("first_start", "app"),
+    ("first_start", "without_records"),
+    ("app",),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 CONTROL_LEVELS = {f"steering.control.{name}": level for level, names in enumerate(CONTROL) for name in names}

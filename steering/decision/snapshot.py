@@ -88,7 +88,8 @@ class Snapshot:
         self.rules = self.fleet_file.services
         self.holdings: Holdings | None = None
         self.holdings_version: int | None = None
-        if before is not None and (before.state, before.current.holdings) == (state, current.holdings):
+        is_newer = before is not None and before.current.generation <= current.generation  # no restored backup
+        if is_newer and before and (before.state, before.current.holdings) == (state, current.holdings):
             self.holdings, self.holdings_version = before.holdings, before.holdings_version
         elif current.holdings:
             self.holdings, self.holdings_version = map_holdings(state / current.holdings)
@@ -98,7 +99,12 @@ class Snapshot:
         except (OSError, ValueError) as error:
             names = ", ".join(filter(None, (current.table, current.fleet, current.status, current.holdings)))
             raise SnapshotError(f"{names}: {error}") from error
-        if before is not None and (before.state, before.current.fleet) == (state, current.fleet) and before.knows_names:
+        if (
+            is_newer
+            and before
+            and (before.state, before.current.fleet) == (state, current.fleet)
+            and before.knows_names
+        ):
             self.appliances_by_name = before.appliances_by_name
         self.playlists = Playlists(state / current.playlists) if current.playlists else None
         self.services = {name: self.compile(service, signer) for name, service in self.rules.items()}

@@ -28,7 +28,7 @@ from steering.control.routes.build import Progress, quiet
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError, SnapshotError
 from steering.state.current import Current, read_current
-from steering.state.folder import SOCKET, VERSIONED, Lock, LockHeldError, check_folder, make_folder, number_of
+from steering.state.folder import SOCKET, VERSIONED, WORKER, Lock, LockHeldError, check_folder, make_folder, number_of
 from steering.state.keys import FILE as KEYS
 from steering.state.table import read_meta
 
@@ -252,7 +252,7 @@ def swap(state: Path, staging: Path) -> Path | None:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{stamp}-", dir=state))
         for path in sorted(old, key=lambda path: (not path.name.startswith(NAME), path.name)):
-            if path.name == "current":
+            if path.name == "current" or WORKER.fullmatch(path.name):  # workers that serve count on in their files
                 os.link(path, aside / path.name)
             else:
                 path.rename(aside / path.name)

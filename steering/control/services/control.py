@@ -10,12 +10,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from steering.control.fill.holdings import HoldingsReported
 from steering.control.health.registry import Registry
-from steering.control.records.database import NAME, Records
+from steering.control.records.database import NAME, RESTORE, UNREADABLE, Records, RecordsError
 from steering.control.services.concern import Concern
 from steering.control.services.fleet import FleetService
 from steering.control.services.fleet_on_record import FleetOnRecord
@@ -54,10 +55,15 @@ class Control:
             self.lock = Lock(settings.state)
             on_error.callback(self.lock.release)
             remove_unfinished(settings.state)
+            require_records(settings.state)
             self.records = Records(settings.state / NAME)
             on_error.callback(self.records.close)
-            self.make_services(run)
-            self.adopt()
+            try:
+                self.make_services(run)
+                self.adopt()
+            except UNREADABLE as error:
+                message = f"{settings.state / NAME}: is damaged: {type(error).__name__}: {error}"
+                raise RecordsError(message, RESTORE) from error
             on_error.pop_all()
 
     def make_services(self, run: Run) -> None:
@@ -119,10 +125,7 @@ class Control:
         current = self.hand_over.current
         if current:
             if not self.on_record.version():
-                raise SettingsError(
-                    f"{self.settings.state}: serves {current.table}, and {NAME} knows of no fleet",
-                    hint=f"restore {NAME} from a backup, or begin with an empty state folder",
-                )
+                raise lost_records(self.settings.state, "knows of no fleet")
             with self.records.transaction() as transaction:
                 table, fleet = number_of(current.table), number_of(current.fleet)
                 transaction.versions.set_published(table, fleet, current.published_at)
@@ -156,3 +159,21 @@ class Control:
             except SnapshotError as error:
                 logger.warning("%s; every appliance is asked what it holds", error.message)
                 self.hand_over.switch_holdings("")
+
+
+def require_records(state: Path) -> None:
+    """Raise RecordsError where files are served and the database that they came from is gone."""
+    with contextlib.suppress(OSError):
+        if (state / NAME).stat().st_size:
+            return
+    if (state / "current").exists():
+        raise lost_records(state, "is lost")
+
+
+def lost_records(state: Path, what: str) -> RecordsError:
+    """Return the error for a database that cannot be the one of the files that serve."""
+    return RecordsError(
+        f"{state / NAME}: {what}, and the folder serves a published table. Without it there are no overrides, windows,"
+        " tokens, pins, registered playlists and audit log, and slots would be given twice",
+        f"{RESTORE}; without a backup, begin with an empty state folder",
+    )

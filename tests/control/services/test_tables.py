@@ -542,7 +542,7 @@ def test_a_lost_database_is_not_replaced_by_one_that_gives_numbers_twice(serving
     serving.close()
     for path in settings.state.glob("steering.db*"):
         path.unlink()
-    with pytest.raises(SettingsError, match="knows of no fleet") as caught:
+    with pytest.raises(SettingsError, match="is lost") as caught:
         Control(settings)
     assert "backup" in caught.value.hint
 
