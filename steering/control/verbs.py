@@ -15,11 +15,14 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from steering.control.records.documents import MAX_DOCUMENT
 from steering.control.records.fleet_objects import SINGULAR
 
 OPS: Final = ("ops",)
 OWNERS: Final = ("ops", "partner")
 EVERY_ROLE: Final = ("ops", "partner", "appliance")
+SMALL: Final = 1 << 16  # bytes of a body
+LARGE: Final = 1 << 20  # 19,000 ids of appliances, a playlist
 
 
 class Runs(enum.Enum):
@@ -33,7 +36,10 @@ class Runs(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verb:
-    """One request that control takes; `takes` maps arguments to the keys of the request, `fixed` is always sent."""
+    """One request that control takes; `takes` maps arguments to the keys of the request, `fixed` is always sent.
+
+    A body has at most `most_bytes`.
+    """
 
     name: str
     method: str
@@ -43,16 +49,17 @@ class Verb:
     summary: str
     takes: Mapping[str, str]
     status: int = 200
+    most_bytes: int = SMALL
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def verb(
-    name: str, request: str, runs: Runs, summary: str, takes: str = "", roles: tuple[str, ...] = OPS, status: int = 200
+    name: str, request: str, runs: Runs, summary: str, takes: str = "", roles: tuple[str, ...] = OPS, **others: Any
 ) -> Verb:
     """Return a verb; `request` is its method and path, `takes` its arguments, `argument=key` where the key differs."""
     method, path = request.split()
     pairs = (word.partition("=") for word in takes.split())
-    return Verb(name, method, path, roles, runs, summary, {word: key or word for word, _, key in pairs}, status)
+    return Verb(name, method, path, roles, runs, summary, {word: key or word for word, _, key in pairs}, **others)
 
 
 def fleet_verbs(kind: str) -> Iterator[Verb]:
@@ -96,13 +103,14 @@ VERBS: Final = (
     verb("what_if", "GET /v1/what-if", ASIDE,
          "The same with another table, with appliances or sites switched off, or with added routes"),
     verb("fleet.current", "GET /v1/fleet", AFTER, "The fleet on record, as a fleet document"),
-    verb("fleet.replace", "POST /v1/fleet", AFTER, "Replace the fleet by a fleet document, and serve it", "fleet who"),
+    verb("fleet.replace", "POST /v1/fleet", AFTER,
+         "Replace the fleet by a fleet document, and serve it", "fleet who", most_bytes=MAX_DOCUMENT),
     *(item for kind in SINGULAR for item in fleet_verbs(kind)),
     verb("overrides.list", "GET /v1/overrides", LOOP,
          "The appliances that an operator drained, weighted, or gave a health source", roles=OWNERS),
     verb("overrides.change", "POST /v1/overrides", DURING,
          "Drain or enable appliances, set their weight or health source, from the next request on",
-         "ids=appliances who enabled weight health_source", roles=OWNERS),
+         "ids=appliances who enabled weight health_source", roles=OWNERS, most_bytes=LARGE),
     verb("maintenance.list", "GET /v1/windows", DURING,
          "The maintenance windows that are open or planned; with `ended`, all windows", "ended", roles=OWNERS),
     verb("maintenance.add", "POST /v1/windows", DURING,
@@ -120,7 +128,8 @@ VERBS: Final = (
          "The raised alarms; with `resolved`, also the alarms that ended lately", "resolved", roles=OWNERS),
     verb("events", "GET /v1/events", LOOP, "State changes and alarms as server-sent events", roles=EVERY_ROLE),
     verb("reports", "POST /v1/reports", LOOP,
-         "Reports of appliances: health, headroom, holdings and the routes they receive", roles=("appliance", "ops")),
+         "Reports of appliances: health, headroom, holdings and the routes they receive",
+         roles=("appliance", "ops"), most_bytes=16 << 20),
     verb("holdings.missing", "GET /v1/missing", DURING,
          "Titles that clusters were asked for and do not hold, most asked first", "partner count", roles=OWNERS),
     verb("quality.list", "GET /v1/quality", ASIDE,
@@ -137,7 +146,8 @@ VERBS: Final = (
     verb("playlists.rows", "GET /v1/playlists", AFTER, "The registered playlists, without their texts", "count after"),
     verb("playlists.get", f"GET {PLAYLIST}", AFTER, "One registered playlist, with its text", "service title kind"),
     verb("playlists.put", f"PUT {PLAYLIST}", AFTER,
-         "Register a playlist; without a body, follow the one at the service's origin", "service title kind body who"),
+         "Register a playlist; without a body, follow the one at the service's origin",
+         "service title kind body who", most_bytes=LARGE),
     verb("playlists.delete", f"DELETE {PLAYLIST}", AFTER, "Delete a playlist", "service title kind who"),
     verb("audit.list", "GET /v1/audit", DURING, "Who changed what, newest first", "count below"),
 )  # fmt: skip
