@@ -41,6 +41,12 @@ class VersionRepository(Repository):
         insert(self.connection, "sqlite_sequence", {"name": "versions", "seq": version})
         return int(version)
 
+    def give_back(self, version: int, count: int) -> None:
+        """Let the newest numbers, with `version` the last, be given again: no file ever had one of them."""
+        self.connection.execute(
+            "UPDATE sqlite_sequence SET seq = ? WHERE name = 'versions' AND seq = ?", (version - count, version)
+        )
+
     def add_written(
         self, version: int, *, fleet: int, who: str, why: str, sources: list[dict[str, Any]], counts: dict[str, int]
     ) -> None:

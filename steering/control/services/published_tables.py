@@ -60,6 +60,11 @@ class PublishedTables:
         with self.records.transaction() as transaction:
             return [transaction.versions.take(written) for _ in range(count)]
 
+    def give_back(self, versions: Sequence[int]) -> None:
+        """Let versions be taken again for which no file was made."""
+        with self.records.transaction() as transaction:
+            transaction.versions.give_back(versions[-1], len(versions))
+
     def record_written(self, versions: Sequence[int], report: dict[str, Any], who: str, why: str) -> None:
         """Record tables that are written and do not serve yet."""
         sources = [

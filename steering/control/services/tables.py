@@ -58,8 +58,10 @@ class Tables(Concern):
     ) -> dict[str, Any]:
         """Make the table of these sources the one being served, and report it.
 
-        `force` is the reason to pass the guards with; a pin is removed. With `canary`, a share from 0 to 1, only that
-        share of the clients that would move do; the table waits beside it for `promote` or `withdraw`, pinned.
+        Where the sources are those of the table that serves and give the same table, nothing is changed: `unchanged`.
+        `force` is the reason to publish nevertheless and past the guards; a pin is removed. With `canary`, a share from
+        0 to 1, only that share of the clients that would move do; the table waits beside it for `promote` or
+        `withdraw`, pinned.
         """
         began = time.perf_counter()
         self.require_publishable(sources)
@@ -70,8 +72,12 @@ class Tables(Concern):
             candidate = self.hand_over.prepare(f"table.{served}", f"routes.{served}", made, progress)
             made += [f"{kind}.{number}" for kind in ("table", "routes") for number in versions]
             inputs = (self.settings, self.fleet(), sources, self.published.serving_table())
-            task = tasks.Publish(*inputs, candidate, versions, before_canary, canary, force)
+            unless = self.hand_over.current if not (canary or force) and self.is_latest(sources) else None
+            task = tasks.Publish(*inputs, candidate, versions, before_canary, canary, force, unless)
             report = self.run("build the table", task, progress)
+            if report["unchanged"]:
+                self.published.give_back(versions)
+                return self.published_report(report, began)
             if report["guards"]:
                 why = "; ".join([why] * bool(why) + [f"forced, {force}", *report["guards"]])
             pin = None
@@ -90,12 +96,7 @@ class Tables(Concern):
             else Entry(current.published_at, who, "publish", f"table {served}", before, self.hand_over.serving(), why),
         )
         self.hand_over.remove_old()
-        return {
-            **report,
-            "warnings": warnings_of(self.settings, self.fleet()),
-            "serving": self.hand_over.serving(),
-            "seconds": round(time.perf_counter() - began, 3),
-        }
+        return self.published_report(report, began)
 
     def reload(self, who: str, progress: Progress = quiet) -> dict[str, Any]:
         """Read the sources of the last publish again and publish them, unless a table is pinned."""
@@ -195,6 +196,22 @@ class Tables(Concern):
         return self.run("look at the routes", task, quiet)
 
     # ---- inside
+
+    def is_latest(self, sources: Sequence[FeedSource]) -> bool:
+        """Return whether the table that serves is the newest, not pinned, and from these sources."""
+        latest = self.records.versions.latest()
+        if latest is None or latest.table != self.published.serving_table() or self.records.pins.get():
+            return False
+        return sources_of(latest) == list(dict.fromkeys(sources))
+
+    def published_report(self, report: dict[str, Any], began: float) -> dict[str, Any]:
+        """Return the report of a publish with what serves now."""
+        return {
+            **report,
+            "warnings": warnings_of(self.settings, self.fleet()),
+            "serving": self.hand_over.serving(),
+            "seconds": round(time.perf_counter() - began, 3),
+        }
 
     def routes_path(self) -> Path:
         assert self.hand_over.current is not None

@@ -32,8 +32,9 @@ from steering.model.route import RoutesHeard
 from steering.process.child import Task
 from steering.settings import Settings
 from steering.state.current import Current
+from steering.state.folder import number_of
 from steering.state.routes import Routes
-from steering.state.table import BuiltTable, read_table, write_table
+from steering.state.table import BuiltTable, is_written, read_table, write_table
 
 SHOWN_BY_CHECK: Final = 1000  # refusals of each feed in a report
 SHOWN_BY_PUBLISH: Final = 20
@@ -98,11 +99,15 @@ class Publish(Check):
     before_canary: int
     canary: float
     force: str
+    unless: Current | None = None  # what serves: where it holds this very table, nothing is written
 
     def __call__(self, progress: Progress) -> dict[str, Any]:
         """Build, write and prove. Raises FeedError where a guard refuses it."""
         state = self.settings.state
         feeds, table, changes = self.build(progress)
+        if self.is_unchanged(table, changes, progress):
+            report = report_of(feeds, table, SHOWN_BY_PUBLISH)
+            return {**report, "changes": changes, "guards": [], "unchanged": True}
         broken = broken_guards([feed for _, feed in feeds], changes, self.settings)
         if broken and not self.force:
             raise FeedError("; ".join(broken), hint="see `steering table check`; --force REASON publishes it")
@@ -113,7 +118,21 @@ class Publish(Check):
                 table = mixed_with_serving(state, self.before_canary, self.versions[0], table, self.canary)
                 write_table(state, self.versions[1], table)
         try_out(state, self.candidate, table, progress)
-        return {**report_of(feeds, table, SHOWN_BY_PUBLISH), "changes": changes, "guards": broken}
+        report = report_of(feeds, table, SHOWN_BY_PUBLISH)
+        return {**report, "changes": changes, "guards": broken, "unchanged": False}
+
+    def is_unchanged(self, table: BuiltTable, changes: dict[str, Any] | None, progress: Progress) -> bool:
+        """Return whether what serves is whole and holds this very table."""
+        if self.unless is None or changes is None:
+            return False
+        prefixes = changes["prefixes"].values()
+        if any(family[verb] for family in prefixes for verb in ("added", "removed", "changed")):
+            return False
+        try:
+            try_out(self.settings.state, self.unless, progress=progress)
+            return is_written(self.settings.state, number_of(self.unless.table), table)
+        except SnapshotError:
+            return False
 
 
 @dataclasses.dataclass(frozen=True)
