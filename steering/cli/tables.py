@@ -238,7 +238,8 @@ def show_table(report: dict[str, Any], done: str = "published") -> None:
     if report["changes"]:
         click.echo()
         show_changes(report["changes"])
-    console.print_warnings(report.get("warnings", []))
+    problems = [f"{row['kind']} {row['path']}: {row['problem']}" for row in report["other_sources"] if "problem" in row]
+    console.print_warnings([*report.get("warnings", []), *problems])
     for guard in report["guards"]:
         click.echo(click.style("guard: ", fg="red") + guard, err=True)
     serving = report["serving"]

@@ -82,6 +82,7 @@ class Registry:
         self.ticked_at: float | None = None
         self.listeners: list[Callable[[StateChange], None]] = []
         self.alarm_listeners: list[Callable[[Alarm], None]] = []
+        self.source_alarms: dict[tuple[str, str], Alarm] = {}
 
     # ---- fleet and overrides
 
@@ -294,7 +295,7 @@ class Registry:
             if self.files:
                 self.files.set_words(self.status_words())
             changes, self.pending = self.pending, []
-            current = find_alarms(self.states, self.clusters, self.limiter.suspect, now)
+            current = find_alarms(self.states, self.clusters, self.limiter.suspect, now) | self.source_alarms
             alarms = changed_alarms(self.raised, current, now)
             self.raised = {key: self.raised.get(key, alarm) for key, alarm in current.items()}
         for change in changes:
@@ -329,6 +330,12 @@ class Registry:
     def alarms(self) -> list[Alarm]:
         with self.lock:
             return list(self.raised.values())
+
+    def set_source_problems(self, problems: Mapping[str, str]) -> None:
+        """Raise an alarm for each side input of the last publish that could not be used, from the next tick on."""
+        now = self.clock()
+        with self.lock:
+            self.source_alarms = {("source", name): Alarm(now, "source", name, text) for name, text in problems.items()}
 
     def listen(self, callback: Callable[[StateChange], None]) -> None:
         """Call back for every change of a state, from the thread that ticks."""

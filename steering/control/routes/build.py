@@ -19,7 +19,8 @@ import geo_data
 from _fastpath import prefix_rows, rib, zone_rankings
 from _fastpath.intervals import Chains, Pairs, overlay, relabel_intervals, sweep
 from steering.control.routes.feeds import Feed
-from steering.control.routes.feeds.regions import read_regions
+from steering.control.routes.feeds.regions import read_regions, read_strictly
+from steering.control.routes.side_inputs import SideInputs
 from steering.errors import FeedError
 from steering.model.fleet import Fleet, Site
 from steering.model.policy import DISTANCE_STEP_KM
@@ -44,15 +45,18 @@ def build_table(
     settings: Settings,
     progress: Progress = quiet,
     rpki: dict[str, Any] | None = None,
+    side: SideInputs | None = None,
 ) -> BuiltTable:
     """Return the table of all the feeds' routes for a numbered fleet; `rpki` describes what validated them.
+
+    With `side`, a geofeed or country map that cannot be used is a problem there; without, it is a FeedError.
 
     Its bytes do not depend on the order of feeds or rows. Raises FeedError if the fleet has no cluster.
     """
     if not fleet.clusters:
         raise FeedError("the fleet has no cluster to steer to", hint="steering fleet import, or steering fleet synth")
     progress("read the country map")
-    regions = read_regions(settings.country_mmdb, settings.geofeeds)
+    regions = read_regions(settings.country_mmdb, settings.geofeeds, side.read if side else read_strictly)
     progress("merge routes")
     routes = MergedRoutes(feeds)
     progress("sweep prefixes")

@@ -206,8 +206,12 @@ def follow(registry: Registry, hub: Hub) -> None:
 
 
 def subject_of(alarm: Alarm) -> str:
-    """Return the subject of an alarm: its cluster, or empty (operators only) for the whole fleet."""
-    return "" if (alarm.kind, alarm.subject) == ("suppressed", "fleet") else f"clusters/{alarm.subject}"
+    """Return the subject of an alarm: its cluster, or empty (operators only) for the whole fleet and for sources."""
+    return (
+        ""
+        if alarm.kind == "source" or (alarm.kind, alarm.subject) == ("suppressed", "fleet")
+        else f"clusters/{alarm.subject}"
+    )
 
 
 class Connection:

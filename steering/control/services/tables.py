@@ -6,7 +6,7 @@ A publish goes feeds -> table -> files -> mapped back and asked -> `current` adv
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Tables(Concern):
     def __post_init__(self) -> None:
         self.published = PublishedTables(self.state, self.records, self.hand_over)
         self.mapped: tuple[Path, Routes] | None = None  # the routes that a prefix was looked up in last
+        if latest := self.records.versions.latest():
+            self.raise_alarms(latest.sources)
 
     # ---- publish
 
@@ -75,6 +77,7 @@ class Tables(Concern):
             unless = self.hand_over.current if not (canary or force) and self.is_latest(sources) else None
             task = tasks.Publish(*inputs, candidate, versions, before_canary, canary, force, unless)
             report = self.run("build the table", task, progress)
+            self.raise_alarms(report["other_sources"])
             if report["unchanged"]:
                 self.published.give_back(versions)
                 return self.published_report(report, began)
@@ -196,6 +199,13 @@ class Tables(Concern):
         return self.run("look at the routes", task, quiet)
 
     # ---- inside
+
+    def raise_alarms(self, sources: Sequence[Mapping[str, Any]]) -> None:
+        """Let control raise an alarm for each source of the last publish that could not be used."""
+        problems = {
+            row["path"]: f"{row['kind']} {row['path']}: {row['problem']}" for row in sources if "problem" in row
+        }
+        self.registry.set_source_problems(problems)
 
     def is_latest(self, sources: Sequence[FeedSource]) -> bool:
         """Return whether the table that serves is the newest, not pinned, and from these sources."""
