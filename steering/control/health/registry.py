@@ -82,7 +82,7 @@ class Registry:
         self.ticked_at: float | None = None
         self.listeners: list[Callable[[StateChange], None]] = []
         self.alarm_listeners: list[Callable[[Alarm], None]] = []
-        self.source_alarms: dict[tuple[str, str], Alarm] = {}
+        self.source_alarms: dict[tuple[str, str], Alarm] = {}  # of the last publish; replaced as a whole
 
     # ---- fleet and overrides
 
@@ -330,12 +330,6 @@ class Registry:
     def alarms(self) -> list[Alarm]:
         with self.lock:
             return list(self.raised.values())
-
-    def set_source_problems(self, problems: Mapping[str, str]) -> None:
-        """Raise an alarm for each side input of the last publish that could not be used, from the next tick on."""
-        now = self.clock()
-        with self.lock:
-            self.source_alarms = {("source", name): Alarm(now, "source", name, text) for name, text in problems.items()}
 
     def listen(self, callback: Callable[[StateChange], None]) -> None:
         """Call back for every change of a state, from the thread that ticks."""

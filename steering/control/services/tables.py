@@ -10,19 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from steering.control.health.alarms import Alarm
 from steering.control.records.audit import Entry
 from steering.control.records.rows import Rows
-from steering.control.records.versions import Pin, Version
+from steering.control.records.versions import Pin
 from steering.control.routes.build import Progress, quiet
-from steering.control.routes.feeds import KINDS, FeedSource
-from steering.control.routes.fetch import is_url
+from steering.control.routes.feeds import FeedSource
 from steering.control.routes.guards import percent
 from steering.control.routes.reports import about_prefix
 from steering.control.services import tasks
 from steering.control.services.concern import Concern
 from steering.control.services.fleet import warnings_of
 from steering.control.services.hand_over import LIVE, try_out
-from steering.control.services.published_tables import PublishedTables, nothing_published
+from steering.control.services.published_tables import PublishedTables, nothing_published, sources_of
 from steering.errors import RequestError
 from steering.state.routes import Routes
 
@@ -34,7 +34,7 @@ class Tables(Concern):
         self.published = PublishedTables(self.state, self.records, self.hand_over)
         self.mapped: tuple[Path, Routes] | None = None  # the routes that a prefix was looked up in last
         if latest := self.records.versions.latest():
-            self.raise_alarms(latest.sources)
+            self.registry.source_alarms = alarms_of(latest.sources, self.clock())
 
     # ---- publish
 
@@ -60,10 +60,9 @@ class Tables(Concern):
     ) -> dict[str, Any]:
         """Make the table of these sources the one being served, and report it.
 
-        Where the sources are those of the table that serves and give the same table, nothing is changed: `unchanged`.
-        `force` is the reason to publish nevertheless and past the guards; a pin is removed. With `canary`, a share from
-        0 to 1, only that share of the clients that would move do; the table waits beside it for `promote` or
-        `withdraw`, pinned.
+        Sources that give the table that serves already change nothing: `unchanged`. `force` is the reason to publish
+        nevertheless, and past the guards; a pin is removed. With `canary`, a share from 0 to 1, only that share of the
+        clients that would move do; the table waits beside it for `promote` or `withdraw`, pinned.
         """
         began = time.perf_counter()
         self.require_publishable(sources)
@@ -74,10 +73,10 @@ class Tables(Concern):
             candidate = self.hand_over.prepare(f"table.{served}", f"routes.{served}", made, progress)
             made += [f"{kind}.{number}" for kind in ("table", "routes") for number in versions]
             inputs = (self.settings, self.fleet(), sources, self.published.serving_table())
-            unless = self.hand_over.current if not (canary or force) and self.is_latest(sources) else None
+            unless = None if canary or force else self.published.served_from(sources)
             task = tasks.Publish(*inputs, candidate, versions, before_canary, canary, force, unless)
             report = self.run("build the table", task, progress)
-            self.raise_alarms(report["other_sources"])
+            self.registry.source_alarms = alarms_of(report["other_sources"], self.clock())
             if report["unchanged"]:
                 self.published.give_back(versions)
                 return self.published_report(report, began)
@@ -90,14 +89,9 @@ class Tables(Concern):
             self.published.record_written(versions, report, who, why)
             before = self.hand_over.serving()
             current = self.hand_over.switch(candidate, progress)
-        self.published.record_published(
-            versions,
-            current,
-            pin,
-            None
-            if who == LIVE
-            else Entry(current.published_at, who, "publish", f"table {served}", before, self.hand_over.serving(), why),
-        )
+        after = self.hand_over.serving()
+        entry = Entry(current.published_at, who, "publish", f"table {served}", before, after, why)
+        self.published.record_published(versions, current, pin, None if who == LIVE else entry)
         self.hand_over.remove_old()
         return self.published_report(report, began)
 
@@ -200,20 +194,6 @@ class Tables(Concern):
 
     # ---- inside
 
-    def raise_alarms(self, sources: Sequence[Mapping[str, Any]]) -> None:
-        """Let control raise an alarm for each source of the last publish that could not be used."""
-        problems = {
-            row["path"]: f"{row['kind']} {row['path']}: {row['problem']}" for row in sources if "problem" in row
-        }
-        self.registry.set_source_problems(problems)
-
-    def is_latest(self, sources: Sequence[FeedSource]) -> bool:
-        """Return whether the table that serves is the newest, not pinned, and from these sources."""
-        latest = self.records.versions.latest()
-        if latest is None or latest.table != self.published.serving_table() or self.records.pins.get():
-            return False
-        return sources_of(latest) == list(dict.fromkeys(sources))
-
     def published_report(self, report: dict[str, Any], began: float) -> dict[str, Any]:
         """Return the report of a publish with what serves now."""
         return {
@@ -261,15 +241,7 @@ class Tables(Concern):
             )
 
 
-def sources_of(version: Version) -> list[FeedSource]:
-    """Return the feeds that a version was made from, as they were named, to be read again."""
-    sources = []
-    for item in version.sources:
-        named = item.get("named", "")
-        if item["kind"] not in KINDS:
-            continue
-        if item["kind"] == "bgp" or not named:
-            sources.append(FeedSource(item["kind"], "" if named else item["path"]))
-        else:
-            sources.append(FeedSource(item["kind"] if is_url(named) else "folder", named))
-    return list(dict.fromkeys(sources))
+def alarms_of(sources: Sequence[Mapping[str, Any]], now: float) -> dict[tuple[str, str], Alarm]:
+    """Return an alarm for each source of a publish that could not be used."""
+    texts = {row["path"]: f"{row['kind']} {row['path']}: {row['problem']}" for row in sources if "problem" in row}
+    return {("source", path): Alarm(now, "source", path, text) for path, text in texts.items()}
