@@ -192,7 +192,7 @@ def build(
         if payloads:
             feeds = [validated(feed, payloads) for feed in feeds]
     with step("build the table", quiet):
-        table = build_table(feeds, fleet, settings, progress, payloads.describe() if payloads else None, side)
+        table = build_table(feeds, fleet, settings, progress, payloads.describe() if payloads else None, side.read)
         if not table.counts["routes_v4"] + table.counts["routes_v6"]:
             raise FeedError("no feed has a route")
     return list(zip(located, feeds, strict=True)), table
