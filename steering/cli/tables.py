@@ -24,6 +24,7 @@ from steering.cli.command import (
     who,
 )
 from steering.errors import FeedError
+from steering.escape import for_terminal
 from steering.settings import Settings
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def show_diff(changes: dict[str, Any]) -> None:
     for family, _ in FAMILIES:
         for verb, prefixes in changes["prefixes"][family]["first"].items():
             if prefixes:
-                click.echo(f"{verb}: {', '.join(prefixes)}")
+                click.echo(for_terminal(f"{verb}: {', '.join(prefixes)}"))
 
 
 @table.command()
@@ -241,7 +242,7 @@ def show_table(report: dict[str, Any], done: str = "published") -> None:
     problems = [f"{row['kind']} {row['path']}: {row['problem']}" for row in report["other_sources"] if "problem" in row]
     console.print_warnings([*report.get("warnings", []), *problems])
     for guard in report["guards"]:
-        click.echo(click.style("guard: ", fg="red") + guard, err=True)
+        click.echo(click.style("guard: ", fg="red") + for_terminal(guard), err=True)
     serving = report["serving"]
     state = f"table {serving['table']} is serving" if serving else "nothing is serving"
     if report.get("unchanged"):
@@ -274,7 +275,7 @@ def show_refusals(report: dict[str, Any]) -> bool:
             [(feed["feed"], rows, rule) for feed in report["feeds"] for rule, rows in feed["refused_by"].items()],
         )
     for conflict in report["conflicts"][:MOST_CONFLICTS]:
-        click.echo(f"conflict: {console.printable(conflict)}")
+        click.echo(f"conflict: {for_terminal(conflict)}")
     if len(report["conflicts"]) > MOST_CONFLICTS:
         click.echo("there are more conflicts; --json has them")
     return bool(refusals or others or report["conflicts"])

@@ -62,7 +62,9 @@ def is_address(value: str) -> bool:
 
 
 Id = Annotated[str, text(ID.pattern, ID_RULE)]
-Label = Annotated[str, text(r"[^\x00-\x1f\x7f]{1,200}", "1 to 200 characters without control characters")]
+# Neither control characters nor invisible ones, such as those that change the direction of text.
+LABEL: Final = r"[^\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]{1,200}"
+Label = Annotated[str, text(LABEL, "1 to 200 characters without control or invisible characters")]
 Flag = Annotated[bool, Meta(description="true or false")]
 Country = Annotated[str, text("[A-Z]{2}", "a country is two capital letters (ISO 3166-1)")]
 Subdivision = Annotated[

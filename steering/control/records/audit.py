@@ -25,7 +25,7 @@ class Entry:
 
 
 class AuditRepository(Repository):
-    """The table `audit`, and `control.audit`."""
+    """The table `audit`."""
 
     def add(self, entry: Entry) -> None:
         """Add an entry, and drop the oldest beyond AUDIT_KEPT."""
@@ -35,7 +35,7 @@ class AuditRepository(Repository):
         number = insert(self.connection, "audit", row)
         self.connection.execute("DELETE FROM audit WHERE number <= ?", (number - AUDIT_KEPT,))
 
-    def list(self, count: int = 100, below: int | None = None) -> Rows:
+    def newest(self, count: int, below: int | None = None) -> Rows:
         """Return the newest entries, newest first; with `below`, those of a smaller number."""
         rows = self.connection.execute(
             "SELECT * FROM audit WHERE number < ? ORDER BY number DESC LIMIT ?", (below or 1 << 62, count)

@@ -18,15 +18,16 @@ from steering.control.fill.holdings import HoldingsReported
 from steering.control.health.registry import Registry
 from steering.control.records.database import NAME, RESTORE, UNREADABLE, Records, RecordsError
 from steering.control.services.concern import Concern
+from steering.control.services.ejections import Ejections
 from steering.control.services.fleet import FleetService
 from steering.control.services.fleet_on_record import FleetOnRecord
 from steering.control.services.hand_over import HandOver
-from steering.control.services.health import Ejections, Quality
 from steering.control.services.holdings import Holdings
 from steering.control.services.keys import Keys
 from steering.control.services.maintenance import MaintenanceWindows
 from steering.control.services.overrides import Overrides
 from steering.control.services.playlists import PlaylistService
+from steering.control.services.reports import Audit, Quality
 from steering.control.services.tables import Tables
 from steering.control.services.tasks import Run, run_here
 from steering.control.services.tokens import Tokens
@@ -103,7 +104,7 @@ class Control:
         self.playlists = PlaylistService.of(shared)
         self.holdings = Holdings.of(shared)
         self.quality = Quality.of(shared)
-        self.audit = records.audit
+        self.audit = Audit.of(shared)
 
     def __enter__(self) -> Control:
         return self

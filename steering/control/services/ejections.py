@@ -1,12 +1,10 @@
-"""Health: suppressed ejections, the states that the next start of control begins with, the quality of playback."""
+"""Suppressed ejections, and the health states that the next start of control begins with."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from steering.control.fill.missing import counters_in
 from steering.control.health.presenter import suppressed_ejections
-from steering.control.health.quality import By, quality
 from steering.control.records.audit import Entry
 from steering.control.records.rows import Rows
 from steering.control.services.concern import Concern
@@ -33,11 +31,3 @@ class Ejections(Concern):
         """Put health states on record."""
         with self.records.transaction() as transaction:
             transaction.states.set(states)
-
-
-class Quality(Concern):
-    """`control.quality`. It reads workers' counters alone, from any thread."""
-
-    def list(self, by: By = "partner", partner: str = "", count: int = 1000) -> Rows:
-        """Return how playback goes by players' reports, the worst first, of one partner or all."""
-        return quality(counters_in(self.state), self.fleet(), by, partner, count)

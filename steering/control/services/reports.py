@@ -1,0 +1,25 @@
+"""What was counted and recorded: the quality of playback, and the audit log."""
+
+from __future__ import annotations
+
+from steering.control.fill.missing import counters_in
+from steering.control.health.quality import By, quality
+from steering.control.records.rows import Rows
+from steering.control.services.concern import Concern
+
+
+class Quality(Concern):
+    """`control.quality`. It reads workers' counters alone, from any thread."""
+
+    def list(self, by: By = "partner", partner: str = "", count: int = 1000) -> Rows:
+        """Return how playback goes by players' reports, the worst first, of one partner or all."""
+        return quality(counters_in(self.state), self.fleet(), by, partner, count)
+
+
+class Audit(Concern):
+    """`control.audit`."""
+
+    def list(self, count: int = 100, below: int | None = None) -> Rows:
+        """Return the newest entries of the audit log, newest first; with `below`, those of a smaller number."""
+        with self.records.reading() as records:
+            return records.audit.newest(count, below)
