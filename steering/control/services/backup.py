@@ -15,6 +15,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import stat
 import tarfile
 import tempfile
 import time
@@ -30,11 +31,13 @@ from steering.errors import SettingsError, SnapshotError
 from steering.state.current import Current, read_current
 from steering.state.folder import SOCKET, VERSIONED, WORKER, Lock, LockHeldError, check_folder, make_folder, number_of
 from steering.state.keys import FILE as KEYS
+from steering.state.keys import read_keys
 from steering.state.table import read_meta
 
 TRIES: Final = 10  # a publish may remove a file between `current` and it
 ASIDE: Final = "before-restore-"
 CHUNK: Final = 1 << 20
+MOST_MEMBERS: Final = 32  # a backup has at most 13 files
 
 
 def back_up(state: Path, target: Path, *, records_only: bool = False, progress: Progress = quiet) -> dict[str, Any]:
@@ -176,13 +179,24 @@ def restore(
     return {"restored": str(source), **report, "aside": str(aside) if aside else None}
 
 
+class Member(tarfile.TarInfo):
+    """A member of a backup: a plain file. Extended headers, which may be large, and sparse files are refused unread."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type != tarfile.REGTYPE:
+            raise tarfile.ReadError(f"{self.name[:64]!r} is no plain file (tar type {self.type!r})")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+
 def unpack(source: Path, staging: Path, records_only: bool) -> float:
     """Write the files of a backup into an empty folder, and return when it was made. Raises SettingsError."""
     made_at = 0.0
+    require_room(source, staging)
     try:
-        with tarfile.open(source, "r:") as tar:
-            for member in tar:
-                if not member.isreg() or not is_ours(member.name) or (staging / member.name).exists():
+        with tarfile.open(source, "r:", tarinfo=Member) as tar:
+            for number, member in enumerate(tar):
+                if number == MOST_MEMBERS or not is_ours(member.name) or (staging / member.name).exists():
                     raise SettingsError(f"{source}: has {member.name[:64]!r}, and is no backup of steering")
                 if records_only and member.name not in (NAME, KEYS):
                     continue
@@ -199,7 +213,21 @@ def unpack(source: Path, staging: Path, records_only: bool) -> float:
         raise SettingsError(f"{source}: is no backup, or cut off: {error}") from error
     if not (staging / NAME).exists():
         raise SettingsError(f"{source}: has no {NAME}, and is no backup of steering")
+    try:
+        read_keys(staging)
+    except SnapshotError as error:
+        raise SettingsError(f"{source}: its keys are unusable: {error.message}", hint="take another backup") from error
     return made_at
+
+
+def require_room(source: Path, staging: Path) -> None:
+    """Raise SettingsError unless a backup is a regular file, and the disk has room for as many bytes."""
+    status = source.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise SettingsError(f"{source}: is no backup: not a regular file")
+    free = shutil.disk_usage(staging).free
+    if status.st_size > free:
+        raise SettingsError(f"{source}: has {status.st_size} bytes, and the disk of {staging.parent} has {free} free")
 
 
 def is_ours(name: str) -> bool:

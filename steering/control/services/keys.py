@@ -20,6 +20,8 @@ from steering.model.service import Service
 from steering.state.keys import SECRET, Key, read_keys, write_keys
 
 MAX_KEYS: Final = 100
+# What a map of nginx takes for a parameter of its own: such an id would break the file of secrets, and nginx prints it.
+NGINX_WORDS: Final = ("default", "hostnames", "include", "volatile")
 SECRET_RULE: Final = "32 to 128 letters, digits and ._~+/=-"  # noqa: S105 (the rule for one)
 
 
@@ -30,6 +32,8 @@ class Keys(Concern):
         """Make a key to sign URLs with. A secret that is made here is in this report and in the `keys` file alone."""
         if not ID.fullmatch(name):
             raise RequestError.of_parameter("id", name, ID_RULE)
+        if name in NGINX_WORDS:
+            raise RequestError.of_parameter("id", name, f"another word than {', '.join(NGINX_WORDS)} of nginx's maps")
         if secret and not SECRET.fullmatch(secret):
             raise RequestError.of_parameter("secret", "", f"{SECRET_RULE} (what was given is not shown)")
         keys = read_keys(self.state)
