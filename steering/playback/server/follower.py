@@ -15,8 +15,8 @@ from typing import Final
 
 from steering.decision.snapshot import Snapshot
 from steering.errors import SnapshotError
-from steering.playback.signing.keyring import Keyring
-from steering.playback.signing.signer import Signer
+from steering.playback.signing.signer import Keyring, Signer
+from steering.state.folder import stamp_of
 
 RETRY_S: Final = 2.0
 
@@ -46,7 +46,7 @@ class Follower:
         self.keyring = Keyring(state)
         self.signer = Signer(self.keyring)
         self.error: SnapshotError | None = None
-        self.seen: tuple[int, int, int] | None = (0, 0, 0)  # equals no file: the first step always maps
+        self.seen: tuple[int, ...] | None = ()  # equals no file: the first step always maps
         self.retry_at = 0.0
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
@@ -55,7 +55,7 @@ class Follower:
         """Look at `current` once, and map its files if it has changed. Raises nothing: every error is a refusal."""
         try:
             self.keyring.step()
-            seen = self.look()
+            seen = stamp_of(self.state / "current")
             if seen == self.seen and (self.error is None or self.clock() < self.retry_at):
                 return
             self.seen = seen
@@ -82,14 +82,6 @@ class Follower:
         self.error = error
         self.retry_at = self.clock() + RETRY_S
         self.refuse()
-
-    def look(self) -> tuple[int, int, int] | None:
-        """Return a value that changes with `current`, None where there is none."""
-        try:
-            status = (self.state / "current").stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_ino, status.st_size
 
     def start(self) -> None:
         """Map what is published now, then follow in a thread."""
