@@ -7,7 +7,6 @@ import inspect
 import ipaddress
 import itertools
 import os
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +23,7 @@ from pydantic_settings import (
 )
 
 from steering.errors import SettingsError
+from steering.model.fields import is_length_range
 from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
 
 DEFAULT_FILE = "steering.toml"
@@ -36,7 +36,6 @@ MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its end, unix(7)
 
 PUBLIC_URL = r"^(https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?)?$"
 TLS = "tls:"  # the beginning of a listener that speaks TLS
-LENGTHS = re.compile(r"([0-9]{1,3})-([0-9]{1,3})", re.ASCII)
 
 Networks = Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode]
 Paths = Annotated[tuple[Path, ...], NoDecode]
@@ -324,12 +323,6 @@ def split_listeners(value: Any) -> tuple[str, ...]:
 def is_tls(listener: str) -> bool:
     """Return whether a listener of the settings speaks TLS."""
     return listener.startswith(TLS)
-
-
-def is_length_range(value: Any, most: int) -> bool:
-    """Return whether a value is a range of prefix lengths such as `8-24`."""
-    match = LENGTHS.fullmatch(value) if isinstance(value, str) else None
-    return match is not None and int(match[1]) <= int(match[2]) <= most
 
 
 def split_address(text: str) -> tuple[str, int]:

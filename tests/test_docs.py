@@ -18,7 +18,7 @@ from _fastpath.status_words import REASONS
 from steering.cli import main
 from steering.control.api.report_format import HealthRow, ReportRow, parse
 from steering.control.fill.holdings_rows import Delta, Full, digest_of
-from steering.control.records.documents import KINDS, parse_fleet
+from steering.control.records.documents import FIELDS, parse_fleet
 from steering.control.routes.bgp.sessions import read_sessions
 from steering.control.routes.feeds import FeedSource, csv, kind_of, read_feed
 from steering.control.routes.rpki import read_payloads
@@ -137,7 +137,7 @@ def test_every_parameter_and_every_reason_is_documented() -> None:
 def test_every_column_of_feeds_and_field_of_fleets_is_documented() -> None:
     documented = (ROOT / "docs" / "formats.md").read_text()
     assert [name for name in csv.COLUMNS if f"| `{name}` |" not in documented] == []
-    fields = {field.name for _, _, fields in KINDS.values() for field in fields}
+    fields = {field.name for fields in FIELDS.values() for field in fields}
     assert [name for name in sorted(fields) if f"`{name}`" not in documented] == []
 
 

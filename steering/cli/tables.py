@@ -69,7 +69,12 @@ def check(settings: Settings, sources: tuple[str, ...], strict: bool, as_csv: bo
 @table.command()
 @SOURCES
 @WHY
-@click.option("--force", default="", metavar="REASON", help="Publish although a guard refuses, for this reason.")
+@click.option(
+    "--force",
+    default="",
+    metavar="REASON",
+    help="Publish although a guard refuses or nothing changed, for this reason.",
+)
 @click.option(
     "--canary",
     type=click.FloatRange(0, 100, max_open=True),
@@ -80,8 +85,9 @@ def check(settings: Settings, sources: tuple[str, ...], strict: bool, as_csv: bo
 def publish(control: Any, sources: tuple[str, ...], why: str, force: str, canary: float) -> Answer:
     """Read these feeds, build and check their table, and serve it; running workers load it by themselves.
 
-    FILE is as in `table check`. A failure at any step leaves the serving table in place. A pin is removed. With
-    --canary 5, only 5 % of the clients that would move do, until `table promote` or `table withdraw`.
+    FILE is as in `table check`. A failure at any step leaves the serving table in place. Feeds that give the table
+    that serves already are `unchanged`, and it keeps its version. A pin is removed. With --canary 5, only 5 % of the
+    clients that would move do, until `table promote` or `table withdraw`.
     """
     with progress_shown() as progress:
         return control.tables.publish(sources_of(sources), who(), why, progress, force, canary / 100), show_table
@@ -233,11 +239,14 @@ def show_table(report: dict[str, Any], done: str = "published") -> None:
     if report["changes"]:
         click.echo()
         show_changes(report["changes"])
-    console.print_warnings(report.get("warnings", []))
+    problems = [f"{row['kind']} {row['path']}: {row['problem']}" for row in report["other_sources"] if "problem" in row]
+    console.print_warnings([*report.get("warnings", []), *problems])
     for guard in report["guards"]:
         click.echo(click.style("guard: ", fg="red") + for_terminal(guard), err=True)
     serving = report["serving"]
     state = f"table {serving['table']} is serving" if serving else "nothing is serving"
+    if report.get("unchanged"):
+        done = "unchanged; nothing was published, checked"
     console.print_done(f"{done} in {report['seconds']:.2f} s; {state}")
 
 

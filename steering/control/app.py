@@ -27,8 +27,10 @@ from steering.control.api.problems import answer_error, problem_of
 from steering.control.api.protocol import ControlProtocol
 from steering.control.jobs.clockwork import ControlThread, Job, run_jobs
 from steering.control.jobs.schedule import jobs_of
+from steering.control.records.database import RecordsError
 from steering.control.services.control import Control
 from steering.control.services.events import Hub, follow
+from steering.control.without_records import WithoutRecords
 from steering.errors import SettingsError, SteeringError
 from steering.settings import MAX_SOCKET_PATH, Settings
 from steering.state.folder import SOCKET
@@ -45,10 +47,18 @@ def run(
     """Lock the state folder and answer on its `control.sock` until `serve`, which runs the server, returns.
 
     The server must run `ControlProtocol`; otherwise no caller over the socket is let in. `reloaded` is called at the
-    end of each reload that SIGHUP asked for. Raises SettingsError when the folder cannot be locked.
+    end of each reload that SIGHUP asked for. Without a usable database, every answer is the reason. Raises
+    SettingsError when the folder cannot be locked.
     """
     thread = ControlThread()
-    control = thread.open_control(settings)
+    try:
+        control = thread.open_control(settings)
+    except RecordsError as error:
+        thread.shutdown()
+        logger.error("control: %s (%s)", error.message, error.hint)
+        with listening(settings.state) as listener:
+            serve(WithoutRecords(settings.state, error), listener)
+        return
     sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()  # the fleet stays: each collection that looks through it would take a tenth of a second
@@ -119,7 +129,7 @@ def make_app(
     for kind in (SteeringError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer_error)
     app.add_middleware(Entrance, control=control)
-    endpoint = reports.ReportsEndpoint(control.registry, control.holdings.intake, problem_of)
+    endpoint = reports.ReportsEndpoint(control.registry, control.intake, problem_of)
     app.take_reports = Entrance(endpoint, control)
     return app
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+from steering.control.records.database import RecordsError
 from steering.control.remote import RemoteControl, open_control
 from steering.control.routes.build import Progress, quiet
 from steering.control.routes.feeds import FeedSource
@@ -10,6 +13,8 @@ from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError, SnapshotError
 from steering.settings import Settings
 
+logger = logging.getLogger("steering.control")
+
 
 def make_ready(
     settings: Settings, who: str, appliances: int | None = None, synth: bool = True, progress: Progress = quiet
@@ -17,8 +22,19 @@ def make_ready(
     """Bring the state folder to where workers can map it; a folder that is served already is a SettingsError.
 
     An empty folder gets a synthetic fleet of so many appliances, unless `synth` is off, and the shipped table of the
-    Internet. Files that do not map (another format, damage) are published again from their sources.
+    Internet. Files that do not map (another format, damage) are published again from their sources. Files that map are
+    served also where the database is lost or damaged.
     """
+    try:
+        bring_to_service(settings, who, appliances, synth, progress)
+    except RecordsError as error:
+        if not is_published(settings):
+            raise
+        logger.error("%s (%s)", error.message, error.hint)
+
+
+def bring_to_service(settings: Settings, who: str, appliances: int | None, synth: bool, progress: Progress) -> None:
+    """Do it through control, which needs its database."""
     with open_control(settings) as control:
         if isinstance(control, RemoteControl):
             raise SettingsError(

@@ -10,6 +10,7 @@ change alone.
 from __future__ import annotations
 
 import dataclasses
+import struct
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -26,7 +27,7 @@ from _fastpath.steer_json import answer_steer, target_urls
 from steering.decision.names import FleetNames
 from steering.decision.refusals import refusal_of
 from steering.errors import SnapshotError
-from steering.model.residency import lies_in
+from steering.model.fleet import lies_in
 from steering.model.service import Service, jitter_s
 from steering.state.current import Current, read_current
 from steering.state.fleet import FleetFile
@@ -35,6 +36,9 @@ from steering.state.playlists import Playlists
 from steering.state.routes import Routes
 from steering.state.sections import FORMATS
 from steering.state.table import TableFile, Zone
+
+# What reading a file may raise whose content is none of ours.
+UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
 
 Sign = Callable[[bytes, int, int], bytes | None]  # as `_fastpath.service.Service` takes it
 T = TypeVar("T")
@@ -94,7 +98,8 @@ class Snapshot:
         self.rules = self.fleet_file.services
         self.holdings: Holdings | None = None
         self.holdings_version: int | None = None
-        if before is not None and (before.state, before.current.holdings) == (state, current.holdings):
+        is_newer = before is not None and before.current.generation <= current.generation  # no restored backup
+        if is_newer and before and (before.state, before.current.holdings) == (state, current.holdings):
             self.holdings, self.holdings_version = before.holdings, before.holdings_version
         elif current.holdings:
             file = HoldingsFile(state / current.holdings)
@@ -105,7 +110,12 @@ class Snapshot:
         except (OSError, ValueError) as error:
             names = ", ".join(filter(None, (current.table, current.fleet, current.status, current.holdings)))
             raise SnapshotError(f"{names}: {error}") from error
-        if before is not None and (before.state, before.current.fleet) == (state, current.fleet) and before.knows_names:
+        if (
+            is_newer
+            and before
+            and (before.state, before.current.fleet) == (state, current.fleet)
+            and before.knows_names
+        ):
             self.appliances_by_name = before.appliances_by_name
         self.playlists = Playlists(state / current.playlists) if current.playlists else None
         self.services = {name: self.compile(service, signer) for name, service in self.rules.items()}
@@ -116,7 +126,14 @@ class Snapshot:
 
         Without `signer`, URLs of services with tokens keep `{token}`, and sessions have no tags.
         """
-        return cls(state, read_current(state), before, signer)
+        current = read_current(state)
+        try:
+            return cls(state, current, before, signer)
+        except SnapshotError:
+            raise
+        except UNREADABLE as error:  # the checksums match, but this version does not write such content
+            names = ", ".join(current.names())
+            raise SnapshotError(f"one of {names} is unusable: {type(error).__name__}: {error}") from error
 
     def make_picker(self) -> Picker:
         """Return what picks from these files. Raises ValueError where a record points outside the others."""

@@ -1,14 +1,18 @@
 """The fleet: partners, sites, clusters and appliances. All frozen.
 
 The database gives cluster numbers, partner numbers and appliance slots, once, and never reuses them; a fleet read from
-a document has `UNNUMBERED` in their place.
+a document has `UNNUMBERED` in their place. The types of the fields have the rules of a document.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import Annotated, Final
 
+from msgspec import Meta
+
+from steering.model.fields import Address, Asn, Country, Flag, Host, Id, Label, PlainUrl, Subdivision, lengths, whole
 from steering.model.route import RouteClass
 from steering.model.service import Service
 
@@ -24,27 +28,27 @@ class Partner:
     settings'; `max_prefixes` 0 is the setting's.
     """
 
-    id: str
-    name: str
-    country: str
-    asns: tuple[int, ...]
+    id: Id
+    name: Label
+    country: Country
+    asns: Annotated[tuple[Asn, ...], Meta(max_length=10_000)]
     number: int = UNNUMBERED
-    allowed_asns: tuple[int, ...] = ()
-    accepts_v4: str = ""
-    accepts_v6: str = ""
-    max_prefixes: int = 0
+    allowed_asns: Annotated[tuple[Asn, ...], Meta(max_length=100_000)] = ()
+    accepts_v4: Annotated[str, lengths(32)] = ""
+    accepts_v6: Annotated[str, lengths(128)] = ""
+    max_prefixes: Annotated[int, whole(0, 16_000_000, "a number up to 16000000; 0 is the setting's")] = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Site:
     """A place (`bom001`): country, city, degrees north and east, and the part of its country, empty where unknown."""
 
-    id: str
-    country: str
-    city: str
-    latitude: float
-    longitude: float
-    region: str = ""
+    id: Id
+    country: Country
+    city: Label
+    latitude: Annotated[float, Meta(ge=-90, le=90, description="degrees north, from -90 to 90")]
+    longitude: Annotated[float, Meta(ge=-180, le=180, description="degrees east, from -180 to 180")]
+    region: Subdivision = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -57,14 +61,14 @@ class Cluster:
     as an MRT dump or a BGP session names them.
     """
 
-    id: str
-    site: str
+    id: Id
+    site: Id
     route_class: RouteClass
-    partner: str | None = None
-    countries: tuple[str, ...] = ()
-    accepts_off_net: bool = False
+    partner: Id | None = None
+    countries: Annotated[tuple[Country, ...], Meta(max_length=300)] = ()
+    accepts_off_net: Flag = False
     number: int = UNNUMBERED
-    peers: tuple[str, ...] = ()
+    peers: Annotated[tuple[Address, ...], Meta(max_length=1000)] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,15 +79,16 @@ class Appliance:
     own. A checker requests `health_url`, where one is given, for an appliance that cannot report.
     """
 
-    id: str
-    cluster: str
-    host: str
-    capacity_gbps: float
-    ipv4: bool = True
-    ipv6: bool = True
+    id: Id
+    cluster: Id
+    host: Host
+    # A weight has 16 bits, in units of 100 Mbit/s.
+    capacity_gbps: Annotated[float, Meta(gt=0, le=6553.5, description="a number over 0 and at most 6553.5")]
+    ipv4: Flag = True
+    ipv6: Flag = True
     slot: int = UNNUMBERED
-    addresses: tuple[str, ...] = ()
-    health_url: str = ""
+    addresses: Annotated[tuple[Address, ...], Meta(max_length=16)] = ()
+    health_url: PlainUrl = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -95,3 +100,21 @@ class Fleet:
     clusters: tuple[Cluster, ...]
     appliances: tuple[Appliance, ...]
     services: tuple[Service, ...]
+
+
+def lies_in(region: str, regions: Collection[str]) -> bool:
+    """Return whether a region (`IN`, `IN-MH`) is among others, or its country is.
+
+    An unknown region (empty) lies nowhere, and a country does not lie in its parts. `Service.serves_region` in
+    `_fastpath/service.pyx` is the same rule for clients.
+    """
+    return region in regions or region[:2] in regions
+
+
+def regions_of_sites(sites: Sequence[Site], services: Sequence[Service]) -> dict[str, str]:
+    """Return the region of each site by its id: its part of the country where a service names that, else the country.
+
+    So regions are few, however finely sites are placed.
+    """
+    named = {region for service in services for region in service.regions}
+    return {site.id: site.region if site.region in named else site.country for site in sites}

@@ -3,7 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any, Final
+
+from msgspec import Meta, convert
+
+from steering.model.fields import (
+    HOST,
+    ClassName,
+    FallbackTemplate,
+    Flag,
+    Id,
+    PlainUrl,
+    Region,
+    TokenForm,
+    UrlTemplate,
+    text,
+    whole,
+)
+
+SECONDS_OF_A_DAY: Final = whole(1, 86_400, "whole seconds, from 1 to 86400")
+PATHWAY_RULE: Final = "an id of 1 to 64 letters, digits and ._- and one of classes, clusters (lists of them) and host"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -13,10 +32,15 @@ class Pathway:
     It stands for appliances of clusters of `classes`, of the clusters `clusters`, or for the `host` of another network.
     """
 
-    id: str
-    classes: tuple[str, ...] = ()
-    clusters: tuple[str, ...] = ()
-    host: str = ""
+    id: Annotated[str, text(r"[A-Za-z0-9._-]{1,64}", PATHWAY_RULE)]  # draft-pantos-content-steering
+    classes: Annotated[tuple[ClassName, ...], Meta(max_length=1000)] = ()
+    clusters: Annotated[tuple[Id, ...], Meta(max_length=1000)] = ()
+    host: Annotated[str, text(f"({HOST})?", PATHWAY_RULE)] = ""
+
+
+def is_pathway(row: dict[str, Any]) -> bool:
+    """Return whether the object of a pathway has an id and one of classes, clusters and a host."""
+    return len(row) == 2 and any(row.get(name) for name in ("classes", "clusters", "host"))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,26 +61,28 @@ class Service:
     the playlists.
     """
 
-    id: str
-    url: str
-    fallback: str
-    ttl_s: int = 300
-    regions: tuple[str, ...] = ()
-    holdings: str = "title"
-    fail_open: bool = False
-    n: int = 3
-    client_regions: tuple[str, ...] = ()
-    refused_url: str = ""
-    token: str = ""
-    token_ttl_s: int = 43_200
-    token_bind: bool = False
-    token_covers: str = "title"  # noqa: S105 (no password)
-    keys: tuple[str, ...] = ()
-    steer_ttl_s: int = 30
-    ttl_jitter: float = 0.1
-    pathways: tuple[Pathway, ...] = ()
-    clones: tuple[str, ...] = ()
-    origin: str = ""
+    id: Id
+    url: UrlTemplate
+    fallback: FallbackTemplate
+    ttl_s: Annotated[int, SECONDS_OF_A_DAY] = 300
+    regions: Annotated[tuple[Region, ...], Meta(max_length=1000)] = ()
+    holdings: Annotated[str, text("title|file", "title or file")] = "title"
+    fail_open: Flag = False
+    n: Annotated[int, whole(1, 8)] = 3
+    client_regions: Annotated[tuple[Region, ...], Meta(max_length=1000)] = ()
+    refused_url: PlainUrl = ""
+    token: TokenForm = ""
+    token_ttl_s: Annotated[int, whole(60, 604_800, "whole seconds, from 60 to 604800")] = 43_200
+    token_bind: Flag = False
+    token_covers: Annotated[str, text("title|service", "title or service")] = "title"  # noqa: S105 (no password)
+    keys: Annotated[tuple[Id, ...], Meta(max_length=8)] = ()
+    steer_ttl_s: Annotated[int, SECONDS_OF_A_DAY] = 30
+    ttl_jitter: Annotated[float, Meta(ge=0, le=0.5, description="a share from 0 to 0.5")] = 0.1
+    pathways: Annotated[
+        tuple[Annotated[Pathway, Meta(description=PATHWAY_RULE, extra={"check": is_pathway})], ...], Meta(max_length=16)
+    ] = ()
+    clones: Annotated[tuple[Id, ...], Meta(max_length=16)] = ()
+    origin: PlainUrl = ""
 
 
 def jitter_s(ttl_s: int, share: float) -> int:
@@ -66,8 +92,4 @@ def jitter_s(ttl_s: int, share: float) -> int:
 
 def service_of(row: dict[str, Any]) -> Service:
     """Return the service that `dataclasses.asdict` made a row of, also where the row has been through JSON."""
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
-    fields["pathways"] = tuple(
-        Pathway(item["id"], tuple(item["classes"]), tuple(item["clusters"]), item["host"]) for item in row["pathways"]
-    )
-    return Service(**fields)
+    return convert(row, Service)

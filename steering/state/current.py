@@ -3,49 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from steering.errors import SnapshotError
-from steering.state.sections import write_atomically
+from steering.state.sections import read_checked, write_checked
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Current:
     """The files that are served: names inside the state folder, and a generation that grows with each change."""
 
-    generation: int
-    table: str
-    routes: str
-    fleet: str
-    status: str
-    published_at: float
-    holdings: str = ""  # empty: no appliance reports holdings
-    playlists: str = ""  # empty: no playlist is registered
+    generation: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    table: Annotated[str, Meta(pattern=r"^table\.[0-9]{1,18}\Z")]
+    routes: Annotated[str, Meta(pattern=r"^routes\.[0-9]{1,18}\Z")]
+    fleet: Annotated[str, Meta(pattern=r"^fleet\.[0-9]{1,18}\Z")]
+    status: Annotated[str, Meta(pattern=r"^status\.[0-9]{1,18}\Z")]
+    published_at: Annotated[float, Meta(ge=0, lt=1 << 40)]  # the year 36812
+    holdings: Annotated[str, Meta(pattern=r"^(holdings\.[0-9]{1,18})?\Z")] = ""  # empty: no appliance reports holdings
+    playlists: Annotated[str, Meta(pattern=r"^(playlists\.[0-9]{1,18})?\Z")] = ""  # empty: no playlist is registered
+
+    def names(self) -> list[str]:
+        """Return the names of all these files."""
+        names = (self.table, self.routes, self.fleet, self.status, self.holdings, self.playlists)
+        return [name for name in names if name]
 
 
 def read_current(state: Path) -> Current:
-    """Return `current`. Raises SnapshotError where it is absent, torn, or names files outside the folder."""
-    path = state / "current"
+    """Return `current`. Raises SnapshotError where it is absent, damaged, or names files outside the folder."""
     try:
-        fields = json.loads(path.read_bytes())
-        current = Current(**fields)
+        return read_checked(state / "current", Current)
     except OSError as error:
-        raise SnapshotError(f"{path}: {error.strerror}", hint="nothing is published yet") from error
-    except (ValueError, TypeError) as error:
-        raise SnapshotError(f"{path}: torn or not ours: {error}") from error
-    for kind in ("table", "routes", "fleet", "status", "holdings", "playlists"):
-        name = getattr(current, kind)
-        if kind in ("holdings", "playlists") and name == "":
-            continue
-        start, _, number = name.partition(".") if isinstance(name, str) else ("", "", "")
-        if start != kind or not number.isdecimal():
-            raise SnapshotError(f"{path}: {kind} is {name!r}; a file is named {kind}.<number>")
-    if not isinstance(current.generation, int) or not isinstance(current.published_at, int | float):
-        raise SnapshotError(f"{path}: generation and published_at are numbers")
-    return current
+        raise SnapshotError(f"{state / 'current'}: {error.strerror}", hint="nothing is published yet") from error
 
 
 def write_current(state: Path, current: Current) -> None:
     """Serve the named files from now on: the one step of a publish that workers see."""
-    write_atomically(state / "current", [json.dumps(dataclasses.asdict(current)).encode() + b"\n"])
+    write_checked(state / "current", current)

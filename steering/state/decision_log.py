@@ -5,38 +5,36 @@ appliances were ranked by, each candidate's word, and the picks: enough to answe
 title. (Where viewers spread over copies, the keys of title and session together give away a hash of the session, or
 without one the /24 or /48.)
 
-    0   magic "STEERDL2", byte order mark, 4 unused
-    16  records: length, CRC-32 of what follows; then fixed fields, service id, candidates, picks
+    0   magic "STEERDL3", byte order mark, 4 unused
+    16  records: length, CRC-32 of what follows; then the fields of a `Decision` as an array of MessagePack
 """
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from steering.errors import FeedError
 
-MAGIC: Final = b"STEERDL2"
+MAGIC: Final = b"STEERDL3"
 BYTE_ORDER: Final = 0x01020304
 HEADER: Final = struct.Struct("=8sI4x")
 FRAME: Final = struct.Struct("=II")
-# Seconds, keys (title, session, content), generation, table, fleet, holdings; scope (address, length, family); family
-# asked for, n; lengths of the rest.
-FIELDS: Final = struct.Struct("=dQQQQIII16sBBBBBHB")
-CANDIDATE: Final = struct.Struct("=II")  # slot, word
-PICK: Final = struct.Struct("=II")  # slot, rank
 MAX_RECORD: Final = 1 << 20
 NAME: Final = re.compile(r"decisions\.([0-9]+)\.([0-9]+)")
 
+Number = Annotated[int, msgspec.Meta(ge=0)]
+Word = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Decision:
+
+class Decision(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """One answer, and what it was made from.
 
     `key`, `session_key` and `content_key` are those of a `Trace`; `holdings` is 0 where there were none. `scope` is
@@ -44,19 +42,19 @@ class Decision:
     """
 
     at: float
-    generation: int
-    table: int
-    fleet: int
+    generation: Number
+    table: Number
+    fleet: Number
     service: str
-    key: int
+    key: Number
     scope: str
-    family: int
-    n: int
-    candidates: tuple[tuple[int, int], ...]
-    picks: tuple[tuple[int, int], ...]
-    session_key: int = 0
-    content_key: int = 0
-    holdings: int = 0
+    family: Number
+    n: Number
+    candidates: tuple[tuple[Word, Word], ...]
+    picks: tuple[tuple[Word, Word], ...]
+    session_key: Number = 0
+    content_key: Number = 0
+    holdings: Number = 0
 
     @property
     def keys(self) -> tuple[int, int, int]:
@@ -71,58 +69,15 @@ class Decision:
 
 def encode(decision: Decision) -> bytes:
     """Return a record."""
-    network = ipaddress.ip_network(decision.scope)
-    service = decision.service.encode()
-    fields = FIELDS.pack(
-        decision.at,
-        *decision.keys,
-        decision.generation,
-        decision.table,
-        decision.fleet,
-        decision.holdings,
-        network.network_address.packed,
-        network.prefixlen,
-        network.version,
-        decision.family,
-        decision.n,
-        len(service),
-        len(decision.candidates),
-        len(decision.picks),
-    )
-    pairs = b"".join(CANDIDATE.pack(*pair) for pair in decision.candidates)
-    pairs += b"".join(PICK.pack(*pair) for pair in decision.picks)
-    body = fields + service + pairs
+    body = msgspec.msgpack.encode(decision)
     return FRAME.pack(len(body), zlib.crc32(body)) + body
 
 
 def decode(body: bytes) -> Decision:
     """Return the decision of a record's body. Raises ValueError for a damaged one."""
-    try:
-        at, key, session_key, content_key, generation, table, fleet, holdings, *rest = FIELDS.unpack_from(body)
-    except struct.error as error:
-        raise ValueError(str(error)) from error
-    packed, length, version, family, n, service_length, candidates, picks = rest
-    start = FIELDS.size + service_length
-    middle = start + candidates * CANDIDATE.size
-    if middle + picks * PICK.size != len(body):
-        raise ValueError("its length is not that of its parts")
-    network = ipaddress.ip_network((packed[:4] if version == 4 else packed, length))
-    return Decision(
-        at=at,
-        generation=generation,
-        table=table,
-        fleet=fleet,
-        service=body[FIELDS.size : start].decode(),
-        key=key,
-        scope=str(network),
-        family=family,
-        n=n,
-        candidates=tuple((slot, word) for slot, word in CANDIDATE.iter_unpack(body[start:middle])),
-        picks=tuple((slot, rank) for slot, rank in PICK.iter_unpack(body[middle:])),
-        session_key=session_key,
-        content_key=content_key,
-        holdings=holdings,
-    )
+    decision = msgspec.msgpack.decode(body, type=Decision)
+    ipaddress.ip_network(decision.scope)
+    return decision
 
 
 def read_decisions(path: Path) -> Iterator[Decision]:

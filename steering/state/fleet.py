@@ -19,10 +19,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from _fastpath.ranking import APPLIANCE, CLUSTER, SITE
 from steering.errors import SnapshotError
-from steering.model.fleet import Appliance, Fleet
-from steering.model.residency import regions_of_sites
+from steering.model.fleet import Appliance, Fleet, regions_of_sites
 from steering.model.service import Service, service_of
 from steering.state.sections import StateFile, write_sections
 
@@ -95,7 +96,10 @@ class FleetFile(StateFile):
         served = json.loads(bytes(self["services"]))
         self.version: int = served["version"]
         self.regions: list[str] = served["regions"]
-        self.services: dict[str, Service] = {row["id"]: service_of(row) for row in served["services"]}
+        try:
+            self.services: dict[str, Service] = {row["id"]: service_of(row) for row in served["services"]}
+        except msgspec.ValidationError as error:
+            raise SnapshotError(f"{path.name}: services: {error}") from error
         self.text = self["text"]
 
     @cached_property

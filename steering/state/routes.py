@@ -19,7 +19,7 @@ from typing import Any
 from _fastpath.intervals import Intervals
 from _fastpath.prefix_rows import Columns
 from steering.model.route import Announcement, Refusal, RouteClass, Rpki
-from steering.state.sections import Data, StateFile, write_sections
+from steering.state.sections import Data, StateFile
 
 ORIGIN_NAMES = ("igp", "egp", "incomplete")
 ALL_ONES = (1 << 128) - 1
@@ -38,8 +38,7 @@ class RouteRows:
     states: array[int]
 
 
-def write_routes(
-    path: Path,
+def routes_sections(
     meta: dict[str, Any],
     rows: dict[int, RouteRows],
     zones: Mapping[int, Intervals],
@@ -47,8 +46,11 @@ def write_routes(
     set_first: array[int],
     set_members: array[int],
     refusals: Sequence[Refusal] = (),
-) -> None:
-    """Write `routes.<version>`; set s is `announcements[m] for m in set_members[set_first[s]:set_first[s + 1]]`."""
+) -> dict[str, Data]:
+    """Return the sections of `routes.<version>`.
+
+    Set s is `announcements[m] for m in set_members[set_first[s]:set_first[s + 1]]`.
+    """
     sections: dict[str, Data] = {"meta": json.dumps(meta).encode()}
     for family in (4, 6):
         columns, intervals = rows[family], zones[family]
@@ -67,7 +69,7 @@ def write_routes(
     sections["set_first"] = set_first
     sections["set_members"] = set_members
     sections["refusals"] = json.dumps([dataclasses.astuple(item) for item in refusals]).encode()
-    write_sections(path, "routes", sections)
+    return sections
 
 
 def aligned(address: bytes) -> tuple[int, int]:

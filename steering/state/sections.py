@@ -1,4 +1,7 @@
-"""The one format of the files in the state folder: a header, and named sections with checksums. Never changed in place.
+"""The formats of the files in the state folder.
+
+The small files `current` and `keys` are a line of JSON and its checksum. All others are a header and named sections
+with checksums, and are never changed in place:
 
 0   magic "STEERING", byte order mark, format, kind, length of the whole file, number of sections
 64  one entry a section: name, offset, length, CRC-32
@@ -10,16 +13,21 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import stat
 import struct
 import zlib
 from array import array
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
+
+import msgspec
 
 from steering.errors import SnapshotError
 
 Data: TypeAlias = "bytes | bytearray | memoryview | array[int] | array[float]"
+
+T = TypeVar("T")
 
 MAGIC: Final = b"STEERING"
 BYTE_ORDER: Final = 0x01020304
@@ -28,6 +36,7 @@ ENTRY: Final = struct.Struct("=16sQQI4x")
 CHECKSUM: Final = struct.Struct("=I")
 LINE: Final = 64
 SLICE: Final = 1 << 17  # bytes at a time: a tenth of a millisecond
+MAX_CHECKED: Final = 1 << 20  # bytes of `current` and of `keys`
 
 # The format of each kind of file that this code writes, and the oldest one that it reads.
 FORMATS: Final = {"table": 1, "routes": 1, "fleet": 2, "holdings": 1, "playlists": 1}
@@ -54,6 +63,36 @@ def write_atomically(path: Path, parts: Iterable[Data], mode: int = 0o600) -> No
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def write_checked(path: Path, value: Any) -> None:
+    """Write a small file that people can read: a line of JSON, and a line with the CRC-32 of the first."""
+    line = msgspec.json.encode(value)
+    write_atomically(path, [line, f"\n{zlib.crc32(line):08x}\n".encode()])
+
+
+def read_checked(path: Path, kind: type[T], forbidden_mode: int = 0) -> T:
+    """Return the value of a small file, of a type and within its limits. No error shows a value of the file.
+
+    Raises SnapshotError where it is damaged, or its mode has a forbidden bit; OSError where it cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not be waited for
+    try:
+        mode = os.fstat(descriptor).st_mode
+        data = os.read(descriptor, MAX_CHECKED + 1) if stat.S_ISREG(mode) else None
+    finally:
+        os.close(descriptor)
+    if data is None or len(data) > MAX_CHECKED:
+        raise SnapshotError(f"{path}: not a regular file of at most {MAX_CHECKED} bytes")
+    if mode & forbidden_mode:
+        raise SnapshotError(f"{path}: mode {stat.S_IMODE(mode):04o} lets others read secrets", f"chmod 600 {path}")
+    line, _, checksum = data.partition(b"\n")
+    if checksum != f"{zlib.crc32(line):08x}\n".encode():
+        raise SnapshotError(f"{path}: torn or not ours: the checksum of its first line does not match")
+    try:
+        return msgspec.json.decode(line, type=kind)
+    except (ValueError, RecursionError) as error:
+        raise SnapshotError(f"{path}: torn or not ours: {error}") from None
 
 
 def write_sections(path: Path, kind: str, sections: Mapping[str, Data]) -> None:

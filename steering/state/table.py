@@ -14,8 +14,8 @@ from _fastpath.lpm import PrefixTable
 from _fastpath.ranking import FALLBACK, ZONE
 from steering.errors import SnapshotError
 from steering.model.route import Announcement, Refusal
-from steering.state.routes import RouteRows, Routes, write_routes
-from steering.state.sections import StateFile, write_sections
+from steering.state.routes import RouteRows, Routes, routes_sections
+from steering.state.sections import Data, StateFile, write_sections
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,22 +121,39 @@ def read_meta(table: Path) -> dict[str, Any]:
 
 def write_table(state: Path, version: int, table: BuiltTable) -> tuple[str, str]:
     """Write `table.<version>` and `routes.<version>`, and return their names; `write_current` makes them served."""
-    meta = {**table.meta, "version": version, "counts": table.counts}
+    write_sections(state / f"table.{version}", "table", sections_of(version, table))
+    write_sections(state / f"routes.{version}", "routes", routes_of(version, table))
+    return f"table.{version}", f"routes.{version}"
+
+
+def is_written(state: Path, version: int, table: BuiltTable) -> bool:
+    """Return whether the files of a version hold this very table. Raises SnapshotError."""
+    for kind, make in (("routes", routes_of), ("table", sections_of)):
+        written, made = StateFile(state / f"{kind}.{version}", kind).sections, make(version, table)
+        if written.keys() != made.keys() or any(
+            part != memoryview(made[name]).cast("B") for name, part in written.items()
+        ):
+            return False
+    return True
+
+
+def sections_of(version: int, table: BuiltTable) -> dict[str, Data]:
+    """Return the sections of `table.<version>`."""
     prefixes = PrefixTable.build(table.intervals[4], table.intervals[6], len(table.zones))
-    zones = b"".join(ZONE.pack(zone.first, zone.count, zone.partner, zone.region.encode()) for zone in table.zones)
-    write_sections(
-        state / f"table.{version}",
-        "table",
-        {
-            "meta": json.dumps(meta).encode(),
-            "prefixes": prefixes.block(),
-            "zones": zones,
-            "ranking_entries": table.ranking_entries,
-        },
-    )
-    write_routes(
-        state / f"routes.{version}",
-        meta,
+    return {
+        "meta": json.dumps(meta_of(version, table)).encode(),
+        "prefixes": prefixes.block(),
+        "zones": b"".join(
+            ZONE.pack(zone.first, zone.count, zone.partner, zone.region.encode()) for zone in table.zones
+        ),
+        "ranking_entries": table.ranking_entries,
+    }
+
+
+def routes_of(version: int, table: BuiltTable) -> dict[str, Data]:
+    """Return the sections of `routes.<version>`."""
+    return routes_sections(
+        meta_of(version, table),
         table.rows,
         table.intervals,
         table.announcements,
@@ -144,4 +161,8 @@ def write_table(state: Path, version: int, table: BuiltTable) -> tuple[str, str]
         table.set_members,
         table.refusals,
     )
-    return f"table.{version}", f"routes.{version}"
+
+
+def meta_of(version: int, table: BuiltTable) -> dict[str, Any]:
+    """Return the description of a table."""
+    return {**table.meta, "version": version, "counts": table.counts}

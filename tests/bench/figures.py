@@ -258,15 +258,19 @@ def test_mrt_read(report: Report) -> None:
 
 def test_publish(benchmark: Any, report: Report, tmp_path: Path) -> None:
     """The shipped file to a published table, for the fleet of 19,000 appliances."""
+
+    def publish() -> None:
+        control.tables.publish([FeedSource("asn")], who="bench", why="bench", force="measure a publish")
+
     with Control(Settings(state=tmp_path / "state")) as control:
         control.fleet.replace(synthesize(), who="bench")
         times = []
         for _ in range(5):
             start = time.perf_counter()
-            control.tables.publish([FeedSource("asn")], who="bench", why="bench")
+            publish()
             times.append(time.perf_counter() - start)
         report.add("publish", statistics.median(times), "s")
-        benchmark.pedantic(lambda: control.tables.publish([FeedSource("asn")], who="bench", why="bench"), rounds=3)
+        benchmark.pedantic(publish, rounds=3)
 
 
 # For a fresh Python process: a forked child starts with the peak memory of its parent.

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -79,7 +80,7 @@ def test_what_was_picked_by_holdings_and_heat_is_picked_again_by_the_holdings_of
     weights.set_hot({})
     report = replay(state_folder, found)
     assert (report.answers, report.different, report.missing) == (96, 0, {})
-    swapped = [dataclasses.replace(decision, holdings=3 - decision.holdings) for decision in found]
+    swapped = [msgspec.structs.replace(decision, holdings=3 - decision.holdings) for decision in found]
     assert replay(state_folder, swapped).different > 20
 
 
@@ -88,15 +89,15 @@ def test_another_word_is_another_answer(decisions: list[Decision], snapshot: Sna
     for decision in decisions:
         (first, _), *_ = decision.picks
         words = tuple((slot, word | DISABLED if slot == first else word) for slot, word in decision.candidates)
-        changed.append(dataclasses.replace(decision, candidates=words))
+        changed.append(msgspec.structs.replace(decision, candidates=words))
     found = replay(snapshot.state, changed)
     assert found.different == found.first_moved == 48
     assert found.differences[0]["recorded"] != found.differences[0]["replayed"]
 
 
 def test_versions_that_are_gone_are_told_and_are_no_difference(decisions: list[Decision], snapshot: Snapshot) -> None:
-    gone = [dataclasses.replace(decision, table=9) for decision in decisions]
-    found = replay(snapshot.state, [*gone, decisions[0], dataclasses.replace(decisions[0], service="games")])
+    gone = [msgspec.structs.replace(decision, table=9) for decision in decisions]
+    found = replay(snapshot.state, [*gone, decisions[0], msgspec.structs.replace(decisions[0], service="games")])
     assert (found.answers, found.different) == (1, 0)
     assert found.missing == {
         "table.9: No such file or directory": 48,
@@ -155,7 +156,7 @@ def test_a_service_that_logs_everything_is_replayed_without_a_difference(served:
     )
     report = json.loads(run("replay", str(log), "--state", str(served.state), "--json"))
     assert report["answers"] == len(recorded)
-    wrong = [dataclasses.replace(decision, picks=decision.picks[:-1]) for decision in recorded]
+    wrong = [msgspec.structs.replace(decision, picks=decision.picks[:-1]) for decision in recorded]
     path = write(tmp_path / "wrong", wrong)
     assert f"{len(recorded)} different" in run("replay", str(path), "--state", str(served.state), code=1)
     assert run("replay", str(path), "--state", str(served.state), "--table", "1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from steering.state.fleet import write_fleet
 from steering.state.holdings import write_holdings
 from steering.state.sections import StateFile, write_sections
 from tests.support import reference
+from tests.support.checked import sealed
 
 Publish = Callable[..., Path]
 ISP = "203.0.113.9"
@@ -347,11 +349,18 @@ CURRENT_ROWS: list[tuple[str, bytes, str]] = [
     ("torn", b'{"generation":1,"tab', "torn"),
     ("not an object", b"[1]", "torn"),
     ("a field short", b'{"generation":1}', "torn"),
-    ("a field over", b'{"generation":1,"table":"table.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1,"x":1}', "torn"),
-    ("a path", b'{"generation":1,"table":"../table.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', "table is '../table.1'"),
-    ("another kind", b'{"generation":1,"table":"routes.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', "table is 'routes.1'"),
-    ("a number for a name", b'{"generation":1,"table":7,"routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', "table is 7"),
-    ("a text for a number", b'{"generation":"1","table":"table.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', "are numbers"),
+    ("a generation below 0", b'{"generation":-1,"table":"table.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', r"\$\.generation"),
+    ("a generation of 64 bits", b'{"generation":9223372036854775808,"table":"table.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', r"\$\.generation"),
+    ("a time beyond all clocks", b'{"generation":1,"table":"table.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1e300}', r"\$\.published_at"),
+    ("a time that is none", b'{"generation":1,"table":"table.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":NaN}', "torn"),
+    ("a number of 30 digits", b'{"generation":1,"table":"table.' + b"1" * 30 + b'","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', r"\$\.table"),
+    ("nested deep", b"[" * 500_000, "torn or not ours"),
+    ("nested deep in a field", b'{"generation":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, "torn or not ours"),
+    ("too long", b'{"generation":' + b" " * (1 << 20) + b"1}", "at most 1048576 bytes"),
+    ("a path", b'{"generation":1,"table":"../table.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', r"torn or not ours: .*\$\.table"),
+    ("another kind", b'{"generation":1,"table":"routes.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', r"torn or not ours: .*\$\.table"),
+    ("a number for a name", b'{"generation":1,"table":7,"routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', r"torn or not ours: .*\$\.table"),
+    ("a text for a number", b'{"generation":"1","table":"table.1","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', r"torn or not ours: .*\$\.generation"),
     ("a missing file", b'{"generation":1,"table":"table.9","routes":"routes.1","fleet":"fleet.1","status":"status.1","published_at":1}', "table.9: No such file"),
     ("missing weights", b'{"generation":1,"table":"table.1","routes":"routes.1","fleet":"fleet.1","status":"status.9","published_at":1}', "status.9"),
 ]  # fmt: skip
@@ -359,9 +368,27 @@ CURRENT_ROWS: list[tuple[str, bytes, str]] = [
 
 @pytest.mark.parametrize(("name", "content", "rule"), CURRENT_ROWS, ids=[row[0] for row in CURRENT_ROWS])
 def test_a_wrong_current_is_refused(state_folder: Path, name: str, content: bytes, rule: str) -> None:
-    (state_folder / "current").write_bytes(content)
+    (state_folder / "current").write_bytes(sealed(content))
     with pytest.raises(SnapshotError, match=rule):
         Snapshot.map(state_folder)
+
+
+def test_every_damaged_byte_and_every_cut_of_current_is_refused(state_folder: Path) -> None:
+    path = state_folder / "current"
+    good = path.read_bytes()
+    damaged = [good[:size] for size in range(len(good))]
+    damaged += [good[:at] + bytes([good[at] ^ bit]) + good[at + 1 :] for at in range(len(good)) for bit in (1, 16, 128)]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(SnapshotError, match="torn or not ours"):
+            read_current(state_folder)
+
+
+def test_a_current_that_is_no_file_is_refused_at_once(state_folder: Path) -> None:
+    (state_folder / "current").unlink()
+    os.mkfifo(state_folder / "current")
+    with pytest.raises(SnapshotError, match="not a regular file"):
+        read_current(state_folder)
 
 
 def test_an_absent_current_says_that_nothing_is_published(tmp_path: Path) -> None:

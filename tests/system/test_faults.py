@@ -32,6 +32,7 @@ from steering.playback.server.states import HEAD_S, READ_S
 from steering.state.current import Current, read_current, write_current
 from steering.state.sections import FORMATS, StateFile
 from tests.bench.servers import memory_of
+from tests.support.checked import sealed
 from tests.support.processes import Served, disk, publish_tiny_fleet, serving, until
 
 AT_HOME = "prefix,cluster\n203.0.113.0/24,bom001-a\n"
@@ -179,15 +180,23 @@ def test_a_table_that_cannot_be_used_is_refused_by_name_and_what_serves_serves_o
     bad.unlink()
 
 
+def resealed(content: bytes, old: bytes, new: bytes) -> bytes:
+    """Return a changed `current` whose checksum is right."""
+    return sealed(content.partition(b"\n")[0].replace(old, new))
+
+
 CURRENT_FAULTS: list[tuple[str, Callable[[Path, bytes], object], str]] = [
     ("missing", lambda path, _: path.unlink(), "No such file or directory"),
     ("torn", lambda path, text: path.write_bytes(text[: len(text) // 2]), "torn or not ours"),
     ("empty", lambda path, _: path.write_bytes(b""), "torn or not ours"),
     ("not text", lambda path, _: path.write_bytes(b"\xff\xfe\x00"), "torn or not ours"),
     ("a folder", lambda path, _: (path.unlink(), path.mkdir()), "Is a directory"),
-    ("naming a missing table", lambda path, text: path.write_bytes(text.replace(b'"table.', b'"table.99')), "table.99"),
-    ("naming missing weights", lambda path, text: path.write_bytes(text.replace(b'"status.', b'"status.99')), "status.99"),
-    ("naming a file elsewhere", lambda path, text: path.write_bytes(text.replace(b'"table.', b'"../table.')), "a file is named table.<number>"),
+    ("naming a missing table", lambda path, text: path.write_bytes(resealed(text, b'"table.', b'"table.99')), "table.99"),
+    ("naming missing weights", lambda path, text: path.write_bytes(resealed(text, b'"status.', b'"status.99')), "status.99"),
+    ("naming a file elsewhere", lambda path, text: path.write_bytes(resealed(text, b'"table.', b'"../table.')), r"$.table"),
+    ("one damaged byte", lambda path, text: path.write_bytes(text.replace(b'"table.', b'"sable.')), "checksum"),
+    ("nested deep", lambda path, _: path.write_bytes(sealed(b"[" * 500_000)), "torn or not ours"),
+    ("a number out of range", lambda path, text: path.write_bytes(resealed(text, b'"generation":', b'"generation":-')), "$.generation"),
 ]  # fmt: skip
 
 

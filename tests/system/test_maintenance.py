@@ -81,7 +81,7 @@ def test_an_appliance_is_out_from_its_first_to_its_last_second_and_its_override_
     clocked: Control, clock: Clock
 ) -> None:
     clocked.maintenance.add("appliance", "c001-bom001", NOW + HOUR, NOW + 5 * HOUR, "ann", "new disks")
-    slot = clocked.fleet.appliance("c001-bom001").slot
+    slot = clocked.on_record.appliance("c001-bom001").slot
     out = []
     for at in (0, HOUR - 1, HOUR, 5 * HOUR - 1, 5 * HOUR):
         clock.now = NOW + at
@@ -96,7 +96,7 @@ def test_a_control_process_that_starts_inside_a_window_lets_nobody_in_for_a_mome
     serving.maintenance.add("cluster", "bom001-a", None, serving.clock() + 5 * HOUR, "ann", "new disks")
     serving.close()
     with Control(serving.settings) as again:
-        slots = [again.fleet.appliance(f"c00{n}-bom001").slot for n in (1, 2)]
+        slots = [again.on_record.appliance(f"c00{n}-bom001").slot for n in (1, 2)]
         assert all(again.hand_over.status.word(slot) & DISABLED for slot in slots)
         changes: list[StateChange] = []
         again.registry.listen(changes.append)

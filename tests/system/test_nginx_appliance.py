@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
-import ipaddress
 import shutil
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from _fastpath.client import pack, unwrap
 from steering.model.service import Service
 from steering.playback.signing.tokens import Signing, SigningKey, token_for
 from tests.support.token_verifier import Verdict, verify
@@ -42,6 +42,7 @@ def has_ipv6() -> bool:
 
 
 HAS_IPV6 = has_ipv6()
+REAL_IP = "set_real_ip_from 127.0.0.1; real_ip_header x-client;"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,6 +52,15 @@ class Appliance:
     port: int
     mapped_port: int
     secrets: Mapping[str, str]
+
+    def ask_as(self, target: str, client: str) -> int:
+        """Return the status of a request of a client that a proxy on this machine names."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, 20)) as connection:
+            connection.request("GET", target, headers={"x-client": client})
+            status = connection.getresponse().status
+        good = verify("secure_link", target, client, self.secrets, time.time()) is Verdict.good
+        assert good == (status in (200, 404)), (target, client, status)
+        return status
 
     def ask(self, target: str, client: str = "127.0.0.1", *, mapped: bool = False) -> int:
         """Return the status of a request that comes from this address."""
@@ -93,10 +103,11 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
             doors += [f"[::1]:{port}", f"[::ffff:127.0.0.1]:{mapped_port} ipv6only=off"]
         (folder / "content" / "v").mkdir(parents=True)
         (folder / "content" / "v" / "80100172").write_text("the title")
+        (folder / "content" / "other.txt").write_text("no title")
         (folder / "keys.map").write_text("".join(f'{name} "{SECRETS[name]}";\n' for name in names))
         example = CONFIG.read_text()
         for theirs, ours in (
-            ("listen 80;", " ".join(f"listen {door};" for door in doors)),
+            ("listen 80;", " ".join([*(f"listen {door};" for door in doors), REAL_IP])),
             ("/srv/content", str(folder / "content")),
             ("/etc/nginx/steering-keys.map", str(folder / "keys.map")),
         ):
@@ -144,7 +155,9 @@ def signed(
     how = Signing.of(service)
     assert how
     keys = {key: SigningKey(key, SECRETS[key])}
-    token = token_for(how, keys, path, ipaddress.ip_address(client).packed, time.time() - age_s)
+    address = pack(client)
+    assert address
+    token = token_for(how, keys, path, unwrap(address), time.time() - age_s)
     return f"{path}?{token}"
 
 
@@ -220,6 +233,36 @@ def test_an_ipv4_client_of_a_door_for_both_families_is_itself(appliance: Applian
     assert appliance.ask(signed(service=BOUND), mapped=True) == 200
     assert appliance.ask(signed(service=BOUND), "127.0.1.1", mapped=True) == 403
     assert appliance.ask(signed(service=BOUND, client="::ffff"), mapped=True) == 403
+
+
+INSIDE = [
+    # signed for, brought by, status: an IPv4 address inside an IPv6 one is itself
+    ("203.0.113.7", "2002:cb00:7107::1", 200),
+    ("203.0.113.7", "2002:cb00:7163:1:2:3:4:5", 200),
+    ("203.0.113.7", "64:ff9b::203.0.113.99", 200),
+    ("203.0.113.7", "::ffff:203.0.113.8", 200),
+    ("2002:cb00:7107::1", "203.0.113.9", 200),
+    ("64:ff9b::203.0.113.7", "2002:cb00:7107::1", 200),
+    ("203.0.113.7", "2002:cb00:7207::1", 403),
+    ("203.0.113.7", "64:ff9b::203.0.114.7", 403),
+    ("203.0.113.7", "64:ff9b:1::203.0.113.7", 403),
+    ("203.0.113.7", "64:ff9b::1:203.0.113.7", 403),
+    ("2001:db8::1", "2001:db8::2", 200),
+]
+
+
+@pytest.mark.parametrize(("signed_for", "brought_by", "status"), INSIDE)
+def test_a_bound_token_of_an_address_inside_another_is_served(
+    appliance: Appliance, signed_for: str, brought_by: str, status: int
+) -> None:
+    assert appliance.ask_as(signed(service=BOUND, client=signed_for), brought_by) == status
+
+
+@pytest.mark.parametrize("path", ["/other.txt", "/", "/v", "/v/../other.txt", "//other.txt", "/other.txt?b=1&k=k1"])
+def test_nothing_is_served_outside_what_needs_a_token(appliance: Appliance, path: str) -> None:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", appliance.port, 20)) as connection:
+        connection.request("GET", path)
+        assert connection.getresponse().status in (301, 403, 404)
 
 
 def test_a_key_is_changed_with_an_overlap_and_the_retired_one_is_refused(start: Start, appliance: Appliance) -> None:

@@ -13,8 +13,8 @@ import socket
 from typing import Any, Final
 
 from steering.control.api.entrance import CERTIFICATE, LOCAL
-from steering.control.records.documents import ID
 from steering.control.services.events import CONNECTION, Connection
+from steering.model.fields import ID
 from steering.uvicorn_adapter import FallbackPath, Position, UvicornServer, protocol_class
 
 MAX_CONNECTIONS: Final = 1000  # over TCP

@@ -11,7 +11,7 @@ from steering.control.health.appliance_state import ApplianceState
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Alarm:
-    """An alarm, raised or resolved. `kind` is suppressed, cluster_down or players."""
+    """An alarm, raised or resolved. `kind` is suppressed, cluster_down, players or source."""
 
     at: float
     kind: str

@@ -82,6 +82,7 @@ class Registry:
         self.ticked_at: float | None = None
         self.listeners: list[Callable[[StateChange], None]] = []
         self.alarm_listeners: list[Callable[[Alarm], None]] = []
+        self.source_alarms: dict[tuple[str, str], Alarm] = {}  # of the last publish; replaced as a whole
 
     # ---- fleet and overrides
 
@@ -298,7 +299,7 @@ class Registry:
             if self.files:
                 self.files.set_words(self.status_words())
             changes, self.pending = self.pending, []
-            current = find_alarms(self.states, self.clusters, self.limiter.suspect, now)
+            current = find_alarms(self.states, self.clusters, self.limiter.suspect, now) | self.source_alarms
             alarms = changed_alarms(self.raised, current, now)
             self.raised = {key: self.raised.get(key, alarm) for key, alarm in current.items()}
         for change in changes:

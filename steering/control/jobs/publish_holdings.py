@@ -24,7 +24,7 @@ class PublishHoldings(Job):
 
     async def run(self) -> None:
         """Publish when it is time. What cannot be published is tried again after the pause."""
-        if time.monotonic() < self.next_at and not self.control.holdings.intake.is_pressing:
+        if time.monotonic() < self.next_at and not self.control.holdings.is_pressing:
             return
         try:
             report = await self.call(self.control.holdings.publish)

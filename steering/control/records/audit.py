@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
 from typing import Any, Final
 
-from steering.control.records.rows import insert
+from steering.control.records.rows import Repository, Rows, insert
 
 AUDIT_KEPT: Final = 1_000_000
 
@@ -25,11 +24,8 @@ class Entry:
     why: str = ""
 
 
-class AuditRepository:
+class AuditRepository(Repository):
     """The table `audit`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
 
     def add(self, entry: Entry) -> None:
         """Add an entry, and drop the oldest beyond AUDIT_KEPT."""
@@ -39,8 +35,8 @@ class AuditRepository:
         number = insert(self.connection, "audit", row)
         self.connection.execute("DELETE FROM audit WHERE number <= ?", (number - AUDIT_KEPT,))
 
-    def newest(self, count: int, below: int | None = None) -> list[dict[str, Any]]:
-        """Return so many entries, the newest first; with `below`, only those of a smaller number."""
+    def newest(self, count: int, below: int | None = None) -> Rows:
+        """Return the newest entries, newest first; with `below`, those of a smaller number."""
         rows = self.connection.execute(
             "SELECT * FROM audit WHERE number < ? ORDER BY number DESC LIMIT ?", (below or 1 << 62, count)
         )

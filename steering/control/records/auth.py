@@ -15,8 +15,9 @@ import secrets
 from collections.abc import Mapping
 from typing import Final
 
-from steering.control.records.documents import ID
+from steering.control.records.rows import Repository, insert
 from steering.errors import RequestError
+from steering.model.fields import ID
 
 ROLE_RULE: Final = "ops, partner:<id> or appliance:<id>"
 TOKEN = re.compile(r"steering-([1-9][0-9]{0,17})-([A-Za-z0-9_-]{43})")
@@ -52,6 +53,24 @@ class Caller:
     subject: str
     who: str
     token: int = 0
+
+
+class TokenRepository(Repository):
+    """The table `tokens`."""
+
+    def all(self) -> dict[int, Token]:
+        """Return every token ever made, by id."""
+        rows = self.connection.execute("SELECT * FROM tokens ORDER BY id")
+        return {row["id"]: Token(**row) for row in rows}
+
+    def add(self, role: str, name: str, sha256: bytes, who: str, now: float, expires_at: float | None = None) -> int:
+        """Record a token, and return its id."""
+        row = {"role": role, "name": name, "sha256": sha256, "made_at": now, "who": who, "expires_at": expires_at}
+        return insert(self.connection, "tokens", row)
+
+    def revoke(self, number: int, now: float) -> None:
+        """Record that a token is revoked."""
+        self.connection.execute("UPDATE tokens SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (now, number))
 
 
 def check_role(text: str) -> str:

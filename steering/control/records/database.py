@@ -21,18 +21,23 @@ from pathlib import Path
 from typing import Final
 
 from steering.control.records.audit import AuditRepository
+from steering.control.records.auth import TokenRepository
 from steering.control.records.fleet import FleetRepository
-from steering.control.records.overrides import OverrideRepository
-from steering.control.records.pins import PinRepository
+from steering.control.records.overrides import OverrideRepository, StateRepository
 from steering.control.records.playlists import PlaylistRepository
 from steering.control.records.schema import SCHEMA, VERSION
-from steering.control.records.states import StateRepository
-from steering.control.records.tokens import TokenRepository
-from steering.control.records.versions import VersionRepository
+from steering.control.records.versions import PinRepository, VersionRepository
 from steering.control.records.windows import WindowRepository
 from steering.errors import SettingsError
 
 NAME: Final = "steering.db"
+RESTORE: Final = "steering restore BACKUP brings it back; playback serves on meanwhile"
+# What reading rows may raise that a damaged page has changed.
+UNREADABLE: Final = (sqlite3.Error, ArithmeticError, LookupError, TypeError, ValueError)
+
+
+class RecordsError(SettingsError):
+    """The database is lost or damaged, or another version wrote it: control cannot run, playback can."""
 
 
 class Transaction:
@@ -51,14 +56,14 @@ class Transaction:
 
 
 class Records(Transaction):
-    """The open database. Raises SettingsError where the file is unusable."""
+    """The open database. Raises RecordsError where the file is unusable."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:  # the -wal and -shm files get the same mode
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
-            raise SettingsError(f"{path}: {error.strerror}") from error
+            raise RecordsError(f"{path}: {error.strerror}", RESTORE) from error
         self.connection = sqlite3.connect(path, isolation_level=None, timeout=5)
         self.connection.row_factory = sqlite3.Row
         try:
@@ -69,19 +74,19 @@ class Records(Transaction):
             self.connection.execute("PRAGMA query_only = ON")
         except sqlite3.Error as error:
             self.connection.close()
-            raise SettingsError(f"{path}: {error}", hint="restore it from a backup") from error
+            raise RecordsError(f"{path}: is damaged: {error}", RESTORE) from error
         except SettingsError:
             self.connection.close()
             raise
         super().__init__(self.connection)
 
     def prepare(self) -> None:
-        """Create the tables in an empty database. Raises SettingsError for another schema."""
+        """Create the tables in an empty database. Raises RecordsError for another schema."""
         (schema,) = self.connection.execute("PRAGMA user_version").fetchone()
         if schema == 0:
             self.connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA}; PRAGMA user_version = {VERSION}; COMMIT")
         elif schema != VERSION:
-            raise SettingsError(
+            raise RecordsError(
                 f"{self.path}: has schema {schema}, and this version of steering reads schema {VERSION}",
                 hint="run the version of steering that wrote it",
             )

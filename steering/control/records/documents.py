@@ -14,45 +14,35 @@ that a misspelt field does not silently become a default. Numbers and slots belo
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from types import NoneType
+from typing import Any, Final, get_args, get_origin, get_type_hints
 from urllib.parse import unquote_to_bytes
 
+import msgspec
+
 from steering.errors import FeedError
+from steering.model.fields import ClassName
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
 from steering.model.route import RouteClass
-from steering.model.service import Pathway, Service
-from steering.settings import is_length_range
+from steering.model.service import Service
 from steering.state.keys import TAG_KEYS
 
 FORMAT: Final = 1
 MAX_DOCUMENT: Final = 64 << 20  # bytes; 19,000 appliances with their clusters and sites take 4 MB
 SHOWN: Final = 5
-REQUIRED: Final = object()
-
-ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-COUNTRY = re.compile(r"[A-Z]{2}")
-# Neither control characters nor invisible ones, such as those that change the direction of text.
-LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]{1,200}")
-# RFC 1123 2.1; the last label holds a letter, so that an address does not pass for a name.
-HOST = re.compile(
-    r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*(?![0-9]+$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-)
-# The characters of RFC 3986 but for braces, which mark the places to be filled.
-PART = r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*"
-AUTHORITY = r"[A-Za-z0-9._~:-]*"
-BEFORE_TITLE = rf"{PART}(\{{token\}}{PART})?"
-URL = re.compile(rf"https?://{AUTHORITY}\{{host\}}{AUTHORITY}/{BEFORE_TITLE}\{{title\}}{PART}(\{{token\}}{PART})?")
-FALLBACK = re.compile(rf"https?://[A-Za-z0-9]{AUTHORITY}/{PART}\{{title\}}{PART}")
-PLAIN_URL = re.compile(rf"(?=.{{0,500}}$)(https?://[A-Za-z0-9]{AUTHORITY}(/{PART})?)?")
-REGION = re.compile(r"[A-Z]{2}(-[A-Z0-9]{1,3})?")
-SUBDIVISION = re.compile(r"([A-Z]{2}-[A-Z0-9]{1,3})?")
-PATHWAY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # draft-pantos-content-steering
+FleetObject = Partner | Site | Cluster | Appliance | Service
+# The type of each kind of object, and how many of them there may be.
+KINDS: Final[dict[str, tuple[type[FleetObject], int]]] = {
+    "partners": (Partner, 100_000),
+    "sites": (Site, 100_000),
+    "clusters": (Cluster, 200_000),
+    "appliances": (Appliance, 1_000_000),
+    "services": (Service, 1_000),
+}
+NUMBERS: Final = frozenset({"number", "slot"})  # attributes that a document does not have
 # The parameters of tokens in a query: nothing else in a URL may have their names.
 TOKEN_NAMES: Final = {"query": {"k", "e", "b", "t"}, "secure_link": {"md5", "expires", "k", "b"}}
 # Where each form of token stands in a service's URL, and the rule in words.
@@ -68,158 +58,55 @@ TOKEN_PLACES: Final = {
     "secure_link": (IN_QUERY, QUERY_RULE),
 }
 
-FleetObject = Partner | Site | Cluster | Appliance | Service
 
-
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Field:
-    """One field of an object: what it takes, and the rule in words. `most` > 0 makes it a list of so many at most."""
+    """One field of an object in a document, and the rule in words. `most` > 0 makes it a list of so many at most.
+
+    `check` is the test of a value that its type alone does not make right, such as an address.
+    """
 
     name: str
-    takes: Callable[[Any], bool]
+    attribute: str
+    type: Any
     rule: str
-    default: Any = REQUIRED
-    most: int = 0
+    default: Any
+    most: int
+    check: Callable[[Any], bool] | None
+
+    def takes(self, value: Any) -> bool:
+        """Return whether a value, of a list each, is within the limits of its type and passes the check."""
+        try:
+            msgspec.convert(value, self.type)
+        except msgspec.ValidationError:
+            return False
+        return self.check is None or self.check(value)
+
+    def passes(self, row: dict[str, Any]) -> bool:
+        """Return whether a field whose type is right passes its check."""
+        value = row.get(self.name, ())
+        assert self.check
+        return all(map(self.check, value)) if self.most else value == () or self.check(value)
 
 
-def text(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
-    """Return the test for a string that matches the whole pattern."""
-    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+def field_of(item: dataclasses.Field[Any], hint: Any) -> Field:
+    """Return the field of a document for an attribute of the model; `class` is a keyword in Python."""
+    name, hint = ("class", ClassName) if item.name == "route_class" else (item.name, hint)
+    most = 0
+    if get_origin(get_args(hint)[0]) is tuple:
+        (of_list,) = hint.__metadata__
+        hint, most = get_args(get_args(hint)[0])[0], of_list.max_length
+    (meta,) = (get_args(hint)[0] if NoneType in get_args(hint) else hint).__metadata__
+    return Field(name, item.name, hint, meta.description, item.default, most, (meta.extra or {}).get("check"))
 
 
-def number(low: float, high: float, *, whole: bool = False) -> Callable[[Any], bool]:
-    """Return the test for a number from `low` to `high`; a boolean is none."""
-    kinds = (int,) if whole else (int, float)
-    return lambda value: type(value) in kinds and math.isfinite(value) and low <= value <= high
-
-
-def is_bool(value: Any) -> bool:
-    """Return whether a value is true or false."""
-    return isinstance(value, bool)
-
-
-def is_token_form(value: Any) -> bool:
-    """Return whether a value names a form of tokens, or none."""
-    return isinstance(value, str) and value in TOKEN_PLACES
-
-
-def is_address(value: Any) -> bool:
-    """Return whether a value is an IP address, written as the ipaddress module writes it."""
-    try:
-        return isinstance(value, str) and "%" not in value and str(ipaddress.ip_address(value)) == value
-    except ValueError:
-        return False
-
-
-def is_pathway(value: Any) -> bool:
-    """Return whether a value is a pathway: an id, and one of classes, clusters and a host."""
-    if not isinstance(value, dict) or value.keys() - {"id", "classes", "clusters", "host"} or len(value) != 2:
-        return False
-    if not isinstance(value.get("id"), str) or not PATHWAY_ID.fullmatch(value["id"]):
-        return False
-    if "host" in value:
-        return text(HOST)(value["host"])
-    takes = RouteClass.__members__.__contains__ if "classes" in value else text(ID)
-    names = value.get("classes", value.get("clusters"))
-    return isinstance(names, list) and 0 < len(names) <= 1000 and all(isinstance(n, str) and takes(n) for n in names)
-
-
-ASN_RULE = "an ASN is a number from 1 to 4294967294"
-LENGTHS_RULE = "the least and most prefix length, as 8-24, within 0 and"
-ID_RULE = "1 to 63 lower-case letters, digits and hyphens, the first no hyphen"
-URL_OR_NONE = "an http(s) URL of at most 500 characters, or none"
-REGION_RULE = "a country (ISO 3166-1) or a part of one (ISO 3166-2), such as IN or IN-MH"
-PATHWAY_RULE = "an id of 1 to 64 letters, digits and ._- and one of classes, clusters (lists of them) and host"
-COUNTRY_RULE = "a country is two capital letters (ISO 3166-1)"
-LABEL_RULE = "1 to 200 characters without control or invisible characters"
-URL_RULE = "an http(s) URL with {host} once in the place of its host, {title} once behind it, and {token} where signed"
-FALLBACK_RULE = "an http(s) URL with a host of its own, {title} once behind it, and no {host}"
-
-KINDS: Final[dict[str, tuple[type[FleetObject], int, tuple[Field, ...]]]] = {
-    "partners": (
-        Partner,
-        100_000,
-        (
-            Field("id", text(ID), ID_RULE),
-            Field("name", text(LABEL), LABEL_RULE),
-            Field("country", text(COUNTRY), COUNTRY_RULE),
-            Field("asns", number(1, 4294967294, whole=True), ASN_RULE, most=10_000),
-            Field("allowed_asns", number(1, 4294967294, whole=True), ASN_RULE, (), most=100_000),
-            Field("accepts_v4", lambda value: value == "" or is_length_range(value, 32), f"{LENGTHS_RULE} 32", ""),
-            Field("accepts_v6", lambda value: value == "" or is_length_range(value, 128), f"{LENGTHS_RULE} 128", ""),
-            Field("max_prefixes", number(0, 16_000_000, whole=True), "a number up to 16000000; 0 is the setting's", 0),
-        ),
-    ),
-    "sites": (
-        Site,
-        100_000,
-        (
-            Field("id", text(ID), ID_RULE),
-            Field("country", text(COUNTRY), COUNTRY_RULE),
-            Field("city", text(LABEL), LABEL_RULE),
-            Field("latitude", number(-90, 90), "degrees north, from -90 to 90"),
-            Field("longitude", number(-180, 180), "degrees east, from -180 to 180"),
-            Field("region", text(SUBDIVISION), "a part of its country (ISO 3166-2) such as IN-MH, or none", ""),
-        ),
-    ),
-    "clusters": (
-        Cluster,
-        200_000,
-        (
-            Field("id", text(ID), ID_RULE),
-            Field("site", text(ID), ID_RULE),
-            Field("class", lambda name: name in RouteClass.__members__, f"one of {', '.join(RouteClass.__members__)}"),
-            Field("partner", lambda value: value is None or text(ID)(value), ID_RULE, None),
-            Field("countries", text(COUNTRY), COUNTRY_RULE, (), most=300),
-            Field("accepts_off_net", is_bool, "true or false", False),
-            Field("peers", is_address, "an IPv4 or IPv6 address in its shortest form", (), most=1000),
-        ),
-    ),
-    "appliances": (
-        Appliance,
-        1_000_000,
-        (
-            Field("id", text(ID), ID_RULE),
-            Field("cluster", text(ID), ID_RULE),
-            Field("host", text(HOST), "a DNS name without a port"),
-            # A weight has 16 bits, in units of 100 Mbit/s.
-            Field(
-                "capacity_gbps",
-                lambda value: number(0, 6553.5)(value) and value > 0,
-                "a number over 0 and at most 6553.5",
-            ),
-            Field("ipv4", is_bool, "true or false", True),
-            Field("ipv6", is_bool, "true or false", True),
-            Field("addresses", is_address, "an IPv4 or IPv6 address in its shortest form", (), most=16),
-            Field("health_url", text(PLAIN_URL), URL_OR_NONE, ""),
-        ),
-    ),
-    "services": (
-        Service,
-        1_000,
-        (
-            Field("id", text(ID), ID_RULE),
-            Field("url", text(URL), URL_RULE),
-            Field("fallback", text(FALLBACK), FALLBACK_RULE),
-            Field("ttl_s", number(1, 86400, whole=True), "whole seconds, from 1 to 86400", 300),
-            Field("regions", text(REGION), REGION_RULE, (), most=1000),
-            Field("holdings", lambda kind: kind in ("title", "file"), "title or file", "title"),
-            Field("fail_open", is_bool, "true or false", False),
-            Field("n", number(1, 8, whole=True), "a number from 1 to 8", 3),
-            Field("client_regions", text(REGION), REGION_RULE, (), most=1000),
-            Field("refused_url", text(PLAIN_URL), URL_OR_NONE, ""),
-            Field("token", is_token_form, f"one of {', '.join(filter(None, TOKEN_PLACES))}, or none", ""),
-            Field("token_ttl_s", number(60, 604_800, whole=True), "whole seconds, from 60 to 604800", 43_200),
-            Field("token_bind", is_bool, "true or false", False),
-            Field("token_covers", lambda what: what in ("title", "service"), "title or service", "title"),
-            Field("keys", text(ID), ID_RULE, (), most=8),
-            Field("steer_ttl_s", number(1, 86_400, whole=True), "whole seconds, from 1 to 86400", 30),
-            Field("ttl_jitter", number(0, 0.5), "a share from 0 to 0.5", 0.1),
-            Field("pathways", is_pathway, PATHWAY_RULE, (), most=16),
-            Field("clones", text(ID), ID_RULE, (), most=16),
-            Field("origin", text(PLAIN_URL), URL_OR_NONE, ""),
-        ),
-    ),
+FIELDS: Final[dict[type[FleetObject], tuple[Field, ...]]] = {
+    kind: tuple(
+        field_of(item, get_type_hints(kind, include_extras=True)[item.name])
+        for item in dataclasses.fields(kind)
+        if item.name not in NUMBERS
+    )
+    for kind, _ in KINDS.values()
 }
 
 
@@ -248,17 +135,14 @@ def format_fleet(fleet: Fleet) -> str:
 
 def rows_of(fleet: Fleet) -> dict[str, list[dict[str, Any]]]:
     """Return all objects as their objects in a document, by kind, ordered by id."""
-    return {
-        kind: [row_of(item, fields) for item in sorted(getattr(fleet, kind), key=lambda item: str(item.id))]
-        for kind, (_, _, fields) in KINDS.items()
-    }
+    return {kind: [row_of(item) for item in sorted(getattr(fleet, kind), key=lambda item: item.id)] for kind in KINDS}
 
 
-def row_of(item: FleetObject, fields: tuple[Field, ...]) -> dict[str, Any]:
+def row_of(item: FleetObject) -> dict[str, Any]:
     """Return one item as its object in a document."""
     row = {}
-    for field in fields:
-        value = getattr(item, attribute_of(field.name))
+    for field in FIELDS[type(item)]:
+        value = getattr(item, field.attribute)
         if isinstance(value, RouteClass):
             value = value.name
         elif isinstance(value, float) and value.is_integer():
@@ -270,14 +154,11 @@ def row_of(item: FleetObject, fields: tuple[Field, ...]) -> dict[str, Any]:
     return row
 
 
-def pathway_of(row: dict[str, Any]) -> Pathway:
-    """Return the pathway of its object in a document."""
-    return Pathway(row["id"], tuple(row.get("classes", ())), tuple(row.get("clusters", ())), row.get("host", ""))
-
-
-def attribute_of(name: str) -> str:
-    """Return the attribute behind a field; `class` is a keyword in Python."""
-    return "route_class" if name == "class" else name
+def with_class(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a cluster's object with the number of its class in the place of the name."""
+    name = row.get("class")
+    number = RouteClass.__members__.get(name) if isinstance(name, str) else None
+    return {**row, "route_class": number}
 
 
 class Reading:
@@ -337,50 +218,54 @@ class Reading:
 
     def read_objects(self, kind: str, rows: list[dict[str, Any]]) -> Iterator[tuple[int, Any]]:
         """Yield (index, item) for every row whose fields are right; ids are checked to be given once."""
-        make, _, fields = KINDS[kind]
-        names = {field.name for field in fields}
+        make, _ = KINDS[kind]
+        names = {field.name: field for field in FIELDS[make]}
+        checked = [field for field in FIELDS[make] if field.check]
         seen: dict[Any, int] = {}
         for index, row in enumerate(rows):
             if not row:
                 continue
             path, before = f"{kind}[{index}]", len(self.errors)
-            for name in row.keys() - names:
-                self.refuse(
-                    f"{path}.{name}", row[name], f"no such field; one of {', '.join(field.name for field in fields)}"
-                )
-            values = {attribute_of(field.name): self.read_field(path, field, row) for field in fields}
+            for name in row.keys() - names.keys():
+                self.refuse(f"{path}.{name}", row[name], f"no such field; one of {', '.join(names)}")
             own = row.get("id")
             if isinstance(own, str) and seen.setdefault(own, index) != index:
                 self.refuse(f"{path}.id", own, f"given already to {kind}[{seen[own]}]")
-            if len(self.errors) == before:
-                if kind == "clusters":
-                    values["route_class"] = RouteClass[values["route_class"]]
-                if kind == "services":
-                    values["pathways"] = tuple(map(pathway_of, values["pathways"]))
-                yield index, make(**values)
+            try:
+                item = msgspec.convert(with_class(row) if make is Cluster else row, make)
+                if not all(field.passes(row) for field in checked):
+                    self.refuse_fields(path, FIELDS[make], row)
+                elif len(self.errors) == before:
+                    yield index, item
+            except msgspec.ValidationError:
+                self.refuse_fields(path, FIELDS[make], row)
 
-    def read_field(self, path: str, field: Field, row: dict[str, Any]) -> Any:
-        """Return the value of a field, a list as a tuple; a broken rule is noted."""
-        value = row.get(field.name, field.default)
-        if value is REQUIRED:
-            self.errors.append(f"{path}.{field.name}: is missing: {field.rule}")
-        elif not field.most:
-            if not field.takes(value):
-                self.refuse(f"{path}.{field.name}", value, field.rule)
-        elif not isinstance(value, list | tuple) or len(value) > field.most:
-            self.refuse(f"{path}.{field.name}", value, f"a list of at most {field.most}")
-        else:
-            for index, item in enumerate(value):
-                if not field.takes(item):
-                    self.refuse(f"{path}.{field.name}[{index}]", item, field.rule)
-            return tuple(value)
-        return value
+    def refuse_fields(self, path: str, fields: tuple[Field, ...], row: dict[str, Any]) -> None:
+        """Add the error of each field that is missing or breaks its rule."""
+        for field in fields:
+            where, value = f"{path}.{field.name}", row.get(field.name, field.default)
+            if value is dataclasses.MISSING:
+                self.errors.append(f"{where}: is missing: {field.rule}")
+            elif not field.most:
+                if not field.takes(value):
+                    self.refuse(where, value, field.rule)
+            elif not isinstance(value, list | tuple) or len(value) > field.most:
+                self.refuse(where, value, f"a list of at most {field.most}")
+            else:
+                for position, part in enumerate(value):
+                    if not field.takes(part):
+                        self.refuse(f"{where}[{position}]", part, field.rule)
 
     def check_references(
         self, rows: dict[str, list[dict[str, Any]]], objects: dict[str, list[tuple[int, Any]]]
     ) -> None:
         """Add an error for each dangling reference, each value given twice, and each cluster at odds with its class."""
         ids = {kind: {row["id"] for row in items if isinstance(row.get("id"), str)} for kind, items in rows.items()}
+
+        def require(kind: str, path: str, name: str) -> None:
+            if name not in ids[kind]:
+                self.refuse(path, name, f"no such {kind.removesuffix('s')}")
+
         holders: dict[int, str] = {}
         for index, partner in objects["partners"]:
             for position, asn in enumerate(partner.asns):
@@ -389,40 +274,35 @@ class Reading:
                 holders.setdefault(asn, partner.id)
         for index, cluster in objects["clusters"]:
             path = f"clusters[{index}]"
-            local = cluster.route_class in (RouteClass.embedded, RouteClass.private)
-            if cluster.site not in ids["sites"]:
-                self.refuse(f"{path}.site", cluster.site, "no such site")
-            if cluster.partner is not None and cluster.partner not in ids["partners"]:
-                self.refuse(f"{path}.partner", cluster.partner, "no such partner")
-            if local and cluster.partner is None:
+            is_local = cluster.route_class in (RouteClass.embedded, RouteClass.private)
+            require("sites", f"{path}.site", cluster.site)
+            if cluster.partner is not None:
+                require("partners", f"{path}.partner", cluster.partner)
+            elif is_local:
                 self.refuse(f"{path}.partner", None, f"a cluster of class {cluster.route_class.name} needs a partner")
             if cluster.route_class is RouteClass.exchange and cluster.partner is not None:
                 self.refuse(f"{path}.partner", cluster.partner, "a cluster at an exchange has none")
-            if local and cluster.countries:
-                self.refuse(
-                    f"{path}.countries", list(cluster.countries), "only a cluster at an exchange hears countries"
-                )
+            if is_local and cluster.countries:
+                rule = "only a cluster at an exchange hears countries"
+                self.refuse(f"{path}.countries", list(cluster.countries), rule)
         for index, service in objects["services"]:
-            self.check_signing(f"services[{index}]", service)
             path = f"services[{index}]"
+            self.check_signing(path, service)
             names = [pathway.id for pathway in service.pathways]
             for position, pathway in enumerate(service.pathways):
                 if names.index(pathway.id) < position:
                     self.refuse(f"{path}.pathways[{position}].id", pathway.id, "is another pathway's already")
-                for cluster in pathway.clusters:
-                    if cluster not in ids["clusters"]:
-                        self.refuse(f"{path}.pathways[{position}].clusters", cluster, "no such cluster")
+                for name in pathway.clusters:
+                    require("clusters", f"{path}.pathways[{position}].clusters", name)
         hosts: dict[str, str] = {}
         for index, appliance in objects["appliances"]:
             path = f"appliances[{index}]"
-            if appliance.cluster not in ids["clusters"]:
-                self.refuse(f"{path}.cluster", appliance.cluster, "no such cluster")
+            require("clusters", f"{path}.cluster", appliance.cluster)
             if hosts.setdefault(appliance.host.lower(), appliance.id) != appliance.id:
                 self.refuse(f"{path}.host", appliance.host, f"is {hosts[appliance.host.lower()]}'s already")
             if appliance.health_url and not appliance.addresses:
-                self.refuse(
-                    f"{path}.health_url", appliance.health_url, "is asked for at `addresses`; give at least one"
-                )
+                rule = "is asked for at `addresses`; give at least one"
+                self.refuse(f"{path}.health_url", appliance.health_url, rule)
             if not appliance.ipv4 and not appliance.ipv6:
                 self.refuse(f"{path}.ipv6", False, "an appliance answers on IPv4, IPv6 or both")
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
 
-from steering.control.records.rows import insert, upsert
+from steering.control.records.rows import Repository, insert, upsert
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
-from steering.model.route import RouteClass
 from steering.model.service import Service
 
 T = TypeVar("T")
@@ -26,11 +24,8 @@ LISTS: Final = frozenset({"asns", "allowed_asns", "countries", "peers", "address
 NUMBERS: Final = frozenset({"number", "slot"})
 
 
-class FleetRepository:
+class FleetRepository(Repository):
     """The tables `partners`, `sites`, `clusters`, `appliances`, `services`, `numbers` and `fleets`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
 
     def version(self) -> int:
         """Return the number of the latest fleet, 0 where none was imported."""
@@ -73,48 +68,34 @@ class FleetRepository:
 
     def read(self) -> Fleet:
         """Return the fleet on record, numbered, each tuple ordered by id."""
-        partner, cluster, slot = self.numbers("partner"), self.numbers("cluster"), self.numbers("appliance")
         return Fleet(
-            partners=self.items("partners", lambda row: Partner(number=partner[row["id"]], **row)),
-            sites=self.items("sites", lambda row: Site(**row)),
-            clusters=self.items("clusters", lambda row: cluster_of(row, cluster[row["id"]])),
-            appliances=self.items("appliances", lambda row: appliance_of(row, slot[row["id"]])),
-            services=self.items("services", lambda row: msgspec.json.decode(row["fields"], type=Service)),
+            partners=self.items("partners", Partner, number=self.numbers("partner")),
+            sites=self.items("sites", Site),
+            clusters=self.items("clusters", Cluster, number=self.numbers("cluster")),
+            appliances=self.items("appliances", Appliance, slot=self.numbers("appliance")),
+            services=tuple(
+                msgspec.json.decode(row["fields"], type=Service)
+                for row in self.connection.execute("SELECT fields FROM services ORDER BY id")
+            ),
         )
 
-    def items(self, kind: str, make: Callable[[dict[str, Any]], T]) -> tuple[T, ...]:
-        """Return the objects of one table, ordered by id."""
+    def items(self, kind: str, make: type[T], **numbers: Mapping[str, int]) -> tuple[T, ...]:
+        """Return the objects of one table, ordered by id, each with its number in the attribute of that name."""
         rows = self.connection.execute(f"SELECT * FROM {kind} ORDER BY id")  # noqa: S608
-        return tuple(make(fields_of(row)) for row in rows)
+        return tuple(
+            msgspec.convert(
+                {name: json.loads(row[name]) if name in LISTS else row[name] for name in row.keys()}  # noqa: SIM118
+                | {name: by_id[row["id"]] for name, by_id in numbers.items()},
+                make,
+                strict=False,  # SQLite has no booleans
+            )
+            for row in rows
+        )
 
 
 def row_of(item: Partner | Site | Cluster | Appliance | Service) -> dict[str, Any]:
     """Return an object as the row of its table."""
     if isinstance(item, Service):
         return {"id": item.id, "fields": msgspec.json.encode(item).decode()}
-    return {
-        name: json.dumps(value) if name in LISTS else value
-        for name in columns_of(type(item))
-        for value in [getattr(item, name)]
-    }
-
-
-def columns_of(kind: type[Any]) -> list[str]:
-    """Return the columns of a kind of object."""
-    return [field.name for field in dataclasses.fields(kind) if field.name not in NUMBERS]
-
-
-def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with its lists as tuples."""
-    return {name: tuple(json.loads(row[name])) if name in LISTS else row[name] for name in row.keys()}  # noqa: SIM118
-
-
-def cluster_of(row: Mapping[str, Any], number: int) -> Cluster:
-    """Return a row of the table `clusters` as a cluster."""
-    typed = {"route_class": RouteClass(row["route_class"]), "accepts_off_net": bool(row["accepts_off_net"])}
-    return Cluster(**{**row, **typed, "number": number})
-
-
-def appliance_of(row: Mapping[str, Any], slot: int) -> Appliance:
-    """Return a row of the table `appliances` as an appliance."""
-    return Appliance(**{**row, "ipv4": bool(row["ipv4"]), "ipv6": bool(row["ipv6"]), "slot": slot})
+    fields = [field.name for field in dataclasses.fields(item) if field.name not in NUMBERS]
+    return {name: json.dumps(getattr(item, name)) if name in LISTS else getattr(item, name) for name in fields}

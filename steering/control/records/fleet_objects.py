@@ -27,15 +27,14 @@ Row = dict[str, Any]
 
 def rows_by_id(fleet: Fleet, kind: str) -> dict[str, Row]:
     """Return all objects of a kind by id, in the order of ids."""
-    fields = KINDS[kind][2]
-    return {item.id: row_of(item, fields) for item in getattr(fleet, kind)}
+    return {item.id: row_of(item) for item in getattr(fleet, kind)}
 
 
 def find_row(fleet: Fleet, kind: str, name: str) -> Row:
     """Return one object. Raises RequestError 404 where the fleet has none of this id."""
     for item in getattr(fleet, kind):
         if item.id == name:
-            return row_of(item, KINDS[kind][2])
+            return row_of(item)
     raise missing(kind, name)
 
 

@@ -1,12 +1,11 @@
-"""What operators set for appliances: drained, a weight, a health source."""
+"""What is on record of appliances: overrides (drained, a weight, a health source) and their last health states."""
 
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 from collections.abc import Mapping
 
-from steering.control.records.rows import upsert
+from steering.control.records.rows import Repository, upsert
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,11 +21,8 @@ class Override:
     health_source: str = ""
 
 
-class OverrideRepository:
+class OverrideRepository(Repository):
     """The table `overrides`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
 
     def all(self) -> dict[str, Override]:
         """Return every override by appliance id, also of appliances that are not in the fleet now."""
@@ -49,3 +45,17 @@ class OverrideRepository:
                 for name, override in overrides.items()
             ),
         )
+
+
+class StateRepository(Repository):
+    """The table `states`: the last known health state of each appliance, as JSON, for the next start of control."""
+
+    def all(self) -> dict[str, str]:
+        """Return the state of each appliance, as JSON."""
+        rows = self.connection.execute("SELECT appliance, state FROM states")
+        return {row["appliance"]: row["state"] for row in rows}
+
+    def set(self, states: Mapping[str, str]) -> None:
+        """Record the states of appliances."""
+        rows = ({"appliance": name, "state": state} for name, state in states.items())
+        upsert(self.connection, "states", ("appliance",), rows)

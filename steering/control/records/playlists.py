@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 from collections.abc import Iterator
 
-from steering.control.records.rows import upsert
+from steering.control.records.rows import Repository, upsert
 
 KEY = ("service", "title", "kind")
 
@@ -29,11 +28,8 @@ class PlaylistRow:
     problem: str = ""
 
 
-class PlaylistRepository:
+class PlaylistRepository(Repository):
     """The table `playlists`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
 
     def get(self, service: str, title: str, kind: str) -> PlaylistRow | None:
         """Return one playlist, None where none is registered."""

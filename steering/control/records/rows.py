@@ -1,4 +1,4 @@
-"""Rows by column name: every statement that writes names its columns."""
+"""Rows by column name: every statement that writes names its columns. `Repository` is the base of all tables."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from typing import Any
 
 Row = Mapping[str, Any]
 Rows = list[dict[str, Any]]  # of a report
+
+
+class Repository:
+    """Tables of the database, over the one connection."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
 
 
 def insert(connection: sqlite3.Connection, table: str, row: Row) -> int:

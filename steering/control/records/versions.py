@@ -1,4 +1,4 @@
-"""Published tables, and the numbers of tables and of generations, which are never given twice."""
+"""Published tables, the pin, and the numbers of tables and of generations, which are never given twice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from steering.control.records.rows import insert
+from steering.control.records.rows import Repository, insert
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -30,11 +30,8 @@ class Version(Published):
     counts: dict[str, int]
 
 
-class VersionRepository:
+class VersionRepository(Repository):
     """The tables `versions` and `generation`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
 
     def take(self, above: int) -> int:
         """Return a table version that was never given before and is higher than `above`."""
@@ -43,6 +40,12 @@ class VersionRepository:
         self.connection.execute("DELETE FROM sqlite_sequence WHERE name = 'versions'")
         insert(self.connection, "sqlite_sequence", {"name": "versions", "seq": version})
         return int(version)
+
+    def give_back(self, version: int, count: int) -> None:
+        """Let the newest numbers, with `version` the last, be given again: no file ever had one of them."""
+        self.connection.execute(
+            "UPDATE sqlite_sequence SET seq = ? WHERE name = 'versions' AND seq = ?", (version - count, version)
+        )
 
     def add_written(
         self, version: int, *, fleet: int, who: str, why: str, sources: list[dict[str, Any]], counts: dict[str, int]
@@ -93,6 +96,31 @@ class VersionRepository:
         """Return a generation for `current` that is higher than `above` and than any given before."""
         self.connection.execute("UPDATE generation SET number = max(number, ?) + 1", (above,))
         return int(self.connection.execute("SELECT number FROM generation").fetchone()["number"])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pin:
+    """The pinned table, since when, by whom, and why."""
+
+    table: int
+    at: float
+    who: str
+    why: str
+
+
+class PinRepository(Repository):
+    """The table `pin`, of at most one row."""
+
+    def get(self) -> Pin | None:
+        """Return the pin, None where no table is pinned."""
+        row = self.connection.execute("SELECT * FROM pin").fetchone()
+        return Pin(row["version"], row["at"], row["who"], row["why"]) if row else None
+
+    def set(self, pin: Pin | None) -> None:
+        """Replace the pin, or remove it with None."""
+        self.connection.execute("DELETE FROM pin")
+        if pin:
+            insert(self.connection, "pin", {"version": pin.table, "at": pin.at, "who": pin.who, "why": pin.why})
 
 
 def version_of(row: sqlite3.Row) -> Version:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 from typing import Any
 
-from steering.control.records.rows import insert
+from steering.control.records.rows import Repository, insert
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,11 +43,8 @@ class Window:
         return {**dataclasses.asdict(self), "state": self.state(now)}
 
 
-class WindowRepository:
+class WindowRepository(Repository):
     """The table `windows`."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self.connection = connection
 
     def all(self, ends_after: float = 0.0) -> list[Window]:
         """Return the windows that end after a time, in the order in which they were made."""

@@ -20,7 +20,7 @@ import geo_data
 from _fastpath import prefix_rows, rib, zone_rankings
 from _fastpath.intervals import Chains, Pairs, overlay, relabel_intervals, sweep
 from steering.control.routes.feeds import Feed
-from steering.control.routes.feeds.regions import read_regions
+from steering.control.routes.feeds.regions import Read, read_regions, read_strictly
 from steering.errors import FeedError
 from steering.model.fleet import Fleet, Site
 from steering.model.policy import DISTANCE_STEP_KM, RANKING_KEYS
@@ -45,19 +45,19 @@ def build_table(
     settings: Settings,
     progress: Progress = quiet,
     rpki: dict[str, Any] | None = None,
+    read: Read = read_strictly,
 ) -> BuiltTable:
-    """Return the table of all the feeds' routes for a numbered fleet; `rpki` describes what validated them.
+    """Return the table of all the feeds' routes; `rpki` describes what validated them, `read` reads map and geofeeds.
 
     Its bytes do not depend on the order of feeds or rows. Raises FeedError if the fleet has no cluster.
     """
     if not fleet.clusters:
         raise FeedError("the fleet has no cluster to steer to", hint="steering fleet import, or steering fleet synth")
     progress("read the country map")
-    regions = read_regions(settings.country_mmdb, settings.geofeeds)
+    regions = read_regions(settings.country_mmdb, settings.geofeeds, read)
     progress("merge routes")
-    routes = MergedRoutes(feeds)
+    routes, chains, wanted = MergedRoutes(feeds), Chains(), Pairs()
     progress("sweep prefixes")
-    chains, wanted = Chains(), Pairs()
     wanted.intern(0, 0)  # zone 0: no route and no region
     overlaid = {
         family: overlay(sweep(routes.prefixes[family], chains), regions.intervals[family], wanted) for family in (4, 6)

@@ -1,14 +1,12 @@
-"""A backup is one tar file with everything that is needed to serve again at once; a restore puts it in the place of a
-state folder's content, and keeps what was there aside.
+"""Backups of a state folder: one tar file with everything that is needed to serve again at once.
 
-The database alone would bring back what people decided, and leave the table to feeds that have to be readable again,
-on the day on which a machine was lost. So what serves is in it as well: `current` and the files that it names. With
-`records_only` it is left out, for a copy every hour that takes a moment; the table is then published again from its
-feeds at the next start.
+A backup has the database, the keys, `current` and the files that `current` names, so that a restored folder serves
+without its feeds. With `records_only` it has the database and the keys alone: small enough for every hour; the next
+start publishes the table again from its feeds.
 
-Backing up reads and asks nobody: it works while control runs, and while it hangs. The files that serve are opened
-before the database is copied (SQLite's online backup), so that the database is never behind them. Restoring needs the
-folder's lock, and checks everything before anything is moved.
+`back_up` only reads, so it works while control runs or hangs. It opens the files that serve before it copies the
+database (SQLite's online backup), so the database is never older than they are. `restore` needs the lock of the folder,
+checks everything before it moves a file, and keeps the old content in a folder beside.
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import stat
 import tarfile
 import tempfile
 import time
@@ -30,13 +29,15 @@ from steering.control.routes.build import Progress, quiet
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError, SnapshotError
 from steering.state.current import Current, read_current
-from steering.state.folder import SOCKET, VERSIONED, Lock, LockHeldError, check_folder, make_folder, number_of
+from steering.state.folder import SOCKET, VERSIONED, WORKER, Lock, LockHeldError, check_folder, make_folder, number_of
 from steering.state.keys import FILE as KEYS
+from steering.state.keys import read_keys
 from steering.state.table import read_meta
 
 TRIES: Final = 10  # a publish may remove a file between `current` and it
 ASIDE: Final = "before-restore-"
 CHUNK: Final = 1 << 20
+MOST_MEMBERS: Final = 32  # a backup has at most 13 files
 
 
 def back_up(state: Path, target: Path, *, records_only: bool = False, progress: Progress = quiet) -> dict[str, Any]:
@@ -50,35 +51,33 @@ def back_up(state: Path, target: Path, *, records_only: bool = False, progress: 
         with contextlib.ExitStack() as closing:
             closing.callback(part.unlink, missing_ok=True)
             closing.callback(copy.unlink, missing_ok=True)
-            served: list[IO[bytes]] = [] if records_only else open_served(state)
+            files = [] if records_only else open_served(state, closing)
             if (state / KEYS).exists():
-                served.append((state / KEYS).open("rb"))
-            for file in served:
-                closing.enter_context(file)
+                files.append(closing.enter_context((state / KEYS).open("rb")))
             progress("copy the database")
             copy_database(state / NAME, copy)
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as whole:
-                progress("write the backup")
-                with (
-                    tarfile.open(fileobj=whole, mode="w", format=tarfile.PAX_FORMAT) as tar,
-                    copy.open("rb") as database,
-                ):
-                    for name, source in ((NAME, database), *((Path(item.name).name, item) for item in served)):
-                        add(tar, name, source)
-                whole.flush()
-                os.fsync(whole.fileno())
+            whole = closing.enter_context(os.fdopen(descriptor, "wb"))
+            progress("write the backup")
+            with tarfile.open(fileobj=whole, mode="w", format=tarfile.GNU_FORMAT) as tar:
+                add(tar, NAME, closing.enter_context(copy.open("rb")))
+                for file in files:
+                    add(tar, Path(file.name).name, file)
+            whole.flush()
+            os.fsync(whole.fileno())
             part.rename(target)
             sync_folder(target.parent)
-        return {"backup": str(target), "bytes": target.stat().st_size, **about(target)}
+        with tarfile.open(target, "r:") as tar:
+            sizes = {member.name: member.size for member in tar}
+        return {"backup": str(target), "bytes": target.stat().st_size, "files": sizes}
     except OSError as error:
         raise SettingsError(f"{error.filename or target}: {error.strerror}; no backup was made") from error
     except sqlite3.Error as error:
         raise SettingsError(f"{state / NAME}: {error}; no backup was made") from error
 
 
-def open_served(state: Path) -> list[IO[bytes]]:
-    """Return `current` and the files that it names, open: whoever removes one now does not take it away from here."""
+def open_served(state: Path, closing: contextlib.ExitStack) -> list[IO[bytes]]:
+    """Return `current` and the files that it names, open, so that a publish cannot take one away."""
     for _ in range(TRIES):
         with contextlib.ExitStack() as on_error:
             try:
@@ -86,7 +85,7 @@ def open_served(state: Path) -> list[IO[bytes]]:
                 names = ["current", *names_of(state, current), *([BGP_FILE] if (state / BGP_FILE).exists() else [])]
                 files: list[IO[bytes]] = [on_error.enter_context((state / name).open("rb")) for name in names]
                 if read_current(state) == current:
-                    on_error.pop_all()
+                    closing.push(on_error.pop_all())
                     return files
             except FileNotFoundError:
                 continue
@@ -98,21 +97,15 @@ def open_served(state: Path) -> list[IO[bytes]]:
 
 
 def names_of(state: Path, current: Current) -> list[str]:
-    """Return the files that `current` names, and of a canary those that it may be promoted to or withdrawn to."""
-    names = [
-        current.table,
-        current.routes,
-        current.fleet,
-        current.status,
-        *filter(None, [current.holdings, current.playlists]),
-    ]
+    """Return the files that `current` names, and those that a canary is promoted or withdrawn to."""
+    names = current.names()
     if canary := read_meta(state / current.table).get("canary"):
         names += [f"{kind}.{canary[side]}" for side in ("before", "after") for kind in ("table", "routes")]
     return names
 
 
 def copy_database(source: Path, copy: Path) -> None:
-    """Copy a database that others may be writing to, as it is at one moment, into one file; check the copy."""
+    """Copy a database that is in use, as it is at one moment, into one file, and check the copy."""
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with (
         contextlib.closing(sqlite3.connect(f"file:{quoted(source)}?mode=rw", uri=True, timeout=5)) as reading,
@@ -146,7 +139,7 @@ def check_database(path: Path) -> None:
 
 
 def add(tar: tarfile.TarFile, name: str, source: IO[bytes]) -> None:
-    """Add an open file to a backup, with nothing of this machine but its time."""
+    """Add an open file to a backup; its owner and its mode stay behind."""
     status = os.fstat(source.fileno())
     member = tarfile.TarInfo(name)
     member.size, member.mtime, member.mode = status.st_size, int(status.st_mtime), 0o600
@@ -156,9 +149,9 @@ def add(tar: tarfile.TarFile, name: str, source: IO[bytes]) -> None:
 def restore(
     state: Path, source: Path, who: str, *, records_only: bool = False, progress: Progress = quiet
 ) -> dict[str, Any]:
-    """Make a backup the content of a state folder that nobody serves; report what it was, and where the old is.
+    """Make a backup the content of a state folder that no service uses; report it, and where the old content is.
 
-    Raises SettingsError, with nothing moved, where the folder is in use or the backup is not whole.
+    Raises SettingsError where the folder is in use or the backup is not whole; then nothing was moved.
     """
     make_folder(state)
     try:
@@ -169,7 +162,7 @@ def restore(
         ) from error
     staging = state / f".restore-{os.getpid()}"
     try:
-        for left in state.glob(".restore-*"):  # by one that was killed
+        for left in state.glob(".restore-*"):  # of a restore that was killed
             shutil.rmtree(left, ignore_errors=True)
         staging.mkdir(mode=0o700)
         progress("unpack and check the backup")
@@ -186,13 +179,24 @@ def restore(
     return {"restored": str(source), **report, "aside": str(aside) if aside else None}
 
 
+class Member(tarfile.TarInfo):
+    """A member of a backup: a plain file. Extended headers, which may be large, and sparse files are refused unread."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type != tarfile.REGTYPE:
+            raise tarfile.ReadError(f"{self.name[:64]!r} is no plain file (tar type {self.type!r})")
+        member: tarfile.TarInfo = super()._proc_member(tar)  # type: ignore[misc]
+        return member
+
+
 def unpack(source: Path, staging: Path, records_only: bool) -> float:
     """Write the files of a backup into an empty folder, and return when it was made. Raises SettingsError."""
     made_at = 0.0
+    require_room(source, staging)
     try:
-        with tarfile.open(source, "r:") as tar:
-            for member in tar:
-                if not member.isreg() or not is_ours(member.name) or (staging / member.name).exists():
+        with tarfile.open(source, "r:", tarinfo=Member) as tar:
+            for number, member in enumerate(tar):
+                if number == MOST_MEMBERS or not is_ours(member.name) or (staging / member.name).exists():
                     raise SettingsError(f"{source}: has {member.name[:64]!r}, and is no backup of steering")
                 if records_only and member.name not in (NAME, KEYS):
                     continue
@@ -209,7 +213,21 @@ def unpack(source: Path, staging: Path, records_only: bool) -> float:
         raise SettingsError(f"{source}: is no backup, or cut off: {error}") from error
     if not (staging / NAME).exists():
         raise SettingsError(f"{source}: has no {NAME}, and is no backup of steering")
+    try:
+        read_keys(staging)
+    except SnapshotError as error:
+        raise SettingsError(f"{source}: its keys are unusable: {error.message}", hint="take another backup") from error
     return made_at
+
+
+def require_room(source: Path, staging: Path) -> None:
+    """Raise SettingsError unless a backup is a regular file, and the disk has room for as many bytes."""
+    status = source.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise SettingsError(f"{source}: is no backup: not a regular file")
+    free = shutil.disk_usage(staging).free
+    if status.st_size > free:
+        raise SettingsError(f"{source}: has {status.st_size} bytes, and the disk of {staging.parent} has {free} free")
 
 
 def is_ours(name: str) -> bool:
@@ -218,7 +236,7 @@ def is_ours(name: str) -> bool:
 
 
 def take_on_record(staging: Path, source: Path, made_at: float, who: str) -> dict[str, Any]:
-    """Bring a restored database to this version's schema, map what it serves, and add the restore to its audit log."""
+    """Map the restored files, add the restore to the audit log of the restored database, and report its content."""
     serves: int | None = None
     if (staging / "current").exists():
         try:
@@ -248,21 +266,21 @@ def take_on_record(staging: Path, source: Path, made_at: float, who: str) -> dic
 
 
 def swap(state: Path, staging: Path) -> Path | None:
-    """Put staged files in the place of a folder's own, and return where those are now; None where there were none.
+    """Replace the files of a folder by staged ones, and return where the old ones are now; None where there were none.
 
-    Killed in between, the folder is one that no service starts on by mistake: its database goes first and `current`
-    last. Restoring again finishes it.
+    The database is moved away first and `current` last, so no service starts by mistake on a folder whose restore was
+    killed. Restoring again finishes it.
     """
     kept = {"lock", SOCKET, staging.name}
     if not (staging / KEYS).exists():
-        kept.add(KEYS)  # made since; what the restored services name is better there than aside
+        kept.add(KEYS)  # the restored services may name keys that were made since
     old = [path for path in state.iterdir() if path.name not in kept and not path.name.startswith(ASIDE)]
     aside = None
     if old:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{stamp}-", dir=state))
         for path in sorted(old, key=lambda path: (not path.name.startswith(NAME), path.name)):
-            if path.name == "current":
+            if path.name == "current" or WORKER.fullmatch(path.name):  # workers that serve count on in their files
                 os.link(path, aside / path.name)
             else:
                 path.rename(aside / path.name)
@@ -278,12 +296,6 @@ def swap(state: Path, staging: Path) -> Path | None:
             (state / name).unlink(missing_ok=True)
     sync_folder(state)
     return aside
-
-
-def about(backup: Path) -> dict[str, Any]:
-    """Return what is in a backup, by name and size."""
-    with tarfile.open(backup, "r:") as tar:
-        return {"files": {member.name: member.size for member in tar}}
 
 
 def sync_folder(path: Path) -> None:

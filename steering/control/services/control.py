@@ -10,12 +10,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from steering.control.fill.holdings import HoldingsReported
 from steering.control.health.registry import Registry
-from steering.control.records.database import NAME, Records
+from steering.control.records.database import NAME, RESTORE, UNREADABLE, Records, RecordsError
+from steering.control.services.concern import Concern
 from steering.control.services.ejections import Ejections
 from steering.control.services.fleet import FleetService
 from steering.control.services.fleet_on_record import FleetOnRecord
@@ -54,62 +56,55 @@ class Control:
             self.lock = Lock(settings.state)
             on_error.callback(self.lock.release)
             remove_unfinished(settings.state)
+            require_records(settings.state)
             self.records = Records(settings.state / NAME)
             on_error.callback(self.records.close)
-            self.make_services(run)
-            self.adopt()
+            try:
+                self.make_services(run)
+                self.adopt()
+            except UNREADABLE as error:
+                message = f"{settings.state / NAME}: is damaged: {type(error).__name__}: {error}"
+                raise RecordsError(message, RESTORE) from error
             on_error.pop_all()
 
     def make_services(self, run: Run) -> None:
         """Make every service, over the records as the last control process left them."""
-        settings, records, clock = self.settings, self.records, self.clock
-        state = settings.state
+        settings, records = self.settings, self.records
         self.registry = Registry(settings)
-        intake = HoldingsReported(settings.max_titles)
-        self.on_record = FleetOnRecord(records, self.registry, intake)
-        fleet = self.on_record.current
-        self.maintenance = MaintenanceWindows(records, fleet, clock)
-        # Before the status words are stored: an appliance in a window must not take a client for a moment.
-        self.registry.set_maintenance(self.maintenance.covered())
-        status = self.registry.files = StatusFiles(state)
+        self.intake = HoldingsReported(settings.max_titles)
+        self.on_record = FleetOnRecord(records, self.registry, self.intake)
+        self.registry.files = StatusFiles(settings.state)
         self.hand_over = HandOver(
-            state=state,
-            records=records,
-            on_record=self.on_record,
-            status=status,
-            words=self.registry.status_words,
-            clock=clock,
-            retain=settings.retain,
-        )
-        self.fleet = FleetService(
-            state=state,
-            records=records,
-            on_record=self.on_record,
-            hand_over=self.hand_over,
-            default_service=settings.default_service,
-            clock=clock,
-        )
-        self.tables = Tables(
             settings=settings,
             records=records,
-            fleet=self.fleet,
+            on_record=self.on_record,
+            status=self.registry.files,
+            words=self.registry.status_words,
+            clock=self.clock,
+        )
+        shared = Concern(
+            settings=settings,
+            records=records,
+            registry=self.registry,
+            intake=self.intake,
+            on_record=self.on_record,
             hand_over=self.hand_over,
-            routes_heard=self.registry.routes_heard,
-            clock=clock,
+            clock=self.clock,
             run=run,
         )
-        self.overrides = Overrides(
-            records=records, on_record=self.on_record, registry=self.registry, hand_over=self.hand_over, clock=clock
-        )
-        self.ejections = Ejections(records, self.registry, clock)
-        self.tokens = Tokens(records, fleet, clock)
-        self.keys = Keys(state, records, fleet, clock)
-        self.playlists = PlaylistService(
-            state=state, records=records, fleet=fleet, clock=clock, serve=self.hand_over.serve_playlists
-        )
-        self.holdings = Holdings(state=state, intake=intake, fleet=fleet, hand_over=self.hand_over, run=run)
-        self.quality = Quality(state, fleet)
-        self.audit = Audit(records)
+        self.maintenance = MaintenanceWindows.of(shared)
+        # Before the status words are stored: an appliance in a window must not take a client for a moment.
+        self.registry.set_maintenance(self.maintenance.covered())
+        self.fleet = FleetService.of(shared)
+        self.tables = Tables.of(shared)
+        self.overrides = Overrides.of(shared)
+        self.ejections = Ejections.of(shared)
+        self.tokens = Tokens.of(shared)
+        self.keys = Keys.of(shared)
+        self.playlists = PlaylistService.of(shared)
+        self.holdings = Holdings.of(shared)
+        self.quality = Quality.of(shared)
+        self.audit = Audit.of(shared)
 
     def __enter__(self) -> Control:
         return self
@@ -131,10 +126,7 @@ class Control:
         current = self.hand_over.current
         if current:
             if not self.on_record.version():
-                raise SettingsError(
-                    f"{self.settings.state}: serves {current.table}, and {NAME} knows of no fleet",
-                    hint=f"restore {NAME} from a backup, or begin with an empty state folder",
-                )
+                raise lost_records(self.settings.state, "knows of no fleet")
             with self.records.transaction() as transaction:
                 table, fleet = number_of(current.table), number_of(current.fleet)
                 transaction.versions.set_published(table, fleet, current.published_at)
@@ -164,7 +156,25 @@ class Control:
         """Begin with the holdings that serve. Where they are unusable, serve without, and ask every appliance again."""
         if current.holdings:
             try:
-                self.holdings.intake.adopt(self.settings.state / current.holdings)
+                self.intake.adopt(self.settings.state / current.holdings)
             except SnapshotError as error:
                 logger.warning("%s; every appliance is asked what it holds", error.message)
                 self.hand_over.switch_holdings("")
+
+
+def require_records(state: Path) -> None:
+    """Raise RecordsError where files are served and the database that they came from is gone."""
+    with contextlib.suppress(OSError):
+        if (state / NAME).stat().st_size:
+            return
+    if (state / "current").exists():
+        raise lost_records(state, "is lost")
+
+
+def lost_records(state: Path, what: str) -> RecordsError:
+    """Return the error for a database that cannot be the one of the files that serve."""
+    return RecordsError(
+        f"{state / NAME}: {what}, and the folder serves a published table. Without it there are no overrides, windows,"
+        " tokens, pins, registered playlists and audit log, and slots would be given twice",
+        f"{RESTORE}; without a backup, begin with an empty state folder",
+    )

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from steering.control.health.presenter import suppressed_ejections
-from steering.control.health.registry import Registry
 from steering.control.records.audit import Entry
-from steering.control.records.database import Records
 from steering.control.records.rows import Rows
+from steering.control.services.concern import Concern
 
 
-class Ejections:
+class Ejections(Concern):
     """`control.ejections`."""
-
-    def __init__(self, records: Records, registry: Registry, clock: Callable[[], float]) -> None:
-        self.records = records
-        self.registry = registry
-        self.clock = clock
 
     def list(self) -> Rows:
         """Return the appliances that others infer to be down and that serve on, because a limit suppresses ejection."""

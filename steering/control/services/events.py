@@ -46,22 +46,18 @@ class Event:
     data: dict[str, Any]
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Hub:
     """Keeps the last events, and passes each to the listeners."""
 
-    def __init__(
-        self,
-        boot: str = "",
-        kept: int = KEPT,
-        queue: int = QUEUE,
-        most: int = LISTENERS,
-        of_one: int = LISTENERS_OF_ONE,
-    ) -> None:
-        self.boot = boot or f"{time.time_ns() // 1_000_000:x}"
-        self.ring: deque[Event] = deque(maxlen=kept)
-        self.queue = queue
-        self.most = most
-        self.of_one = of_one
+    boot: str = dataclasses.field(default_factory=lambda: f"{time.time_ns() // 1_000_000:x}")
+    kept: int = KEPT
+    queue: int = QUEUE
+    most: int = LISTENERS
+    of_one: int = LISTENERS_OF_ONE
+
+    def __post_init__(self) -> None:
+        self.ring: deque[Event] = deque(maxlen=self.kept)
         self.number = 0
         self.listeners: set[Listener] = set()
 
@@ -117,14 +113,16 @@ class Hub:
         return [event for event in self.ring if event.number > after] if after >= first - 1 else None
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Listener:
     """One reader of the hub, with a bounded queue."""
 
-    def __init__(self, hub: Hub, owner: str, may_see: Callable[[str], bool], most: int) -> None:
-        self.hub = hub
-        self.owner = owner
-        self.may_see = may_see
-        self.most = most
+    hub: Hub
+    owner: str
+    may_see: Callable[[str], bool]
+    most: int
+
+    def __post_init__(self) -> None:
         self.waiting: deque[bytes] = deque()
         self.awake = asyncio.Event()
         self.ended = False
@@ -208,8 +206,12 @@ def follow(registry: Registry, hub: Hub) -> None:
 
 
 def subject_of(alarm: Alarm) -> str:
-    """Return the subject of an alarm: its cluster, or empty (operators only) for the whole fleet."""
-    return "" if (alarm.kind, alarm.subject) == ("suppressed", "fleet") else f"clusters/{alarm.subject}"
+    """Return the subject of an alarm: its cluster, or empty (operators only) for the whole fleet and for sources."""
+    return (
+        ""
+        if alarm.kind == "source" or (alarm.kind, alarm.subject) == ("suppressed", "fleet")
+        else f"clusters/{alarm.subject}"
+    )
 
 
 class Connection:

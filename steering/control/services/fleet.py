@@ -3,48 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from steering.control.records import fleet_objects
 from steering.control.records.audit import Entry
-from steering.control.records.database import Records
 from steering.control.services import keys
-from steering.control.services.fleet_on_record import FleetOnRecord
-from steering.control.services.hand_over import HandOver
+from steering.control.services.concern import Concern
 from steering.errors import FeedError, SnapshotError
-from steering.model.fleet import UNNUMBERED, Appliance, Fleet
+from steering.model.fleet import UNNUMBERED, Fleet
+from steering.settings import Settings
 from steering.state.keys import read_keys
 
 
-class FleetService:
+class FleetService(Concern):
     """`control.fleet`. Routes are not touched by it: new clusters serve clients from the next publish on."""
-
-    def __init__(
-        self,
-        *,
-        state: Path,
-        records: Records,
-        on_record: FleetOnRecord,
-        hand_over: HandOver,
-        default_service: str,
-        clock: Callable[[], float],
-    ) -> None:
-        self.state = state
-        self.records = records
-        self.on_record = on_record
-        self.hand_over = hand_over
-        self.default_service = default_service
-        self.clock = clock
 
     def current(self) -> Fleet:
         """Return the fleet on record, numbered."""
-        return self.on_record.current()
-
-    def appliance(self, name: str) -> Appliance:
-        """Return an appliance of the fleet. Raises RequestError 404."""
-        return self.on_record.appliance(name)
+        return self.fleet()
 
     def replace(self, fleet: Fleet, who: str) -> dict[str, Any]:
         """Make a fleet the one on record and, where a table serves, the one served; report what changed."""
@@ -69,20 +46,6 @@ class FleetService:
         fleet_objects.require_match(before, if_match, "", subject)
         fleet = fleet_objects.without_row(self.current(), kind, name)
         return self.change(fleet, Entry(self.clock(), who, "delete", subject, before))
-
-    def warnings(self) -> list[str]:
-        """Return what an operator should mend in the fleet on record."""
-        services = self.current().services
-        warnings = []
-        if all(service.id != self.default_service for service in services):
-            warnings.append(
-                f"the fleet has no service {self.default_service!r}: requests that name no service are refused"
-                " (setting default_service)"
-            )
-        try:
-            return warnings + keys.warnings_of(read_keys(self.state), services)
-        except SnapshotError as error:
-            return [*warnings, error.message]
 
     def change(self, fleet: Fleet, entry: Entry) -> dict[str, Any]:
         """Make a fleet the one on record. An entry without `before` and `after` gets the counts of what changed."""
@@ -111,9 +74,23 @@ class FleetService:
             "fleet": self.on_record.version(),
             "changed": changed,
             **changes_between(before, self.current()),
-            "warnings": self.warnings(),
+            "warnings": warnings_of(self.settings, self.current()),
             "serving": self.hand_over.serving(),
         }
+
+
+def warnings_of(settings: Settings, fleet: Fleet) -> list[str]:
+    """Return what an operator should mend in a fleet."""
+    warnings = []
+    if all(service.id != settings.default_service for service in fleet.services):
+        warnings.append(
+            f"the fleet has no service {settings.default_service!r}: requests that name no service are refused"
+            " (setting default_service)"
+        )
+    try:
+        return warnings + keys.warnings_of(read_keys(settings.state), fleet.services)
+    except SnapshotError as error:
+        return [*warnings, error.message]
 
 
 def changes_between(before: Fleet, after: Fleet) -> dict[str, dict[str, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import difflib
 from typing import Final
 
@@ -11,18 +12,20 @@ from steering.control.health.appliance_state import OverrideOrigin
 from steering.control.health.registry import Registry
 from steering.control.records.database import Records
 from steering.errors import RequestError
-from steering.model.fleet import Appliance, Fleet
+from steering.model.fleet import Appliance
 
 NEAR: Final = 100
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class FleetOnRecord:
     """The fleet that the database holds. `load` also hands it to the health registry and to the holdings."""
 
-    def __init__(self, records: Records, registry: Registry, intake: HoldingsReported) -> None:
-        self.records = records
-        self.registry = registry
-        self.intake = intake
+    records: Records
+    registry: Registry
+    intake: HoldingsReported
+
+    def __post_init__(self) -> None:
         self.load()
 
     def load(self) -> None:
@@ -32,10 +35,6 @@ class FleetOnRecord:
         origins = {name: OverrideOrigin(at, who) for name, (at, who) in self.records.overrides.origins().items()}
         self.registry.take_fleet(self.fleet, self.records.overrides.all(), origins)
         self.intake.use_fleet(self.fleet)
-
-    def current(self) -> Fleet:
-        """Return the fleet, numbered."""
-        return self.fleet
 
     def version(self) -> int:
         """Return the fleet's version, 0 where none was imported."""

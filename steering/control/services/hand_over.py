@@ -7,6 +7,8 @@ begins with the step's name.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,12 +20,13 @@ from steering.control.records.versions import Published
 from steering.control.routes.build import Progress, quiet
 from steering.control.routes.proof import prove
 from steering.control.services.fleet_on_record import FleetOnRecord
-from steering.control.services.playlist_file import PlaylistFile
 from steering.decision.snapshot import Snapshot
 from steering.errors import SettingsError, SnapshotError, SteeringError
+from steering.settings import Settings
 from steering.state.current import Current, read_current, write_current
 from steering.state.fleet import write_fleet
 from steering.state.folder import number_of, remove_unneeded
+from steering.state.playlists import Playlist, Playlists, write_playlists
 from steering.state.sections import FORMATS, StateFile
 from steering.state.status import StatusFiles
 from steering.state.table import BuiltTable
@@ -35,34 +38,26 @@ logger = logging.getLogger("steering.control")
 PublishedT = TypeVar("PublishedT", bound=Published)
 
 
+@dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class HandOver:
     """The state folder's `current` and the files it names. `words` returns the status word of every slot in use."""
 
-    def __init__(
-        self,
-        *,
-        state: Path,
-        records: Records,
-        on_record: FleetOnRecord,
-        status: StatusFiles,
-        words: Callable[[], Mapping[int, int]],
-        clock: Callable[[], float],
-        retain: int,
-    ) -> None:
-        self.state = state
-        self.records = records
-        self.on_record = on_record
-        self.status = status
-        self.words = words
-        self.clock = clock
-        self.retain = retain
-        self.playlists = PlaylistFile(state, records)
+    settings: Settings
+    records: Records
+    on_record: FleetOnRecord
+    status: StatusFiles
+    words: Callable[[], Mapping[int, int]]
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self.state = self.settings.state
+        self.playlists = PlaylistFile(self.state, self.records)
         self.previous: Current | None = None
         self.current: Current | None = None
         try:
-            self.current = read_current(state)
+            self.current = read_current(self.state)
         except SnapshotError as error:
-            if (state / "current").exists():
+            if (self.state / "current").exists():
                 logger.warning("%s; publish again to write a new one", error.message)
 
     def serving(self) -> dict[str, Any] | None:
@@ -85,8 +80,7 @@ class HandOver:
         except BaseException:
             # Advancing may have failed after the rename: the file decides.
             try:
-                now = read_current(self.state)
-                named = {now.table, now.routes, now.fleet, now.status, now.holdings, now.playlists}
+                named = set(read_current(self.state).names())
             except SnapshotError:
                 named = set(made) if (self.state / "current").exists() else set()
             for name in set(made) - named:
@@ -104,7 +98,7 @@ class HandOver:
         if not self.is_written(fleet):
             with step("write the fleet", progress):
                 made.append(fleet)
-                write_fleet(self.state, version, self.on_record.current())
+                write_fleet(self.state, version, self.on_record.fleet)
         with step("make room for weights", progress):
             status = self.status.find_room(self.words())
             if status not in self.status.names:
@@ -187,7 +181,7 @@ class HandOver:
 
         The files that served until a moment ago stay, for a worker that has just read their names.
         """
-        kept, forgotten = kept_versions(self.records.versions.published(), self.retain)
+        kept, forgotten = kept_versions(self.records.versions.published(), self.settings.retain)
         serving = number_of(self.current.table) if self.current else None
         if tables := [version.table for version in forgotten if version.table != serving]:
             with self.records.transaction() as transaction:
@@ -203,6 +197,41 @@ class HandOver:
             "holdings": {number_of(item.holdings) for item in served if item.holdings},
         }
         remove_unneeded(self.state, lambda kind, number: number in numbers[kind])
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class PlaylistFile:
+    """Writes `playlists.<version>` from the playlists on record, and knows which file holds them."""
+
+    state: Path
+    records: Records
+
+    def __post_init__(self) -> None:
+        self.written: tuple[str, str] | None = None
+
+    def digest(self) -> str:
+        """Return a digest of the playlists on record; empty where there are none."""
+        marks = self.records.playlists.marks()
+        return hashlib.sha256(json.dumps(marks).encode()).hexdigest() if marks else ""
+
+    def is_written(self, name: str, digest: str) -> bool:
+        """Return whether a file has the playlists of this digest."""
+        if self.written != (name, digest):
+            try:
+                self.written = name, Playlists(self.state / name).meta["digest"]
+            except SnapshotError:
+                self.written = None
+        return self.written == (name, digest)
+
+    def write(self, version: int, digest: str) -> str:
+        """Write the playlists on record as `playlists.<version>`, and return its name."""
+        rows = (
+            Playlist(service, title, kind, *json.loads(cut))
+            for service, title, kind, cut in self.records.playlists.cuts()
+        )
+        name = write_playlists(self.state, version, digest, rows)
+        self.written = name, digest
+        return name
 
 
 def try_out(state: Path, candidate: Current, table: BuiltTable | None = None, progress: Progress = quiet) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from steering.control.fill.holdings import HoldingsReported
 from steering.control.fill.holdings_file import Changes, write_changes
 from steering.control.fill.missing import counters_in, missing
 from steering.control.records.rows import Rows
 from steering.control.routes.build import Progress, quiet
-from steering.control.services.hand_over import HandOver, step
-from steering.control.services.tasks import Run
-from steering.model.fleet import Fleet
+from steering.control.services.concern import Concern
+from steering.control.services.hand_over import step
 from steering.state.folder import versioned_files
 from steering.state.holdings import HoldingsFile
 
@@ -34,17 +31,8 @@ class WriteHoldings:
             write_changes(self.state, self.version, self.changes)
 
 
-class Holdings:
+class Holdings(Concern):
     """`control.holdings`. `intake` takes reports, from any thread."""
-
-    def __init__(
-        self, *, state: Path, intake: HoldingsReported, fleet: Callable[[], Fleet], hand_over: HandOver, run: Run
-    ) -> None:
-        self.state = state
-        self.intake = intake
-        self.fleet = fleet
-        self.hand_over = hand_over
-        self.run = run
 
     @property
     def is_pressing(self) -> bool:

@@ -8,98 +8,79 @@ off the appliances.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from steering.control.records.audit import Entry
-from steering.control.records.database import Records
-from steering.control.records.documents import ID_RULE
 from steering.control.records.rows import Rows
+from steering.control.services.concern import Concern
 from steering.errors import RequestError
-from steering.model.fleet import Fleet
+from steering.model.fields import ID, ID_RULE
 from steering.model.service import Service
-from steering.state.keys import ID, SECRET, Key, read_keys, write_keys
+from steering.state.keys import SECRET, Key, read_keys, write_keys
 
 MAX_KEYS: Final = 100
+# What a map of nginx takes for a parameter of its own: such an id would break the file of secrets, and nginx prints it.
+NGINX_WORDS: Final = ("default", "hostnames", "include", "volatile")
 SECRET_RULE: Final = "32 to 128 letters, digits and ._~+/=-"  # noqa: S105 (the rule for one)
 
 
-class Keys:
+class Keys(Concern):
     """`control.keys`."""
-
-    def __init__(self, state: Path, records: Records, fleet: Callable[[], Fleet], clock: Callable[[], float]) -> None:
-        self.state = state
-        self.records = records
-        self.fleet = fleet
-        self.clock = clock
 
     def make(self, name: str, who: str, secret: str = "") -> dict[str, Any]:
         """Make a key to sign URLs with. A secret that is made here is in this report and in the `keys` file alone."""
-        now = self.clock()
+        if not ID.fullmatch(name):
+            raise RequestError.of_parameter("id", name, ID_RULE)
+        if name in NGINX_WORDS:
+            raise RequestError.of_parameter("id", name, f"another word than {', '.join(NGINX_WORDS)} of nginx's maps")
+        if secret and not SECRET.fullmatch(secret):
+            raise RequestError.of_parameter("secret", "", f"{SECRET_RULE} (what was given is not shown)")
+        keys = read_keys(self.state)
+        if name in keys:
+            raise RequestError(
+                f"key {name}: is there already", hint="make one of another id, and name it first", status=409
+            )
+        if len(keys) >= MAX_KEYS:
+            raise RequestError(
+                f"there are {len(keys)} keys, the most there may be", hint="steering key retire", status=409
+            )
+        key = Key(secret or secrets.token_urlsafe(32), self.clock())
         with self.records.transaction() as transaction:
-            transaction.audit.add(Entry(now, who, "make key", f"key {name[:64]}", None, {"given": bool(secret)}))
-            return make_key(self.state, name, now, secret)
+            transaction.audit.add(Entry(key.made_at, who, "make key", f"key {name}", None, {"given": bool(secret)}))
+            write_keys(self.state, {**keys, name: key})
+        return {"id": name, "made_at": key.made_at} | ({} if secret else {"secret": key.secret})
 
     def list(self) -> Rows:
-        """Return every key, without its secret, and what it signs."""
-        return list_keys(self.state, self.fleet().services)
+        """Return every key without its secret: when it was made, which services it signs for, and which name it."""
+        keys, services = read_keys(self.state), self.fleet().services
+        signers = {service.id: signer_of(service, keys) for service in services}
+        return [
+            {
+                "id": name,
+                "made_at": key.made_at,
+                "signs": [service for service, signer in signers.items() if signer == name],
+                "named_by": [service.id for service in services if name in service.keys],
+            }
+            for name, key in keys.items()
+        ]
 
     def retire(self, name: str, who: str) -> dict[str, Any]:
         """Remove a key that no service names any more."""
+        keys = read_keys(self.state)
+        if name not in keys:
+            raise RequestError(f"key {name[:64]!r}: there is none of this id", status=404)
+        if users := [service.id for service in self.fleet().services if name in service.keys]:
+            raise RequestError(
+                f"key {name}: services {', '.join(users[:5])} name it",
+                hint="name another key first in them, wait for token_ttl_s, take this one out",
+                status=409,
+            )
+        made_at = keys.pop(name).made_at
         with self.records.transaction() as transaction:
-            report = retire_key(self.state, name, self.fleet().services)
-            entry = Entry(self.clock(), who, "retire key", f"key {name}", {"made_at": report["made_at"]})
-            transaction.audit.add(entry)
-        return report
-
-
-def make_key(state: Path, name: str, now: float, secret: str = "") -> dict[str, Any]:
-    """Make a key of a given secret, or of a random one, which only this report shows. Raises RequestError."""
-    if not ID.fullmatch(name):
-        raise RequestError.of_parameter("id", name, ID_RULE)
-    if secret and not SECRET.fullmatch(secret):
-        raise RequestError.of_parameter("secret", "", f"{SECRET_RULE} (what was given is not shown)")
-    keys = read_keys(state)
-    if name in keys:
-        raise RequestError(
-            f"key {name}: is there already", hint="make one of another id, and name it first", status=409
-        )
-    if len(keys) >= MAX_KEYS:
-        raise RequestError(f"there are {len(keys)} keys, the most there may be", hint="steering key retire", status=409)
-    key = Key(secret or secrets.token_urlsafe(32), now)
-    write_keys(state, {**keys, name: key})
-    return {"id": name, "made_at": now} | ({} if secret else {"secret": key.secret})
-
-
-def retire_key(state: Path, name: str, services: Sequence[Service]) -> dict[str, Any]:
-    """Remove a key that no service names. Raises RequestError."""
-    keys = read_keys(state)
-    if name not in keys:
-        raise RequestError(f"key {name[:64]!r}: there is none of this id", status=404)
-    if users := [service.id for service in services if name in service.keys]:
-        raise RequestError(
-            f"key {name}: services {', '.join(users[:5])} name it",
-            hint="name another key first in them, wait for token_ttl_s, take this one out",
-            status=409,
-        )
-    write_keys(state, {other: key for other, key in keys.items() if other != name})
-    return {"id": name, "made_at": keys[name].made_at}
-
-
-def list_keys(state: Path, services: Sequence[Service]) -> Rows:
-    """Return every key without its secret: when it was made, which services it signs for, and which name it."""
-    keys = read_keys(state)
-    signers = {service.id: signer_of(service, keys) for service in services}
-    return [
-        {
-            "id": name,
-            "made_at": key.made_at,
-            "signs": [service for service, signer in signers.items() if signer == name],
-            "named_by": [service.id for service in services if name in service.keys],
-        }
-        for name, key in keys.items()
-    ]
+            transaction.audit.add(Entry(self.clock(), who, "retire key", f"key {name}", {"made_at": made_at}))
+            write_keys(self.state, keys)
+        return {"id": name, "made_at": made_at}
 
 
 def signer_of(service: Service, keys: Mapping[str, Key]) -> str | None:

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 from steering.control.health.appliance_state import Maintenance
 from steering.control.health.windows import MOST_OPEN, check_window, in_maintenance
 from steering.control.records.audit import Entry
-from steering.control.records.database import Records
 from steering.control.records.rows import Rows
 from steering.control.records.windows import Window
+from steering.control.services.concern import Concern
 from steering.errors import RequestError
-from steering.model.fleet import Fleet
 
 
-class MaintenanceWindows:
+class MaintenanceWindows(Concern):
     """`control.maintenance`. The windows that are on or to come are in memory, and read from any thread."""
 
-    def __init__(self, records: Records, fleet: Callable[[], Fleet], clock: Callable[[], float]) -> None:
-        self.records = records
-        self.fleet = fleet
-        self.clock = clock
+    def __post_init__(self) -> None:
         self.load()
 
     def load(self) -> None:

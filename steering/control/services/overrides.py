@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from steering.control.health.appliance_state import OverrideOrigin
-from steering.control.health.registry import Registry
 from steering.control.health.rules import full_weight
 from steering.control.records.audit import Entry
-from steering.control.records.database import Records
 from steering.control.records.overrides import Override
 from steering.control.records.rows import Rows
-from steering.control.services.fleet_on_record import FleetOnRecord
-from steering.control.services.hand_over import HandOver
+from steering.control.services.concern import Concern
 from steering.errors import RequestError
 
 MAX_WEIGHT: Final = 0xFFFF
@@ -22,24 +19,11 @@ HEALTH_SOURCES: Final = ("", "assumed", "reported")
 NONE: Final = Override()
 
 
-class Overrides:
+class Overrides(Concern):
     """`control.overrides`."""
 
-    def __init__(
-        self,
-        *,
-        records: Records,
-        on_record: FleetOnRecord,
-        registry: Registry,
-        hand_over: HandOver,
-        clock: Callable[[], float],
-    ) -> None:
-        self.records = records
-        self.on_record = on_record
-        self.registry = registry
-        self.hand_over = hand_over
-        self.clock = clock
-        self.known = records.overrides.all()  # replaced as a whole: other threads read it
+    def __post_init__(self) -> None:
+        self.known = self.records.overrides.all()  # replaced as a whole: other threads read it
 
     def list(self) -> Rows:
         """Return the overrides of the fleet's appliances, ordered by id."""

@@ -9,18 +9,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
 from steering.control.playlists.prepare import MAX_PLAYLIST, prepare
 from steering.control.records.audit import Entry
-from steering.control.records.database import Records
 from steering.control.records.playlists import PlaylistRow
 from steering.control.routes.fetch import run_apart, update_copy
+from steering.control.services.concern import Concern
 from steering.errors import FeedError, RequestError
-from steering.model.fleet import Fleet
 from steering.model.service import Service
 from steering.state.playlists import KINDS, Playlist
 
@@ -42,19 +41,8 @@ class Arrived:
     problem: str = ""
 
 
-class PlaylistService:
-    """`control.playlists`. `serve` publishes what is on record."""
-
-    def __init__(
-        self,
-        *,
-        state: Path,
-        records: Records,
-        fleet: Callable[[], Fleet],
-        clock: Callable[[], float],
-        serve: Callable[[], None],
-    ) -> None:
-        self.state, self.records, self.fleet, self.clock, self.serve = state, records, fleet, clock, serve
+class PlaylistService(Concern):
+    """`control.playlists`."""
 
     def put(
         self, service: str, title: str, kind: str, body: bytes | None, who: str, arrived: Arrived | None = None
@@ -73,7 +61,7 @@ class PlaylistService:
         made = prepare(service, title, kind, body, url_at_origin(owner, title, kind))
         row = row_of(made, body, url, who, self.clock())
         self.keep([row], who)
-        self.serve()
+        self.hand_over.serve_playlists()
         return {**described(row), "made": before is None}
 
     def rows(self, count: int = 1000, after: str = "") -> list[dict[str, Any]]:
@@ -92,7 +80,7 @@ class PlaylistService:
         with self.records.transaction() as transaction:
             transaction.playlists.delete(service, title, kind)
             transaction.audit.add(Entry(self.clock(), who, "delete playlist", name_of(row), described(row)))
-        self.serve()
+        self.hand_over.serve_playlists()
         return described(row)
 
     def fetched(self) -> list[tuple[Service, str, str]]:
@@ -121,7 +109,7 @@ class PlaylistService:
                 problems.append(problem)
         if rows:
             self.keep(rows, ORIGIN)
-            self.serve()
+            self.hand_over.serve_playlists()
         return problems
 
     def keep(self, rows: Sequence[PlaylistRow], who: str) -> None:
@@ -180,17 +168,10 @@ def row_of(made: Playlist, body: bytes, url: str, who: str, now: float) -> Playl
 
 
 def described(row: PlaylistRow) -> dict[str, Any]:
-    return {
-        "service": row.service,
-        "title": row.title,
-        "kind": row.kind,
-        "bytes": len(row.body),
-        "sha256": hashlib.sha256(row.body).hexdigest(),
-        "url": row.url,
-        "changed_at": row.changed_at,
-        "who": row.who,
-        "problem": row.problem,
-    }
+    """Return a playlist as reports have it, without its text."""
+    fields = dataclasses.asdict(row)
+    del fields["body"], fields["cut"]
+    return fields | {"bytes": len(row.body), "sha256": hashlib.sha256(row.body).hexdigest()}
 
 
 def name_of(row: PlaylistRow) -> str:

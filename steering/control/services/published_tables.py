@@ -9,8 +9,9 @@ from typing import Any
 
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
-from steering.control.records.pins import Pin
-from steering.control.records.versions import Version
+from steering.control.records.versions import Pin, Version
+from steering.control.routes.feeds import KINDS, FeedSource
+from steering.control.routes.fetch import is_url
 from steering.control.services.hand_over import HandOver
 from steering.errors import RequestError
 from steering.state.current import Current
@@ -18,13 +19,13 @@ from steering.state.folder import number_of, versioned_files
 from steering.state.table import read_meta
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class PublishedTables:
     """What is on record of the tables of one state folder; `tables.Tables` has the verbs."""
 
-    def __init__(self, state: Path, records: Records, hand_over: HandOver) -> None:
-        self.state = state
-        self.records = records
-        self.hand_over = hand_over
+    state: Path
+    records: Records
+    hand_over: HandOver
 
     def serving_table(self) -> int | None:
         """Return the version of the table that serves."""
@@ -60,6 +61,18 @@ class PublishedTables:
         written = max((number for _, kind, number in versioned_files(self.state) if kind == "table"), default=0)
         with self.records.transaction() as transaction:
             return [transaction.versions.take(written) for _ in range(count)]
+
+    def served_from(self, sources: Sequence[FeedSource]) -> Current | None:
+        """Return what serves, where its table is the newest, is not pinned, and was made from these sources."""
+        latest = self.records.versions.latest()
+        if latest is None or latest.table != self.serving_table() or self.records.pins.get():
+            return None
+        return self.hand_over.current if sources_of(latest) == list(dict.fromkeys(sources)) else None
+
+    def give_back(self, versions: Sequence[int]) -> None:
+        """Let versions be taken again for which no file was made."""
+        with self.records.transaction() as transaction:
+            transaction.versions.give_back(versions[-1], len(versions))
 
     def record_written(self, versions: Sequence[int], report: dict[str, Any], who: str, why: str) -> None:
         """Record tables that are written and do not serve yet."""
@@ -127,3 +140,17 @@ class PublishedTables:
 def nothing_published(hint: str = "steering table publish") -> RequestError:
     """Return the error for what needs a table that serves."""
     return RequestError("nothing was published yet", hint=hint, status=409)
+
+
+def sources_of(version: Version) -> list[FeedSource]:
+    """Return the feeds that a version was made from, as they were named, to be read again."""
+    sources = []
+    for item in version.sources:
+        named = item.get("named", "")
+        if item["kind"] not in KINDS:
+            continue
+        if item["kind"] == "bgp" or not named:
+            sources.append(FeedSource(item["kind"], "" if named else item["path"]))
+        else:
+            sources.append(FeedSource(item["kind"] if is_url(named) else "folder", named))
+    return list(dict.fromkeys(sources))

@@ -1,8 +1,8 @@
-"""A reproducible fleet over real networks, to run the service at full size before there is a fleet. It is *assumed*.
+"""A made-up fleet over real networks and real places, to run the service at full size before a real fleet exists.
 
-Partners are the networks that originate most address space in each country; a country's share of partners goes by the
-square root of its address space, so that large ones do not take all. Appliances go to partners and exchanges the same
-way, and stand at real places of the country. Everything follows from the arguments: equal ones give equal fleets.
+The partners of a country are the networks that originate most of its address space. A country gets partners and
+appliances by the square root of its address space, so that small countries get some. The same arguments always give the
+same fleet.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from steering.model.service import Service
 
 Key = TypeVar("Key", str, int)
 
-SMALLEST_NETWORK: Final = 2048  # IPv4 addresses; below this nobody is sent a machine
+SMALLEST_NETWORK: Final = 2048  # IPv4 addresses; smaller networks get no appliance
 EXCHANGE_SHARE: Final = 0.18
 APPLIANCES_AT_EXCHANGE: Final = 14
 MOST_SITES: Final = 8
-CLUSTER_SIZE: Final = 24  # a larger site is split in clusters, as far as the letters go
+CLUSTER_SIZE: Final = 24  # a larger site is split into clusters, at most one for each letter
 IPV6_SHARE: Final = 0.88
-HALF_IPV6_SHARE: Final = 0.03  # clusters where only every other appliance has IPv6, as happens
+HALF_IPV6_SHARE: Final = 0.03  # clusters where only every other appliance has IPv6
 
-# Large originators of address space without viewers of their own: clouds, hosts, transit, defence, companies, research.
+# Networks that originate much address space and have no viewers.
 WITHOUT_VIEWERS: Final = frozenset(
     {
         *(749, 721, 5972, 306, 27064, 203665, 668, 1503, 385, 367),  # defence
@@ -44,7 +44,7 @@ WITHOUT_VIEWERS: Final = frozenset(
 
 
 def synthesize(appliances: int = 19_000, partners: int = 1_500, seed: int = 1) -> Fleet:
-    """Return a fleet of exactly so many appliances, unnumbered. Small fleets have fewer partners, and one exchange."""
+    """Return an unnumbered fleet of exactly so many appliances. A small fleet has fewer partners and one exchange."""
     if appliances < 1 or partners < 1:
         raise ValueError(f"a fleet has at least one appliance and one partner, not {appliances} and {partners}")
     by_country = networks_by_country(geo_data.read_networks())
@@ -93,8 +93,8 @@ def share_out(
 ) -> dict[Key, int]:
     """Return `total` split in proportion to the weights, by highest averages (Webster).
 
-    Each share is at least `least` (else 0) and at most `most` (else all); where the total does not reach that far, the
-    heaviest come first, and where it is more than all may take, the rest is left over.
+    A share is at least `least` and at most `most`, where given. A total too small for every `least` goes to the keys of
+    the greatest weights first; a total above the sum of `most` is not given out whole.
     """
     heaviest = sorted(weights, key=lambda key: (-weights[key], key))
     shares = dict.fromkeys(weights, 0)
@@ -118,7 +118,7 @@ def share_out(
 
 
 class Plan:
-    """A fleet as it grows, site by site."""
+    """A fleet that is being made, site by site."""
 
     def __init__(self, rnd: random.Random) -> None:
         self.rnd = rnd
@@ -129,12 +129,12 @@ class Plan:
         self.numbers: dict[str, int] = defaultdict(int)
 
     def add_exchanges(self, country: str, places: Sequence[Place], appliances: int) -> None:
-        """Add a country's exchanges, each at its own place, hearing the networks of the country."""
+        """Add the exchanges of a country, each at a place of its own."""
         for place, count in zip(places, evenly(appliances, len(places)), strict=True):
             self.add_site(place, country, count, RouteClass.exchange, None, (100.0, 200.0, 400.0))
 
     def add_partner(self, network: Network, places: Sequence[Place], appliances: int) -> None:
-        """Add a partner, and its appliances at one to eight sites: the main places come first, most of the time."""
+        """Add a partner with its appliances at one to eight sites, most often at the largest places."""
         partner = Partner(f"as{network.asn}", network.name or f"AS{network.asn}", network.country, (network.asn,))
         self.partners.append(partner)
         count = min(max(round(0.8 * appliances**0.5), 1), MOST_SITES, appliances)
@@ -152,7 +152,7 @@ class Plan:
         partner: str | None,
         capacities: Sequence[float],
     ) -> None:
-        """Add a site with its clusters and appliances; all of a site are of one capacity."""
+        """Add a site with its clusters and appliances, all of one capacity."""
         name = place.iata.lower()
         self.numbers[name] += 1
         site = Site(f"{name}{self.numbers[name]:03}", country, place.city, place.latitude, place.longitude)
@@ -192,5 +192,5 @@ class Plan:
 
 
 def evenly(total: int, parts: int) -> list[int]:
-    """Return a total in so many parts that differ by at most one, the larger first."""
+    """Return the total in parts that differ by at most one, the largest first."""
     return [total // parts + (place < total % parts) for place in range(parts)]

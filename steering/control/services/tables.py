@@ -6,53 +6,35 @@ A publish goes feeds -> table -> files -> mapped back and asked -> `current` adv
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from steering.control.health.alarms import Alarm
 from steering.control.records.audit import Entry
-from steering.control.records.database import Records
-from steering.control.records.pins import Pin
 from steering.control.records.rows import Rows
-from steering.control.records.versions import Version
+from steering.control.records.versions import Pin
 from steering.control.routes.build import Progress, quiet
-from steering.control.routes.feeds import KINDS, FeedSource
-from steering.control.routes.fetch import is_url
+from steering.control.routes.feeds import FeedSource
 from steering.control.routes.guards import percent
 from steering.control.routes.reports import about_prefix
 from steering.control.services import tasks
-from steering.control.services.fleet import FleetService
-from steering.control.services.hand_over import LIVE, HandOver, try_out
-from steering.control.services.published_tables import PublishedTables, nothing_published
+from steering.control.services.concern import Concern
+from steering.control.services.fleet import warnings_of
+from steering.control.services.hand_over import LIVE, try_out
+from steering.control.services.published_tables import PublishedTables, nothing_published, sources_of
 from steering.errors import RequestError
-from steering.model.route import RoutesHeard
-from steering.settings import Settings
 from steering.state.routes import Routes
 
 
-class Tables:
-    """`control.tables`. `run` runs the heavy tasks; `routes_heard` returns the routes that appliances report."""
+class Tables(Concern):
+    """`control.tables`."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        records: Records,
-        fleet: FleetService,
-        hand_over: HandOver,
-        routes_heard: Callable[[], dict[str, Mapping[int, RoutesHeard]]],
-        clock: Callable[[], float],
-        run: tasks.Run,
-    ) -> None:
-        self.settings = settings
-        self.records = records
-        self.fleet = fleet
-        self.hand_over = hand_over
-        self.routes_heard = routes_heard
-        self.clock = clock
-        self.run = run
-        self.published = PublishedTables(settings.state, records, hand_over)
+    def __post_init__(self) -> None:
+        self.published = PublishedTables(self.state, self.records, self.hand_over)
         self.mapped: tuple[Path, Routes] | None = None  # the routes that a prefix was looked up in last
+        if latest := self.records.versions.latest():
+            self.registry.source_alarms = alarms_of(latest.sources, self.clock())
 
     # ---- publish
 
@@ -60,7 +42,7 @@ class Tables:
         """Report what publishing these sources would serve, and every refusal that was kept; change nothing."""
         began = time.perf_counter()
         self.require_publishable(sources)
-        task = tasks.Check(self.settings, self.fleet.current(), sources, self.published.serving_table())
+        task = tasks.Check(self.settings, self.fleet(), sources, self.published.serving_table())
         return {
             **self.run("build the table", task, progress),
             "serving": self.hand_over.serving(),
@@ -78,8 +60,9 @@ class Tables:
     ) -> dict[str, Any]:
         """Make the table of these sources the one being served, and report it.
 
-        `force` is the reason to pass the guards with; a pin is removed. With `canary`, a share from 0 to 1, only that
-        share of the clients that would move do; the table waits beside it for `promote` or `withdraw`, pinned.
+        Sources that give the table that serves already change nothing: `unchanged`. `force` is the reason to publish
+        nevertheless, and past the guards; a pin is removed. With `canary`, a share from 0 to 1, only that share of the
+        clients that would move do; the table waits beside it for `promote` or `withdraw`, pinned.
         """
         began = time.perf_counter()
         self.require_publishable(sources)
@@ -89,9 +72,14 @@ class Tables:
         with self.hand_over.undone_on_error() as made:
             candidate = self.hand_over.prepare(f"table.{served}", f"routes.{served}", made, progress)
             made += [f"{kind}.{number}" for kind in ("table", "routes") for number in versions]
-            inputs = (self.settings, self.fleet.current(), sources, self.published.serving_table())
-            task = tasks.Publish(*inputs, candidate, versions, before_canary, canary, force)
+            inputs = (self.settings, self.fleet(), sources, self.published.serving_table())
+            unless = None if canary or force else self.published.served_from(sources)
+            task = tasks.Publish(*inputs, candidate, versions, before_canary, canary, force, unless)
             report = self.run("build the table", task, progress)
+            self.registry.source_alarms = alarms_of(report["other_sources"], self.clock())
+            if report["unchanged"]:
+                self.published.give_back(versions)
+                return self.published_report(report, began)
             if report["guards"]:
                 why = "; ".join([why] * bool(why) + [f"forced, {force}", *report["guards"]])
             pin = None
@@ -101,21 +89,11 @@ class Tables:
             self.published.record_written(versions, report, who, why)
             before = self.hand_over.serving()
             current = self.hand_over.switch(candidate, progress)
-        self.published.record_published(
-            versions,
-            current,
-            pin,
-            None
-            if who == LIVE
-            else Entry(current.published_at, who, "publish", f"table {served}", before, self.hand_over.serving(), why),
-        )
+        after = self.hand_over.serving()
+        entry = Entry(current.published_at, who, "publish", f"table {served}", before, after, why)
+        self.published.record_published(versions, current, pin, None if who == LIVE else entry)
         self.hand_over.remove_old()
-        return {
-            **report,
-            "warnings": self.fleet.warnings(),
-            "serving": self.hand_over.serving(),
-            "seconds": round(time.perf_counter() - began, 3),
-        }
+        return self.published_report(report, began)
 
     def reload(self, who: str, progress: Progress = quiet) -> dict[str, Any]:
         """Read the sources of the last publish again and publish them, unless a table is pinned."""
@@ -184,7 +162,7 @@ class Tables:
         """Report what one kept table changes beside another, by the names of the fleet of now."""
         for version in (before, after):
             self.published.require_kept(version)
-        task = tasks.Diff(self.settings, self.fleet.current(), before, after, examples)
+        task = tasks.Diff(self.settings, self.fleet(), before, after, examples)
         return self.run("compare the tables", task, quiet)
 
     def list(self) -> Rows:
@@ -202,7 +180,7 @@ class Tables:
         if self.mapped is None or self.mapped[0] != path:
             self.mapped = path, Routes(path)
         report = about_prefix(self.mapped[1], prefix)
-        names = {cluster.number: cluster.id for cluster in self.fleet.current().clusters}
+        names = {cluster.number: cluster.id for cluster in self.fleet().clusters}
         for route in (*report["exact"], *report["covering"]):
             route["cluster"] = names.get(route["cluster"], f"#{route['cluster']}")
         return {**report, "serving": self.hand_over.serving()}
@@ -210,16 +188,24 @@ class Tables:
     def route_report(self, partner: str = "") -> dict[str, Any]:
         """Return what could be mended in the routes that serve, of one partner or all."""
         self.published.require_serving()
-        heard = {name: dict(routes) for name, routes in self.routes_heard().items()}
-        return self.run(
-            "look at the routes", tasks.ReportRoutes(self.routes_path(), self.fleet.current(), heard, partner), quiet
-        )
+        heard = {name: dict(routes) for name, routes in self.registry.routes_heard().items()}
+        task = tasks.ReportRoutes(self.routes_path(), self.fleet(), heard, partner)
+        return self.run("look at the routes", task, quiet)
 
     # ---- inside
 
+    def published_report(self, report: dict[str, Any], began: float) -> dict[str, Any]:
+        """Return the report of a publish with what serves now."""
+        return {
+            **report,
+            "warnings": warnings_of(self.settings, self.fleet()),
+            "serving": self.hand_over.serving(),
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+
     def routes_path(self) -> Path:
         assert self.hand_over.current is not None
-        return self.settings.state / self.hand_over.current.routes
+        return self.state / self.hand_over.current.routes
 
     def serve_again(self, version: int, who: str, why: str, what: str, pin: Pin | None) -> dict[str, Any]:
         """Serve a kept table, and pin it or not."""
@@ -229,7 +215,7 @@ class Tables:
         old_pin = self.records.pins.get()
         with self.hand_over.undone_on_error() as made:
             candidate = self.hand_over.prepare(f"table.{version}", f"routes.{version}", made)
-            try_out(self.settings.state, candidate)
+            try_out(self.state, candidate)
             # The pin is on record before the table serves: after a kill in between, no reload undoes the rollback.
             self.published.set_pin(pin)
             try:
@@ -247,7 +233,7 @@ class Tables:
         """Raise RequestError where there is nothing to publish, or no appliance to steer to."""
         if not sources:
             raise RequestError("name at least one source to publish")
-        if not self.fleet.current().clusters:
+        if not self.fleet().clusters:
             raise RequestError(
                 "the fleet is empty; there is nobody to steer to",
                 hint="steering fleet import FILE, or steering fleet synth --import",
@@ -255,15 +241,7 @@ class Tables:
             )
 
 
-def sources_of(version: Version) -> list[FeedSource]:
-    """Return the feeds that a version was made from, as they were named, to be read again."""
-    sources = []
-    for item in version.sources:
-        named = item.get("named", "")
-        if item["kind"] not in KINDS:
-            continue
-        if item["kind"] == "bgp" or not named:
-            sources.append(FeedSource(item["kind"], "" if named else item["path"]))
-        else:
-            sources.append(FeedSource(item["kind"] if is_url(named) else "folder", named))
-    return list(dict.fromkeys(sources))
+def alarms_of(sources: Sequence[Mapping[str, Any]], now: float) -> dict[tuple[str, str], Alarm]:
+    """Return an alarm for each source of a publish that could not be used."""
+    texts = {row["path"]: f"{row['kind']} {row['path']}: {row['problem']}" for row in sources if "problem" in row}
+    return {("source", path): Alarm(now, "source", path, text) for path, text in texts.items()}

@@ -25,6 +25,7 @@ from steering.control.routes.filters import filter_feed
 from steering.control.routes.guards import broken_guards
 from steering.control.routes.reports import route_report
 from steering.control.routes.rpki import read_payloads, validated
+from steering.control.routes.side_inputs import SideInputs
 from steering.control.routes.traffic import Traffic, read_traffic
 from steering.control.services.hand_over import step, try_out
 from steering.errors import FeedError, SnapshotError
@@ -33,8 +34,9 @@ from steering.model.route import RoutesHeard
 from steering.process.child import Task
 from steering.settings import Settings
 from steering.state.current import Current
+from steering.state.folder import number_of
 from steering.state.routes import Routes
-from steering.state.table import BuiltTable, read_table, write_table
+from steering.state.table import BuiltTable, is_written, read_table, write_table
 
 SHOWN_BY_CHECK: Final = 1000  # refusals of each feed in a report
 SHOWN_BY_PUBLISH: Final = 20
@@ -80,14 +82,15 @@ class Check(OverFleet):
 
     def __call__(self, progress: Progress) -> dict[str, Any]:
         """Build the table and compare it with what serves."""
-        feeds, table, changes = self.build(progress)
+        side = SideInputs(self.settings.state)
+        feeds, table, changes = self.build(progress, side)
         guards = broken_guards([feed for _, feed in feeds], changes, self.settings)
-        return {**report_of(feeds, table, SHOWN_BY_CHECK), "changes": changes, "guards": guards}
+        return {**report_of(feeds, table, SHOWN_BY_CHECK, side), "changes": changes, "guards": guards}
 
-    def build(self, progress: Progress) -> tuple[Feeds, BuiltTable, dict[str, Any] | None]:
+    def build(self, progress: Progress, side: SideInputs) -> tuple[Feeds, BuiltTable, dict[str, Any] | None]:
         """Return the feeds, their table, and what it changes."""
-        feeds, table = build(self.settings, self.fleet, self.sources, progress)
-        return feeds, table, changes_of(self.settings, self.fleet, self.serving, table, progress)
+        feeds, table = build(self.settings, self.fleet, self.sources, progress, side)
+        return feeds, table, changes_of(self.settings, self.fleet, self.serving, table, progress, side)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +102,17 @@ class Publish(Check):
     before_canary: int
     canary: float
     force: str
+    unless: Current | None = None  # what serves: where it holds this very table, nothing is written
 
     def __call__(self, progress: Progress) -> dict[str, Any]:
         """Build, write and prove. Raises FeedError where a guard refuses it."""
         state = self.settings.state
-        feeds, table, changes = self.build(progress)
+        side = SideInputs(state)
+        feeds, table, changes = self.build(progress, side)
+        if self.is_unchanged(table, changes, progress):
+            side.keep()
+            report = report_of(feeds, table, SHOWN_BY_PUBLISH, side)
+            return {**report, "changes": changes, "guards": [], "unchanged": True}
         broken = broken_guards([feed for _, feed in feeds], changes, self.settings)
         if broken and not self.force:
             raise FeedError("; ".join(broken), hint="see `steering table check`; --force REASON publishes it")
@@ -114,7 +123,22 @@ class Publish(Check):
                 table = mixed_with_serving(state, self.before_canary, self.versions[0], table, self.canary)
                 write_table(state, self.versions[1], table)
         try_out(state, self.candidate, table, progress)
-        return {**report_of(feeds, table, SHOWN_BY_PUBLISH), "changes": changes, "guards": broken}
+        side.keep()
+        report = report_of(feeds, table, SHOWN_BY_PUBLISH, side)
+        return {**report, "changes": changes, "guards": broken, "unchanged": False}
+
+    def is_unchanged(self, table: BuiltTable, changes: dict[str, Any] | None, progress: Progress) -> bool:
+        """Return whether what serves is whole and holds this very table."""
+        if self.unless is None or changes is None:
+            return False
+        prefixes = changes["prefixes"].values()
+        if any(family[verb] for family in prefixes for verb in ("added", "removed", "changed")):
+            return False
+        try:
+            try_out(self.settings.state, self.unless, progress=progress)
+            return is_written(self.settings.state, number_of(self.unless.table), table)
+        except SnapshotError:
+            return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +157,9 @@ class Diff(OverFleet):
             before, after = (
                 side_of(read_table(self.settings.state, version), version) for version in (self.before, self.after)
             )
-            return compare(before, after, self.fleet, self.examples, traffic_of(self.settings))
+            return compare(
+                before, after, self.fleet, self.examples, traffic_of(self.settings, SideInputs(self.settings.state))
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +178,7 @@ class ReportRoutes(OverFleet):
 
 
 def build(
-    settings: Settings, fleet: Fleet, sources: Sequence[FeedSource], progress: Progress
+    settings: Settings, fleet: Fleet, sources: Sequence[FeedSource], progress: Progress, side: SideInputs
 ) -> tuple[Feeds, BuiltTable]:
     """Read the sources and return their feeds and the table of them, in memory."""
     feeds = []
@@ -163,10 +189,11 @@ def build(
     payloads = None
     if settings.rpki:
         with step(f"read {settings.rpki}", progress):
-            payloads = read_payloads(settings.rpki)
-        feeds = [validated(feed, payloads) for feed in feeds]
+            payloads = side.read("rpki", settings.rpki, read_payloads)
+        if payloads:
+            feeds = [validated(feed, payloads) for feed in feeds]
     with step("build the table", quiet):
-        table = build_table(feeds, fleet, settings, progress, payloads.describe() if payloads else None)
+        table = build_table(feeds, fleet, settings, progress, payloads.describe() if payloads else None, side.read)
         if not table.counts["routes_v4"] + table.counts["routes_v6"]:
             raise FeedError("no feed has a route")
     return list(zip(located, feeds, strict=True)), table
@@ -193,7 +220,7 @@ def locate(settings: Settings, source: FeedSource, progress: Progress) -> list[F
 
 
 def changes_of(
-    settings: Settings, fleet: Fleet, serving: int | None, table: BuiltTable, progress: Progress
+    settings: Settings, fleet: Fleet, serving: int | None, table: BuiltTable, progress: Progress, side: SideInputs
 ) -> dict[str, Any] | None:
     """Return what a table would change; None where no table serves, or the one that serves is unreadable."""
     if serving is None:
@@ -204,15 +231,15 @@ def changes_of(
         except SnapshotError as error:
             logger.warning("%s: nothing to compare with", error.message)
             return None
-        return compare(before, side_of(table), fleet, traffic=traffic_of(settings))
+        return compare(before, side_of(table), fleet, traffic=traffic_of(settings, side))
 
 
-def traffic_of(settings: Settings) -> Traffic | None:
+def traffic_of(settings: Settings, side: SideInputs) -> Traffic | None:
     """Return where the traffic is, if a file says so."""
-    return read_traffic(settings.traffic) if settings.traffic else None
+    return side.read("traffic", settings.traffic, read_traffic) if settings.traffic else None
 
 
-def report_of(feeds: Feeds, table: BuiltTable, refusals: int) -> dict[str, Any]:
+def report_of(feeds: Feeds, table: BuiltTable, refusals: int, side: SideInputs) -> dict[str, Any]:
     """Return what was read and built, with so many refusals of each feed."""
     return {
         "feeds": [
@@ -225,7 +252,7 @@ def report_of(feeds: Feeds, table: BuiltTable, refusals: int) -> dict[str, Any]:
             }
             for source, feed in feeds
         ],
-        "other_sources": table.other_sources,
+        "other_sources": [*table.other_sources, *side.problems],
         "counts": table.counts,
         "duplicates": table.duplicates,
         "conflicts": list(table.conflicts[:refusals]),

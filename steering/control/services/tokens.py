@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from steering.control.records import fleet_objects
 from steering.control.records.audit import Entry
 from steering.control.records.auth import check_role, make_secret
-from steering.control.records.database import Records
 from steering.control.records.rows import Rows
+from steering.control.services.concern import Concern
 from steering.errors import RequestError
-from steering.model.fleet import Fleet
 
 MAX_TOKEN_NAME: Final = 100
 MAX_TOKEN_DAYS: Final = 36_500
@@ -21,14 +21,11 @@ TOKEN_NAME: Final = frozenset(string.ascii_letters + string.digits + "-_.@")
 Texts = list[str]
 
 
-class Tokens:
+class Tokens(Concern):
     """`control.tokens`. `known` is every token by id; it is replaced as a whole, and read from any thread."""
 
-    def __init__(self, records: Records, fleet: Callable[[], Fleet], clock: Callable[[], float]) -> None:
-        self.records = records
-        self.fleet = fleet
-        self.clock = clock
-        self.known = records.tokens.all()
+    def __post_init__(self) -> None:
+        self.known = self.records.tokens.all()
 
     def is_good(self, number: int) -> bool:
         """Return whether a token gives access now."""
@@ -72,19 +69,8 @@ class Tokens:
     def list(self) -> Rows:
         """Return every token ever made, without its secret or the hash of it."""
         now = self.clock()
-        return [
-            {
-                "id": token.id,
-                "role": token.role,
-                "name": token.name,
-                "good": token.is_good(now),
-                "made_at": token.made_at,
-                "who": token.who,
-                "expires_at": token.expires_at,
-                "revoked_at": token.revoked_at,
-            }
-            for token in self.known.values()
-        ]
+        rows = [dataclasses.asdict(token) | {"good": token.is_good(now)} for token in self.known.values()]
+        return [{name: value for name, value in row.items() if name != "sha256"} for row in rows]
 
     def revoke(self, number: int, who: str) -> dict[str, Any]:
         """Revoke a token, from the next request on."""

@@ -73,8 +73,9 @@ class Connections:
             self.counters.set_gauge(name, value)
 
     def refuse(self) -> None:
-        """Note that the newest files could not be used."""
-        self.set_gauge("refused", 1)
+        """Count that the newest files could not be used."""
+        if self.counters:
+            self.set_gauge("refused", self.counters.gauges()["refused"] + 1)
 
     def count(self, event: str) -> None:
         """Count an event that is no answer."""

@@ -52,31 +52,36 @@ class Follower:
         self.thread: threading.Thread | None = None
 
     def step(self) -> None:
-        """Look at `current` once, and map its files if it has changed."""
-        self.keyring.step()
-        seen = stamp_of(self.state / "current")
-        if seen == self.seen and (self.error is None or self.clock() < self.retry_at):
-            return
-        self.seen = seen
+        """Look at `current` once, and map its files if it has changed. Raises nothing: every error is a refusal."""
         try:
+            self.keyring.step()
+            seen = stamp_of(self.state / "current")
+            if seen == self.seen and (self.error is None or self.clock() < self.retry_at):
+                return
+            self.seen = seen
             snapshot = Snapshot.map(self.state, self.snapshot, self.signer)
+            self.take(snapshot)
+            self.snapshot = snapshot
+            self.error = None
+            logger.info(
+                "serving table %d, fleet %d, generation %d",
+                snapshot.table_version,
+                snapshot.fleet_version,
+                snapshot.current.generation,
+            )
         except SnapshotError as error:
-            if self.error is None or error.message != self.error.message:
-                serving = f"table {self.snapshot.table_version} serves on" if self.snapshot else "nothing is served"
-                logger.error("%s; %s", error.message, serving)
-            self.error = error
-            self.refuse()
-            self.retry_at = self.clock() + RETRY_S
-            return
-        self.snapshot = snapshot
-        self.take(snapshot)
-        self.error = None
-        logger.info(
-            "serving table %d, fleet %d, generation %d",
-            snapshot.table_version,
-            snapshot.fleet_version,
-            snapshot.current.generation,
-        )
+            self.refuse_files(error)
+        except Exception as error:  # noqa: BLE001 (without this thread no publish is taken over any more)
+            self.refuse_files(SnapshotError(f"{self.state}: {type(error).__name__}: {error}"))
+
+    def refuse_files(self, error: SnapshotError) -> None:
+        """Log and count an error, and let the same files be tried again later."""
+        if self.error is None or error.message != self.error.message:
+            serving = f"table {self.snapshot.table_version} serves on" if self.snapshot else "nothing is served"
+            logger.error("%s; %s", error.message, serving)
+        self.error = error
+        self.retry_at = self.clock() + RETRY_S
+        self.refuse()
 
     def start(self) -> None:
         """Map what is published now, then follow in a thread."""

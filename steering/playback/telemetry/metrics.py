@@ -46,7 +46,10 @@ GAUGES: Final = {
     "table": ("steering_table_version", "table that the worker serves"),
     "fleet": ("steering_fleet_version", "fleet that the worker serves"),
     "holdings": ("steering_holdings_version", "holdings that the worker serves, 0 where there are none"),
-    "refused": ("steering_snapshot_refused", "1 while the newest files are unusable and the last good ones serve"),
+    "refused": (
+        "steering_snapshot_refused",
+        "How often the newest files were refused while the last good ones serve; 0 when the newest serve",
+    ),
     "connections": ("steering_connections", "open connections"),
     "certificate_expires_at": (
         "steering_tls_certificate_expires_seconds",

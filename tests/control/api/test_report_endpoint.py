@@ -150,7 +150,7 @@ def test_a_late_report_changes_nothing(door: ControlApp, appliance: httpx.Client
     late = row(4, health={"components": {"disk": "failed"}}, holdings=full("a"))
     assert post(appliance, late) == TAKEN | {"result": "late"}
     assert describe(door.control.registry, OURS)["state"] == "serving"
-    assert door.control.holdings.intake.begin() is None
+    assert door.control.intake.begin() is None
 
 
 def test_an_appliances_clock_decides_nothing(appliance: httpx.Client) -> None:
@@ -222,7 +222,7 @@ def test_holdings_are_taken_asked_for_again_and_mended(door: ControlApp, applian
         "resync": ["video"],
         "error": f"holdings[0].digest = {digest_of('b')!r}: the list's is {digest_of('a')!r}",
     }
-    assert door.control.holdings.intake.is_unchanged(OURS, [Delta("video", digest_of("abc"), digest_of("abc"))])
+    assert door.control.intake.is_unchanged(OURS, [Delta("video", digest_of("abc"), digest_of("abc"))])
 
 
 def test_a_repeated_report_is_answered_as_the_first_was(appliance: httpx.Client) -> None:
@@ -241,7 +241,7 @@ def test_large_lists_may_be_compressed(door: ControlApp, appliance: httpx.Client
     assert len(packed) > reports.SMALL_BODY
     answer = appliance.post("/v1/reports", content=packed, headers={"content-encoding": "gzip"})
     assert answer.json() == TAKEN
-    assert door.control.holdings.intake.is_unchanged(OURS, [Delta("video", digest_of(names), digest_of(names))])
+    assert door.control.intake.is_unchanged(OURS, [Delta("video", digest_of(names), digest_of(names))])
 
 
 def test_bombs_are_refused(appliance: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:

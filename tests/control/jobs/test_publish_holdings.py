@@ -33,11 +33,11 @@ OURS = "c001-bom001"
 
 def say(control: Control, *names: str, name: str = OURS) -> None:
     """Report a full list."""
-    assert control.holdings.intake.take(name, [Full("video", list(names), digest_of(names))]) == Taken()
+    assert control.intake.take(name, [Full("video", list(names), digest_of(names))]) == Taken()
 
 
 def agrees(control: Control, *names: str) -> bool:
-    return control.holdings.intake.is_unchanged(OURS, [Delta("video", digest_of(names), digest_of(names))])
+    return control.intake.is_unchanged(OURS, [Delta("video", digest_of(names), digest_of(names))])
 
 
 def served(control: Control) -> Any:
@@ -126,7 +126,7 @@ def test_a_restart_begins_with_what_serves(serving: Control, settings: Settings)
         assert again.holdings.publish() is None
         assert agrees(again, "a")
         lost = Delta("video", digest_of("ab"), digest_of("abc"), ["c"])
-        assert again.holdings.intake.take(OURS, [lost]) == Taken(("video",))
+        assert again.intake.take(OURS, [lost]) == Taken(("video",))
         say(again, "a", "b", "c")
         again.holdings.publish()
         assert served(again) == {(OURS, "video"): {"a", "b", "c"}}

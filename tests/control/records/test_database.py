@@ -223,7 +223,7 @@ def test_a_database_of_another_schema_is_refused_and_left_alone(records: Records
 def test_what_is_no_database_is_refused_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "steering.db"
     path.write_bytes(b"not a database at all, but long enough to be looked at" * 20)
-    with pytest.raises(SettingsError, match=r"steering\.db: file is not a database"):
+    with pytest.raises(SettingsError, match=r"steering\.db: is damaged: file is not a database"):
         Records(path)
 
 

@@ -26,6 +26,8 @@ from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.state.current import read_current
 from steering.state.folder import SOCKET
+from steering.state.keys import Key, write_keys
+from tests.support.checked import sealed
 from tests.support.processes import publish_tiny_fleet
 from tests.support.processes import serving as serving_of
 
@@ -185,10 +187,11 @@ def test_records_alone_are_published_again_from_their_feeds(serving: Control, ta
 
 @pytest.mark.parametrize("records_only", [False, True])
 def test_what_urls_are_signed_with_comes_along(serving: Control, tmp_path: Path, records_only: bool) -> None:
-    (serving.settings.state / "keys").write_bytes(b"secret")
+    write_keys(serving.settings.state, {"k1": Key("s" * 43, 1.0)})
+    written = (serving.settings.state / "keys").read_bytes()
     back_up(serving.settings.state, tmp_path / "backup.tar", records_only=records_only)
     restore(tmp_path / "other", tmp_path / "backup.tar", "test", records_only=records_only)
-    assert (tmp_path / "other" / "keys").read_bytes() == b"secret"
+    assert (tmp_path / "other" / "keys").read_bytes() == written
     assert stat.S_IMODE((tmp_path / "other" / "keys").stat().st_mode) == 0o600
 
 
@@ -276,6 +279,63 @@ def test_a_backup_that_was_cut_off_moves_nothing(serving: Control, taken: Path, 
     assert files_of(serving.settings.state) == before
 
 
+def sparse(name: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type = tarfile.GNUTYPE_SPARSE
+    return member
+
+
+def sparse_by_pax(name: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.pax_headers = {"GNU.sparse.size": str(1 << 40), "GNU.sparse.map": "0,0"}
+    return member
+
+
+def of_long_header(name: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.pax_headers = {"comment": "x" * (8 << 20)}
+    return member
+
+
+@pytest.mark.parametrize("make", [sparse, sparse_by_pax, of_long_header])
+def test_what_unpacks_to_more_than_it_is_is_refused(
+    serving: Control, taken: Path, make: Callable[[str], tarfile.TarInfo]
+) -> None:
+    with tarfile.open(taken, "a", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(make("table.7"))
+    with pytest.raises(SettingsError, match="is no plain file"):
+        restore(serving.settings.state.with_name("other"), taken, "bob")
+    assert not [path for path in serving.settings.state.with_name("other").iterdir() if path.name != "lock"]
+
+
+def test_a_backup_of_many_files_or_none_is_refused_at_once(serving: Control, taken: Path) -> None:
+    with tarfile.open(taken, "a") as tar:
+        for number in range(100):
+            tar.addfile(tarfile.TarInfo(f"routes.{number + 1000}"))
+    other = serving.settings.state.with_name("other")
+    with pytest.raises(SettingsError, match="is no backup"):
+        restore(other, taken, "bob")
+    os.mkfifo(taken.with_name("fifo"))
+    with pytest.raises(SettingsError, match="not a regular file"):
+        restore(other, taken.with_name("fifo"), "bob")
+    with taken.open("r+b") as file:
+        file.truncate(shutil.disk_usage(taken.parent).free + (8 << 30))
+    with pytest.raises(SettingsError, match="free"):
+        restore(other, taken, "bob")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"k1": 5}', b"[" * 100_000, sealed(b'{"k1":5}'), sealed(b"[" * 9000)])
+def test_torn_keys_are_not_restored(serving: Control, taken: Path, content: bytes) -> None:
+    serving.keys.make("k1", "ann")
+    serving.close()
+    before = files_of(serving.settings.state)
+    torn = rewritten(taken, lambda files: files.update({"keys": content}))
+    for records_only in (False, True):
+        with pytest.raises(SettingsError, match="its keys are unusable"):
+            restore(serving.settings.state, torn, "bob", records_only=records_only)
+    assert files_of(serving.settings.state) == before
+
+
 def test_a_device_or_a_link_in_a_backup_is_refused(serving: Control, taken: Path) -> None:
     with tarfile.open(taken, "a") as tar:
         link = tarfile.TarInfo("table.7")
@@ -313,7 +373,7 @@ def test_a_restore_that_is_killed_leaves_nothing_to_serve_by_mistake_and_is_fini
                 pass
         settings = serving.settings.model_copy(update={"state": state})
         if not (state / NAME).exists():
-            with pytest.raises(SettingsError, match=r"knows of no fleet|restore"):
+            with pytest.raises(SettingsError, match="is lost"):
                 Control(settings)
         restore(state, taken, "bob")
         assert Snapshot.map(state).steer("203.0.113.7", "t", service="video", session="", n=3) == answer

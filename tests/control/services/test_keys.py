@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import stat
 import time
@@ -16,7 +15,7 @@ import pytest
 from steering.control.records.documents import format_fleet
 from steering.control.remote import RemoteControl
 from steering.control.services.control import Control
-from steering.control.services.keys import MAX_KEYS, make_key
+from steering.control.services.keys import MAX_KEYS
 from steering.errors import RequestError, SnapshotError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
@@ -56,6 +55,10 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("K1", "", 400, "parameter id = 'K1': 1 to 63 lower-case letters"),
     ("-k", "", 400, "parameter id = '-k'"),
     ("k~1", "", 400, "parameter id = 'k~1'"),
+    ("default", "", 400, "parameter id = 'default': another word than default, hostnames, include, volatile"),
+    ("include", GIVEN, 400, "parameter id = 'include'"),
+    ("hostnames", "", 400, "parameter id = 'hostnames'"),
+    ("volatile", "", 400, "parameter id = 'volatile'"),
     ("k2", "short-0123456789abcdefghijklmno", 400, "32 to 128 letters"),
     ("k2", GIVEN + "\n", 400, "32 to 128 letters"),
     ("k2", GIVEN + '"; }', 400, "32 to 128 letters"),
@@ -81,7 +84,7 @@ def test_what_is_no_key_is_refused_and_neither_shown_nor_on_record(
 def test_there_is_an_end_to_keys(control: Control) -> None:
     write_keys(control.settings.state, {f"k{number}": Key(GIVEN, 1) for number in range(MAX_KEYS)})
     with pytest.raises(RequestError, match="the most there may be"):
-        make_key(control.settings.state, "one-more", 1)
+        control.keys.make("one-more", "alice")
 
 
 def test_a_key_is_changed_with_an_overlap_and_retired_when_nobody_names_it(control: Control, fleet: Fleet) -> None:
@@ -206,4 +209,4 @@ def test_the_command_line_speaks_to_a_running_control(settings: Settings) -> Non
         assert control.keys.retire("k1", "alice")["id"] == "k1"
         with pytest.raises(RequestError, match="there is none of this id"):
             control.keys.retire("k 1", "alice")
-        assert json.loads((settings.state / FILE).read_text()) == {}
+        assert read_keys(settings.state) == {}

@@ -189,7 +189,7 @@ def test_what_was_acknowledged_serves_after_a_crash(
     serving: Control, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving.playlists.put("video", "t", "hls", HLS.encode(), "test")
-    monkeypatch.setattr(serving.playlists, "serve", lambda: None)  # killed between the record and the file
+    monkeypatch.setattr(serving.hand_over, "serve_playlists", lambda: None)  # killed between the record and the file
     serving.playlists.put("video", "u", "hls", HLS.encode(), "test")
     serving.close()
     assert served(settings.state, "/v1/hls/video/u/master.m3u8").status_code == 404

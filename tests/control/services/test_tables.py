@@ -5,6 +5,7 @@ import errno
 import json
 import lzma
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -252,8 +253,8 @@ def test_old_tables_go_when_enough_newer_ones_are_kept(tmp_path: Path, fleet: Fl
     settings = read_settings(state=tmp_path / "state", retain=2)
     with Control(settings) as control:
         control.fleet.replace(fleet, "test")
-        for _ in range(4):
-            control.tables.publish([write_feed(HOME)], "test")
+        for feed in (HOME, AWAY, HOME, AWAY):
+            control.tables.publish([write_feed(feed)], "test")
         assert files(settings.state) == {
             "current", "fleet.1", "status.1", "table.3", "routes.3", "table.4", "routes.4",
         }  # fmt: skip
@@ -542,9 +543,64 @@ def test_a_lost_database_is_not_replaced_by_one_that_gives_numbers_twice(serving
     serving.close()
     for path in settings.state.glob("steering.db*"):
         path.unlink()
-    with pytest.raises(SettingsError, match="knows of no fleet") as caught:
+    with pytest.raises(SettingsError, match="is lost") as caught:
         Control(settings)
     assert "backup" in caught.value.hint
+
+
+def test_an_unchanged_feed_keeps_the_version(serving: Control, settings: Settings, write_feed: WriteFeed) -> None:
+    before, entries = read_current(settings.state), len(serving.audit.list())
+    for publish in (lambda: serving.tables.publish([write_feed(HOME)], "ann"), lambda: serving.tables.reload("ann")):
+        report = publish()
+        assert (report["unchanged"], report["serving"]["table"]) == (True, 1)
+        assert report["counts"]["routes_v4"]
+        assert read_current(settings.state) == before
+        assert [row["table"] for row in serving.tables.list()] == [1]
+    assert len(serving.audit.list()) == entries
+    report = serving.tables.publish([write_feed(AWAY)], "ann")
+    assert (report["unchanged"], report["serving"]["table"]) == (False, 2)
+
+
+def test_what_was_published_past_a_guard_is_unchanged_too(serving: Control, write_feed: WriteFeed) -> None:
+    serving.tables.publish([write_feed(AWAY)], "ann")
+    with_settings(serving, guard_refused=0.0001, guard_from=0)
+    refused = write_feed(AWAY + "300.0.0.0/8,bom001-a,1,0\n")
+    with pytest.raises(FeedError, match="refused"):
+        serving.tables.publish([refused], "ann")
+    assert serving.tables.publish([refused], "ann", force="known")["unchanged"] is False
+    assert serving.tables.publish([refused], "ann")["unchanged"] is True
+
+
+CHANGED: list[tuple[str, Callable[[Control, WriteFeed], Any]]] = [
+    ("another attribute", lambda control, feed: control.tables.publish([feed(HOME.replace(",0\n", ",7\n"))], "ann")),
+    ("a refused row more", lambda control, feed: control.tables.publish([feed(HOME + "300.0.0.0/8,x,1,0\n")], "ann")),
+    ("a reason to", lambda control, feed: control.tables.publish([feed(HOME)], "ann", force="a drill")),
+    ("a canary", lambda control, feed: control.tables.publish([feed(HOME)], "ann", canary=0.5)),
+    ("after a rollback", lambda control, feed: (
+        control.tables.publish([feed(AWAY)], "ann"), control.tables.rollback(1, "ann"), control.tables.unpin("ann"),
+        control.tables.publish([feed(HOME)], "ann"))[-1]),
+    ("with a pin, which it removes", lambda control, feed: (
+        control.tables.pin("ann"), control.tables.publish([feed(HOME)], "ann"))[-1]),
+    ("another file", lambda control, feed: control.tables.publish(
+        [FeedSource("csv", str(shutil.copy(feed(HOME).path, control.settings.state.parent / "copy.csv")))], "ann")),
+    ("another ranking policy", lambda control, feed: with_settings(
+        control, ranking_policy=("prefix", "class")).tables.publish([feed(HOME)], "ann")),
+]  # fmt: skip
+
+
+def with_settings(control: Control, **changes: Any) -> Control:
+    control.settings = control.tables.settings = control.settings.model_copy(update=changes)
+    return control
+
+
+@pytest.mark.parametrize(("name", "publish"), CHANGED, ids=[row[0] for row in CHANGED])
+def test_whatever_else_changed_makes_a_version(
+    serving: Control, write_feed: WriteFeed, name: str, publish: Callable[[Control, WriteFeed], Any]
+) -> None:
+    report = publish(serving, write_feed)
+    assert report["unchanged"] is False
+    assert report["serving"]["table"] > 1
+    assert serving.records.pins.get() is None or name == "a canary"
 
 
 DAMAGES: list[tuple[str, str, bytes]] = [
@@ -565,7 +621,8 @@ def test_a_damaged_folder_is_mended_by_the_next_publish(
     with Control(settings) as successor:
         with pytest.raises(SteeringError):
             Snapshot.map(settings.state)
-        assert successor.tables.reload("test")["serving"]["generation"] > generation
+        assert successor.tables.reload("test")["serving"]["generation"] >= generation
+        Snapshot.map(settings.state)
     assert served(settings.state)[0].endswith("bom001")
 
 

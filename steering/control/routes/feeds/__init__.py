@@ -299,15 +299,16 @@ def read_feed(source: FeedSource, fleet: Fleet) -> Feed:
     return feed
 
 
-def read_text(path: Path) -> tuple[bytes, str]:
+def read_text(path: Path, ends_in_line_end: bool = True) -> tuple[bytes, str]:
     """Return a feed's text, unpacked, and the SHA-256 of the file.
 
-    Raises FeedError if the file cannot be read, is empty or cut off, or is too large.
+    Raises FeedError if the file cannot be read, is empty or cut off, or is too large. Formats of others may lack the
+    last line end (RFC 4180, 2).
     """
     text, digest = read_bytes(path)
     if not text or text.isspace():
         raise FeedError(f"{path.name}: is empty")
-    if not text.endswith(b"\n"):
+    if ends_in_line_end and not text.endswith(b"\n"):
         raise FeedError(f"{path.name}: cut off: its last line has no line end", hint="the sender did not finish it")
     if (rows := text.count(b"\n")) > MAX_ROWS:
         raise FeedError(f"{path.name}: {rows} lines; at most {MAX_ROWS}")

@@ -46,7 +46,7 @@ class Geofeed(CheckedRows):
 
 def read_geofeed(path: Path, codes: frozenset[str], places: Places) -> Geofeed:
     """Return a geofeed, given all region codes and the locations of cities. Raises FeedError if it cannot be read."""
-    text, digest = read_text(path)
+    text, digest = read_text(path, ends_in_line_end=False)
     numbers: dict[Region, int] = {}
     rows = RowCollector()
     warnings: list[Refusal] = []

@@ -7,10 +7,11 @@ replace them inside their prefixes.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 import geo_data
 from _fastpath import prefix_rows, rib
@@ -20,6 +21,8 @@ from steering.control.routes.feeds.geofeed import Geofeed, read_geofeed
 from steering.control.routes.feeds.mmdb import read_networks
 from steering.errors import FeedError
 from steering.model.route import NOWHERE, Region
+
+T = TypeVar("T")
 
 LOCATION_STEP: Final = 0.5  # degrees; rankings use distance in steps of 100 km
 
@@ -35,11 +38,37 @@ class RegionMap:
     geofeeds: tuple[Geofeed, ...] = ()
 
 
-def read_regions(mmdb: Path | None = None, geofeeds: Sequence[Path] = ()) -> RegionMap:
+class Read(Protocol):
+    """Returns what a reader makes of a file, or None where it does without the file."""
+
+    def __call__(self, kind: str, path: Path, reader: Callable[[Path], T]) -> T | None: ...
+
+
+def read_strictly(kind: str, path: Path, reader: Callable[[Path], T]) -> T | None:  # noqa: ARG001
+    """Return what a reader makes of a file. Raises its FeedError."""
+    return reader(path)
+
+
+def read_regions(mmdb: Path | None = None, geofeeds: Sequence[Path] = (), read: Read = read_strictly) -> RegionMap:
     """Return the regions of the shipped country map, or of an MMDB, replaced by geofeeds inside their prefixes.
 
-    Raises FeedError if one of them cannot be used.
+    Raises FeedError if one of them cannot be used and `read` does not do without it.
     """
+    regions = read("regions", mmdb, read_map) if mmdb else None
+    regions = regions or read_map()
+    if not geofeeds:
+        return regions
+    places = {
+        (place.country, place.city.casefold()): (place.latitude, place.longitude) for place in geo_data.read_places()
+    }
+    reader = functools.partial(read_geofeed, codes=geo_data.read_region_codes(), places=places)
+    feeds = [feed for path in geofeeds if (feed := read("geofeed", path, reader))]
+    intervals, named = apply_geofeeds(regions.intervals, regions.regions, feeds)
+    return dataclasses.replace(regions, intervals=intervals, regions=named, geofeeds=tuple(feeds))
+
+
+def read_map(mmdb: Path | None = None) -> RegionMap:
+    """Return the regions of an MMDB, or of the shipped country map. Raises FeedError if it cannot be used."""
     if mmdb is not None:
         text, name, digest = mmdb_text(mmdb), mmdb.name, sha256_of(mmdb)
     else:
@@ -57,10 +86,7 @@ def read_regions(mmdb: Path | None = None, geofeeds: Sequence[Path] = ()) -> Reg
     # A chain has its longest prefix's region.
     label = array("I", [0, *(chains.value[chain] + 1 for chain in range(1, len(chains)))])
     intervals = {family: relabel_intervals(cut, label) for family, cut in swept.items()}
-    if not geofeeds:
-        return RegionMap(name, digest, intervals, regions)
-    feeds = read_geofeeds(geofeeds)
-    return RegionMap(name, digest, *apply_geofeeds(intervals, regions, feeds), tuple(feeds))
+    return RegionMap(name, digest, intervals, regions)
 
 
 def one_row_each(columns: prefix_rows.Columns, tails: list[bytes], name: str) -> prefix_rows.Columns:
@@ -70,14 +96,6 @@ def one_row_each(columns: prefix_rows.Columns, tails: list[bytes], name: str) ->
         both = ", ".join(tails[tail].decode("ascii", "replace") for tail in twice[0])
         raise FeedError(f"{name}: one prefix lies in several regions ({both})")
     return grouped
-
-
-def read_geofeeds(paths: Sequence[Path]) -> list[Geofeed]:
-    places = {
-        (place.country, place.city.casefold()): (place.latitude, place.longitude) for place in geo_data.read_places()
-    }
-    codes = geo_data.read_region_codes()
-    return [read_geofeed(path, codes, places) for path in paths]
 
 
 def apply_geofeeds(

@@ -13,8 +13,7 @@ import pytest
 from _fastpath.fast_path import Peer
 from steering.decision.explain import describe, explain
 from steering.decision.snapshot import Snapshot
-from steering.model.fleet import Fleet, Site
-from steering.model.residency import lies_in, regions_of_sites
+from steering.model.fleet import Fleet, Site, lies_in, regions_of_sites
 from steering.playback.server.connections import Connections
 from steering.playback.server.follower import Follower
 from steering.settings import Settings
