@@ -123,6 +123,15 @@ def test_a_bad_line_is_refused_and_the_file_is_not(tmp_path: Path, line: str, ru
     assert {region.code for region in rows_of(feed).values()} == {"DE", "FR"}
 
 
+def test_a_prefix_that_is_given_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "geofeed.csv"
+    path.write_text("198.51.100.0/24,DE\n2001:db8::/32,IN\n198.51.100.0/24,FR\n2001:db8:0::/32,IN\n")
+    assert [(item.row, item.value) for item in read_geofeed(path, CODES, PLACES).refusals] == [
+        (3, "198.51.100.0/24"),
+        (4, "2001:db8::/32"),
+    ]
+
+
 def test_a_geofeed_that_is_no_utf_8(tmp_path: Path) -> None:
     path = tmp_path / "geofeed.csv"
     path.write_bytes(b"198.51.100.0/24,DE\n192.0.2.0/24,IN,,M\xfcnchen\n")
