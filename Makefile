@@ -53,7 +53,7 @@ fuzz: $(VENV)/.dev  ## fuzz what parses bytes from outside, SECONDS=60 a target
 		$(BIN)/python tests/fastpath/fuzz.py $$target -max_total_time=$(SECONDS) -max_len=600 || exit 1; done
 
 corpus: $(VENV)/.dev  ## read the test data of public packages (fetched once into .corpus/, with pip and npm)
-	@$(BIN)/python -m pytest $(MEASURE) -p no:warnings tests/corpus/corpus.py
+	@$(BIN)/python -m pytest -p no:cacheprovider tests/corpus/corpus.py
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, cython-lint
 	@$(BIN)/ruff check .
