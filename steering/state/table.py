@@ -14,7 +14,7 @@ from _fastpath.lpm import PrefixTable
 from _fastpath.ranking import FALLBACK, ZONE
 from steering.errors import SnapshotError
 from steering.model.route import Announcement, Refusal
-from steering.state.routes import RouteRows, Routes, write_routes
+from steering.state.routes import Locations, RouteRows, Routes, write_routes
 from steering.state.sections import StateFile, write_sections
 
 
@@ -48,6 +48,7 @@ class BuiltTable:
     conflicts: tuple[str, ...] = ()
     other_sources: Sequence[Mapping[str, Any]] = ()  # the map, geofeeds, RPKI: as reports describe a feed
     refusals: Sequence[Refusal] = ()
+    locations: Locations | None = None
 
 
 class TableFile(StateFile):
@@ -143,5 +144,6 @@ def write_table(state: Path, version: int, table: BuiltTable) -> tuple[str, str]
         table.set_first,
         table.set_members,
         table.refusals,
+        table.locations,
     )
     return f"table.{version}", f"routes.{version}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ class RegionMap:
     intervals: dict[int, Intervals]
     regions: list[Region]
     geofeeds: tuple[Geofeed, ...] = ()
+    overrides: Mapping[int, prefix_rows.Columns] = dataclasses.field(default_factory=dict)  # rows of all the geofeeds
 
 
 def read_regions(mmdb: Path | None = None, geofeeds: Sequence[Path] = ()) -> RegionMap:
@@ -60,7 +61,8 @@ def read_regions(mmdb: Path | None = None, geofeeds: Sequence[Path] = ()) -> Reg
     if not geofeeds:
         return RegionMap(name, digest, intervals, regions)
     feeds = read_geofeeds(geofeeds)
-    return RegionMap(name, digest, *apply_geofeeds(intervals, regions, feeds), tuple(feeds))
+    intervals, regions, overrides = apply_geofeeds(intervals, regions, feeds)
+    return RegionMap(name, digest, intervals, regions, tuple(feeds), overrides)
 
 
 def one_row_each(columns: prefix_rows.Columns, tails: list[bytes], name: str) -> prefix_rows.Columns:
@@ -82,8 +84,11 @@ def read_geofeeds(paths: Sequence[Path]) -> list[Geofeed]:
 
 def apply_geofeeds(
     intervals: dict[int, Intervals], regions: list[Region], feeds: Sequence[Geofeed]
-) -> tuple[dict[int, Intervals], list[Region]]:
-    """Return intervals and regions with geofeeds applied; for a prefix in several geofeeds, the first is used."""
+) -> tuple[dict[int, Intervals], list[Region], dict[int, prefix_rows.Columns]]:
+    """Return intervals and regions with geofeeds applied, and the geofeeds' rows, one a prefix.
+
+    For a prefix in several geofeeds, the first is used.
+    """
     regions = list(regions)
     chains, pairs = Chains(), Pairs()
     merged = {4: prefix_rows.Columns(), 6: prefix_rows.Columns()}
@@ -94,18 +99,19 @@ def apply_geofeeds(
             shifted = columns.alias()
             shifted.value = prefix_rows.relabel(columns.value, labels)
             merged[family].extend(shifted)
-    both = {}
+    both, rows = {}, {}
     for family in (4, 6):
         grouped, several, _ = rib.group_by_prefix(prefix_rows.sort(merged[family]), len(regions))
         # Values of one prefix ascend in the order of the feeds.
         first = array("I", [*range(len(regions)), *(values[0] for values in several)])
         grouped.value = prefix_rows.relabel(grouped.value, first)
+        rows[family] = grouped
         both[family] = overlay(intervals[family], sweep(grouped, chains), pairs)
     chosen = array(
         "I",
         (chains.value[over] if over else under for under, over in zip(pairs.left, pairs.right, strict=True)),
     )
-    return {family: relabel_intervals(cut, chosen) for family, cut in both.items()}, regions
+    return {family: relabel_intervals(cut, chosen) for family, cut in both.items()}, regions, rows
 
 
 def region_of(text: str) -> Region:
