@@ -102,7 +102,7 @@ def prefixes(version: int) -> st.SearchStrategy[str]:
     )
 
 
-# Of a few prefixes many rows, as where each is heard at many sites.
+# Many rows of a few prefixes, as where each is announced at many sites.
 FEW = st.sampled_from(["10.0.0.0/8", "10.0.0.0/9", "11.0.0.0/8", "2001:db8::/32", "2001:db8::/64", "2001:db8::1:0/112"])
 ROWS = st.lists(st.tuples(st.one_of(prefixes(4), prefixes(6)), st.integers(0, 5)), max_size=40) | st.lists(
     st.tuples(FEW, st.integers(0, 5)), max_size=200
@@ -116,7 +116,7 @@ ROWS = st.lists(st.tuples(st.one_of(prefixes(4), prefixes(6)), st.integers(0, 5)
 def test_sorting_orders_as_the_standard_library_does(rows: list[tuple[str, int]]) -> None:
     columns, tails, _, _ = prefix_rows.read("".join(f"{prefix} {value}\n" for prefix, value in rows).encode())
     for family in (4, 6):
-        found = [
+        result = [
             (ipaddress.ip_network(prefix), value, row)
             for prefix, value, row in texts(prefix_rows.sort(columns[family]), family)
         ]
@@ -126,7 +126,7 @@ def test_sorting_orders_as_the_standard_library_does(rows: list[tuple[str, int]]
              if (":" in prefix) == (family == 6)),
             key=lambda item: (int(item[0].network_address), item[0].prefixlen, item[1], item[2]),
         )  # fmt: skip
-        assert found == wanted
+        assert result == wanted
         ordered = prefix_rows.sort(columns[family])
         assert prefix_rows.sort(ordered) is ordered
 
@@ -139,13 +139,13 @@ def test_a_prefix_has_the_set_of_its_values_and_what_repeats_is_counted(rows: li
         grouped, combinations, (duplicates, repeated) = rib.group_by_prefix(
             prefix_rows.sort(columns[family]), len(tails)
         )
-        found = {
+        result = {
             ipaddress.ip_network(prefix): combinations[value - len(tails)] if value >= len(tails) else (value,)
             for prefix, value, _ in texts(grouped, family)
         }
-        assert all(list(values) == sorted(set(values)) for values in found.values())
+        assert all(list(values) == sorted(set(values)) for values in result.values())
         own = [(ipaddress.ip_network(prefix), value) for prefix, value in rows if (":" in prefix) == (family == 6)]
-        assert {(prefix, int(tails[value])) for prefix, values in found.items() for value in values} == set(own)
+        assert {(prefix, int(tails[value])) for prefix, values in result.items() for value in values} == set(own)
         assert len(set(combinations)) == len(combinations)
         assert repeated == len(own) - len(set(own)) == len(duplicates)
         for row, like in duplicates:
@@ -165,12 +165,12 @@ def test_a_line_is_read_as_it_is_read_alone(lines: list[str]) -> None:
     for row, line in enumerate(lines, 1):
         alone, its_tail, its_refusal, _ = prefix_rows.read(f"{line}\n".encode(), row)
         refused += its_refusal
-        for family, found in taken.items():
-            found += [(prefix, its_tail[value], place) for prefix, value, place in texts(alone[family], family)]
+        for family, result in taken.items():
+            result += [(prefix, its_tail[value], place) for prefix, value, place in texts(alone[family], family)]
     assert refusals == refused
-    for family, found in taken.items():
-        assert [(prefix, tails[value], row) for prefix, value, row in texts(columns[family], family)] == found
-        assert list(columns[family].low) == [0] * len(found)  # of these prefixes
+    for family, result in taken.items():
+        assert [(prefix, tails[value], row) for prefix, value, row in texts(columns[family], family)] == result
+        assert list(columns[family].low) == [0] * len(result)  # of these prefixes
 
 
 def test_sorted_columns_are_handed_back_as_they_are() -> None:
@@ -191,11 +191,11 @@ def test_rows_of_one_prefix_are_grouped_whatever_their_order() -> None:
     for order in itertools.islice(itertools.permutations(rows), 0, 5040, 97):
         columns, tails, _, _ = prefix_rows.read(("\n".join(order) + "\n").encode())
         grouped, combinations, (duplicates, repeated) = rib.group_by_prefix(prefix_rows.sort(columns[4]), len(tails))
-        heard = {
+        announced = {
             prefix: {tails[place] for place in ((value,) if value < len(tails) else combinations[value - len(tails)])}
             for prefix, value, _ in texts(grouped, 4)
         }
-        assert heard == {
+        assert announced == {
             "10.0.0.0/8": {b"a", b"b"},
             "10.0.0.0/9": {b"a"},
             "11.0.0.0/8": {b"b"},
@@ -218,8 +218,8 @@ def test_a_chain_is_every_covering_prefix_longest_first(rows: dict[str, int], as
     assert all(a != b for a, b in itertools.pairwise(intervals.value))
     for number in {*asked, *starts, *(start - 1 for start in starts if start)}:
         place = sum(start <= number for start in starts) - 1
-        found = [int(tails[value]) for value in chains.values(intervals.value[place])]
-        assert found == judge.covering(str(ipaddress.IPv6Address(number)))
+        result = [int(tails[value]) for value in chains.values(intervals.value[place])]
+        assert result == judge.covering(str(ipaddress.IPv6Address(number)))
 
 
 @settings(max_examples=200, deadline=None)
@@ -293,16 +293,16 @@ def build_ranking(
     intervals = sweep(prefix_rows.sort(columns[4]), chains)
     wanted = Pairs()
     wanted.intern(intervals.value[0], 0)
-    found = zone_rankings.make_rankings(
+    result = zone_rankings.make_rankings(
         wanted, chains, first, array("I", range(len(flat))),
         {name: array("I", (route[name] for route in flat)) for name in ("cluster", "class", "as_path", "origin", "med")},
         array("d", itertools.chain.from_iterable(vector(*SITES[cluster]) for cluster in sorted(SITES))),
         array("I", [0, 7, 0, 8, 0, 9]), array("d", vector(*region)),
         array("I", [0, len(fallback)]), array("I", fallback), policy, 100,
     )  # fmt: skip
-    steps = list(zip(found.ranking_entries[0::2], found.ranking_entries[1::2], strict=True))
+    steps = list(zip(result.ranking_entries[0::2], result.ranking_entries[1::2], strict=True))
     routes = [(cluster, rank) for cluster, rank in steps if not rank >> 31]
-    return routes, [(cluster, rank & 0x7FFFFFFF) for cluster, rank in steps if rank >> 31], found.partner[0]
+    return routes, [(cluster, rank & 0x7FFFFFFF) for cluster, rank in steps if rank >> 31], result.partner[0]
 
 
 def route(cluster: int, as_path: int = 1, med: int = 0, route_class: int = 0, origin: int = 0) -> dict[str, int]:
@@ -319,8 +319,8 @@ RANKING_ROWS: list[tuple[str, list[list[dict[str, int]]], list[tuple[int, int]],
     ("a prepended embedded route differs by policy", [[route(0, 3), route(1, 1, route_class=2)]], [(1, 0), (0, 1)], [(0, 0), (1, 1)]),
     ("all equal but distance: nearer first", [[route(2), route(0)]], [(0, 0), (2, 1)], [(0, 0), (2, 1)]),
     ("all equal within a step of 100 km: a shared rank", [[route(0), route(1)]], [(0, 0), (1, 0)], [(0, 0), (1, 0)]),
-    ("a cluster heard twice keeps its longest prefix", [[route(0, 5)], [route(0, 1), route(1, 1)]], [(0, 0), (1, 1)], [(0, 0), (1, 1)]),
-    ("a cluster heard in two ways keeps the better", [[route(0, 5), route(0, 1), route(1, 2)]], [(0, 0), (1, 1)], [(0, 0), (1, 1)]),
+    ("a cluster with two routes keeps its longest prefix", [[route(0, 5)], [route(0, 1), route(1, 1)]], [(0, 0), (1, 1)], [(0, 0), (1, 1)]),
+    ("a cluster with two paths keeps the better", [[route(0, 5), route(0, 1), route(1, 2)]], [(0, 0), (1, 1)], [(0, 0), (1, 1)]),
 ]  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def test_ejections_of_a_large_isp_are_suppressed_beyond_the_limit(played: Rehear
     assert row.to_down == 0
 
 
-def test_a_monitor_that_sees_everything_down_takes_out_nobody(rows: dict[str, Row]) -> None:
+def test_a_monitor_that_sees_everything_down_ejects_no_appliance(rows: dict[str, Row]) -> None:
     assert rows["monitor"].out == 0
     assert rows["monitor"].suppressed == APPLIANCES
     assert rows["monitor"].alarms == ["suppressed"]

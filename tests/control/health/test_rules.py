@@ -59,9 +59,9 @@ STATUS_WORDS: list[tuple[str, int, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "found", "expected"), STATUS_WORDS, ids=[row[0] for row in STATUS_WORDS])
-def test_the_status_word_follows_from_overrides_and_record(name: str, found: int, expected: int) -> None:
-    assert found == expected
+@pytest.mark.parametrize(("name", "result", "expected"), STATUS_WORDS, ids=[row[0] for row in STATUS_WORDS])
+def test_the_status_word_follows_from_overrides_and_record(name: str, result: int, expected: int) -> None:
+    assert result == expected
 
 
 ORDERS: list[tuple[str, list[tuple[str, int]], list[str]]] = [
@@ -142,8 +142,8 @@ def test_no_ramp_moves_by_more_than_a_step(headrooms: list[float | None], step: 
     rules = Rules(weight_step=step)
     record = reported(rules=rules)
     for seq, headroom in enumerate(headrooms, 2):
-        said = Health(state, headroom_gbps=headroom)
-        record = health.with_report(record, Report("b", seq, health=said), 100.0, 0.0, rules)
+        sent = Health(state, headroom_gbps=headroom)
+        record = health.with_report(record, Report("b", seq, health=sent), 100.0, 0.0, rules)
         stepped = health.with_step(record, 100.0, 1.0, rules)
         assert abs(stepped.ramp - record.ramp) <= step + 1e-9
         assert 0.0 <= stepped.ramp <= 1.0
