@@ -56,9 +56,7 @@ def sites(answer: dict[str, Any]) -> list[str]:
 # ---- explain
 
 
-def test_each_ranking_entry_names_the_step_of_the_policy_that_decided(
-    rich: Control, settings: Settings
-) -> None:
+def test_each_ranking_entry_names_the_step_of_the_policy_that_decided(rich: Control, settings: Settings) -> None:
     why = CLIENT.answered_by(Snapshot.map(settings.state))["explain"]
     assert [
         (ranking_entry["cluster"], ranking_entry["rank"], ranking_entry["behind"]) for ranking_entry in why["ranking"]

@@ -259,7 +259,9 @@ class Browser:
         players = dict.fromkeys(event["player"] for event in self.events if "player" in event)
         lines = ["it did not happen"]
         for name in players:
-            steering = [f"{result['status']} {result.get('body', '')[-70:]}" for result in self.of(name, "steering")][-4:]
+            steering = [f"{result['status']} {result.get('body', '')[-70:]}" for result in self.of(name, "steering")][
+                -4:
+            ]
             failed = [result["url"] for result in self.of(name, "failed")][-3:]
             lines.append(
                 f"{name}: {self.state(name)} media {self.media(name)[-12:]} steering {steering} failed {failed}"

@@ -128,7 +128,9 @@ async def test_the_first_reports_after_a_publish_wait_until_appliances_are_known
     assert endpoint.reports() == {0: 20}
 
 
-async def test_no_more_than_so_many_reports_wait_and_not_for_ever(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_more_than_so_many_reports_wait_and_not_for_ever(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(quality, "MAX_WAITING", 3)
     monkeypatch.setattr(quality, "LEARNING_S", 0.5)
     monkeypatch.setattr(PlayerReports, "knows_names", lambda *_: False)

@@ -238,7 +238,11 @@ def test_a_listener_leaves_when_its_connection_does(service: ControlApp) -> None
 
 def test_a_listener_beyond_the_limit_is_refused_with_the_reason(service: ControlApp) -> None:
     service.app.state.hub.most = 1
-    with service.client(service.make_token("ops")) as ops, listening(ops), service.client(service.make_token("ops")) as other:
+    with (
+        service.client(service.make_token("ops")) as ops,
+        listening(ops),
+        service.client(service.make_token("ops")) as other,
+    ):
         refused = other.get("/v1/events")
         assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
 
@@ -258,7 +262,10 @@ def test_a_slow_reader_is_dropped_and_one_that_never_reads_is_cut_off(
     monkeypatch.setattr(api_events, "SEND_S", 0.3)
     hub = service.app.state.hub
     token = service.make_token("ops")["authorization"]
-    with socket.create_connection(service.address, timeout=5) as never, service.client(service.make_token("ops")) as ops:
+    with (
+        socket.create_connection(service.address, timeout=5) as never,
+        service.client(service.make_token("ops")) as ops,
+    ):
         never.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         never.sendall(f"GET /v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n\r\n".encode())
         with listening(ops) as stream:

@@ -242,5 +242,14 @@ def test_whatever_is_sent_is_read_or_refused_with_the_reason(result: dict[str, A
 
 def test_the_schemas_name_what_is_sent_and_answered() -> None:
     result = wire.schemas()
-    assert set(result) == {"ReportRow", "HealthRow", "Full", "Delta", "Unknown", "RoutesRow", "RowResult", "BatchResult"}
+    assert set(result) == {
+        "ReportRow",
+        "HealthRow",
+        "Full",
+        "Delta",
+        "Unknown",
+        "RoutesRow",
+        "RowResult",
+        "BatchResult",
+    }
     assert set(result["ReportRow"]["properties"]) == set(WHOLE)

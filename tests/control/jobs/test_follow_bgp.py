@@ -221,9 +221,7 @@ def test_without_an_asn_of_ours_there_is_no_session(tmp_path: Path) -> None:
         read_sessions(tmp_path / "nosuch.toml", 65000)
 
 
-def test_the_speaker_inherits_nothing_of_our_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_speaker_inherits_nothing_of_our_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     password = tmp_path / "password"
     password.write_text("s3cret!\n")
     text = configuration([dataclasses.replace(SIX, password_file=str(password), ttl=2, port=1790)], tmp_path / "socket")

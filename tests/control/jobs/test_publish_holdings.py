@@ -96,9 +96,7 @@ def test_the_file_that_serves_and_the_one_before_are_kept(serving: Control) -> N
     assert files(serving) == ["holdings.3", "holdings.4"]
 
 
-def test_a_failed_publish_names_the_step_and_changes_nothing(
-    serving: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_publish_names_the_step_and_changes_nothing(serving: Control, monkeypatch: pytest.MonkeyPatch) -> None:
     send(serving, "a")
     serving.holdings.publish()
     send(serving, "b")

@@ -110,7 +110,11 @@ def test_moves_and_prefixes_are_what_asking_every_address_finds(
         assert (prefixes["before"], prefixes["after"]) == (len(announcements[0]), len(announcements[1]))
         assert set(prefixes["first"]["added"]) == announcements[1].keys() - announcements[0].keys()
         assert set(prefixes["first"]["removed"]) == announcements[0].keys() - announcements[1].keys()
-        changed = {prefix for prefix in announcements[0].keys() & announcements[1].keys() if announcements[0][prefix] != announcements[1][prefix]}
+        changed = {
+            prefix
+            for prefix in announcements[0].keys() & announcements[1].keys()
+            if announcements[0][prefix] != announcements[1][prefix]
+        }
         assert set(prefixes["first"]["changed"]) == changed
         for name in ("added", "removed", "changed"):
             assert prefixes[name] == len(prefixes["first"][name])

@@ -159,9 +159,7 @@ def test_a_feed_is_filtered_as_one_route_after_another_is(
         ("8.8.0.0/16,bom001-a,64500,64512:0", "its community 64512:0 asks not to be served"),
     ],
 )
-def test_a_filtered_route_is_refused_with_its_rule(
-    tmp_path: Path, fleet: Fleet, row: str, rule: str
-) -> None:
+def test_a_filtered_route_is_refused_with_its_rule(tmp_path: Path, fleet: Fleet, row: str, rule: str) -> None:
     strict = two_partners(fleet, {"accepts_v4": "8-24", "allowed_asns": (64500, 64501)})
     feed = read(tmp_path / "routes.csv", strict, "8.8.4.0/24,bom001-a,64501,", row)
     result = filter_feed(feed, strict, Settings(special_prefixes="refuse", asn=64512))

@@ -61,7 +61,9 @@ RESUMED = [
 
 
 @pytest.mark.parametrize(("last_id", "expected"), [row[1:] for row in RESUMED], ids=[row[0] for row in RESUMED])
-def test_a_returning_listener_gets_what_it_missed_or_learns_that_it_is_not_kept(last_id: str, expected: list[str]) -> None:
+def test_a_returning_listener_gets_what_it_missed_or_learns_that_it_is_not_kept(
+    last_id: str, expected: list[str]
+) -> None:
     hub = Hub("b", kept=3)
     for number in range(5):
         hub.publish("state", "a", {"n": number})

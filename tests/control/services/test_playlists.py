@@ -212,7 +212,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "key", "message"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_cannot_be_registered_is_refused_with_the_rule(serving: Control, name: str, key: tuple[str, str, str], message: str) -> None:
+def test_what_cannot_be_registered_is_refused_with_the_rule(
+    serving: Control, name: str, key: tuple[str, str, str], message: str
+) -> None:
     with pytest.raises((RequestError, FeedError), match=message):
         serving.playlists.put(*key, None, "test")
 

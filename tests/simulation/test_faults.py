@@ -19,7 +19,7 @@ from steering.settings import Settings
 from steering.simulation.faults import FAULTS, Fault, Rulebook
 from steering.simulation.measure import Row
 from steering.simulation.play import Plan
-from steering.simulation.rehearsal import Rehearsal
+from tests.support.rehearsal import Rehearsal
 
 APPLIANCES = 200
 BOOK = Rulebook(Rules(report_s=5.0, slow_start_s=30.0), Limits())
