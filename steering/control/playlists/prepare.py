@@ -1,19 +1,22 @@
-"""Playlists as people and packagers make them, checked and cut so that playback only joins texts.
+"""Checks registered playlists and cuts them where the pathways of a client go, so that playback only joins texts.
 
-    #EXT-X-STREAM-INF:BANDWIDTH=250000,AUDIO="aac"        one set of these for each pathway of a client,
-    low/v.m3u8                                            under https://<appliance>/…/<title>/low/v.m3u8
+    #EXT-X-STREAM-INF:BANDWIDTH=250000,AUDIO="aac"        repeated for each pathway of a client,
+    low/v.m3u8                                            as https://<appliance>/…/<title>/low/v.m3u8
 
-What is registered names a title's files by URLs below the title: relative, or under the URL that the playlist itself
-was fetched from. A playlist that cannot be given other hosts is refused, with the line and the rule. HLS is read twice,
-by `m3u8` and line by line here, because unknown attributes must be kept as they are; where the two
-readings differ it is refused. DASH is read by lxml, which expands no entity and opens no file. Catalogues of streams
-are JSON (`steering/streams.py`).
+A playlist names a title's files by URLs below the title: relative, or under the URL that it was fetched from. A
+playlist that cannot be given other hosts is refused, with the line and the rule. HLS is read twice, by `m3u8` and line
+by line here, because unknown attributes must be kept as written; a playlist that the two read differently is refused.
+lxml reads DASH; it expands no entity and opens no file. Catalogues of streams are JSON (`steering/model/streams.py`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import itertools
+import re
 from collections.abc import Iterator, Sequence
+from html import escape
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -30,9 +33,7 @@ MAX_VARIANTS: Final = 1000
 DASH: Final = "urn:mpeg:dash:schema:mpd:2011"
 XML_BASE: Final = "{http://www.w3.org/XML/1998/namespace}base"
 XLINK: Final = "{http://www.w3.org/1999/xlink}href"
-HERE: Final = (
-    "steering-pathways"  # the processing instruction that marks where pathways go, while a DASH manifest is cut
-)
+POSITION: Final = "steering-pathways"  # the processing instruction that marks where pathways go
 # Attributes that hold a URL, by element.
 URLS: Final = {
     "SegmentTemplate": ("media", "initialization", "index", "bitstreamSwitching"),
@@ -56,14 +57,19 @@ WHOLE: Final = {
     "#EXT-X-SESSION-DATA",
     "#EXT-X-SESSION-KEY",
 }
-GROUPS: Final = {"AUDIO": "AUDIO", "VIDEO": "VIDEO", "SUBTITLES": "SUBTITLES", "CLOSED-CAPTIONS": "CLOSED-CAPTIONS"}
+GROUPS: Final = ("AUDIO", "VIDEO", "SUBTITLES", "CLOSED-CAPTIONS")
+CONTROL: Final = re.compile("[\0-\x08\x0a-\x1f\x7f\ufeff]")  # all but a tab
+ATTRIBUTE: Final = re.compile(r'\s*([A-Z0-9-]+)\s*=("[^"]*"|[^",]*)\s*(?:,|$)')
+ATTRIBUTE_RULE: Final = (
+    "attributes are NAME=value with commas between; a name has capitals, digits and hyphens, and a quoted value has no "
+    "quote inside"
+)
 
-Attributes = list[tuple[str, str]]  # values with their quotes
 Element = Any  # lxml's
 
 
 def prepare(service: str, title: str, kind: str, body: bytes, url: str = "") -> Playlist:
-    """Return a playlist ready to be published; `url` is where it was fetched. Raises FeedError naming line and rule."""
+    """Return a playlist ready to be published, given the URL that it was fetched from. FeedError: line and rule."""
     name = f"{kind} playlist of {service}/{title}"
     if len(body) > MAX_PLAYLIST:
         raise FeedError(f"{name}: {len(body)} bytes; at most {MAX_PLAYLIST}")
@@ -75,14 +81,12 @@ def prepare(service: str, title: str, kind: str, body: bytes, url: str = "") -> 
     return Playlist(service, title, kind, *cut)
 
 
-def refuse(line: int, what: str, rule: str) -> FeedError:
-    """Return the error for one line."""
-    shown = what if len(what) <= 80 else what[:79] + "…"
-    return FeedError(f"line {line}: {shown}: {rule}")
+def refuse(line: int, value: str, rule: str) -> FeedError:
+    return FeedError(f"line {line}: {value if len(value) <= 80 else value[:79] + '…'}: {rule}")
 
 
 def below(uri: str, base: str, line: int) -> str:
-    """Return a URI as it is written below the title. Raises FeedError for one that leads elsewhere."""
+    """Return a URI relative to the title. Raises FeedError for a URI that leads elsewhere."""
     if base and uri.startswith(base):
         uri = uri[len(base) :]
     try:
@@ -97,7 +101,6 @@ def below(uri: str, base: str, line: int) -> str:
 
 
 def cut_streams(body: bytes, _: str) -> tuple[str, str, str]:
-    """Return a catalogue of streams as it is published."""
     try:
         return msgspec.json.encode(read_catalogue(body)).decode(), "", ""
     except ValueError as error:
@@ -107,144 +110,40 @@ def cut_streams(body: bytes, _: str) -> tuple[str, str, str]:
 # ---- HLS
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A variant, a variant of I-frames or a rendition. Values of attributes have their quotes."""
+
+    line: int
+    tag: str
+    attributes: dict[str, str]
+    uri: str
+
+    @property
+    def pathway(self) -> str:
+        """The pathway of a variant; `.` by default."""
+        return unquoted(self.attributes.get("PATHWAY-ID", '"."'))
+
+    @property
+    def group(self) -> tuple[str, str]:
+        """The type and the quoted name of the group of a rendition."""
+        return self.attributes.get("TYPE", ""), self.attributes.get("GROUP-ID", "")
+
+    @property
+    def quality(self) -> list[tuple[str, str]]:
+        """The attributes that must be equal on all pathways."""
+        own = {"PATHWAY-ID", "STABLE-VARIANT-ID", *GROUPS}
+        return sorted((name, value) for name, value in self.attributes.items() if name not in own)
+
+
 def cut_hls(body: bytes, base: str) -> tuple[str, str, str]:
     """Return head, pathway and tail of a multivariant playlist (RFC 8216bis, 4.4.6)."""
     text = decoded(body)
-    reading = HlsReading(base)
-    for number, line in enumerate(text.split("\n"), 1):
-        reading.read(number, line.strip())
-    reading.finish()
-    try:
-        judged = m3u8.loads(text)
-    except (ValueError, LookupError, TypeError) as error:
-        raise FeedError(f"is no HLS playlist: {error}") from error
-    found = (len(judged.playlists), len(judged.iframe_playlists), len(judged.media))
-    mine = tuple(sum(tag == kind for _, tag, *_ in reading.entries) for kind in (VARIANT, FRAMES, RENDITION))
-    uris = [uri for _, tag, _, uri in reading.entries if tag == VARIANT]
-    if found != mine or [item.uri for item in judged.playlists] != uris:
-        raise FeedError(
-            f"is read in two ways: {found[0]} variants, {found[1]} of I-frames and {found[2]} renditions, or "
-            f"{mine[0]}, {mine[1]} and {mine[2]}",
-            hint="attributes are NAME=value with commas between; a quoted value has no quote and no line end inside",
-        )
-    return "".join(f"{line}\n" for line in reading.head), "".join(reading.pathway()), ""
-
-
-class HlsReading:
-    """One multivariant playlist being read: what is for all, and its variants and renditions."""
-
-    def __init__(self, base: str) -> None:
-        self.base = base
-        self.head: list[str] = []
-        self.entries: list[tuple[int, str, Attributes, str]] = []  # line, tag, attributes, URI
-        self.waiting: tuple[int, Attributes] | None = None  # a variant whose URI comes next
-
-    def read(self, number: int, line: str) -> None:
-        """Take one line."""
-        if number == 1 and line != "#EXTM3U":
-            raise refuse(number, line, "the first line is #EXTM3U")
-        if not line.startswith("#"):
-            if line:
-                self.read_uri(number, line)
-            return
-        tag, colon, rest = line.partition(":")
-        if not tag.startswith("#EXT"):
-            return  # a comment
-        if self.waiting:
-            raise refuse(number, line, f"the URI of the variant of line {self.waiting[0]} comes next")
-        if tag in (VARIANT, FRAMES, RENDITION):
-            attributes = list(attributes_of(rest, number))
-            if tag == VARIANT:
-                self.waiting = number, attributes
-            else:
-                uri = unquoted(dict(attributes).get("URI", ""))
-                self.entries.append((number, tag, attributes, uri))
-        elif tag in WHOLE:
-            if tag in ("#EXT-X-SESSION-DATA", "#EXT-X-SESSION-KEY"):
-                uri = unquoted(dict(attributes_of(rest, number)).get("URI", ""))
-                if uri and not urlsplit(uri).scheme:
-                    raise refuse(number, uri, "a URI for all pathways is absolute")
-            self.head.append(f"{tag}{colon}{rest}")
-        elif tag == "#EXTINF":
-            raise refuse(number, line, "is of a media playlist; register the multivariant one")
-        elif tag != STEERING:  # ours takes its place
-            raise refuse(number, line, "a tag that is not known, so not known to be the same on every pathway")
-
-    def read_uri(self, number: int, line: str) -> None:
-        """Take the URI of a variant."""
-        if self.waiting is None:
-            raise refuse(number, line, "a URI follows an #EXT-X-STREAM-INF")
-        self.entries.append((self.waiting[0], VARIANT, self.waiting[1], line))
-        self.waiting = None
-
-    def finish(self) -> None:
-        """Check what can only be seen in the whole."""
-        if self.waiting:
-            raise refuse(self.waiting[0], VARIANT, "has no URI")
-        variants = [entry for entry in self.entries if entry[1] == VARIANT]
-        if not 0 < len(variants) <= MAX_VARIANTS:
-            raise FeedError(f"has {len(variants)} variants; from 1 to {MAX_VARIANTS}")
-        groups = {
-            (dict(found).get("TYPE"), dict(found).get("GROUP-ID"))
-            for _, tag, found, _ in self.entries
-            if tag == RENDITION
-        }
-        for number, tag, found, _ in self.entries:
-            values = dict(found)
-            if tag == RENDITION:
-                if values.get("TYPE") not in GROUPS or not values.get("GROUP-ID", "").startswith('"'):
-                    raise refuse(number, tag, "a rendition has a TYPE and a quoted GROUP-ID")
-                continue
-            if not values.get("BANDWIDTH", "").isdecimal():
-                raise refuse(number, tag, "a variant has a BANDWIDTH")
-            for name, kind in GROUPS.items():
-                group = values.get(name, "")
-                if group.startswith('"') and (kind, group) not in groups:
-                    raise refuse(number, f"{name}={group}", "no #EXT-X-MEDIA has this group")
-        self.check_ladders(variants)
-
-    def check_ladders(self, variants: Sequence[tuple[int, str, Attributes, str]]) -> None:
-        """Keep one of several pathways, where all have the same ladder in the same order."""
-        ladders: dict[str, list[tuple[int, Attributes]]] = {}
-        for number, _, found, _ in variants:
-            ladders.setdefault(pathway_of(found), []).append((number, rung_of(found)))
-        first, *others = ladders.values()
-        for other in others:
-            for position, (number, rung) in enumerate(other):
-                if position >= len(first) or rung != first[position][1]:
-                    raise refuse(
-                        number,
-                        VARIANT,
-                        "every pathway has the same qualities in the same order; this is not line "
-                        f"{first[min(position, len(first) - 1)][0]}'s",
-                    )
-            if len(other) < len(first):
-                raise refuse(first[len(other)][0], VARIANT, "every pathway has the same qualities in the same order")
-        kept = next(iter(ladders))
-        mine = [entry for entry in self.entries if entry[1] == RENDITION or pathway_of(entry[2]) == kept]
-        used = {(name, value) for _, tag, found, _ in mine if tag != RENDITION for name, value in found}
-        self.kept = [
-            entry
-            for entry in mine
-            if entry[1] != RENDITION or (dict(entry[2]).get("TYPE"), dict(entry[2]).get("GROUP-ID")) in used
-        ]
-
-    def pathway(self) -> Iterator[str]:
-        """Yield the lines that are repeated for each pathway, renditions first."""
-        for number, tag, found, uri in sorted(self.kept, key=lambda entry: (entry[1] != RENDITION, entry[0])):
-            known = "STABLE-RENDITION-ID" if tag == RENDITION else "STABLE-VARIANT-ID"
-            changed = {name: own_group(value) for name, value in found if name in (*GROUPS, "GROUP-ID")}
-            placed = BASE + below(uri, self.base, number) if uri else ""
-            if placed and tag != VARIANT:
-                changed["URI"] = f'"{placed}"'
-            line = [(name, changed.get(name, value)) for name, value in found if name != "PATHWAY-ID"]
-            if placed and known not in dict(found):
-                line.append((known, f'"{hashlib.sha256(uri.encode()).hexdigest()[:12]}"'))
-            if tag != RENDITION:
-                line.append(("PATHWAY-ID", f'"{PATHWAY}"'))
-            yield f"{tag}:{','.join(f'{name}={value}' for name, value in line)}\n"
-            if tag == VARIANT:
-                yield f"{placed}\n"
+    head, entries = read_hls(text)
+    check_entries(entries)
+    kept = first_pathway(entries)
+    compare_with_m3u8(text, entries)
+    return "".join(f"{line}\n" for line in head), "".join(pathway_lines(kept, base)), ""
 
 
 def decoded(body: bytes) -> str:
@@ -254,58 +153,140 @@ def decoded(body: bytes) -> str:
     except UnicodeDecodeError as error:
         raise FeedError(f"is not UTF-8, at byte {error.start}") from None
     for number, line in enumerate(text.split("\n"), 1):
-        found = [letter for letter in line.rstrip("\r") if (letter < " " and letter != "\t") or letter in "\x7f\ufeff"]
-        if found:
-            raise refuse(number, repr(found[0]), "has no control characters, and no byte order mark")
+        if wrong := CONTROL.search(line.rstrip("\r")):
+            raise refuse(number, repr(wrong[0]), "has no control characters, and no byte order mark")
     return text
 
 
-def attributes_of(text: str, number: int) -> Iterator[tuple[str, str]]:
-    """Yield the attributes of a tag, values as they are written (RFC 8216, 4.2)."""
-    at, names = 0, set()
-    while at < len(text):
-        equals = text.find("=", at)
-        name = text[at:equals].strip() if equals >= 0 else ""
-        if not name or not all(
-            letter.isascii() and (letter.isupper() or letter.isdigit() or letter == "-") for letter in name
-        ):
-            raise refuse(number, text[at:], "an attribute is NAME=value, the name of capitals, digits and hyphens")
-        if name in names:
+def read_hls(text: str) -> tuple[list[str], list[Entry]]:
+    """Return the lines that concern all pathways, and the variants and renditions."""
+    head, entries = list[str](), list[Entry]()
+    variant: tuple[int, dict[str, str]] | None = None  # its URI is the next line
+    for number, line in enumerate(map(str.strip, text.split("\n")), 1):
+        tag, _, rest = line.partition(":")
+        if number == 1 and line != "#EXTM3U":
+            raise refuse(number, line, "the first line is #EXTM3U")
+        if not line or (line.startswith("#") and not line.startswith("#EXT")):
+            continue  # a comment
+        if not line.startswith("#"):
+            if variant is None:
+                raise refuse(number, line, "a URI follows an #EXT-X-STREAM-INF")
+            entries.append(Entry(variant[0], VARIANT, variant[1], line))
+            variant = None
+        elif variant:
+            raise refuse(number, line, f"the URI of the variant of line {variant[0]} comes next")
+        elif tag == VARIANT:
+            variant = number, attributes_of(rest, number)
+        elif tag in (FRAMES, RENDITION):
+            attributes = attributes_of(rest, number)
+            entries.append(Entry(number, tag, attributes, unquoted(attributes.get("URI", ""))))
+        elif tag in WHOLE:
+            if tag in ("#EXT-X-SESSION-DATA", "#EXT-X-SESSION-KEY"):
+                uri = unquoted(attributes_of(rest, number).get("URI", ""))
+                if uri and not urlsplit(uri).scheme:
+                    raise refuse(number, uri, "a URI for all pathways is absolute")
+            head.append(line)
+        elif tag == "#EXTINF":
+            raise refuse(number, line, "is of a media playlist; register the multivariant one")
+        elif tag != STEERING:  # replaced by ours
+            raise refuse(number, line, "an unknown tag may not be valid on every pathway")
+    if variant:
+        raise refuse(variant[0], VARIANT, "has no URI")
+    return head, entries
+
+
+def attributes_of(text: str, number: int) -> dict[str, str]:
+    """Return the attributes of a tag (RFC 8216, 4.2)."""
+    attributes: dict[str, str] = {}
+    start = 0
+    while start < len(text):
+        match = ATTRIBUTE.match(text, start)
+        if not match:
+            raise refuse(number, text[start:], ATTRIBUTE_RULE)
+        name, value = match.groups()
+        if name in attributes:
             raise refuse(number, name, "is given twice")
-        names.add(name)
-        start = equals + 1
-        if text[start : start + 1] == '"':
-            end = text.find('"', start + 1) + 1
-            if not end:
-                raise refuse(number, text[start:], "a quoted value ends with a quote")
-        else:
-            end = text.find(",", start)
-            end = len(text) if end < 0 else end
-        if end < len(text) and text[end] != ",":
-            raise refuse(number, text[start:], "a comma stands between two attributes")
-        yield name, text[start:end].strip()
-        at = end + 1
+        attributes[name] = value.strip()
+        start = match.end()
+    return attributes
 
 
 def unquoted(value: str) -> str:
-    """Return a value without its quotes."""
     return value[1:-1] if value.startswith('"') else value
 
 
-def own_group(value: str) -> str:
-    """Return the name of a group as this pathway's own; NONE is nobody's."""
-    return f'"{value[1:-1]}-{PATHWAY}"' if value.startswith('"') else value
+def check_entries(entries: Sequence[Entry]) -> None:
+    """Check that there are variants, with a bandwidth, and that each group they name exists."""
+    count = sum(entry.tag == VARIANT for entry in entries)
+    if not 0 < count <= MAX_VARIANTS:
+        raise FeedError(f"has {count} variants; from 1 to {MAX_VARIANTS}")
+    groups = {entry.group for entry in entries if entry.tag == RENDITION}
+    for entry in entries:
+        if entry.tag == RENDITION:
+            if entry.group[0] not in GROUPS or not entry.group[1].startswith('"'):
+                raise refuse(entry.line, entry.tag, "a rendition has a TYPE and a quoted GROUP-ID")
+            continue
+        if not entry.attributes.get("BANDWIDTH", "").isdecimal():
+            raise refuse(entry.line, entry.tag, "a variant has a BANDWIDTH")
+        for name in GROUPS:
+            group = entry.attributes.get(name, "")
+            if group.startswith('"') and (name, group) not in groups:
+                raise refuse(entry.line, f"{name}={group}", "no #EXT-X-MEDIA has this group")
 
 
-def pathway_of(found: Attributes) -> str:
-    """Return the pathway of a variant; `.` where it has none."""
-    return unquoted(dict(found).get("PATHWAY-ID", '"."'))
+def first_pathway(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries of the first pathway. All pathways must have the same qualities in the same order."""
+    pathways: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.tag == VARIANT:
+            pathways.setdefault(entry.pathway, []).append(entry)
+    rule = "every pathway has the same qualities in the same order"
+    kept, *others = pathways
+    for other in others:
+        for mine, its in itertools.zip_longest(pathways[kept], pathways[other]):
+            if its is None:
+                raise refuse(mine.line, VARIANT, f"{rule}; pathway {other} has fewer")
+            if mine is None or mine.quality != its.quality:
+                raise refuse(its.line, VARIANT, f"{rule}; this differs from line {mine.line if mine else 'none'}")
+    chosen = [entry for entry in entries if entry.tag == RENDITION or entry.pathway == kept]
+    used = {item for entry in chosen if entry.tag != RENDITION for item in entry.attributes.items()}
+    return [entry for entry in chosen if entry.tag != RENDITION or entry.group in used]
 
 
-def rung_of(found: Attributes) -> Attributes:
-    """Return what makes a variant a rung of its ladder: all but the names that are its pathway's own."""
-    own = {"PATHWAY-ID", "STABLE-VARIANT-ID", *GROUPS}
-    return sorted((name, value) for name, value in found if name not in own)
+def compare_with_m3u8(text: str, entries: Sequence[Entry]) -> None:
+    """Raise FeedError if `m3u8` reads other variants and renditions from the text."""
+    try:
+        other = m3u8.loads(text)
+    except (ValueError, LookupError, TypeError) as error:
+        raise FeedError(f"is no HLS playlist: {error}") from error
+    counts = [len(other.playlists), len(other.iframe_playlists), len(other.media)]
+    own = [sum(entry.tag == tag for entry in entries) for tag in (VARIANT, FRAMES, RENDITION)]
+    uris = [entry.uri for entry in entries if entry.tag == VARIANT]
+    if counts != own or [item.uri for item in other.playlists] != uris:
+        raise FeedError(
+            f"can be read in two ways: {counts} or {own} variants, variants of I-frames, and renditions",
+            hint=ATTRIBUTE_RULE,
+        )
+
+
+def pathway_lines(entries: Sequence[Entry], base: str) -> Iterator[str]:
+    """Yield the lines that are repeated for each pathway, renditions first."""
+    for entry in sorted(entries, key=lambda entry: entry.tag != RENDITION):
+        stable_id = "STABLE-RENDITION-ID" if entry.tag == RENDITION else "STABLE-VARIANT-ID"
+        attributes = {name: value for name, value in entry.attributes.items() if name != "PATHWAY-ID"}
+        for name in attributes.keys() & {*GROUPS, "GROUP-ID"}:
+            if attributes[name].startswith('"'):  # not NONE
+                attributes[name] = f'"{unquoted(attributes[name])}-{PATHWAY}"'
+        placed = BASE + below(entry.uri, base, entry.line) if entry.uri else ""
+        if placed and entry.tag != VARIANT:
+            attributes["URI"] = f'"{placed}"'
+        if placed:
+            attributes.setdefault(stable_id, f'"{hashlib.sha256(entry.uri.encode()).hexdigest()[:12]}"')
+        if entry.tag != RENDITION:
+            attributes["PATHWAY-ID"] = f'"{PATHWAY}"'
+        yield f"{entry.tag}:{','.join(f'{name}={value}' for name, value in attributes.items())}\n"
+        if entry.tag == VARIANT:
+            yield f"{placed}\n"
 
 
 # ---- DASH
@@ -321,7 +302,7 @@ def cut_dash(body: bytes, base: str) -> tuple[str, str, str, str]:
     except (etree.XMLSyntaxError, ValueError) as error:
         raise FeedError(f"is no XML: {error}") from None
     if root.getroottree().docinfo.doctype:
-        raise refuse(1, root.getroottree().docinfo.doctype, "a document type is not taken")
+        raise refuse(1, root.getroottree().docinfo.doctype, "a document type is not accepted")
     if root.tag != f"{{{DASH}}}MPD":
         raise refuse(line_of(root), str(root.tag), f"the root is an MPD of {DASH}")
     if root.get("type", "static") != "static":
@@ -330,20 +311,20 @@ def cut_dash(body: bytes, base: str) -> tuple[str, str, str, str]:
     for element in list(root):
         if element.tag == f"{{{DASH}}}BaseURL":
             if inside:
-                raise refuse(line_of(element), str(element.text), "one BaseURL; the others are what pathways are for")
+                raise refuse(line_of(element), str(element.text), "one BaseURL; pathways take the place of others")
             inside = below((element.text or "").strip(), base, line_of(element))
         if name_of(element) in ("BaseURL", "Location", "PatchLocation", "ContentSteering"):
             root.remove(element)
     for element in root.iter():
         check_element(element, base)
-    first = next((at for at, child in enumerate(root) if name_of(child) != "ProgramInformation"), len(root))
-    root.insert(first, etree.ProcessingInstruction(HERE))
+    first = next((i for i, child in enumerate(root) if name_of(child) != "ProgramInformation"), len(root))
+    root.insert(first, etree.ProcessingInstruction(POSITION))
     text = '<?xml version="1.0" encoding="UTF-8"?>\n' + etree.tostring(root, encoding="unicode")
-    head, _, rest = text.partition(f"<?{HERE}")
+    head, _, rest = text.partition(f"<?{POSITION}")
     tail = rest.partition("?>")[2]
     prefix = f"{root.prefix}:" if root.prefix else ""
     tag = f"{prefix}BaseURL"
-    return head, f'<{tag} serviceLocation="{PATHWAY}">{BASE}{escaped(inside)}</{tag}>\n', tail, prefix
+    return head, f'<{tag} serviceLocation="{PATHWAY}">{BASE}{escape(inside, quote=False)}</{tag}>\n', tail, prefix
 
 
 def check_element(element: Element, base: str) -> None:
@@ -351,9 +332,9 @@ def check_element(element: Element, base: str) -> None:
     name, line = name_of(element), line_of(element)
     for attribute in (XML_BASE, XLINK):
         if attribute in element.attrib:
-            raise refuse(line, f"{name} {attribute}", "parts from elsewhere are not taken")
+            raise refuse(line, f"{name} {attribute}", "parts from other documents are not accepted")
     if name == "ContentSteering":
-        raise refuse(line, name, "is this service's to say")
+        raise refuse(line, name, "only this service declares steering")
     if name == "BaseURL":
         element.text = below((element.text or "").strip(), base, line)
     for attribute in URLS.get(name, ()):
@@ -362,15 +343,8 @@ def check_element(element: Element, base: str) -> None:
 
 
 def name_of(element: Element) -> str:
-    """Return an element's name without its namespace."""
     return str(element.tag).rpartition("}")[2]
 
 
 def line_of(element: Element) -> int:
-    """Return where an element begins."""
     return element.sourceline or 0
-
-
-def escaped(text: str) -> str:
-    """Return a text as it stands between two tags."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

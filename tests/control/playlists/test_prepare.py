@@ -186,7 +186,7 @@ BOMB = '<!DOCTYPE MPD [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]
 FILE = '<!DOCTYPE MPD [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
 REFUSED_MPD = [
     ("no XML", "hello", "is no XML"),
-    ("a document type", MPD.replace("<!-- made by a packager -->", BOMB), "a document type is not taken"),
+    ("a document type", MPD.replace("<!-- made by a packager -->", BOMB), "a document type is not accepted"),
     (
         "an entity from a file",
         MPD.replace("<!-- made by a packager -->", FILE).replace("a &amp; b", "&a;"),

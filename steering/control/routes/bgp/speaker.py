@@ -136,7 +136,6 @@ async def log(process: asyncio.subprocess.Process) -> None:
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """Stop the speaker."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from steering.control.routes.feeds import Feed, sha256_of
-from steering.control.routes.feeds.asn import MAX_ASN, read_lines
+from steering.control.routes.feeds.asn import parse_asn, read_lines
 from steering.control.routes.feeds.regions import read_mmdb, unmapped
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
@@ -28,10 +28,5 @@ def read(path: str, fleet: Fleet) -> Feed:
 
 def asn_of(record: object) -> int | None:
     """Return the ASN of a record of the usual shapes: `autonomous_system_number`, or `asn` as a number or `AS64500`."""
-    if not isinstance(record, dict):
-        return None
-    asn = record.get("autonomous_system_number", record.get("asn"))
-    if isinstance(asn, str):
-        digits = asn.upper().removeprefix("AS")
-        asn = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
-    return asn if type(asn) is int and 0 <= asn <= MAX_ASN else None
+    fields = record if isinstance(record, dict) else {}
+    return parse_asn(fields.get("autonomous_system_number", fields.get("asn")))

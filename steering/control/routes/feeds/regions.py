@@ -75,7 +75,6 @@ def one_row_each(columns: prefix_rows.Columns, tails: list[bytes], name: str) ->
 
 
 def read_geofeeds(paths: Sequence[Path]) -> list[Geofeed]:
-    """Return the operator's geofeeds."""
     places = {
         (place.country, place.city.casefold()): (place.latitude, place.longitude) for place in geo_data.read_places()
     }
@@ -150,7 +149,6 @@ def country_code(record: object) -> str | None:
 
 
 def is_country(code: str) -> bool:
-    """Return whether a text has the form of a country code."""
     return len(code) == 2 and code.isascii() and code.isalpha() and code.isupper()
 
 
