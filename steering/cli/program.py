@@ -16,7 +16,7 @@ import click
 from steering import console
 from steering.cli.command import FAILED, fail, options, progress_for, who
 from steering.errors import SettingsError, SteeringError
-from steering.settings import Settings, read_settings
+from steering.settings import Settings, meanings, read_settings
 
 
 @click.command()
@@ -104,7 +104,7 @@ def drill(
     """
     from steering.simulation import drill as drilling
     from steering.simulation import show
-    from steering.simulation.faults import FAULTS, book_of
+    from steering.simulation.faults import FAULTS
 
     known = {fault.name: fault for fault in FAULTS}
     if unknown := [name for name in only if name not in known]:
@@ -119,7 +119,7 @@ def drill(
             with progress_for(as_json) as progress:
                 ready = drilling.prepare(settings, appliances, progress)
             with telling as tell:
-                rows, figures = drilling.run(settings, ready, plan, faults, book_of(settings), tell, workers)
+                rows, figures = drilling.run(settings, ready, plan, faults, tell, workers)
     except SteeringError as error:
         fail(error, as_json)
     wrong = any(row.wrong for row in rows) or figures.reports_failed > 0
@@ -137,15 +137,15 @@ def drill(
 @options
 def show_settings(settings: Settings, as_json: bool) -> None:
     """List every setting with its value in force."""
-    values = settings.model_dump(mode="json")
+    values, meaning = settings.model_dump(mode="json"), meanings()
     if as_json:
         console.print_json(values)
         return
     console.print_table(
         ("setting", "value in force", "environment", "meaning"),
         [
-            (name, console.shown(values[name]), f"STEERING_{name.upper()}", field.description)
-            for name, field in Settings.model_fields.items()
+            (name, console.shown(values[name]), f"STEERING_{name.upper()}", meaning[name])
+            for name in Settings.model_fields
         ],
     )
 

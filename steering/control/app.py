@@ -104,6 +104,7 @@ def make_app(
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGHUP, lambda: thread.submit(reload).add_done_callback(Future.result)
         )
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor's children start with it blocked
         working = asyncio.create_task(run_jobs(jobs))
         yield
         working.cancel()

@@ -7,15 +7,12 @@ the quiet one, and returns what did not hold.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import ClassVar, Final
 
 from _fastpath.status_words import NO_HEADROOM
-from steering.control.health.ejection_limits import Limits, allowance
-from steering.control.health.rules import Rules
-from steering.control.services.control import registry_of
+from steering.control.health.ejection_limits import allowance
 from steering.settings import Settings
 from steering.simulation.demand import Request
 from steering.simulation.measure import ASK_CONTROL_S, GRACE_S, LOOK_S, OUT, Row
@@ -28,26 +25,6 @@ MOST_SWITCHES: Final = 0.5  # a client in quiet time
 DAYS_S: Final = 86_400.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rulebook:
-    """The settings that decide what must hold."""
-
-    rules: Rules
-    limits: Limits
-    tick_s: float = 1.0
-
-    @property
-    def soon_s(self) -> float:
-        """How long status words may lag behind reports, as the drill sees it."""
-        return 2 * self.tick_s + GRACE_S + LOOK_S
-
-
-def book_of(settings: Settings) -> Rulebook:
-    """Return the rulebook of the settings."""
-    registry = registry_of(settings)
-    return Rulebook(registry.rules, registry.limiter.limits, settings.tick_s)
-
-
 class Fault:
     """Quiet time: no appliance is out, hardly a client is switched, no appliance has more than 1.25 of its share."""
 
@@ -55,14 +32,19 @@ class Fault:
     bits: ClassVar = OUT  # the bits of a status word of an appliance that is out
     settles_s: ClassVar = 0.0  # how long shares may take to settle
 
-    def __init__(self, world: World, book: Rulebook) -> None:
+    def __init__(self, world: World, settings: Settings) -> None:
         self.world = world
-        self.book = book
+        self.settings = settings
         self.affected = frozenset(self.choose())
 
     def choose(self) -> Iterable[int]:
         """Return the affected appliances."""
         return range(len(self.world.appliances))
+
+    @property
+    def soon_s(self) -> float:
+        """How long status words may lag behind reports, as the drill sees it."""
+        return 2 * self.settings.tick_s + GRACE_S + LOOK_S
 
     def begin(self) -> None:
         """Begin the fault."""
@@ -113,7 +95,7 @@ class Fault:
 
     def back(self, row: Row, wait_s: float = 0.0) -> Iterator[str]:
         """All are back soon after this wait, and control reports it too."""
-        within_s = wait_s + self.book.soon_s + ASK_CONTROL_S
+        within_s = wait_s + self.soon_s + ASK_CONTROL_S
         if row.recovered_s is None:
             yield "not all were back at the end"
         elif row.recovered_s > within_s:
@@ -121,7 +103,7 @@ class Fault:
 
     def acted(self, row: Row, wait_s: float = 0.0) -> Iterator[str]:
         """Steering acts soon after this wait."""
-        within_s = wait_s + self.book.soon_s
+        within_s = wait_s + self.soon_s
         if row.acted_s is None:
             yield "steering did not act"
         elif row.acted_s > within_s:
@@ -137,7 +119,7 @@ class Clocks(Fault):
     name = "clocks"
 
     def during(self, on_s: float) -> None:
-        self.world.skew_s = (-3, 3)[int(on_s / self.book.rules.report_s) % 2] * DAYS_S
+        self.world.skew_s = (-3, 3)[int(on_s / self.settings.report_s) % 2] * DAYS_S
 
     def end(self) -> None:
         self.world.skew_s = 0.0
@@ -153,15 +135,15 @@ class Monitor(Fault):
     rounds = 0
 
     def during(self, on_s: float) -> None:
-        wanted = min(int(5 * on_s / self.book.rules.report_s) + 1, self.book.rules.down_after + 1)
+        wanted = min(int(5 * on_s / self.settings.report_s) + 1, self.settings.down_after + 1)
         self.world.observed += [(number, False) for number in self.affected] * (wanted - self.rounds)
         self.rounds = wanted
 
     def end(self) -> None:
-        self.world.observed += [(number, True) for number in self.affected] * self.book.rules.up_after
+        self.world.observed += [(number, True) for number in self.affected] * self.settings.up_after
 
     def wrong(self, row: Row, quiet: Row) -> Iterator[str]:
-        most = allowance(self.book.limits.ejection_limit_fleet, len(self.affected))
+        most = allowance(self.settings.ejection_limit_fleet, len(self.affected))
         if row.out > most:
             yield f"{row.out} appliances were ejected, more than {most}"
         if row.suppressed < len(self.affected) - most or "suppressed" not in row.alarms:
@@ -181,8 +163,8 @@ class Hit(Fault):
     title: ClassVar = "hit"
     settles_s = HIT_SETTLES_S
 
-    def __init__(self, world: World, book: Rulebook) -> None:
-        super().__init__(world, book)
+    def __init__(self, world: World, settings: Settings) -> None:
+        super().__init__(world, settings)
         self.named_first: dict[tuple[int, bool], set[int]] = defaultdict(set)
 
     def begin(self) -> None:
@@ -260,21 +242,21 @@ class Flap(Fault):
         return self.world.rnd.sample(range(count), max(1, count // 20))
 
     def during(self, on_s: float) -> None:
-        self.flaps = int(on_s / self.book.rules.report_s)
+        self.flaps = int(on_s / self.settings.report_s)
         self.world.failed = set() if self.flaps % 2 else set(self.affected)
 
     def end(self) -> None:
         self.world.failed = set()
 
     def wrong(self, row: Row, quiet: Row) -> Iterator[str]:
-        yield from self.acted(row, self.book.rules.report_s)
+        yield from self.acted(row, self.settings.report_s)
         yield from self.refused(row)
         # Each change may move the clients of these appliances, and of a neighbour that fills up, away and back.
         share = len(self.affected) / len(self.world.appliances)
         yield from self.calm(row, quiet, 4 * share * (self.flaps + 1))
         if "suppressed" in row.alarms:
             yield "alarm: suppressed, although the appliances reported themselves"
-        yield from self.back(row, self.book.rules.report_s)
+        yield from self.back(row, self.settings.report_s)
 
 
 class Isp(Fault):
@@ -295,7 +277,7 @@ class Isp(Fault):
         self.world.silent -= self.affected
 
     def wrong(self, row: Row, quiet: Row) -> Iterator[str]:
-        most = allowance(self.book.limits.ejection_limit_fleet, len(self.world.appliances))
+        most = allowance(self.settings.ejection_limit_fleet, len(self.world.appliances))
         if len(self.affected) > most:
             if row.out > most:
                 yield f"{row.out} appliances were ejected, more than ejection_limit_fleet at once"
@@ -304,11 +286,11 @@ class Isp(Fault):
         else:
             if row.out < len(self.affected):
                 yield f"{row.out} of {len(self.affected)} were ejected"
-            yield from self.acted(row, self.book.rules.stale_s)
+            yield from self.acted(row, self.settings.stale_s)
         if row.stranded:
             yield f"{row.stranded} answers named no living appliance"
         yield from self.calm(row, quiet, MOST_MOVED)
-        yield from self.back(row, self.book.rules.report_s)
+        yield from self.back(row, self.settings.report_s)
 
 
 class Site(Isp):

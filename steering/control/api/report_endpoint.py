@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from steering.control.api.report_format import (
     ENCODER,
@@ -29,7 +29,7 @@ from steering.control.api.report_format import (
 )
 from steering.control.fill.holdings import HoldingsReported
 from steering.control.fill.holdings_rows import HoldingsRow
-from steering.control.health.rules import Report
+from steering.control.health.registry import Registry
 from steering.control.records.auth import Caller
 from steering.errors import RequestError
 
@@ -82,16 +82,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Endpoint = Callable[[Message, Receive, Send], Awaitable[None]]
-
-
-class Registry(Protocol):
-    """The part of the registry that takes health and routes."""
-
-    def report(self, name: str, report: Report, own: bool) -> str:
-        """Return accepted, repeated or late. Raises RequestError 404 for an unknown appliance."""
-
-    def is_reported(self, name: str) -> bool:
-        """Return whether the appliance's health source is its reports."""
 
 
 class ReportsEndpoint:

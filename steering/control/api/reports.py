@@ -9,7 +9,7 @@ from fastapi import Query
 
 from steering.control.api.access import event_filter, own_partner
 from steering.control.api.endpoints import Api, Asking, Count, Endpoints, OfPartner
-from steering.control.health.overview import overview
+from steering.control.health.presenter import overview
 from steering.control.health.quality import By
 from steering.control.services.events import subject_of
 

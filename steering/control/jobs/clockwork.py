@@ -40,8 +40,7 @@ logger = logging.getLogger("steering.control")
 class Call(Protocol):
     """Calls a verb in the control thread."""
 
-    def __call__(self, verb: Callable[[], T], /) -> Awaitable[T]:
-        """Return what the verb returns."""
+    def __call__(self, verb: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 class Job:
