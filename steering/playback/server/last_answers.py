@@ -1,4 +1,4 @@
-"""Whole answers that end a connection: a refusal of bytes that are no request, and the cheapest answer under overload.
+"""The cheapest answer under overload, which ends the connection.
 
 Under overload a request costs no more than its request line: a steering request gets the service's fallback, a player
 its static steering manifest (players give up steering after an error), and everything else 503.
@@ -7,7 +7,6 @@ its static steering manifest (players give up steering after an error), and ever
 from __future__ import annotations
 
 import re
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
@@ -16,8 +15,8 @@ from _fastpath.client import UNKNOWN
 from _fastpath.fast_path import FastPath, Peer
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
-from steering.playback.answers.problem import problem
 from steering.playback.answers.steering_manifests import MEDIA_TYPE, static_body
+from steering.uvicorn_adapter import last_answer, refusal
 
 STEER_LINE: Final = re.compile(rb"(GET|HEAD) (/v1/steer\?[!-~]+) HTTP/1\.[01]\r\n")
 PLAYER_LINE: Final = re.compile(
@@ -48,23 +47,3 @@ def static_manifest(service: str, is_head: bool, snapshot: Snapshot | None, defa
     body = static_body(rules.get(service) or rules.get(default_service))
     answer = last_answer(HTTPStatus.OK, MEDIA_TYPE, body, "access-control-expose-headers: Retry-After")
     return answer.removesuffix(body) if is_head else answer
-
-
-def refusal(error: RequestError, *headers: str) -> bytes:
-    """Return a problem document as a whole answer."""
-    return last_answer(HTTPStatus(error.status), "application/problem+json", problem(error), *headers)
-
-
-def last_answer(status: HTTPStatus, media_type: str, body: bytes, *headers: str) -> bytes:
-    """Return a whole answer that tells the client that the connection is closed."""
-    lines = [
-        f"HTTP/1.1 {status} {status.phrase}",
-        f"date: {formatdate(usegmt=True)}",
-        "cache-control: no-store",
-        "access-control-allow-origin: *",
-        *headers,
-        f"content-length: {len(body)}",
-        f"content-type: {media_type}",
-        "connection: close",
-    ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

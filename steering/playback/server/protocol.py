@@ -29,7 +29,7 @@ from steering.playback.server.connections import Connections
 from steering.playback.server.last_answers import UNKNOWN_PEER, cheapest_answer
 from steering.playback.server.proxy_protocol import read_header
 from steering.playback.server.states import TRANSITIONS, Event, State
-from steering.playback.server.uvicorn_adapter import FallbackPath, UvicornServer, protocol_class
+from steering.uvicorn_adapter import FallbackPath, UvicornServer, protocol_class
 
 MAX_PENDING: Final = 256  # requests on the fallback path: about 0.1 s of work
 
@@ -58,7 +58,7 @@ class HttpProtocol(Connection, asyncio.Protocol):
     def __init__(self, shared: Connections, server: UvicornServer) -> None:
         self.shared = shared
         self.server = server
-        self.fast_path = shared.fast_path
+        self.fast_path = self.clock = shared.fast_path
         self.state = State.BUFFERED
         self.since = self.active_at = self.fast_path.second  # since when it is in its state
         self.transport: asyncio.Transport
