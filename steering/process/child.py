@@ -37,6 +37,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from steering.errors import SettingsError, SteeringError
 
 LOOK_S: Final = 0.2
+MAX_REASON: Final = 500  # characters
 PATIENCE_S: Final = 10.0
 SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 FORK: Final = multiprocessing.get_context("fork")
@@ -184,6 +185,10 @@ def be_child(
             answer = "result", task(lambda step: theirs.send(("step", step)))
         except SteeringError as error:
             answer = "error", error
+        except Exception as error:
+            logger.exception("%s", name)
+            reason = f"{name}: {type(error).__name__}: {error}"[:MAX_REASON]
+            answer = "error", SettingsError(reason, hint="a fault of the program; its log has the traceback")
         if ours is None:
             theirs.send(("used", time.process_time()))
         theirs.send(answer)

@@ -71,10 +71,11 @@ class FollowBgp(Job):
                 sessions = list(live.sessions.values())
                 async with speaking(sessions, lambda line: live.take(line, time.time())) as process:
                     status = await process.wait()
-                logger.error("bgp: the speaker ended with status %s", status)
+                reason = f"the speaker ended with status {status}"
             except SteeringError as error:
-                logger.error("bgp: %s", error.message)
-            live.all_down("the speaker ended", time.time())
+                reason = error.message
+            logger.error("bgp: %s", reason)
+            live.all_down(reason, time.time())
             if time.monotonic() - began > MOST_RESTART_S:
                 backoff.reset()
             await asyncio.sleep(backoff.next_s())

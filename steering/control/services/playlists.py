@@ -70,7 +70,8 @@ class PlaylistService:
         before = self.records.playlists.get(service, title, kind)
         if before is None and self.records.playlists.count() >= MAX_PLAYLISTS:
             raise RequestError(f"there are {MAX_PLAYLISTS} playlists already", status=409)
-        row = row_of(prepare(service, title, kind, body, url), body, url, who, self.clock())
+        made = prepare(service, title, kind, body, url_at_origin(owner, title, kind))
+        row = row_of(made, body, url, who, self.clock())
         self.keep([row], who)
         self.serve()
         return {**described(row), "made": before is None}
@@ -154,7 +155,7 @@ class PlaylistService:
 
 def bring(state: Path, service: Service, title: str, kind: str) -> Arrived:
     """Return the playlist of a title at the service's origin; any thread may call this."""
-    url = f"{service.origin.rstrip('/')}/{quote(title, safe='')}/{FILES[kind]}" if service.origin else ""
+    url = url_at_origin(service, title, kind)
     try:
         if not url:
             raise FeedError(f"service {service.id} has no origin; send the playlist itself")
@@ -165,6 +166,11 @@ def bring(state: Path, service: Service, title: str, kind: str) -> Arrived:
     except OSError as error:
         problem = f"{error.filename}: {error.strerror}"
     return Arrived(service.id, title, kind, url, problem=problem)
+
+
+def url_at_origin(service: Service, title: str, kind: str) -> str:
+    """Return the URL of a playlist at the service's origin; empty without one."""
+    return f"{service.origin.rstrip('/')}/{quote(title, safe='')}/{FILES[kind]}" if service.origin else ""
 
 
 def row_of(made: Playlist, body: bytes, url: str, who: str, now: float) -> PlaylistRow:

@@ -170,6 +170,7 @@ class LiveRoutes:
     def all_down(self, reason: str, now: float) -> None:
         for received in self.received.values():
             self.set_state(received, is_up=False, reason=reason, now=now)
+            received.reason = reason
 
     def expire(self, now: float) -> None:
         """Drop the stale routes of sessions that have been down, or up without an End-of-RIB, for too long."""

@@ -35,6 +35,7 @@ from steering.state.routes import prefix_at
 MAX_TEXT: Final = 4 << 30  # bytes of a feed once unpacked; 16 M routes take about 1 GB
 MAX_LISTED: Final = 1000  # refusals listed with their rows; all are counted
 
+MAX_REASON: Final = 500  # characters
 PREFIX_RULE: Final = "a prefix is written address/length"
 
 Kind = Literal["asn", "bgp", "csv", "folder", "jsonl", "mmdb", "mrt", "zones"]
@@ -259,7 +260,11 @@ def read_feed(source: FeedSource, fleet: Fleet) -> Feed:
     # Live sessions are kept as a CSV feed.
     name = "csv" if source.kind == "bgp" else source.kind
     module = importlib.import_module(f"steering.control.routes.feeds.{name}")
-    feed: Feed = module.read(source.path, fleet)
+    try:
+        feed: Feed = module.read(source.path, fleet)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+        reason = f"cannot be read as {source.kind}: {type(error).__name__}: {error}"
+        raise FeedError(f"{source.path or source.kind}: {reason}"[:MAX_REASON]) from error
     if not feed.accepted and source.kind != "bgp":  # all sessions may have withdrawn all their routes
         first = f"; the first of {feed.refused} refused rows: {feed.refusals[0]}" if feed.refusals else ""
         raise FeedError(f"{feed.name}: holds no route for this fleet{first}")
