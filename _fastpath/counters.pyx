@@ -327,22 +327,6 @@ cdef class Counters:
         cdef uint32_t slot
         return {slot: self.cell(C_CELLS + slot) for slot in range(self.slots) if self.cells[C_CELLS + slot]}
 
-    def appliances_into(self, buffer not None):
-        cdef Py_buffer out
-        cdef uint64_t* cells
-        cdef uint32_t slot, slots
-        PyObject_GetBuffer(buffer, &out, PyBUF_WRITABLE)
-        try:
-            if out.itemsize != 8 or (out.len and <uint64_t> out.buf % 8):
-                raise ValueError("counts are 64-bit numbers: array('Q')")
-            cells = <uint64_t*> out.buf
-            slots = <uint32_t> min(<uint64_t> out.len // 8, <uint64_t> self.slots)
-            for slot in range(slots):
-                cells[slot] = load_cell(self.cells + C_CELLS + slot)
-        finally:
-            PyBuffer_Release(&out)
-        return slots
-
     cdef object cell(self, uint64_t index):
         return load_cell(self.cells + index)
 
