@@ -19,9 +19,8 @@ import pytest
 from steering.control.api import report_endpoint as reports
 from steering.control.api import report_format as wire
 from steering.control.api.report_endpoint import ReportsEndpoint
-from steering.control.fill.digests import digest_of
 from steering.control.fill.holdings import HoldingsReported
-from steering.control.fill.holdings_rows import Delta
+from steering.control.fill.holdings_rows import Delta, digest_of
 from steering.control.health.presenter import describe
 from steering.control.health.registry import Registry
 from steering.control.records.auth import Caller
