@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from _fastpath import mrt
 from tests.support import dumps
+from tests.support.prefixes import texts
 
 # ---- the judge: mrtparse, which is slow and knows the same RFCs
 
@@ -38,11 +39,11 @@ def judged_views(dump: bytes) -> list[tuple[str, list[tuple[Any, ...]]]]:
             views.append((data["view_name"], []))
             continue
         for entry in data["rib_entries"]:
-            said = {next(iter(a["type"])): a["value"] for a in reversed(entry["path_attributes"])}
-            segments = said.get(2, [])
+            values = {next(iter(a["type"])): a["value"] for a in reversed(entry["path_attributes"])}
+            segments = values.get(2, [])
             path_ = [int(asn) for s in segments if next(iter(s["type"])) == 2 for asn in s["value"]]
             sets = any(next(iter(s["type"])) in (1, 4) for s in segments)
-            large = [str(text) for text in said.get(32, [])]
+            large = [str(text) for text in values.get(32, [])]
             views[-1][1].append(
                 (
                     f"{data['prefix']}/{data['length']}",
@@ -50,9 +51,9 @@ def judged_views(dump: bytes) -> list[tuple[str, list[tuple[Any, ...]]]]:
                     (
                         tuple(path_),
                         sets,
-                        next(iter(said[1])) if 1 in said else 2,
-                        int(said.get(4, 0)),
-                        (*(str(text) for text in said.get(8, [])), *large),
+                        next(iter(values[1])) if 1 in values else 2,
+                        int(values.get(4, 0)),
+                        (*(str(text) for text in values.get(8, [])), *large),
                     ),
                 )
             )
@@ -63,14 +64,12 @@ def ours(data: bytes) -> list[tuple[Any, ...]]:
     """Return every entry as the compiled reader reads it."""
     peers, columns, kinds, refusals, refused_by, _ = mrt.read(data)
     assert (refusals, refused_by) == ([], {})
-    found = []
-    for family, (high, low, length, value, row) in columns.items():
-        for place in range(len(high)):
-            number = high[place] << 64 | low[place]
-            address = ipaddress.IPv4Address(number >> 96) if family == 4 else ipaddress.IPv6Address(number)
-            peer, packed = kinds[value[place]]
-            found.append((row[place], f"{address}/{length[place]}", peers[peer], mrt.attributes(packed)))
-    return [entry[1:] for entry in sorted(found, key=lambda entry: entry[0])]
+    result = []
+    for family, rows in columns.items():
+        for prefix, value, row in texts(rows, family):
+            peer, packed = kinds[value]
+            result.append((row, prefix, peers[peer], mrt.attributes(packed)))
+    return [entry[1:] for entry in sorted(result, key=lambda entry: entry[0])]
 
 
 PREFIXES = st.one_of(
@@ -187,7 +186,7 @@ BAD_RECORDS = [
 @pytest.mark.parametrize(("bad", "value", "rule"), BAD_RECORDS, ids=[row[2][:40] for row in BAD_RECORDS])
 def test_a_bad_record_is_refused_with_its_offset_and_the_next_is_read(bad: bytes, value: str, rule: str) -> None:
     _, columns, _, refusals, refused_by, _ = mrt.read(INDEX + GOOD + bad + GOOD)
-    assert len(columns[4][0]) == 2
+    assert len(columns[4]) == 2
     assert refusals == [(len(INDEX + GOOD), value, rule)]
     assert refused_by == {rule.partition(";")[0]: 1}
 
@@ -251,7 +250,7 @@ def test_more_kinds_than_the_first_table_of_them_holds() -> None:
     data = INDEX + b"".join(dumps.rib("10.0.0.0/8", [(0, item), (0, item)]) for item in packed)
     _, columns, kinds, _, _, _ = mrt.read(data)
     assert [item for _, item in kinds] == packed
-    assert list(columns[4][3]) == [number for number in range(40_000) for _ in (0, 1)]
+    assert list(columns[4].value) == [number for number in range(40_000) for _ in (0, 1)]
 
 
 def mutations(data: bytes) -> Iterator[bytes]:
@@ -279,10 +278,10 @@ def read_or_refuse(data: bytes) -> None:
         peers, columns, kinds, _, _, _ = mrt.read(data)
     except ValueError:
         return
-    for family, (high, low, length, value, row) in columns.items():
-        assert len(high) == len(low) == len(length) == len(value) == len(row)
-        assert all(bits <= (32 if family == 4 else 128) for bits in length)
-        assert all(kind < len(kinds) for kind in value)
+    for family, rows in columns.items():
+        assert len(rows.high) == len(rows.low) == len(rows.length) == len(rows.value) == len(rows.row)
+        assert all(bits <= (32 if family == 4 else 128) for bits in rows.length)
+        assert all(kind < len(kinds) for kind in rows.value)
     for peer, packed in kinds:
         assert peer < len(peers)
         try:
@@ -290,4 +289,4 @@ def read_or_refuse(data: bytes) -> None:
         except ValueError:
             continue
         assert len(path) <= mrt.MAX_PATH
-        assert origin < mrt.ORIGINS
+        assert origin < 3

@@ -59,7 +59,7 @@ class Bench:
         """Return the status word in the file."""
         return self.files.word(self.slots[name])
 
-    def say(self, *names: str, health: Health | None = None, own: bool = True) -> list[str]:
+    def report(self, *names: str, health: Health | None = None, own: bool = True) -> list[str]:
         self.seq += 1
         return [self.registry.report(name, Report("b", self.seq, health=health or Health()), own) for name in names]
 

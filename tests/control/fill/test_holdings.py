@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.fill import holdings
-from steering.control.fill.digests import digest_of
 from steering.control.fill.holdings import HoldingsReported, Taken
-from steering.control.fill.holdings_file import Changes, open_holdings, write_changes
-from steering.control.fill.holdings_rows import Delta, Full, HoldingsRow, Unknown
+from steering.control.fill.holdings_file import Changes, write_changes
+from steering.control.fill.holdings_rows import Delta, Full, HoldingsRow, Unknown, digest_of
 from steering.errors import SnapshotError
 from steering.model.fleet import Fleet
 from steering.model.service import Service
+from steering.state.holdings import HoldingsFile
 from steering.state.sections import StateFile, write_sections
 
 OURS = "c001-bom001"
@@ -37,9 +37,9 @@ def fleet_of_two_services(fleet: Fleet) -> Fleet:
 @pytest.fixture
 def reported(fleet_of_two_services: Fleet) -> HoldingsReported:
     """Return empty holdings of the tiny fleet with two services."""
-    found = HoldingsReported(1000)
-    found.use_fleet(fleet_of_two_services)
-    return found
+    result = HoldingsReported(1000)
+    result.use_fleet(fleet_of_two_services)
+    return result
 
 
 def judged(names: Iterable[str]) -> str:
@@ -67,26 +67,26 @@ def published(reported: HoldingsReported, path: Path) -> Path:
     changes = reported.begin()
     assert changes
     written(path, changes)
-    reported.end(path, open_holdings(StateFile(path, "holdings")))
+    reported.end(path, HoldingsFile(path).holdings)
     return path
 
 
 def sets_in(path: Path, fleet: Fleet) -> dict[tuple[str, str], set[str]]:
     """Return what a file says that (appliance, service) holds; nothing of those that are unknown."""
-    found = open_holdings(StateFile(path, "holdings"))
+    result = HoldingsFile(path).holdings
     numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
     sets: dict[tuple[str, str], set[str]] = {}
     for appliance in fleet.appliances:
         number = numbers[appliance.cluster]
-        services = dict(found.members(number)).get(appliance.slot, frozenset())
+        services = dict(result.members(number)).get(appliance.slot, frozenset())
         for service in services:
             sets[appliance.id, service] = set()
-        packed = found.bitmap(number, appliance.slot) or b""
+        packed = result.bitmap(number, appliance.slot) or b""
         for index in range(8 * len(packed)):
             if packed[index // 8] >> index % 8 & 1:
-                service, name = found.title(index)
+                service, name = result.title(index)
                 sets[appliance.id, service].add(name)
-                assert appliance.slot in found.holders(number, index)
+                assert appliance.slot in result.holders(number, index)
     return sets
 
 
@@ -148,19 +148,19 @@ REFUSED: list[tuple[str, HoldingsRow, str]] = [
 def test_a_list_that_breaks_a_rule_is_refused_and_changes_nothing(
     reported: HoldingsReported, row: HoldingsRow, error: str
 ) -> None:
-    found = reported.take(OURS, [row])
-    assert found.error.startswith(error)
-    assert found.resync == ()
+    result = reported.take(OURS, [row])
+    assert result.error.startswith(error)
+    assert result.resync == ()
     assert reported.begin() is None
     assert reported.titles == []
 
 
-def test_a_full_list_that_is_not_its_digest_is_wanted_again_and_told_what_its_digest_is(
+def test_a_full_list_unlike_its_digest_is_requested_again_with_the_right_digest(
     reported: HoldingsReported,
 ) -> None:
-    found = reported.take(OURS, [full("a", digest=judged("b"))])
-    assert found.resync == ("video",)
-    assert found.error == f"holdings[0].digest = {judged('b')!r}: the list's is {judged('a')!r}"
+    result = reported.take(OURS, [full("a", digest=judged("b"))])
+    assert result.resync == ("video",)
+    assert result.error == f"holdings[0].digest = {judged('b')!r}: the list's is {judged('a')!r}"
     assert reported.titles == []
 
 
@@ -185,7 +185,7 @@ def test_services_are_known_each_by_itself_and_one_that_fails_costs_the_others_n
     assert sets_in(published(reported, tmp_path / "holdings.3"), fleet) == {(OURS, "games"): {"x"}}
 
 
-def test_agreeing_is_cheap_and_asks_nobody_to_publish(reported: HoldingsReported, tmp_path: Path) -> None:
+def test_an_agreeing_digest_is_cheap_and_causes_no_publish(reported: HoldingsReported, tmp_path: Path) -> None:
     assert not reported.is_unchanged(OURS, [delta("a")])
     reported.take(OURS, [full("a"), full("x", service="games")])
     published(reported, tmp_path / "holdings.1")
@@ -208,7 +208,7 @@ def test_what_comes_while_a_file_is_built_is_kept_for_the_next(
     assert reported.take("c002-bom001", [full("c")]) == DONE
     first = tmp_path / "holdings.1"
     written(first, changes)
-    reported.end(first, open_holdings(StateFile(first, "holdings")))
+    reported.end(first, HoldingsFile(first).holdings)
     assert sets_in(first, fleet) == {(OURS, "video"): {"a"}}
     second = published(reported, tmp_path / "holdings.2")
     assert sets_in(second, fleet) == {(OURS, "video"): {"a", "b"}, ("c002-bom001", "video"): {"c"}}
@@ -244,9 +244,9 @@ def test_a_restart_begins_with_the_file_and_asks_again_for_what_came_later(
 
 def test_titles_keep_their_index_from_file_to_file(reported: HoldingsReported, tmp_path: Path) -> None:
     reported.take(OURS, [full("a", "b")])
-    before = open_holdings(StateFile(published(reported, tmp_path / "holdings.1"), "holdings"))
+    before = HoldingsFile(published(reported, tmp_path / "holdings.1")).holdings
     reported.take(OURS, [full("c", "b")])
-    after = open_holdings(StateFile(published(reported, tmp_path / "holdings.2"), "holdings"))
+    after = HoldingsFile(published(reported, tmp_path / "holdings.2")).holdings
     assert [after.title(index) for index in range(3)] == [*map(before.title, range(2)), ("video", "c")]
 
 
@@ -284,7 +284,7 @@ def test_where_too_much_waits_a_publish_is_due_and_more_is_asked_for_later(
     assert changes
     assert reported.take("c001-lhr001", [full(*names)]) == RESYNC
     written(tmp_path / "holdings.1", changes)
-    reported.end(tmp_path / "holdings.1", open_holdings(StateFile(tmp_path / "holdings.1", "holdings")))
+    reported.end(tmp_path / "holdings.1", HoldingsFile(tmp_path / "holdings.1").holdings)
     assert reported.take("c001-lhr001", [full(*names)]) == DONE
 
 
@@ -295,7 +295,7 @@ def test_a_file_that_is_not_one_is_named(reported: HoldingsReported, tmp_path: P
         reported.adopt(path)
     reported.take(OURS, [full("a")])
     published(reported, path)
-    sections: dict[str, Any] = {name: bytes(found) for name, found in StateFile(path, "holdings").sections.items()}
+    sections: dict[str, Any] = {name: bytes(result) for name, result in StateFile(path, "holdings").sections.items()}
     write_sections(path, "holdings", {**sections, "digests": b"\xc1"})
     with pytest.raises(SnapshotError, match=r"holdings\.1: "):
         reported.adopt(path)
@@ -356,7 +356,7 @@ def test_any_order_of_reports_publishes_and_restarts_gives_the_sets_of_a_dict_of
                 judge = dict(saved)
             elif changes := reported.begin():
                 written(path, changes)
-                reported.end(path, open_holdings(StateFile(path, "holdings")))
+                reported.end(path, HoldingsFile(path).holdings)
                 files += 1
                 saved = dict(judge)
                 assert sets_in(path, fleet_of_two_services) == saved

@@ -32,7 +32,7 @@ def read(path: Path, fleet: Fleet, kind: Kind | None = None) -> Feed:
 
 def routes_of(feed: Feed) -> list[tuple[Any, ...]]:
     """Return a feed's rows as plain values, without the name of the file they stand in."""
-    found = []
+    result = []
     for family in (4, 6):
         columns = feed.columns[family]
         for place in range(len(columns)):
@@ -42,8 +42,8 @@ def routes_of(feed: Feed) -> list[tuple[Any, ...]]:
                 for item in feed.sets[feed.set_of[kind]]
             ]
             where = (family, columns.high[place], columns.low[place], columns.length[place])
-            found.append((*where, sorted(members), feed.origin_of[kind]))
-    return sorted(found)
+            result.append((*where, sorted(members), feed.origin_of[kind]))
+    return sorted(result)
 
 
 # ---- JSON Lines
@@ -64,7 +64,7 @@ ROUTES = st.fixed_dictionaries(
 
 
 @given(routes=st.lists(ROUTES, max_size=12))
-def test_json_lines_say_what_csv_says(
+def test_json_lines_equal_csv(
     routes: list[dict[str, Any]], fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("feeds")
@@ -134,31 +134,31 @@ def test_a_bad_line_is_refused_and_the_others_are_taken(tmp_path: Path, fleet: F
 
 # ---- table dumps
 
-HEARD = ("192.0.2.1", 64500)
+ROUTER = ("192.0.2.1", 64500)
 
 
 @pytest.fixture
 def listening(fleet: Fleet) -> Fleet:
-    """The tiny fleet, whose clusters in Mumbai hear a router each; and London hears both."""
-    heard = {"bom001-a": ("192.0.2.1",), "bom002-a": ("2001:db8::2",), "lhr001-a": ("192.0.2.1", "2001:db8::2")}
-    clusters = tuple(dataclasses.replace(item, peers=heard.get(item.id, ())) for item in fleet.clusters)
+    """The tiny fleet, whose clusters in Mumbai each peer with one router; London peers with both."""
+    announced = {"bom001-a": ("192.0.2.1",), "bom002-a": ("2001:db8::2",), "lhr001-a": ("192.0.2.1", "2001:db8::2")}
+    clusters = tuple(dataclasses.replace(item, peers=announced.get(item.id, ())) for item in fleet.clusters)
     return dataclasses.replace(fleet, clusters=clusters)
 
 
 def dump_of(*parts: bytes) -> bytes:
-    """Return a dump of three routers, the last of which no cluster hears."""
-    return dumps.peer_index([HEARD, ("2001:db8::2", 64511), ("192.0.2.3", 64512)]) + b"".join(parts)
+    """Return a dump of three routers, the last of which is no peer of a cluster."""
+    return dumps.peer_index([ROUTER, ("2001:db8::2", 64511), ("192.0.2.3", 64512)]) + b"".join(parts)
 
 
 @pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress)])
-def test_a_dump_is_heard_by_the_clusters_of_its_routers(
+def test_a_dump_gives_routes_to_the_clusters_of_its_routers(
     tmp_path: Path, listening: Fleet, ending: str, pack: Any
 ) -> None:
     path = tmp_path / f"rib.20261124{ending}"
-    said = dumps.attributes([64500, 64501], origin=1, med=20, communities=["64500:120"])
-    entries = [(0, said), (1, dumps.attributes([64511])), (2, dumps.attributes([64512]))]
+    sent = dumps.attributes([64500, 64501], origin=1, med=20, communities=["64500:120"])
+    entries = [(0, sent), (1, dumps.attributes([64511])), (2, dumps.attributes([64512]))]
     path.write_bytes(
-        pack(dump_of(dumps.rib("10.0.0.0/8", entries), dumps.rib("2001:db8::/32", [(1, said, 7)], paths=True)))
+        pack(dump_of(dumps.rib("10.0.0.0/8", entries), dumps.rib("2001:db8::/32", [(1, sent, 7)], paths=True)))
     )
     feed = read(path, listening)
     assert (feed.accepted, feed.unheard, feed.refused) == (3, 1, 0)
@@ -193,7 +193,7 @@ def test_bad_attributes_and_sets_are_refused_with_the_offset_of_their_record(tmp
     assert feed.refusals[0].value.startswith("192.0.2.1 400101")
 
 
-def test_a_dump_that_nobody_hears_names_its_routers(tmp_path: Path, fleet: Fleet) -> None:
+def test_a_dump_of_unknown_routers_names_them(tmp_path: Path, fleet: Fleet) -> None:
     path = tmp_path / "dump.mrt"
     path.write_bytes(dump_of(dumps.rib("10.0.0.0/8", [(0, b"")])))
     with pytest.raises(
@@ -222,7 +222,7 @@ def write_zones(tmp_path: Path, zones: Any, top: str = "coverageZones") -> Path:
     return path
 
 
-def test_a_zone_is_heard_where_its_name_or_its_coordinates_say(tmp_path: Path, fleet: Fleet) -> None:
+def test_a_zone_is_assigned_by_its_name_or_its_coordinates(tmp_path: Path, fleet: Fleet) -> None:
     zones = {
         "del001-a": {"network": ["10.0.0.0/8"], "network6": ["2001:db8::/32"]},
         "lhr001": {"network": ["11.0.0.0/8"], "coordinates": {"latitude": 0, "longitude": 0}},
@@ -231,12 +231,12 @@ def test_a_zone_is_heard_where_its_name_or_its_coordinates_say(tmp_path: Path, f
     }
     feed = read(write_zones(tmp_path, zones), fleet)
     assert feed.refused == 0
-    heard = {row[1] >> 56 if row[0] == 4 else "v6": [member[0] for member in row[4]] for row in routes_of(feed)}
+    announced = {row[1] >> 56 if row[0] == 4 else "v6": [member[0] for member in row[4]] for row in routes_of(feed)}
     # New York is nearest to London's exchange, Singapore to Mumbai's; Mumbai's embedded cluster is not open to them.
-    assert heard == {10: [2], "v6": [2], 11: [3], 12: [3], 13: [1]}
+    assert announced == {10: [2], "v6": [2], 11: [3], 12: [3], 13: [1]}
 
 
-def test_a_deep_zone_is_heard_by_the_clusters_of_its_caches(tmp_path: Path, fleet: Fleet) -> None:
+def test_a_deep_zone_is_assigned_to_the_clusters_of_its_caches(tmp_path: Path, fleet: Fleet) -> None:
     caches = ["c001-bom001", "c002-bom001.cdn.example", "c001-del001"]
     path = write_zones(tmp_path, {"any": {"network": ["10.0.0.0/8"], "caches": caches}}, "deepCoverageZones")
     assert [[member[0] for member in row[4]] for row in routes_of(read(path, fleet))] == [[0, 2]]
@@ -410,5 +410,5 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("name", "kind"), NAMES)
-def test_a_files_name_tells_its_format(name: str, kind: str) -> None:
+def test_a_file_name_gives_its_format(name: str, kind: str) -> None:
     assert kind_of(Path(name)) == kind

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from _fastpath.counters import Counters, begin
 from steering.control.health.registry import Registry
-from steering.control.health.rules import Report
+from steering.control.health.rules import Health, Report
 from steering.control.jobs.health_tick import Tally
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
@@ -53,9 +53,8 @@ class Rehearsal:
         for number in due.reports:
             self.registry.report(world.appliances[number].id, world.next_report(number), own=True)
         for number, ok in due.observed:
-            self.registry.report(
-                world.appliances[number].id, Report("", 0, health=world.observed_health(ok)), own=False
-            )
+            health = Health() if ok else Health("failed", "no answer")
+            self.registry.report(world.appliances[number].id, Report("", 0, health=health), own=False)
         for asked in due.asked:
             body = self.snapshot.steer(
                 asked.address, asked.title, service=self.settings.default_service, counters=self.counters
