@@ -27,7 +27,7 @@ def why_of(state: Path, address: str) -> dict[str, Any]:
 def located(tmp_path: Path, publish: Publish, write_mmdb: Callable[..., Path]) -> Path:
     """Return a folder with a map of three prefixes and two geofeeds over it."""
     first, second = tmp_path / "isp.csv", tmp_path / "other.csv"
-    first.write_text("192.0.2.128/25,IN,IN-DL,Delhi,\n2001:db8:9::/48,GB,,London,\n")
+    first.write_text("192.0.2.128/25,IN,IN-MH,Mumbai,\n2001:db8:9::/48,GB,,London,\n")
     second.write_text("192.0.2.128/25,GB,,,\n192.0.2.240/28,IN,,,\n203.0.113.128/25,,,,\n")
     countries = {"192.0.2.0/24": "GB", "203.0.113.0/24": "IN", "198.51.100.0/24": "GB"}
     mmdb = write_mmdb({prefix: {"country_code": code} for prefix, code in countries.items()})
@@ -37,13 +37,12 @@ def located(tmp_path: Path, publish: Publish, write_mmdb: Callable[..., Path]) -
 SOURCES = [
     # address, source, prefix, region, about where
     ("192.0.2.1", "map", None, "GB", (51, 0)),
-    ("192.0.2.129", "isp.csv", "192.0.2.128/25", "IN-DL", (29, 77)),  # the first of two geofeeds counts
+    ("192.0.2.129", "isp.csv", "192.0.2.128/25", "IN-MH", (19, 73)),  # the first of two geofeeds counts
     ("192.0.2.241", "other.csv", "192.0.2.240/28", "IN", (22, 74)),  # the longest prefix counts, of whichever geofeed
     ("203.0.113.129", "other.csv", "203.0.113.128/25", None, None),  # a geofeed takes a location away
     ("203.0.113.1", "map", None, "IN", (22, 74)),
-    ("2001:db8:9::1", "isp.csv", "2001:db8:9::/48", "GB", (52, 0)),
+    ("2001:db8:9::1", "isp.csv", "2001:db8:9::/48", "GB", (51, 0)),
     ("2001:db8:a::1", "map", None, None, None),
-    ("::ffff:192.0.2.129", "isp.csv", "192.0.2.128/25", "IN-DL", (29, 77)),
 ]
 
 
@@ -62,7 +61,7 @@ def test_explain_names_the_geofeed_that_overrode_the_map(
 
 def test_without_geofeeds_the_location_is_of_the_country(tmp_path: Path, publish: Publish) -> None:
     location = why_of(publish(tmp_path / "state"), "49.32.0.1")["location"]
-    assert (location["source"], location["name"], location["prefix"]) == ("map", "country_prefixes.txt.xz", None)
+    assert (location["source"], location["name"], location["prefix"]) == ("map", "country-prefixes.txt.xz", None)
     assert (round(location["latitude"]), round(location["longitude"])) == (22, 74)
 
 
