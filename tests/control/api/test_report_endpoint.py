@@ -98,10 +98,11 @@ def test_an_appliances_own_report_counts_at_once(app: ControlApp, appliance: htt
 
 
 def test_a_monitors_report_is_used_for_inference_only(app: ControlApp, ops: httpx.Client) -> None:
-    failed = row(health={"components": {"ping": "failed"}})
-    for _ in range(app.control.settings.down_after):
+    for seq in range(app.control.settings.down_after):
         assert describe(app.control.registry, OURS)["state"] == "serving"
-        assert post(ops, failed) == {"appliance": OURS, "result": "accepted", "health_source": "assumed"}
+        failed = row(seq, health={"components": {"ping": "failed"}})
+        for result in ("accepted", "repeated", "repeated", "repeated"):
+            assert post(ops, failed) == {"appliance": OURS, "result": result, "health_source": "assumed"}
         app.control.registry.tick()
     actual = describe(app.control.registry, OURS)
     assert actual["state"] == "unhealthy"
