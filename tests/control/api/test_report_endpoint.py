@@ -105,9 +105,9 @@ def test_a_components_name_is_escaped_wherever_it_is_shown(
         lines = events.iter_lines()
         assert post(appliance, row(health={"components": {name: "failed"}})) == TAKEN
         app.in_loop(app.control.registry.tick)
-        said = next(line for line in lines if line.startswith("data: ") and "failed" in line)
-        assert said.isprintable()
-        assert json.loads(said.removeprefix("data: "))["why"] == f"{name} failed"
+        answer_row = next(line for line in lines if line.startswith("data: ") and "failed" in line)
+        assert answer_row.isprintable()
+        assert json.loads(answer_row.removeprefix("data: "))["why"] == f"{name} failed"
     for path in ("/v1/appliances", f"/v1/appliances/{OURS}", "/v1/state", "/v1/alarms"):
         answer = ops.get(path)
         assert answer.text.isprintable(), path
