@@ -94,7 +94,7 @@ cdef class Counters:
         cdef object reason
         if writable:
             begin(path, slots)
-        descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
+        descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
             if size < HEADER.size:
@@ -200,7 +200,7 @@ cdef class Counters:
                     continue
                 service = name.text[:min(name.service_length, C_SERVICE_TEXT)]
                 title = (name.text + len(service))[:min(name.title_length, C_TITLE_TEXT)]
-                out.append((key, cluster, count, service.decode(), title.decode(errors="ignore")))
+                out.append((key, cluster, count, service.decode(errors="replace"), title.decode(errors="ignore")))
         out.sort(key=lambda row: (-row[2], row[0], row[1]))
         return out
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import subprocess
@@ -215,6 +217,31 @@ def test_control_characters_of_others_do_not_reach_the_terminal(served: Run, tmp
     assert "\x1b" not in served("table", "check", "evil.csv").output
 
 
+HOSTILE = {
+    "an escape sequence": "\x1b[31mred",
+    "a C1 control": "\x9b31mred",
+    "right to left": "\u202egnp.exe",
+    "a formula": "=HYPERLINK(0)",
+    "a call": "@SUM(A1)",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))
+def test_what_a_feed_says_acts_neither_on_a_terminal_nor_on_a_spreadsheet(
+    served: Run, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "evil.csv").write_text(f"prefix,cluster\n203.0.113.0/24,{text}\n{text},x\n203.0.113.0/24,bom001-a\n")
+    shown = served("table", "check", "evil.csv").output
+    cells = served("table", "check", "evil.csv", "--csv").output
+    document = served("table", "check", "evil.csv", "--json").output
+    for output in (shown, cells, document):
+        assert output.replace("\n", "").isprintable()
+    for row in csv.reader(io.StringIO(cells)):
+        assert not any(cell.startswith(("=", "@", "+")) for cell in row)
+    values = [row["value"] for row in json.loads(document)["feeds"][0]["refusals"]]
+    assert text in [value.strip() for value in values]
+
+
 def test_settings_are_listed_with_their_meaning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEERING_WORKERS", "5")
     monkeypatch.setenv("STEERING_PORTABLE", "0")
@@ -356,13 +383,13 @@ def test_the_live_fleet_and_its_alarms_are_shown(served: Run, tmp_path: Path) ->
         assert served("alarms").output == "no alarm is raised\n"
         failed = Report("boot", 1, None, Health("failed", "no uplink"))
         for name in ("c001-bom001", "c002-bom001"):
-            app.control.registry.report(name, failed, own=True)
+            app.control.registry.report(name, failed)
         app.in_loop(app.control.registry.tick)
         frame = served("top", "--once").output
         assert all(word in frame for word in ("8 appliances in 4 clusters", "ALARMS", "0/2", "serving → unhealthy"))
         assert json.loads(served("top", "--json").output)["states"] == {"serving": 6, "unhealthy": 2}
         assert "none of its 2 appliances can serve: no uplink" in served("alarms").output.replace("\n", " ")
-        app.control.registry.report("c001-bom001", Report("boot", 2, None, Health()), own=True)
+        app.control.registry.report("c001-bom001", Report("boot", 2, None, Health()))
         app.in_loop(app.control.registry.tick)
         assert json.loads(served("alarms", "--json").output) == []
         assert [row["resolved"] for row in json.loads(served("alarms", "--resolved", "--json").output)] == [True]

@@ -43,7 +43,7 @@ def report(service: ControlApp, name: str, state: str = "ok", why: str = "") -> 
     """Let an appliance report, and the pulse beat."""
     health = Health(state, why, throughput_gbps=40.0, headroom_gbps=60.0)
     seq = int(time.monotonic_ns())
-    service.control.registry.report(name, Report("boot", seq, None, health), own=True)
+    service.control.registry.report(name, Report("boot", seq, None, health))
     service.in_loop(service.control.registry.tick)
 
 

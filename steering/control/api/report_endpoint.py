@@ -5,7 +5,7 @@
 
 19,000 appliances report every ten seconds, so this is a raw ASGI callable; `app.py` adds it to the OpenAPI document.
 Large bodies and lists of titles are processed in one thread, so that the loop keeps answering. An appliance may report
-only itself. Ops may report any appliance: that is a monitor's observation (`own` False), used for inference only.
+only itself. Ops may report any appliance: that is a monitor's observation, used for inference only.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ from steering.control.health.registry import Registry
 from steering.control.records.auth import Caller
 from steering.control.verbs import BY_NAME
 from steering.errors import RequestError
+from steering.escape import escaped_json
 
 PATH: Final = BY_NAME["reports"].path
-SMALL_BODY: Final = 16_384  # bytes that are parsed in the loop: at most a millisecond, also for a compression bomb
+SMALL_BODY: Final = 16_384  # bytes that are parsed in the loop: at most a millisecond
+MOST_PACKED: Final = 64  # how many bytes a byte of gzip is taken for: a bomb has a thousand
 MOST_WAITING: Final = 256 << 20  # bytes of all bodies at once
 ROWS_AT_ONCE: Final = 200  # of a batch; after them the loop answers others
 
@@ -113,7 +115,7 @@ class ReportsEndpoint:
         encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         rows = await self.read(int(headers.get(b"content-length", b"0")), encoding, receive)
         if not isinstance(rows, list):
-            return ENCODER.encode(await self.finish(rows, self.take(rows, caller)))
+            return escaped_json(ENCODER.encode(await self.finish(rows, self.take(rows, caller))))
         results: list[RowResult] = []
         for number, row in enumerate(rows):
             try:
@@ -123,7 +125,7 @@ class ReportsEndpoint:
             results.append(await self.finish(row, result))
             if number % ROWS_AT_ONCE == ROWS_AT_ONCE - 1:
                 await asyncio.sleep(0)
-        return ENCODER.encode(BatchResult(results))
+        return escaped_json(ENCODER.encode(BatchResult(results)))
 
     async def read(self, length: int, encoding: str, receive: Receive) -> ReportRow | Fault | list[ReportRow | Fault]:
         """Return the reports in the body of a request. Raises RequestError."""
@@ -141,7 +143,7 @@ class ReportsEndpoint:
                 body = b"".join(parts)
             if message["type"] != "http.request":
                 raise RequestError("the client closed the connection before the end of the body")
-            if len(body) <= SMALL_BODY:
+            if len(body) * (MOST_PACKED if encoding else 1) <= SMALL_BODY:
                 return parse(unpack(body, encoding))
             return await self.in_thread(lambda: parse(unpack(body, encoding)))
         finally:
@@ -158,7 +160,7 @@ class ReportsEndpoint:
         own = caller.role == "appliance"
         if own and row.appliance != caller.subject:
             raise RequestError.of_parameter("appliance", row.appliance, f"{caller.subject}, as the token says", 403)
-        verdict = self.registry.report(row.appliance, report_of(row), own)
+        verdict = self.registry.report(row.appliance, report_of(row), None if own else caller.token)
         health_source: HealthSource = "reported" if self.registry.is_reported(row.appliance) else "assumed"
         return RowResult(row.appliance, verdict, health_source=health_source)  # type: ignore[arg-type]
 

@@ -97,11 +97,31 @@ def test_an_appliances_own_report_counts_at_once(app: ControlApp, appliance: htt
     assert actual["why"] == "disk failed"
 
 
+def test_a_components_name_is_escaped_wherever_it_is_shown(
+    app: ControlApp, appliance: httpx.Client, ops: httpx.Client
+) -> None:
+    name = "fan\x1b[2J\x9b31m\u202e\u2066x"
+    with ops.stream("GET", "/v1/events") as events:
+        lines = events.iter_lines()
+        assert post(appliance, row(health={"components": {name: "failed"}})) == TAKEN
+        app.in_loop(app.control.registry.tick)
+        answer_row = next(line for line in lines if line.startswith("data: ") and "failed" in line)
+        assert answer_row.isprintable()
+        assert json.loads(answer_row.removeprefix("data: "))["why"] == f"{name} failed"
+    for path in ("/v1/appliances", f"/v1/appliances/{OURS}", "/v1/state", "/v1/alarms"):
+        answer = ops.get(path)
+        assert answer.text.isprintable(), path
+    assert ops.get(f"/v1/appliances/{OURS}").json()["state"]["why"] == f"{name} failed"
+    wrong = appliance.post("/v1/reports", json=row(2, health={name: 1}))
+    assert (wrong.status_code, wrong.text.isprintable()) == (422, True)
+
+
 def test_a_monitors_report_is_used_for_inference_only(app: ControlApp, ops: httpx.Client) -> None:
-    failed = row(health={"components": {"ping": "failed"}})
-    for _ in range(app.control.settings.down_after):
+    for seq in range(app.control.settings.down_after):
         assert describe(app.control.registry, OURS)["state"] == "serving"
-        assert post(ops, failed) == {"appliance": OURS, "result": "accepted", "health_source": "assumed"}
+        failed = row(seq, health={"components": {"ping": "failed"}})
+        for result in ("accepted", "repeated", "repeated", "repeated"):
+            assert post(ops, failed) == {"appliance": OURS, "result": result, "health_source": "assumed"}
         app.control.registry.tick()
     actual = describe(app.control.registry, OURS)
     assert actual["state"] == "unhealthy"
