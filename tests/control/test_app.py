@@ -213,17 +213,17 @@ BEFORE_THE_BODY: list[tuple[str, str, str, int]] = [
 ]
 
 
-def test_role_method_and_length_are_looked_at_before_a_body_is_read(door: ControlApp) -> None:
-    tokens = {role: door.make_token(role)["authorization"] for role in {row[0] for row in BEFORE_THE_BODY}}
+def test_role_method_and_length_are_looked_at_before_a_body_is_read(service: ControlApp) -> None:
+    tokens = {role: service.make_token(role)["authorization"] for role in {row[0] for row in BEFORE_THE_BODY}}
     for role, request, length, status in BEFORE_THE_BODY:
-        with socket.create_connection(door.address, timeout=20) as connection:
+        with socket.create_connection(service.address, timeout=20) as connection:
             head = f"{request} HTTP/1.1\r\nHost: x\r\nAuthorization: {tokens[role]}\r\n{length}\r\n\r\n"
             connection.sendall(head.encode())
             assert connection.recv(100).split()[1] == str(status).encode(), (role, request)
 
 
-def test_control_redirects_nowhere_and_names_the_allowed_methods(door: ControlApp) -> None:
-    with door.client(door.make_token("ops")) as client:
+def test_control_redirects_nowhere_and_names_the_allowed_methods(service: ControlApp) -> None:
+    with service.client(service.make_token("ops")) as client:
         for path in ("/v1/tables/", "/v1/fleet/", "//v1/tables"):
             assert client.get(path, headers={"host": "evil.example"}).status_code == 404
         refused = client.patch("/v1/overrides")
