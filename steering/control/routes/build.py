@@ -95,13 +95,18 @@ def build_table(
         duplicates=routes.duplicates,
         conflicts=tuple(routes.conflicts(fleet)),
         refusals=[refusal for feed in feeds for refusal in feed.refusals],
-        other_sources=[
-            {"kind": "regions", "feed": regions.name, "sha256": regions.sha256},
-            *({"kind": "geofeed", **feed.describe()} for feed in regions.geofeeds),
-            *([{"kind": "rpki", **rpki}] if rpki else []),
-        ],
+        other_sources=sources_beside(regions, rpki),
         locations=locations_of(regions, vectors),
     )
+
+
+def sources_beside(regions: RegionMap, rpki: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the map, the geofeeds and the RPKI data of a table, as reports describe a feed."""
+    return [
+        {"kind": "regions", "feed": regions.name, "sha256": regions.sha256},
+        *({"kind": "geofeed", **feed.describe()} for feed in regions.geofeeds),
+        *([{"kind": "rpki", **rpki}] if rpki else []),
+    ]
 
 
 class MergedRoutes:
