@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     max_prefixes: int = Field(100_000, ge=1)
     """the most prefixes that a partner may announce in a feed; with more, nothing is published"""
     asn: int = Field(0, ge=0, le=4294967294)
-    """our AS number: the communities <asn>:0, :80 and :120 are obeyed; 0 obeys none"""
+    """our AS number: the communities <asn>:0, :1, :80 and :120 are obeyed; 0 obeys none"""
     rpki: Path | None = None
     """the JSON output of an RPKI validator; routes that are invalid by it are refused"""
     bgp: Path | None = None

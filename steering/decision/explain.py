@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import itertools
 import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from _fastpath.ranking import Trace
@@ -85,8 +87,9 @@ def explain(
         "refused_region": snapshot.refused_region(packed, service),
         "policy": policy,
         "routes": routes,
+        "excluded": excluded_by(routes),
         "refused": [dataclasses.asdict(refusal) for refusal in accepted.refused_for(packed)],
-        **location_of(snapshot, accepted, packed, resolved),
+        **location_of(snapshot, accepted, packed, resolved, {route["site"] for route in excluded_by(routes)}),
         "candidates": candidates,
         "fan_out": trace.fan_out,
         "failed_open": trace.failed_open,
@@ -97,7 +100,7 @@ def explain(
 
 
 def location_of(
-    snapshot: Snapshot, routes: Routes, packed: bytes, resolved: Mapping[str, Any]
+    snapshot: Snapshot, routes: Routes, packed: bytes, resolved: Mapping[str, Any], excluded: AbstractSet[str | None]
 ) -> dict[str, dict[str, Any] | list[dict[str, Any]]]:
     """Return where the client is assumed to be and the source of that, and the nearest sites that it does not get."""
     row = routes.geofeed_of(packed)
@@ -109,12 +112,16 @@ def location_of(
     latitude, longitude = place or (None, None)
     return {
         "location": {"latitude": latitude, "longitude": longitude, **source},
-        "sites_not_used": sites_not_used(snapshot, routes.meta, resolved["ranking"], place) if place else [],
+        "sites_not_used": sites_not_used(snapshot, routes.meta, resolved["ranking"], place, excluded) if place else [],
     }
 
 
 def sites_not_used(
-    snapshot: Snapshot, meta: Mapping[str, Any], ranking: Sequence[Mapping[str, Any]], place: Sequence[float]
+    snapshot: Snapshot,
+    meta: Mapping[str, Any],
+    ranking: Sequence[Mapping[str, Any]],
+    place: Sequence[float],
+    excluded: AbstractSet[str | None],
 ) -> list[dict[str, Any]]:
     """Return the nearest sites without a cluster in a ranking, each with its distance and the reason."""
     used = {entry["site"] for entry in ranking}
@@ -127,7 +134,9 @@ def sites_not_used(
     rows = []
     for name in sorted(distances, key=lambda name: (distances[name], name))[:MOST_SITES]:
         site, reason = snapshot.names.sites[name], "no route, and no cluster there accepts off-net clients"
-        if any(cluster["accepts_off_net"] for cluster in clusters[name]):
+        if name in excluded:
+            reason = "a route excludes its clusters"
+        elif any(cluster["accepts_off_net"] for cluster in clusters[name]):
             reason = f"no route, and {meta['fallback_sites']} sites that accept off-net clients are nearer"
             if most_km is not None and distances[name] > most_km:
                 reason = f"no route, and farther than fallback_max_km = {most_km:g}"
@@ -169,6 +178,17 @@ def narrowed(scope: str, packed: bytes) -> str:
     return str(ipaddress.ip_network((packed, length), strict=False))
 
 
+def excluded_by(routes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the routes that keep their clusters away: no longer prefix announces the cluster. Longest prefix first."""
+    decided: set[str] = set()
+    excluded = []
+    for _, same_prefix in itertools.groupby(routes, key=lambda route: str(route["prefix"])):
+        own = sorted(same_prefix, key=lambda route: not route["excludes"])
+        excluded += [route for route in own if route["excludes"] and route["cluster"] not in decided]
+        decided |= {route["cluster"] for route in own}
+    return excluded
+
+
 def name_deciding_keys(
     ranking: list[dict[str, Any]],
     routes: list[dict[str, Any]],
@@ -184,6 +204,8 @@ def name_deciding_keys(
     best: dict[str, tuple[int, ...]] = {}
     known = [key for key in policy if key != "distance"]
     for route, announcement in zip(routes, announcements, strict=True):
+        if announcement.excludes:
+            continue
         key = tuple(
             prefixes.index(route["prefix"]) if name == "prefix" else getattr(announcement, RANKING_KEYS[name])
             for name in known
