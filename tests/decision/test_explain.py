@@ -99,6 +99,12 @@ def test_near_sites_that_a_client_does_not_get_are_listed_with_the_reason(
     assert not {row["site"] for row in rows} & {entry["site"] for entry in why["ranking"]}
 
 
+def test_a_site_that_a_route_excludes_is_listed_as_such(tmp_path: Path, publish: Publish) -> None:
+    routes = "prefix,cluster,as_path,exclude\n49.32.0.0/16,bom001-a,64500,no\n49.32.0.0/24,bom002-a,64500,yes\n"
+    rows = why_of(publish(tmp_path / "state", routes), "49.32.0.1")["sites_not_used"]
+    assert {row["site"]: row["reason"] for row in rows} == {"bom002": "a route excludes its clusters", "del001": CLOSED}
+
+
 def test_only_the_nearest_of_many_sites_are_listed(tmp_path: Path, publish: Publish, fleet: Fleet) -> None:
     closed = next(cluster for cluster in fleet.clusters if cluster.site == "bom001")
     sites = [Site(f"x{i}", "IN", "Mumbai", 19.0 + i, 72.9) for i in range(20)]
