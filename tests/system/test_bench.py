@@ -199,9 +199,9 @@ def test_a_short_soak_fails_no_request_and_keeps_memory(tmp_path: Path, fleet: F
     requests = load.write_requests(tmp_path / "requests", v4, v6)
     printed: list[str] = []
     with servers.serve_steering(state, os.sched_getaffinity(0), workers=2) as steering:
-        growth = soak(steering, requests, 20_000, 1, message.append)
-    assert growth <= MOST_GROWTH, message
-    assert len(message) > WARM_CHUNKS
+        growth = soak(steering, requests, 20_000, 1, printed.append)
+    assert growth <= MOST_GROWTH, printed
+    assert len(printed) > WARM_CHUNKS
 
 
 def test_handshakes_are_read_from_s_time() -> None:
