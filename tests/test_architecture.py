@@ -233,6 +233,20 @@ def test_tests_mirror_the_sources() -> None:
     assert strays == []
 
 
+def test_tests_use_no_retired_word() -> None:
+    """The sources follow the glossary; so do the tests. `found` and the like are no names for values."""
+    retired = re.compile(r"(?<![a-z])(lanes?|doors?|voices?|wish(es)?|belief|blast|rungs?)(?![a-z])", re.IGNORECASE)
+    used = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        text = path.read_text()
+        if path.name in ("test_docs.py", Path(__file__).name):
+            continue
+        names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+        used += [f"{path.name}: {word}" for word in sorted(names & {"found", "told", "said"})]
+        used += [f"{path.name}: {word[0]}" for word in retired.finditer(text)]
+    assert used == []
+
+
 def test_exceptions_are_caught_broadly_only_where_a_loop_or_a_process_ends() -> None:
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):

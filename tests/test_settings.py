@@ -12,10 +12,10 @@ from steering.settings import MAX_SOCKET_PATH, Settings, meanings, read_settings
 
 
 def test_each_setting_has_its_meaning_below_it() -> None:
-    found = meanings()
-    assert list(found) == list(Settings.model_fields)
-    assert all(found.values())
-    assert all(word in found["ranking_policy"] for word in (*RANKING_POLICIES, *RANKING_KEYS))
+    result = meanings()
+    assert list(result) == list(Settings.model_fields)
+    assert all(result.values())
+    assert all(word in result["ranking_policy"] for word in (*RANKING_POLICIES, *RANKING_KEYS))
 
 
 def test_listeners_are_split_at_commas_in_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

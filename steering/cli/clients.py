@@ -187,6 +187,9 @@ def show_explained(report: dict[str, Any], most: int | None = MOST_CANDIDATES) -
     print_routes(why["routes"])
     console.print_title("ranking")
     console.table_of("rank", "cluster", "class", "city", "country", ("behind by", "behind"))(why["ranking"])
+    if why["sites_not_used"]:
+        console.print_title("nearest sites not used")
+        console.table_of("site", "city", "country", ("km", "distance_km"), "reason")(why["sites_not_used"])
     if why["refused"]:
         console.print_title("refused")
         console.table_of("feed", "row", "value", "rule")(why["refused"])
@@ -203,14 +206,16 @@ def show_explained(report: dict[str, Any], most: int | None = MOST_CANDIDATES) -
 
 def show_client(report: dict[str, Any], why: dict[str, Any]) -> None:
     """Print what the client's address resolves to, and in which table."""
-    partner = why["partner"]
+    partner, location, region = why["partner"], why.get("location"), why["region"]
+    if region and location and location["source"] == "geofeed":
+        region += f" (geofeed {location['name']}, {location['prefix']})"
     console.print_facts(
         [
             ("client", why["address"]),
             ("prefix", why["prefix"] or "no route covers it"),
             ("origin", asns(why["origins"])),
             ("partner", f"{partner['name']} ({partner['id']}, {partner['country']})" if partner else None),
-            ("region", why["region"]),
+            ("region", region),
             ("scope", f"{why['scope']} (the same answer for all of it)" if why["scope"] else None),
             ("table", f"{report['table']} (fleet {why['versions']['fleet']}), {why['versions']['age_s']:,.0f} s old"),
             ("canary", f"{why['canary']} the change" if why["canary"] else None),

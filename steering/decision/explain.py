@@ -9,9 +9,11 @@ import dataclasses
 import ipaddress
 import itertools
 import json
+import math
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
 
 from _fastpath.ranking import Trace
 from _fastpath.status_words import REASONS
@@ -19,6 +21,9 @@ from steering.decision.snapshot import Snapshot
 from steering.model.policy import RANKING_KEYS
 from steering.model.route import Announcement
 from steering.state.routes import Routes
+
+EARTH_RADIUS_KM: Final = 6371.0
+MOST_SITES: Final = 5  # of the sites that a client does not get
 
 
 def describe(snapshot: Snapshot, address: str | bytes) -> dict[str, Any]:
@@ -84,6 +89,7 @@ def explain(
         "routes": routes,
         "excluded": excluded_by(routes),
         "refused": [dataclasses.asdict(refusal) for refusal in accepted.refused_for(packed)],
+        **location_of(snapshot, accepted, packed, resolved, {route["site"] for route in excluded_by(routes)}),
         "candidates": candidates,
         "fan_out": trace.fan_out,
         "failed_open": trace.failed_open,
@@ -91,6 +97,62 @@ def explain(
         "versions": snapshot.describe_version() | {"age_s": round(time.time() - snapshot.current.published_at, 3)},
     }
     return answer
+
+
+def location_of(
+    snapshot: Snapshot, routes: Routes, packed: bytes, resolved: Mapping[str, Any], excluded: AbstractSet[str | None]
+) -> dict[str, dict[str, Any] | list[dict[str, Any]]]:
+    """Return where the client is assumed to be and the source of that, and the nearest sites that it does not get."""
+    row = routes.geofeed_of(packed)
+    country = (resolved["region"] or "")[:2]
+    place = (row and row[3]) or routes.locations.countries.get(country)
+    source = {"source": "map", "name": routes.meta["regions"], "prefix": None}
+    if row:
+        source = {"source": "geofeed", "name": row[0], "prefix": row[1]}
+    latitude, longitude = place or (None, None)
+    return {
+        "location": {"latitude": latitude, "longitude": longitude, **source},
+        "sites_not_used": sites_not_used(snapshot, routes.meta, resolved["ranking"], place, excluded) if place else [],
+    }
+
+
+def sites_not_used(
+    snapshot: Snapshot,
+    meta: Mapping[str, Any],
+    ranking: Sequence[Mapping[str, Any]],
+    place: Sequence[float],
+    excluded: AbstractSet[str | None],
+) -> list[dict[str, Any]]:
+    """Return the nearest sites without a cluster in a ranking, each with its distance and the reason."""
+    used = {entry["site"] for entry in ranking}
+    clusters: dict[str, list[dict[str, Any]]] = {}
+    for cluster in snapshot.names.clusters.values():
+        if cluster["site"] not in used:
+            clusters.setdefault(cluster["site"], []).append(cluster)
+    distances = {name: distance_km(place, snapshot.names.sites[name]) for name in clusters}
+    most_km = meta.get("fallback_max_km")
+    rows = []
+    for name in sorted(distances, key=lambda name: (distances[name], name))[:MOST_SITES]:
+        site, reason = snapshot.names.sites[name], "no route, and no cluster there accepts off-net clients"
+        if name in excluded:
+            reason = "a route excludes its clusters"
+        elif any(cluster["accepts_off_net"] for cluster in clusters[name]):
+            reason = f"no route, and {meta['fallback_sites']} sites that accept off-net clients are nearer"
+            if most_km is not None and distances[name] > most_km:
+                reason = f"no route, and farther than fallback_max_km = {most_km:g}"
+        shown = {key: site[key] for key in ("city", "country")}
+        rows.append({"site": name, **shown, "distance_km": round(distances[name]), "reason": reason})
+    return rows
+
+
+def distance_km(place: Sequence[float], site: Mapping[str, Any]) -> float:
+    """Return the great-circle distance of a site from degrees north and east."""
+    (north, east), (site_north, site_east) = (
+        map(math.radians, pair) for pair in (place, (site["latitude"], site["longitude"]))
+    )
+    cosine = math.sin(north) * math.sin(site_north)
+    cosine += math.cos(north) * math.cos(site_north) * math.cos(east - site_east)
+    return EARTH_RADIUS_KM * math.acos(max(-1.0, min(1.0, cosine)))
 
 
 def candidates_of(snapshot: Snapshot, trace: Trace) -> list[dict[str, Any]]:

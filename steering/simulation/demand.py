@@ -54,36 +54,36 @@ class Request:
 
 def find_groups(snapshot: Snapshot, fleet: Fleet, busy: float, rnd: random.Random) -> list[Group]:
     """Return the groups of clients in a sample of the accepted prefixes, each prefix equally likely."""
-    found: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    addresses: dict[tuple[int, ...], list[str]] = defaultdict(list)
     zones = read_zones(snapshot.table_file)
     for address in draw_addresses(snapshot, rnd):
         ranking_entries = list(snapshot.table_file.ranking(zones[snapshot.prefixes.lookup(address)]))
         nearest = tuple(sorted(cluster for cluster, rank, _ in ranking_entries if rank == ranking_entries[0][1]))
-        if nearest and len(found[nearest]) < KEPT:
-            found[nearest].append(address)
+        if nearest and len(addresses[nearest]) < KEPT:
+            addresses[nearest].append(address)
     numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
     capacity: Counter[int] = Counter()
     for appliance in fleet.appliances:
         capacity[numbers[appliance.cluster]] += appliance.capacity_gbps  # type: ignore[assignment]
-    wanting = Counter(cluster for clusters in found for cluster in clusters)
+    wanting = Counter(cluster for clusters in addresses for cluster in clusters)
     return [
-        Group(clusters, found[clusters], busy * sum(capacity[number] / wanting[number] for number in clusters))
-        for clusters in sorted(found)
+        Group(clusters, addresses[clusters], busy * sum(capacity[number] / wanting[number] for number in clusters))
+        for clusters in sorted(addresses)
     ]
 
 
 def draw_addresses(snapshot: Snapshot, rnd: random.Random) -> list[str]:
     """Return random addresses inside the accepted prefixes."""
-    found: list[str] = []
+    addresses: list[str] = []
     for family, count in ((6, round(IPV6_SHARE * SAMPLED)), (4, SAMPLED)):
         high, low, lengths, *_ = snapshot.routes.columns[family]
         bits = 32 if family == 4 else 128
-        for _ in range(min(count, SAMPLED - len(found)) if len(high) else 0):
+        for _ in range(min(count, SAMPLED - len(addresses)) if len(high) else 0):
             row = rnd.randrange(len(high))
             number = high[row] >> 32 if low is None else high[row] << 64 | low[row]
             number |= rnd.getrandbits(bits) >> lengths[row]
-            found.append(str(ipaddress.IPv4Address(number) if family == 4 else ipaddress.IPv6Address(number)))
-    return found
+            addresses.append(str(ipaddress.IPv4Address(number) if family == 4 else ipaddress.IPv6Address(number)))
+    return addresses
 
 
 def find_stage(fleet: Fleet, groups: Sequence[Group]) -> frozenset[int]:
@@ -126,22 +126,17 @@ class Demand:
         self.titles = [str(FIRST_TITLE + index) for index in range(titles)]
         self.zipf = list(itertools.accumulate(1 / (index + 1) for index in range(titles)))
         here = [not stage.isdisjoint(group.clusters) for group in groups]
-        wanted = {
-            on: sum(group.gbps for group, is_here in zip(groups, here, strict=True) if is_here is on)
-            for on in (True, False)
-        }
+        wanted = {True: 0.0, False: 0.0}
+        for group, on in zip(groups, here, strict=True):
+            wanted[on] += group.gbps
         share = {True: STAGE_SHARE if wanted[False] else 1.0, False: 1 - STAGE_SHARE if wanted[True] else 1.0}
         self.rates = [rate * share[on] * group.gbps / wanted[on] for group, on in zip(groups, here, strict=True)]
         self.gbps = [group.gbps / (a_second * memory_s) for group, a_second in zip(groups, self.rates, strict=True)]
-        self.clients = self.draw(round(rate * memory_s))
+        self.clients = self.of_groups(rnd.choices(range(len(groups)), self.rates, k=round(rate * memory_s)))
         self.panel = [dataclasses.replace(asked, panel=index) for index, asked in enumerate(self.clients[:panel])]
         self.panel_rate = min(panel / panel_s, rate / 2)
         self.turns = Turns(self.clients, rate - self.panel_rate)
         self.panel_turns = Turns(self.panel, self.panel_rate)
-
-    def draw(self, count: int) -> list[Request]:
-        """Return `count` random clients."""
-        return self.of_groups(self.rnd.choices(range(len(self.groups)), self.rates, k=count))
 
     def of_groups(self, indexes: Sequence[int]) -> list[Request]:
         """Return a client of each of these groups."""
@@ -154,16 +149,16 @@ class Demand:
     def take(self, elapsed_s: float) -> list[Request]:
         """Return the requests of the next seconds."""
         first = self.turns.turn
-        found = self.turns.take(elapsed_s)
+        due = self.turns.take(elapsed_s)
         if self.hit:
-            found = [
+            due = [
                 dataclasses.replace(asked, title=self.hit) if turn % HIT_OF == 0 else asked
-                for turn, asked in enumerate(found, first)
+                for turn, asked in enumerate(due, first)
             ]
         for index, a_second in self.extra.items():
             count = a_second * elapsed_s
-            found += self.of_groups([index] * (int(count) + (self.rnd.random() < count % 1)))
-        return found + self.panel_turns.take(elapsed_s)
+            due += self.of_groups([index] * (int(count) + (self.rnd.random() < count % 1)))
+        return due + self.panel_turns.take(elapsed_s)
 
 
 class Turns:

@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import uvloop
@@ -57,7 +57,9 @@ BATCH: Final = 5000  # rows of a monitor's request
 PATIENCE_S: Final = 10.0
 METRICS: Final = b"GET /metrics HTTP/1.1\r\nHost: drill\r\n\r\n"
 PASSED_OVER: Final = re.compile(r'^steering_passed_over_total\{reason="(.)".*\} ([0-9]+)', re.MULTILINE)
+Show = Callable[[str, float], None]  # called with the name of a part and the time
 TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
+HEALTH_FIELDS: Final = ("throughput_gbps", "headroom_gbps", "connections", "error_rate", "disk_used")
 HEALTH_SETTINGS: Final = (
     *("report_s", "missed_reports", "down_after", "up_after", "low_headroom", "high_headroom", "weight_step"),
     *("slow_start_s", "load_excess", "ejection_limit_cluster", "ejection_limit_fleet", "ejection_limit_s", "tick_s"),
@@ -82,10 +84,7 @@ class Figures:
 
 def settings_of_drill(settings: Settings, state: Path) -> Settings:
     """Return the settings of the drill: the health and load settings in force here, otherwise defaults."""
-    defaults = {name: field.get_default() for name, field in Settings.model_fields.items()}
-    return Settings.model_construct(
-        **defaults | {name: getattr(settings, name) for name in HEALTH_SETTINGS} | {"state": state}
-    )
+    return Settings.model_construct(state=state, **{name: getattr(settings, name) for name in HEALTH_SETTINGS})
 
 
 def plan_of(settings: Settings, minutes: float, requests_per_s: float, faults: Sequence[type[Fault]]) -> Plan:
@@ -143,9 +142,8 @@ class Service:
     """A running service: its URLs and its processes."""
 
     def __init__(self, process: subprocess.Popen[str], settings: Settings) -> None:
-        self.process = process
-        self.settings = settings
         assert process.stdout is not None
+        self.process, self.settings = process, settings
         urls: dict[str, str] = {}
         for line in process.stdout:
             name, _, url = line.strip().partition(" on ")
@@ -185,30 +183,19 @@ def resident(pid: int) -> int:
 class Drill:
     """A play against a running service."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        service: Service,
-        play: Play,
-        tokens: Sequence[str],
-        show: Callable[[str, float], None],
-    ) -> None:
-        self.settings = settings
-        self.service = service
-        self.play = play
-        self.world = play.world
+    def __init__(self, service: Service, play: Play, tokens: Sequence[str], show: Show) -> None:
+        self.service, self.settings = service, service.settings
+        self.play, self.world = play, play.world
         self.show = show
-        self.state = settings.state
         self.heads = [report_head(token) for token in tokens]
         self.clients, self.reporters, self.witnesses, self.monitor = Wires(), Wires(), Wires(), Wires()
-        self.reports = self.reports_failed = self.requests = 0
-        self.waiting = 0
-        self.observations = 0
+        self.reports = self.reports_failed = self.requests = self.waiting = 0
+        self.observed = itertools.count(1)
         self.alarms: list[str] = []
         self.suppressed = 0
         self.reasons: dict[str, int] = {}
         self.reflected_s: list[float] = []
-        self.status = StatusWords(str(self.state / Snapshot.map(self.state).current.status))
+        self.status = StatusWords(str(self.settings.state / Snapshot.map(self.settings.state).current.status))
 
     async def run(self) -> Figures:
         """Play all parts; return the cost."""
@@ -270,34 +257,23 @@ class Drill:
     # ---- sending
 
     def report(self, number: int) -> None:
-        """Send an appliance's report."""
         self.reports += 1
         request = self.heads[number] + report_body(self.world.appliances[number].id, self.world.next_report(number))
         self.reporters.ask(request, self.reported)
 
     def reported(self, status: int, _: bytes) -> None:
-        """Count a report that was not accepted."""
         self.reports_failed += status != 200
 
     def observe(self, observed: Sequence[tuple[int, bool]]) -> None:
-        """Send the reports of a monitor."""
         for first in range(0, len(observed), BATCH):
-            rows = []
-            for number, ok in observed[first : first + BATCH]:
-                self.observations += 1
-                state = "ok" if ok else "failed"
-                rows.append(
-                    {
-                        "appliance": self.world.appliances[number].id,
-                        "boot": "monitor",
-                        "seq": self.observations,
-                        "health": {"components": {"probe": state}},
-                    }
-                )
+            rows = [
+                {"appliance": self.world.appliances[number].id, "boot": "monitor", "seq": next(self.observed)}
+                | {"health": {"components": {"probe": "ok" if ok else "failed"}}}
+                for number, ok in observed[first : first + BATCH]
+            ]
             self.monitor.ask(self.heads[-1] + with_length(msgspec.json.encode(rows)), self.reported)
 
     def ask(self, asked: Request) -> None:
-        """Send a client's request."""
         self.requests += 1
         measure = self.play.measure
 
@@ -356,14 +332,11 @@ def with_length(body: bytes) -> bytes:
 
 def report_body(name: str, report: Report) -> bytes:
     """Return the rest of a report's request after `report_head`."""
-    health = report.health
-    assert health is not None
-    body = (
-        f'{{"appliance":"{name}","boot":"{report.boot}","seq":{report.seq},"at":{report.sent_at:.3f},"health":{{'
-        f'"components":{{"disk":"{health.state}"}},"throughput_gbps":{health.throughput_gbps},'
-        f'"headroom_gbps":{health.headroom_gbps},"connections":{health.connections},"error_rate":0.0,"disk_used":0.8}}}}'
-    )
-    return with_length(body.encode())
+    assert report.health is not None
+    health: dict[str, Any] = {field: getattr(report.health, field) for field in HEALTH_FIELDS}
+    health["components"] = {"disk": report.health.state}
+    row = {"appliance": name, "boot": report.boot, "seq": report.seq, "at": report.sent_at, "health": health}
+    return with_length(msgspec.json.encode(row))
 
 
 def request_of(asked: Request) -> bytes:
@@ -386,7 +359,7 @@ def run(
     ready: tuple[Fleet, Sequence[str]],
     plan: Plan,
     faults: Sequence[type[Fault]],
-    show: Callable[[str, float], None],
+    show: Show,
     workers: int = 2,
 ) -> tuple[list[Row], Figures]:
     """Serve the prepared folder, and play; return the rows of all parts and the cost."""
@@ -394,5 +367,5 @@ def run(
     world = make_world(fleet, Snapshot.map(settings.state), plan, settings)
     play = Play(world, plan, faults, settings)
     with serving(settings, workers) as service, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures = runner.run(Drill(settings, service, play, tokens, show).run())
+        figures = runner.run(Drill(service, play, tokens, show).run())
     return play.rows, figures

@@ -69,33 +69,23 @@ class Measure:
         settles_s: float = 0.0,
         bits: int = OUT,
     ) -> None:
-        self.world = world
-        self.affected = affected
-        self.bits = bits
-        self.named_before = named_before
-        self.began = world.now
-        self.settled = world.now + settles_s
+        self.world, self.affected, self.bits, self.named_before = world, affected, bits, named_before
+        self.began, self.settled = world.now, world.now + settles_s
         self.ended: float | None = None
-        self.answers = 0
-        self.failed = 0
-        self.to_down = 0
-        self.stranded = 0
+        self.compared_at: float | None = None
+        self.acted_at: float | None = None
+        self.recovered_at: float | None = None
+        self.answers = self.failed = self.to_down = self.stranded = 0
+        self.out = self.suppressed = self.most_acted = 0
+        self.compared_s = self.busiest = 0.0
         self.ranks: Counter[str] = Counter()
         self.switches: Counter[int] = Counter()
         self.asked: set[int] = set()
         self.tick: Counter[int] = Counter()
         self.given: Counter[int] = Counter()
         self.fair: dict[int, float] = {}
-        self.compared_at: float | None = None
-        self.compared_s = 0.0
-        self.busiest = 0.0
         self.usable: set[int] | None = None  # of the affected, when it began
-        self.out = 0
-        self.suppressed = 0
         self.alarms: list[str] = []
-        self.most_acted = 0
-        self.acted_at: float | None = None
-        self.recovered_at: float | None = None
         self.reasons: Mapping[str, int] = {}
         self.reasons_before: Mapping[str, int] | None = None
 
@@ -158,9 +148,8 @@ class Measure:
             busy = max(world.delivers(number) / world.appliances[number].capacity_gbps for number in members)
             self.busiest = max(self.busiest, busy)
             total = sum(self.tick[number] for number in members)
-            statuses = [status_of(world.appliances[number].slot) for number in members]
             weights = [
-                fair_weight(status, world.appliances[number]) for number, status in zip(members, statuses, strict=True)
+                fair_weight(status_of(world.appliances[number].slot), world.appliances[number]) for number in members
             ]
             if judged and total and any(weights):
                 for number, weight in zip(members, weights, strict=True):
@@ -206,12 +195,10 @@ class Measure:
         )
 
 
-def is_usable(status: int) -> bool:
-    """Return whether an appliance takes clients by its status word; an overloaded one counts, it soon will again."""
-    return bool(status & WEIGHT) and not status & (OUT | NO_HEADROOM)
-
-
 def fair_weight(status: int, appliance: Appliance) -> int:
-    """Return the weight for an appliance's fair share: its capacity, unless it is out, low on headroom or ramping."""
+    """Return the weight for an appliance's fair share: its capacity, unless it is out, low on headroom or ramping.
+
+    An overloaded appliance counts: it soon takes clients again.
+    """
     full, weight = weight_of_capacity(appliance.capacity_gbps), status & WEIGHT
-    return 0 if not is_usable(status) else full if weight >= LOW_WEIGHT * full else weight
+    return 0 if status & (OUT | NO_HEADROOM) else full if weight >= LOW_WEIGHT * full else weight

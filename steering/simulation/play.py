@@ -75,12 +75,10 @@ class Play:
 
     @property
     def fault(self) -> Fault:
-        """The current part."""
         return self.parts[min(self.part, len(self.parts) - 1)]
 
     @property
     def done(self) -> bool:
-        """Whether all parts were played."""
         return self.part == len(self.parts)
 
     def advance(self, now: float) -> Due:
@@ -110,10 +108,9 @@ class Play:
             self.part += 1
             if self.done:
                 return
-        self.measure = Measure(
-            self.world, self.fault.affected, self.named_before, self.fault.settles_s, self.fault.bits
-        )
-        self.fault.begin()
+        fault = self.fault
+        self.measure = Measure(self.world, fault.affected, self.named_before, fault.settles_s, fault.bits)
+        fault.begin()
         self.is_on = True
         self.next_at = now + (self.plan.on_s if self.part else self.plan.quiet_s)
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import click
 
 from steering import console
-from steering.simulation.drill import Figures
+from steering.simulation.drill import Figures, Show
 from steering.simulation.measure import Row
 
-Show = Callable[[str, float], None]
+COLUMNS = "|rank 0|next|fallback|passed over|overload|switches|out|suppressed|acts|heals|verdict"
 
 
 @contextlib.contextmanager
@@ -45,20 +45,7 @@ def show_nothing(_: str, __: float) -> None:
 def show_rows(rows: Sequence[Row]) -> None:
     """Print a line for each part."""
     console.print_table(
-        (
-            "",
-            "rank 0",
-            "next",
-            "fallback",
-            "passed over",
-            "overload",
-            "switches",
-            "out",
-            "suppressed",
-            "acts",
-            "heals",
-            "verdict",
-        ),
+        COLUMNS.split("|"),
         [
             (
                 row.fault,
@@ -95,19 +82,15 @@ def show_figures(figures: Figures, rows: Sequence[Row]) -> None:
     reflected = figures.report_to_answer_p50_s, figures.report_to_answer_p99_s
     sizes = (figures.control_bytes, figures.workers_bytes)
     alarms = sorted({alarm for row in rows for alarm in row.alarms})
+    queued = f"at most {figures.reports_waiting} queued"
+    times = (f"{name} {1000 * s:.0f} ms" for name, s in zip(("p50", "p99"), reflected, strict=True) if s)
     console.print_facts(
         [
             ("requests", f"{figures.requests:,}, {sum(row.failed for row in rows)} failed"),
-            (
-                "reports",
-                f"{figures.reports:,}, {figures.reports_failed} failed, at most {figures.reports_waiting} queued",
-            ),
+            ("reports", f"{figures.reports:,}, {figures.reports_failed} failed, {queued}"),
             ("control", f"{100 * figures.control_cpu:.0f} % of a core, {sizes_text(sizes[0])}"),
             ("workers", f"{100 * figures.workers_cpu:.0f} % of a core, {sizes_text(sizes[1])}"),
-            (
-                "report to answer",
-                " ".join(f"{name} {1000 * s:.0f} ms" for name, s in zip(("p50", "p99"), reflected, strict=True) if s),
-            ),
+            ("report to answer", " ".join(times)),
             ("alarms", ", ".join(alarms)),
         ]
     )

@@ -41,7 +41,6 @@ class Wire(asyncio.Protocol):
             self.connection_lost(None)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Keep the transport."""
         self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
@@ -84,7 +83,6 @@ class Wire(asyncio.Protocol):
         return await future
 
     def data_received(self, data: bytes) -> None:
-        """Use a part of an answer."""
         self.got += data
         end = self.got.find(HEAD_END)
         if end < 0:
@@ -116,10 +114,13 @@ class Wires:
         self.wires = [Wire(host, port) for _ in range(count)]
         await asyncio.gather(*(wire.open() for wire in self.wires))
 
+    def next(self) -> Wire:
+        self.turn = (self.turn + 1) % len(self.wires)
+        return self.wires[self.turn]
+
     def ask(self, request: bytes, answered: Answered) -> None:
         """Send a request over the next connection."""
-        self.turn = (self.turn + 1) % len(self.wires)
-        self.wires[self.turn].ask(request, answered)
+        self.next().ask(request, answered)
 
     async def ask_all(self, request: bytes) -> list[tuple[int, bytes]]:
         """Send a request over every connection; return status and body of each answer."""
@@ -127,8 +128,7 @@ class Wires:
 
     async def ask_one(self, request: bytes) -> tuple[int, bytes]:
         """Send a request over the next connection; return status and body."""
-        self.turn = (self.turn + 1) % len(self.wires)
-        return await self.wires[self.turn].answer(request)
+        return await self.next().answer(request)
 
     def waiting(self) -> int:
         """Return how many requests are queued."""

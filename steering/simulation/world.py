@@ -36,7 +36,6 @@ class World:
         settings: Settings,
         rnd: random.Random,
     ) -> None:
-        self.fleet = fleet
         self.demand = demand
         self.stage = stage  # clusters
         self.busy = busy
@@ -51,9 +50,8 @@ class World:
         for number, cluster in enumerate(self.cluster):
             self.members[cluster.number].append(number)
         self.followed = self.find_followed()
-        self.followed_clusters = [
-            members for members in self.members.values() if len(members) > 1 and self.followed.issuperset(members)
-        ]
+        several = (members for members in self.members.values() if len(members) > 1)
+        self.followed_clusters = [members for members in several if self.followed.issuperset(members)]
         self.load = [busy * appliance.capacity_gbps for appliance in fleet.appliances]
         self.load_at = [0.0] * len(self.load)
         self.now = 0.0
@@ -66,9 +64,7 @@ class World:
         self.refusing: dict[int, float] = {}  # since when they report failed or full
         self.skew_s = 0.0  # the error of all appliances' clocks
         self.seq = [0] * len(self.load)
-        self.observed: list[
-            tuple[int, bool]
-        ] = []  # observations of a monitor to be sent: number and whether it is well
+        self.observed: list[tuple[int, bool]] = []  # of a monitor, to be sent: number and whether it is healthy
 
     def find_followed(self) -> set[int]:
         """Return the appliances with enough answers to derive their load from them."""
@@ -96,24 +92,14 @@ class World:
         self.seq[number] += 1
         capacity = self.appliances[number].capacity_gbps
         load = self.delivers(number)
-        health = Health(
-            "failed" if number in self.failed else "ok",
-            "disk failed" if number in self.failed else "",
-            throughput_gbps=round(load, 3),
-            headroom_gbps=round(max(capacity - load, 0.0), 3),
-            connections=int(load * 200),
-            error_rate=0.0,
-            disk_used=0.8,
-        )
+        state = ("failed", "disk failed") if number in self.failed else ("ok", "")
+        headroom = round(max(capacity - load, 0.0), 3)
+        health = Health(*state, round(load, 3), headroom, int(load * 200), error_rate=0.0, disk_used=0.8)
         if health.state == "failed" or is_full(health, capacity, number in self.refusing, self.settings):
             self.refusing.setdefault(number, self.now)
         else:
             self.refusing.pop(number, None)
         return Report("drill", self.seq[number], BEGAN + self.now + self.skew_s, health)
-
-    def observed_health(self, ok: bool) -> Health:
-        """Return the health in a monitor's report of an appliance."""
-        return Health() if ok else Health("failed", "no answer")
 
     def delivers(self, number: int) -> float:
         """Return the Gbps that an appliance delivers now."""

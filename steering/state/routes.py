@@ -13,6 +13,7 @@ import json
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ class RouteRows:
     states: array[int]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Locations:
+    """Where clients are assumed to be, for explain: the rows of geofeeds, and one location for all others of a country.
+
+    A row's value is an index into `regions`: the name of the geofeed, the code, and the location if it gives one.
+    """
+
+    countries: Mapping[str, tuple[float, float]]  # degrees north and east
+    regions: Sequence[tuple[str, str, tuple[float, float] | None]] = ()
+    rows: Mapping[int, Columns] = dataclasses.field(default_factory=dict)  # by family, sorted, one a prefix
+
+
 def routes_sections(
     meta: dict[str, Any],
     rows: dict[int, RouteRows],
@@ -46,6 +59,7 @@ def routes_sections(
     set_first: array[int],
     set_members: array[int],
     refusals: Sequence[Refusal] = (),
+    locations: Locations | None = None,
 ) -> dict[str, Data]:
     """Return the sections of `routes.<version>`.
 
@@ -69,6 +83,11 @@ def routes_sections(
     sections["set_first"] = set_first
     sections["set_members"] = set_members
     sections["refusals"] = json.dumps([dataclasses.astuple(item) for item in refusals]).encode()
+    locations = locations or Locations({})
+    sections["locations"] = json.dumps({"countries": locations.countries, "regions": locations.regions}).encode()
+    for family, located in locations.rows.items():
+        sections |= {f"v{family}_geo_high": located.high, f"v{family}_geo_low": located.low}
+        sections |= {f"v{family}_geo_length": located.length, f"v{family}_geo": located.value}
     return sections
 
 
@@ -90,11 +109,23 @@ def prefix_at(family: int, columns: Columns, row: int) -> str:
     return prefix_text(family, columns.high[row] << 64 | columns.low[row], columns.length[row])
 
 
+def exact_rows(high: Any, low: Any, lengths: Any, number: int, length: int) -> Iterator[int]:
+    """Yield the rows of exactly this prefix in sorted columns; `low` may be None for IPv4."""
+    row, end = bisect_left(high, number >> 64), bisect_right(high, number >> 64)
+    if low is not None:
+        wanted = number & LOW
+        row, end = bisect_left(low, wanted, row, end), bisect_right(low, wanted, row, end)
+    row = bisect_left(lengths, length, row, end)
+    while row < end and lengths[row] == length:
+        yield row
+        row += 1
+
+
 class Routes:
     """A mapped routes file."""
 
     def __init__(self, path: Path) -> None:
-        file = StateFile(path, "routes")
+        self.file = file = StateFile(path, "routes")
         self.meta: dict[str, Any] = json.loads(bytes(file["meta"]))
         self.announcements = [self.announcement(item) for item in json.loads(bytes(file["announcements"]))]
         self.set_first = file["set_first"].cast("I")
@@ -117,6 +148,32 @@ class Routes:
         self.refusals = [Refusal(*item) for item in json.loads(bytes(file["refusals"]))]
         self.zone_of = {family: file[f"v{family}_zone"].cast("I") for family in (4, 6)}
 
+    @cached_property
+    def locations(self) -> Locations:
+        """The locations that the table was made with, read on first use."""
+        if "locations" not in self.file.sections:
+            return Locations({})
+        known = json.loads(bytes(self.file["locations"]))
+        rows = {}
+        for family in (4, 6):
+            if f"v{family}_geo" in self.file.sections:
+                rows[family] = located = Columns()
+                mapped: Any = [self.file[f"v{family}_geo{name}"] for name in ("_high", "_low", "_length", "")]
+                located.high, located.low = mapped[0].cast("Q"), mapped[1].cast("Q")
+                located.length, located.value = mapped[2], mapped[3].cast("I")
+        return Locations(known["countries"], known["regions"], rows)
+
+    def geofeed_of(self, address: bytes) -> tuple[str, str, str, tuple[float, float] | None] | None:
+        """Return name, prefix, code and location of the geofeed row that decides about an address; None without one."""
+        family, number = aligned(address)
+        rows = self.locations.rows.get(family)
+        for length in range(len(address) * 8, -1, -1) if rows else ():
+            network = number & ~(ALL_ONES >> length)
+            for row in exact_rows(rows.high, rows.low, rows.length, network, length):  # type: ignore[union-attr]
+                name, code, place = self.locations.regions[rows.value[row]]  # type: ignore[union-attr]
+                return name, prefix_text(family, network, length), code, place
+        return None
+
     def rows(self, family: int, first: int = 0, end: int | None = None) -> Columns:
         """Return the mapped rows of a family from `first` to `end`, not copied; a row's value is its set."""
         mapped: Any = self.columns[family]
@@ -134,15 +191,7 @@ class Routes:
 
     def rows_of(self, family: int, number: int, length: int) -> Iterator[int]:
         """Yield the rows of exactly this prefix."""
-        high, low, lengths = self.columns[family][:3]
-        row, end = bisect_left(high, number >> 64), bisect_right(high, number >> 64)
-        if low is not None:
-            wanted = number & LOW
-            row, end = bisect_left(low, wanted, row, end), bisect_right(low, wanted, row, end)
-        row = bisect_left(lengths, length, row, end)
-        while row < end and lengths[row] == length:
-            yield row
-            row += 1
+        return exact_rows(*self.columns[family][:3], number, length)
 
     def covering(self, address: bytes) -> list[dict[str, Any]]:
         """Return every accepted route that covers a packed address, longest prefix first, one dict a cluster."""

@@ -14,7 +14,7 @@ from _fastpath.lpm import PrefixTable
 from _fastpath.ranking import FALLBACK, ZONE
 from steering.errors import SnapshotError
 from steering.model.route import Announcement, Refusal
-from steering.state.routes import RouteRows, Routes, routes_sections
+from steering.state.routes import Locations, RouteRows, Routes, routes_sections
 from steering.state.sections import Data, StateFile, write_sections
 
 
@@ -48,6 +48,7 @@ class BuiltTable:
     conflicts: tuple[str, ...] = ()
     other_sources: Sequence[Mapping[str, Any]] = ()  # the map, geofeeds, RPKI: as reports describe a feed
     refusals: Sequence[Refusal] = ()
+    locations: Locations | None = None
 
 
 class TableFile(StateFile):
@@ -160,6 +161,7 @@ def routes_of(version: int, table: BuiltTable) -> dict[str, Data]:
         table.set_first,
         table.set_members,
         table.refusals,
+        table.locations,
     )
 
 

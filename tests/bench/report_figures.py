@@ -44,13 +44,13 @@ class Probe(NamedTuple):
 @pytest.fixture
 def tokens(state: Path) -> dict[str, str]:
     """Return a token for each appliance of the fleet, on record."""
-    found = {}
+    result = {}
     with Control(Settings(state=state)) as control, control.records.transaction() as transaction:
         for appliance in control.fleet.current().appliances:
             secret, sha256 = make_secret()
             number = transaction.tokens.add(f"appliance:{appliance.id}", "", sha256, "bench", time.time(), None)
-            found[appliance.id] = f"steering-{number}-{secret}"
-    return found
+            result[appliance.id] = f"steering-{number}-{secret}"
+    return result
 
 
 @contextlib.contextmanager

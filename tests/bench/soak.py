@@ -21,7 +21,7 @@ CHUNK_S = 10
 WARM_CHUNKS = 3  # after so many reloads the allocators keep enough memory for the next one
 
 
-def soak(steering: Steering, requests: Path, count: int, chunk_s: int, say: Callable[[str], None]) -> float:
+def soak(steering: Steering, requests: Path, count: int, chunk_s: int, echo: Callable[[str], None]) -> float:
     """Send at least `count` requests with a reload in each chunk; return the largest growth of a worker.
 
     Growth is of RSS, from the end of the warm-up, which is not counted, to the end of the last chunk.
@@ -42,11 +42,11 @@ def soak(steering: Steering, requests: Path, count: int, chunk_s: int, say: Call
         rss = {pid: servers.memory_of(pid)["Rss"] for pid in workers}
         if chunks <= WARM_CHUNKS:
             before = rss
-            say(f"warm-up: {run.requests:,} requests; {sizes_of(steering)}")
+            echo(f"warm-up: {run.requests:,} requests; {sizes_of(steering)}")
             continue
         asked += run.requests
         growth = max(rss[pid] / before[pid] - 1 for pid in workers)
-        say(f"{asked:,} of {count:,} requests, reload {chunks - WARM_CHUNKS}, RSS {growth:+.1%}; {sizes_of(steering)}")
+        echo(f"{asked:,} of {count:,} requests, reload {chunks - WARM_CHUNKS}, RSS {growth:+.1%}; {sizes_of(steering)}")
     return growth
 
 
@@ -65,12 +65,12 @@ def test_soak(request: pytest.FixtureRequest, published: Path, table: Table, tmp
         pytest.skip(why)
     capture: Any = request.config.pluginmanager.getplugin("capturemanager")
 
-    def say(line: str) -> None:
+    def echo(line: str) -> None:
         with capture.global_and_fixture_disabled():
             print(line, file=sys.stderr, flush=True)
 
     state = shutil.copytree(published, tmp_path / "state")
     requests = load.write_requests(tmp_path / "requests", table.addresses[4][:80_000], table.addresses[6][:20_000])
     with servers.serve_steering(state, os.sched_getaffinity(0), workers=2) as steering:
-        growth = soak(steering, requests, request.config.getoption("--requests"), CHUNK_S, say)
+        growth = soak(steering, requests, request.config.getoption("--requests"), CHUNK_S, echo)
     assert growth <= MOST_GROWTH

@@ -76,11 +76,11 @@ def test_every_command_and_every_option_has_help(names: tuple[str, ...], command
 
 
 def test_a_fleet_is_imported_a_table_published_and_an_address_looked_up(served: Run) -> None:
-    found = served("lookup", "203.0.113.7", "192.0.2.1", "203.0.113.0/24").output
-    assert "Example ISP" in found
-    assert "AS64500" in found
-    assert "no route" in found
-    assert "bom001-a" in found
+    actual = served("lookup", "203.0.113.7", "192.0.2.1", "203.0.113.0/24").output
+    assert "Example ISP" in actual
+    assert "AS64500" in actual
+    assert "no route" in actual
+    assert "bom001-a" in actual
 
 
 def test_machines_get_the_same_as_json(served: Run) -> None:
@@ -97,20 +97,20 @@ def test_machines_get_the_same_as_json(served: Run) -> None:
 
 
 def test_addresses_come_from_standard_input(served: Run) -> None:
-    found = json.loads(served("lookup", "-", "--json", stdin="203.0.113.7\n\n2001:db8::1\n").output)
-    assert [report["address"] for report in found] == ["203.0.113.7", "2001:db8::1"]
+    actual = json.loads(served("lookup", "-", "--json", stdin="203.0.113.7\n\n2001:db8::1\n").output)
+    assert [report["address"] for report in actual] == ["203.0.113.7", "2001:db8::1"]
 
 
-def test_explain_says_what_playback_answers_and_why(served: Run, tmp_path: Path) -> None:
+def test_explain_shows_the_answer_of_playback_and_the_reasons(served: Run, tmp_path: Path) -> None:
     served("drain", "c001-bom001")
     report = json.loads(served("explain", "203.0.113.7", "--title", "t", "--json").output)
     snapshot = Snapshot.map(tmp_path / "state")
     answer = json.loads(snapshot.steer("203.0.113.7", "t", service="video"))
     assert {key: value for key, value in report.items() if key != "explain"} == answer
-    found = served("explain", "203.0.113.7", "--title", "t").output
-    assert "disabled or draining" in found
-    assert "64510 64500" in found
-    assert answer["targets"][0]["url"] in found
+    actual = served("explain", "203.0.113.7", "--title", "t").output
+    assert "disabled or draining" in actual
+    assert "64510 64500" in actual
+    assert answer["targets"][0]["url"] in actual
 
 
 def test_overrides_are_carried_out_and_shown(served: Run, tmp_path: Path) -> None:
@@ -121,8 +121,8 @@ def test_overrides_are_carried_out_and_shown(served: Run, tmp_path: Path) -> Non
         return [target["appliance"] for target in targets]
 
     assert {"c001-bom001", "c002-bom001"} & set(appliances())
-    found = served("drain", "c001-bom001", "c002-bom001").output
-    assert found.count("no") >= 2
+    actual = served("drain", "c001-bom001", "c002-bom001").output
+    assert actual.count("no") >= 2
     assert not {"c001-bom001", "c002-bom001"} & set(appliances())
     served("enable", "c001-bom001", "c002-bom001")
     served("weight", "c001-bom001", "0")
@@ -132,15 +132,15 @@ def test_overrides_are_carried_out_and_shown(served: Run, tmp_path: Path) -> Non
 
 def test_a_check_shows_the_refused_rows_and_changes_nothing(served: Run, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("prefix,cluster\n203.0.113.1/24,bom001-a\n203.0.113.0/24,bom001-a\n")
-    found = served("table", "check", "bad.csv").output
-    assert "203.0.113.1/24" in found
-    assert "write 203.0.113.0/24" in found
-    assert "table 1 is serving" in found
+    actual = served("table", "check", "bad.csv").output
+    assert "203.0.113.1/24" in actual
+    assert "write 203.0.113.0/24" in actual
+    assert "table 1 is serving" in actual
     served("table", "check", "bad.csv", "--strict", code=1)
     assert len(json.loads(served("table", "list", "--json").output)) == 1
 
 
-def test_reload_publishes_what_the_feeds_say_now(served: Run, tmp_path: Path) -> None:
+def test_reload_publishes_the_feeds_as_they_are_now(served: Run, tmp_path: Path) -> None:
     (tmp_path / "routes.csv").write_text("prefix,cluster\n198.51.100.0/24,lhr001-a\n")
     assert "table 2 is serving" in served("reload").output
     assert json.loads(served("lookup", "198.51.100.1", "--json").output)[0]["prefix"] == "198.51.100.0/24"
@@ -207,7 +207,7 @@ def test_an_error_is_json_where_json_was_asked_for(served: Run) -> None:
     assert result.stdout == ""
 
 
-def test_before_the_first_publish_looking_says_so(run: Run) -> None:
+def test_before_the_first_publish_a_lookup_names_the_reason(run: Run) -> None:
     assert "nothing is published yet" in run("lookup", "203.0.113.7", code=1).stderr
     assert "nothing was published yet" in run("lookup", "203.0.113.0/24", code=1).stderr
 
@@ -245,14 +245,14 @@ def test_what_a_feed_says_acts_neither_on_a_terminal_nor_on_a_spreadsheet(
 def test_settings_are_listed_with_their_meaning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEERING_WORKERS", "5")
     monkeypatch.setenv("STEERING_PORTABLE", "0")
-    found = run("settings").output
-    assert all(f"STEERING_{name.upper()}" in found for name in Settings.model_fields)
+    actual = run("settings").output
+    assert all(f"STEERING_{name.upper()}" in actual for name in Settings.model_fields)
     assert json.loads(run("settings", "--json").output)["workers"] == 5
     monkeypatch.setenv("STEERING_WORKRES", "5")
     assert "STEERING_WORKRES: no such setting" in run("settings", code=2).stderr
 
 
-def test_sources_are_told_by_their_names() -> None:
+def test_sources_are_recognised_by_their_names() -> None:
     sources = sources_of(("a.csv", "b.csv.gz", "c.txt.xz", "csv:d", "asn:e.csv", "asn:"))
     here = Path.cwd()
     assert [(source.kind, source.path) for source in sources] == [
@@ -269,8 +269,8 @@ def test_sources_are_told_by_their_names() -> None:
 def test_the_command_starts_fast_enough_to_be_typed(tmp_path: Path) -> None:
     """No FastAPI, httpx or compiled core is imported to show help: what makes it quick, rather than how quick it is."""
     code = "import sys, steering.cli; print([m for m in ('fastapi', 'httpx', '_fastpath.lpm') if m in sys.modules])"
-    found: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    actual: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert actual.stdout.strip() == "[]"
 
 
 def test_a_key_is_shown_once_or_written_to_a_new_file_and_listed_without_its_secret(run: Run, tmp_path: Path) -> None:
@@ -289,9 +289,9 @@ def test_a_key_is_shown_once_or_written_to_a_new_file_and_listed_without_its_sec
     assert "32 to 128 letters" in run("key", "make", "k5", "--from", "-", stdin="\0" * 40, code=1).output
     keys = json.loads((tmp_path / "state" / "keys").read_text().splitlines()[0])
     assert [keys[name]["secret"] for name in ("k1", "k2", "k3", "k4")] == [shown, written, given, written]
-    said = run("key", "list").output + run("key", "list", "--json").output + run("audit", "--json").output
+    outputs = run("key", "list").output + run("key", "list", "--json").output + run("audit", "--json").output
     assert [row["id"] for row in json.loads(run("key", "list", "--json").output)] == ["k1", "k2", "k3", "k4"]
-    assert not [secret for secret in (shown, written, given) if secret in said]
+    assert not [secret for secret in (shown, written, given) if secret in outputs]
     assert "k4" in run("key", "retire", "k3", "k4").output
     assert "there is none of this id" in run("key", "retire", "k4", "--json", code=1).output
 
@@ -359,12 +359,12 @@ def test_a_window_that_cannot_be_is_refused(served: Run, arguments: tuple[str, .
 
 def test_a_backup_is_taken_and_restored(served: Run, tmp_path: Path) -> None:
     served("drain", "c001-bom001")
-    found = served("backup", "b.tar").output
-    assert all(name in found for name in ("steering.db", "table.1", "wrote b.tar"))
+    actual = served("backup", "b.tar").output
+    assert all(name in actual for name in ("steering.db", "table.1", "wrote b.tar"))
     assert json.loads(served("backup", "r.tar", "--records-only", "--json").output)["files"].keys() == {"steering.db"}
     served("enable", "c001-bom001")
-    found = served("restore", "b.tar").output
-    assert all(word in found for word in ("8 appliances", "kept aside", "restored; steering serve"))
+    actual = served("restore", "b.tar").output
+    assert all(word in actual for word in ("8 appliances", "kept aside", "restored; steering serve"))
     assert "c001-bom001" in served("explain", "203.0.113.7").output
     assert json.loads(served("audit", "-n", "1", "--json").output)[0]["what"] == "restore"
     report = json.loads(served("restore", "b.tar", "--json").output)
@@ -379,17 +379,17 @@ def test_live_commands_need_a_running_control(served: Run) -> None:
 
 
 def test_the_live_fleet_and_its_alarms_are_shown(served: Run, tmp_path: Path) -> None:
-    with running_control_app(read_settings(state=tmp_path / "state")) as door:
+    with running_control_app(read_settings(state=tmp_path / "state")) as app:
         assert served("alarms").output == "no alarm is raised\n"
         failed = Report("boot", 1, None, Health("failed", "no uplink"))
         for name in ("c001-bom001", "c002-bom001"):
-            door.control.registry.report(name, failed)
-        door.in_loop(door.control.registry.tick)
+            app.control.registry.report(name, failed)
+        app.in_loop(app.control.registry.tick)
         frame = served("top", "--once").output
         assert all(word in frame for word in ("8 appliances in 4 clusters", "ALARMS", "0/2", "serving → unhealthy"))
         assert json.loads(served("top", "--json").output)["states"] == {"serving": 6, "unhealthy": 2}
         assert "none of its 2 appliances can serve: no uplink" in served("alarms").output.replace("\n", " ")
-        door.control.registry.report("c001-bom001", Report("boot", 2, None, Health()))
-        door.in_loop(door.control.registry.tick)
+        app.control.registry.report("c001-bom001", Report("boot", 2, None, Health()))
+        app.in_loop(app.control.registry.tick)
         assert json.loads(served("alarms", "--json").output) == []
         assert [row["resolved"] for row in json.loads(served("alarms", "--resolved", "--json").output)] == [True]

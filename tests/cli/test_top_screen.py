@@ -110,7 +110,7 @@ def test_at_80_by_24_a_bad_night_shows_alarms_clusters_and_changes_and_how_many_
     assert len(lines) >= 22  # what room there is is used
 
 
-def test_a_quiet_night_says_so() -> None:
+def test_a_quiet_night_is_shown_as_such() -> None:
     text = "\n".join(lines_of(report_of()))
     assert "none: every appliance that is not drained serves" in text
     assert "ALARMS" not in text
@@ -120,7 +120,7 @@ def test_an_old_frame_shows_that_it_is_not_live() -> None:
     assert any("not live: control went away" in line for line in lines_of(report_of(), trouble="control went away"))
 
 
-def test_nothing_published_is_said() -> None:
+def test_an_empty_folder_is_shown_as_such() -> None:
     assert "nothing is published" in lines_of(report_of(serving=None))[0]
 
 

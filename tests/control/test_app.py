@@ -54,11 +54,11 @@ def fleet_of_two(fleet: Fleet) -> Fleet:
 
 
 @pytest.fixture
-def door(settings: Settings, clock: Clock, fleet_of_two: Fleet) -> Iterator[ControlApp]:
+def service(settings: Settings, clock: Clock, fleet_of_two: Fleet) -> Iterator[ControlApp]:
     """Return a control app with the fleet of two partners on record."""
-    with running_control_app(settings, clock) as found:
-        found.thread.submit(found.control.fleet.replace, fleet_of_two, "test").result()
-        yield found
+    with running_control_app(settings, clock) as actual:
+        actual.thread.submit(actual.control.fleet.replace, fleet_of_two, "test").result()
+        yield actual
 
 
 # Every endpoint by who may come in at all. A new endpoint that is not here fails the walk.
@@ -133,15 +133,15 @@ KINDS = {
 }
 
 
-def endpoints(door: ControlApp) -> list[tuple[str, str]]:
-    """Return every (method, path) that the door has, but for /healthz and the description of them all."""
+def endpoints(service: ControlApp) -> list[tuple[str, str]]:
+    """Return every (method, path) of the API but /healthz and the description of them all."""
 
-    routes = make_router(Api(door.control, door.thread, Hub())).routes
-    assert {route.path for route in door.app.routes if isinstance(route, Route)} == {"/openapi.json"}
-    found = [(method, route.path) for route in routes if isinstance(route, APIRoute) for method in route.methods]
-    found.append(("POST", reports.PATH))  # which goes before FastAPI
-    assert len({path for _, path in found}) == len(door.app.openapi()["paths"])
-    return [(method, path) for method, path in found if path != "/healthz"]
+    routes = make_router(Api(service.control, service.thread, Hub())).routes
+    assert {route.path for route in service.app.routes if isinstance(route, Route)} == {"/openapi.json"}
+    actual = [(method, route.path) for route in routes if isinstance(route, APIRoute) for method in route.methods]
+    actual.append(("POST", reports.PATH))  # which goes before FastAPI
+    assert len({path for _, path in actual}) == len(service.app.openapi()["paths"])
+    return [(method, path) for method, path in actual if path != "/healthz"]
 
 
 def ask(client: httpx.Client, method: str, path: str, name: str = "as64511") -> httpx.Response:
@@ -159,8 +159,8 @@ def ask(client: httpx.Client, method: str, path: str, name: str = "as64511") -> 
     return answer
 
 
-def test_the_walk_knows_every_endpoint(door: ControlApp) -> None:
-    assert set(endpoints(door)) == set(ENDPOINTS)
+def test_the_walk_knows_every_endpoint(service: ControlApp) -> None:
+    assert set(endpoints(service)) == set(ENDPOINTS)
 
 
 @pytest.mark.parametrize(
@@ -176,10 +176,10 @@ def test_the_walk_knows_every_endpoint(door: ControlApp) -> None:
     ],
     ids=lambda headers: next(iter(headers.values()), "none")[:20] or "empty",
 )
-def test_without_a_good_token_nobody_comes_in(door: ControlApp, headers: dict[str, str]) -> None:
-    door.make_token("ops")
-    with door.client(headers) as client:
-        for method, path in [*endpoints(door), ("GET", "/openapi.json"), ("GET", "/no/such/thing")]:
+def test_without_a_good_token_every_request_is_refused(service: ControlApp, headers: dict[str, str]) -> None:
+    service.make_token("ops")
+    with service.client(headers) as client:
+        for method, path in [*endpoints(service), ("GET", "/openapi.json"), ("GET", "/no/such/thing")]:
             answer = ask(client, method, path) if path.startswith("/v1/") else client.request(method, path)
             assert answer.status_code == 401, (method, path)
             assert answer.headers["www-authenticate"] == "Bearer"
@@ -187,8 +187,8 @@ def test_without_a_good_token_nobody_comes_in(door: ControlApp, headers: dict[st
         assert client.get("/healthz").status_code == 200
 
 
-def test_a_body_is_not_read_before_the_token_is_good(door: ControlApp) -> None:
-    with socket.create_connection(door.address, timeout=5) as connection:
+def test_a_body_is_not_read_before_the_token_is_good(service: ControlApp) -> None:
+    with socket.create_connection(service.address, timeout=5) as connection:
         connection.sendall(b"POST /v1/fleet HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
 
@@ -213,17 +213,17 @@ BEFORE_THE_BODY: list[tuple[str, str, str, int]] = [
 ]
 
 
-def test_role_method_and_length_are_looked_at_before_a_body_is_read(door: ControlApp) -> None:
-    tokens = {role: door.make_token(role)["authorization"] for role in {row[0] for row in BEFORE_THE_BODY}}
+def test_role_method_and_length_are_looked_at_before_a_body_is_read(service: ControlApp) -> None:
+    tokens = {role: service.make_token(role)["authorization"] for role in {row[0] for row in BEFORE_THE_BODY}}
     for role, request, length, status in BEFORE_THE_BODY:
-        with socket.create_connection(door.address, timeout=20) as connection:
+        with socket.create_connection(service.address, timeout=20) as connection:
             head = f"{request} HTTP/1.1\r\nHost: x\r\nAuthorization: {tokens[role]}\r\n{length}\r\n\r\n"
             connection.sendall(head.encode())
             assert connection.recv(100).split()[1] == str(status).encode(), (role, request)
 
 
-def test_control_redirects_nowhere_and_names_the_allowed_methods(door: ControlApp) -> None:
-    with door.client(door.make_token("ops")) as client:
+def test_control_redirects_nowhere_and_names_the_allowed_methods(service: ControlApp) -> None:
+    with service.client(service.make_token("ops")) as client:
         for path in ("/v1/tables/", "/v1/fleet/", "//v1/tables"):
             assert client.get(path, headers={"host": "evil.example"}).status_code == 404
         refused = client.patch("/v1/overrides")
@@ -232,8 +232,8 @@ def test_control_redirects_nowhere_and_names_the_allowed_methods(door: ControlAp
 
 
 @pytest.mark.parametrize("role", ["partner:as64500", "appliance:c001-bom001", "ops"])
-def test_each_role_comes_in_where_it_may_and_nowhere_else(door: ControlApp, role: str) -> None:
-    with door.client(door.make_token(role)) as client:
+def test_each_role_comes_in_where_it_may_and_nowhere_else(service: ControlApp, role: str) -> None:
+    with service.client(service.make_token(role)) as client:
         for (method, path), roles in ENDPOINTS.items():
             answer = ask(client, method, path)
             if role.partition(":")[0] in roles:
@@ -244,9 +244,9 @@ def test_each_role_comes_in_where_it_may_and_nowhere_else(door: ControlApp, role
 
 
 @pytest.mark.parametrize(("own", "other"), [(0, 1), (1, 0)])
-def test_a_partner_sees_its_own_and_not_a_word_of_anothers(door: ControlApp, own: int, other: int) -> None:
+def test_a_partner_sees_its_own_and_not_a_word_of_anothers(service: ControlApp, own: int, other: int) -> None:
     partner = KINDS["partners"][own]
-    with door.client(door.make_token(f"partner:{partner}")) as client:
+    with service.client(service.make_token(f"partner:{partner}")) as client:
         for kind, names in KINDS.items():
             assert client.get(f"/v1/{kind}/{names[own]}").json()["id"] == names[own]
             hidden, absent = client.get(f"/v1/{kind}/{names[other]}"), client.get(f"/v1/{kind}/nosuch")
@@ -260,9 +260,9 @@ def test_a_partner_sees_its_own_and_not_a_word_of_anothers(door: ControlApp, own
         assert {row["cluster"] for row in client.get("/v1/appliances").json()["appliances"]} <= clusters.keys()
 
 
-def test_a_partner_drains_its_own_and_nobody_elses(door: ControlApp) -> None:
+def test_a_partner_drains_only_its_own_appliances(service: ControlApp) -> None:
     own, other = KINDS["appliances"]
-    with door.client(door.make_token("partner:as64500", name="noc")) as client:
+    with service.client(service.make_token("partner:as64500", name="noc")) as client:
         assert client.post("/v1/overrides", json={"appliances": [own], "enabled": False}).status_code == 200
         hidden = client.post("/v1/overrides", json={"appliances": [own, other], "enabled": False})
         absent = client.post("/v1/overrides", json={"appliances": [own, "nosuch"], "enabled": False})
@@ -271,53 +271,53 @@ def test_a_partner_drains_its_own_and_nobody_elses(door: ControlApp) -> None:
         assert client.get("/v1/overrides").json() == [
             {"appliance": own, "enabled": False, "weight": None, "health_source": ""}
         ]
-    with door.client(door.make_token("partner:as64511")) as client:
+    with service.client(service.make_token("partner:as64511")) as client:
         assert client.get("/v1/overrides").json() == []
-    with door.client(door.make_token("ops")) as client:
+    with service.client(service.make_token("ops")) as client:
         entry = client.get("/v1/audit", params={"count": 10}).json()[2]
         assert (entry["what"], entry["subject"], entry["who"]) == ("override", own, "token 1 (noc)")
         assert entry["before"] == {own: {"enabled": True, "weight": None, "health_source": ""}}
         assert entry["after"] == {own: {"enabled": False, "weight": None, "health_source": ""}}
 
 
-def test_an_appliance_sees_itself_alone(door: ControlApp) -> None:
+def test_an_appliance_sees_itself_alone(service: ControlApp) -> None:
     own, other = KINDS["appliances"]
-    with door.client(door.make_token(f"appliance:{own}")) as client:
+    with service.client(service.make_token(f"appliance:{own}")) as client:
         assert client.get(f"/v1/appliances/{own}").json()["id"] == own
         assert [row["id"] for row in client.get("/v1/appliances").json()["appliances"]] == [own]
         assert client.get(f"/v1/appliances/{other}").status_code == 404
 
 
-def test_whoever_opens_the_socket_is_ops_by_the_name_that_is_given(door: ControlApp, settings: Settings) -> None:
+def test_whoever_opens_the_socket_is_ops_by_the_name_that_is_given(service: ControlApp, settings: Settings) -> None:
     with RemoteControl(settings) as remote:
         remote.overrides.drain(["c001-bom001"], "ålice")
         assert remote.audit.list(1)[0]["who"] == "ålice"
 
 
-def test_the_name_that_a_holder_of_a_token_gives_is_not_believed(door: ControlApp) -> None:
-    headers = door.make_token("ops", name="ci")
-    with door.client(headers | {"steering-who": "root"}) as client:
+def test_the_name_that_a_holder_of_a_token_gives_is_ignored(service: ControlApp) -> None:
+    headers = service.make_token("ops", name="ci")
+    with service.client(headers | {"steering-who": "root"}) as client:
         client.post("/v1/overrides", json={"appliances": ["c001-bom001"], "weight": 7})
         assert client.get("/v1/audit", params={"count": 1}).json()[0]["who"] == "token 1 (ci)"
 
 
-def test_tokens_of_many_are_made_at_once_or_not_at_all(door: ControlApp) -> None:
+def test_tokens_of_many_are_made_at_once_or_not_at_all(service: ControlApp) -> None:
     roles = [f"appliance:{name}" for name in ("c001-bom001", "c002-bom001")]
-    texts = door.thread.submit(door.control.tokens.make_many, roles, "rack", "noc").result()
+    texts = service.thread.submit(service.control.tokens.make_many, roles, "rack", "noc").result()
     for text, role in zip(texts, roles, strict=True):
-        with door.client({"authorization": f"Bearer {text}"}) as client:
+        with service.client({"authorization": f"Bearer {text}"}) as client:
             name = role.partition(":")[2]
             assert client.get(f"/v1/appliances/{name}").json()["id"] == name
-    with door.client(door.make_token("ops")) as client:
+    with service.client(service.make_token("ops")) as client:
         assert [row["name"] for row in client.get("/v1/tokens").json()] == ["rack", "rack", ""]
         assert client.get("/v1/audit").json()[1]["what"] == "make tokens"
         with pytest.raises(RequestError, match="role"):
-            door.thread.submit(door.control.tokens.make_many, [*roles, "root"], "rack", "noc").result()
+            service.thread.submit(service.control.tokens.make_many, [*roles, "root"], "rack", "noc").result()
         assert len(client.get("/v1/tokens").json()) == 3
 
 
-def test_a_revoked_token_opens_no_door_from_the_next_request_on(door: ControlApp) -> None:
-    with door.client(door.make_token("ops")) as client, door.client(door.make_token("ops")) as other:
+def test_a_revoked_token_is_refused_from_the_next_request_on(service: ControlApp) -> None:
+    with service.client(service.make_token("ops")) as client, service.client(service.make_token("ops")) as other:
         assert client.get("/v1/tables").status_code == 200
         assert other.delete("/v1/tokens/1").json() == {"id": 1, "role": "ops", "name": ""}
         assert client.get("/v1/tables").status_code == 401
@@ -325,8 +325,8 @@ def test_a_revoked_token_opens_no_door_from_the_next_request_on(door: ControlApp
         assert other.delete("/v1/tokens/7").status_code == 404
 
 
-def test_a_token_is_good_for_its_days(door: ControlApp, clock: Clock) -> None:
-    with door.client(door.make_token("ops", days=2)) as client:
+def test_a_token_is_good_for_its_days(service: ControlApp, clock: Clock) -> None:
+    with service.client(service.make_token("ops", days=2)) as client:
         clock.ahead_s = 2 * DAY_S - 60
         assert client.get("/v1/tables").status_code == 200
         clock.ahead_s = 2 * DAY_S
@@ -337,11 +337,11 @@ def test_a_token_survives_a_restart_and_its_secret_is_nowhere_on_disk_or_in_logs
     settings: Settings, fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with running_control_app(settings) as door:
-        headers = door.make_token("ops")
-        with door.client(headers) as client:
+    with running_control_app(settings) as service:
+        headers = service.make_token("ops")
+        with service.client(headers) as client:
             assert client.get("/v1/tables").status_code == 200
-    with running_control_app(settings) as door, door.client(headers) as client:
+    with running_control_app(settings) as service, service.client(headers) as client:
         assert client.get("/v1/tables").status_code == 200
         secret = headers["authorization"].split("-", 2)[2].encode()  # a secret may have dashes
         for path in settings.state.iterdir():
@@ -359,20 +359,23 @@ def test_a_token_survives_a_restart_and_its_secret_is_nowhere_on_disk_or_in_logs
         ("appliance:nosuch", "the fleet has none of this id"),
     ],
 )
-def test_a_role_that_there_is_not_gets_no_token(door: ControlApp, role: str, rule: str) -> None:
+def test_a_role_that_there_is_not_gets_no_token(service: ControlApp, role: str, rule: str) -> None:
     with pytest.raises(RequestError, match=re.escape(rule)):
-        door.make_token(role)
+        service.make_token(role)
 
 
 def test_a_connection_beyond_the_limit_takes_the_place_of_an_idle_one_without_a_token(
-    door: ControlApp, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    service: ControlApp, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 3)
     monkeypatch.setattr(protocol, "IDLE_S", 60)
-    with door.client(door.make_token("ops")) as ops, door.client(door.make_token("appliance:c001-bom001")) as appliance:
+    with (
+        service.client(service.make_token("ops")) as ops,
+        service.client(service.make_token("appliance:c001-bom001")) as appliance,
+    ):
         assert ops.get("/v1/tables").status_code == 200
         assert appliance.get("/v1/appliances").status_code == 200
-        held = [socket.create_connection(door.address, timeout=5) for _ in range(4)]
+        held = [socket.create_connection(service.address, timeout=5) for _ in range(4)]
         assert [is_closed(connection) for connection in held] == [True, True, True, False]
         assert appliance.get("/v1/appliances").status_code == 200
         assert ops.get("/v1/tables").status_code == 200
@@ -393,18 +396,20 @@ def is_closed(connection: socket.socket) -> bool:
         return False
 
 
-def test_a_request_that_does_not_arrive_ends_its_connection(door: ControlApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_does_not_arrive_ends_its_connection(
+    service: ControlApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(protocol, "HEAD_S", 0)
     monkeypatch.setattr(protocol, "CHECK_S", 0.1)
-    with socket.create_connection(door.address, timeout=5) as connection:
+    with socket.create_connection(service.address, timeout=5) as connection:
         connection.sendall(b"GET /healthz HT")
         with contextlib.suppress(ConnectionResetError):
             assert connection.recv(1) == b""
 
 
-def test_the_audit_log_keeps_the_newest(door: ControlApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audit_log_keeps_the_newest(service: ControlApp, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("steering.control.records.audit.AUDIT_KEPT", 3)
-    with door.client(door.make_token("ops")) as client:
+    with service.client(service.make_token("ops")) as client:
         for weight in range(5):
             client.post("/v1/overrides", json={"appliances": ["c001-bom001"], "weight": weight})
         entries = client.get("/v1/audit").json()
@@ -413,19 +418,19 @@ def test_the_audit_log_keeps_the_newest(door: ControlApp, monkeypatch: pytest.Mo
         assert older == entries[1:2]
 
 
-def test_a_change_that_fails_leaves_no_entry(door: ControlApp) -> None:
-    with door.client(door.make_token("ops")) as client:
+def test_a_change_that_fails_leaves_no_entry(service: ControlApp) -> None:
+    with service.client(service.make_token("ops")) as client:
         before = client.get("/v1/audit").json()
         assert client.post("/v1/overrides", json={"appliances": ["nosuch"], "weight": 1}).status_code == 404
         assert client.post("/v1/fleet", json={"format": 9}).status_code == 422
         assert client.get("/v1/audit").json() == before
 
 
-def test_the_whole_history_is_told(door: ControlApp, settings: Settings) -> None:
+def test_the_whole_history_is_listed(service: ControlApp, settings: Settings) -> None:
     with RemoteControl(settings) as remote:
         whats = [entry["what"] for entry in remote.audit.list()]
     assert whats == ["import fleet"]
     connection = sqlite3.connect(settings.state / NAME)
     (after,) = connection.execute("SELECT after FROM audit").fetchone()
     connection.close()
-    assert json.loads(after)["appliances"]["added"] == len(door.control.fleet.current().appliances)
+    assert json.loads(after)["appliances"]["added"] == len(service.control.fleet.current().appliances)

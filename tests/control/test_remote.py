@@ -175,13 +175,13 @@ def test_who_asked_is_on_record_whatever_the_name(remote: RemoteControl, fleet: 
 
 
 def test_the_socket_is_its_users_alone(remote: RemoteControl, settings: Settings) -> None:
-    found = (settings.state / SOCKET).stat()
-    assert stat.S_ISSOCK(found.st_mode)
-    assert stat.S_IMODE(found.st_mode) == 0o600
+    result = (settings.state / SOCKET).stat()
+    assert stat.S_ISSOCK(result.st_mode)
+    assert stat.S_IMODE(result.st_mode) == 0o600
 
 
 @LEFT_TO_THE_COLLECTOR
-def test_a_socket_that_nobody_listens_on_is_passed_over(settings: Settings, fleet: Fleet) -> None:
+def test_a_socket_without_a_listener_is_passed_over(settings: Settings, fleet: Fleet) -> None:
     with Control(settings):
         pass
     with contextlib.suppress(SystemExit), listening(settings.state):
@@ -192,7 +192,7 @@ def test_a_socket_that_nobody_listens_on_is_passed_over(settings: Settings, flee
         assert control.fleet.replace(fleet, "test")["fleet"] == 1
 
 
-def test_who_holds_the_lock_and_answers_to_nobody_is_named_after_a_while(settings: Settings) -> None:
+def test_a_holder_of_the_lock_that_does_not_answer_is_named_after_a_while(settings: Settings) -> None:
     pauses: list[float] = []
     with Control(settings), pytest.raises(SettingsError, match=f"process {os.getpid()} holds its lock"):
         open_control(settings, patience_s=0.5, pause=pauses.append)
@@ -211,7 +211,7 @@ def test_a_state_folder_whose_socket_would_have_too_long_a_name_is_refused(tmp_p
 
 
 @LEFT_TO_THE_COLLECTOR
-def test_control_going_away_in_the_middle_is_told(settings: Settings, fleet: Fleet) -> None:
+def test_control_ending_in_the_middle_is_an_error_with_a_reason(settings: Settings, fleet: Fleet) -> None:
     with running_control_app(settings):
         remote = open_control(settings)
     with remote, pytest.raises(SettingsError, match="control went away during GET /v1/tables"):

@@ -33,29 +33,29 @@ ADDRESSES = ("203.0.113.7", "203.0.1.1", "198.51.100.9", "2001:db8::7", "8.8.8.8
 def decisions(snapshot: Snapshot) -> list[Decision]:
     """Return records of real answers, some made while an appliance was drained."""
     weights = StatusWords(str(snapshot.state / snapshot.current.status), writable=True)
-    found = []
+    result = []
     for place, address in enumerate(ADDRESSES):
         weights.set_word(place, weights.word(place) | DISABLED)
         for n in range(1, 9):
             packed, trace = ipaddress.ip_address(address).packed, Trace()
             snapshot.steer(packed, f"title {n}", service="video", n=n, trace=trace)
-            found.append(decision_of(1.0, snapshot, packed, "video", n, 0, trace))
+            result.append(decision_of(1.0, snapshot, packed, "video", n, 0, trace))
         weights.set_word(place, weights.word(place) & ~DISABLED)
-    return found
+    return result
 
 
 def test_every_answer_is_the_same_again_whatever_the_weights_are_now(
     decisions: list[Decision], snapshot: Snapshot
 ) -> None:
-    found = replay(snapshot.state, decisions)
-    assert (found.answers, found.different, found.missing) == (48, 0, {})
+    result = replay(snapshot.state, decisions)
+    assert (result.answers, result.different, result.missing) == (48, 0, {})
 
 
-def test_what_was_picked_by_holdings_and_heat_is_picked_again_by_the_holdings_of_then(
+def test_picks_by_holdings_and_popularity_are_replayed_with_the_holdings_of_that_time(
     state_folder: Path,
 ) -> None:
     weights = StatusWords(str(state_folder / "status.1"), writable=True)
-    found = []
+    result = []
     for version in (1, 2):
         builder = HoldingsBuilder(None, [("video", f"title {number}") for number in range(8)])
         for cluster in range(4):
@@ -75,12 +75,12 @@ def test_what_was_picked_by_holdings_and_heat_is_picked_again_by_the_holdings_of
             for n in range(1, 9):
                 packed, trace = ipaddress.ip_address(address).packed, Trace()
                 snapshot.steer(packed, f"title {n}", service="video", n=n, session="me" * (place % 2), trace=trace)
-                found.append(decision_of(1.0, snapshot, packed, "video", n, 0, trace))
-    assert {decision.holdings for decision in found} == {1, 2}
+                result.append(decision_of(1.0, snapshot, packed, "video", n, 0, trace))
+    assert {decision.holdings for decision in result} == {1, 2}
     weights.set_hot({})
-    report = replay(state_folder, found)
+    report = replay(state_folder, result)
     assert (report.answers, report.different, report.missing) == (96, 0, {})
-    swapped = [msgspec.structs.replace(decision, holdings=3 - decision.holdings) for decision in found]
+    swapped = [msgspec.structs.replace(decision, holdings=3 - decision.holdings) for decision in result]
     assert replay(state_folder, swapped).different > 20
 
 
@@ -90,16 +90,16 @@ def test_another_word_is_another_answer(decisions: list[Decision], snapshot: Sna
         (first, _), *_ = decision.picks
         words = tuple((slot, word | DISABLED if slot == first else word) for slot, word in decision.candidates)
         changed.append(msgspec.structs.replace(decision, candidates=words))
-    found = replay(snapshot.state, changed)
-    assert found.different == found.first_moved == 48
-    assert found.differences[0]["recorded"] != found.differences[0]["replayed"]
+    result = replay(snapshot.state, changed)
+    assert result.different == result.first_moved == 48
+    assert result.differences[0]["recorded"] != result.differences[0]["replayed"]
 
 
-def test_versions_that_are_gone_are_told_and_are_no_difference(decisions: list[Decision], snapshot: Snapshot) -> None:
+def test_versions_that_are_gone_are_named_and_are_no_difference(decisions: list[Decision], snapshot: Snapshot) -> None:
     gone = [msgspec.structs.replace(decision, table=9) for decision in decisions]
-    found = replay(snapshot.state, [*gone, decisions[0], msgspec.structs.replace(decisions[0], service="games")])
-    assert (found.answers, found.different) == (1, 0)
-    assert found.missing == {
+    result = replay(snapshot.state, [*gone, decisions[0], msgspec.structs.replace(decisions[0], service="games")])
+    assert (result.answers, result.different) == (1, 0)
+    assert result.missing == {
         "table.9: No such file or directory": 48,
         "parameter service = 'games': there is no such service": 1,
     }
@@ -107,9 +107,9 @@ def test_versions_that_are_gone_are_told_and_are_no_difference(decisions: list[D
 
 def run(*arguments: str, code: int = 0) -> str:
     """Return what the command prints."""
-    found = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    assert found.exit_code == code, found.output
-    return found.output
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output
 
 
 def write(path: Path, decisions: list[Decision]) -> Path:

@@ -63,7 +63,7 @@ STEER_ROWS = [
     ("then the fallback ranking_entries", ISP, 8, ["bom001", "bom001", "del001", "del001", "bom002", "bom002", "lhr001", "lhr001"]),
     ("an IPv6 client too", ISP_V6, 4, ["bom001", "bom001", "del001", "del001"]),
     ("only the covering prefix", "203.0.5.5", 3, ["bom002", "bom002", "lhr001"]),
-    ("heard at an exchange far away", "198.51.100.7", 3, ["lhr001", "lhr001", "bom002"]),
+    ("announced at an exchange far away", "198.51.100.7", 3, ["lhr001", "lhr001", "bom002"]),
     ("no route, known country: by distance", "8.8.8.8", 3, ["lhr001", "lhr001", "bom002"]),
 ]  # fmt: skip
 
@@ -188,8 +188,8 @@ def publish_holdings(state: Path, version: int, *held: bytes | None, services: t
 def test_explain_shows_who_holds_a_title_and_why_others_were_passed_over(state_folder: Path) -> None:
     publish_holdings(state_folder, 3, b"\x01", b"\x02", None, None, b"\x02", b"\x02", None, None)
     snapshot = Snapshot.map(state_folder)
-    found = explain(snapshot, ISP, "a", service="video", n=3)
-    why = found["explain"]
+    result = explain(snapshot, ISP, "a", service="video", n=3)
+    why = result["explain"]
     assert {c["appliance"]: (c["holds"], c["reason"]) for c in why["candidates"]} == {
         "c001-bom001": (True, None),
         "c002-bom001": (False, "C"),
@@ -199,7 +199,7 @@ def test_explain_shows_who_holds_a_title_and_why_others_were_passed_over(state_f
         "c002-bom002": (None, None),
     }
     assert why["reasons"] == {"C": "does not hold the title"}
-    assert sites(found) == ["bom001", "bom002", "bom002"]
+    assert sites(result) == ["bom001", "bom002", "bom002"]
     assert (why["fan_out"], why["failed_open"], why["versions"]["holdings"]) == (1, False, 3)
 
 
@@ -223,18 +223,18 @@ def test_the_scope_is_the_client_network_where_answers_differ_by_viewer(state_fo
     assert explain(Snapshot.map(state_folder), wide, "c", service="video")["explain"]["scope"] == "203.0.5.0/24"
 
 
-def test_explain_says_where_a_service_failed_open(tmp_path: Path, publish: Publish, fleet: Fleet) -> None:
+def test_explain_shows_where_a_service_failed_open(tmp_path: Path, publish: Publish, fleet: Fleet) -> None:
     opening = dataclasses.replace(fleet, services=(dataclasses.replace(fleet.services[0], fail_open=True),))
     state = publish(tmp_path / "state", fleet=opening)
     snapshot = Snapshot.map(state)
     weights = StatusWords(str(state / "status.1"), writable=True)
     for slot in range(8):
         weights.set_word(slot, weights.word(slot) | UNHEALTHY)
-    found = explain(snapshot, ISP, "t", service="video")
-    assert found["fail_open"] is True
-    assert found["explain"]["failed_open"] is True
-    assert {(c["reason"], c["pick"] is not None) for c in found["explain"]["candidates"][:2]} == {("U", True)}
-    assert sites(found) == ["bom001", "bom001", "del001"]
+    result = explain(snapshot, ISP, "t", service="video")
+    assert result["fail_open"] is True
+    assert result["explain"]["failed_open"] is True
+    assert {(c["reason"], c["pick"] is not None) for c in result["explain"]["candidates"][:2]} == {("U", True)}
+    assert sites(result) == ["bom001", "bom001", "del001"]
 
 
 def test_holdings_that_are_the_same_are_taken_over_and_others_are_mapped(state_folder: Path, fleet: Fleet) -> None:
@@ -290,7 +290,7 @@ def test_a_wrong_parameter_of_a_playback_is_named(snapshot: Snapshot, parameter:
     assert caught.value.parameter == parameter
 
 
-def test_both_presets_order_a_prepended_embedded_route_as_they_say(tmp_path: Path, publish: Publish) -> None:
+def test_both_presets_order_a_prepended_embedded_route_as_documented(tmp_path: Path, publish: Publish) -> None:
     routes = "prefix,cluster,as_path,class\n203.0.113.0/24,bom001-a,64500 64500 64500,embedded\n203.0.113.0/24,bom002-a,64500,exchange\n"
     for policy, first in (("prefix_first", "bom002"), ("local_first", "bom001")):
         snapshot = Snapshot.map(publish(tmp_path / policy, routes, ranking_policy=policy))
@@ -391,7 +391,7 @@ def test_a_current_that_is_no_file_is_refused_at_once(state_folder: Path) -> Non
         read_current(state_folder)
 
 
-def test_an_absent_current_says_that_nothing_is_published(tmp_path: Path) -> None:
+def test_an_absent_current_means_that_nothing_is_published(tmp_path: Path) -> None:
     with pytest.raises(SnapshotError) as caught:
         Snapshot.map(tmp_path)
     assert caught.value.hint == "nothing is published yet"
@@ -417,12 +417,12 @@ def test_the_chosen_are_the_targets_of_the_answer_with_what_they_are(snapshot: S
     for title in ("80100172", "t", "é"):
         for address in ("203.0.113.9", "198.51.100.9", "192.0.2.1", "2001:db8::1"):
             targets = json.loads(snapshot.steer(address, title, service="video", n=8))["targets"]
-            found = snapshot.picks(address, title, service="video")
-            assert [(item.appliance, item.rank) for item in found] == [
+            result = snapshot.picks(address, title, service="video")
+            assert [(item.appliance, item.rank) for item in result] == [
                 (target["appliance"], target["rank"]) for target in targets if "appliance" in target
             ]
-            assert [item.slot for item in found] == [appliances[item.appliance].slot for item in found]
-            for item in found:
+            assert [item.slot for item in result] == [appliances[item.appliance].slot for item in result]
+            for item in result:
                 home = clusters[appliances[item.appliance].cluster]
                 assert item.site == home.site
                 assert (item.host, item.cluster) == (appliances[item.appliance].host, home.id)

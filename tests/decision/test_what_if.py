@@ -31,7 +31,7 @@ CLIENT = Question("203.0.113.9", "80100172", "video")
 
 @pytest.fixture
 def rich(control: Control, fleet: Fleet, write_feed: WriteFeed) -> Control:
-    """A control that serves a prefix heard at three clusters, inside one heard at the fourth."""
+    """A control that serves a prefix announced at three clusters, inside one announced at the fourth."""
     control.fleet.replace(fleet, "test")
     feed = write_feed(
         HOME,
@@ -57,9 +57,7 @@ def sites(answer: dict[str, Any]) -> list[str]:
 # ---- explain
 
 
-def test_each_ranking_entry_tells_by_which_step_of_the_policy_it_stands_behind(
-    rich: Control, settings: Settings
-) -> None:
+def test_each_ranking_entry_names_the_step_of_the_policy_that_decided(rich: Control, settings: Settings) -> None:
     why = CLIENT.answered_by(Snapshot.map(settings.state))["explain"]
     assert [
         (ranking_entry["cluster"], ranking_entry["rank"], ranking_entry["behind"]) for ranking_entry in why["ranking"]
@@ -72,7 +70,7 @@ def test_each_ranking_entry_tells_by_which_step_of_the_policy_it_stands_behind(
     assert why["versions"]["age_s"] >= 0
 
 
-def test_refused_rows_that_cover_the_client_are_told(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
+def test_refused_rows_that_cover_the_client_are_shown(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
     strict = settings.model_copy(update={"accept_v4": "8-24"})
     with_rule = "prefixes from /8 to /24 are accepted"
     feed = write_feed(HOME, "203.0.113.0/25,lhr001-a,1,0\n", "203.0.113.128/25,lhr001-a,1,0\n")
@@ -92,8 +90,8 @@ STEPS = [
 ]
 
 
-@pytest.mark.parametrize(("said", "policy", "step"), STEPS)
-def test_the_step_is_the_first_key_that_differs(said: dict[str, Any], policy: tuple[str, ...], step: str) -> None:
+@pytest.mark.parametrize(("attributes", "policy", "step"), STEPS)
+def test_the_step_is_the_first_key_that_differs(attributes: dict[str, Any], policy: tuple[str, ...], step: str) -> None:
     assert set(policy) <= set(RANKING_KEYS)
     ranking: list[dict[str, Any]] = [
         {"cluster": "a", "rank": 0, "fallback": False},
@@ -101,7 +99,7 @@ def test_the_step_is_the_first_key_that_differs(said: dict[str, Any], policy: tu
         {"cluster": "c", "rank": 1, "fallback": False},
         {"cluster": "d", "rank": 2, "fallback": True},
     ]
-    other = Announcement(1, **{"route_class": RouteClass.embedded, **said})
+    other = Announcement(1, **{"route_class": RouteClass.embedded, **attributes})
     worse = Announcement(1, RouteClass.transit, hops=9, origin=2, med=9)
     clusters = {"a": Announcement(0, RouteClass.embedded), "b": other, "c": other, "b ": worse}
     routes = [{"cluster": cluster.strip(), "prefix": "10.0.0.0/8"} for cluster in clusters]
@@ -196,14 +194,14 @@ def test_what_cannot_be_is_refused_by_name(rich: Control, settings: Settings, gi
         what_if(settings, CLIENT, **given)
 
 
-# ---- the doors
+# ---- API and command line
 
 
 def test_over_http(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
-    with running_control_app(settings) as door, door.client(door.make_token("ops")) as client:
+    with running_control_app(settings) as app, app.client(app.make_token("ops")) as client:
         assert client.get("/v1/explain", params={"ip": "203.0.113.9"}).status_code == 503
-        door.thread.submit(door.control.fleet.replace, fleet, "test").result()
-        door.thread.submit(door.control.tables.publish, [write_feed(HOME)], "test").result()
+        app.thread.submit(app.control.fleet.replace, fleet, "test").result()
+        app.thread.submit(app.control.tables.publish, [write_feed(HOME)], "test").result()
         answer = client.get("/v1/explain", params={"ip": "203.0.113.9", "title": "t", "n": 2, "family": "4"})
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["targets"]) == 2

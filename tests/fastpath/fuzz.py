@@ -71,12 +71,12 @@ def file_of(data: bytes, name: str) -> Path:
 def feed(data: bytes, name: str, kind: str) -> None:
     """Read a feed; only a FeedError may come out, and rows that hold together."""
     try:
-        found = read_feed(FeedSource(kind, str(file_of(data, name))), FLEET)  # type: ignore[arg-type]
+        result = read_feed(FeedSource(kind, str(file_of(data, name))), FLEET)  # type: ignore[arg-type]
     except FeedError:
         return
-    for columns in found.columns.values():
-        assert all(value < len(found.set_of) for value in columns.value)
-    assert len(found.refusals) <= found.refused
+    for columns in result.columns.values():
+        assert all(value < len(result.set_of) for value in columns.value)
+    assert len(result.refusals) <= result.refused
 
 
 def mrt(data: bytes) -> None:
@@ -107,13 +107,13 @@ def routes(data: bytes) -> None:
 def geofeed(data: bytes) -> None:
     """Read a geofeed."""
     try:
-        found = read_geofeed(
+        result = read_geofeed(
             file_of(data + b"\n", "geofeed.csv"), frozenset({"IN", "IN-MH"}), {("IN", "mumbai"): (19.0, 73.0)}
         )
     except FeedError:
         return
-    for columns in found.columns.values():
-        assert all(value < len(found.regions) for value in columns.value)
+    for columns in result.columns.values():
+        assert all(value < len(result.regions) for value in columns.value)
 
 
 def rpki(data: bytes) -> None:
@@ -151,10 +151,10 @@ def reports(data: bytes) -> None:
     whole = REPORTS[:at] + over + REPORTS[cut:]
     for body, encoding in ((whole, ""), (b"[" + whole + b"]", ""), (over, ""), (over, "gzip")):
         try:
-            said = wire.parse(wire.unpack(body, encoding))
+            parsed = wire.parse(wire.unpack(body, encoding))
         except RequestError:
             continue
-        for row in said if isinstance(said, list) else [said]:
+        for row in parsed if isinstance(parsed, list) else [parsed]:
             if isinstance(row, wire.Fault):
                 assert row.rule
                 assert len(str(row)) < 1000
@@ -175,10 +175,10 @@ def state(data: bytes) -> None:
     over = provider.ConsumeBytes(sys.maxsize)
     path.write_bytes(whole[:at] + over + whole[at + len(over) :])
     try:
-        found = StateFile(path, "table")
+        result = StateFile(path, "table")
     except SnapshotError:
         return
-    assert bytes(found["meta"]) == b"{}"
+    assert bytes(result["meta"]) == b"{}"
 
 
 def head(data: bytes) -> None:
@@ -195,10 +195,10 @@ def query(data: bytes) -> None:
     """Read a query, strictly and as hints; only a Refusal may come out."""
     assert read_player_request(b"/v1/hls/" + data, data)[4].odd >= 0
     try:
-        found = read_steer_query(data, "video")
+        result = read_steer_query(data, "video")
     except Refusal:
         return
-    assert 0 <= found.n <= 8
+    assert 0 <= result.n <= 8
 
 
 def forwarded(data: bytes) -> None:
@@ -213,20 +213,20 @@ def playback(data: bytes) -> None:
     """Read the body of a playback request, and Accept-Encoding; only a Refusal may come out."""
     takes_gzip(data)
     try:
-        found = read_playback_body(data)
+        result = read_playback_body(data)
     except Refusal:
         return
-    assert 0 <= found.n <= 8
-    assert found.family in (0, 4, 6)
+    assert 0 <= result.n <= 8
+    assert result.family in (0, 4, 6)
 
 
 def cmcd(data: bytes) -> None:
     """Read what a player reports: nothing is an error, and no more than so much is read."""
-    found, unread = player_reports.read_body(data)
-    assert len(found) <= player_reports.MAX_REPORTS
+    result, unread = player_reports.read_body(data)
+    assert len(result) <= player_reports.MAX_REPORTS
     assert unread >= 0
     for each in (
-        *found,
+        *result,
         player_reports.read_query(b"CMCD=" + data),
         player_reports.read_headers([(b"cmcd-status", data)]),
     ):

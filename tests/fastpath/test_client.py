@@ -1,4 +1,4 @@
-"""Who is asking: what a client says about itself is never believed, what a trusted proxy says is."""
+"""The client address: forwarded headers of a client are ignored, those of a trusted proxy are used."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ FORWARDED_ROWS = [
 
 
 @pytest.mark.parametrize(("value", "hops"), FORWARDED_ROWS)
-def test_forwarded_is_read_as_rfc_7239_says(value: str, hops: list[str]) -> None:
+def test_forwarded_is_read_as_in_rfc_7239(value: str, hops: list[str]) -> None:
     assert split_forwarded(value.encode()) == [hop.encode() for hop in hops]
 
 

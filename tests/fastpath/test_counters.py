@@ -90,8 +90,8 @@ def test_another_process_sees_them(path: str) -> None:
     for place, gauge in enumerate(GAUGES):
         counters.set_gauge(gauge, 2**40 + place)
     program = f"from _fastpath.counters import Counters; c = Counters({path!r}); print(c.events(), c.gauges())"
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == f"{counters.events()} {counters.gauges()}"
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert output.strip() == f"{counters.events()} {counters.gauges()}"
     assert set(counters.events().values()) == {1}
 
 
@@ -123,7 +123,7 @@ def test_only_the_worker_may_count(path: str) -> None:
 REQUEST = b"GET /v1/steer?title=%s&session=s&ip=203.0.113.7 HTTP/1.1\r\n\r\n"
 
 
-def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path], fleet: Fleet) -> None:
+def test_both_paths_count_the_same(tmp_path: Path, publish: Callable[..., Path], fleet: Fleet) -> None:
     state = publish(tmp_path / "state")
     builder = HoldingsBuilder(None, [("video", "t")])
     builder.set_cluster(0, [0, 1], [{"video"}] * 2, [b"", b""])
@@ -141,26 +141,26 @@ def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path],
     snapshot = Snapshot.map(state)
     weights = StatusWords(str(state / "status.1"), writable=True)
     weights.set_word(2, weights.word(2) | DISABLED)
-    lanes, apps = (Counters(str(tmp_path / name), 8, writable=True) for name in ("worker.1", "worker.2"))
-    fast_path = FastPath(Trust([ip_network("127.0.0.0/8")]), "x-forwarded-for", lanes)
+    fast, fallback = (Counters(str(tmp_path / name), 8, writable=True) for name in ("worker.1", "worker.2"))
+    fast_path = FastPath(Trust([ip_network("127.0.0.0/8")]), "x-forwarded-for", fast)
     fast_path.serve(snapshot.picker, snapshot.services, "video", compiled(snapshot, 0.25))
     for word in (0, STALE):
         for slot in (3, 4, 6, 7):
             weights.set_word(slot, weights.word(slot) | word)
         for title in ("t", "t", "other"):
             answer = fast_path.answer(REQUEST % title.encode(), 0, LOOPBACK)
-            body = snapshot.steer("203.0.113.7", title, service="video", session="s", counters=apps)
+            body = snapshot.steer("203.0.113.7", title, service="video", session="s", counters=fallback)
             assert answer is not None
             assert answer.endswith(body)
             assert (b'"fail_open":true' in body) == (word == STALE)
             player = b"GET /v1/hls/video/%s?_HLS_pathway=x&session=s&ip=203.0.113.7 HTTP/1.1\r\n\r\n" % title.encode()
             answer = fast_path.answer(player, 0, LOOPBACK)
             asked = read_request(*player.split()[1].split(b"?"), "127.0.0.1", (), Trust(Settings().trusted), "none")
-            found = steer(snapshot, asked, Settings(), apps)
+            result = steer(snapshot, asked, Settings(), fallback)
             assert answer is not None
-            assert answer.endswith(b"\r\n\r\n" + found.body)
-            assert found.moves
-            apps.note_event("moved")
+            assert answer.endswith(b"\r\n\r\n" + result.body)
+            assert result.moves
+            fallback.note_event("moved")
     for read in (
         Counters.targets,
         Counters.reasons,
@@ -169,13 +169,13 @@ def test_both_doors_count_the_same(tmp_path: Path, publish: Callable[..., Path],
         Counters.popularity,
         Counters.misses,
     ):
-        assert read(lanes) == read(apps) != {}
-    assert lanes.events()["failed_open"] == 6
-    assert lanes.events()["moved"] == 6
-    assert {letter: count for letter, count in lanes.reasons().items() if count} == {"C": 12, "D": 12, "S": 6}
+        assert read(fast) == read(fallback) != {}
+    assert fast.events()["failed_open"] == 6
+    assert fast.events()["moved"] == 6
+    assert {letter: count for letter, count in fast.reasons().items() if count} == {"C": 12, "D": 12, "S": 6}
     keys = [content_key_of("video", title) for title in ("t", "other")]
-    assert lanes.popularity() == [(keys[0], 8, "video", "t"), (keys[1], 4, "video", "other")]
-    assert lanes.misses() == [
+    assert fast.popularity() == [(keys[0], 8, "video", "t"), (keys[1], 4, "video", "other")]
+    assert fast.misses() == [
         (keys[0], 0, 8, "video", "t"),
         *sorted([(keys[1], 0, 4, "video", "other"), (keys[1], 2, 4, "video", "other")]),
     ]
@@ -199,11 +199,11 @@ def test_the_titles_asked_for_most_are_known_and_never_counted_too_high(
     asked, hits = hot_and_cold(seed)
     for title in asked:
         snapshot.steer("203.0.113.7", title, service="video", counters=counters)
-    heat = {title: count for _, count, _, title in counters.popularity()}
+    counted = {title: count for _, count, _, title in counters.popularity()}
     for title, count in hits.items():
-        assert heat.get(title[:100], 0) <= count
+        assert counted.get(title[:100], 0) <= count
     for title, count in hits.most_common(10):
-        assert heat[title[:100]] >= 0.9 * count
+        assert counted[title[:100]] >= 0.9 * count
     known = {content_key_of("video", title) for title in asked}
     assert {key for key, *_ in counters.popularity()} <= known
     assert len(counters.popularity()) <= 2048
@@ -232,8 +232,8 @@ def test_what_players_report_is_summed_up_by_slot_and_partner(path: str) -> None
     for failing in (False, False, True):
         counters.note_attested(7, failing)
     counters.note_attested(8, True)
-    found = Counters(path)
-    row = dict(zip(QUALITY, found.quality_of_appliances()[7], strict=True))
+    result = Counters(path)
+    row = dict(zip(QUALITY, result.quality_of_appliances()[7], strict=True))
     assert row == {
         "reports": 11,
         "throughputs": 10,
@@ -247,11 +247,11 @@ def test_what_players_report_is_summed_up_by_slot_and_partner(path: str) -> None
         "attested": 2,
         "failing": 1,
     }
-    assert {slot: each[0] for slot, each in found.quality_of_appliances().items()} == {-1: 4, 0: 1, 7: 11}
-    assert {number: each[0] for number, each in found.quality_of_partners().items()} == {0: 5, 4095: 11}
-    assert found.attested() == {7: (2, 1)}
-    assert (found.popularity(), found.misses(), found.appliances()) == ([], [], {})
-    for change in (lambda: found.note_report(0, 0, 1, False, False), lambda: found.note_attested(0, False)):
+    assert {slot: each[0] for slot, each in result.quality_of_appliances().items()} == {-1: 4, 0: 1, 7: 11}
+    assert {number: each[0] for number, each in result.quality_of_partners().items()} == {0: 5, 4095: 11}
+    assert result.attested() == {7: (2, 1)}
+    assert (result.popularity(), result.misses(), result.appliances()) == ([], [], {})
+    for change in (lambda: result.note_report(0, 0, 1, False, False), lambda: result.note_attested(0, False)):
         with pytest.raises(ValueError, match="mapped read-only"):
             change()
 

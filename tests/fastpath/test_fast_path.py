@@ -24,9 +24,9 @@ REQUEST = b"GET /v1/steer?title=80100172&n=2&ip=203.0.113.7 HTTP/1.1\r\nHost: x\
 
 @pytest.fixture
 def fast_path(snapshot: Snapshot) -> FastPath:
-    found = FastPath(TRUSTED, "x-forwarded-for")
-    found.serve(snapshot.picker, snapshot.services, "video", compiled(snapshot, 0.25))
-    return found
+    result = FastPath(TRUSTED, "x-forwarded-for")
+    result.serve(snapshot.picker, snapshot.services, "video", compiled(snapshot, 0.25))
+    return result
 
 
 def body_of(answer: bytes | None) -> bytes:
@@ -38,10 +38,10 @@ def body_of(answer: bytes | None) -> bytes:
 
 def test_an_answer_is_the_snapshots_with_its_head_before_it(fast_path: FastPath, snapshot: Snapshot) -> None:
     fast_path.set_date(b"Mon, 23 Nov 2026 00:00:00 GMT")
-    found = fast_path.answer(REQUEST, 0, LOOPBACK)
+    result = fast_path.answer(REQUEST, 0, LOOPBACK)
     expected = snapshot.steer("203.0.113.7", "80100172", service="video", n=2)
     assert (
-        found
+        result
         == (
             b"HTTP/1.1 200 OK\r\ndate: Mon, 23 Nov 2026 00:00:00 GMT\r\ncache-control: no-store\r\n"
             b"access-control-allow-origin: *\r\ncontent-length: %d\r\ncontent-type: application/json\r\n\r\n"
@@ -69,14 +69,14 @@ def test_nothing_is_answered_before_the_last_byte_of_a_head(fast_path: FastPath)
     assert fast_path.answer(REQUEST, -1, LOOPBACK) is None
 
 
-def test_nobody_is_believed_but_the_trusted(fast_path: FastPath, snapshot: Snapshot) -> None:
+def test_only_trusted_proxies_name_the_client(fast_path: FastPath, snapshot: Snapshot) -> None:
     spoofed = b"GET /v1/steer?title=t HTTP/1.1\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n"
     own = snapshot.steer("203.0.113.7", "t", service="video")
     assert body_of(fast_path.answer(spoofed, 0, STRANGER)) == own
     assert (
         body_of(fast_path.answer(spoofed, 0, LOOPBACK)) == snapshot.steer("198.51.100.1", "t", service="video") != own
     )
-    assert fast_path.answer(REQUEST, 0, STRANGER) is None  # ip= is refused, in the other door
+    assert fast_path.answer(REQUEST, 0, STRANGER) is None  # ip= is refused, on the fallback path
 
 
 NOT_MINE = [
@@ -126,8 +126,8 @@ NOT_MINE += [
 
 
 def test_a_player_is_answered_and_nothing_for_it_is_shed_here(fast_path: FastPath) -> None:
-    found = fast_path.answer(POLL, 0, LOOPBACK)
-    assert json.loads(body_of(found))["PATHWAY-PRIORITY"][-1] == "cdn"
+    result = fast_path.answer(POLL, 0, LOOPBACK)
+    assert json.loads(body_of(result))["PATHWAY-PRIORITY"][-1] == "cdn"
     assert fast_path.end == len(POLL)
     assert fast_path.answer(POLL, 0, LOOPBACK, True) is None
 
@@ -143,10 +143,10 @@ def test_before_the_first_publish_only_health_is_answered(fast_path: FastPath) -
     assert body_of(fast_path.answer(b"GET /healthz HTTP/1.1\r\n\r\n", 0, LOOPBACK)) == b"ok\n"
 
 
-def test_a_shed_request_gets_the_fallback_and_is_told_of_the_close(fast_path: FastPath) -> None:
-    found = fast_path.answer(REQUEST, 0, LOOPBACK, True)
-    assert json.loads(body_of(found))["targets"] == [{"url": "https://origin.example/v/80100172", "fallback": True}]
-    assert b"\r\nconnection: close\r\n" in (found or b"")
+def test_a_shed_request_gets_the_fallback_and_connection_close(fast_path: FastPath) -> None:
+    result = fast_path.answer(REQUEST, 0, LOOPBACK, True)
+    assert json.loads(body_of(result))["targets"] == [{"url": "https://origin.example/v/80100172", "fallback": True}]
+    assert b"\r\nconnection: close\r\n" in (result or b"")
 
 
 @settings(max_examples=2000)
@@ -155,20 +155,20 @@ def test_no_bytes_upset_it(junk: bytes, at: int, cut: int, trusted: bool) -> Non
     """Whatever stands in a request, the fast_path answers whole or not at all, and never past the data."""
     fast_path = FAST_PATH
     data = REQUEST[:at] + junk + REQUEST[cut:] if trusted else POLL[:at] + junk + POLL[cut:]
-    found = fast_path.answer(data, 0, Peer(bytes([127, 0, 0, 1]), trusted))
-    if found is not None:
-        assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+    result = fast_path.answer(data, 0, Peer(bytes([127, 0, 0, 1]), trusted))
+    if result is not None:
+        assert result.startswith(b"HTTP/1.1 200 OK\r\n")
         assert 0 < fast_path.end <= len(data)
         assert data[: fast_path.end].endswith(b"\r\n\r\n")
-        assert data.startswith(b"HEAD") or body_of(found)
+        assert data.startswith(b"HEAD") or body_of(result)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def fast_path_for_properties(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]) -> None:
     global FAST_PATH
-    found = Snapshot.map(publish(tmp_path_factory.mktemp("fast_path") / "state"))
+    result = Snapshot.map(publish(tmp_path_factory.mktemp("fast_path") / "state"))
     FAST_PATH = FastPath(TRUSTED, "x-forwarded-for")
-    FAST_PATH.serve(found.picker, found.services, "video", compiled(found, 0.25))
+    FAST_PATH.serve(result.picker, result.services, "video", compiled(result, 0.25))
 
 
 FAST_PATH: FastPath

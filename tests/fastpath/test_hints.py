@@ -47,9 +47,9 @@ def test_hints_are_read_as_players_send_them(name: str, query: bytes, protocol: 
 
 @given(st.binary(max_size=300), st.sampled_from(["hls", "dash"]))
 def test_no_query_is_an_error(query: bytes, protocol: str) -> None:
-    found = read_hints(query, protocol)
-    assert all(re.fullmatch("[0-9A-Za-z._-]{1,64}", name) for name in found.pathways)
-    assert len(found.pathways) <= 16
+    result = read_hints(query, protocol)
+    assert all(re.fullmatch("[0-9A-Za-z._-]{1,64}", name) for name in result.pathways)
+    assert len(result.pathways) <= 16
 
 
 VALUES = st.one_of(

@@ -30,12 +30,12 @@ def bitmap_of(held: set[int]) -> bytes:
 
 def set_members(builder: HoldingsBuilder, number: int, members: Members) -> None:
     slots = sorted(members)
-    found = [members[slot] for slot in slots]
+    result = [members[slot] for slot in slots]
     builder.set_cluster(
         number,
         slots,
-        [frozenset() if held is None else VIDEO for held in found],
-        [None if held is None else bitmap_of(held) for held in found],
+        [frozenset() if held is None else VIDEO for held in result],
+        [None if held is None else bitmap_of(held) for held in result],
     )
 
 
@@ -48,24 +48,24 @@ def build(titles: int, fleet: Mapping[int, Members], base: Holdings | None = Non
     return Holdings(builder.sections())
 
 
-def judge(found: Holdings, titles: int, fleet: Mapping[int, Members]) -> None:
+def judge(result: Holdings, titles: int, fleet: Mapping[int, Members]) -> None:
     """Compare everything that holdings say with what was put in."""
-    assert found.titles == titles
+    assert result.titles == titles
     for index in range(titles):
-        assert found.title(index) == ("video", f"t{index}")
-        assert found.index_of(content_key_of("video", f"t{index}")) == index
+        assert result.title(index) == ("video", f"t{index}")
+        assert result.index_of(content_key_of("video", f"t{index}")) == index
     for number in range(max(fleet, default=-1) + 3):
         members = fleet.get(number, {})
-        assert found.members(number) == [
+        assert result.members(number) == [
             (slot, frozenset() if members[slot] is None else VIDEO) for slot in sorted(members)
         ]
         for slot, held in members.items():
             packed = None if held is None else bitmap_of(held).ljust(-(-titles // 8), b"\0")
-            assert found.bitmap(number, slot) == packed
+            assert result.bitmap(number, slot) == packed
         for index in range(titles):
             holders = [slot for slot in sorted(members) if index in (members[slot] or ())]
-            assert found.holders(number, index) == holders
-        assert found.bitmap(number, 10**6) is None
+            assert result.holders(number, index) == holders
+        assert result.bitmap(number, 10**6) is None
 
 
 @st.composite
@@ -142,22 +142,22 @@ def test_rare_titles_cost_the_bits_of_their_holder_and_popular_ones_a_set_each()
     assert size_of_blocks(25_600, {0: members}) < 100 * (1 + 14 + 128) + 8  # 4 bits: seven sets of one, six of three
 
 
-def test_what_one_service_holds_says_nothing_about_another() -> None:
+def test_holdings_of_one_service_do_not_count_for_another() -> None:
     builder = HoldingsBuilder(None, [("video", "a"), ("games", "a"), ("video", "b")])
     builder.set_cluster(0, [3, 4, 5], [{"video"}, {"video", "games"}, {"games"}], [b"\x05", b"\x03", None])
-    found = Holdings(builder.sections())
-    assert found.services == ("video", "games")
-    assert [found.service_bit(name) for name in ("video", "games", "software")] == [1, 2, 0]
-    assert found.members(0) == [
+    result = Holdings(builder.sections())
+    assert result.services == ("video", "games")
+    assert [result.service_bit(name) for name in ("video", "games", "software")] == [1, 2, 0]
+    assert result.members(0) == [
         (3, frozenset({"video"})),
         (4, frozenset({"video", "games"})),
         (5, frozenset()),  # of whom there is no bitmap nothing is known
     ]
-    assert found.index_of(content_key_of("games", "a")) == 1
-    assert [found.title(index) for index in range(3)] == [("video", "a"), ("games", "a"), ("video", "b")]
-    assert found.holders(0, 0) == [3, 4]
-    assert found.holders(0, 1) == [4]
-    assert found.index_of(content_key_of("video", "c")) is None
+    assert result.index_of(content_key_of("games", "a")) == 1
+    assert [result.title(index) for index in range(3)] == [("video", "a"), ("games", "a"), ("video", "b")]
+    assert result.holders(0, 0) == [3, 4]
+    assert result.holders(0, 1) == [4]
+    assert result.index_of(content_key_of("video", "c")) is None
 
 
 def unmixed(x: int) -> int:
@@ -202,10 +202,10 @@ def test_two_ids_of_one_key_are_answered_for_by_the_first() -> None:
     assert key_of(one) == key_of(other)
     builder = HoldingsBuilder(None, [("video", one), ("video", other)])
     builder.set_cluster(0, [1, 2], [VIDEO, VIDEO], [b"\x01", b"\x02"])
-    found = Holdings(builder.sections())
-    index = found.index_of(content_key_of("video", other))
+    result = Holdings(builder.sections())
+    index = result.index_of(content_key_of("video", other))
     assert index == 0
-    assert found.holders(0, index) == [1]
+    assert result.holders(0, index) == [1]
 
 
 REFUSED: list[tuple[str, Any]] = [
@@ -229,21 +229,21 @@ def test_invalid_members_are_refused_and_valid_ones_may_follow(rule: str, argume
         builder.set_cluster(0, [1], [VIDEO], [b"\xff\x03"])
     with pytest.raises(ValueError, match="cluster 1 is not in the base"):
         builder.keep_cluster(1)
-    found = Holdings(builder.sections())
-    assert found.holders(0, 9) == [1]
+    result = Holdings(builder.sections())
+    assert result.holders(0, 9) == [1]
     with pytest.raises(ValueError, match="these holdings are finished"):
         builder.set_cluster(1, [], [], [])
     with pytest.raises(IndexError):
-        found.holders(0, 10)
+        result.holders(0, 10)
     with pytest.raises(IndexError):
-        found.title(10)
+        result.title(10)
 
 
 def test_the_number_of_services_with_holdings_is_bounded() -> None:
     names = [f"s{number}" for number in range(MAX_SERVICES)]
-    found = HoldingsBuilder(None, [(name, "t") for name in names])
-    found.set_cluster(0, [0], [set(names)], [b"\xff" * 4])
-    assert Holdings(found.sections()).members(0) == [(0, frozenset(names))]
+    result = HoldingsBuilder(None, [(name, "t") for name in names])
+    result.set_cluster(0, [0], [set(names)], [b"\xff" * 4])
+    assert Holdings(result.sections()).members(0) == [(0, frozenset(names))]
     with pytest.raises(ValueError, match=f"holdings of more: at most {MAX_SERVICES} services may have holdings"):
         HoldingsBuilder(None, [*((name, "t") for name in names), ("more", "t")])
 
@@ -310,20 +310,20 @@ def test_no_bytes_lead_a_lookup_outside(name: str, at: int, junk: bytes, index: 
     at %= len(part)
     part[at : at + len(junk)] = junk[: len(part) - at]
     try:
-        found = Holdings(GOOD | {name: bytes(part)})
+        result = Holdings(GOOD | {name: bytes(part)})
     except ValueError:
         return
-    slots = [slot for slot, _ in found.members(cluster)]
-    assert set(found.holders(cluster, index)) <= set(slots)
+    slots = [slot for slot, _ in result.members(cluster)]
+    assert set(result.holders(cluster, index)) <= set(slots)
     for slot in slots[:1]:
-        assert len(found.bitmap(cluster, slot) or bytes(38)) == 38
-    found.index_of(content_key_of("video", f"t{index}"))
+        assert len(result.bitmap(cluster, slot) or bytes(38)) == 38
+    result.index_of(content_key_of("video", f"t{index}"))
 
 
 def test_a_state_file_holds_them(tmp_path: Path) -> None:
     write_sections(tmp_path / "holdings.1", "holdings", GOOD)
-    found = Holdings(StateFile(tmp_path / "holdings.1", "holdings").sections)
-    assert (found.titles, found.clusters) == (300, 3)
+    result = Holdings(StateFile(tmp_path / "holdings.1", "holdings").sections)
+    assert (result.titles, result.clusters) == (300, 3)
     data = bytearray((tmp_path / "holdings.1").read_bytes())
     data[data.index(GOOD["blocks"][:16])] ^= 1
     (tmp_path / "holdings.1").write_bytes(data)

@@ -28,8 +28,8 @@ def test_a_chain_is_every_covering_prefix_longest_first(rows: dict[str, int], as
     assert all(a != b for a, b in itertools.pairwise(intervals.value))
     for number in {*asked, *starts, *(start - 1 for start in starts if start)}:
         place = sum(start <= number for start in starts) - 1
-        found = [int(tails[value]) for value in chains.values(intervals.value[place])]
-        assert found == judge.covering(str(ipaddress.IPv6Address(number)))
+        result = [int(tails[value]) for value in chains.values(intervals.value[place])]
+        assert result == judge.covering(str(ipaddress.IPv6Address(number)))
 
 
 @settings(max_examples=200, deadline=None)

@@ -145,7 +145,7 @@ def test_wrong_text_is_a_value_error_that_names_it(text: str) -> None:
 @example("1:2:3:4:5:6:7::")
 @example("::2:3:4:5:6:7:8")
 @example("1::3:4:5:6:7:8")
-def test_any_text_is_an_address_exactly_where_the_standard_library_says_so(text: str) -> None:
+def test_any_text_is_an_address_exactly_where_the_standard_library_agrees(text: str) -> None:
     table, _ = build([("0.0.0.0/0", 1), ("::/0", 1)])
     try:
         ipaddress.ip_address(text)
@@ -288,7 +288,7 @@ def test_the_portable_twin_gives_the_same_answers() -> None:
         "asked = [rnd.randbytes(4) for _ in range(3000)] + [b'\\x20' + rnd.randbytes(15) for _ in range(3000)]\n"
         "print(lpm.KERNEL, hash(tuple(table.lookup(one) for one in asked)))\n"
     )
-    said = [
+    outputs = [
         subprocess.run(
             [sys.executable, "-c", program],
             env={**os.environ, "STEERING_PORTABLE": portable, "PYTHONPATH": os.pathsep.join([".", *sys.path])},
@@ -298,5 +298,5 @@ def test_the_portable_twin_gives_the_same_answers() -> None:
         ).stdout.split()
         for portable in ("1", "0")
     ]
-    assert said[0][0] == "portable"
-    assert said[0][1] == said[1][1]
+    assert outputs[0][0] == "portable"
+    assert outputs[0][1] == outputs[1][1]

@@ -39,11 +39,11 @@ def judged_views(dump: bytes) -> list[tuple[str, list[tuple[Any, ...]]]]:
             views.append((data["view_name"], []))
             continue
         for entry in data["rib_entries"]:
-            said = {next(iter(a["type"])): a["value"] for a in reversed(entry["path_attributes"])}
-            segments = said.get(2, [])
+            values = {next(iter(a["type"])): a["value"] for a in reversed(entry["path_attributes"])}
+            segments = values.get(2, [])
             path_ = [int(asn) for s in segments if next(iter(s["type"])) == 2 for asn in s["value"]]
             sets = any(next(iter(s["type"])) in (1, 4) for s in segments)
-            large = [str(text) for text in said.get(32, [])]
+            large = [str(text) for text in values.get(32, [])]
             views[-1][1].append(
                 (
                     f"{data['prefix']}/{data['length']}",
@@ -51,9 +51,9 @@ def judged_views(dump: bytes) -> list[tuple[str, list[tuple[Any, ...]]]]:
                     (
                         tuple(path_),
                         sets,
-                        next(iter(said[1])) if 1 in said else 2,
-                        int(said.get(4, 0)),
-                        (*(str(text) for text in said.get(8, [])), *large),
+                        next(iter(values[1])) if 1 in values else 2,
+                        int(values.get(4, 0)),
+                        (*(str(text) for text in values.get(8, [])), *large),
                     ),
                 )
             )
@@ -64,12 +64,12 @@ def ours(data: bytes) -> list[tuple[Any, ...]]:
     """Return every entry as the compiled reader reads it."""
     peers, columns, kinds, refusals, refused_by, _ = mrt.read(data)
     assert (refusals, refused_by) == ([], {})
-    found = []
+    result = []
     for family, rows in columns.items():
         for prefix, value, row in texts(rows, family):
             peer, packed = kinds[value]
-            found.append((row, prefix, peers[peer], mrt.attributes(packed)))
-    return [entry[1:] for entry in sorted(found, key=lambda entry: entry[0])]
+            result.append((row, prefix, peers[peer], mrt.attributes(packed)))
+    return [entry[1:] for entry in sorted(result, key=lambda entry: entry[0])]
 
 
 PREFIXES = st.one_of(

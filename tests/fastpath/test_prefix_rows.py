@@ -83,7 +83,7 @@ def test_no_bytes_make_the_reader_fail(data: bytes) -> None:
 def test_sorting_orders_as_the_standard_library_does(rows: list[tuple[str, int]]) -> None:
     columns, tails, _, _ = prefix_rows.read("".join(f"{prefix} {value}\n" for prefix, value in rows).encode())
     for family in (4, 6):
-        found = [
+        result = [
             (ipaddress.ip_network(prefix), value, row)
             for prefix, value, row in texts(prefix_rows.sort(columns[family]), family)
         ]
@@ -93,7 +93,7 @@ def test_sorting_orders_as_the_standard_library_does(rows: list[tuple[str, int]]
              if (":" in prefix) == (family == 6)),
             key=lambda item: (int(item[0].network_address), item[0].prefixlen, item[1], item[2]),
         )  # fmt: skip
-        assert found == wanted
+        assert result == wanted
         ordered = prefix_rows.sort(columns[family])
         assert prefix_rows.sort(ordered) is ordered
 
@@ -110,12 +110,12 @@ def test_a_line_is_read_as_it_is_read_alone(lines: list[str]) -> None:
     for row, line in enumerate(lines, 1):
         alone, its_tail, its_refusal, _ = prefix_rows.read(f"{line}\n".encode(), row)
         refused += its_refusal
-        for family, found in taken.items():
-            found += [(prefix, its_tail[value], place) for prefix, value, place in texts(alone[family], family)]
+        for family, result in taken.items():
+            result += [(prefix, its_tail[value], place) for prefix, value, place in texts(alone[family], family)]
     assert refusals == refused
-    for family, found in taken.items():
-        assert [(prefix, tails[value], row) for prefix, value, row in texts(columns[family], family)] == found
-        assert list(columns[family].low) == [0] * len(found)  # of these prefixes
+    for family, result in taken.items():
+        assert [(prefix, tails[value], row) for prefix, value, row in texts(columns[family], family)] == result
+        assert list(columns[family].low) == [0] * len(result)  # of these prefixes
 
 
 def test_sorted_columns_are_handed_back_as_they_are() -> None:

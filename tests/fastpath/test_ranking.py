@@ -157,9 +157,9 @@ def shares(bench: Bench, keys: int) -> Counter[int]:
 
 
 def test_sixteen_equal_candidates_share_a_million_keys_within_two_percent(tmp_path: Path) -> None:
-    found = shares(one_cluster(tmp_path, [100] * 16), 1_000_000)
-    assert len(found) == 16
-    for count in found.values():
+    result = shares(one_cluster(tmp_path, [100] * 16), 1_000_000)
+    assert len(result) == 16
+    for count in result.values():
         assert abs(count / 62_500 - 1) < 0.02
 
 
@@ -262,12 +262,12 @@ def test_any_ranking_is_picked_from_as_the_reference_does(
         fail_open,
     )
     bench.status.set_hot(hot)
-    found = bench.picks(title, n, session=session)
-    assert found == bench.judged(title, n, session=session)
+    result = bench.picks(title, n, session=session)
+    assert result == bench.judged(title, n, session=session)
     six = status.IPV6_UP
     assert bench.picks(title, n, address=V6, session=session) == bench.judged(title, n, six, V6, session)
     assert bench.picks(title, n, family=6, session=session) == bench.judged(title, n, six, session=session)
-    assert len({slot for slot, _ in found}) == len(found)
+    assert len({slot for slot, _ in result}) == len(result)
 
     trace = pick.Trace()
     answer = answer_steer(bench.picker, V4, title, bench.service, n, 0, session, trace)
@@ -277,11 +277,11 @@ def test_any_ranking_is_picked_from_as_the_reference_does(
         assert (reason, holds) == (reference.reason_of(item, status.IPV4_UP), item.get("held"))
     assert answer.endswith(b',"fail_open":true}') == trace.failed_open
     targets = json.loads(answer)["targets"]
-    assert [target["appliance"] for target in targets if "appliance" in target] == [f"a{slot}" for slot, _ in found]
+    assert [target["appliance"] for target in targets if "appliance" in target] == [f"a{slot}" for slot, _ in result]
     assert target_urls(bench.picker, V4, title, bench.service, n, 0, session) == [target["url"] for target in targets]
     keys = trace.title_key, trace.session_key, trace.content_key
     again = bench.picker.picks_of_keys(V4, *keys, bench.service, n, 0)
-    assert [(bench.slots[index], rank) for index, rank in again] == found
+    assert [(bench.slots[index], rank) for index, rank in again] == result
 
 
 @settings(max_examples=300, deadline=None)
@@ -400,7 +400,7 @@ def test_a_ttl_that_may_be_nothing_is_refused(tmp_path: Path) -> None:
         ttl_of(5, 5, "t", 1)
 
 
-def test_with_nobody_able_the_fallback_answers_alone(tmp_path: Path) -> None:
+def test_without_a_usable_appliance_the_fallback_answers_alone(tmp_path: Path) -> None:
     bench = Bench(tmp_path, [(0, 0)], [(0, "bom001", 0)])
     assert bench.answer("t")["targets"] == [{"url": "https://origin.example/t", "fallback": True}]
     assert Bench(tmp_path, [], []).answer("t")["targets"] == [{"url": "https://origin.example/t", "fallback": True}]
@@ -539,8 +539,8 @@ def test_a_playback_of_odd_names_is_json_and_a_wrong_one_is_refused(tmp_path: Pa
     )
     everything = [f"{'x' * 250}{number}" for number in range(MAX_FILES)]
     assert len(json.loads(answer_playback(bench.picker, V4, everything, bench.service, 8, 0))["files"]) == MAX_FILES
-    nobody = Bench(tmp_path, [], []).picker
-    assert json.loads(answer_playback(nobody, V4, ["a", "b"], bench.service, 3, 0))["files"] == {"a": [], "b": []}
+    empty = Bench(tmp_path, [], []).picker
+    assert json.loads(answer_playback(empty, V4, ["a", "b"], bench.service, 3, 0))["files"] == {"a": [], "b": []}
     for wrong, rule in (
         ([], "1 to 1000 files, not 0"), ([*everything, "y"], "not 1001"), (["a", "a"], "named twice"),
         (["a", ""], "1 to 256 bytes"), (["x" * 257], "1 to 256 bytes"), (["a", ".."], "not . or .."),
@@ -567,7 +567,7 @@ def test_who_does_not_hold_a_title_is_passed_over(tmp_path: Path, word: int, hel
     assert trace.candidates[0][5] is held
 
 
-def test_what_nobody_ever_reported_is_held_by_nobody_that_is_known(tmp_path: Path) -> None:
+def test_a_title_in_no_report_is_held_by_no_known_appliance(tmp_path: Path) -> None:
     bench = Bench(tmp_path, [(0, 0)], [(0, "bom001", UP | 100), (0, "bom001", UP | 100)], {0: {"t"}})
     assert [slot for slot, _ in bench.picks("new")] == [1]
     assert bench.picks("new") == bench.judged("new")

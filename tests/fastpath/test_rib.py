@@ -21,13 +21,13 @@ def test_a_prefix_has_the_set_of_its_values_and_what_repeats_is_counted(rows: li
         grouped, combinations, (duplicates, repeated) = rib.group_by_prefix(
             prefix_rows.sort(columns[family]), len(tails)
         )
-        found = {
+        result = {
             ipaddress.ip_network(prefix): combinations[value - len(tails)] if value >= len(tails) else (value,)
             for prefix, value, _ in texts(grouped, family)
         }
-        assert all(list(values) == sorted(set(values)) for values in found.values())
+        assert all(list(values) == sorted(set(values)) for values in result.values())
         own = [(ipaddress.ip_network(prefix), value) for prefix, value in rows if (":" in prefix) == (family == 6)]
-        assert {(prefix, int(tails[value])) for prefix, values in found.items() for value in values} == set(own)
+        assert {(prefix, int(tails[value])) for prefix, values in result.items() for value in values} == set(own)
         assert len(set(combinations)) == len(combinations)
         assert repeated == len(own) - len(set(own)) == len(duplicates)
         for row, like in duplicates:
@@ -48,11 +48,11 @@ def test_rows_of_one_prefix_are_grouped_whatever_their_order() -> None:
     for order in itertools.islice(itertools.permutations(rows), 0, 5040, 97):
         columns, tails, _, _ = prefix_rows.read(("\n".join(order) + "\n").encode())
         grouped, combinations, (duplicates, repeated) = rib.group_by_prefix(prefix_rows.sort(columns[4]), len(tails))
-        heard = {
+        announced = {
             prefix: {tails[place] for place in ((value,) if value < len(tails) else combinations[value - len(tails)])}
             for prefix, value, _ in texts(grouped, 4)
         }
-        assert heard == {
+        assert announced == {
             "10.0.0.0/8": {b"a", b"b"},
             "10.0.0.0/9": {b"a"},
             "11.0.0.0/8": {b"b"},

@@ -53,16 +53,16 @@ def build_ranking(
     intervals = sweep(prefix_rows.sort(columns[4]), chains)
     wanted = Pairs()
     wanted.intern(intervals.value[0], 0)
-    found = zone_rankings.make_rankings(
+    result = zone_rankings.make_rankings(
         wanted, chains, first, array("I", range(len(flat))),
         {name: array("I", (route[name] for route in flat)) for name in COLUMNS},
         array("d", itertools.chain.from_iterable(vector(*SITES[cluster]) for cluster in sorted(SITES))),
         array("I", [0, 7, 0, 8, 0, 9]), array("d", vector(*region)),
         array("I", [0, len(fallback)]), array("I", fallback), policy, 100,
     )  # fmt: skip
-    steps = list(zip(found.ranking_entries[0::2], found.ranking_entries[1::2], strict=True))
+    steps = list(zip(result.ranking_entries[0::2], result.ranking_entries[1::2], strict=True))
     routes = [(cluster, rank) for cluster, rank in steps if not rank >> 31]
-    return routes, [(cluster, rank & 0x7FFFFFFF) for cluster, rank in steps if rank >> 31], found.partner[0]
+    return routes, [(cluster, rank & 0x7FFFFFFF) for cluster, rank in steps if rank >> 31], result.partner[0]
 
 
 def route(

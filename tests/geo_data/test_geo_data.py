@@ -33,8 +33,8 @@ def lines_of(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", [geo_data.ASN_PREFIXES, geo_data.COUNTRY_PREFIXES], ids=lambda path: path.name)
 def test_shipped_prefixes_are_exact_sorted_and_as_many_as_the_readme_says(path: Path) -> None:
-    columns, _, found, refused = prefix_rows.read(lzma.decompress(path.read_bytes()))
-    assert (found, refused) == ([], {})
+    columns, _, result, refused = prefix_rows.read(lzma.decompress(path.read_bytes()))
+    assert (result, refused) == ([], {})
     assert f"| {len(columns[4]):,} IPv4, {len(columns[6]):,} IPv6 | {path.stat().st_size:,} |" in README
     networks = [ipaddress.ip_network(line.split()[0]) for line in lines_of(path)]
     overlapping = [
@@ -113,10 +113,10 @@ def test_overlaps_are_what_counting_address_by_address_gives(some: list[int], ot
             for start, end, code in countries:
                 if first <= address <= last and start <= address <= end:
                     expected[asn, code] += 1
-    found: Counter[tuple[str, str]] = Counter()
+    result: Counter[tuple[str, str]] = Counter()
     for asn, code, size in rebuild.overlaps(networks, countries):
-        found[asn, code] += size
-    assert found == expected
+        result[asn, code] += size
+    assert result == expected
 
 
 AIRPORT_COLUMNS = ["icao", "iata", "name", "city", "subd", "country", "elevation", "lat", "lon", "tz", "lid"]
@@ -188,11 +188,11 @@ def test_the_rebuild_expands_joins_and_names_and_equal_input_gives_equal_bytes(
     written = []
     for name in ("first", "second"):
         (folder := tmp_path / name).mkdir()
-        said: list[str] = []
-        rebuild.rebuild(folder, lambda package, _: packages[package.name], said.append)
+        lines: list[str] = []
+        rebuild.rebuild(folder, lambda package, _: packages[package.name], lines.append)
         written.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert written[0] == written[1]
-    assert said[0] == f"fetch {rebuild.ASN.name} {rebuild.ASN.version}"
+    assert lines[0] == f"fetch {rebuild.ASN.name} {rebuild.ASN.version}"
     folder = tmp_path / "first"
     assert lines_of(folder / "asn-prefixes.txt.xz") == [
         "1.0.0.0/23 64496",
@@ -228,9 +228,9 @@ def test_a_package_that_is_not_the_pinned_one_is_refused_by_name_and_both_hashes
 ) -> None:
     path = packages[rebuild.ASN.name]
     path.write_bytes(path.read_bytes() + b"\0")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    result = hashlib.sha256(path.read_bytes()).hexdigest()
     (folder := tmp_path / "out").mkdir()
-    with pytest.raises(SystemExit, match=f"{found}, {rebuild.ASN.name} .* has {rebuild.ASN.sha256}"):
+    with pytest.raises(SystemExit, match=f"{result}, {rebuild.ASN.name} .* has {rebuild.ASN.sha256}"):
         rebuild.rebuild(folder, lambda package, _: packages[package.name], print)
     assert list(folder.iterdir()) == []
 

@@ -79,12 +79,12 @@ def follower(tmp_path: Path, publish: Publish, fleet: Fleet) -> Follower:
         dataclasses.replace(video, id="sends", client_regions=("GB", "US-CA"), refused_url="https://example.com/sorry"),
         video,
     )
-    found = Follower(publish(tmp_path / "state", fleet=dataclasses.replace(fleet, services=services)), 0.1)
-    found.step()
-    return found
+    result = Follower(publish(tmp_path / "state", fleet=dataclasses.replace(fleet, services=services)), 0.1)
+    result.step()
+    return result
 
 
-def test_clients_elsewhere_are_told_of_by_the_snapshot(follower: Follower) -> None:
+def test_the_snapshot_marks_clients_elsewhere(follower: Follower) -> None:
     snapshot = follower.snapshot
     assert snapshot
     asked = {"title": "t", "service": "britain"}
@@ -132,7 +132,7 @@ def test_the_fast_path_answers_whom_the_service_is_for_and_leaves_others(
         )
 
 
-DOORS = [
+PATHS = [
     # service, client, redirect, status, detail or location
     ("video", AMERICAN, "0", 200, ""),
     ("britain", BRITISH, "0", 200, ""),
@@ -147,7 +147,7 @@ DOORS = [
 
 
 @pytest.mark.parametrize("fast_path", [True, False])
-def test_clients_elsewhere_are_refused_or_sent_away_by_both_doors(follower: Follower, fast_path: bool) -> None:
+def test_clients_elsewhere_are_refused_or_sent_away_on_both_paths(follower: Follower, fast_path: bool) -> None:
     async def ask() -> list[httpx.Response]:
         listening = Listening(follower, Settings(fast_path=fast_path))
         await listening.start()
@@ -156,20 +156,20 @@ def test_clients_elsewhere_are_refused_or_sent_away_by_both_doors(follower: Foll
             async with httpx.AsyncClient() as client:
                 return [
                     await client.get(url, params={"title": "t", "service": service, "ip": ip, "redirect": redirect})
-                    for service, ip, redirect, _, _ in DOORS
+                    for service, ip, redirect, _, _ in PATHS
                 ]
         finally:
             await listening.stop()
 
-    for answer, (service, ip, _, status, said) in zip(asyncio.run(ask()), DOORS, strict=True):
+    for answer, (service, ip, _, status, message) in zip(asyncio.run(ask()), PATHS, strict=True):
         assert answer.status_code == status, (service, ip, answer.text)
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["access-control-allow-origin"] == "*"
         if status == 302:
-            assert answer.headers["location"].startswith(said)
+            assert answer.headers["location"].startswith(message)
         if status == 451:
             problem = answer.json()
-            assert (problem["title"], problem["detail"]) == ("Unavailable For Legal Reasons", said)
+            assert (problem["title"], problem["detail"]) == ("Unavailable For Legal Reasons", message)
             assert problem["parameter"] == "region"
             assert problem.get("value") == ("US" if ip == AMERICAN else "")
             assert ("hint" in problem) == (service == "sends")

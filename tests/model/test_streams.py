@@ -55,9 +55,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("body", "said"), WRONG)
-def test_what_is_wrong_is_named(body: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(("body", "message"), WRONG)
+def test_what_is_wrong_is_named(body: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read_catalogue(body)
 
 

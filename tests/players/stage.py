@@ -162,8 +162,8 @@ class Front:
             def relay(self) -> None:
                 with contextlib.closing(http.client.HTTPConnection(*front.listener, timeout=10)) as asking:
                     asking.request(self.command, self.path)
-                    found = asking.getresponse()
-                    status, body, kind = found.status, found.read(), found.getheader("content-type", "")
+                    result = asking.getresponse()
+                    status, body, kind = result.status, result.read(), result.getheader("content-type", "")
                 self.reply(status, body, kind, cache_control="no-store")
 
         self.server = Server(("127.0.0.1", 0), Passing, pair)
@@ -200,7 +200,7 @@ class Browser:
         for line in self.process.stdout:
             self.arrived.put(json.loads(line))
 
-    def tell(self, **what: Any) -> None:
+    def send(self, **what: Any) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(what) + "\n")
         self.process.stdin.flush()
@@ -227,10 +227,10 @@ class Browser:
         """Begin anew with a page for each player."""
         self.events.clear()
         for name, url in players.items():
-            self.tell(open=name, url=url)
+            self.send(open=name, url=url)
 
     def close_pages(self) -> None:
-        self.tell(close=True)
+        self.send(close=True)
         self.wait(lambda: any(event["event"] == "closed" for event in self.events), 30)
 
     def quit(self) -> None:
@@ -246,20 +246,20 @@ class Browser:
     # ---- what the pages reported
 
     def of(self, player: str, event: str) -> list[dict[str, Any]]:
-        return [found for found in self.events if found["event"] == event and found.get("player") == player]
+        return [result for result in self.events if result["event"] == event and result.get("player") == player]
 
     def media(self, player: str) -> list[str]:
         """Return the hosts that segments came from, in order; far segments that Shaka only probes are among them."""
         return [
-            found["host"]
-            for found in self.of(player, "response")
-            if found["url"].endswith((".m4s", ".mp4")) and found["status"] == 200
+            result["host"]
+            for result in self.of(player, "response")
+            if result["url"].endswith((".m4s", ".mp4")) and result["status"] == 200
         ]
 
     def state(self, player: str) -> dict[str, Any]:
         """Return how a player was doing when it was looked at last."""
         return next(
-            (found for found in reversed(self.events) if found["event"] == "state" and found["player"] == player),
+            (result for result in reversed(self.events) if result["event"] == "state" and result["player"] == player),
             {"time": 0.0, "began": 0, "errors": [], "longest": 0.0},
         )
 
@@ -268,12 +268,14 @@ class Browser:
         players = dict.fromkeys(event["player"] for event in self.events if "player" in event)
         lines = ["it did not happen"]
         for name in players:
-            steering = [f"{found['status']} {found.get('body', '')[-70:]}" for found in self.of(name, "steering")][-4:]
-            failed = [found["url"] for found in self.of(name, "failed")][-3:]
+            steering = [f"{result['status']} {result.get('body', '')[-70:]}" for result in self.of(name, "steering")][
+                -4:
+            ]
+            failed = [result["url"] for result in self.of(name, "failed")][-3:]
             lines.append(
                 f"{name}: {self.state(name)} media {self.media(name)[-12:]} steering {steering} failed {failed}"
             )
-            lines += [found["what"] for found in self.of(name, "pageerror")]
+            lines += [result["what"] for result in self.of(name, "pageerror")]
         return "\n".join(lines)
 
 
@@ -297,9 +299,9 @@ def free_port(addresses: list[str]) -> int:
 def appliances(addresses: list[str], media: Path) -> Iterator[dict[str, Appliance]]:
     """Give an appliance on each address, all on one port."""
     port = free_port(addresses)
-    found = {address: Appliance(address, port, media) for address in addresses}
+    result = {address: Appliance(address, port, media) for address in addresses}
     try:
-        yield found
+        yield result
     finally:
-        for appliance in found.values():
+        for appliance in result.values():
             appliance.fail()

@@ -30,14 +30,14 @@ def page() -> Iterator[str]:
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if found := re.match(r"open (http://\S+)", line):
+            if result := re.match(r"open (http://\S+)", line):
                 break
         else:
             if "npm could not" in "".join(lines):
                 pytest.skip("".join(lines))
             raise AssertionError("".join(lines))
         try:
-            yield found[1]
+            yield result[1]
         finally:
             process.terminate()
             process.wait(30)

@@ -96,14 +96,14 @@ class Stage:
                 f"{name}: {state['errors']}"
             )
             assert state["longest"] <= SEGMENT_S, f"{name} stood still for {state['longest']:.1f} s"
-            for found in self.browser.of(name, "steering"):
-                if found["status"] == 200 and found["body"]:
+            for result in self.browser.of(name, "steering"):
+                if result["status"] == 200 and result["body"]:
                     headers = {
-                        "content-type": found["type"],
+                        "content-type": result["type"],
                         "cache-control": "no-store",
                         "access-control-allow-origin": "*",
                     }
-                    assert broken_rules(200, headers, found["body"].encode(), declared) == []
+                    assert broken_rules(200, headers, result["body"].encode(), declared) == []
             assert self.browser.of(name, "pageerror") == []
 
 
@@ -195,8 +195,8 @@ def staged(folder: Path, pair: Pair | None = None) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with staged(tmp_path_factory.mktemp("players")) as found:
-        yield found
+    with staged(tmp_path_factory.mktemp("players")) as actual:
+        yield actual
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_players_begin_at_the_best_leave_it_on_a_drain_and_are_won_back_when_it_
         assert abs(len(asked) - 1 - took / TTL_S) <= 2, f"{name} asked {len(asked)} times in {took:.0f} s"
 
 
-def test_a_failed_appliance_costs_nobody_a_segment(scene: Stage) -> None:
+def test_a_failed_appliance_costs_no_segment(scene: Stage) -> None:
     scene.open()
     scene.wait_to_play(seconds=2.0)
     scene.machines[NEAR].fail()
@@ -277,7 +277,7 @@ def test_503_in_mid_session_recovers(scene: Stage) -> None:
     scene.browser.wait(lambda: all(scene.browser.of(name, "steering") for name in PLAYERS), PATIENCE_S)
     scene.front.mode = "503"
     refused: Callable[[], bool] = lambda: all(  # noqa: E731
-        any(found["status"] == 503 for found in scene.browser.of(name, "steering")) for name in PLAYERS
+        any(result["status"] == 503 for result in scene.browser.of(name, "steering")) for name in PLAYERS
     )
     scene.browser.wait(refused, PATIENCE_S)
     scene.play_on(1.0)
@@ -287,7 +287,7 @@ def test_503_in_mid_session_recovers(scene: Stage) -> None:
     scene.check()
 
 
-def test_a_service_that_hangs_keeps_nobody_from_starting_who_does_not_wait_for_it(scene: Stage) -> None:
+def test_a_service_that_hangs_delays_only_players_that_wait_for_it(scene: Stage) -> None:
     scene.front.mode = "hang"
     names = ("hls.js", "Shaka, DASH", "dash.js")  # Shaka waits in HLS; what stands before the service has to fail fast
     scene.open(*names)
@@ -295,7 +295,7 @@ def test_a_service_that_hangs_keeps_nobody_from_starting_who_does_not_wait_for_i
     scene.check(names)
 
 
-def test_a_service_that_fails_fast_keeps_nobody_from_starting(scene: Stage) -> None:
+def test_a_service_that_fails_fast_delays_no_start(scene: Stage) -> None:
     scene.front.mode = "503"
     scene.open()
     scene.wait_to_play(seconds=2.0)
@@ -324,8 +324,8 @@ def test_what_players_report_is_counted_where_it_belongs(scene: Stage) -> None:
     assert rows("partner")["as64500"]["start_ms"] < PATIENCE_S * 1000
     assert rows("appliance")[None]["errors"] == 0
     for name in PLAYERS:
-        posted = [found for found in scene.browser.of(name, "response") if found["url"].endswith("/v1/cmcd")]
-        assert {found["status"] for found in posted} == {204}, name
+        posted = [result for result in scene.browser.of(name, "response") if result["url"].endswith("/v1/cmcd")]
+        assert {result["status"] for result in posted} == {204}, name
 
 
 def test_players_on_an_https_page_play_from_a_tls_listener(tmp_path: Path) -> None:

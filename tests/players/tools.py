@@ -18,10 +18,10 @@ LENGTH_S = 60
 
 def need(name: str) -> str:
     """Return the path of a program, or skip the test."""
-    found = shutil.which(name)
-    if not found:
+    result = shutil.which(name)
+    if not result:
         pytest.skip(f"needs {name}")
-    return found
+    return result
 
 
 @functools.cache
@@ -35,10 +35,10 @@ def installed() -> Path | str:
 
 def modules() -> Path:
     """Return the folder that holds node_modules, or skip the test."""
-    found = installed()
-    if isinstance(found, str):
-        pytest.skip(found)
-    return found
+    result = installed()
+    if isinstance(result, str):
+        pytest.skip(result)
+    return result
 
 
 def make_media(folder: Path) -> None:

@@ -259,5 +259,5 @@ def test_the_server_has_imported_what_tasks_need(tmp_path: Path) -> None:
     )
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{root}"}
-    found = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, check=True)
-    assert found.stdout == b"True\n"
+    result = subprocess.run([sys.executable, "-c", program], cwd=root, env=environment, capture_output=True, check=True)
+    assert result.stdout == b"True\n"

@@ -43,18 +43,18 @@ def test_a_short_drill_of_real_processes_holds_what_must_hold() -> None:
         *("--only", "flap", "--only", "site", "--only", "monitor"),
     )
     assert ran.stdout, ran.stderr
-    found = json.loads(ran.stdout)
-    rows: dict[str, Any] = {row["fault"]: row for row in found["faults"]}
+    result = json.loads(ran.stdout)
+    rows: dict[str, Any] = {row["fault"]: row for row in result["faults"]}
     assert {name: row["wrong"] for name, row in rows.items() if row["wrong"]} == {}
     assert list(rows) == ["quiet", "monitor", "flap", "site"]
-    figures = found["figures"]
+    figures = result["figures"]
     assert figures["reports"] > 200 * 25
     assert figures["reports_failed"] == 0
     assert figures["report_to_answer_p99_s"] <= 2
     assert rows["flap"]["reasons"]["U"] > 0
     assert rows["site"]["out"] > 0
     assert rows["monitor"]["suppressed"] > 100
-    assert (found["ok"], ran.returncode) == (True, 0)
+    assert (result["ok"], ran.returncode) == (True, 0)
 
 
 def test_a_drill_that_is_too_short_or_of_no_fault_is_refused() -> None:
@@ -90,19 +90,19 @@ def test_the_least_time_in_the_error_is_enough_and_a_tenth_less_is_not() -> None
 
 def test_a_drill_takes_the_settings_of_health_alone() -> None:
     mine = Settings(report_s=3.0, load_excess=0.5, bgp=Path("bgp.toml"), watch=True)
-    found = drill.settings_of_drill(mine, Path("elsewhere"))
-    assert (found.report_s, found.load_excess, found.bgp, found.watch) == (3.0, 0.5, None, False)
-    assert found.state == Path("elsewhere")
+    result = drill.settings_of_drill(mine, Path("elsewhere"))
+    assert (result.report_s, result.load_excess, result.bgp, result.watch) == (3.0, 0.5, None, False)
+    assert result.state == Path("elsewhere")
 
 
 def test_reports_are_what_control_reads() -> None:
-    said = Health("failed", "disk failed", 12.5, 87.5, 2500, 0.0, 0.8)
-    request = drill.report_body("c001-bom001", Report("drill", 7, 1.7e9, said))
+    sent = Health("failed", "disk failed", 12.5, 87.5, 2500, 0.0, 0.8)
+    request = drill.report_body("c001-bom001", Report("drill", 7, 1.7e9, sent))
     head, _, body = request.partition(b"\r\n\r\n")
     row = read_row(body)
     assert int(head) == len(body)
     assert (row.appliance, row.boot, row.seq, row.at) == ("c001-bom001", "drill", 7, 1.7e9)  # type: ignore[union-attr]
-    assert health_of(row.health) == said  # type: ignore[union-attr, arg-type]
+    assert health_of(row.health) == sent  # type: ignore[union-attr, arg-type]
 
 
 def test_reasons_are_read_from_the_metrics() -> None:
@@ -132,11 +132,11 @@ def test_answers_are_found_whole(name: str, parts: list[bytes], expected: tuple[
     async def ask() -> list[tuple[int, bytes]]:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
-        found = Wires()
-        await found.open(f"http://{host}:{port}", 1)
+        result = Wires()
+        await result.open(f"http://{host}:{port}", 1)
         request = drill.request_of(Request("192.0.2.1", "t", 0, 0.0))
-        answers = await asyncio.gather(found.ask_one(request), found.ask_one(request))
-        found.close()
+        answers = await asyncio.gather(result.ask_one(request), result.ask_one(request))
+        result.close()
         server.close()
         await server.wait_closed()
         return list(answers)
@@ -160,10 +160,10 @@ def test_a_connection_that_was_idle_too_long_is_made_anew(monkeypatch: pytest.Mo
     async def ask() -> list[tuple[int, bytes]]:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
-        found = Wires()
-        await found.open(f"http://{host}:{port}", 1)
-        answers = [await found.ask_one(b"GET"), await found.ask_one(b"GET")]
-        found.close()
+        result = Wires()
+        await result.open(f"http://{host}:{port}", 1)
+        answers = [await result.ask_one(b"GET"), await result.ask_one(b"GET")]
+        result.close()
         server.close()
         await server.wait_closed()
         return answers

@@ -20,7 +20,7 @@ SITE = dataclasses.replace(
 FIGURES = Figures(20_000, 1, 7, 30_000, 0.31, 0.2, 0.002, 0.049, (100 << 20, 101 << 20), (200 << 20, 201 << 20))
 
 
-def test_a_line_tells_what_happened_and_what_did_not_hold(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_shows_the_figures_and_the_broken_promises(capsys: pytest.CaptureFixture[str]) -> None:
     show_rows([QUIET, SITE])
     head, _, quiet, site = (line.split() for line in capsys.readouterr().out.splitlines())
     assert head[0] == "rank"
@@ -30,16 +30,16 @@ def test_a_line_tells_what_happened_and_what_did_not_hold(capsys: pytest.Capture
 
 def test_the_cost_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     show_figures(FIGURES, [QUIET, SITE])
-    told = capsys.readouterr().out
-    assert "30,000, 0 failed" in told
-    assert "20,000, 1 failed, at most 7 queued" in told
-    assert "31 % of a core, 100 MiB at the start, 101 MiB at the end" in told
-    assert "p50 2 ms p99 49 ms" in told
-    assert "cluster_down" in told
+    output = capsys.readouterr().out
+    assert "30,000, 0 failed" in output
+    assert "20,000, 1 failed, at most 7 queued" in output
+    assert "31 % of a core, 100 MiB at the start, 101 MiB at the end" in output
+    assert "p50 2 ms p99 49 ms" in output
+    assert "cluster_down" in output
 
 
 def test_each_part_is_shown_once_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with show_play(10.0) as tell:
+    with show_play(10.0) as progress:
         for now, part in enumerate(("quiet", "quiet", "site")):
-            tell(part, float(now))
+            progress(part, float(now))
     assert capsys.readouterr().err == "… quiet\n… site\n"

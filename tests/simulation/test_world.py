@@ -37,7 +37,7 @@ def number_of(world: World, name: str) -> int:
     return world.numbers[name.encode()]
 
 
-def test_demand_is_what_the_clusters_can_bear_at_the_rate_that_is_wished() -> None:
+def test_demand_is_what_the_clusters_can_bear_at_the_requested_rate() -> None:
     demand = make_demand()
     assert demand.rates == [5.0, 5.0]
     assert [rate * gbps * 60 for rate, gbps in zip(demand.rates, demand.gbps, strict=True)] == pytest.approx([100, 300])
@@ -85,7 +85,7 @@ def test_answers_come_back_as_what_is_delivered_and_fade(world: World) -> None:
     assert world.delivers(number_of(world, "c002-bom001")) == pytest.approx(50.0 / math.e + 20.0)
 
 
-def test_who_says_it_is_full_refuses_until_it_has_room_again(world: World) -> None:
+def test_a_full_appliance_refuses_until_it_has_room_again(world: World) -> None:
     first = number_of(world, "c001-bom001")
     world.load[first] = 96.0
     world.next_report(first)

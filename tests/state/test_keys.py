@@ -56,7 +56,7 @@ def test_a_file_that_others_may_read_is_not_used(tmp_path: Path, mode: int) -> N
         "\udcff",
     ],
 )
-def test_a_torn_file_is_refused_and_nothing_of_it_is_said(tmp_path: Path, content: str) -> None:
+def test_a_torn_file_is_refused_and_nothing_of_it_is_shown(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).write_bytes(sealed(content.encode("utf-8", "surrogateescape")))
     (tmp_path / FILE).chmod(0o600)
     with pytest.raises(SnapshotError, match="torn or not ours") as caught:

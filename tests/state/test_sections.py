@@ -126,7 +126,7 @@ def test_a_mapping_outlives_the_file_name(path: Path) -> None:
     assert section.cast("I")[99] == 99
 
 
-def test_a_file_tells_whether_it_lies_in_huge_pages(path: Path, tmp_path: Path) -> None:
+def test_a_file_shows_whether_it_lies_in_huge_pages(path: Path, tmp_path: Path) -> None:
     size = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
     if not size.exists():
         pytest.skip("this kernel has no transparent huge pages")

@@ -172,19 +172,19 @@ def test_an_empty_folder_gets_a_fleet_over_real_networks_and_the_table_of_the_in
         answer = served.steer(ip="8.8.8.8", n=8)
         assert len(answer["targets"]) >= 2
         assert not any(target.get("fallback") for target in answer["targets"][:2])
-        said = [served.process.stdout.readline() for _ in range(3)] if served.process.stdout else []
-        url = re.search(r"'(http[^']*)'", said[-1])
-        assert url, said
+        printed = [served.process.stdout.readline() for _ in range(3)] if served.process.stdout else []
+        url = re.search(r"'(http[^']*)'", printed[-1])
+        assert url, printed
         assert httpx.get(url[1]).json()["targets"][0]["rank"] == 0
 
 
 def test_a_folder_without_a_fleet_is_not_served_when_none_may_be_made(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(tmp_path / "s"), "--no-synth"]
-    found = subprocess.run(
+    result = subprocess.run(
         [*command, "--listen", "127.0.0.1:0"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
-    assert found.returncode == 2
-    assert "has no fleet to serve" in found.stderr
+    assert result.returncode == 2
+    assert "has no fleet to serve" in result.stderr
 
 
 def test_several_listeners_are_answered_by_every_worker_and_closed_at_the_end(tmp_path: Path, fleet: Fleet) -> None:
@@ -221,15 +221,15 @@ def test_a_proxy_on_a_unix_socket_is_trusted_and_the_clients_that_it_names_are_n
 ) -> None:
     path = tmp_path / "playback.sock"
     with serving(publish_tiny_fleet(tmp_path, fleet), listen=f"unix:{path}") as served:
-        said = [served.process.stdout.readline() for _ in range(3)] if served.process.stdout else []
-        assert f"curl --unix-socket {path} 'http://localhost/v1/steer?" in said[-1]
+        printed = [served.process.stdout.readline() for _ in range(3)] if served.process.stdout else []
+        assert f"curl --unix-socket {path} 'http://localhost/v1/steer?" in printed[-1]
         assert ask_over(path, ip="203.0.113.7").json()["targets"][0]["site"] == "bom001"
         assert ask_over(path, forwarded="203.0.113.7").json()["targets"][0]["site"] == "bom001"
         assert ask_over(path, forwarded="127.0.0.1, 203.0.113.7", ip="203.0.113.8").status_code == 403
         explained = ask_over(path, forwarded="127.0.0.1", explain="1", ip="203.0.113.7").json()
         assert explained["explain"]["address"] == "203.0.113.7"
-        nobody = ask_over(path, explain="1").json()
-        assert (nobody["explain"]["address"], nobody["explain"]["prefix"]) == ("0.0.0.0", None)
+        unknown = ask_over(path, explain="1").json()
+        assert (unknown["explain"]["address"], unknown["explain"]["prefix"]) == ("0.0.0.0", None)
         command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(tmp_path / "other")]
         other = subprocess.run(
             [*command, "--listen", f"unix:{path}"], capture_output=True, text=True, timeout=PATIENCE_S, check=False

@@ -59,7 +59,7 @@ class Bench:
         """Return the status word in the file."""
         return self.files.word(self.slots[name])
 
-    def say(self, *names: str, health: Health | None = None, monitor: int | None = None) -> list[str]:
+    def report(self, *names: str, health: Health | None = None, monitor: int | None = None) -> list[str]:
         self.seq += 1
         report = Report("b", self.seq, health=health or Health())
         return [self.registry.report(name, report, monitor) for name in names]

@@ -81,7 +81,7 @@ def attributes(
 
 
 def full_view(prefixes: Iterable[tuple[str, int]], peers: int, seed: int = 1) -> bytes:
-    """Return a dump of every (prefix, origin) heard from so many peers, with paths as long as the Internet's.
+    """Return a dump of every (prefix, origin) announced by so many peers, with paths as long as the Internet's.
 
     Prefixes of one origin share the attributes of a few upstreams, as they do in a collector's dump.
     """
@@ -96,9 +96,9 @@ def full_view(prefixes: Iterable[tuple[str, int]], peers: int, seed: int = 1) ->
             key = (peer, origin, upstream)
             if key not in known:
                 middle = [3000 + (origin * 7 + hop * 13 + upstream) % 9000 for hop in range(1 + origin % 4)]
-                said = [f"{65_001 + peer}:{origin % 50}", f"3356:{upstream}"]
+                texts = [f"{65_001 + peer}:{origin % 50}", f"3356:{upstream}"]
                 known[key] = attributes(
-                    [65_001 + peer, *middle, origin], 0, upstream * 10, said, next_hop=f"192.0.2.{peer + 1}"
+                    [65_001 + peer, *middle, origin], 0, upstream * 10, texts, next_hop=f"192.0.2.{peer + 1}"
                 )
             entries.append((peer, known[key]))
         parts.append(rib(prefix, entries))

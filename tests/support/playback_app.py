@@ -1,4 +1,4 @@
-"""Both doors over one snapshot, listening on real sockets of one event loop, and a client that sends bytes in parts."""
+"""Fast path and fallback path over one snapshot, listening on real sockets of one event loop, and a client that sends bytes in parts."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Listening:
                     with contextlib.suppress(BlockingIOError):
                         received += client.recv(1 << 20)
                 async with asyncio.timeout(patience_s):
-                    while found := await loop.sock_recv(client, 1 << 20):
-                        received += found
+                    while result := await loop.sock_recv(client, 1 << 20):
+                        received += result
         return bytes(received)
 
 

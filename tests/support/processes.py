@@ -54,8 +54,8 @@ class Served:
         """Ask on a connection of its own."""
         answer = ASKING.get(self.url + path, params=parameters)
         assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        result: dict[str, Any] = answer.json()
+        return result
 
     def children(self) -> dict[int, str]:
         """Return the pids of control and workers, each with who listens on what."""
@@ -68,7 +68,7 @@ class Served:
         return False
 
     def pids(self, kind: str) -> list[int]:
-        return [pid for pid, found in self.children().items() if found == kind]
+        return [pid for pid, result in self.children().items() if result == kind]
 
 
 def publish_tiny_fleet(folder: Path, fleet: Fleet) -> Path:

@@ -33,27 +33,27 @@ WRONG_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 def read_steer_query(query: bytes, default_service: str) -> tuple[Any, ...]:
     """Return the parameters of a raw query string. Raises Refused naming the first that is wrong."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for part in query.split(b"&"):
         name, _, raw = part.partition(b"=")
         known = name.decode("latin-1")
         if known in NAMES:
             value = decode(known, raw)
-            if known in found:
+            if known in result:
                 raise refused(known, value, "is given twice")
-            found[known] = value
-    if "title" not in found:
+            result[known] = value
+    if "title" not in result:
         raise refused("title", "", "is required")
-    explain, redirect = flag(found, "explain"), flag(found, "redirect")
+    explain, redirect = flag(result, "explain"), flag(result, "redirect")
     if explain and redirect:
         raise refused("redirect", "1", "not together with explain=1")
     return (
-        found["title"],
-        found.get("service", default_service),
-        found.get("session", ""),
-        one_of(found, "n", "12345678", "a number from 1 to 8"),
-        one_of(found, "family", "46", "4 or 6"),
-        found.get("ip"),
+        result["title"],
+        result.get("service", default_service),
+        result.get("session", ""),
+        one_of(result, "n", "12345678", "a number from 1 to 8"),
+        one_of(result, "family", "46", "4 or 6"),
+        result.get("ip"),
         explain,
         redirect,
     )
@@ -69,9 +69,9 @@ def decode(name: str, raw: bytes) -> str:
         raise refused(name, raw.decode("latin-1"), "its bytes are UTF-8") from None
 
 
-def one_of(found: dict[str, str], name: str, digits: str, rule: str) -> int:
+def one_of(result: dict[str, str], name: str, digits: str, rule: str) -> int:
     """Return a parameter of one digit, 0 where it is absent."""
-    value = found.get(name)
+    value = result.get(name)
     if value is None:
         return 0
     if len(value) != 1 or value not in digits:
@@ -79,9 +79,9 @@ def one_of(found: dict[str, str], name: str, digits: str, rule: str) -> int:
     return int(value)
 
 
-def flag(found: dict[str, str], name: str) -> bool:
+def flag(result: dict[str, str], name: str) -> bool:
     """Return a parameter that is 0 or 1."""
-    value = found.get(name, "0")
+    value = result.get(name, "0")
     if value not in ("0", "1"):
         raise refused(name, value, "0 or 1")
     return value == "1"
@@ -104,27 +104,27 @@ def read_hints(query: bytes, protocol: str) -> tuple[Any, ...]:
     The last of a parameter that is repeated counts; values are percent-encoded, may stand in one pair of quotes, and
     may be lists with commas.
     """
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     odd = 0
     for part in query.split(b"&"):
         name, _, raw = part.partition(b"=")
-        found[name.decode("latin-1")] = unquote_to_bytes(raw.replace(b"+", b" ")).decode(errors="replace")
+        result[name.decode("latin-1")] = unquote_to_bytes(raw.replace(b"+", b" ")).decode(errors="replace")
     prefix = f"_{protocol.upper()}_"
-    names = listed(found.get(f"{prefix}pathway", ""))
+    names = listed(result.get(f"{prefix}pathway", ""))
     pathways = tuple(dict.fromkeys(name for name in names if is_id(name)))[:MAX_REPORTED]
     odd += any(name and not is_id(name) for name in names) + (len(names) > MAX_REPORTED)
     throughputs = []
-    for value in listed(found.get(f"{prefix}throughput", ""))[:MAX_REPORTED]:
+    for value in listed(result.get(f"{prefix}throughput", ""))[:MAX_REPORTED]:
         known = value.isascii() and value.isdigit()
         throughputs.append(min(int(value[:20]), MAX_BPS) if known else None)
         odd += bool(value) and not known
-    declared = tuple(listed(found.get("declared", ""))[:MAX_REPORTED])
-    session, player, family = found.get("session", ""), found.get("player", ""), found.get("family", "")
+    declared = tuple(listed(result.get("declared", ""))[:MAX_REPORTED])
+    session, player, family = result.get("session", ""), result.get("player", ""), result.get("family", "")
     if len(session) > MAX_SESSION:
         session, odd = "", odd + 1
     if family not in ("", "4", "6"):
         family, odd = "", odd + 1
-    return (pathways, tuple(throughputs), session, player, declared, found.get("ip"), int(family or 0), odd)
+    return (pathways, tuple(throughputs), session, player, declared, result.get("ip"), int(family or 0), odd)
 
 
 def listed(value: str) -> list[str]:
@@ -215,10 +215,10 @@ def walk(packed: bytes, values: Sequence[bytes], trust: Networks, header: str) -
     text = joined.decode("latin-1")
     hops = list(split_forwarded(text) if header == "forwarded" else split_plain(text))
     for count, hop in enumerate(reversed(hops)):
-        found = pack_hop(hop)
-        if found is None or count == MAX_HOPS:
+        result = pack_hop(hop)
+        if result is None or count == MAX_HOPS:
             return unwrap(packed), False
-        packed = found
+        packed = result
         if packed not in trust:
             return unwrap(packed), False
     return unwrap(packed), True

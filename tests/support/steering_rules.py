@@ -29,23 +29,23 @@ def broken_rules(status: int, headers: dict[str, str], body: bytes, declared: Co
     rule("readable by any page", headers.get("access-control-allow-origin") == "*")
     rule("no redirect", "location" not in headers)
     try:
-        found: Any = json.loads(body, object_pairs_hook=no_key_twice)
+        result: Any = json.loads(body, object_pairs_hook=no_key_twice)
     except ValueError as error:
         return [*broken, f"a complete JSON body: {error}"]
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         return [*broken, "an object"]
-    version, ttl = found.get("VERSION"), found.get("TTL")
+    version, ttl = result.get("VERSION"), result.get("TTL")
     rule("VERSION is the number 1", type(version) is int and version == 1)
     rule("TTL is an integer of at least 1", type(ttl) is int and ttl >= 1)
-    rule("no RELOAD-URI", "RELOAD-URI" not in found)
-    rule("no pre-standard keys", set(found) <= {"VERSION", "TTL", "PATHWAY-PRIORITY", "PATHWAY-CLONES"})
-    ids = found.get("PATHWAY-PRIORITY")
+    rule("no RELOAD-URI", "RELOAD-URI" not in result)
+    rule("no pre-standard keys", set(result) <= {"VERSION", "TTL", "PATHWAY-PRIORITY", "PATHWAY-CLONES"})
+    ids = result.get("PATHWAY-PRIORITY")
     if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
         return [*broken, "PATHWAY-PRIORITY is a list of strings"]
     rule("PATHWAY-PRIORITY is not empty", len(ids) > 0)
     rule("no pathway twice", len(set(ids)) == len(ids))
     rule("ids of the allowed characters", all(name and ID.issuperset(name) for name in ids))
-    clones = found.get("PATHWAY-CLONES", "none")
+    clones = result.get("PATHWAY-CLONES", "none")
     known = set(declared)
     if clones != "none":
         rule("PATHWAY-CLONES is left out rather than empty", isinstance(clones, list) and len(clones) > 0)

@@ -80,18 +80,18 @@ def read_token(form: str, url: str) -> Token | None:
     path, _, query = target[1].partition("#")[0].partition("?")
     if form == "path":
         first, slash, rest = path[1:].partition("/")
-        found = PATH_TOKEN.fullmatch(first)
-        if found is None or (slash + rest).count("/") < int(found[3]):
+        result = PATH_TOKEN.fullmatch(first)
+        if result is None or (slash + rest).count("/") < int(result[3]):
             return None
-        return Token(found[1], int(found[2]), found[4] == "b", found[5], slash + rest, int(found[3]))
+        return Token(result[1], int(result[2]), result[4] == "b", result[5], slash + rest, int(result[3]))
     values: dict[str, list[str]] = {name: [] for name in PARAMETERS[form]}
     for name, _, value in (part.partition("=") for part in query.split("&")):
         values.get(name, []).append(value)
     if form == "secure_link" and not values["b"]:
         values["b"].append("0")
-    if any(len(found) != 1 for found in values.values()):
+    if any(len(result) != 1 for result in values.values()):
         return None
-    key, expiry, bound, code = (found[0] for found in values.values())
+    key, expiry, bound, code = (result[0] for result in values.values())
     if not EXPIRY.fullmatch(expiry) or bound not in ("0", "1") or not CODE.fullmatch(code):
         return None
     return Token(key, int(expiry), bound == "1", code, path)

@@ -47,8 +47,8 @@ def test_cpu_is_read_whatever_a_process_is_called(name: str) -> None:
 def test_cpu_and_memory_of_this_process_are_read() -> None:
     taken = servers.read_cpu_s(Path(f"/proc/{os.getpid()}/stat").read_text())
     assert taken == pytest.approx(sum(os.times()[:2]), abs=0.1)
-    found = servers.memory_of(os.getpid())
-    assert 0 < found["Private"] <= found["Rss"]
+    result = servers.memory_of(os.getpid())
+    assert 0 < result["Private"] <= result["Rss"]
 
 
 def test_memory_is_read_in_bytes() -> None:
@@ -146,9 +146,9 @@ def test_nginx_answers_from_its_geo_map_and_both_clients_measure_it(tmp_path: Pa
             answer = httpx.get(f"{nginx.url}{polls.read_text().strip()}")
             assert answer.headers["content-type"] == "application/vnd.apple.steering-list"
             assert answer.json()["VERSION"] == 1
-        found = load.run_wrk(nginx.url, requests, 1)
-        assert found.requests > found.failed == 0
-        assert found.bytes > 300 * found.requests
+        result = load.run_wrk(nginx.url, requests, 1)
+        assert result.requests > result.failed == 0
+        assert result.bytes > 300 * result.requests
         assert nginx.cpu_s() > 0
         assert len(load.run_h2load(nginx.url, requests, 640, 1)) == pytest.approx(640, rel=0.2)
 
@@ -197,11 +197,11 @@ def test_a_short_soak_fails_no_request_and_keeps_memory(tmp_path: Path, fleet: F
         control.tables.publish([FeedSource("csv", str(feed))], "test")
     v4, v6 = [f"203.0.{113 + i % 2}.{i}" for i in range(256)], [f"2001:db8::{i:x}" for i in range(64)]
     requests = load.write_requests(tmp_path / "requests", v4, v6)
-    said: list[str] = []
+    printed: list[str] = []
     with servers.serve_steering(state, os.sched_getaffinity(0), workers=2) as steering:
-        growth = soak(steering, requests, 20_000, 1, said.append)
-    assert growth <= MOST_GROWTH, said
-    assert len(said) > WARM_CHUNKS
+        growth = soak(steering, requests, 20_000, 1, printed.append)
+    assert growth <= MOST_GROWTH, printed
+    assert len(printed) > WARM_CHUNKS
 
 
 def test_handshakes_are_read_from_s_time() -> None:

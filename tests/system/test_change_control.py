@@ -1,4 +1,4 @@
-"""Guards that stop a publish, rollbacks, pins: through the control's verbs, the doors and the command."""
+"""Guards that stop a publish, rollbacks, pins: through the control's verbs, the API and the command."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_guard_stops_a_publish_and_nothing_is_lost(guarded: Control, strict: S
     assert [row["table"] for row in guarded.tables.list()] == [1]
 
 
-def test_a_check_tells_what_the_guards_would_say(guarded: Control, write_feed: WriteFeed) -> None:
+def test_a_check_shows_the_result_of_the_guards(guarded: Control, write_feed: WriteFeed) -> None:
     report = guarded.tables.check([write_feed(AWAY)])
     assert report["guards"] == ["100.0 % of IPv4 clients would move (guard_moved 25.0 %)"]
     assert report["changes"]["moved"]["v4"] == 1.0
@@ -292,7 +292,7 @@ def test_two_kept_tables_are_compared(serving: Control, write_feed: WriteFeed) -
         serving.tables.diff(1, 9)
 
 
-# ---- the doors
+# ---- API and command line
 
 
 def test_every_verb_over_the_socket(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
@@ -318,7 +318,7 @@ BAD_VERSIONS = ["/v1/tables/0", "/v1/tables/-1", "/v1/tables/x", "/v1/tables/999
 
 @pytest.mark.parametrize("path", BAD_VERSIONS)
 def test_what_is_no_version_is_refused(settings: Settings, path: str) -> None:
-    with running_control_app(settings) as door, door.client(door.make_token("ops")) as client:
+    with running_control_app(settings) as app, app.client(app.make_token("ops")) as client:
         answer = client.get(path)
         assert answer.status_code == 422
         assert answer.headers["content-type"] == "application/problem+json"

@@ -33,7 +33,7 @@ NEAR = "https://c001-bom001.cdn.example/v/x"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Door:
+class Endpoint:
     """The app, and what it counts."""
 
     follower: Follower
@@ -50,7 +50,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture
-def door(state_folder: Path) -> Door:
+def endpoint(state_folder: Path) -> Endpoint:
     write_keys(state_folder, {"tag-1": Key("s" * 40, 1.0)})
     follower = Follower(state_folder, 0.1)
     follower.step()
@@ -58,10 +58,10 @@ def door(state_folder: Path) -> Door:
     assert follower.snapshot.appliances_by_name
     counters = Counters(str(state_folder / "worker.1"), 16, writable=True)
     signer = follower.signer
-    heard = PlayerReports(
+    player_signal = PlayerReports(
         counters, lambda: signer.keyring.keys, FastPath(Trust([]), "x-forwarded-for", cmcd_sample=2), 2
     )
-    app = make_app(follower, Settings(), counters, None, signer.sign_below, signer.tag, heard)
+    app = make_app(follower, Settings(), counters, None, signer.sign_below, signer.tag, player_signal)
 
     async def send(
         body: bytes = b"", path: str = "/v1/cmcd", method: str = "POST", peer: str = ISP, **headers: str
@@ -71,7 +71,7 @@ def door(state_folder: Path) -> Door:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             return await client.request(method, path, content=body, headers=named)
 
-    return Door(follower, counters, send)
+    return Endpoint(follower, counters, send)
 
 
 TEXT = f'e=rr,rc=200,url="{NEAR}"\ne=ps,sta=p\n\ngarbage\n'.encode()
@@ -80,94 +80,96 @@ JSON = json.dumps([{"e": "rr", "rc": 200, "url": NEAR}, {"e": "ps", "sta": "p"},
 
 @pytest.mark.parametrize("kind", ["application/cmcd", "text/plain;charset=UTF-8", "application/json", ""])
 @pytest.mark.parametrize("body", [TEXT, JSON])
-async def test_reports_are_taken_in_every_form(door: Door, body: bytes, kind: str) -> None:
-    found = await door.send(body, **({"content_type": kind} if kind else {}))
-    assert (found.status_code, found.content) == (204, b"")
-    assert found.headers["access-control-allow-origin"] == "*"
-    assert door.reports() == {0: 1, -1: 1}
-    assert door.counters.events()["unread_reports"] == 1
-    assert door.counters.answers() == {("fallback", "cmcd", 204): 1}
+async def test_reports_are_taken_in_every_form(endpoint: Endpoint, body: bytes, kind: str) -> None:
+    result = await endpoint.send(body, **({"content_type": kind} if kind else {}))
+    assert (result.status_code, result.content) == (204, b"")
+    assert result.headers["access-control-allow-origin"] == "*"
+    assert endpoint.reports() == {0: 1, -1: 1}
+    assert endpoint.counters.events()["unread_reports"] == 1
+    assert endpoint.counters.answers() == {("fallback", "cmcd", 204): 1}
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\xfe\x00", b"{" * 1000, b"[" * MAX_BODY, b"\n" * 1000])
-async def test_what_cannot_be_read_is_no_error(door: Door, body: bytes) -> None:
-    assert (await door.send(body)).status_code == 204
-    assert door.reports() == {}
+async def test_what_cannot_be_read_is_no_error(endpoint: Endpoint, body: bytes) -> None:
+    assert (await endpoint.send(body)).status_code == 204
+    assert endpoint.reports() == {}
 
 
-async def test_a_body_that_is_too_large_is_refused(door: Door) -> None:
-    assert (await door.send(b"x" * MAX_BODY)).status_code == 204
-    found = await door.send(b"x" * (MAX_BODY + 1))
-    assert found.status_code == 413
-    assert found.headers["content-type"] == "application/problem+json"
-    assert str(MAX_BODY) in found.json()["detail"]
+async def test_a_body_that_is_too_large_is_refused(endpoint: Endpoint) -> None:
+    assert (await endpoint.send(b"x" * MAX_BODY)).status_code == 204
+    result = await endpoint.send(b"x" * (MAX_BODY + 1))
+    assert result.status_code == 413
+    assert result.headers["content-type"] == "application/problem+json"
+    assert str(MAX_BODY) in result.json()["detail"]
 
 
-async def test_a_page_of_another_origin_may_send_them(door: Door) -> None:
-    found = await door.send(method="OPTIONS", origin="https://page.example", access_control_request_method="POST")
-    assert found.status_code == 204
-    assert "POST" in found.headers["access-control-allow-methods"]
-    assert found.headers["access-control-allow-headers"] == "*"
+async def test_a_page_of_another_origin_may_send_them(endpoint: Endpoint) -> None:
+    result = await endpoint.send(method="OPTIONS", origin="https://page.example", access_control_request_method="POST")
+    assert result.status_code == 204
+    assert "POST" in result.headers["access-control-allow-methods"]
+    assert result.headers["access-control-allow-headers"] == "*"
 
 
-async def test_a_whole_batch_is_counted(door: Door) -> None:
-    await door.send(b"br=3000\n" * 150)
-    assert door.reports() == {-1: 150}
+async def test_a_whole_batch_is_counted(endpoint: Endpoint) -> None:
+    await endpoint.send(b"br=3000\n" * 150)
+    assert endpoint.reports() == {-1: 150}
 
 
-async def test_who_is_asking_is_found_by_the_usual_rules(door: Door) -> None:
-    assert door.follower.snapshot
+async def test_who_is_asking_is_found_by_the_usual_rules(endpoint: Endpoint) -> None:
+    assert endpoint.follower.snapshot
     for peer, forwarded in (("127.0.0.1", ISP), (ISP, "192.0.2.1"), ("192.0.2.1", ISP)):
-        await door.send(b"br=3000", peer=peer, x_forwarded_for=forwarded)
-    assert {number: row[0] for number, row in door.counters.quality_of_partners().items()} == {1: 2, 0: 1}
+        await endpoint.send(b"br=3000", peer=peer, x_forwarded_for=forwarded)
+    assert {number: row[0] for number, row in endpoint.counters.quality_of_partners().items()} == {1: 2, 0: 1}
 
 
-async def test_the_first_reports_after_a_publish_wait_until_appliances_are_known_by_name(door: Door) -> None:
-    vars(door.follower.snapshot).pop("appliances_by_name")
-    await asyncio.gather(*(door.send(f'e=rr,url="{NEAR}"'.encode()) for _ in range(20)))
-    assert door.reports() == {0: 20}
+async def test_the_first_reports_after_a_publish_wait_until_appliances_are_known_by_name(endpoint: Endpoint) -> None:
+    vars(endpoint.follower.snapshot).pop("appliances_by_name")
+    await asyncio.gather(*(endpoint.send(f'e=rr,url="{NEAR}"'.encode()) for _ in range(20)))
+    assert endpoint.reports() == {0: 20}
 
 
-async def test_no_more_than_so_many_reports_wait_and_not_for_ever(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_more_than_so_many_reports_wait_and_not_for_ever(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(quality, "MAX_WAITING", 3)
     monkeypatch.setattr(quality, "LEARNING_S", 0.5)
     monkeypatch.setattr(PlayerReports, "knows_names", lambda *_: False)
-    vars(door.follower.snapshot).pop("appliances_by_name")
+    vars(endpoint.follower.snapshot).pop("appliances_by_name")
 
     async def waited_s() -> float:
         began = time.monotonic()
-        assert (await door.send(f'e=rr,url="{NEAR}"'.encode())).status_code == 204
+        assert (await endpoint.send(f'e=rr,url="{NEAR}"'.encode())).status_code == 204
         return time.monotonic() - began
 
     waited = await asyncio.gather(*(waited_s() for _ in range(20)))
     assert sum(took_s >= 0.5 for took_s in waited) == 3
     assert max(waited) < 5.0
-    assert door.reports() == {}
+    assert endpoint.reports() == {}
 
 
-async def test_a_tag_on_the_url_gives_a_voice(door: Door) -> None:
-    found = await door.send(path="/v1/hls/video/x?session=s", method="GET")
-    assert found.status_code == 200
-    signer = door.follower.signer
+async def test_a_report_with_a_tag_on_the_url_is_attested(endpoint: Endpoint) -> None:
+    result = await endpoint.send(path="/v1/hls/video/x?session=s", method="GET")
+    assert result.status_code == 200
+    signer = endpoint.follower.signer
     tag = tag_for(signer.keyring.keys, "video", "s", bytes([203, 0, 113, 9]), signer.clock())
     assert tag == signer.tag("video", "s", bytes([203, 0, 113, 9]))
-    await door.send(f'e=e,url="{NEAR}"'.encode(), f"/v1/cmcd?tag={tag}")
-    await door.send(f'e=e,url="{NEAR}"'.encode(), f"/v1/cmcd?tag={tag}x")
-    assert door.counters.attested() == {0: (1, 1)}
-    assert door.reports() == {0: 2}
+    await endpoint.send(f'e=e,url="{NEAR}"'.encode(), f"/v1/cmcd?tag={tag}")
+    await endpoint.send(f'e=e,url="{NEAR}"'.encode(), f"/v1/cmcd?tag={tag}x")
+    assert endpoint.counters.attested() == {0: (1, 1)}
+    assert endpoint.reports() == {0: 2}
 
 
-async def test_steering_requests_tell_by_the_way(door: Door) -> None:
-    told = quote('bs,mtp=3000,sid="x"', safe="")
+async def test_steering_requests_carry_reports(endpoint: Endpoint) -> None:
+    encoded = quote('bs,mtp=3000,sid="x"', safe="")
     for path in (
-        f"/v1/hls/video/x?_HLS_pathway=c001-bom001&CMCD={told}",
-        f"/v1/dash/video/x?_DASH_pathway=%22cdn%2Cc001-bom001%22&CMCD={told}",
-        f"/v1/steer?title=x&CMCD={told}",
+        f"/v1/hls/video/x?_HLS_pathway=c001-bom001&CMCD={encoded}",
+        f"/v1/dash/video/x?_DASH_pathway=%22cdn%2Cc001-bom001%22&CMCD={encoded}",
+        f"/v1/steer?title=x&CMCD={encoded}",
     ):
         for _ in range(2):
-            await door.send(path=path, method="GET")
-    found = {slot: row[:3] for slot, row in door.counters.quality_of_appliances().items()}
-    assert found == {0: (6, 6, 18_000)}  # the last by its session
+            await endpoint.send(path=path, method="GET")
+    result = {slot: row[:3] for slot, row in endpoint.counters.quality_of_appliances().items()}
+    assert result == {0: (6, 6, 18_000)}  # the last by its session
 
 
 async def test_before_anything_is_published_reports_are_taken_and_forgotten(tmp_path: Path) -> None:

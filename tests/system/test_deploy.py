@@ -45,9 +45,9 @@ def read_unit() -> configparser.ConfigParser:
 
 
 def seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+)s", text)
-    assert found, text
-    return float(found[1])
+    result = re.fullmatch(r"(\d+)s", text)
+    assert result, text
+    return float(result[1])
 
 
 def test_the_unit_starts_and_ends_the_service_as_the_supervisor_does() -> None:
@@ -63,7 +63,7 @@ def test_the_unit_starts_and_ends_the_service_as_the_supervisor_does() -> None:
     assert {name.lower() for name in named} <= {*Settings.model_fields, "config"}
 
 
-def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+def test_systemd_has_no_warning_about_the_unit(tmp_path: Path) -> None:
     if not (analyze := shutil.which("systemd-analyze")):
         pytest.skip("systemd-analyze is not installed")
     command = tmp_path / "steering"
@@ -71,9 +71,9 @@ def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
     command.chmod(0o755)
     copy = tmp_path / UNIT.name
     copy.write_text(UNIT.read_text().replace(COMMAND, str(command)))
-    found = subprocess.run([analyze, "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False)
-    assert (found.returncode, [line for line in found.stderr.splitlines() if UNIT.name in line]) == (0, []), (
-        found.stderr
+    result = subprocess.run([analyze, "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, [line for line in result.stderr.splitlines() if UNIT.name in line]) == (0, []), (
+        result.stderr
     )
 
 
@@ -126,7 +126,7 @@ def test_one_capability_is_enough_for_a_port_below_1024(tmp_path: Path, fleet: F
     assert f"cannot listen on {listen}: Permission denied" in refused.stderr
 
 
-def test_the_container_is_built_of_what_is_there_and_is_nobody_special() -> None:
+def test_the_container_is_built_of_existing_files_and_runs_unprivileged() -> None:
     text = CONTAINER.read_text().replace("\\\n", "")
     lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
     bases = [words[1] for words in lines if words[0] == "FROM"]
@@ -143,9 +143,9 @@ def test_the_container_is_built_of_what_is_there_and_is_nobody_special() -> None
 
 
 def test_the_container_is_healthy_while_the_service_answers(served: Served) -> None:
-    found = re.search(r"^HEALTHCHECK .*?CMD (\[.+\])$", CONTAINER.read_text().replace("\\\n", ""), re.MULTILINE)
-    assert found
-    _, *arguments = json.loads(found[1])
+    result = re.search(r"^HEALTHCHECK .*?CMD (\[.+\])$", CONTAINER.read_text().replace("\\\n", ""), re.MULTILINE)
+    assert result
+    _, *arguments = json.loads(result[1])
     arguments[-1] = arguments[-1].replace("http://127.0.0.1:8080", served.url)
     command = [sys.executable, *arguments]
     assert subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0

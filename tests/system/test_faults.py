@@ -52,9 +52,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, fleet: Fleet) -> Iterator[
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
     try:
-        with serving(state) as found:
+        with serving(state) as result:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            yield found
+            yield result
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -62,8 +62,8 @@ def service(tmp_path_factory: pytest.TempPathFactory, fleet: Fleet) -> Iterator[
 @pytest.fixture
 def control(service: Served) -> Iterator[RemoteControl]:
     """Return the verbs of the running control process."""
-    with RemoteControl(service.settings) as found:
-        yield found
+    with RemoteControl(service.settings) as result:
+        yield result
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ class Player(threading.Thread):
             while not self.stopping.wait(PACE_S):
                 try:
                     answer = client.get("/v1/steer", params=QUESTION)
-                    found = answer.json()
-                    self.answers.append((answer.status_code, found["table"], found["targets"][0]["site"]))
+                    result = answer.json()
+                    self.answers.append((answer.status_code, result["table"], result["targets"][0]["site"]))
                 except (httpx.TransportError, KeyError, ValueError) as error:
                     self.error = error
                     return
@@ -214,7 +214,7 @@ def test_a_current_that_cannot_be_used_is_refused_and_what_serves_serves_on(
             path.rmdir()
 
 
-def test_while_control_is_killed_again_and_again_no_answer_changes_and_the_age_is_told(
+def test_while_control_is_killed_again_and_again_no_answer_changes_and_the_age_is_shown(
     service: Served, control: RemoteControl
 ) -> None:
     answer, ready = service.steer(), service.ask("/readyz")
@@ -288,8 +288,8 @@ def descendants(pid: int) -> list[int]:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Return a disk of 64 MB of its own."""
-    with disk(tmp_path / "disk", "size=64m") as found:
-        yield found
+    with disk(tmp_path / "disk", "size=64m") as result:
+        yield result
 
 
 def test_a_publish_to_a_full_disk_leaves_everything_as_it_was(
@@ -298,8 +298,8 @@ def test_a_publish_to_a_full_disk_leaves_everything_as_it_was(
     filler = small_disk / "filler"
 
     def fill(room: int) -> None:
-        found = os.statvfs(small_disk)
-        filler.write_bytes(bytes(found.f_bavail * found.f_frsize - room))
+        result = os.statvfs(small_disk)
+        filler.write_bytes(bytes(result.f_bavail * result.f_frsize - room))
 
     with serving(publish_tiny_fleet(small_disk, fleet)) as served:
         check_a_full_disk(served, feeds, fill, filler.unlink)
@@ -321,9 +321,9 @@ def take_answer(connection: socket.socket) -> None:
     """Read all of the answer to a request for /healthz."""
     data = b""
     while not data.endswith(b"\r\n\r\nok\n"):
-        found = connection.recv(4096)
-        assert found, "it was closed"
-        data += found
+        result = connection.recv(4096)
+        assert result, "it was closed"
+        data += result
     assert data.startswith(b"HTTP/1.1 200 ")
 
 
@@ -496,8 +496,8 @@ def test_when_the_clock_jumps_answers_go_on_and_publishes_are_served(
             until(lambda: all(abs(clock_is_off() - seconds) < 5 for _ in range(8)))
 
         def clock_is_off() -> float:
-            told = parsedate_to_datetime(httpx.get(f"{served.url}/healthz").headers["date"])
-            return told.timestamp() - time.time()
+            served_at = parsedate_to_datetime(httpx.get(f"{served.url}/healthz").headers["date"])
+            return served_at.timestamp() - time.time()
 
         for feed, (day, site) in zip(
             itertools.cycle(feeds), [(400, "bom001"), (-400, "lhr001"), (0, "bom001")], strict=False

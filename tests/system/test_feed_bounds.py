@@ -117,8 +117,8 @@ def test_hostile_files_are_read_within_their_bounds(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content())
-    mib, seconds, found = read_apart(kind, path, fleet)
-    assert found.startswith(result)
+    mib, seconds, actual = read_apart(kind, path, fleet)
+    assert actual.startswith(result)
     assert mib <= most
     assert seconds <= 60
 

@@ -53,7 +53,7 @@ class Internet:
                 end = first + (1 << size - length) - 1
                 yield from (first, end, max(first - 1, 0), min(end + 1, last))
         rnd = random.Random(family)
-        announced = [(first, length) for length, found in enumerate(self.judge.by_length[family]) for first in found]
+        announced = [(first, length) for length, result in enumerate(self.judge.by_length[family]) for first in result]
         for _ in range(RANDOM // 2):
             yield rnd.randrange(last + 1)
         for first, length in rnd.choices(announced, k=RANDOM // 2):
@@ -99,9 +99,9 @@ def test_every_edge_of_every_prefix_and_a_million_random_addresses_match_both_ju
         (internet.wide, expected),
         (internet.narrow, array("I", (zone % NARROW for zone in expected))),
     ):
-        found = array("I", bytes(4 * len(expected)))
-        table.lookup_many(packed, found, family)
-        assert found == wanted
+        result = array("I", bytes(4 * len(expected)))
+        table.lookup_many(packed, result, family)
+        assert result == wanted
         lookup = table.lookup
         one_by_one = array("I", (lookup(bytes(packed[at : at + size])) for at in range(0, len(packed), size)))
         assert one_by_one == wanted

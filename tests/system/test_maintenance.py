@@ -1,4 +1,4 @@
-"""Maintenance windows through the control and the door: on record, in the audit log, each partner its own."""
+"""Maintenance windows through the control and the API: on record, in the audit log, each partner its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOW = 1_750_000_000.0
 
 
 @pytest.fixture
-def door(settings: Settings, fleet: Fleet) -> Iterator[ControlApp]:
+def app(settings: Settings, fleet: Fleet) -> Iterator[ControlApp]:
     """The tiny fleet, and beside its first site's cluster one of another partner."""
     shared = dataclasses.replace(
         fleet,
@@ -37,9 +37,9 @@ def door(settings: Settings, fleet: Fleet) -> Iterator[ControlApp]:
         clusters=(*fleet.clusters, Cluster("bom001-z", "bom001", RouteClass.private, "as64511")),
         appliances=(*fleet.appliances, Appliance("c009-bom001", "bom001-z", "c009-bom001.example", 100)),
     )
-    with running_control_app(settings) as found:
-        found.thread.submit(found.control.fleet.replace, shared, "test").result()
-        yield found
+    with running_control_app(settings) as actual:
+        actual.thread.submit(actual.control.fleet.replace, shared, "test").result()
+        yield actual
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_appliance_is_out_from_its_first_to_its_last_second_and_its_override_
     assert clocked.overrides.list() == []
 
 
-def test_a_control_process_that_starts_inside_a_window_lets_nobody_in_for_a_moment(serving: Control) -> None:
+def test_a_control_process_that_starts_inside_a_window_drains_from_the_first_moment(serving: Control) -> None:
     serving.maintenance.add("cluster", "bom001-a", None, serving.clock() + 5 * HOUR, "ann", "new disks")
     serving.close()
     with Control(serving.settings) as again:
@@ -151,7 +151,7 @@ def test_windows_of_one_subject_are_bounded(clocked: Control) -> None:
     clocked.maintenance.add("site", "del001", None, NOW + DAY, "ann", "x")
 
 
-def test_the_verbs_over_the_socket_are_those_of_the_writer(door: ControlApp, settings: Settings) -> None:
+def test_the_verbs_over_the_socket_are_those_of_the_writer(app: ControlApp, settings: Settings) -> None:
     with RemoteControl(settings) as remote:
         made = remote.maintenance.add("site", "lhr001", None, time.time() + 6 * HOUR, "ann", "new disks")
         assert (made["state"], made["who"]) == ("on", "ann")
@@ -163,11 +163,11 @@ def test_the_verbs_over_the_socket_are_those_of_the_writer(door: ControlApp, set
             remote.maintenance.cancel(99, "bob")
 
 
-def test_a_partner_plans_its_own_and_is_told_nothing_of_others(door: ControlApp) -> None:
+def test_a_partner_plans_its_own_windows_and_sees_no_others(app: ControlApp) -> None:
     with (
-        door.client(door.make_token("ops")) as ops,
-        door.client(door.make_token("partner:as64500", name="noc")) as own,
-        door.client(door.make_token("partner:as64511")) as other,
+        app.client(app.make_token("ops")) as ops,
+        app.client(app.make_token("partner:as64500", name="noc")) as own,
+        app.client(app.make_token("partner:as64511")) as other,
     ):
         made = ask(own)
         assert (made.status_code, made.json()["who"]) == (201, "token 2 (noc)")
@@ -186,8 +186,8 @@ def test_a_partner_plans_its_own_and_is_told_nothing_of_others(door: ControlApp)
         assert own.delete("/v1/windows/1", params={"why": "done"}).json()["state"] == "ended early"
 
 
-def test_a_site_that_others_share_is_taken_out_by_operators_alone(door: ControlApp) -> None:
-    with door.client(door.make_token("partner:as64500")) as own, door.client(door.make_token("ops")) as ops:
+def test_a_site_that_others_share_is_taken_out_by_operators_alone(app: ControlApp) -> None:
+    with app.client(app.make_token("partner:as64500")) as own, app.client(app.make_token("ops")) as ops:
         refused = ask(own, kind="site", subject="bom001")
         assert (refused.status_code, refused.json()["hint"]) == (403, "name your clusters there")
         assert "64511" not in refused.text
@@ -210,22 +210,22 @@ def test_a_site_that_others_share_is_taken_out_by_operators_alone(door: ControlA
     ],
     ids=str,
 )
-def test_a_wrong_window_is_refused_by_name(door: ControlApp, change: dict[str, Any], status: int, detail: str) -> None:
-    with door.client(door.make_token("ops")) as ops:
+def test_a_wrong_window_is_refused_by_name(app: ControlApp, change: dict[str, Any], status: int, detail: str) -> None:
+    with app.client(app.make_token("ops")) as ops:
         answer = ask(ops, **change)
         assert answer.status_code == status
         assert detail in answer.json()["detail"]
         assert ops.get("/v1/windows").json() == []
 
 
-def test_its_begin_and_its_end_are_told_to_who_listens(clocked: Control, clock: Clock) -> None:
+def test_its_begin_and_its_end_are_events(clocked: Control, clock: Clock) -> None:
     hub = Hub()
     follow(clocked.registry, hub)
     clocked.maintenance.add("cluster", "bom001-a", NOW + HOUR, NOW + 5 * HOUR, "ann", "new disks")
     for at in (0, HOUR, 5 * HOUR):
         clock.now = NOW + at
         tick(clocked)
-    told = [(row["appliance"], row["before"], row["after"], row["why"]) for row in hub.recent(9)]
-    assert len(told) == 4
-    assert set(told[2:]) == {(f"c00{n}-bom001", "serving", "maintenance", "new disks") for n in (1, 2)}
-    assert set(told[:2]) == {(f"c00{n}-bom001", "maintenance", "serving", "") for n in (1, 2)}
+    moves = [(row["appliance"], row["before"], row["after"], row["why"]) for row in hub.recent(9)]
+    assert len(moves) == 4
+    assert set(moves[2:]) == {(f"c00{n}-bom001", "serving", "maintenance", "new disks") for n in (1, 2)}
+    assert set(moves[:2]) == {(f"c00{n}-bom001", "maintenance", "serving", "") for n in (1, 2)}

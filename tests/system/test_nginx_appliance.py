@@ -71,10 +71,10 @@ class Appliance:
             body = answer.read()
         assert answer.status != 200 or body == b"the title"
         # The function that the documents recommend says the same.
-        found = verify("secure_link", target, client, self.secrets, time.time())
-        said = {403: False, 410: False, 200: True, 404: True}[answer.status]
-        assert (found is Verdict.good) == said, (target, found, answer.status)
-        assert (found is Verdict.expired) == (answer.status == 410)
+        result = verify("secure_link", target, client, self.secrets, time.time())
+        accepted = {403: False, 410: False, 200: True, 404: True}[answer.status]
+        assert (result is Verdict.good) == accepted, (target, result, answer.status)
+        assert (result is Verdict.expired) == (answer.status == 410)
         return answer.status
 
 
@@ -98,16 +98,16 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
         folder = tmp_path_factory.mktemp("appliance")
         with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
             port, mapped_port = one.getsockname()[1], other.getsockname()[1]
-        doors = [f"127.0.0.1:{port}"]
+        addresses = [f"127.0.0.1:{port}"]
         if HAS_IPV6:
-            doors += [f"[::1]:{port}", f"[::ffff:127.0.0.1]:{mapped_port} ipv6only=off"]
+            addresses += [f"[::1]:{port}", f"[::ffff:127.0.0.1]:{mapped_port} ipv6only=off"]
         (folder / "content" / "v").mkdir(parents=True)
         (folder / "content" / "v" / "80100172").write_text("the title")
         (folder / "content" / "other.txt").write_text("no title")
         (folder / "keys.map").write_text("".join(f'{name} "{SECRETS[name]}";\n' for name in names))
         example = CONFIG.read_text()
         for theirs, ours in (
-            ("listen 80;", " ".join([*(f"listen {door};" for door in doors), REAL_IP])),
+            ("listen 80;", " ".join([*(f"listen {address};" for address in addresses), REAL_IP])),
             ("/srv/content", str(folder / "content")),
             ("/etc/nginx/steering-keys.map", str(folder / "keys.map")),
         ):
@@ -139,8 +139,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Start:
 @pytest.fixture(scope="module")
 def appliance(start: Start) -> Iterator[Appliance]:
     """Return one that knows both keys."""
-    with start("k1", "k2") as found:
-        yield found
+    with start("k1", "k2") as result:
+        yield result
 
 
 def signed(
@@ -168,7 +168,7 @@ def test_what_is_signed_is_served_and_nothing_without_a_token(appliance: Applian
     assert appliance.ask("/v/80100172") == 403
 
 
-def test_an_expired_token_is_told_so_and_a_later_expiry_is_not_what_was_signed(appliance: Appliance) -> None:
+def test_an_expired_token_is_refused_as_such_and_a_later_expiry_is_altered(appliance: Appliance) -> None:
     old = signed(age_s=SERVICE.token_ttl_s + HOUR_S)
     assert appliance.ask(old) == 410
     (expiry,) = (part for part in old.split("&") if part.startswith("expires="))
@@ -229,7 +229,7 @@ def test_a_bound_token_is_served_in_the_clients_network_alone(
 
 
 @pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
-def test_an_ipv4_client_of_a_door_for_both_families_is_itself(appliance: Appliance) -> None:
+def test_an_ipv4_client_of_a_listener_for_both_families_is_itself(appliance: Appliance) -> None:
     assert appliance.ask(signed(service=BOUND), mapped=True) == 200
     assert appliance.ask(signed(service=BOUND), "127.0.1.1", mapped=True) == 403
     assert appliance.ask(signed(service=BOUND, client="::ffff"), mapped=True) == 403

@@ -61,8 +61,8 @@ def served(tmp_path: Path, fleet: Fleet) -> Iterator[Served]:
     if not NGINX:
         pytest.skip("nginx is not installed")
     listen = f"127.0.0.1:0,unix:{tmp_path}/playback.sock"
-    with serving(publish_tiny_fleet(tmp_path, fleet), "--workers", "1", listen=listen) as found:
-        yield found
+    with serving(publish_tiny_fleet(tmp_path, fleet), "--workers", "1", listen=listen) as result:
+        yield result
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def pair(tmp_path: Path) -> Pair:
 def answers(served: Served, path: str) -> int:
     """Return how many answers to /v1/steer a path has given: fast or fallback."""
     text = httpx.get(f"{served.url}/metrics").text
-    found = re.search(
+    result = re.search(
         rf'^steering_answers_total{{path="{path}",endpoint="steer",status="200"}} (\d+)$', text, re.MULTILINE
     )
-    return int(found[1]) if found else 0
+    return int(result[1]) if result else 0
 
 
 def test_http_2_reaches_the_fast_path(served: Served, pair: Pair, tmp_path: Path) -> None:
@@ -88,11 +88,11 @@ def test_http_2_reaches_the_fast_path(served: Served, pair: Pair, tmp_path: Path
         urls = [f"https://{NAME}:{port}/v1/steer?title=t{number}" for number in range(20)]
         for version in ("--http2", "--http1.1"):
             before = answers(served, "fast")
-            found = subprocess.run(
+            result = subprocess.run(
                 [*command, version, "-w", "%{http_version}\n", *urls], capture_output=True, text=True, check=True
             )
-            assert found.stdout.count('"targets"') == 20
-            assert found.stdout.count("}2\n" if version == "--http2" else "}1.1\n") == 20
+            assert result.stdout.count('"targets"') == 20
+            assert result.stdout.count("}2\n" if version == "--http2" else "}1.1\n") == 20
             assert answers(served, "fast") == before + 20
     assert answers(served, "fallback") == 0
 
@@ -111,8 +111,8 @@ def test_the_client_is_the_one_that_nginx_sees(served: Served, pair: Pair, tmp_p
             raw.sendall(f"PROXY TCP4 {client} 10.0.0.1 5 443\r\n".encode())
             with client_context(pair[0]).wrap_socket(raw, server_hostname=NAME) as connection:
                 connection.sendall(request.encode())
-                found = b"".join(iter(lambda at=connection: at.recv(1 << 16), b""))  # type: ignore[misc]
-            assert json.loads(found.partition(b"\r\n\r\n")[2])["targets"] == served.steer(ip=client)["targets"]
+                result = b"".join(iter(lambda at=connection: at.recv(1 << 16), b""))  # type: ignore[misc]
+            assert json.loads(result.partition(b"\r\n\r\n")[2])["targets"] == served.steer(ip=client)["targets"]
 
 
 def test_a_player_behind_nginx_is_not_trusted(served: Served, pair: Pair, tmp_path: Path) -> None:

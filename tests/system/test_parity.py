@@ -195,14 +195,14 @@ def requests(draw: st.DrawFn) -> bytes:
         if kind == 2
         else b"GET"
     )
-    found = draw(st.lists(GOOD_PARAMETERS, max_size=3, unique_by=lambda item: item.partition(b"=")[0]))
+    result = draw(st.lists(GOOD_PARAMETERS, max_size=3, unique_by=lambda item: item.partition(b"=")[0]))
     title = draw(st.one_of(st.sampled_from(HELD), st.text(st.characters(max_codepoint=0x7E), min_size=1, max_size=9)))
-    found.append(b"title=" + percent(title, kind % 2))
+    result.append(b"title=" + percent(title, kind % 2))
     if kind in (9, 10, 11):
-        found += draw(st.lists(PARAMETERS, min_size=1, max_size=3))
+        result += draw(st.lists(PARAMETERS, min_size=1, max_size=3))
     if kind == 11:
-        found = [item for item in found if not item.startswith(b"title=")]
-    target = b"/v1/steer?" + b"&".join(draw(st.permutations(found)))
+        result = [item for item in result if not item.startswith(b"title=")]
+    target = b"/v1/steer?" + b"&".join(draw(st.permutations(result)))
     if kind == 3:
         target = draw(
             st.sampled_from(
@@ -222,8 +222,8 @@ def requests(draw: st.DrawFn) -> bytes:
 
 
 @dataclasses.dataclass
-class Doors:
-    """The door with the fast_path and the one without, for each kind of caller and world, and the loop that both run in."""
+class Apps:
+    """The app with the fast path and the one without, for each caller and world, and the loop that both run in."""
 
     loop: asyncio.AbstractEventLoop
     pairs: dict[tuple[str, str], tuple[Listening, Listening]]
@@ -274,7 +274,7 @@ def make_world(state: Path, world: str, fleet: Fleet) -> Path:
 
 
 @pytest.fixture(scope="module")
-def doors(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path], fleet: Fleet) -> Iterator[Doors]:
+def apps(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path], fleet: Fleet) -> Iterator[Apps]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         pairs = {}
         for world in WORLDS:
@@ -286,20 +286,20 @@ def doors(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]
                 pairs[caller, world] = (Listening(follower, chosen), Listening(follower, without))
                 for listening in pairs[caller, world]:
                     runner.run(listening.start())
-        yield Doors(runner.get_loop(), pairs)
+        yield Apps(runner.get_loop(), pairs)
         for pair in pairs.values():
             for listening in pair:
                 runner.run(listening.stop())
 
 
-def test_the_fast_path_answers_as_fastapi_does(doors: Doors, cases: int) -> None:
+def test_the_fast_path_answers_as_fastapi_does(apps: Apps, cases: int) -> None:
     answered: list[bool] = []
     opened: list[bool] = []
     worlds: set[str] = set()
 
     @settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
-        st.sampled_from(sorted(doors.pairs)),
+        st.sampled_from(sorted(apps.pairs)),
         st.lists(requests(), min_size=1, max_size=3),
         st.lists(st.integers(0, 600), max_size=3),
     )
@@ -307,13 +307,13 @@ def test_the_fast_path_answers_as_fastapi_does(doors: Doors, cases: int) -> None
         data = b"".join([*asked, LAST])
         edges = [0, *sorted({at for at in splits if 0 < at < len(data)}), len(data)]
         parts = [data[start:end] for start, end in itertools.pairwise(edges)]
-        hot, cold = (doors.loop.run_until_complete(door.exchange(parts)) for door in doors.pairs[pair])
-        assert undated(hot) == undated(cold)
-        fast_path = doors.pairs[pair][0].connections.fast_path
-        found = fast_path.answer(asked[0], 0, Peer(LOOPBACK, "stranger" not in pair[0]))
-        answered.append(found is not None)
-        opened.append(b'"fail_open":true' in hot)
-        if found is not None:
+        fast, fallback = (apps.loop.run_until_complete(app.exchange(parts)) for app in apps.pairs[pair])
+        assert undated(fast) == undated(fallback)
+        fast_path = apps.pairs[pair][0].connections.fast_path
+        result = fast_path.answer(asked[0], 0, Peer(LOOPBACK, "stranger" not in pair[0]))
+        answered.append(result is not None)
+        opened.append(b'"fail_open":true' in fast)
+        if result is not None:
             worlds.add(pair[1])
 
     compare()
@@ -322,10 +322,10 @@ def test_the_fast_path_answers_as_fastapi_does(doors: Doors, cases: int) -> None
     assert worlds == set(WORLDS)
 
 
-SAID = st.lists(st.sampled_from(["isp", "peer", "cdn", "c001-bom001", "c002-bom001", "nobody"]), max_size=4)
+PATHWAYS = st.lists(st.sampled_from(["isp", "peer", "cdn", "c001-bom001", "c002-bom001", "nobody"]), max_size=4)
 LISTS = st.builds(
     lambda names, quote, comma: f"{quote}{comma.join(names)}{quote}",
-    SAID,
+    PATHWAYS,
     st.sampled_from(["", '"']),
     st.sampled_from([",", ",", ", ", ",,"]),
 )
@@ -354,31 +354,31 @@ def polls(draw: st.DrawFn) -> bytes:
     target = b"/v1/" + draw(st.sampled_from([b"hls", b"dash"])) + b"/" + service + b"/" + title
     if odd:
         target += draw(st.sampled_from([b"", b"/", b"/x", b"/master.m3u8", b"%2Fmaster.m3u8", b"/manifest.mpd"]))
-    if said := draw(st.lists(HINTS, max_size=3)):
-        target += b"?" + b"&".join(said)
+    if hints := draw(st.lists(HINTS, max_size=3)):
+        target += b"?" + b"&".join(hints)
     lines = draw(st.lists(header_lines(), max_size=3))
     return (
         draw(st.sampled_from([b"GET", b"GET", b"HEAD"])) + b" " + target + b" HTTP/1.1\r\n" + b"".join(lines) + b"\r\n"
     )
 
 
-def test_players_are_answered_in_the_fast_path_as_by_fastapi(doors: Doors, cases: int) -> None:
+def test_players_are_answered_in_the_fast_path_as_by_fastapi(apps: Apps, cases: int) -> None:
     answered: dict[str, int] = {}
     kept: list[bool] = []
 
     @settings(max_examples=cases, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.sampled_from(sorted(doors.pairs)), st.lists(polls(), min_size=1, max_size=3))
+    @given(st.sampled_from(sorted(apps.pairs)), st.lists(polls(), min_size=1, max_size=3))
     def compare(pair: tuple[str, str], asked: list[bytes]) -> None:
-        hot, cold = (
-            doors.loop.run_until_complete(door.exchange([b"".join([*asked, LAST])])) for door in doors.pairs[pair]
+        fast, fallback = (
+            apps.loop.run_until_complete(app.exchange([b"".join([*asked, LAST])])) for app in apps.pairs[pair]
         )
-        assert undated(hot) == undated(cold)
-        found = doors.pairs[pair][0].connections.fast_path.answer(
+        assert undated(fast) == undated(fallback)
+        result = apps.pairs[pair][0].connections.fast_path.answer(
             asked[0], 0, Peer(LOOPBACK, "stranger" not in pair[0])
         )
         service = asked[0].split(b"/")[3].decode("latin-1")
-        answered[service] = answered.get(service, 0) + (found is not None)
-        kept.append(found is not None)
+        answered[service] = answered.get(service, 0) + (result is not None)
+        kept.append(result is not None)
 
     compare()
     assert sum(kept) > 0.3 * len(kept)
@@ -400,12 +400,12 @@ PLAIN = [
 
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("request_", PLAIN)
-def test_plain_requests_are_answered_in_the_fast_path_and_alike(doors: Doors, request_: bytes, world: str) -> None:
-    hot, cold = doors.pairs["a trusted proxy", world]
-    fast_path = hot.connections.fast_path
-    found = fast_path.answer(request_, 0, Peer(LOOPBACK, True))
-    assert found is not None
+def test_plain_requests_are_answered_in_the_fast_path_and_alike(apps: Apps, request_: bytes, world: str) -> None:
+    fast, fallback = apps.pairs["a trusted proxy", world]
+    fast_path = fast.connections.fast_path
+    result = fast_path.answer(request_, 0, Peer(LOOPBACK, True))
+    assert result is not None
     assert fast_path.end == len(request_)
-    answers = [doors.loop.run_until_complete(door.exchange([request_ + LAST])) for door in (hot, cold)]
+    answers = [apps.loop.run_until_complete(app.exchange([request_ + LAST])) for app in (fast, fallback)]
     assert undated(answers[0]) == undated(answers[1])
     assert answers[0].startswith(b"HTTP/1.1 200 OK\r\n")

@@ -1,4 +1,4 @@
-"""Playback requests at both doors: the same bytes, every error named, and nothing odd answered by the compiled one."""
+"""Playback requests on both paths: the same bytes, every error named, and nothing odd answered by the fast path."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from steering.playback.signing import signer
 from steering.playback.signing.tags import attested_viewer
 from steering.playback.signing.tokens import SigningKey, token_for
 from tests.support.playback_app import undated
-from tests.system.test_parity import HELD, LAST, LOOPBACK, NOW, WORLDS, Doors, doors, header_lines
+from tests.system.test_parity import HELD, LAST, LOOPBACK, NOW, WORLDS, Apps, apps, header_lines
 
-__all__ = ["doors"]
+__all__ = ["apps"]
 
 TRUSTED = Peer(LOOPBACK, True)
 
@@ -127,40 +127,40 @@ def requests(draw: st.DrawFn) -> bytes:
     return post(body, *lines, line=line)
 
 
-def exchange(doors: Doors, pair: tuple[str, str], parts: list[bytes]) -> list[bytes]:
-    """Return what both doors answer, the compiled one first."""
-    return [undated(doors.loop.run_until_complete(door.exchange(parts))) for door in doors.pairs[pair]]
+def exchange(apps: Apps, pair: tuple[str, str], parts: list[bytes]) -> list[bytes]:
+    """Return the answers of both paths, the fast one first."""
+    return [undated(apps.loop.run_until_complete(app.exchange(parts))) for app in apps.pairs[pair]]
 
 
-def test_both_doors_answer_the_same_bytes(doors: Doors, cases: int) -> None:
+def test_both_paths_answer_the_same_bytes(apps: Apps, cases: int) -> None:
     compared: list[bytes] = []
     read: list[bool] = []
 
     @settings(max_examples=cases // 3, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
-        st.sampled_from(sorted(doors.pairs)),
+        st.sampled_from(sorted(apps.pairs)),
         st.lists(requests(), min_size=1, max_size=3),
         st.lists(st.integers(0, 900), max_size=4),
     )
     def compare(pair: tuple[str, str], wanted: list[bytes], splits: list[int]) -> None:
         data = b"".join([*wanted, LAST])
         edges = [0, *sorted({at for at in splits if 0 < at < len(data)}), len(data)]
-        hot, cold = exchange(doors, pair, [data[start:end] for start, end in itertools.pairwise(edges)])
-        assert hot == cold
-        compared.append(hot)
-        fast_path = doors.pairs[pair][0].connections.fast_path
-        found = fast_path.read_playback(wanted[0], 0, Peer(LOOPBACK, "stranger" not in pair[0]))
-        read.append(found is not None and fast_path.answer_playback(wanted[0], found[0]) is not None)
+        fast, fallback = exchange(apps, pair, [data[start:end] for start, end in itertools.pairwise(edges)])
+        assert fast == fallback
+        compared.append(fast)
+        fast_path = apps.pairs[pair][0].connections.fast_path
+        result = fast_path.read_playback(wanted[0], 0, Peer(LOOPBACK, "stranger" not in pair[0]))
+        read.append(result is not None and fast_path.answer_playback(wanted[0], result[0]) is not None)
 
     compare()
     assert sum(read) > 0.2 * len(read)
-    assert sum(found.startswith(b"HTTP/1.1 200") for found in compared) > 0.3 * len(compared)
-    assert any(b"content-encoding: gzip" in found for found in compared)
+    assert sum(result.startswith(b"HTTP/1.1 200") for result in compared) > 0.3 * len(compared)
+    assert any(b"content-encoding: gzip" in result for result in compared)
 
 
 @settings(max_examples=1000, suppress_health_check=list(HealthCheck))
 @given(st.fixed_dictionaries({"files": names_of(PLAIN_CHARACTERS)}, optional=PLAIN), st.data())
-def test_what_the_fast_path_reads_in_place_is_what_the_other_door_reads(
+def test_what_the_fast_path_reads_in_place_is_what_the_fallback_path_reads(
     snapshot: Snapshot, wanted: dict[str, Any], data: st.DataObject
 ) -> None:
     body = json.dumps(wanted).encode()
@@ -175,9 +175,9 @@ def test_what_the_fast_path_reads_in_place_is_what_the_other_door_reads(
     fast_path.serve(snapshot.picker, snapshot.services, "video")
     head = post(body).removesuffix(body)
     assert fast_path.read_playback(head + body, 0, TRUSTED) == (len(head), None)
-    found = fast_path.answer_playback(head + body, len(head))
-    if found is not None:
-        assert found == answer(snapshot, body, Client(LOOPBACK, True), "video")
+    result = fast_path.answer_playback(head + body, len(head))
+    if result is not None:
+        assert result == answer(snapshot, body, Client(LOOPBACK, True), "video")
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_what_the_fast_path_reads_in_place_is_what_the_other_door_reads(
         b'{"files":["a"],"x":1e}', b'{"files":["a"],"x":' + b"[" * 99 + b"]" * 99 + b"}", b'{"files":["\\u0061"]}',
     ],
 )  # fmt: skip
-def test_what_is_odd_is_left_to_the_other_door(snapshot: Snapshot, body: bytes) -> None:
+def test_what_is_odd_is_left_to_the_fallback_path(snapshot: Snapshot, body: bytes) -> None:
     fast_path = FastPath(Trust([]), "x-forwarded-for")
     fast_path.serve(snapshot.picker, snapshot.services, "video")
     for sent, answered in ((asked(), True), (body, False)):
@@ -217,9 +217,9 @@ def test_what_needs_no_words_is_answered_at_once(snapshot: Snapshot, body: bytes
     fast_path.serve(snapshot.picker, snapshot.services, "video")
     whole = post(body)
     fast_path.read_playback(whole, 0, TRUSTED)
-    found = fast_path.answer_playback(whole, len(whole) - len(body))
-    assert found == answer(snapshot, body, Client(LOOPBACK, True), "video")
-    assert list(json.loads(found)["files"]) == files
+    actual = fast_path.answer_playback(whole, len(whole) - len(body))
+    assert actual == answer(snapshot, body, Client(LOOPBACK, True), "video")
+    assert list(json.loads(actual)["files"]) == files
 
 
 ESCAPED = [
@@ -238,8 +238,8 @@ def test_escapes_are_read_as_json_has_them(text: bytes, expected: str | None) ->
             read_playback_body(body)
         assert caught.value.parameter == "body"
         return
-    found = read_playback_body(body)
-    assert (found.files, found.title) == ([expected], expected) == ([json.loads(text)], json.loads(text))
+    actual = read_playback_body(body)
+    assert (actual.files, actual.title) == ([expected], expected) == ([json.loads(text)], json.loads(text))
 
 
 JSON = st.recursive(
@@ -274,40 +274,40 @@ def body_of(answer: bytes) -> bytes:
     return answer.partition(b"\r\n\r\n")[2].partition(b"HTTP/1.1 ")[0]
 
 
-def test_what_comes_in_pieces_is_answered_in_order_by_the_compiled_door(doors: Doors) -> None:
+def test_what_comes_in_pieces_is_answered_in_order_by_the_fast_path(apps: Apps) -> None:
     pair = ("a trusted proxy", WORLDS[0])
     data = post(asked(n=2), b"Content-Type: application/json\r\n") + post(asked(session="me")) + LAST
-    whole = exchange(doors, pair, [data])
+    whole = exchange(apps, pair, [data])
     assert whole[0] == whole[1]
     assert whole[0].count(b"HTTP/1.1 200 OK") == 3
-    connections = doors.pairs[pair][0].connections
+    connections = apps.pairs[pair][0].connections
     handed: list[str] = []
     connections.count = handed.append  # type: ignore[method-assign]
     try:
         for at in range(data.index(b"\r\n\r\n") + 4, len(post(asked(n=2), b"Content-Type: application/json\r\n"))):
-            assert exchange(doors, pair, [data[:at], data[at : at + 1], data[at + 1 :]])[0] == whole[0], at
+            assert exchange(apps, pair, [data[:at], data[at : at + 1], data[at + 1 :]])[0] == whole[0], at
     finally:
         del connections.count  # type: ignore[method-assign]
     assert handed == ["handed_over"] * len(handed)  # the last request alone, which closes
     assert len(handed) == len(asked(n=2))
 
 
-def test_a_body_that_ends_half_way_is_answered_as_fastapi_does(doors: Doors) -> None:
+def test_a_body_that_ends_half_way_is_answered_as_fastapi_does(apps: Apps) -> None:
     pair = ("a trusted proxy", WORLDS[0])
     data = post(asked())
 
-    async def half(door: Any) -> bytes:
-        reader, writer = await asyncio.open_connection(*door.address)
+    async def half(app: Any) -> bytes:
+        reader, writer = await asyncio.open_connection(*app.address)
         writer.write(data[:-3])
         await writer.drain()
         writer.write_eof()
-        found = await reader.read()
+        result = await reader.read()
         writer.close()
-        return undated(found)
+        return undated(result)
 
-    hot, cold = (doors.loop.run_until_complete(half(door)) for door in doors.pairs[pair])
-    assert hot == cold
-    assert hot.startswith(b"HTTP/1.1 400 ")
+    fast, fallback = (apps.loop.run_until_complete(half(app)) for app in apps.pairs[pair])
+    assert fast == fallback
+    assert fast.startswith(b"HTTP/1.1 400 ")
 
 
 WRONG = [
@@ -339,14 +339,14 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("body", "status", "parameter"), WRONG)
-def test_an_error_names_the_member(doors: Doors, body: bytes, status: int, parameter: str) -> None:
-    hot, cold = exchange(doors, ("a trusted proxy", WORLDS[0]), [post(body) + LAST])
-    assert hot == cold
-    assert hot.startswith(b"HTTP/1.1 %d " % status)
-    found = json.loads(body_of(hot))
-    assert (found["status"], found["parameter"]) == (status, parameter)
-    assert len(found["value"]) < 100
-    assert found["rule"]
+def test_an_error_names_the_member(apps: Apps, body: bytes, status: int, parameter: str) -> None:
+    fast, fallback = exchange(apps, ("a trusted proxy", WORLDS[0]), [post(body) + LAST])
+    assert fast == fallback
+    assert fast.startswith(b"HTTP/1.1 %d " % status)
+    result = json.loads(body_of(fast))
+    assert (result["status"], result["parameter"]) == (status, parameter)
+    assert len(result["value"]) < 100
+    assert result["rule"]
 
 
 @pytest.mark.parametrize(
@@ -360,35 +360,35 @@ def test_an_error_names_the_member(doors: Doors, body: bytes, status: int, param
         (b"OPTIONS /v1/playback HTTP/1.1\r\nHost: x\r\n\r\n", 204, b"access-control-allow-methods: POST, OPTIONS"),
     ],
 )
-def test_what_is_no_playback_request_is_refused(doors: Doors, sent: bytes, status: int, text: bytes) -> None:
-    hot, cold = exchange(doors, ("a trusted proxy", WORLDS[0]), [sent + LAST])
-    assert hot == cold
-    assert hot.startswith(b"HTTP/1.1 %d " % status)
-    assert text in hot
+def test_what_is_no_playback_request_is_refused(apps: Apps, sent: bytes, status: int, text: bytes) -> None:
+    fast, fallback = exchange(apps, ("a trusted proxy", WORLDS[0]), [sent + LAST])
+    assert fast == fallback
+    assert fast.startswith(b"HTTP/1.1 %d " % status)
+    assert text in fast
 
 
-def test_who_may_ask_for_others_and_who_is_refused(doors: Doors) -> None:
-    stranger = exchange(doors, ("a stranger", WORLDS[0]), [post(asked(ip="203.0.113.7")) + LAST])
+def test_who_may_ask_for_others_and_who_is_refused(apps: Apps) -> None:
+    stranger = exchange(apps, ("a stranger", WORLDS[0]), [post(asked(ip="203.0.113.7")) + LAST])
     assert stranger[0] == stranger[1]
     assert stranger[0].startswith(b"HTTP/1.1 403 ")
     elsewhere = post(asked(service="signed", ip="255.255.255.255"))
-    refused = exchange(doors, ("a trusted proxy", WORLDS[1]), [elsewhere + LAST])
+    refused = exchange(apps, ("a trusted proxy", WORLDS[1]), [elsewhere + LAST])
     assert refused[0] == refused[1]
     assert refused[0].startswith(b"HTTP/1.1 451 ")
 
 
-def test_every_url_of_a_signed_service_is_built_by_replacing_text(doors: Doors) -> None:
+def test_every_url_of_a_signed_service_is_built_by_replacing_text(apps: Apps) -> None:
     files = ["80100172", "a b", "caf\xe9"]
     wanted = post(asked(service="signed", ip="8.8.8.8", files=files, n=2, session="me"))
-    hot, cold = exchange(doors, ("a trusted proxy", WORLDS[1]), [wanted + LAST])
-    assert hot == cold
-    found = json.loads(body_of(hot))
+    fast, fallback = exchange(apps, ("a trusted proxy", WORLDS[1]), [wanted + LAST])
+    assert fast == fallback
+    result = json.loads(body_of(fast))
     for file in files:
         query = f"service=signed&ip=8.8.8.8&n=2&session=me&title={quote(file, safe='')}"
         get = f"GET /v1/steer?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-        steered = json.loads(body_of(exchange(doors, ("a trusted proxy", WORLDS[1]), [get + LAST])[0]))["targets"]
-        path = found["url"].replace("{title}", quote(file, safe="")).replace("{token}", found["tokens"][file])
-        servers = [found["servers"][place] for place in found["files"][file]]
+        steered = json.loads(body_of(exchange(apps, ("a trusted proxy", WORLDS[1]), [get + LAST])[0]))["targets"]
+        path = result["url"].replace("{title}", quote(file, safe="")).replace("{token}", result["tokens"][file])
+        servers = [result["servers"][place] for place in result["files"][file]]
         assert servers
         assert [
             {"url": path.replace("{host}", server["host"])}
@@ -397,18 +397,18 @@ def test_every_url_of_a_signed_service_is_built_by_replacing_text(doors: Doors) 
         ] == [target for target in steered if "fallback" not in target]
 
 
-def test_where_there_is_no_key_everybody_is_sent_to_the_fallback(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_key_everybody_is_sent_to_the_fallback(apps: Apps, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signer, "token_for", lambda signing, _, *of: token_for(signing, {}, *of))
     pair = ("a trusted proxy", WORLDS[1])
-    hot, cold = exchange(doors, pair, [post(asked(service="signed", ip="8.8.8.8")) + LAST])
-    assert hot == cold
-    found = json.loads(body_of(hot))
-    assert (found["servers"], found["files"]) == ([], {"a": [], "b": []})
-    assert found["fallback"] == "https://origin.example/v/{title}"
-    assert "tokens" not in found
+    fast, fallback = exchange(apps, pair, [post(asked(service="signed", ip="8.8.8.8")) + LAST])
+    assert fast == fallback
+    result = json.loads(body_of(fast))
+    assert (result["servers"], result["files"]) == ([], {"a": [], "b": []})
+    assert result["fallback"] == "https://origin.example/v/{title}"
+    assert "tokens" not in result
 
 
-def test_the_tag_of_an_answer_is_worth_something_to_the_viewer_alone(doors: Doors) -> None:
+def test_the_tag_of_an_answer_is_worth_something_to_the_viewer_alone(apps: Apps) -> None:
     key = SigningKey("tag-1", "t" * 43)
     for ip, network, other in (
         ("203.0.113.7", "203.0.113.200", "203.0.114.7"),
@@ -416,52 +416,52 @@ def test_the_tag_of_an_answer_is_worth_something_to_the_viewer_alone(doors: Door
         ("2001:db8:1:2::7", "2001:db8:1::1", "2001:db8:2::1"),
     ):
         wanted = post(asked(ip=ip, session="me")) + LAST
-        hot, cold = exchange(doors, ("a trusted proxy", WORLDS[2]), [wanted])
-        assert hot == cold
-        tag = json.loads(body_of(hot))["tag"]
+        fast, fallback = exchange(apps, ("a trusted proxy", WORLDS[2]), [wanted])
+        assert fast == fallback
+        tag = json.loads(body_of(fast))["tag"]
         worth = [attested_viewer(tag, {"tag-1": key}, ip_address(client).packed, NOW) for client in (network, other)]
         assert worth[0] is not None
         assert worth[1] is None
-        nameless = exchange(doors, ("a trusted proxy", WORLDS[2]), [post(asked(ip=ip)) + LAST])[0]
+        nameless = exchange(apps, ("a trusted proxy", WORLDS[2]), [post(asked(ip=ip)) + LAST])[0]
         assert json.loads(body_of(nameless))["tag"] != tag
         for world in WORLDS[:2]:
-            assert "tag" not in json.loads(body_of(exchange(doors, ("a trusted proxy", world), [wanted])[0]))
+            assert "tag" not in json.loads(body_of(exchange(apps, ("a trusted proxy", world), [wanted])[0]))
 
 
-def test_who_asks_for_no_number_gets_as_many_as_the_service_says(doors: Doors) -> None:
+def test_without_a_number_the_service_decides_how_many(apps: Apps) -> None:
     pair = ("a trusted proxy", WORLDS[1])
     for service, n in (("games", 5), ("video", 3)):
         for member, query in (({}, ""), ({"n": n}, f"&n={n}")):
             steer = (
                 f"GET /v1/steer?title=a&ip=203.0.113.7&service={service}{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
             )
-            answers = exchange(doors, pair, [steer + LAST])
+            answers = exchange(apps, pair, [steer + LAST])
             assert answers[0] == answers[1]
             assert len(json.loads(body_of(answers[0]))["targets"]) == n
-            whole = exchange(doors, pair, [post(asked(service=service, ip="203.0.113.7", **member)) + LAST])
+            whole = exchange(apps, pair, [post(asked(service=service, ip="203.0.113.7", **member)) + LAST])
             assert whole[0] == whole[1]
             assert {len(places) for places in json.loads(body_of(whole[0]))["files"].values()} == {n}
 
 
-def test_the_back_ends_example_of_the_docs_runs(doors: Doors, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_back_ends_example_of_the_docs_runs(apps: Apps, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
-    (code,) = (found for found in re.findall(r"```python\n(.+?)```", page, re.DOTALL) if "/v1/playback" in found)
-    host, port = doors.pairs["a trusted proxy", WORLDS[0]][0].address
+    (code,) = (result for result in re.findall(r"```python\n(.+?)```", page, re.DOTALL) if "/v1/playback" in result)
+    host, port = apps.pairs["a trusted proxy", WORLDS[0]][0].address
     running = asyncio.to_thread(exec, code.replace("127.0.0.1:8080", f"{host}:{port}"), {})
-    doors.loop.run_until_complete(running)
+    apps.loop.run_until_complete(running)
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [name for name, *_ in rows] == ["80100172-v5", "80100172-a1"]
     for name, *urls in rows:
         query = "ip=223.144.0.10&session=5f0c&n=3&title=80100172"
         get = f"GET /v1/steer?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-        steered = body_of(exchange(doors, ("a trusted proxy", WORLDS[0]), [get + LAST])[0])
+        steered = body_of(exchange(apps, ("a trusted proxy", WORLDS[0]), [get + LAST])[0])
         assert urls == [target["url"].replace("80100172", name) for target in json.loads(steered)["targets"]]
 
 
-def test_gzip_is_the_same_body(doors: Doors) -> None:
+def test_gzip_is_the_same_body(apps: Apps) -> None:
     files = [f"80100172-{number:03}" for number in range(150)]
     plain, packed = (
-        exchange(doors, ("a trusted proxy", WORLDS[0]), [post(asked(files=files), *lines) + LAST])[0]
+        exchange(apps, ("a trusted proxy", WORLDS[0]), [post(asked(files=files), *lines) + LAST])[0]
         for lines in ([], [b"Accept-Encoding: gzip\r\n"])
     )
     assert b"content-encoding" not in plain
@@ -494,7 +494,7 @@ def test_bytes_of_all_kinds_are_no_body_or_a_request(body: bytes) -> None:
 def test_heads_of_all_kinds_are_read_within_their_bytes(parts: list[bytes], rest: bytes) -> None:
     data = b"POST /v1/playback HTTP/1.1\r\n" + b"".join(parts) + rest
     fast_path = FastPath(Trust([]), "x-forwarded-for")
-    found = fast_path.read_playback(data, 0, TRUSTED)
-    if found is not None:
-        assert data[: found[0]].endswith(b"\r\n\r\n")
-        assert fast_path.end >= found[0]
+    result = fast_path.read_playback(data, 0, TRUSTED)
+    if result is not None:
+        assert data[: result[0]].endswith(b"\r\n\r\n")
+        assert fast_path.end >= result[0]

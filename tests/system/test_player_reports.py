@@ -1,4 +1,4 @@
-"""A real service hears its players: who fails them loses weight, whoever shouts does not, and operators see how it goes."""
+"""A real service with player reports: failing appliances lose weight, unsigned floods change nothing, operators see both."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def test_who_fails_its_players_loses_weight_and_whoever_shouts_does_not(
             assert url.startswith("https://steer.example/v1/hls/video/t?session=s&tag=tag-1~"), playlist
             return parse_qs(urlsplit(url).query)["tag"][0]
 
-        def tell(client: str, appliance: str, event: str, tag: str = "") -> None:
+        def report(client: str, appliance: str, event: str, tag: str = "") -> None:
             body = f'e={event},sid="{client}",url="https://{appliance}.cdn.example/v/t/1.ts",v=2\n'
             headers = {"x-forwarded-for": client, "content-type": "application/cmcd"}
             answer = ASKING.post(f"{served.url}/v1/cmcd", params={"tag": tag}, content=body, headers=headers)
             assert answer.status_code == 204
 
         def players(appliance: str) -> dict[str, float]:
-            found: dict[str, float] = control.client.get(f"/v1/appliances/{appliance}").json()["state"]["players"]
-            return found
+            result: dict[str, float] = control.client.get(f"/v1/appliances/{appliance}").json()["state"]["players"]
+            return result
 
         def reports(appliance: str) -> int:
             rows = control.quality.list("appliance")
             return next((int(row["reports"]) for row in rows if row["appliance"] == appliance), 0)
 
         def seen(appliance: str) -> bool:
-            tell("192.0.2.1", appliance, "t")
+            report("192.0.2.1", appliance, "t")
             return reports(appliance) >= 20  # every worker has learnt names
 
         until(lambda: seen(WELL) and seen(BAD))
@@ -68,13 +68,13 @@ def test_who_fails_its_players_loses_weight_and_whoever_shouts_does_not(
             assert served.steer(ip="203.0.1.9", CMCD=f'cdn="{WELL}",mtp=3000')["targets"]
         until(lambda: reports(WELL) > before)
         for _ in range(200):
-            tell("203.0.1.9", WELL, "e")  # without a tag
+            report("203.0.1.9", WELL, "e")  # without a tag
         for number in range(60):
             client = f"203.0.{number}.9"
             tag = tag_of(client)
-            tell(client, BAD, "e", tag)
-            tell(client, WELL, "t", tag)
-            tell("203.0.1.9", WELL, "e", tag)  # another's tag
+            report(client, BAD, "e", tag)
+            report(client, WELL, "t", tag)
+            report("203.0.1.9", WELL, "e", tag)  # another's tag
         until(lambda: players(BAD)["factor"] < 0.99)
         assert players(BAD)["attested"] > 20
         assert players(WELL)["factor"] == 1.0

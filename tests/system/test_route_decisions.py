@@ -164,7 +164,7 @@ def test_a_full_appliance_is_passed_over_and_keeps_its_rank(decided: Callable[..
 # ---- reports
 
 
-def test_stolen_space_is_told_to_the_partner_that_loses_it(decided: Callable[..., Any], settings: Settings) -> None:
+def test_stolen_space_is_listed_for_the_partner_that_loses_it(decided: Callable[..., Any], settings: Settings) -> None:
     decided(
         "203.0.0.0/16,bom001-a,64500,,0\n203.0.0.0/16,bom001-b,64500,,0\n203.0.113.0/24,bom003-a,64511 64500,,0\n"
         "203.0.114.0/24,bom002-a,64500,,0\n203.0.113.0/25,bom003-a,64511 64500,,0\n"
@@ -177,7 +177,7 @@ def test_stolen_space_is_told_to_the_partner_that_loses_it(decided: Callable[...
     assert report_of(settings, "as64511")["stolen"] == []
 
 
-def test_prefixes_of_one_site_and_of_some_clusters_of_a_site_are_told(
+def test_prefixes_of_one_site_and_of_some_clusters_of_a_site_are_listed(
     decided: Callable[..., Any], settings: Settings
 ) -> None:
     decided(
@@ -193,7 +193,7 @@ def test_prefixes_of_one_site_and_of_some_clusters_of_a_site_are_told(
     assert report["one_family"] == [{"partner": "as64500", "cluster": "bom002-a", "v4": 1, "v6": 0}]
 
 
-def test_refused_rows_are_told_by_rule(decided: Callable[..., Any], settings: Settings) -> None:
+def test_refused_rows_are_listed_by_rule(decided: Callable[..., Any], settings: Settings) -> None:
     decided("203.0.113.0/24,bom001-a,64500,,0\n203.0.113.1/24,bom001-a,64500,,0\n203.0.113.0/24,nosuch,64500,,0\n")
     assert [(row["rule"], row["rows"]) for row in report_of(settings)["refused"]] == [
         ("host bits are set", 1),
@@ -220,14 +220,14 @@ def test_a_table_without_faults_has_none_and_strange_partners_are_refused(
 
 def test_a_partner_reads_its_own_report(decided: Callable[..., Any], settings: Settings) -> None:
     decided("203.0.0.0/16,bom001-a,64500,,0\n203.0.113.0/24,bom003-a,64511 64500,,0\n")
-    with running_control_app(settings) as door:
-        with door.client(door.make_token("partner:as64500")) as client:
+    with running_control_app(settings) as app:
+        with app.client(app.make_token("partner:as64500")) as client:
             assert client.get("/v1/reports/routes").json()["stolen"][0]["cluster"] == "bom001-a"
             assert client.get("/v1/reports/routes", params={"partner": "as64511"}).status_code == 404
-        with door.client(door.make_token("partner:as64511")) as client:
+        with app.client(app.make_token("partner:as64511")) as client:
             assert "bom001" not in client.get("/v1/reports/routes").text
-        found = CliRunner().invoke(main, ["report", "--state", str(settings.state)])
-        assert "takes clients away" in found.output
+        actual = CliRunner().invoke(main, ["report", "--state", str(settings.state)])
+        assert "takes clients away" in actual.output
         assert json.loads(CliRunner().invoke(main, ["report", "--json", "--state", str(settings.state)]).output)[
             "stolen"
         ]
@@ -244,12 +244,12 @@ def test_clusters_that_left_the_fleet_are_passed_over(
     assert route_report(routes, gone, {})["stolen"][0]["v4"] == 256
 
 
-def test_clusters_whose_appliances_report_that_they_hear_different_prefixes_are_told(
+def test_clusters_whose_appliances_report_different_prefixes_are_listed(
     decided: Callable[..., Any], settings: Settings
 ) -> None:
     decided("203.0.113.0/24,bom001-a,64500,,0\n")
     most, fewer, other = RoutesHeard(12, "00ff"), RoutesHeard(11, "00fe"), RoutesHeard(12, "ff00")
-    said = {
+    sent = {
         "c001-bom001-a": {4: most, 6: most},
         "c002-bom001-a": {4: fewer, 6: most},
         "c001-bom003-a": {4: most},
@@ -258,8 +258,8 @@ def test_clusters_whose_appliances_report_that_they_hear_different_prefixes_are_
         "c002-bom004-a": {6: most},
     }
     with Control(settings) as control:
-        for name, heard in said.items():
-            control.registry.report(name, Report("b", 1, None, None, heard))
+        for name, received in sent.items():
+            control.registry.report(name, Report("b", 1, None, None, received))
         every, own = control.tables.route_report()["heard_apart"], control.tables.route_report("as64511")["heard_apart"]
     rows = [
         ("as64500", "bom001-a", "v4", 2, 1, ["c002-bom001-a: 11"]),

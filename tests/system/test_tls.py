@@ -32,18 +32,18 @@ REQUEST = f"GET {STEER} HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode()
 @pytest.fixture
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
     """Return the certificate of the services that the test starts."""
-    found = make_certificate(tmp_path, NAME, NAME)
-    monkeypatch.setenv("STEERING_TLS_CERT", str(found[0]))
-    monkeypatch.setenv("STEERING_TLS_KEY", str(found[1]))
-    return found
+    result = make_certificate(tmp_path, NAME, NAME)
+    monkeypatch.setenv("STEERING_TLS_CERT", str(result[0]))
+    monkeypatch.setenv("STEERING_TLS_KEY", str(result[1]))
+    return result
 
 
 @pytest.fixture
 def served(tmp_path: Path, fleet: Fleet, pair: Pair) -> Iterator[Served]:
     """Return a service of two workers with a TLS listener and a plain one."""
-    with serving(publish_tiny_fleet(tmp_path, fleet), listen="tls:127.0.0.1:0,127.0.0.1:0") as found:
-        assert found.listeners[0].startswith("https://")
-        yield found
+    with serving(publish_tiny_fleet(tmp_path, fleet), listen="tls:127.0.0.1:0,127.0.0.1:0") as result:
+        assert result.listeners[0].startswith("https://")
+        yield result
 
 
 def connect(url: str, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
@@ -57,12 +57,12 @@ def connect(url: str, context: ssl.SSLContext, session: ssl.SSLSession | None = 
 def ask(client: socket.socket, request: bytes = REQUEST) -> bytes:
     """Return the body of an answer."""
     client.sendall(request)
-    found = b""
-    while b"\r\n\r\n" not in found:
+    result = b""
+    while b"\r\n\r\n" not in result:
         part = client.recv(1 << 16)
         assert part, "the connection was closed"
-        found += part
-    head, _, body = found.partition(b"\r\n\r\n")
+        result += part
+    head, _, body = result.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 "), head
     length = next(int(row[15:]) for row in head.split(b"\r\n") if row.lower().startswith(b"content-length:"))
     while len(body) < length:
@@ -87,23 +87,23 @@ def test_curl_gets_the_same_answers_over_tls(served: Served, pair: Pair) -> None
                 f"{NAME}:{port}:127.0.0.1",
             ]
             options = version.split("=")
-            found = subprocess.run(
+            result = subprocess.run(
                 [*command, *options, f"https://{NAME}:{port}{path}"], capture_output=True, check=False
             )
-            assert found.returncode == 0, found.stderr
+            assert result.returncode == 0, result.stderr
             plain = httpx.get(served.listeners[1] + path).content
             if "explain" not in path:
-                assert found.stdout == plain
+                assert result.stdout == plain
             else:
-                assert json.loads(found.stdout)["targets"] == json.loads(plain)["targets"]
+                assert json.loads(result.stdout)["targets"] == json.loads(plain)["targets"]
 
 
 def test_pipelined_requests_of_both_paths_are_answered_in_order(served: Served, pair: Pair) -> None:
     explained = REQUEST.replace(b"203.0.113.7", b"203.0.113.7&explain=1")
     with connect(served.url, client_context(pair[0])) as client:
         client.sendall((REQUEST + explained) * 50 + REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
-        found = b"".join(iter(lambda: client.recv(1 << 16), b""))
-    parts = found.split(b"HTTP/1.1 200 OK\r\n")[1:]
+        result = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    parts = result.split(b"HTTP/1.1 200 OK\r\n")[1:]
     assert [b'"explain"' in part for part in parts] == [False, True] * 50 + [False]
 
 
@@ -118,11 +118,11 @@ def test_playback_bodies_and_slow_readers_are_served(served: Served, pair: Pair)
         sending = threading.Thread(target=client.sendall, args=((request + files) * 60 + REQUEST * 20_000,))
         sending.start()
         time.sleep(0.3)
-        found = 0
-        while found < 20_060:
+        result = 0
+        while result < 20_060:
             part = client.recv(1 << 16)
             assert part
-            found += part.count(b"HTTP/1.1 200 OK")
+            result += part.count(b"HTTP/1.1 200 OK")
         sending.join()
 
 
@@ -233,9 +233,9 @@ def test_a_client_of_tls_12_cannot_renegotiate(served: Served, pair: Pair) -> No
         client.stdin.flush()
         time.sleep(0.5)
         client.stdin.close()
-        found = client.stdout.read()
-    assert b"RENEGOTIATING" in found
-    assert b"no renegotiation" in found or b"no_renegotiation" in found, found[-500:]
+        result = client.stdout.read()
+    assert b"RENEGOTIATING" in result
+    assert b"no renegotiation" in result or b"no_renegotiation" in result, result[-500:]
 
 
 def test_a_proxy_header_comes_before_the_hello(
@@ -263,9 +263,9 @@ def test_what_cannot_be_served_ends_the_start_with_a_clear_error(tmp_path: Path,
     state = publish_tiny_fleet(tmp_path, fleet)
     make_certificate(tmp_path, "other.example")[1].rename(pair[1])
     command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state), "--listen", "tls:127.0.0.1:0"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert found.returncode == 2
-    assert f"tls_key {pair[1]}: is not the key of the first certificate of {pair[0]}" in " ".join(found.stderr.split())
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 2
+    assert f"tls_key {pair[1]}: is not the key of the first certificate of {pair[0]}" in " ".join(result.stderr.split())
 
 
 def test_appliances_may_report_with_certificates(

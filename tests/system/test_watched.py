@@ -60,7 +60,7 @@ def outside() -> Iterator[Outside]:
         thread.join()
 
 
-def test_appliances_that_a_checker_finds_down_are_out_told_of_and_back_when_they_are_well(
+def test_appliances_that_a_checker_finds_down_are_ejected_announced_and_back_when_healthy(
     tmp_path: Path, fleet: Fleet, outside: Outside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = outside.server_address[1]

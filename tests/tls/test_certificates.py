@@ -45,8 +45,8 @@ def test_a_client_gets_the_certificate_of_the_name_that_it_asks_for(
 ) -> None:
     first = make_certificate(tmp_path, "first.example", "first.example")
     only = make_certificate(tmp_path, "only.example", key="rsa")
-    found = Certificates([first, pair, only]).find(asked)
-    assert found.path.name == f"{answered}.pem"
+    result = Certificates([first, pair, only]).find(asked)
+    assert result.path.name == f"{answered}.pem"
 
 
 def encrypt(pair: Pair) -> None:

@@ -77,20 +77,20 @@ class Listening:
         for part in parts:
             writer.write(part)
             await asyncio.sleep(0.01)
-        found = b""
+        result = b""
         with contextlib.suppress(ConnectionError):
-            found = await asyncio.wait_for(reader.read(), 5)
+            result = await asyncio.wait_for(reader.read(), 5)
         writer.close()
-        return found
+        return result
 
 
 @pytest.fixture
 async def listening(tmp_path: Path) -> AsyncIterator[Listening]:
-    found = Listening(tmp_path)
-    await found.start()
-    yield found
-    found.server.close()
-    assert not found.tls.handshakes
+    result = Listening(tmp_path)
+    await result.start()
+    yield result
+    result.server.close()
+    assert not result.tls.handshakes
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
@@ -133,10 +133,10 @@ async def test_records_may_come_byte_by_byte(listening: Listening) -> None:
     await until(client.do_handshake)
     client.write(b"hello ")
     client.write(b"world")
-    found = b""
-    while len(found) < 11:
-        found += await until(lambda: client.read(100))
-    assert found == b"HELLO WORLD"
+    result = b""
+    while len(result) < 11:
+        result += await until(lambda: client.read(100))
+    assert result == b"HELLO WORLD"
     writer.close()
 
 
@@ -173,8 +173,8 @@ GARBAGE = [
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=[repr(each[:12]) for each in GARBAGE])
 async def test_garbage_in_place_of_a_hello_ends_the_connection(listening: Listening, garbage: bytes) -> None:
-    found = await listening.exchange(garbage[:3], garbage[3:])
-    assert len(found) < 10, "an alert at most"
+    result = await listening.exchange(garbage[:3], garbage[3:])
+    assert len(result) < 10, "an alert at most"
     assert listening.events == ["failed_handshakes"]
 
 
@@ -242,9 +242,9 @@ async def test_a_client_that_reads_late_gets_everything(listening: Listening) ->
             sending = threading.Thread(target=client.sendall, args=(data + b"goodbye",))
             sending.start()
             time.sleep(0.3)  # the server's buffers fill
-            found = b"".join(iter(lambda: client.recv(1 << 16), b""))
+            result = b"".join(iter(lambda: client.recv(1 << 16), b""))
             sending.join()
-            return found
+            return result
 
     assert await asyncio.to_thread(exchange) == data.upper() + b"GOODBYE"
 
@@ -276,12 +276,12 @@ async def test_a_proxy_header_comes_before_tls(listening: Listening) -> None:
             except ssl.SSLWantReadError:
                 incoming.write(await asyncio.wait_for(reader.read(5000), 5))
         writer.write(outgoing.read())
-        found = b""
-        while len(found) < len(HEADER):
+        result = b""
+        while len(result) < len(HEADER):
             incoming.write(await asyncio.wait_for(reader.read(5000), 5))
             with contextlib.suppress(ssl.SSLWantReadError):
-                found += client.read(1000)
-        assert found == HEADER.upper(), "the protocol above reads it again"
+                result += client.read(1000)
+        assert result == HEADER.upper(), "the protocol above reads it again"
         writer.close()
     assert await listening.exchange(b"\x16\x03\x01 a hello without a header") == b""
 
@@ -297,8 +297,8 @@ async def test_names_that_are_no_text_fail_quietly(
         client_context(listening.pair[0]).wrap_bio(
             ssl.MemoryBIO(), hello, server_hostname="aaaa.example"
         ).do_handshake()
-    found = await listening.exchange(hello.read().replace(b"aaaa.example", b"\xff\xfe\x80a.example"))
-    assert len(found) < 10
+    result = await listening.exchange(hello.read().replace(b"aaaa.example", b"\xff\xfe\x80a.example"))
+    assert len(result) < 10
     assert (listening.events, shown) == (["failed_handshakes"], [])
 
 

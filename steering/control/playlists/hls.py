@@ -33,6 +33,14 @@ WHOLE: Final = {
     *("#EXTM3U", "#EXT-X-VERSION", "#EXT-X-INDEPENDENT-SEGMENTS", "#EXT-X-START", DEFINE),
     *("#EXT-X-SESSION-DATA", "#EXT-X-SESSION-KEY"),
 }
+# Tags of media playlists (RFC 8216bis, 4.4.3 to 4.4.5) that may come before the first segment.
+MEDIA: Final = {
+    *("#EXTINF", "#EXT-X-TARGETDURATION", "#EXT-X-MEDIA-SEQUENCE", "#EXT-X-DISCONTINUITY-SEQUENCE", "#EXT-X-ENDLIST"),
+    *("#EXT-X-PLAYLIST-TYPE", "#EXT-X-I-FRAMES-ONLY", "#EXT-X-PART-INF", "#EXT-X-SERVER-CONTROL", "#EXT-X-BYTERANGE"),
+    *("#EXT-X-DISCONTINUITY", "#EXT-X-KEY", "#EXT-X-MAP", "#EXT-X-PROGRAM-DATE-TIME", "#EXT-X-GAP", "#EXT-X-BITRATE"),
+    *("#EXT-X-PART", "#EXT-X-DATERANGE", "#EXT-X-SKIP", "#EXT-X-PRELOAD-HINT", "#EXT-X-RENDITION-REPORT"),
+    "#EXT-X-ALLOW-CACHE",  # of version 6 and before
+}
 GROUPS: Final = ("AUDIO", "VIDEO", "SUBTITLES", "CLOSED-CAPTIONS")
 CONTROL: Final = re.compile("[\0-\x08\x0a-\x1f\x7f\ufeff]")  # all but a tab
 ATTRIBUTE: Final = re.compile(r'\s*+([A-Z0-9-]++)\s*+=("[^"]*+"|[^",]*+)\s*+(?:,|$)')
@@ -144,7 +152,7 @@ def read_hls(lines: Sequence[str], folder: Folder) -> tuple[list[str], list[Entr
             entries.append(Entry(number, tag, attributes, unquoted(attributes.get("URI", ""))))
         elif tag in WHOLE:
             head.append(head_line(tag, rest, number, folder) if tag.startswith("#EXT-X-SESSION") else line)
-        elif tag == "#EXTINF":
+        elif tag in MEDIA:
             raise refuse(number, line, "is of a media playlist; register the multivariant one")
         elif tag != STEERING:  # replaced by ours
             raise refuse(number, line, "an unknown tag may not be valid on every pathway")

@@ -20,13 +20,13 @@ import geo_data
 from _fastpath import prefix_rows, rib, zone_rankings
 from _fastpath.intervals import Chains, Pairs, overlay, relabel_intervals, sweep
 from steering.control.routes.feeds import Feed
-from steering.control.routes.feeds.regions import Read, read_regions, read_strictly
+from steering.control.routes.feeds.regions import Read, RegionMap, read_regions, read_strictly
 from steering.errors import FeedError
 from steering.model.fleet import Fleet, Site
 from steering.model.policy import DISTANCE_STEP_KM, RANKING_KEYS
 from steering.model.route import Announcement, Region
 from steering.settings import Settings
-from steering.state.routes import RouteRows, prefix_at
+from steering.state.routes import Locations, RouteRows, prefix_at
 from steering.state.table import BuiltTable, Zone
 
 Progress = Callable[[str], None]
@@ -63,7 +63,8 @@ def build_table(
         family: overlay(sweep(routes.prefixes[family], chains), regions.intervals[family], wanted) for family in (4, 6)
     }
     progress("make rankings")
-    rankings = make_rankings(wanted, chains, routes, fleet, regions.regions, settings)
+    vectors = region_vectors(regions.regions, fleet)
+    rankings = make_rankings(wanted, chains, routes, fleet, vectors, settings)
     zones, zone_of = make_zones(wanted, rankings, regions.regions)
     zoned = {family: relabel_intervals(cut, zone_of) for family, cut in overlaid.items()}
     return BuiltTable(
@@ -77,6 +78,7 @@ def build_table(
         meta={
             "policy": list(settings.ranking_policy),
             "fallback_sites": settings.fallback_sites,
+            "fallback_max_km": settings.fallback_max_km,
             "regions": regions.name,
             "rpki": rpki["feed"] if rpki else None,
             "geofeeds": [feed.name for feed in regions.geofeeds],
@@ -93,12 +95,18 @@ def build_table(
         duplicates=routes.duplicates,
         conflicts=tuple(routes.conflicts(fleet)),
         refusals=[refusal for feed in feeds for refusal in feed.refusals],
-        other_sources=[
-            {"kind": "regions", "feed": regions.name, "sha256": regions.sha256},
-            *({"kind": "geofeed", **feed.describe()} for feed in regions.geofeeds),
-            *([{"kind": "rpki", **rpki}] if rpki else []),
-        ],
+        other_sources=sources_beside(regions, rpki),
+        locations=locations_of(regions, vectors),
     )
+
+
+def sources_beside(regions: RegionMap, rpki: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the map, the geofeeds and the RPKI data of a table, as reports describe a feed."""
+    return [
+        {"kind": "regions", "feed": regions.name, "sha256": regions.sha256},
+        *({"kind": "geofeed", **feed.describe()} for feed in regions.geofeeds),
+        *([{"kind": "rpki", **rpki}] if rpki else []),
+    ]
 
 
 class MergedRoutes:
@@ -168,7 +176,7 @@ class MergedRoutes:
 
 
 def make_rankings(
-    wanted: Pairs, chains: Chains, routes: MergedRoutes, fleet: Fleet, regions: list[Region], settings: Settings
+    wanted: Pairs, chains: Chains, routes: MergedRoutes, fleet: Fleet, vectors: list[Vector], settings: Settings
 ) -> zone_rankings.Rankings:
     """Return the ranking of every (chain, region), by the policy, ending with the nearest open sites."""
     size = max(cluster.number for cluster in fleet.clusters) + 1
@@ -178,16 +186,18 @@ def make_rankings(
     for cluster in fleet.clusters:
         cluster_vectors[3 * cluster.number : 3 * cluster.number + 3] = array("d", sites[cluster.site])
         cluster_partners[cluster.number] = partner_numbers[cluster.partner] if cluster.partner else 0
-    vectors = region_vectors(regions, fleet)
     fallback_first, fallback_clusters = array("I", [0]), array("I")
     open_clusters: dict[str, list[int]] = defaultdict(list)
     for cluster in fleet.clusters:
         if cluster.accepts_off_net:
             open_clusters[cluster.site].append(cluster.number)
+    most_km = settings.fallback_max_km
+    least = math.cos(min(most_km / zone_rankings.EARTH_RADIUS_KM, math.pi)) if most_km else -math.inf
     for vector in vectors:
         nearest = sorted(open_clusters, key=lambda site: (-cosine(sites[site], vector), site))
         for site in nearest[: settings.fallback_sites]:
-            fallback_clusters.extend(sorted(open_clusters[site]))
+            if cosine(sites[site], vector) >= least:
+                fallback_clusters.extend(sorted(open_clusters[site]))
         fallback_first.append(len(fallback_clusters))
     return zone_rankings.make_rankings(
         wanted,
@@ -241,6 +251,26 @@ def region_vectors(regions: list[Region], fleet: Fleet) -> list[Vector]:
         else mean(by_country.get(region.code[:2]) or shipped.get(region.code[:2]) or [everywhere])
         for region in regions
     ]
+
+
+def locations_of(regions: RegionMap, vectors: list[Vector]) -> Locations:
+    """Return the assumed locations of clients: the rows of geofeeds, and one location of each country."""
+    names = [feed.name for feed in regions.geofeeds for _ in feed.regions]
+    first = len(regions.regions) - len(names)
+    labels = array("I", [*bytes(first), *range(len(names))])
+    rows = {}
+    for family, columns in regions.overrides.items():
+        rows[family] = columns.alias()
+        rows[family].value = prefix_rows.relabel(columns.value, labels)
+    return Locations(
+        {
+            region.code[:2]: (round(math.degrees(math.asin(z)), 2), round(math.degrees(math.atan2(y, x)), 2))
+            for region, (x, y, z) in zip(regions.regions, vectors, strict=True)
+            if not region.place
+        },
+        [(name, region.code, region.place) for name, region in zip(names, regions.regions[first:], strict=True)],
+        rows,
+    )
 
 
 def site_vector(site: Site) -> Vector:

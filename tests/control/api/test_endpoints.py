@@ -48,7 +48,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlApp]:
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     """Return the longest time by verb that the loop or the control thread computed for it without a break."""
-    found: dict[str, float] = {}
+    actual: dict[str, float] = {}
 
     def timed(name: str, function: Callable[[], T]) -> Callable[[], T]:
         def run() -> T:
@@ -57,7 +57,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
                 return function()
             finally:
                 if threading.current_thread().name.startswith(("control", "Thread")):  # the loop's is Thread-N
-                    found[name] = max(found.get(name, 0.0), time.thread_time() - began)
+                    actual[name] = max(actual.get(name, 0.0), time.thread_time() - began)
 
         return run
 
@@ -68,7 +68,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
     monkeypatch.setattr(Api, "run", run)
     assert thread
-    return found
+    return actual
 
 
 QUESTIONS = {

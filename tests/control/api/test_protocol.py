@@ -24,8 +24,8 @@ HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 @pytest.fixture
 def served(tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setenv("STEERING_CONTROL_LISTEN", "127.0.0.1:0")
-    with serving(publish_tiny_fleet(tmp_path, fleet), "--workers", "1") as found:
-        yield found
+    with serving(publish_tiny_fleet(tmp_path, fleet), "--workers", "1") as result:
+        yield result
 
 
 def address_of(served: Served) -> tuple[str, int]:
@@ -36,9 +36,9 @@ def address_of(served: Served) -> tuple[str, int]:
 def peak_of(served: Served) -> int:
     """Return the most memory that control has had so far, in bytes (proc(5), VmHWM)."""
     status = Path(f"/proc/{served.pids('control')[0]}/status").read_text()
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found
-    return int(found[1]) * 1024
+    result = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert result
+    return int(result[1]) * 1024
 
 
 def push(connection: socket.socket, data: bytes, most: int) -> int:

@@ -37,24 +37,24 @@ TAKEN = {"appliance": OURS, "result": "accepted", "health_source": "reported"}
 
 
 @pytest.fixture
-def door(settings: Settings, fleet: Fleet) -> Iterator[ControlApp]:
-    """Return a control door with the tiny fleet on record."""
-    with running_control_app(settings) as found:
-        found.thread.submit(found.control.fleet.replace, fleet, "test").result()
-        yield found
+def app(settings: Settings, fleet: Fleet) -> Iterator[ControlApp]:
+    """Return a control API with the tiny fleet on record."""
+    with running_control_app(settings) as actual:
+        actual.thread.submit(actual.control.fleet.replace, fleet, "test").result()
+        yield actual
 
 
 @pytest.fixture
-def appliance(door: ControlApp) -> Iterator[httpx.Client]:
+def appliance(app: ControlApp) -> Iterator[httpx.Client]:
     """Return the client of an appliance."""
-    with door.client(door.make_token(f"appliance:{OURS}")) as client:
+    with app.client(app.make_token(f"appliance:{OURS}")) as client:
         yield client
 
 
 @pytest.fixture
-def ops(door: ControlApp) -> Iterator[httpx.Client]:
+def ops(app: ControlApp) -> Iterator[httpx.Client]:
     """Return the client of a monitor."""
-    with door.client(door.make_token("ops")) as client:
+    with app.client(app.make_token("ops")) as client:
         yield client
 
 
@@ -83,31 +83,31 @@ def problem(answer: httpx.Response, status: int) -> dict[str, Any]:
     """Return the problem document of a report that is not."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    found: dict[str, Any] = answer.json()
-    assert (found["status"], found["error"]) == (status, "RequestError")
-    return found
+    actual: dict[str, Any] = answer.json()
+    assert (actual["status"], actual["error"]) == (status, "RequestError")
+    return actual
 
 
-def test_an_appliances_own_report_counts_at_once(door: ControlApp, appliance: httpx.Client) -> None:
+def test_an_appliances_own_report_counts_at_once(app: ControlApp, appliance: httpx.Client) -> None:
     assert post(appliance, row(health={"components": {"disk": "ok"}, "headroom_gbps": 60})) == TAKEN
-    assert describe(door.control.registry, OURS)["state"] == "serving"
+    assert describe(app.control.registry, OURS)["state"] == "serving"
     assert post(appliance, row(2, health={"components": {"disk": "failed"}})) == TAKEN
-    found = describe(door.control.registry, OURS)
-    assert found["state"] == "unhealthy"
-    assert found["why"] == "disk failed"
+    actual = describe(app.control.registry, OURS)
+    assert actual["state"] == "unhealthy"
+    assert actual["why"] == "disk failed"
 
 
 def test_a_components_name_is_escaped_wherever_it_is_shown(
-    door: ControlApp, appliance: httpx.Client, ops: httpx.Client
+    app: ControlApp, appliance: httpx.Client, ops: httpx.Client
 ) -> None:
     name = "fan\x1b[2J\x9b31m\u202e\u2066x"
     with ops.stream("GET", "/v1/events") as events:
         lines = events.iter_lines()
         assert post(appliance, row(health={"components": {name: "failed"}})) == TAKEN
-        door.in_loop(door.control.registry.tick)
-        said = next(line for line in lines if line.startswith("data: ") and "failed" in line)
-        assert said.isprintable()
-        assert json.loads(said.removeprefix("data: "))["why"] == f"{name} failed"
+        app.in_loop(app.control.registry.tick)
+        answer_row = next(line for line in lines if line.startswith("data: ") and "failed" in line)
+        assert answer_row.isprintable()
+        assert json.loads(answer_row.removeprefix("data: "))["why"] == f"{name} failed"
     for path in ("/v1/appliances", f"/v1/appliances/{OURS}", "/v1/state", "/v1/alarms"):
         answer = ops.get(path)
         assert answer.text.isprintable(), path
@@ -116,16 +116,16 @@ def test_a_components_name_is_escaped_wherever_it_is_shown(
     assert (wrong.status_code, wrong.text.isprintable()) == (422, True)
 
 
-def test_a_monitors_report_is_used_for_inference_only(door: ControlApp, ops: httpx.Client) -> None:
-    for seq in range(door.control.settings.down_after):
-        assert describe(door.control.registry, OURS)["state"] == "serving"
-        said = row(seq, health={"components": {"ping": "failed"}})
+def test_a_monitors_report_is_used_for_inference_only(app: ControlApp, ops: httpx.Client) -> None:
+    for seq in range(app.control.settings.down_after):
+        assert describe(app.control.registry, OURS)["state"] == "serving"
+        failed = row(seq, health={"components": {"ping": "failed"}})
         for result in ("accepted", "repeated", "repeated", "repeated"):
-            assert post(ops, said) == {"appliance": OURS, "result": result, "health_source": "assumed"}
-        door.control.registry.tick()
-    found = describe(door.control.registry, OURS)
-    assert found["state"] == "unhealthy"
-    assert found["why"] == "a monitor: ping failed"
+            assert post(ops, failed) == {"appliance": OURS, "result": result, "health_source": "assumed"}
+        app.control.registry.tick()
+    actual = describe(app.control.registry, OURS)
+    assert actual["state"] == "unhealthy"
+    assert actual["why"] == "a monitor: ping failed"
 
 
 ORDERS: list[tuple[str, list[tuple[str, int]], str]] = [
@@ -139,18 +139,18 @@ ORDERS: list[tuple[str, list[tuple[str, int]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("said", "expected"), [order[1:] for order in ORDERS], ids=[order[0] for order in ORDERS])
-def test_order_is_by_boot_and_number(appliance: httpx.Client, said: list[tuple[str, int]], expected: str) -> None:
-    rows = [row(seq, boot, health={"components": {"disk": "ok"}}) for boot, seq in said]
+@pytest.mark.parametrize(("failed", "expected"), [order[1:] for order in ORDERS], ids=[order[0] for order in ORDERS])
+def test_order_is_by_boot_and_number(appliance: httpx.Client, failed: list[tuple[str, int]], expected: str) -> None:
+    rows = [row(seq, boot, health={"components": {"disk": "ok"}}) for boot, seq in failed]
     assert post(appliance, rows)["results"][-1] == TAKEN | {"result": expected}
 
 
-def test_a_late_report_changes_nothing(door: ControlApp, appliance: httpx.Client) -> None:
+def test_a_late_report_changes_nothing(app: ControlApp, appliance: httpx.Client) -> None:
     post(appliance, row(5, health={"components": {"disk": "ok"}}))
     late = row(4, health={"components": {"disk": "failed"}}, holdings=full("a"))
     assert post(appliance, late) == TAKEN | {"result": "late"}
-    assert describe(door.control.registry, OURS)["state"] == "serving"
-    assert door.control.intake.begin() is None
+    assert describe(app.control.registry, OURS)["state"] == "serving"
+    assert app.control.intake.begin() is None
 
 
 def test_an_appliances_clock_decides_nothing(appliance: httpx.Client) -> None:
@@ -158,30 +158,30 @@ def test_an_appliances_clock_decides_nothing(appliance: httpx.Client) -> None:
         assert post(appliance, row(seq, at=at)) == TAKEN
 
 
-def test_a_report_of_another_appliance_is_refused(door: ControlApp, appliance: httpx.Client) -> None:
+def test_a_report_of_another_appliance_is_refused(app: ControlApp, appliance: httpx.Client) -> None:
     for name in (OTHER, "nosuch"):
-        found = problem(appliance.post("/v1/reports", json=row(appliance=name)), 403)
-        assert found["detail"] == f"parameter appliance = '{name}': {OURS}, as the token says"
-        assert (found["parameter"], found["value"]) == ("appliance", name)
-    assert not door.control.registry.is_reported(OTHER)
+        actual = problem(appliance.post("/v1/reports", json=row(appliance=name)), 403)
+        assert actual["detail"] == f"parameter appliance = '{name}': {OURS}, as the token says"
+        assert (actual["parameter"], actual["value"]) == ("appliance", name)
+    assert not app.control.registry.is_reported(OTHER)
 
 
 def test_a_report_of_no_appliance_is_refused(ops: httpx.Client) -> None:
-    found = problem(ops.post("/v1/reports", json=row(appliance="nosuch")), 404)
-    assert (found["parameter"], found["value"]) == ("appliance", "nosuch")
+    actual = problem(ops.post("/v1/reports", json=row(appliance="nosuch")), 404)
+    assert (actual["parameter"], actual["value"]) == ("appliance", "nosuch")
 
 
-def test_partners_report_nothing(door: ControlApp) -> None:
-    with door.client(door.make_token("partner:as64500")) as client:
+def test_partners_report_nothing(app: ControlApp) -> None:
+    with app.client(app.make_token("partner:as64500")) as client:
         assert problem(client.post("/v1/reports", json=row()), 403)["detail"].endswith("not for the role partner")
 
 
 def test_a_malformed_report_names_field_value_and_rule(appliance: httpx.Client) -> None:
-    found = problem(appliance.post("/v1/reports", json=row(health={"headroom_gbps": "lots"})), 422)
-    assert found["detail"] == 'health.headroom_gbps = "lots": Expected `float | null`, got `str`'
-    assert found["parameter"] == "health.headroom_gbps"
-    assert found["value"] == '"lots"'
-    assert found["rule"] == "Expected `float | null`, got `str`"
+    actual = problem(appliance.post("/v1/reports", json=row(health={"headroom_gbps": "lots"})), 422)
+    assert actual["detail"] == 'health.headroom_gbps = "lots": Expected `float | null`, got `str`'
+    assert actual["parameter"] == "health.headroom_gbps"
+    assert actual["value"] == '"lots"'
+    assert actual["rule"] == "Expected `float | null`, got `str`"
 
 
 def test_a_batch_has_a_result_for_each_row(appliance: httpx.Client) -> None:
@@ -207,11 +207,11 @@ def test_a_relay_reports_the_whole_fleet_at_once(ops: httpx.Client, fleet: Fleet
     rows = [row(seq, appliance=item.id) for seq in range(1250) for item in fleet.appliances]
     results = post(ops, rows)["results"]
     assert len(results) == 10_000
-    assert {found["result"] for found in results} == {"accepted"}
+    assert {actual["result"] for actual in results} == {"accepted"}
     assert problem(ops.post("/v1/reports", json=[*rows, row()]), 413)["detail"] == "10001 reports; at most 10000"
 
 
-def test_holdings_are_taken_asked_for_again_and_mended(door: ControlApp, appliance: httpx.Client) -> None:
+def test_holdings_are_taken_asked_for_again_and_mended(app: ControlApp, appliance: httpx.Client) -> None:
     assert post(appliance, row(1, holdings=delta("", "a"))) == TAKEN | {"resync": ["video"]}
     assert post(appliance, row(2, holdings=[full("a", "b")])) == TAKEN
     assert post(appliance, row(3, holdings=delta("ab", "c"))) == TAKEN
@@ -222,7 +222,7 @@ def test_holdings_are_taken_asked_for_again_and_mended(door: ControlApp, applian
         "resync": ["video"],
         "error": f"holdings[0].digest = {digest_of('b')!r}: the list's is {digest_of('a')!r}",
     }
-    assert door.control.intake.is_unchanged(OURS, [Delta("video", digest_of("abc"), digest_of("abc"))])
+    assert app.control.intake.is_unchanged(OURS, [Delta("video", digest_of("abc"), digest_of("abc"))])
 
 
 def test_a_repeated_report_is_answered_as_the_first_was(appliance: httpx.Client) -> None:
@@ -234,14 +234,14 @@ def test_a_repeated_report_is_answered_as_the_first_was(appliance: httpx.Client)
         assert post(appliance, lost) == TAKEN | {"result": result, "resync": ["video"]}
 
 
-def test_large_lists_may_be_compressed(door: ControlApp, appliance: httpx.Client) -> None:
+def test_large_lists_may_be_compressed(app: ControlApp, appliance: httpx.Client) -> None:
     names = [f"8010{number:05}" for number in range(50_000)]
     body = json.dumps(row(holdings=full(*names))).encode()
     packed = gzip.compress(body)
     assert len(packed) > reports.SMALL_BODY
     answer = appliance.post("/v1/reports", content=packed, headers={"content-encoding": "gzip"})
     assert answer.json() == TAKEN
-    assert door.control.intake.is_unchanged(OURS, [Delta("video", digest_of(names), digest_of(names))])
+    assert app.control.intake.is_unchanged(OURS, [Delta("video", digest_of(names), digest_of(names))])
 
 
 def test_bombs_are_refused(appliance: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,9 +260,9 @@ def test_bombs_are_refused(appliance: httpx.Client, monkeypatch: pytest.MonkeyPa
         ("Content-Length: 0", 422),
     ],
 )
-def test_a_body_without_a_proper_length_is_refused(door: ControlApp, framing: str, status: int) -> None:
-    token = door.make_token(f"appliance:{OURS}")["authorization"]
-    with socket.create_connection(door.address, timeout=5) as connection:
+def test_a_body_without_a_proper_length_is_refused(app: ControlApp, framing: str, status: int) -> None:
+    token = app.make_token(f"appliance:{OURS}")["authorization"]
+    with socket.create_connection(app.address, timeout=5) as connection:
         head = f"POST /v1/reports HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n{framing}\r\n\r\n"
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 %d " % status)
@@ -340,7 +340,7 @@ def endpoint(fleet: Fleet) -> Iterator[Callable[..., list[dict[str, Any]]]]:
 
         return answer
 
-    found = ReportsEndpoint(registry, holdings, refuse)
+    actual = ReportsEndpoint(registry, holdings, refuse)
 
     def ask(*messages: dict[str, Any], length: int) -> list[dict[str, Any]]:
         waiting = list(messages)
@@ -355,8 +355,8 @@ def endpoint(fleet: Fleet) -> Iterator[Callable[..., list[dict[str, Any]]]]:
         caller = Caller("appliance", OURS, "token 1")
         headers = [(b"content-length", b"%d" % length)]
         scope = {"type": "http", "method": "POST", "headers": headers, "state": {"caller": caller}}
-        asyncio.run(found(scope, receive, send))
-        assert found.waiting == 0
+        asyncio.run(actual(scope, receive, send))
+        assert actual.waiting == 0
         return sent
 
     yield ask
@@ -372,10 +372,10 @@ def test_a_body_may_come_in_pieces_and_a_cut_off_body_reports_nothing(fleet: Fle
         assert json.loads(end["body"]) == TAKEN
 
 
-def test_the_description_of_the_door_has_the_reports(ops: httpx.Client) -> None:
-    found = ops.get("/openapi.json").json()
-    asked = found["paths"]["/v1/reports"]["post"]
+def test_the_description_of_the_api_has_the_reports(ops: httpx.Client) -> None:
+    actual = ops.get("/openapi.json").json()
+    asked = actual["paths"]["/v1/reports"]["post"]
     references = [text.partition('"')[0] for text in json.dumps(asked).split("#/components/schemas/")[1:]]
     assert {"ReportRow", "RowResult", "BatchResult"} == set(references)
-    assert set(references) <= found["components"]["schemas"].keys()
-    assert "HTTPValidationError" in found["components"]["schemas"]
+    assert set(references) <= actual["components"]["schemas"].keys()
+    assert "HTTPValidationError" in actual["components"]["schemas"]

@@ -40,19 +40,19 @@ WHOLE = ROW | {
 }
 
 
-def encoded(found: Any) -> bytes:
-    return json.dumps(found, ensure_ascii=False).encode()
+def encoded(result: Any) -> bytes:
+    return json.dumps(result, ensure_ascii=False).encode()
 
 
-def read(found: Any) -> ReportRow | Fault:
+def read(result: Any) -> ReportRow | Fault:
     """Return the row of one report."""
-    row = parse(encoded(found))
+    row = parse(encoded(result))
     assert not isinstance(row, list)
     return row
 
 
-def row_of(found: Any) -> ReportRow:
-    row = read(found)
+def row_of(result: Any) -> ReportRow:
+    row = read(result)
     assert isinstance(row, ReportRow), str(row)
     return row
 
@@ -73,7 +73,7 @@ def test_a_whole_report_is_read() -> None:
     )
 
 
-def test_what_a_report_does_not_say_is_none() -> None:
+def test_absent_fields_of_a_report_are_none() -> None:
     assert report_of(row_of(ROW)) == Report("b1", 17)
     assert report_of(row_of(ROW | {"health": {}})) == Report("b1", 17, None, Health())
     assert row_of(ROW | {"holdings": {"service": "video", "kind": "unknown"}}).holdings == Unknown("video")
@@ -93,12 +93,12 @@ def test_the_worst_component_wins(components: dict[str, str], state: str, why: s
     assert report.health == Health(state, why)
 
 
-def health(**said: Any) -> dict[str, Any]:
-    return ROW | {"health": said}
+def health(**fields: Any) -> dict[str, Any]:
+    return ROW | {"health": fields}
 
 
-def holding(**said: Any) -> dict[str, Any]:
-    return ROW | {"holdings": {"service": "video", "digest": EMPTY} | said}
+def holding(**fields: Any) -> dict[str, Any]:
+    return ROW | {"holdings": {"service": "video", "digest": EMPTY} | fields}
 
 
 MALFORMED: list[tuple[Any, str, str, str]] = [
@@ -134,9 +134,9 @@ MALFORMED: list[tuple[Any, str, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("found", "field", "value", "rule"), MALFORMED)
-def test_a_malformed_report_names_field_value_and_rule(found: Any, field: str, value: str, rule: str) -> None:
-    fault = read(found)
+@pytest.mark.parametrize(("result", "field", "value", "rule"), MALFORMED)
+def test_a_malformed_report_names_field_value_and_rule(result: Any, field: str, value: str, rule: str) -> None:
+    fault = read(result)
     assert isinstance(fault, Fault)
     assert (fault.field, fault.value) == (field, value)
     assert fault.rule.startswith(rule)
@@ -212,7 +212,7 @@ def test_a_body_that_grows_beyond_the_limit_is_refused_before_it_has(monkeypatch
 @pytest.mark.parametrize(
     "body", [b"", b"{}", gzip.compress(b"{}")[:-1], gzip.compress(b"{}") + b"x", 2 * gzip.compress(b"{}")]
 )
-def test_what_is_no_gzip_is_told(body: bytes) -> None:
+def test_a_body_that_is_no_gzip_is_refused_with_the_reason(body: bytes) -> None:
     with pytest.raises(RequestError, match="the body is not gzip") as caught:
         unpack(body, "gzip")
     assert caught.value.status == 400
@@ -232,8 +232,8 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*WHOLE, "mood"]), JSON), st.booleans())
-def test_whatever_is_sent_is_read_or_told_what_is_wrong_with_it(found: dict[str, Any], is_whole: bool) -> None:
-    row = read((WHOLE if is_whole else ROW) | found)
+def test_whatever_is_sent_is_read_or_refused_with_the_reason(result: dict[str, Any], is_whole: bool) -> None:
+    row = read((WHOLE if is_whole else ROW) | result)
     if isinstance(row, Fault):
         assert row.field.split(".")[0].split("[")[0] in (*WHOLE, "mood", "body")
     else:
@@ -241,6 +241,15 @@ def test_whatever_is_sent_is_read_or_told_what_is_wrong_with_it(found: dict[str,
 
 
 def test_the_schemas_name_what_is_sent_and_answered() -> None:
-    found = wire.schemas()
-    assert set(found) == {"ReportRow", "HealthRow", "Full", "Delta", "Unknown", "RoutesRow", "RowResult", "BatchResult"}
-    assert set(found["ReportRow"]["properties"]) == set(WHOLE)
+    result = wire.schemas()
+    assert set(result) == {
+        "ReportRow",
+        "HealthRow",
+        "Full",
+        "Delta",
+        "Unknown",
+        "RoutesRow",
+        "RowResult",
+        "BatchResult",
+    }
+    assert set(result["ReportRow"]["properties"]) == set(WHOLE)

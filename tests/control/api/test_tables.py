@@ -52,8 +52,8 @@ def test_a_token_names_feeds_below_configured_folders_and_urls_only(tmp_path: Pa
         ("http://169.254.169.254/latest/meta-data", False),
     ]
     for kind in ("asn", "bgp"):
-        found = [(path, may_name(Caller("ops", "", "t", token=1), kind, path, allowed)) for path, _ in rows]
-        assert found == rows
+        actual = [(path, may_name(Caller("ops", "", "t", token=1), kind, path, allowed)) for path, _ in rows]
+        assert actual == rows
     assert all(may_name(Caller("ops", "", "local"), "asn", path, ()) for path, _ in rows)
     assert not any(may_name(Caller("ops", "", "t", token=1), "asn", path, ()) for path, _ in rows if path)
 

@@ -37,9 +37,9 @@ def fleet_of_two_services(fleet: Fleet) -> Fleet:
 @pytest.fixture
 def reported(fleet_of_two_services: Fleet) -> HoldingsReported:
     """Return empty holdings of the tiny fleet with two services."""
-    found = HoldingsReported(1000)
-    found.use_fleet(fleet_of_two_services)
-    return found
+    result = HoldingsReported(1000)
+    result.use_fleet(fleet_of_two_services)
+    return result
 
 
 def judged(names: Iterable[str]) -> str:
@@ -73,20 +73,20 @@ def published(reported: HoldingsReported, path: Path) -> Path:
 
 def sets_in(path: Path, fleet: Fleet) -> dict[tuple[str, str], set[str]]:
     """Return what a file says that (appliance, service) holds; nothing of those that are unknown."""
-    found = HoldingsFile(path).holdings
+    result = HoldingsFile(path).holdings
     numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
     sets: dict[tuple[str, str], set[str]] = {}
     for appliance in fleet.appliances:
         number = numbers[appliance.cluster]
-        services = dict(found.members(number)).get(appliance.slot, frozenset())
+        services = dict(result.members(number)).get(appliance.slot, frozenset())
         for service in services:
             sets[appliance.id, service] = set()
-        packed = found.bitmap(number, appliance.slot) or b""
+        packed = result.bitmap(number, appliance.slot) or b""
         for index in range(8 * len(packed)):
             if packed[index // 8] >> index % 8 & 1:
-                service, name = found.title(index)
+                service, name = result.title(index)
                 sets[appliance.id, service].add(name)
-                assert appliance.slot in found.holders(number, index)
+                assert appliance.slot in result.holders(number, index)
     return sets
 
 
@@ -148,19 +148,19 @@ REFUSED: list[tuple[str, HoldingsRow, str]] = [
 def test_a_list_that_breaks_a_rule_is_refused_and_changes_nothing(
     reported: HoldingsReported, row: HoldingsRow, error: str
 ) -> None:
-    found = reported.take(OURS, [row])
-    assert found.error.startswith(error)
-    assert found.resync == ()
+    result = reported.take(OURS, [row])
+    assert result.error.startswith(error)
+    assert result.resync == ()
     assert reported.begin() is None
     assert reported.titles == []
 
 
-def test_a_full_list_that_is_not_its_digest_is_wanted_again_and_told_what_its_digest_is(
+def test_a_full_list_unlike_its_digest_is_requested_again_with_the_right_digest(
     reported: HoldingsReported,
 ) -> None:
-    found = reported.take(OURS, [full("a", digest=judged("b"))])
-    assert found.resync == ("video",)
-    assert found.error == f"holdings[0].digest = {judged('b')!r}: the list's is {judged('a')!r}"
+    result = reported.take(OURS, [full("a", digest=judged("b"))])
+    assert result.resync == ("video",)
+    assert result.error == f"holdings[0].digest = {judged('b')!r}: the list's is {judged('a')!r}"
     assert reported.titles == []
 
 
@@ -185,7 +185,7 @@ def test_services_are_known_each_by_itself_and_one_that_fails_costs_the_others_n
     assert sets_in(published(reported, tmp_path / "holdings.3"), fleet) == {(OURS, "games"): {"x"}}
 
 
-def test_agreeing_is_cheap_and_asks_nobody_to_publish(reported: HoldingsReported, tmp_path: Path) -> None:
+def test_an_agreeing_digest_is_cheap_and_causes_no_publish(reported: HoldingsReported, tmp_path: Path) -> None:
     assert not reported.is_unchanged(OURS, [delta("a")])
     reported.take(OURS, [full("a"), full("x", service="games")])
     published(reported, tmp_path / "holdings.1")
@@ -295,7 +295,7 @@ def test_a_file_that_is_not_one_is_named(reported: HoldingsReported, tmp_path: P
         reported.adopt(path)
     reported.take(OURS, [full("a")])
     published(reported, path)
-    sections: dict[str, Any] = {name: bytes(found) for name, found in StateFile(path, "holdings").sections.items()}
+    sections: dict[str, Any] = {name: bytes(result) for name, result in StateFile(path, "holdings").sections.items()}
     write_sections(path, "holdings", {**sections, "digests": b"\xc1"})
     with pytest.raises(SnapshotError, match=r"holdings\.1: "):
         reported.adopt(path)

@@ -45,9 +45,9 @@ ROWS = [
 def test_what_is_missing(
     fleet: Fleet, held: set[tuple[int, int]], partner: str, count: int, expected: list[tuple[str, str, str, str, int]]
 ) -> None:
-    found = missing(WORKERS, fleet, lambda cluster, key: (cluster, key) in held, partner, count)
-    assert [tuple(row.values()) for row in found] == expected
-    assert all(list(row) == ["service", "title", "cluster", "partner", "misses"] for row in found)
+    result = missing(WORKERS, fleet, lambda cluster, key: (cluster, key) in held, partner, count)
+    assert [tuple(row.values()) for row in result] == expected
+    assert all(list(row) == ["service", "title", "cluster", "partner", "misses"] for row in result)
 
 
 def test_every_worker_that_counts_is_asked_and_a_file_that_is_none_passed_over(tmp_path: Path) -> None:

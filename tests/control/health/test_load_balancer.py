@@ -106,9 +106,9 @@ def test_a_fan_out_shrinks_late() -> None:
 
 
 def test_hot_titles_and_orders_are_bounded() -> None:
-    found = fan_outs(dict.fromkeys(range(1, 2000), 1000000000.0), 1e10, 10_000, {})
-    assert len(found) == MOST_HOT
-    assert max(found.values()) == MOST_ORDERS
+    result = fan_outs(dict.fromkeys(range(1, 2000), 1000000000.0), 1e10, 10_000, {})
+    assert len(result) == MOST_HOT
+    assert max(result.values()) == MOST_ORDERS
 
 
 def test_counts_fade_by_half_in_a_half_life() -> None:

@@ -138,11 +138,11 @@ def test_one_network_hardly_lowers_a_weight_and_none_beyond_the_cap(
 @pytest.mark.parametrize("seed", range(5))
 def test_chance_hardly_ever_lowers_a_weight(seed: int) -> None:
     rnd = random.Random(seed)
-    found: list[float] = []
+    result: list[float] = []
     for _ in range(2000):
         rows = [
             (attested := rnd.randrange(20, 200), sum(rnd.random() < 0.05 for _ in range(attested))) for _ in range(4)
         ]
-        found += losses(cluster(*rows)).values()
-    assert len(found) <= 8  # of 8,000, with fewer reports than the estimate of chance assumes
-    assert max(found, default=0.0) < 0.25
+        result += losses(cluster(*rows)).values()
+    assert len(result) <= 8  # of 8,000, with fewer reports than the estimate of chance assumes
+    assert max(result, default=0.0) < 0.25

@@ -16,8 +16,8 @@ def test_a_family_that_a_checker_finds_down_is_not_up(bench: Bench) -> None:
         bench.registry.observe("c0-bom001", True, "", family=4)
     bench.tick()
     assert bench.status("c0-bom001") == 1000 | IPV4_UP
-    found = describe(bench.registry, "c0-bom001")
-    assert (found["families"], found["state"], found["why"]) == ([4], "partial", "not up over IPv6: refused")
+    result = describe(bench.registry, "c0-bom001")
+    assert (result["families"], result["state"], result["why"]) == ([4], "partial", "not up over IPv6: refused")
     for _ in range(3):
         for name in MUMBAI:
             bench.registry.observe(name, False, "refused", family=4)
@@ -28,16 +28,16 @@ def test_a_family_that_a_checker_finds_down_is_not_up(bench: Bench) -> None:
 
 
 def test_a_drained_appliance_drains_until_it_has_no_connections(bench: Bench) -> None:
-    bench.say("c0-bom001", health=Health(connections=9))
+    bench.report("c0-bom001", health=Health(connections=9))
     bench.registry.set_overrides({"c0-bom001": Override(enabled=False)}, OverrideOrigin(bench.now, "noc"))
     assert bench.states()["c0-bom001"] == "draining"
-    bench.say("c0-bom001", health=Health(connections=0))
+    bench.report("c0-bom001", health=Health(connections=0))
     assert bench.states()["c0-bom001"] == "drained"
     assert describe(bench.registry, "c0-bom001")["overridden"]["who"] == "noc"
 
 
 def test_a_cluster_is_described_by_its_members(bench: Bench) -> None:
-    bench.say("c0-bom001", health=Health("failed", "disk", throughput_gbps=3.0))
+    bench.report("c0-bom001", health=Health("failed", "disk", throughput_gbps=3.0))
     bench.tick(answers={bench.slots["c1-bom001"]: 3, 10: 1})
     assert describe_cluster(bench.registry, "bom001-a") == {
         "appliances": 4,

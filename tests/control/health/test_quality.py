@@ -68,6 +68,6 @@ ROWS: list[tuple[str, By, str, list[tuple[Any, ...]]]] = [
 
 @pytest.mark.parametrize(("by", "partner", "expected"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_how_playback_goes(state: Path, fleet: Fleet, by: By, partner: str, expected: list[tuple[Any, ...]]) -> None:
-    found = quality(counters_in(state), fleet, by, partner, 10)
-    assert [short(row) for row in found] == expected
+    result = quality(counters_in(state), fleet, by, partner, 10)
+    assert [short(row) for row in result] == expected
     assert [short(row) for row in quality(counters_in(state), fleet, by, partner, 1)] == expected[:1]

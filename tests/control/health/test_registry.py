@@ -22,17 +22,17 @@ BITS = 0xFFFF0000
 
 def test_an_appliances_own_report_counts_at_once(bench: Bench) -> None:
     assert bench.status("c0-bom001") == 1000 | BOTH
-    bench.say("c0-bom001", health=Health("failed", "disk"))
+    bench.report("c0-bom001", health=Health("failed", "disk"))
     assert bench.status("c0-bom001") == 1000 | BOTH | UNHEALTHY
-    bench.say("c0-bom001", health=Health(headroom_gbps=1.0))
+    bench.report("c0-bom001", health=Health(headroom_gbps=1.0))
     assert bench.status("c0-bom001") & BITS == BOTH | NO_HEADROOM
-    bench.say("c0-bom001", health=Health(ipv6=False))
+    bench.report("c0-bom001", health=Health(ipv6=False))
     assert bench.status("c0-bom001") & BITS == IPV4_UP
     assert bench.status("c1-bom001") == 1000 | BOTH
 
 
 def test_the_first_report_of_an_assumed_appliance_takes_nothing_away(bench: Bench) -> None:
-    bench.say("c0-bom001")
+    bench.report("c0-bom001")
     assert bench.status("c0-bom001") == 1000 | BOTH
     assert bench.states()["c0-bom001"] == "serving"
     assert bench.registry.is_reported("c0-bom001")
@@ -43,21 +43,21 @@ def test_a_reported_appliance_is_not_usable_before_its_first_report(bench: Bench
     bench.registry.set_overrides({"c0-bom001": Override(health_source="reported")}, OverrideOrigin(bench.now, "noc"))
     assert bench.status("c0-bom001") == 1000 | BOTH | STALE
     assert bench.states()["c0-bom001"] == "unknown"
-    bench.say("c0-bom001")
+    bench.report("c0-bom001")
     assert bench.status("c0-bom001") == 100 | BOTH, "slow start"
     bench.registry.set_overrides({"c0-bom001": Override(health_source="assumed")}, OverrideOrigin(bench.now, "noc"))
     assert bench.status("c0-bom001") == 1000 | BOTH
 
 
 def test_a_recovered_appliance_starts_slowly_and_listeners_are_called(bench: Bench) -> None:
-    bench.say("c0-bom001")
-    bench.say("c0-bom001", health=Health("failed", "disk"))
-    bench.say("c0-bom001")
+    bench.report("c0-bom001")
+    bench.report("c0-bom001", health=Health("failed", "disk"))
+    bench.report("c0-bom001")
     assert bench.status("c0-bom001") == 100 | BOTH
     weights = []
     for _ in range(60):
         bench.tick()
-        bench.say("c0-bom001")
+        bench.report("c0-bom001")
         weights.append(bench.status("c0-bom001") & 0xFFFF)
     assert weights[30] == pytest.approx(600, abs=1)
     assert weights == sorted(weights)
@@ -71,7 +71,7 @@ def test_a_recovered_appliance_starts_slowly_and_listeners_are_called(bench: Ben
 
 
 def test_weights_follow_headroom_by_a_step_a_tick(bench: Bench) -> None:
-    bench.say("c0-bom001", health=Health(headroom_gbps=12.5))
+    bench.report("c0-bom001", health=Health(headroom_gbps=12.5))
     weights = []
     for _ in range(7):
         bench.tick()
@@ -80,21 +80,21 @@ def test_weights_follow_headroom_by_a_step_a_tick(bench: Bench) -> None:
 
 
 def test_an_appliance_silent_for_three_reports_is_stale_until_the_next(bench: Bench) -> None:
-    bench.say("c0-bom001", "c1-bom001")
+    bench.report("c0-bom001", "c1-bom001")
     for _ in range(30):
         bench.tick()
-        bench.say("c1-bom001")
+        bench.report("c1-bom001")
     assert bench.status("c0-bom001") & STALE == 0
     bench.tick()
     assert bench.status("c0-bom001") == 1000 | BOTH | STALE
     assert bench.states()["c0-bom001"] == "stale"
-    bench.say("c0-bom001")
+    bench.report("c0-bom001")
     assert bench.status("c0-bom001") == 100 | BOTH
 
 
 def test_when_too_many_fall_silent_their_ejection_is_suppressed_until_released(bench: Bench) -> None:
     every = list(bench.slots)
-    bench.say(*every)
+    bench.report(*every)
     before = {name: bench.status(name) for name in every}
     for _ in range(40):
         bench.tick()
@@ -105,7 +105,7 @@ def test_when_too_many_fall_silent_their_ejection_is_suppressed_until_released(b
     assert sorted(bench.registry.release_ejections()) == sorted(every)
     bench.tick()
     assert set(bench.states().values()) == {"stale"}
-    bench.say(*every)
+    bench.report(*every)
     bench.tick()
     assert set(bench.states().values()) == {"ramping"}
     assert bench.registry.alarms() == []
@@ -119,11 +119,11 @@ def test_when_too_many_fall_silent_their_ejection_is_suppressed_until_released(b
 def test_a_monitor_that_reports_everything_down_ejects_none(bench: Bench) -> None:
     every = list(bench.slots)
     for _ in range(5):
-        bench.say(*every, health=Health("failed", "no route"), monitor=0)
+        bench.report(*every, health=Health("failed", "no route"), monitor=0)
         bench.tick()
     assert all(bench.status(name) == 1000 | BOTH for name in every)
     for _ in range(2):
-        bench.say(*every, monitor=0)
+        bench.report(*every, monitor=0)
     bench.tick()
     assert set(bench.states().values()) == {"serving"}
     assert all(bench.status(name) == 1000 | BOTH for name in every), "an appliance that was never out has no slow start"
@@ -149,7 +149,7 @@ def test_one_report_of_a_monitor_sent_again_and_again_ejects_none(bench: Bench, 
 def test_a_monitor_ejects_one_after_three_observations_and_half_a_cluster_at_most(bench: Bench) -> None:
     for _ in range(3):
         assert bench.status("c0-bom001") == 1000 | BOTH
-        bench.say(*MUMBAI[:3], health=Health("failed", "no route"), monitor=0)
+        bench.report(*MUMBAI[:3], health=Health("failed", "no route"), monitor=0)
         bench.tick()
     assert [bench.states()[name] for name in MUMBAI] == ["unhealthy", "unhealthy", "suppressed", "serving"]
     assert describe(bench.registry, "c2-bom001")["suppressed"] == "bom001-a"
@@ -164,15 +164,15 @@ def test_a_monitor_ejects_one_after_three_observations_and_half_a_cluster_at_mos
 def test_maintenance_begins_and_ends_by_itself(bench: Bench) -> None:
     bench.tick(maintenance={"c0-bom001": Maintenance(5000.0, "new disks")})
     assert bench.status("c0-bom001") == 1000 | BOTH | DISABLED
-    found = describe(bench.registry, "c0-bom001")
-    assert (found["state"], found["why"], found["maintenance"]["until"]) == ("maintenance", "new disks", 5000.0)
+    result = describe(bench.registry, "c0-bom001")
+    assert (result["state"], result["why"], result["maintenance"]["until"]) == ("maintenance", "new disks", 5000.0)
     bench.tick()
     assert bench.status("c0-bom001") == 1000 | BOTH
 
 
 def test_a_restart_begins_where_the_last_process_ended(tmp_path: Path, bench: Bench) -> None:
-    bench.say(*MUMBAI, health=Health(headroom_gbps=12.5))
-    bench.say("c1-bom001", health=Health("failed", "disk"))
+    bench.report(*MUMBAI, health=Health(headroom_gbps=12.5))
+    bench.report("c1-bom001", health=Health("failed", "disk"))
     for _ in range(3):
         bench.tick()
     words = {name: bench.status(name) for name in bench.slots}
@@ -185,24 +185,24 @@ def test_a_restart_begins_where_the_last_process_ended(tmp_path: Path, bench: Be
     for _ in range(30):
         again.tick()
     assert set(again.states().values()) <= {"serving", "unhealthy"}, "silence counts from the restart on"
-    assert again.say("c0-bom001") == ["repeated"]
+    assert again.report("c0-bom001") == ["repeated"]
 
 
 def test_a_record_survives_as_json_and_an_unreadable_one_is_new() -> None:
     registry = Registry(Settings(), clock=lambda: 5.0)
     registry.take_fleet(make_fleet(bom001=1), {}, {})
-    heard = {4: RoutesHeard(9, "ab"), 6: RoutesHeard(0, "")}
-    registry.report("c0-bom001", Report("b", 3, 1.0, Health("degraded", "nic", 1.0, 2.0, 3, 0.5, 0.25), heard))
+    routes = {4: RoutesHeard(9, "ab"), 6: RoutesHeard(0, "")}
+    registry.report("c0-bom001", Report("b", 3, 1.0, Health("degraded", "nic", 1.0, 2.0, 3, 0.5, 0.25), routes))
     (text,) = registry.take_unsaved().values()
     assert read_record(text, 5.0) == registry.states["c0-bom001"].record
-    assert registry.routes_heard() == {"c0-bom001": heard}
+    assert registry.routes_heard() == {"c0-bom001": routes}
     assert registry.take_unsaved() == {}
     assert not read_record('{"seq": "x"}', 1.0).reports
     assert not read_record("", 1.0).reports
 
 
 def test_an_appliance_that_leaves_is_forgotten(bench: Bench) -> None:
-    bench.say(*MUMBAI, health=Health("failed", "disk"))
+    bench.report(*MUMBAI, health=Health("failed", "disk"))
     bench.registry.take_fleet(make_fleet(bom001=1), {}, {})
     bench.tick()
     assert list(bench.registry.states) == ["c0-bom001"]

@@ -60,9 +60,9 @@ STATUS_WORDS: list[tuple[str, int, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "found", "expected"), STATUS_WORDS, ids=[row[0] for row in STATUS_WORDS])
-def test_the_status_word_follows_from_overrides_and_record(name: str, found: int, expected: int) -> None:
-    assert found == expected
+@pytest.mark.parametrize(("name", "result", "expected"), STATUS_WORDS, ids=[row[0] for row in STATUS_WORDS])
+def test_the_status_word_follows_from_overrides_and_record(name: str, result: int, expected: int) -> None:
+    assert result == expected
 
 
 ORDERS: list[tuple[str, list[tuple[str, int]], list[str]]] = [
@@ -143,8 +143,8 @@ def test_no_ramp_moves_by_more_than_a_step(headrooms: list[float | None], step: 
     settings = SETTINGS.model_copy(update={"weight_step": step})
     record = reported(settings=settings)
     for seq, headroom in enumerate(headrooms, 2):
-        said = Health(state, headroom_gbps=headroom)
-        record = health.with_report(record, Report("b", seq, health=said), 100.0, 0.0, settings)
+        message = Health(state, headroom_gbps=headroom)
+        record = health.with_report(record, Report("b", seq, health=message), 100.0, 0.0, settings)
         stepped = health.with_step(record, 100.0, 1.0, settings)
         assert abs(stepped.ramp - record.ramp) <= step + 1e-9
         assert 0.0 <= stepped.ramp <= 1.0

@@ -39,9 +39,9 @@ COVERS = [
 
 @pytest.mark.parametrize(("kind", "subject", "out"), COVERS, ids=[f"{row[0]} {row[1]}" for row in COVERS])
 def test_a_window_covers_whom_it_names(fleet: Fleet, kind: str, subject: str, out: set[str]) -> None:
-    found = in_maintenance([window(kind, subject)], fleet, NOW)
-    assert found.keys() == out
-    assert all((one.ends_at, one.why) == (NOW + 6 * HOUR, "new disks") for one in found.values())
+    result = in_maintenance([window(kind, subject)], fleet, NOW)
+    assert result.keys() == out
+    assert all((one.ends_at, one.why) == (NOW + 6 * HOUR, "new disks") for one in result.values())
 
 
 EDGES = [
@@ -68,7 +68,7 @@ def test_what_is_cancelled_never_begins_and_what_is_ended_early_is_over_from_the
     assert in_maintenance([cancelled, ended], fleet, NOW + 2 * HOUR) == {}
 
 
-def test_of_windows_that_overlap_the_last_to_end_is_told(fleet: Fleet) -> None:
+def test_of_windows_that_overlap_the_last_to_end_is_shown(fleet: Fleet) -> None:
     windows = [
         window("site", "bom001", 0, 6, 1),
         window("appliance", "c001-bom001", -HOUR, 30, 2),
@@ -76,8 +76,8 @@ def test_of_windows_that_overlap_the_last_to_end_is_told(fleet: Fleet) -> None:
         window("cluster", "bom001-a", 0, 8, 4),
     ]
     for order in (windows, windows[::-1]):
-        found = {name: one.id for name, one in in_maintenance(order, fleet, NOW).items()}
-        assert found == {"c001-bom001": 2, "c002-bom001": 3}
+        result = {name: one.id for name, one in in_maintenance(order, fleet, NOW).items()}
+        assert result == {"c001-bom001": 2, "c002-bom001": 3}
 
 
 REFUSED = [

@@ -63,7 +63,7 @@ async def server(answer: Answer, host: str = "127.0.0.1", port: int = 0, **more:
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-def says(text: str) -> Answer:
+def answers(text: str) -> Answer:
     """Return an answer of these bytes, once a request came."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -74,7 +74,7 @@ def says(text: str) -> Answer:
     return answer
 
 
-OK = says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+OK = answers("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -138,19 +138,19 @@ async def check(*appliances: Appliance, until: int = 1, **more: float) -> Seen:
 
 ANSWERS = [
     ("200", OK, ""),
-    ("204", says("HTTP/1.1 204 No Content\r\n\r\n"), ""),
-    ("a body of the most", says(f"HTTP/1.1 200 OK\r\nContent-Length: {MOST_BYTES}\r\n\r\n" + "x" * MOST_BYTES), ""),
-    ("500", says("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), "answered 500"),
-    ("404", says("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"), "answered 404"),
+    ("204", answers("HTTP/1.1 204 No Content\r\n\r\n"), ""),
+    ("a body of the most", answers(f"HTTP/1.1 200 OK\r\nContent-Length: {MOST_BYTES}\r\n\r\n" + "x" * MOST_BYTES), ""),
+    ("500", answers("HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"), "answered 500"),
+    ("404", answers("HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"), "answered 404"),
     (
         "a redirect",
-        says("HTTP/1.1 302 Go\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n"),
+        answers("HTTP/1.1 302 Go\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n"),
         "answered 302, and redirects",
     ),
     ("a huge body", endless, "a body of over 64 KiB"),
     ("a head without end", long_head, "Receive buffer too long"),
-    ("cut off", says("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nno"), "closed"),
-    ("no HTTP", says("SSH-2.0-OpenSSH\r\n\r\n"), "illegal status line"),
+    ("cut off", answers("HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nno"), "closed"),
+    ("no HTTP", answers("SSH-2.0-OpenSSH\r\n\r\n"), "illegal status line"),
     ("silence", silent, "no answer within 0.4 s"),
     ("a drip", dripping, "no answer within 0.4 s"),
 ]
@@ -159,15 +159,15 @@ ANSWERS = [
 @pytest.mark.parametrize(("answer", "why"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS])
 async def test_an_answer_is_well_only_where_it_is_2xx_in_time_and_of_reasonable_size(answer: Answer, why: str) -> None:
     async with server(answer) as port:
-        ((name, ok, found, family), *_) = await check(appliance(f"http://a.example:{port}/health", "127.0.0.1"))
+        ((name, ok, result, family), *_) = await check(appliance(f"http://a.example:{port}/health", "127.0.0.1"))
     assert (name, ok, family) == ("a", why == "", 4)
     if why:
-        assert found.startswith("127.0.0.1: ")
-        assert why in found
-        assert len(found) <= 200
+        assert result.startswith("127.0.0.1: ")
+        assert why in result
+        assert len(result) <= 200
 
 
-async def test_a_port_that_nobody_listens_on_is_not_well() -> None:
+async def test_a_closed_port_is_not_healthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port = bound.getsockname()[1]
     ((_, ok, why, _), *_) = await check(appliance(f"http://a.example:{port}/", "127.0.0.1"))
@@ -175,7 +175,7 @@ async def test_a_port_that_nobody_listens_on_is_not_well() -> None:
     assert why
 
 
-async def test_the_registered_address_is_asked_for_the_host_of_the_url_and_nobody_else_is() -> None:
+async def test_only_the_registered_address_is_asked_for_the_host_of_the_url() -> None:
     """`localhost` is 127.0.0.1 to everybody; the appliance's address is another, and so is the only one contacted."""
     heads: list[bytes] = []
     strangers = 0
@@ -198,7 +198,7 @@ async def test_the_registered_address_is_asked_for_the_host_of_the_url_and_nobod
 
 async def test_a_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     async with (
-        server(says("HTTP/1.1 502 Proxy\r\nContent-Length: 0\r\n\r\n")) as proxy,
+        server(answers("HTTP/1.1 502 Proxy\r\nContent-Length: 0\r\n\r\n")) as proxy,
         server(OK, "127.0.0.9") as port,
     ):
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy}")
@@ -214,7 +214,7 @@ async def test_a_redirect_is_not_followed() -> None:
         asked["elsewhere"] += 1
 
     async with server(elsewhere, "127.0.0.8") as other:
-        go = says(f"HTTP/1.1 301 Go\r\nLocation: http://127.0.0.8:{other}/\r\nContent-Length: 0\r\n\r\n")
+        go = answers(f"HTTP/1.1 301 Go\r\nLocation: http://127.0.0.8:{other}/\r\nContent-Length: 0\r\n\r\n")
         async with server(go) as port:
             seen = await check(appliance(f"http://a.example:{port}/", "127.0.0.1"), until=3)
     assert not any(ok for _, ok, _, _ in seen)

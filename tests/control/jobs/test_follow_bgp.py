@@ -68,10 +68,10 @@ def end_of_rib(session: Session) -> bytes:
 @pytest.fixture
 def live() -> LiveRoutes:
     """Two sessions that are up."""
-    found = LiveRoutes([ONE, SIX], hold_s=120, now=NOW)
+    result = LiveRoutes([ONE, SIX], hold_s=120, now=NOW)
     for session in (ONE, SIX):
-        found.take(event(session, "state", state="up"), NOW)
-    return found
+        result.take(event(session, "state", state="up"), NOW)
+    return result
 
 
 def rows(live: LiveRoutes) -> list[str]:
@@ -166,7 +166,7 @@ def test_texts_of_rows_are_freed(live: LiveRoutes) -> None:
     assert len(live.texts) == 1
 
 
-def test_a_reset_empties_no_table_and_what_is_not_said_again_goes_with_the_end_of_rib(live: LiveRoutes) -> None:
+def test_a_reset_empties_no_table_and_routes_not_announced_again_go_with_the_end_of_rib(live: LiveRoutes) -> None:
     live.take(update(ONE, ["10.0.0.0/8", "11.0.0.0/8"]), NOW)
     live.take(event(ONE, "state", state="down", reason="peer reset"), NOW)
     live.expire(NOW + 119)
@@ -281,24 +281,22 @@ def test_without_an_asn_of_ours_there_is_no_session(tmp_path: Path) -> None:
         read_sessions(tmp_path / "nosuch.toml", 65000)
 
 
-def test_the_speaker_is_told_everything_and_nothing_of_ours_by_its_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_speaker_inherits_nothing_of_our_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     password = tmp_path / "password"
     password.write_text("s3cret!\n")
-    text = configuration([dataclasses.replace(SIX, password_file=str(password), ttl=2, port=1790)], tmp_path / "door")
-    for said in (
+    text = configuration([dataclasses.replace(SIX, password_file=str(password), ttl=2, port=1790)], tmp_path / "socket")
+    for text_line in (
         'md5-password "s3cret!"',
         "outgoing-ttl 2",
         "connect 1790",
         "family { ipv6 unicast; }",
         "peer-as 64500",
     ):
-        assert said in text
+        assert text_line in text
     assert router_id(SIX) == "0.0.253.232"
     password.write_text('a"; run rm')
     with pytest.raises(SettingsError, match="no quote or backslash"):
-        configuration([dataclasses.replace(ONE, password_file=str(password))], tmp_path / "door")
+        configuration([dataclasses.replace(ONE, password_file=str(password))], tmp_path / "socket")
     monkeypatch.setenv("STEERING_STATE", "/somewhere")
     monkeypatch.setenv("exabgp_tcp_port", "1")
     assert not [name for name in environment() if name.startswith("STEERING")]
@@ -390,8 +388,8 @@ def test_without_live_routes_in_the_last_publish_nothing_is_followed(serving: Co
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as result:
+        return int(result.getsockname()[1])
 
 
 @dataclasses.dataclass
@@ -438,9 +436,9 @@ def bird(tmp_path: Path) -> Iterator[Bird]:
     if not shutil.which("bird"):
         pytest.skip("no bird on PATH")
     (folder := tmp_path / "bird").mkdir()
-    found = Bird(folder, free_port())
-    yield found
-    found.kill()
+    result = Bird(folder, free_port())
+    yield result
+    result.kill()
 
 
 HOLD_S = 10.0  # the speaker is back by then, on a busy machine too
@@ -622,7 +620,7 @@ def test_a_table_dump_of_a_bird_is_published_and_judged(
 
 
 def judge_and_serve(dump: Path, peer: str, fleet: Fleet, settings: Settings) -> None:
-    """Compare a dump entry by entry with mrtparse, and publish it for the cluster that hears the router."""
+    """Compare a dump entry by entry with mrtparse, and publish it for the cluster that peers with the router."""
     data = dump.read_bytes()
     views = test_mrt.judged_views(data)
     assert len(views) > 1  # it was dumped more than once

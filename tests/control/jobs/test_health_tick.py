@@ -171,7 +171,7 @@ def test_staleness_needs_no_disk_and_no_other_job(tmp_path: Path, name: str, ser
     job = ticking(bench, folder, **services)
 
     async def run() -> None:
-        bench.say("c0-bom001")
+        bench.report("c0-bom001")
         for _ in range(40):
             bench.now += 1.0
             await job.run()
@@ -209,7 +209,7 @@ def test_states_that_could_not_be_recorded_are_recorded_later(tmp_path: Path) ->
 
     async def run() -> None:
         nonlocal is_full
-        bench.say("c0-bom001", "c1-bom001")
+        bench.report("c0-bom001", "c1-bom001")
         for round_ in range(6):
             is_full = round_ < 3
             await job.run()

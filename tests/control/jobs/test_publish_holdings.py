@@ -31,7 +31,7 @@ from tests.support.control_fixtures import WriteFeed
 OURS = "c001-bom001"
 
 
-def say(control: Control, *names: str, name: str = OURS) -> None:
+def send(control: Control, *names: str, name: str = OURS) -> None:
     """Report a full list."""
     assert control.intake.take(name, [Full("video", list(names), digest_of(names))]) == Taken()
 
@@ -53,7 +53,7 @@ def files(control: Control) -> list[str]:
 def test_what_changed_is_published_and_served(serving: Control) -> None:
     assert serving.holdings.publish() is None
     before = serving.hand_over.serving()
-    say(serving, "a", "b")
+    send(serving, "a", "b")
     report = serving.holdings.publish()
     assert report
     assert (report["holdings"], report["titles"], report["changed"]) == ("holdings.1", 2, 1)
@@ -68,7 +68,7 @@ def test_before_anything_is_published_nothing_is_and_nothing_is_lost(
     control: Control, fleet: Fleet, write_feed: WriteFeed
 ) -> None:
     control.fleet.replace(fleet, "test")
-    say(control, "a")
+    send(control, "a")
     assert control.holdings.publish() is None
     control.tables.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "test")
     assert control.holdings.publish()
@@ -78,7 +78,7 @@ def test_before_anything_is_published_nothing_is_and_nothing_is_lost(
 def test_tables_and_fleets_are_published_with_the_holdings_that_serve(
     serving: Control, fleet: Fleet, write_feed: WriteFeed
 ) -> None:
-    say(serving, "a")
+    send(serving, "a")
     serving.holdings.publish()
     serving.tables.publish([write_feed("203.0.113.0/24,del001-a,64500,0\n")], "test")
     assert read_current(serving.settings.state).holdings == "holdings.1"
@@ -90,17 +90,15 @@ def test_tables_and_fleets_are_published_with_the_holdings_that_serve(
 
 def test_the_file_that_serves_and_the_one_before_are_kept(serving: Control) -> None:
     for count in range(1, 5):
-        say(serving, *map(str, range(count)))
+        send(serving, *map(str, range(count)))
         serving.holdings.publish()
     assert files(serving) == ["holdings.3", "holdings.4"]
 
 
-def test_a_publish_that_fails_says_where_and_leaves_all_as_it_was(
-    serving: Control, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    say(serving, "a")
+def test_a_failed_publish_names_the_step_and_changes_nothing(serving: Control, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(serving, "a")
     serving.holdings.publish()
-    say(serving, "b")
+    send(serving, "b")
     for module, name in ((statefile, "write_atomically"), (handover, "write_current")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, no_room)
@@ -118,16 +116,16 @@ def no_room(*_: Any) -> NoReturn:
 
 
 def test_a_restart_begins_with_what_serves(serving: Control, settings: Settings) -> None:
-    say(serving, "a")
+    send(serving, "a")
     serving.holdings.publish()
-    say(serving, "a", "b")
+    send(serving, "a", "b")
     serving.close()
     with Control(settings) as again:
         assert again.holdings.publish() is None
         assert agrees(again, "a")
         lost = Delta("video", digest_of("ab"), digest_of("abc"), ["c"])
         assert again.intake.take(OURS, [lost]) == Taken(("video",))
-        say(again, "a", "b", "c")
+        send(again, "a", "b", "c")
         again.holdings.publish()
         assert served(again) == {(OURS, "video"): {"a", "b", "c"}}
 
@@ -136,7 +134,7 @@ def test_a_restart_begins_with_what_serves(serving: Control, settings: Settings)
 def test_where_the_file_is_unusable_the_service_goes_on_without_and_asks_again(
     serving: Control, settings: Settings, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    say(serving, "a")
+    send(serving, "a")
     serving.holdings.publish()
     serving.close()
     damage(settings.state / "holdings.1")
@@ -144,7 +142,7 @@ def test_where_the_file_is_unusable_the_service_goes_on_without_and_asks_again(
         assert "holdings.1" in caplog.text
         assert served(again) is None
         assert not agrees(again, "a")
-        say(again, "a")
+        send(again, "a")
         again.holdings.publish()
         assert served(again) == {(OURS, "video"): {"a"}}
 
@@ -183,14 +181,14 @@ KILLS = [
 def test_a_kill_at_any_step_loses_nothing_that_was_served(
     serving: Control, settings: Settings, arm: Callable[[], None], serves: str
 ) -> None:
-    say(serving, "x", name="c002-lhr001")
-    say(serving, "a")
+    send(serving, "x", name="c002-lhr001")
+    send(serving, "a")
     serving.holdings.publish()
     serving.close()
 
     def publish() -> None:
         with Control(settings) as control:
-            say(control, "b")
+            send(control, "b")
             arm()
             control.holdings.publish()
 
@@ -203,7 +201,7 @@ def test_a_kill_at_any_step_loses_nothing_that_was_served(
         assert Snapshot.map(again.settings.state).current.holdings
         assert agrees(again, serves)
         assert agrees(again, "b") == (serves == "b")  # else it is asked for again
-        say(again, "b")
+        send(again, "b")
         again.holdings.publish()
         assert served(again) == {(OURS, "video"): {"b"}, ("c002-lhr001", "video"): {"x"}}
         assert [name for name in files(again) if name.startswith(".")] == []
@@ -224,10 +222,10 @@ def test_the_job_publishes_at_most_so_often_and_at_once_when_it_presses(
         for _ in range(20):
             await job.run()
 
-    say(serving, "a")
+    send(serving, "a")
     asyncio.run(look())
     assert read_current(serving.settings.state).holdings == "holdings.1"
-    say(serving, "b")
+    send(serving, "b")
     asyncio.run(look())
     assert read_current(serving.settings.state).holdings == "holdings.1"
     with monkeypatch.context() as patch:
@@ -235,7 +233,7 @@ def test_the_job_publishes_at_most_so_often_and_at_once_when_it_presses(
         asyncio.run(look())
     assert read_current(serving.settings.state).holdings == "holdings.2"
     assert "holdings: holdings.2 serves" in caplog.text
-    say(serving, "c")
+    send(serving, "c")
     job.next_at = 0
     monkeypatch.setattr(statefile, "write_atomically", no_room)
     asyncio.run(look())

@@ -104,7 +104,7 @@ def no_pause() -> tuple[list[float], Callable[[float], Any]]:
     return pauses, pause
 
 
-async def test_alarms_are_told_in_order_and_resolved_ones_too() -> None:
+async def test_alarms_are_posted_in_order_and_resolved_ones_too() -> None:
     async with receiving("200 OK") as receiver, sending(job_of(settings(receiver.port))) as job:
         for number in range(3):
             job.queue(alarm(number))
@@ -127,7 +127,7 @@ async def test_alarms_are_told_in_order_and_resolved_ones_too() -> None:
 FAILURES = ["500 No", "503 No", "429 Slow", "408 Late", "silence", "hang up"]
 
 
-async def test_what_is_not_taken_is_told_again_after_pauses_that_double_with_one_id() -> None:
+async def test_a_failed_post_is_repeated_with_its_id_after_pauses_that_double() -> None:
     pauses, pause = no_pause()
     async with receiving(*FAILURES, "204 OK") as receiver, sending(job_of(settings(receiver.port), pause)) as job:
         job.queue(alarm(1))
@@ -152,7 +152,7 @@ async def test_nobody_there_is_tried_again_and_given_up_after_a_while(caplog: py
     assert caplog.records[-1].levelname == "ERROR"
 
 
-async def test_what_is_refused_outright_is_not_tried_again_and_the_next_one_is_told() -> None:
+async def test_a_post_that_is_refused_is_not_repeated_and_the_next_one_is_sent() -> None:
     answers = ("404 No", "302 Elsewhere", "200 OK")
     async with receiving(*answers) as receiver, sending(job_of(settings(receiver.port))) as job:
         for number in range(3):
@@ -178,7 +178,7 @@ def test_a_retry_after_is_seconds_or_a_date_and_never_long(text: str, seconds: f
     assert seconds_of(text) == seconds
 
 
-async def test_the_queue_is_bounded_the_oldest_is_given_up_and_that_is_told() -> None:
+async def test_the_queue_is_bounded_and_dropping_the_oldest_is_logged() -> None:
     async with receiving("200 OK") as receiver:
         job = job_of(settings(receiver.port))
         for number in range(alarms.QUEUE + 7):  # nobody tells them yet: raising one does not wait for that

@@ -72,9 +72,9 @@ class Site:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    found = Site()
-    yield found
-    found.close()
+    actual = Site()
+    yield actual
+    actual.close()
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_lost_copy_is_fetched_again(state: Path, site: Site) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b"{", b"7"])
-def test_damaged_validators_are_not_believed(state: Path, site: Site, damage: bytes) -> None:
+def test_damaged_validators_are_ignored(state: Path, site: Site, damage: bytes) -> None:
     path = fetch(site.url, state, MIB).path
     path.with_name(path.name + ".about").write_bytes(damage)
     assert fetch(site.url, state, MIB).path.read_text() == HOME

@@ -57,8 +57,8 @@ def test_base_urls_are_resolved_one_in_the_other(
     inner = (
         f'{base(period)}<AdaptationSet><Representation id="1">{base(representation)}</Representation></AdaptationSet>'
     )
-    found = cut(manifest(base(root), inner)).iterfind(".//d:BaseURL", NAMES)
-    assert [item.text for item in found] == texts
+    result = cut(manifest(base(root), inner)).iterfind(".//d:BaseURL", NAMES)
+    assert [item.text for item in result] == texts
 
 
 PLACED = [

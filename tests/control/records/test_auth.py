@@ -22,9 +22,9 @@ def test_no_other_text_is_a_token(text: str) -> None:
 
 def test_a_token_is_good_from_its_first_to_its_last_second_and_in_any_case_of_the_scheme() -> None:
     for scheme in ("Bearer", "bearer", "BEARER"):
-        found = caller_of(f"{scheme} steering-7-{SECRET}", TOKENS, 99.9)
-        assert found is not None
-        assert (found.role, found.subject, found.who) == ("partner", "a", "token 7")
+        result = caller_of(f"{scheme} steering-7-{SECRET}", TOKENS, 99.9)
+        assert result is not None
+        assert (result.role, result.subject, result.who) == ("partner", "a", "token 7")
     assert caller_of(f"Bearer steering-7-{SECRET}", TOKENS, 100.0) is None
     assert caller_of(f"Bearer steering-8-{SECRET}", TOKENS, 0.0) is None
     assert digest_of(SECRET) == DIGEST

@@ -58,13 +58,13 @@ def without(fleet: Fleet, name: str) -> Fleet:
 
 def test_the_fleet_comes_back_as_it_went_in_with_numbers_in_the_order_of_ids(records: Records, fleet: Fleet) -> None:
     put(records, fleet)
-    found = records.fleet.read()
-    assert [item.number for item in found.partners] == [1]
-    assert [item.number for item in found.clusters] == [0, 1, 2, 3]
-    assert [item.slot for item in found.appliances] == list(range(8))
-    slots = {item.id: item.slot for item in found.appliances}
+    result = records.fleet.read()
+    assert [item.number for item in result.partners] == [1]
+    assert [item.number for item in result.clusters] == [0, 1, 2, 3]
+    assert [item.slot for item in result.appliances] == list(range(8))
+    slots = {item.id: item.slot for item in result.appliances}
     renumbered = tuple(dataclasses.replace(item, slot=slots[item.id]) for item in fleet.appliances)
-    assert found == dataclasses.replace(fleet, appliances=renumbered)
+    assert result == dataclasses.replace(fleet, appliances=renumbered)
 
 
 def test_numbers_are_never_given_again_not_even_after_a_delete_and_a_new_import(records: Records) -> None:

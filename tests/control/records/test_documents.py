@@ -386,6 +386,6 @@ def test_importing_an_export_changes_nothing(fleet: Fleet) -> None:
 
 
 def test_an_export_leaves_the_stores_numbers_out(fleet: Fleet) -> None:
-    found = parse_fleet(format_fleet(fleet).encode())
-    assert {item.slot for item in found.appliances} == {-1}
-    assert tuple(dataclasses.replace(item, slot=-1) for item in fleet.appliances) == found.appliances
+    result = parse_fleet(format_fleet(fleet).encode())
+    assert {item.slot for item in result.appliances} == {-1}
+    assert tuple(dataclasses.replace(item, slot=-1) for item in fleet.appliances) == result.appliances

@@ -27,19 +27,19 @@ NEW = {"If-None-Match": "*"}
 
 
 @pytest.fixture
-def door(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> Iterator[ControlApp]:
-    """Return the control door of a service that serves one prefix at home in Mumbai."""
+def app(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> Iterator[ControlApp]:
+    """Return the control API of a service that serves one prefix at home in Mumbai."""
     feed: FeedSource = write_feed("203.0.113.0/24,bom001-a,64500,0\n")
-    with running_control_app(settings) as found:
-        found.thread.submit(found.control.fleet.replace, fleet, "test").result()
-        found.thread.submit(found.control.tables.publish, [feed], "test").result()
-        yield found
+    with running_control_app(settings) as actual:
+        actual.thread.submit(actual.control.fleet.replace, fleet, "test").result()
+        actual.thread.submit(actual.control.tables.publish, [feed], "test").result()
+        yield actual
 
 
 @pytest.fixture
-def ops(door: ControlApp) -> Iterator[httpx.Client]:
+def ops(app: ControlApp) -> Iterator[httpx.Client]:
     """Return a client of the role ops."""
-    with door.client(door.make_token("ops", name="ops")) as client:
+    with app.client(app.make_token("ops", name="ops")) as client:
         yield client
 
 
@@ -188,14 +188,14 @@ def test_what_others_point_at_is_not_deleted(ops: httpx.Client) -> None:
 def test_a_list_is_read_on_from_where_it_ended(ops: httpx.Client) -> None:
     whole = ops.get("/v1/appliances").json()
     assert whole["next"] is None
-    found, after = [], ""
+    actual, after = [], ""
     while True:
         page = ops.get("/v1/appliances", params={"count": 3, "after": after}).json()
-        found += page["appliances"]
+        actual += page["appliances"]
         if not (after := page["next"] or ""):
             break
-    assert found == whole["appliances"]
-    assert len(found) == 8
+    assert actual == whole["appliances"]
+    assert len(actual) == 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,10 +210,10 @@ class Delayed:
         return self.task(progress)
 
 
-def test_a_drain_does_not_wait_for_a_publish(door: ControlApp, ops: httpx.Client, tmp_path: Path) -> None:
+def test_a_drain_does_not_wait_for_a_publish(app: ControlApp, ops: httpx.Client, tmp_path: Path) -> None:
     released = tmp_path / "released"
-    run = door.control.tables.run
-    door.control.tables.run = lambda name, task, progress: run(name, Delayed(task, released), progress)
+    run = app.control.tables.run
+    app.control.tables.run = lambda name, task, progress: run(name, Delayed(task, released), progress)
     with ThreadPoolExecutor(1) as other:
         reloading = other.submit(ops.post, "/v1/reload")
         try:
@@ -226,5 +226,5 @@ def test_a_drain_does_not_wait_for_a_publish(door: ControlApp, ops: httpx.Client
             released.touch()
         assert reloading.result().json()["serving"]["table"] == 2
     assert [row["appliance"] for row in ops.get("/v1/overrides").json()] == ["c001-bom001"]
-    targets = explain(Snapshot.map(door.control.settings.state), "203.0.113.7", "t", service="video", n=8)["targets"]
+    targets = explain(Snapshot.map(app.control.settings.state), "203.0.113.7", "t", service="video", n=8)["targets"]
     assert "c001-bom001" not in {target.get("appliance") for target in targets}

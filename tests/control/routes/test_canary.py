@@ -56,8 +56,8 @@ def with_canary(serving: Control, write_feed: WriteFeed) -> Control:
 
 
 def test_a_share_of_the_clients_move_and_the_others_do_not(with_canary: Control, settings: Settings) -> None:
-    found = nearest(settings.state, some())
-    for family in (found[:2000], found[2000:]):
+    actual = nearest(settings.state, some())
+    for family in (actual[:2000], actual[2000:]):
         moved = family.count("del001-a") / len(family)
         assert 0.15 < moved < 0.25
         assert set(family) == {"bom001-a", "del001-a"}
@@ -71,7 +71,7 @@ def test_clients_near_one_another_are_on_one_side(with_canary: Control, settings
     assert len(set(nearest(settings.state, block))) == 1
 
 
-def test_explain_tells_the_side_and_its_routes(with_canary: Control, settings: Settings) -> None:
+def test_explain_shows_the_side_and_its_routes(with_canary: Control, settings: Settings) -> None:
     snapshot = Snapshot.map(settings.state)
     for address in some(count=50):
         why = explain(snapshot, address, "t", service="video")["explain"]
@@ -93,7 +93,7 @@ def test_a_promoted_canary_is_for_all(with_canary: Control, settings: Settings) 
     assert set(nearest(settings.state, some(count=100))) == {"del001-a"}
 
 
-def test_a_withdrawn_canary_is_for_nobody_and_no_reload_brings_it_back(
+def test_a_withdrawn_canary_serves_no_client_and_no_reload_brings_it_back(
     with_canary: Control, settings: Settings
 ) -> None:
     assert with_canary.tables.withdraw("alice", "Delhi is full")["serving"]["table"] == 2
@@ -204,7 +204,7 @@ def ranking_of(snapshot: Snapshot, zone: int) -> list[tuple[int, int]]:
     ]
 
 
-# ---- the doors
+# ---- API and command line
 
 
 def test_over_the_socket_and_by_command(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:

@@ -58,12 +58,12 @@ def nearest(snapshot: Snapshot, address: str) -> tuple[frozenset[str], bool]:
 
 def announced(rows: str, family: int) -> dict[str, set[str]]:
     """Return what is said of each prefix of a family."""
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for row in rows.splitlines():
-        prefix, _, said = row.partition(",")
+        prefix, _, announcements = row.partition(",")
         if ipaddress.ip_network(prefix).version == family:
-            found.setdefault(prefix, set()).add(said)
-    return found
+            result.setdefault(prefix, set()).add(announcements)
+    return result
 
 
 @settings(max_examples=60, deadline=None)
@@ -105,18 +105,22 @@ def test_moves_and_prefixes_are_what_asking_every_address_finds(
             reported = {name: row[f"{verb}_{family}"] for name, row in rows.items() if row[f"{verb}_{family}"]}
             assert reported == {name: round(count / routed, 6) for name, count in counted.items()}
 
-        said = [announced(text, int(family[1])) for text in texts]
+        announcements = [announced(text, int(family[1])) for text in texts]
         prefixes = report["prefixes"][family]
-        assert (prefixes["before"], prefixes["after"]) == (len(said[0]), len(said[1]))
-        assert set(prefixes["first"]["added"]) == said[1].keys() - said[0].keys()
-        assert set(prefixes["first"]["removed"]) == said[0].keys() - said[1].keys()
-        changed = {prefix for prefix in said[0].keys() & said[1].keys() if said[0][prefix] != said[1][prefix]}
+        assert (prefixes["before"], prefixes["after"]) == (len(announcements[0]), len(announcements[1]))
+        assert set(prefixes["first"]["added"]) == announcements[1].keys() - announcements[0].keys()
+        assert set(prefixes["first"]["removed"]) == announcements[0].keys() - announcements[1].keys()
+        changed = {
+            prefix
+            for prefix in announcements[0].keys() & announcements[1].keys()
+            if announcements[0][prefix] != announcements[1][prefix]
+        }
         assert set(prefixes["first"]["changed"]) == changed
         for name in ("added", "removed", "changed"):
             assert prefixes[name] == len(prefixes["first"][name])
 
 
-def test_moves_are_told_by_partner(build: Callable[..., BuiltTable], fleet: Fleet) -> None:
+def test_moves_are_listed_by_partner(build: Callable[..., BuiltTable], fleet: Fleet) -> None:
     before = side_of(build(HEADER + "198.51.100.0/24,bom001-a,64500,0\n192.0.2.0/24,lhr001-a,64511,0\n"))
     after = side_of(build(HEADER + "198.51.100.0/24,del001-a,64500,0\n192.0.2.0/24,bom002-a,64511,0\n"))
     report = compare(before, after, fleet)
@@ -167,17 +171,17 @@ GUARDS = [
 ]
 
 
-@pytest.mark.parametrize(("given_changes", "said"), GUARDS, ids=[str(row[0]) for row in GUARDS])
-def test_each_guard_stops_what_goes_beyond_it(given_changes: dict[str, Any], said: list[str]) -> None:
-    assert broken_guards([], changes(**given_changes), Settings()) == said
+@pytest.mark.parametrize(("given_changes", "announcements"), GUARDS, ids=[str(row[0]) for row in GUARDS])
+def test_each_guard_stops_what_goes_beyond_it(given_changes: dict[str, Any], announcements: list[str]) -> None:
+    assert broken_guards([], changes(**given_changes), Settings()) == announcements
 
 
 @pytest.mark.parametrize(("refused", "accepted", "stops"), [(100, 900, False), (101, 899, True), (500, 499, False)])
 def test_the_guard_on_refused_rows_needs_nothing_to_compare_with(
     feed_of_rows: Callable[[int, int], Feed], refused: int, accepted: int, stops: bool
 ) -> None:
-    found = broken_guards([feed_of_rows(accepted, refused)], None, Settings())
-    assert found == ["101 of 1,000 rows are refused, 10.1 % (guard_refused 10.0 %)"] * stops
+    result = broken_guards([feed_of_rows(accepted, refused)], None, Settings())
+    assert result == ["101 of 1,000 rows are refused, 10.1 % (guard_refused 10.0 %)"] * stops
 
 
 @pytest.mark.parametrize(("unknown", "stops"), [(10, False), (11, True)])
@@ -185,9 +189,9 @@ def test_the_guard_on_unknown_clusters(fleet: Fleet, tmp_path: Path, unknown: in
     path = tmp_path / "routes.csv"
     good = "".join(f"10.{row >> 8}.{row & 255}.0/24,bom001-a\n" for row in range(1000 - unknown))
     path.write_text("prefix,cluster\n" + good + "11.0.0.0/8,nosuch\n" * (unknown - 1) + "12.0.0.0/8,other\n")
-    found = broken_guards([read_feed(FeedSource("csv", str(path)), fleet)], None, Settings())
-    said = "11 of 1,000 rows name clusters that are not in the fleet, 1.1 % (guard_unknown 1.0 %)"
-    assert found == [said] * stops
+    result = broken_guards([read_feed(FeedSource("csv", str(path)), fleet)], None, Settings())
+    announcements = "11 of 1,000 rows name clusters that are not in the fleet, 1.1 % (guard_unknown 1.0 %)"
+    assert result == [announcements] * stops
 
 
 TRAFFIC = "198.51.100.0/24 100\n198.51.100.128/25 300\n2001:db8::/32 7\n"
@@ -271,8 +275,8 @@ def test_rows_of_caches_and_zones_that_the_fleet_has_not_are_unknown_too(fleet: 
     feed = read_feed(FeedSource("zones", str(path)), fleet)
     assert [feed.refused_by[rule] for rule in UNKNOWN] == [0, 5, 5]
     assert not broken_guards([feed], None, Settings())
-    found = broken_guards([feed], None, Settings(guard_unknown=0.009))
-    assert found == ["10 of 1,000 rows name clusters that are not in the fleet, 1.0 % (guard_unknown 0.9 %)"]
+    result = broken_guards([feed], None, Settings(guard_unknown=0.009))
+    assert result == ["10 of 1,000 rows name clusters that are not in the fleet, 1.0 % (guard_unknown 0.9 %)"]
 
 
 GUARD_NAMES = ["guard_moved", "guard_shrink", "guard_refused", "guard_unknown", "guard_no_cluster"]
@@ -283,9 +287,9 @@ def test_a_guard_of_one_is_none(feed_of_rows: Callable[[int, int], Feed], name: 
     everything = changes(moved=1.0, after=1, no_ranking_entry=1)
     feeds = [feed_of_rows(1, 9999)]
     feeds[0].refused_by[UNKNOWN[0]] = 500
-    found = broken_guards(feeds, everything, Settings())
-    assert [guard for guard in GUARD_NAMES if not any(guard in said for said in found)] == []
-    assert len(found) == 5
+    result = broken_guards(feeds, everything, Settings())
+    assert [guard for guard in GUARD_NAMES if not any(guard in announcements for announcements in result)] == []
+    assert len(result) == 5
     assert len(broken_guards(feeds, everything, Settings(**{name: 1}))) == 4  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""What is believed of a feed: rows and a judge that looks at one route after another."""
+"""Which routes of a feed pass the filters: rows and a judge that looks at one route after another."""
 
 from __future__ import annotations
 
@@ -56,20 +56,20 @@ Route = tuple[str, int, int, int]
 
 def routes_of(feed: Feed) -> Counter[Route]:
     """Return every (prefix, cluster, origin, hops) of a feed, and how often."""
-    found: Counter[Route] = Counter()
+    result: Counter[Route] = Counter()
     for family, columns in feed.columns.items():
         for place, kind in enumerate(columns.value):
             prefix = prefix_text(family, columns.high[place] << 64 | columns.low[place], columns.length[place])
             for item in feed.sets[feed.set_of[kind]]:
-                found[prefix, item.cluster, feed.origin_of[kind], item.hops] += 1
-    return found
+                result[prefix, item.cluster, feed.origin_of[kind], item.hops] += 1
+    return result
 
 
 def judged(feed: Feed, fleet: Fleet, settings: Settings) -> Counter[Route]:
-    """Return what is believed of a feed, looking at one route after another."""
+    """Return the routes of a feed that pass, looking at one route after another."""
     partners = {p.id: p for p in fleet.partners}
     owner = {c.number: partners.get(c.partner or "") for c in fleet.clusters}
-    found: Counter[Route] = Counter()
+    result: Counter[Route] = Counter()
     for family, columns in feed.columns.items():
         for place, kind in enumerate(columns.value):
             prefix = prefix_text(family, columns.high[place] << 64 | columns.low[place], columns.length[place])
@@ -92,8 +92,8 @@ def judged(feed: Feed, fleet: Fleet, settings: Settings) -> Counter[Route]:
                 hops = item.hops
                 if settings.asn and asked:
                     hops = hops + 3 if "80" in asked else 0
-                found[prefix, item.cluster, origin, hops] += 1
-    return found
+                result[prefix, item.cluster, origin, hops] += 1
+    return result
 
 
 RANGES = st.sampled_from(["", "8-24", "24-32", "0-32", "20-20"])
@@ -142,10 +142,10 @@ def test_a_feed_is_filtered_as_one_route_after_another_is(
     feed = read(feed_file, of_two, *rows)
     settings = Settings(**given)
     expected = judged(feed, of_two, settings)
-    found = filter_feed(feed, of_two, settings)
-    assert routes_of(found) == expected
-    assert found.accepted + found.refused == feed.accepted + feed.refused
-    assert len(found.refusals) == found.refused
+    result = filter_feed(feed, of_two, settings)
+    assert routes_of(result) == expected
+    assert result.accepted + result.refused == feed.accepted + feed.refused
+    assert len(result.refusals) == result.refused
 
 
 @pytest.mark.parametrize(
@@ -159,15 +159,13 @@ def test_a_feed_is_filtered_as_one_route_after_another_is(
         ("8.8.0.0/16,bom001-a,64500,64512:0", "its community 64512:0 asks not to be served"),
     ],
 )
-def test_a_route_that_is_not_believed_is_refused_with_its_rule(
-    tmp_path: Path, fleet: Fleet, row: str, rule: str
-) -> None:
+def test_a_filtered_route_is_refused_with_its_rule(tmp_path: Path, fleet: Fleet, row: str, rule: str) -> None:
     strict = two_partners(fleet, {"accepts_v4": "8-24", "allowed_asns": (64500, 64501)})
     feed = read(tmp_path / "routes.csv", strict, "8.8.4.0/24,bom001-a,64501,", row)
-    found = filter_feed(feed, strict, Settings(special_prefixes="refuse", asn=64512))
-    assert [(refusal.row, refusal.rule) for refusal in found.refusals] == [(3, rule)]
-    assert found.refusals[0].value == row.partition(",")[0]
-    assert found.accepted == 1
+    result = filter_feed(feed, strict, Settings(special_prefixes="refuse", asn=64512))
+    assert [(refusal.row, refusal.rule) for refusal in result.refusals] == [(3, rule)]
+    assert result.refusals[0].value == row.partition(",")[0]
+    assert result.accepted == 1
 
 
 def test_a_partner_that_announces_too_much_stops_the_publish_and_no_other_does(tmp_path: Path, fleet: Fleet) -> None:
@@ -187,8 +185,8 @@ def test_refusals_are_shown_up_to_a_number_and_all_counted(
     monkeypatch.setattr(filters, "MAX_LISTED", 3)
     rows = [f"10.{number}.0.0/16,bom001-a,64500," for number in range(9)]
     feed = read(tmp_path / "routes.csv", fleet, *rows, "8.8.8.0/24,bom001-a,64500,")
-    found = filter_feed(feed, fleet, Settings(special_prefixes="refuse"))
-    assert (found.refused, len(found.refusals), found.accepted) == (9, 3, 1)
+    result = filter_feed(feed, fleet, Settings(special_prefixes="refuse"))
+    assert (result.refused, len(result.refusals), result.accepted) == (9, 3, 1)
 
 
 def test_a_community_moves_clients_to_the_site_that_asks_for_them(tmp_path: Path, fleet: Fleet) -> None:
@@ -239,11 +237,11 @@ def test_a_partner_keeps_a_cluster_away_from_a_prefix(
         control.tables.publish([FeedSource("csv", str(path))], "test")
     snapshot = Snapshot.map(settings.state)
     report = explain(snapshot, "198.51.100.9", "t", service="video")
-    found = report["explain"]
-    assert [entry["cluster"] for entry in found["ranking"]] == ranking
-    assert sorted(route["cluster"] for route in found["excluded"]) == excluded
-    assert not {row["cluster"] for row in found["candidates"]} & set(excluded)
-    assert all(route["excludes"] for route in found["excluded"])
+    actual = report["explain"]
+    assert [entry["cluster"] for entry in actual["ranking"]] == ranking
+    assert sorted(route["cluster"] for route in actual["excluded"]) == excluded
+    assert not {row["cluster"] for row in actual["candidates"]} & set(excluded)
+    assert all(route["excludes"] for route in actual["excluded"])
 
 
 def test_an_exclusion_needs_no_origin_of_the_partner(feed_file: Path, fleet: Fleet) -> None:

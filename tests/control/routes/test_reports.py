@@ -46,24 +46,24 @@ def test_a_prefix_is_answered_with_itself_what_covers_it_and_what_lies_inside(
     routes: Routes, asked: str, exact: list[int], covering: list[str], inside: list[str]
 ) -> None:
     for _ in range(2):  # a question leaves nothing behind
-        found = about_prefix(routes, asked)
-        assert sorted(route["cluster"] for route in found["exact"]) == exact
-        assert [route["prefix"] for route in found["covering"]] == covering
-        assert sorted(found["inside"]) == inside
-        assert found["inside_count"] == len(inside)
+        result = about_prefix(routes, asked)
+        assert sorted(route["cluster"] for route in result["exact"]) == exact
+        assert [route["prefix"] for route in result["covering"]] == covering
+        assert sorted(result["inside"]) == inside
+        assert result["inside_count"] == len(inside)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1), st.integers(0, 32))
 def test_any_prefix_is_answered_as_by_comparing_with_all(routes: Routes, number: int, length: int) -> None:
     network = ipaddress.ip_network((number, length), strict=False)
-    found = about_prefix(routes, str(network))
+    result = about_prefix(routes, str(network))
     known = [other for other in PREFIXES if isinstance(other, ipaddress.IPv4Network)]
     assert isinstance(network, ipaddress.IPv4Network)
     above = [other for other in known if other != network and network.subnet_of(other)]
     below = [other for other in known if other != network and other.subnet_of(network)]
-    assert {route["prefix"] for route in found["covering"]} == {str(other) for other in above}
-    assert set(found["inside"]) == {str(other) for other in below}
+    assert {route["prefix"] for route in result["covering"]} == {str(other) for other in above}
+    assert set(result["inside"]) == {str(other) for other in below}
 
 
 @pytest.mark.parametrize(

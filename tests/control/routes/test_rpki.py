@@ -58,7 +58,7 @@ def write_payloads(path: Path, payloads: list[tuple[str, int, int]]) -> Payloads
     routes=st.lists(st.tuples(PREFIXES, ASNS), min_size=1, max_size=12),
     drawn=st.lists(st.tuples(PREFIXES, ASNS, st.integers(0, 8)), min_size=1, max_size=12),
 )
-def test_every_routes_state_is_what_the_rfc_says(
+def test_every_route_has_the_state_of_the_rfc(
     routes: list[tuple[str, int]],
     drawn: list[tuple[str, int, int]],
     fleet: Fleet,
@@ -85,13 +85,13 @@ def test_every_routes_state_is_what_the_rfc_says(
 def states_of(feed: Feed) -> list[tuple[str, int, Rpki]]:
     """Return prefix, origin and state of each row."""
     assert feed.state_of is not None
-    found = []
+    result = []
     for family, columns in feed.columns.items():
         for place in range(len(columns)):
             kind = columns.value[place]
             text = prefix_text(family, columns.high[place] << 64 | columns.low[place], columns.length[place])
-            found.append((text, feed.origin_of[kind], Rpki(feed.state_of[kind])))
-    return found
+            result.append((text, feed.origin_of[kind], Rpki(feed.state_of[kind])))
+    return result
 
 
 BAD_PAYLOADS: list[tuple[Any, str]] = [
@@ -120,7 +120,7 @@ BAD_PAYLOADS: list[tuple[Any, str]] = [
 
 
 @pytest.mark.parametrize(("item", "rule"), BAD_PAYLOADS, ids=lambda value: str(value)[:50])
-def test_a_bad_payload_is_passed_over_and_told(tmp_path: Path, item: Any, rule: str) -> None:
+def test_a_bad_payload_is_skipped_and_reported(tmp_path: Path, item: Any, rule: str) -> None:
     path = tmp_path / "vrps.json"
     path.write_text(json.dumps({"roas": [{"asn": 64500, "prefix": "198.51.100.0/24"}, item]}))
     payloads = read_payloads(path)
@@ -150,17 +150,17 @@ def test_the_state_reaches_explain_and_the_invalid_route_is_not_served(
     assert report["feeds"][0]["refused_by"] == {"RPKI invalid (RFC 6811)": 1}
     assert [item["accepted"] for item in report["other_sources"] if item["kind"] == "rpki"] == [2]
     snapshot = Snapshot.map(settings.state)
-    found = {}
+    result = {}
     for address in ("203.0.113.1", "198.51.100.1", "192.0.2.1"):
         why = explain(snapshot, address, "t", service="video")["explain"]
-        found[address] = [(route["prefix"], route["rpki"]) for route in why["routes"]]
-    assert found == {
+        result[address] = [(route["prefix"], route["rpki"]) for route in why["routes"]]
+    assert result == {
         "203.0.113.1": [("203.0.113.0/24", "valid")],
         "198.51.100.1": [],
         "192.0.2.1": [("192.0.2.0/24", "not_found")],
     }
 
 
-def test_without_a_validator_no_state_is_told(serving: Control, settings: Settings) -> None:
+def test_without_a_validator_no_state_is_shown(serving: Control, settings: Settings) -> None:
     why = explain(Snapshot.map(settings.state), "203.0.113.1", "t", service="video")["explain"]
     assert [route["rpki"] for route in why["routes"]] == [None]

@@ -120,7 +120,7 @@ def test_a_backup_brings_its_keys_back_and_one_from_before_leaves_those_that_are
     assert restored(later) == ["k1"]
 
 
-def test_a_backup_is_taken_while_somebody_writes_and_is_whole(serving: Control, tmp_path: Path) -> None:
+def test_a_backup_during_writes_is_whole(serving: Control, tmp_path: Path) -> None:
     """Overrides go on while backups are taken; each backup has all that was acknowledged before it was begun."""
     done = threading.Event()
     counts: list[int] = []

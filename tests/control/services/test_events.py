@@ -15,36 +15,36 @@ from steering.errors import RequestError
 ALL: Callable[[str], bool] = lambda _: True  # noqa: E731
 
 
-def told(listener: Listener) -> list[tuple[str, str, Any]]:
+def received(listener: Listener) -> list[tuple[str, str, Any]]:
     """Return what waits in a listener's queue as (id, kind, data), and take it out."""
-    found = []
+    result = []
     while listener.waiting:
         fields = dict(line.split(": ", 1) for line in listener.waiting.popleft().decode().splitlines() if ": " in line)
         if "event" in fields:
-            found.append((fields.get("id", ""), fields["event"], json.loads(fields["data"])))
-    return found
+            result.append((fields.get("id", ""), fields["event"], json.loads(fields["data"])))
+    return result
 
 
-def test_who_listens_is_told_of_what_it_may_see_with_ids_that_grow_by_one() -> None:
+def test_a_listener_gets_what_it_may_see_with_ids_that_grow_by_one() -> None:
     hub = Hub("b")
     every, own = hub.listen("", ALL), hub.listen("partner:p", lambda subject: subject == "mine")
     for subject in ("mine", "theirs", "mine"):
         hub.publish("state", subject, {"appliance": subject})
-    assert [(event_id, data["appliance"]) for event_id, _, data in told(every)] == [
+    assert [(event_id, data["appliance"]) for event_id, _, data in received(every)] == [
         ("b-1", "mine"),
         ("b-2", "theirs"),
         ("b-3", "mine"),
     ]
-    assert [event_id for event_id, _, _ in told(own)] == ["b-1", "b-3"]
+    assert [event_id for event_id, _, _ in received(own)] == ["b-1", "b-3"]
 
 
-def test_who_left_is_told_nothing() -> None:
+def test_a_listener_that_left_gets_nothing() -> None:
     hub = Hub("b")
     listener = hub.listen("", ALL)
-    told(listener)
+    received(listener)
     hub.leave(listener)
     hub.publish("state", "a", {})
-    assert told(listener) == []
+    assert received(listener) == []
 
 
 RESUMED = [
@@ -61,12 +61,14 @@ RESUMED = [
 
 
 @pytest.mark.parametrize(("last_id", "expected"), [row[1:] for row in RESUMED], ids=[row[0] for row in RESUMED])
-def test_who_comes_back_gets_what_it_missed_or_is_told_that_it_is_not_kept(last_id: str, expected: list[str]) -> None:
+def test_a_returning_listener_gets_what_it_missed_or_learns_that_it_is_not_kept(
+    last_id: str, expected: list[str]
+) -> None:
     hub = Hub("b", kept=3)
     for number in range(5):
         hub.publish("state", "a", {"n": number})
-    found = told(hub.listen("", ALL, last_id))
-    assert [event_id or kind for event_id, kind, _ in found] == expected
+    result = received(hub.listen("", ALL, last_id))
+    assert [event_id or kind for event_id, kind, _ in result] == expected
 
 
 def test_a_new_hub_knows_that_nothing_was_missed_since_its_first_event() -> None:
@@ -79,18 +81,18 @@ def test_a_new_hub_knows_that_nothing_was_missed_since_its_first_event() -> None
 def test_a_listener_that_does_not_keep_up_is_dropped_with_a_last_event_and_the_others_are_not() -> None:
     hub = Hub("b", queue=3)
     slow, quick = hub.listen("", ALL), hub.listen("", ALL)
-    got = told(quick)
+    got = received(quick)
     for number in range(20):
         hub.publish("state", "a", {"n": number})
-        got += told(quick)
+        got += received(quick)
     assert len(got) == 20
-    found = told(slow)
-    assert [kind for _, kind, _ in found] == ["state"] * (len(found) - 1) + ["dropped"]
-    assert len(found) <= 1 + 3 + 2
+    result = received(slow)
+    assert [kind for _, kind, _ in result] == ["state"] * (len(result) - 1) + ["dropped"]
+    assert len(result) <= 1 + 3 + 2
     assert slow.ended
     # It comes back with the last id it had, and has missed nothing.
-    again = told(hub.listen("", ALL, found[-2][0]))
-    assert [data["n"] for _, _, data in found[:-1] + again] == list(range(20))
+    again = received(hub.listen("", ALL, result[-2][0]))
+    assert [data["n"] for _, _, data in result[:-1] + again] == list(range(20))
 
 
 def test_what_was_missed_may_be_more_than_a_queue() -> None:
@@ -99,7 +101,7 @@ def test_what_was_missed_may_be_more_than_a_queue() -> None:
         hub.publish("state", "a", {"n": number})
     listener = hub.listen("", ALL, "b-0")
     hub.publish("state", "a", {"n": 10})
-    assert [data["n"] for _, _, data in told(listener)] == list(range(11))
+    assert [data["n"] for _, _, data in received(listener)] == list(range(11))
 
 
 def test_listeners_are_bounded_in_all_and_for_each_owner() -> None:
@@ -122,12 +124,12 @@ def test_the_stream_has_what_comes_signs_of_life_between_and_an_end() -> None:
         hub = Hub("b")
         listener = hub.listen("", ALL)
         chunks = listener.chunks(heartbeat_s=0.01)
-        found = [await anext(chunks) for _ in range(3)]
+        result = [await anext(chunks) for _ in range(3)]
         hub.publish("alarm", "fleet", {"text": "ä\nb"})
-        found.append(await anext(chunks))
-        found.append(await anext(chunks))
+        result.append(await anext(chunks))
+        result.append(await anext(chunks))
         listener.end("bye", {})
-        return found + [chunk async for chunk in chunks]
+        return result + [chunk async for chunk in chunks]
 
     assert asyncio.run(read()) == [
         b"retry: 2000\n\n",
@@ -139,7 +141,7 @@ def test_the_stream_has_what_comes_signs_of_life_between_and_an_end() -> None:
     ]
 
 
-def test_the_recent_are_told_newest_first_without_the_turns_of_load() -> None:
+def test_recent_events_come_newest_first_without_changes_of_load() -> None:
     hub = Hub()
     for before, after in (
         ("serving", "stale"),

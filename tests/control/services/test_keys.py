@@ -33,7 +33,7 @@ def signing(fleet: Fleet, *keys: str) -> Fleet:
     return dataclasses.replace(fleet, services=(service,))
 
 
-def test_a_key_is_random_and_told_once(control: Control) -> None:
+def test_a_key_is_random_and_shown_once(control: Control) -> None:
     first, second = control.keys.make("k1", "alice"), control.keys.make("k2", "alice")
     assert len(first["secret"]) == 43
     assert first["secret"] != second["secret"]
@@ -45,7 +45,7 @@ def test_a_key_is_random_and_told_once(control: Control) -> None:
     assert (entry["who"], entry["what"], entry["subject"]) == ("alice", "make key", "key k2")
 
 
-def test_a_secret_that_is_given_is_kept_and_not_told(control: Control) -> None:
+def test_a_given_secret_is_kept_and_not_shown(control: Control) -> None:
     assert control.keys.make("k1", "alice", GIVEN) == {"id": "k1", "made_at": pytest.approx(control.clock(), abs=60)}
     assert read_keys(control.settings.state)["k1"].secret == GIVEN
 
@@ -87,7 +87,7 @@ def test_there_is_an_end_to_keys(control: Control) -> None:
         control.keys.make("one-more", "alice")
 
 
-def test_a_key_is_changed_with_an_overlap_and_retired_when_nobody_names_it(control: Control, fleet: Fleet) -> None:
+def test_a_key_is_changed_with_an_overlap_and_retired_when_unused(control: Control, fleet: Fleet) -> None:
     control.keys.make("k1", "alice")
     control.fleet.replace(signing(fleet, "k1"), "alice")
     with pytest.raises(RequestError, match="services video name it") as caught:
@@ -110,8 +110,8 @@ def test_a_key_is_changed_with_an_overlap_and_retired_when_nobody_names_it(contr
 
 def test_a_fleet_that_names_keys_that_are_not_there_is_taken_with_a_warning(control: Control, fleet: Fleet) -> None:
     def warnings(*keys: str) -> list[str]:
-        found: list[str] = control.fleet.replace(signing(fleet, *keys), "alice")["warnings"]
-        return found
+        result: list[str] = control.fleet.replace(signing(fleet, *keys), "alice")["warnings"]
+        return result
 
     (warning,) = warnings("k1", "k2")
     assert warning.startswith("service video: has none of its keys k1, k2, and answers with its fallback alone")
@@ -126,8 +126,8 @@ def test_a_fleet_that_names_keys_that_are_not_there_is_taken_with_a_warning(cont
         control.keys.make("k3", "alice")
 
 
-def secrets_of(door: ControlApp) -> list[str]:
-    return [key.secret for key in read_keys(door.control.settings.state).values()]
+def secrets_of(app: ControlApp) -> list[str]:
+    return [key.secret for key in read_keys(app.control.settings.state).values()]
 
 
 def ask(client: httpx.Client, method: str, path: str, status: int, **body: Any) -> str:
@@ -136,20 +136,20 @@ def ask(client: httpx.Client, method: str, path: str, status: int, **body: Any) 
     return answer.text
 
 
-def test_a_secret_is_in_the_keys_file_and_in_the_answer_that_tells_it_and_nowhere_else(
+def test_a_secret_is_in_the_keys_file_and_in_its_one_answer_and_nowhere_else(
     settings: Settings, fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     configured = settings.model_copy(update={"feed_sources": (str(settings.state.parent),)})
-    with running_control_app(configured) as door, door.client(door.make_token("ops")) as client:
+    with running_control_app(configured) as app, app.client(app.make_token("ops")) as client:
         made = client.post("/v1/keys", json={"id": "k1"})
         assert (made.status_code, made.headers["cache-control"]) == (201, "no-store")
-        (secret,) = secrets_of(door)
+        (secret,) = secrets_of(app)
         assert made.json()["secret"] == secret
         document = format_fleet(signing(fleet, "k1", "k2")).encode()
         (settings.state.parent / "routes.csv").write_text("prefix,cluster\n203.0.113.0/24,bom001-a\n")
         source = {"kind": "csv", "path": str(settings.state.parent / "routes.csv")}
-        said = [
+        texts = [
             ask(client, "POST", "/v1/keys", 201, json={"id": "k2", "secret": GIVEN}),
             ask(client, "POST", "/v1/keys", 409, json={"id": "k2", "secret": GIVEN}),
             ask(client, "POST", "/v1/keys", 422, json={"secret": GIVEN}),
@@ -169,15 +169,15 @@ def test_a_secret_is_in_the_keys_file_and_in_the_answer_that_tells_it_and_nowher
         ]
         ask(client, "POST", "/v1/keys", 201, json={"id": "k9", "secret": GIVEN.replace("given", "never")})
         ask(client, "DELETE", "/v1/keys/k9", 200)
-        for text in said:
+        for text in texts:
             assert secret not in text
             assert GIVEN[:20] not in text
-        found = [
+        result = [
             path.name
             for path in settings.state.iterdir()
             if not path.is_socket() and any(word.encode() in path.read_bytes() for word in (secret, GIVEN[:20]))
         ]
-        assert found == [FILE]
+        assert result == [FILE]
         assert b"never-0123" not in (settings.state / FILE).read_bytes()
     assert secret not in caplog.text
     assert GIVEN[:20] not in caplog.text

@@ -78,9 +78,9 @@ class Origin:
 
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    found = Origin()
-    yield found
-    found.close()
+    result = Origin()
+    yield result
+    result.close()
 
 
 def with_origin(fleet: Fleet, url: str) -> Fleet:
@@ -103,27 +103,27 @@ def served(state: Path, path: str, **settings: Any) -> httpx.Response:
 def test_a_registered_playlist_is_made_for_each_client(serving: Control, settings: Settings) -> None:
     report = serving.playlists.put("video", "80100172", "hls", HLS.encode(), "test")
     assert (report["made"], report["bytes"], report["url"], report["problem"]) == (True, len(HLS), "", "")
-    found = served(
+    result = served(
         settings.state, "/v1/hls/video/80100172/master.m3u8?session=s%201", public_url="https://steer.example/x"
     )
-    assert (found.status_code, found.headers["content-type"]) == (200, "application/vnd.apple.mpegurl")
-    assert found.headers["access-control-allow-origin"] == "*"
+    assert (result.status_code, result.headers["content-type"]) == (200, "application/vnd.apple.mpegurl")
+    assert result.headers["access-control-allow-origin"] == "*"
     picks = Snapshot.map(settings.state).picks("203.0.113.9", "80100172", service="video", session="s 1")
     tag = f'#EXT-X-CONTENT-STEERING:SERVER-URI="https://steer.example/x/v1/hls/video/80100172?session=s%201",PATHWAY-ID="{picks[0].appliance}"'
-    assert tag in found.text
+    assert tag in result.text
     for pick in picks[:3]:
-        assert f"https://{pick.host}/v/80100172/low/v.m3u8\n" in found.text
-    assert "https://origin.example/v/80100172/low/v.m3u8\n" in found.text
+        assert f"https://{pick.host}/v/80100172/low/v.m3u8\n" in result.text
+    assert "https://origin.example/v/80100172/low/v.m3u8\n" in result.text
     steering = served(settings.state, "/v1/hls/video/80100172?session=s%201").json()
     assert steering["PATHWAY-PRIORITY"][0] == picks[0].appliance, "the first answer moves nobody"
 
     serving.playlists.put("video", "80100172", "dash", MPD.encode(), "test")
-    found = served(
+    result = served(
         settings.state, "/v1/dash/video/80100172/manifest.mpd", query_before_start=True, public_url="http://s.example"
     )
-    assert found.headers["content-type"] == "application/dash+xml"
-    assert f'serviceLocation="{picks[0].appliance}">https://{picks[0].host}/v/80100172/media/<' in found.text
-    assert 'queryBeforeStart="true">http://s.example/v1/dash/video/80100172</' in found.text
+    assert result.headers["content-type"] == "application/dash+xml"
+    assert f'serviceLocation="{picks[0].appliance}">https://{picks[0].host}/v/80100172/media/<' in result.text
+    assert 'queryBeforeStart="true">http://s.example/v1/dash/video/80100172</' in result.text
 
 
 def test_the_first_answer_for_a_mapped_playlist_moves_no_player_that_takes_clones(
@@ -154,8 +154,8 @@ def test_what_is_not_registered_is_404_and_deleted_is_gone(serving: Control, set
     assert served(settings.state, path).status_code == 200
     assert served(settings.state, "/v1/dash/video/a%2Fb/manifest.mpd").status_code == 404
     serving.playlists.delete("video", "a/b", "hls", "test")
-    found = served(settings.state, path)
-    assert (found.status_code, found.json()["parameter"]) == (404, "title")
+    result = served(settings.state, path)
+    assert (result.status_code, result.json()["parameter"]) == (404, "title")
     assert serving.hand_over.current is not None
     assert serving.hand_over.current.playlists == ""
     with pytest.raises(RequestError, match="none is registered"):
@@ -214,9 +214,11 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "key", "said"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_cannot_be_registered_is_said(serving: Control, name: str, key: tuple[str, str, str], said: str) -> None:
-    with pytest.raises((RequestError, FeedError), match=said):
+@pytest.mark.parametrize(("name", "key", "message"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_what_cannot_be_registered_is_refused_with_the_rule(
+    serving: Control, name: str, key: tuple[str, str, str], message: str
+) -> None:
+    with pytest.raises((RequestError, FeedError), match=message):
         serving.playlists.put(*key, None, "test")
 
 
@@ -389,15 +391,15 @@ def test_a_slow_origin_delays_no_other(
     assert serving.playlists.get("video", "t", "hls")["who"] == "origin"
 
 
-def test_the_command_line_and_the_door_do_the_same(serving: Control, settings: Settings, tmp_path: Path) -> None:
+def test_the_command_line_and_the_api_do_the_same(serving: Control, settings: Settings, tmp_path: Path) -> None:
     serving.close()
     (tmp_path / "m.m3u8").write_text(HLS)
     state = ["--state", str(settings.state)]
     run = CliRunner().invoke
 
     def rows() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(run(main, ["playlist", "list", "--json", *state]).stdout)
-        return [{key: row[key] for key in ("title", "kind", "bytes")} for row in found]
+        result: list[dict[str, Any]] = json.loads(run(main, ["playlist", "list", "--json", *state]).stdout)
+        return [{key: row[key] for key in ("title", "kind", "bytes")} for row in result]
 
     put = ["playlist", "put", "video", "a/b", "hls", str(tmp_path / "m.m3u8"), *state]
     done = run(main, put)
@@ -405,7 +407,7 @@ def test_the_command_line_and_the_door_do_the_same(serving: Control, settings: S
     assert "registered" in done.stdout
     assert "public_url is empty" in done.stderr
     alone = rows()
-    with running_control_app(settings) as door, door.client(door.make_token("ops")) as client:
+    with running_control_app(settings) as running, running.client(running.make_token("ops")) as client:
         assert rows() == alone == [{"title": "a/b", "kind": "hls", "bytes": len(HLS)}]
         assert client.get("/v1/playlists/video/a%2Fb/hls").json()["playlist"] == HLS
         assert client.put("/v1/playlists/video/t/dash", content=MPD).status_code == 201
@@ -416,6 +418,6 @@ def test_the_command_line_and_the_door_do_the_same(serving: Control, settings: S
         assert [row["title"] for row in client.get("/v1/playlists?count=1&after=video/a/b/hls").json()] == ["t"]
         assert run(main, ["playlist", "delete", "video", "t", "dash", *state]).stdout == "dash video/t: deleted\n"
         assert client.get("/v1/playlists/video/t/dash").status_code == 404
-        partner = client.get("/v1/playlists", headers=door.make_token("partner:as64500"))
+        partner = client.get("/v1/playlists", headers=running.make_token("partner:as64500"))
         assert partner.status_code == 403
         assert [entry["what"] for entry in client.get("/v1/audit?count=3").json()][1] == "delete playlist"

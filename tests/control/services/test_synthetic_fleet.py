@@ -60,7 +60,7 @@ def test_appliances_stand_at_real_places_of_their_country(full: Fleet) -> None:
         assert (site.city, site.latitude, site.longitude) == (place.city, place.latitude, place.longitude)
 
 
-def test_embedded_clusters_have_a_partner_and_exchanges_a_country_and_an_open_door(full: Fleet) -> None:
+def test_embedded_clusters_have_a_partner_and_exchanges_a_country_and_accept_off_net_clients(full: Fleet) -> None:
     countries = {site.id: site.country for site in full.sites}
     for cluster in full.clusters:
         if cluster.route_class is RouteClass.embedded:

@@ -236,7 +236,7 @@ NOTHING_TO_PUBLISH: list[tuple[str, Callable[[Control, FeedSource], Any], int, s
 @pytest.mark.parametrize(
     ("name", "verb", "status", "expected"), NOTHING_TO_PUBLISH, ids=[row[0] for row in NOTHING_TO_PUBLISH]
 )
-def test_what_cannot_be_published_says_why(
+def test_what_cannot_be_published_is_refused_with_the_reason(
     control: Control,
     write_feed: WriteFeed,
     name: str,
@@ -489,7 +489,7 @@ def test_a_folder_that_others_may_write_is_refused(settings: Settings, mode: int
     assert list(settings.state.iterdir()) == []
 
 
-def test_a_folder_of_somebody_else_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_another_user_is_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     settings.state.mkdir(mode=0o700)
     monkeypatch.setattr(os, "geteuid", lambda: settings.state.stat().st_uid + 1)
     with pytest.raises(SettingsError, match="belongs to user"):

@@ -66,19 +66,19 @@ def test_order(
     current: tuple[str, ...],
     expected: tuple[str, ...],
 ) -> None:
-    found = pathways.order(service, picks, walked_out, current, 0.25)
-    assert found.ids == expected
-    assert found.moves == (bool(current) and expected[0] not in current)
-    assert found.clones == ()
+    result = pathways.order(service, picks, walked_out, current, 0.25)
+    assert result.ids == expected
+    assert result.moves == (bool(current) and expected[0] not in current)
+    assert result.clones == ()
 
 
 def test_a_clone_is_named_by_what_it_stands_for() -> None:
-    found = pathways.with_clones(pathways.order(MAPPED, [A, FAR], True, (), 0.25), MAPPED, [A, FAR], (), 0.25)
-    one, two = found.clones
+    result = pathways.with_clones(pathways.order(MAPPED, [A, FAR], True, (), 0.25), MAPPED, [A, FAR], (), 0.25)
+    one, two = result.clones
     assert (one.base, one.host, two.base, two.host) == ("isp", "a.example", "ix", "far.example")
-    assert found.ids == (one.id, two.id, "isp", "ix", "other-cdn", "del")
+    assert result.ids == (one.id, two.id, "isp", "ix", "other-cdn", "del")
     moved = dataclasses.replace(A, host="a2.example")
-    again = pathways.with_clones(found, MAPPED, [moved, FAR], (), 0.25).clones
+    again = pathways.with_clones(result, MAPPED, [moved, FAR], (), 0.25).clones
     assert again[0].id != one.id, "players keep the first definition of an id"
     assert again[1] == two
 
@@ -87,11 +87,11 @@ def test_what_a_playlist_declares_needs_no_clone() -> None:
     """A clone of it would make the player begin anew for the same URLs, at worst while its first segment loads."""
     plain = pathways.order(MAPPED, [A, B, FAR], True, (), 0.25)
     digests = [pathways.digest_of(name, host) for name, host in pathways.hosts(MAPPED, [A, B, FAR]) if host]
-    found = pathways.with_clones(plain, MAPPED, [A, B, FAR], ("isp",), 0.25, digests)
-    (one,) = found.clones
+    result = pathways.with_clones(plain, MAPPED, [A, B, FAR], ("isp",), 0.25, digests)
+    (one,) = result.clones
     assert (one.base, one.host) == ("isp", "b.example")
-    assert found.ids[:3] == ("isp", one.id, "ix")
-    assert not found.moves
+    assert result.ids[:3] == ("isp", one.id, "ix")
+    assert not result.moves
     gone = pathways.with_clones(plain, MAPPED, [B, FAR], ("isp",), 0.25, digests)
     assert gone.ids[:2] == (one.id, "ix"), "the declared one is left when what it stands for is"
     assert gone.moves
@@ -100,9 +100,9 @@ def test_what_a_playlist_declares_needs_no_clone() -> None:
 def test_a_player_stays_on_its_clone() -> None:
     plain = pathways.order(MAPPED, [A, B], True, (), 0.25)
     one, two = pathways.with_clones(plain, MAPPED, [A, B], (), 0.25).clones
-    found = pathways.with_clones(plain, MAPPED, [A, B], (two.id,), 0.25)
-    assert found.ids[:2] == (two.id, one.id)
-    assert not found.moves
+    result = pathways.with_clones(plain, MAPPED, [A, B], (two.id,), 0.25)
+    assert result.ids[:2] == (two.id, one.id)
+    assert not result.moves
 
 
 HOSTS = [
@@ -141,15 +141,15 @@ PICKS = st.lists(
 def test_any_picks_give_each_pathway_once_and_nothing_from_nowhere(
     picks: list[Pick], walked_out: bool, current: list[str], service: Service
 ) -> None:
-    found = pathways.order(service, picks, walked_out, current, 0.25)
-    assert len(set(found.ids)) == len(found.ids) > 0
+    result = pathways.order(service, picks, walked_out, current, 0.25)
+    assert len(set(result.ids)) == len(result.ids) > 0
     if service.pathways:
-        assert sorted(found.ids) == ["del", "isp", "ix", "other-cdn"]
+        assert sorted(result.ids) == ["del", "isp", "ix", "other-cdn"]
     else:
-        assert set(found.ids) >= {item.appliance for item in picks} | {"cdn"}
+        assert set(result.ids) >= {item.appliance for item in picks} | {"cdn"}
     declared = pathways.hosts(service, picks)
     assert pathways.order(service, picks, walked_out, (), 0.25).ids[0] in dict(declared), "the first is in the playlist"
-    assert found.ids[0] in found.ids
+    assert result.ids[0] in result.ids
 
 
 @given(PICKS, st.booleans(), st.sampled_from([VIDEO, MAPPED]))

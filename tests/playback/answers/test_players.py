@@ -31,13 +31,13 @@ PATHS = [
     ("path", "protocol", "service", "title", "name"), PATHS, ids=[row[0].decode() for row in PATHS]
 )
 def test_a_path_is_read(path: bytes, protocol: str, service: str, title: str, name: str) -> None:
-    found = read_request(path, b"", "203.0.113.9", [], Trust(()), "x-forwarded-for")
-    assert (found.protocol, found.service, found.title, found.name) == (protocol, service, title, name)
-    assert found.client.packed == CLIENT
+    result = read_request(path, b"", "203.0.113.9", [], Trust(()), "x-forwarded-for")
+    assert (result.protocol, result.service, result.title, result.name) == (protocol, service, title, name)
+    assert result.client.packed == CLIENT
 
 
 def test_steering_does_not_need_the_playlists(snapshot: Snapshot) -> None:
     asked = read_request(b"/v1/hls/video/t", b"_HLS_pathway=nobody", "203.0.113.9", [], Trust(()), "x-forwarded-for")
-    found = steer(snapshot, asked, Settings())
-    assert found.moves
-    assert json.loads(found.body)["PATHWAY-PRIORITY"][-1] == "cdn"
+    result = steer(snapshot, asked, Settings())
+    assert result.moves
+    assert json.loads(result.body)["PATHWAY-PRIORITY"][-1] == "cdn"

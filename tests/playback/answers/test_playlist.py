@@ -87,7 +87,7 @@ def test_playlists_are_found_by_service_title_and_kind(tmp_path: Path) -> None:
         for i in range(300)
         for kind in ("hls", "dash")
     ]
-    found = Playlists(tmp_path / write_playlists(tmp_path, 1, "d", rows))
-    assert len(found) == len(rows)
-    assert all(found.find(row.service, row.title, row.kind) == row for row in rows)
-    assert found.find("a", "t300", "hls") is found.find("c", "t1", "hls") is found.find("a", "t1", "smooth") is None
+    result = Playlists(tmp_path / write_playlists(tmp_path, 1, "d", rows))
+    assert len(result) == len(rows)
+    assert all(result.find(row.service, row.title, row.kind) == row for row in rows)
+    assert result.find("a", "t300", "hls") is result.find("c", "t1", "hls") is result.find("a", "t1", "smooth") is None

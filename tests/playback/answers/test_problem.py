@@ -21,12 +21,12 @@ def test_a_problem_names_parameter_value_and_rule() -> None:
 
 
 def test_a_problem_without_a_parameter_has_a_hint_where_there_is_one() -> None:
-    found = json.loads(problem(RequestError("nothing is published yet", hint="publish", status=503)))
-    assert found["title"] == "Service Unavailable"
-    assert found["hint"] == "publish"
-    assert "parameter" not in found
+    result = json.loads(problem(RequestError("nothing is published yet", hint="publish", status=503)))
+    assert result["title"] == "Service Unavailable"
+    assert result["hint"] == "publish"
+    assert "parameter" not in result
 
 
 def test_a_long_value_is_cut() -> None:
-    found = json.loads(problem(RequestError.of_parameter("title", "x" * 10_000, "1 to 256 bytes")))
-    assert found["value"] == "x" * 64 + "… (10000 characters)"
+    result = json.loads(problem(RequestError.of_parameter("title", "x" * 10_000, "1 to 256 bytes")))
+    assert result["value"] == "x" * 64 + "… (10000 characters)"

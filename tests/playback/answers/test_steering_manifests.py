@@ -43,10 +43,10 @@ def test_a_ttl_is_a_whole_number_of_at_least_one_and_near_what_was_set(
     ttl_s: int, share: float, session: str, title: str
 ) -> None:
     viewer = viewer_of(session, bytes([203, 0, 113, 7]))
-    found = ttl_of(ttl_s, jitter_s(ttl_s, share), title, viewer)
-    assert found >= 1
-    assert abs(found - ttl_s) <= ttl_s * share
-    assert found == reference.ttl_of(ttl_s, share, title, reference.viewer_of(session, "203.0.113.200"))
+    result = ttl_of(ttl_s, jitter_s(ttl_s, share), title, viewer)
+    assert result >= 1
+    assert abs(result - ttl_s) <= ttl_s * share
+    assert result == reference.ttl_of(ttl_s, share, title, reference.viewer_of(session, "203.0.113.200"))
 
 
 def test_viewers_do_not_all_ask_at_once() -> None:
@@ -102,16 +102,16 @@ def ask(tmp_path: Path, publish: Callable[..., Path], players_fleet: Fleet) -> A
 
 async def test_a_player_gets_its_appliances_and_the_fallback(ask: Asking) -> None:
     steered = (await ask("/v1/steer?title=80100172&n=6")).json()  # twice as many as playlists name
-    found = await ask("/v1/hls/video/80100172")
-    assert broken_rules(found.status_code, dict(found.headers), found.content) == []
-    body = found.json()
+    result = await ask("/v1/hls/video/80100172")
+    assert broken_rules(result.status_code, dict(result.headers), result.content) == []
+    body = result.json()
     assert body["PATHWAY-PRIORITY"] == [
         target["appliance"] for target in steered["targets"] if "appliance" in target
     ] + ["cdn"]
     assert 27 <= body["TTL"] <= 33
-    assert (await ask("/v1/dash/video/80100172")).content == found.content
-    assert (await ask("/v1/hls/video/80100172", method="HEAD")).headers["content-length"] == str(len(found.content))
-    assert found.headers["access-control-expose-headers"] == "Retry-After"
+    assert (await ask("/v1/dash/video/80100172")).content == result.content
+    assert (await ask("/v1/hls/video/80100172", method="HEAD")).headers["content-length"] == str(len(result.content))
+    assert result.headers["access-control-expose-headers"] == "Retry-After"
 
 
 async def test_mapped_pathways_follow_the_ranking(ask: Asking) -> None:
@@ -125,8 +125,8 @@ async def test_mapped_pathways_follow_the_ranking(ask: Asking) -> None:
 
 async def test_a_preflight_is_answered(ask: Asking) -> None:
     for path in ("/v1/hls/video/t", "/v1/dash/video/t", "/v1/hls/video/t/master.m3u8", "/v1/hls/a/b/c/d"):
-        found = await ask(path, method="OPTIONS")
-        assert (found.status_code, found.headers["access-control-allow-origin"]) == (204, "*")
+        result = await ask(path, method="OPTIONS")
+        assert (result.status_code, result.headers["access-control-allow-origin"]) == (204, "*")
 
 
 STATIC = [
@@ -144,21 +144,21 @@ STATIC = [
 
 @pytest.mark.parametrize(("name", "path", "expected"), STATIC, ids=[row[0] for row in STATIC])
 async def test_nothing_is_refused(ask: Asking, name: str, path: str, expected: list[str]) -> None:
-    found = await ask(path)
-    assert broken_rules(found.status_code, dict(found.headers), found.content) == []
-    assert found.json()["PATHWAY-PRIORITY"] == expected
-    assert found.json()["TTL"] > 100
+    result = await ask(path)
+    assert broken_rules(result.status_code, dict(result.headers), result.content) == []
+    assert result.json()["PATHWAY-PRIORITY"] == expected
+    assert result.json()["TTL"] > 100
 
 
 async def test_before_the_first_publish_players_get_the_static_body(tmp_path: Path) -> None:
     app = make_app(Follower(tmp_path, 0.1), Settings())
     transport = httpx.ASGITransport(app=app, client=("203.0.113.9", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://steering") as client:
-        found = await client.get("/v1/hls/video/t")
-    assert broken_rules(found.status_code, dict(found.headers), found.content) == []
+        result = await client.get("/v1/hls/video/t")
+    assert broken_rules(result.status_code, dict(result.headers), result.content) == []
 
 
-async def test_ip_is_believed_of_trusted_callers_alone_and_never_an_error(ask: Asking) -> None:
+async def test_ip_is_used_for_trusted_callers_only_and_is_never_an_error(ask: Asking) -> None:
     plain = await ask("/v1/hls/mapped/t")
     assert (await ask("/v1/hls/mapped/t?ip=198.51.100.9")).json() == plain.json()
     asked = await ask("/v1/hls/mapped/t?ip=198.51.100.9", peer="127.0.0.1")
@@ -224,10 +224,10 @@ async def bodies_of(ask: Asking, seed: int, count: int) -> set[str]:
     peers = ["203.0.113.9", "198.51.100.9", "127.0.0.1", "2001:db8::9", "192.0.2.1"]
     for _ in range(count):
         path, service = fuzzed(source)
-        found = await ask(path, peer=source.choice(peers))
+        result = await ask(path, peer=source.choice(peers))
         declared = ("embedded", "exchanges", "other") if service == "mapped" else ()
-        assert broken_rules(found.status_code, dict(found.headers), found.content, declared) == [], path
-        bodies.add(found.content.decode())
+        assert broken_rules(result.status_code, dict(result.headers), result.content, declared) == [], path
+        bodies.add(result.content.decode())
     return bodies
 
 
@@ -246,7 +246,7 @@ async def test_the_streaming_alliances_validator_takes_every_body(ask: Asking, t
         "const bodies = JSON.parse(require('node:fs').readFileSync(process.argv[2]));\n"
         "console.log(bodies.filter(isValidSteeringManifest).length);\n"
     )
-    said = subprocess.run(
+    ran = subprocess.run(
         [shutil.which("node") or "", str(script), str(bodies)],
         env={**os.environ, "NODE_PATH": str(folder / "node_modules")},
         capture_output=True,
@@ -254,4 +254,4 @@ async def test_the_streaming_alliances_validator_takes_every_body(ask: Asking, t
         check=True,
         timeout=120,
     )
-    assert int(said.stdout) == len(asked), "all of ours, and not the one that is wrong"
+    assert int(ran.stdout) == len(asked), "all of ours, and not the one that is wrong"

@@ -1,4 +1,4 @@
-"""The FastAPI door, through ASGI, over a real snapshot in a temporary folder."""
+"""The FastAPI app, through ASGI, over a real snapshot in a temporary folder."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def follower(state_folder: Path) -> Follower:
-    found = Follower(state_folder, 0.1)
-    found.step()
-    return found
+    result = Follower(state_folder, 0.1)
+    result.step()
+    return result
 
 
 @pytest.fixture
@@ -49,17 +49,17 @@ def ask(follower: Follower) -> Ask:
 
 
 async def test_a_client_gets_the_snapshots_answer(ask: Ask, snapshot: Snapshot) -> None:
-    found = await ask("/v1/steer?title=80100172", peer=ISP)
-    assert found.status_code == 200
-    assert found.content == snapshot.steer(ISP, "80100172", service="video")
-    assert found.headers["content-type"] == "application/json"
-    assert found.headers["cache-control"] == "no-store"
-    assert found.headers["access-control-allow-origin"] == "*"
+    result = await ask("/v1/steer?title=80100172", peer=ISP)
+    assert result.status_code == 200
+    assert result.content == snapshot.steer(ISP, "80100172", service="video")
+    assert result.headers["content-type"] == "application/json"
+    assert result.headers["cache-control"] == "no-store"
+    assert result.headers["access-control-allow-origin"] == "*"
 
 
 async def test_every_parameter_reaches_the_snapshot(ask: Ask, snapshot: Snapshot) -> None:
-    found = await ask("/v1/steer?title=a%2Fb+c&service=video&session=s&n=5&family=6&ip=2001:db8::1")
-    assert found.content == snapshot.steer("2001:db8::1", "a/b c", service="video", session="s", n=5, family=6)
+    result = await ask("/v1/steer?title=a%2Fb+c&service=video&session=s&n=5&family=6&ip=2001:db8::1")
+    assert result.content == snapshot.steer("2001:db8::1", "a/b c", service="video", session="s", n=5, family=6)
 
 
 ERRORS = [
@@ -87,13 +87,13 @@ ERRORS = [
 async def test_a_wrong_request_gets_a_problem_that_names_the_parameter(
     ask: Ask, query: str, peer: str, status: int, parameter: str
 ) -> None:
-    found = await ask(f"/v1/steer?{query}", peer=peer)
-    assert found.status_code == status
-    assert found.headers["content-type"] == "application/problem+json"
-    document = found.json()
+    result = await ask(f"/v1/steer?{query}", peer=peer)
+    assert result.status_code == status
+    assert result.headers["content-type"] == "application/problem+json"
+    document = result.json()
     assert (document["status"], document["parameter"]) == (status, parameter)
     assert document["rule"]
-    assert len(found.content) < 600
+    assert len(result.content) < 600
 
 
 SPOOFS = [
@@ -105,17 +105,17 @@ SPOOFS = [
 
 
 @pytest.mark.parametrize(("name", "peer", "headers", "client"), SPOOFS, ids=[row[0] for row in SPOOFS])
-async def test_nobody_becomes_somebody_else(
+async def test_no_client_becomes_another(
     ask: Ask, snapshot: Snapshot, name: str, peer: str, headers: dict[str, str], client: str
 ) -> None:
-    found = await ask("/v1/steer?title=t", peer=peer, **headers)
-    assert found.content == snapshot.steer(client, "t", service="video")
+    result = await ask("/v1/steer?title=t", peer=peer, **headers)
+    assert result.content == snapshot.steer(client, "t", service="video")
 
 
-async def test_behind_a_local_proxy_nobody_becomes_trusted(ask: Ask) -> None:
+async def test_behind_a_local_proxy_no_client_becomes_trusted(ask: Ask) -> None:
     for query in ("ip=8.8.8.8", "explain=1"):
-        found = await ask(f"/v1/steer?title=t&{query}", x_forwarded_for=ISP)
-        assert found.status_code == 403
+        result = await ask(f"/v1/steer?title=t&{query}", x_forwarded_for=ISP)
+        assert result.status_code == 403
 
 
 async def test_head_is_get_without_a_body(ask: Ask) -> None:
@@ -126,29 +126,29 @@ async def test_head_is_get_without_a_body(ask: Ask) -> None:
 
 
 async def test_a_redirect_goes_to_the_first_target(ask: Ask, snapshot: Snapshot) -> None:
-    found = await ask("/v1/steer?title=t&redirect=1", peer=ISP)
+    result = await ask("/v1/steer?title=t&redirect=1", peer=ISP)
     urls = [target["url"] for target in json.loads(snapshot.steer(ISP, "t", service="video"))["targets"]]
-    assert found.status_code == 302
-    assert found.headers["location"] == urls[0]
-    assert found.headers.get_list("link") == [
+    assert result.status_code == 302
+    assert result.headers["location"] == urls[0]
+    assert result.headers.get_list("link") == [
         f'<{url}>; rel="duplicate"; pri={place}' for place, url in enumerate(urls[1:], 2)
     ]
 
 
 async def test_explain_is_the_answer_and_why(ask: Ask, snapshot: Snapshot) -> None:
-    found = (await ask(f"/v1/steer?title=t&explain=1&ip={ISP}")).json()
-    why = found.pop("explain")
-    assert found == json.loads(snapshot.steer(ISP, "t", service="video"))
+    result = (await ask(f"/v1/steer?title=t&explain=1&ip={ISP}")).json()
+    why = result.pop("explain")
+    assert result == json.loads(snapshot.steer(ISP, "t", service="video"))
     assert why["prefix"] == "203.0.113.0/24"
 
 
 async def test_players_on_any_page_may_ask(ask: Ask) -> None:
-    found = await ask(
+    result = await ask(
         "/v1/steer", method="OPTIONS", origin="https://player.example", access_control_request_method="GET"
     )
-    assert found.status_code == 204
-    assert found.headers["access-control-allow-origin"] == "*"
-    assert "GET" in found.headers["access-control-allow-methods"]
+    assert result.status_code == 204
+    assert result.headers["access-control-allow-origin"] == "*"
+    assert "GET" in result.headers["access-control-allow-methods"]
 
 
 async def test_other_paths_and_methods_are_problems_too(ask: Ask) -> None:
@@ -159,11 +159,11 @@ async def test_other_paths_and_methods_are_problems_too(ask: Ask) -> None:
         ("/healthz", "DELETE", 405, "GET, HEAD"),
     ]
     for path, method, status, allow in cases:
-        found = await ask(path, method=method)
-        assert found.status_code == status
-        assert found.headers.get("allow") == allow
-        assert found.headers["content-type"] == "application/problem+json"
-        assert found.json()["status"] == status
+        result = await ask(path, method=method)
+        assert result.status_code == status
+        assert result.headers.get("allow") == allow
+        assert result.headers["content-type"] == "application/problem+json"
+        assert result.json()["status"] == status
 
 
 TRUSTED_PAGES = ["/version", "/openapi.json", "/docs"]
@@ -178,20 +178,20 @@ async def test_pages_about_the_service_are_for_trusted_callers(ask: Ask, path: s
 
 async def test_health_and_readiness_are_for_everybody(ask: Ask, follower: Follower) -> None:
     assert (await ask("/healthz", peer=ISP)).text == "ok\n"
-    found = (await ask("/readyz", peer=ISP)).json()
-    assert (found["ready"], found["table"], found["generation"], found["refused"]) == (True, 1, 1, None)
+    result = (await ask("/readyz", peer=ISP)).json()
+    assert (result["ready"], result["table"], result["generation"], result["refused"]) == (True, 1, 1, None)
     (follower.state / "current").write_bytes(b"torn")
     follower.step()
     assert "torn" in (await ask("/readyz")).json()["refused"]
 
 
-async def test_before_anything_is_published_it_says_so(tmp_path: Path) -> None:
+async def test_before_the_first_publish_the_answer_names_the_reason(tmp_path: Path) -> None:
     transport = httpx.ASGITransport(app=make_app(Follower(tmp_path, 0.1), Settings()), client=("127.0.0.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://steering") as client:
         for path in ("/v1/steer?title=t", "/readyz"):
-            found = await client.get(path)
-            assert found.status_code == 503
-            assert found.headers["retry-after"] == "1"
+            result = await client.get(path)
+            assert result.status_code == 503
+            assert result.headers["retry-after"] == "1"
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/version")).json()["serving"] is None
 
@@ -203,20 +203,20 @@ async def test_an_error_of_ours_shows_no_traceback(
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(Snapshot, "steer", fail)
-    found = await ask("/v1/steer?title=t", peer=ISP)
-    assert found.status_code == 500
-    assert "secret" not in found.text
-    assert found.json()["detail"] == "an error of ours; it is in the log"
+    result = await ask("/v1/steer?title=t", peer=ISP)
+    assert result.status_code == 500
+    assert "secret" not in result.text
+    assert result.json()["detail"] == "an error of ours; it is in the log"
 
 
 async def test_the_docs_page_stands_alone_and_carries_the_attribution(ask: Ask) -> None:
-    found = await ask("/docs")
-    assert "default-src 'none'" in found.headers["content-security-policy"]
-    assert not re.search(r"<(script|img|link|iframe)|src=|url\(", found.text)
-    outside = set(re.findall(r'href="(https?://[^"]+)"', found.text))
+    result = await ask("/docs")
+    assert "default-src 'none'" in result.headers["content-security-policy"]
+    assert not re.search(r"<(script|img|link|iframe)|src=|url\(", result.text)
+    outside = set(re.findall(r'href="(https?://[^"]+)"', result.text))
     assert "https://db-ip.com" in outside
     for name in ("title", "service", "session", "n", "family", "ip", "explain", "redirect"):
-        assert f"<code>{name}</code>" in found.text
+        assert f"<code>{name}</code>" in result.text
 
 
 async def test_openapi_documents_every_parameter(ask: Ask) -> None:

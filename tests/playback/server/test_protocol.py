@@ -41,10 +41,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 async def listening(state_folder: Path) -> AsyncIterator[Listening]:
     follower = Follower(state_folder, 0.1)
     follower.step()
-    found = Listening(follower, Settings(max_connections=2))
-    await found.start()
-    yield found
-    await found.stop()
+    result = Listening(follower, Settings(max_connections=2))
+    await result.start()
+    yield result
+    await result.stop()
 
 
 async def opened(listening: Listening) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -60,12 +60,12 @@ async def wait(connections: Connections, seconds: int) -> None:
 
 async def answers(reader: asyncio.StreamReader, count: int) -> list[tuple[int, bytes]]:
     """Return the (status, body) of the next answers."""
-    found = []
+    result = []
     for _ in range(count):
         head = await reader.readuntil(b"\r\n\r\n")
         lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:-2])
-        found.append((int(head[9:12]), await reader.readexactly(int(lines["content-length"]))))
-    return found
+        result.append((int(head[9:12]), await reader.readexactly(int(lines["content-length"]))))
+    return result
 
 
 async def test_answers_leave_in_the_order_of_their_requests(listening: Listening) -> None:
@@ -101,8 +101,8 @@ async def test_a_request_in_parts_is_answered_when_it_is_whole(listening: Listen
 
 async def test_a_request_for_another_protocol_is_answered_in_this_one(listening: Listening) -> None:
     upgrade = FAST.replace(b"Host: x", b"Connection: upgrade\r\nUpgrade: websocket")
-    found = await listening.exchange([upgrade * 2000 + LAST], patience_s=20.0)
-    assert found.count(b"HTTP/1.1 200 OK") == 2001
+    result = await listening.exchange([upgrade * 2000 + LAST], patience_s=20.0)
+    assert result.count(b"HTTP/1.1 200 OK") == 2001
 
 
 SMUGGLED = b"GET /readyz HTTP/1.1\r\n\r\n"
@@ -122,40 +122,40 @@ async def test_a_body_is_never_a_request(
 ) -> None:
     data = before + method + b" /v1/steer?title=t HTTP/1.1\r\nConnection: upgrade\r\n" + rest
     for parts in ([data + LAST], [data[:-30], data[-30:], LAST]):
-        found = await listening.exchange(parts)
-        assert found.count(b"HTTP/1.1 ") == 1 + bool(before), found
-        assert b'"ready"' not in found
+        result = await listening.exchange(parts)
+        assert result.count(b"HTTP/1.1 ") == 1 + bool(before), result
+        assert b'"ready"' not in result
 
 
 @pytest.mark.parametrize("version", [b"", b" HTTP/0.9", b" HTTP/2.0", b" HTTP/1.2", b" HTTP/9.9"])
 async def test_other_versions_of_http_are_refused(listening: Listening, version: bytes) -> None:
-    found = await listening.exchange([b"GET /v1/steer?title=t" + version + b"\r\n\r\n"])
-    assert found.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    result = await listening.exchange([b"GET /v1/steer?title=t" + version + b"\r\n\r\n"])
+    assert result.startswith(b"HTTP/1.1 400 Bad Request\r\n")
 
 
 @pytest.mark.parametrize("size", [17_000, 300_000])
 @pytest.mark.parametrize("whole", [True, False])
 async def test_a_head_of_over_16_kb_gets_431(listening: Listening, size: int, whole: bool) -> None:
     data = b"GET /v1/steer?title=t HTTP/1.1\r\nCookie: " + b"x" * size + (b"\r\n\r\n" if whole else b"")
-    found = await listening.exchange([data[at : at + 9000] for at in range(0, len(data), 9000)])
-    assert found.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
-    assert json.loads(found.partition(b"\r\n\r\n")[2])["detail"] == "a head of over 16384 bytes"
+    result = await listening.exchange([data[at : at + 9000] for at in range(0, len(data), 9000)])
+    assert result.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+    assert json.loads(result.partition(b"\r\n\r\n")[2])["detail"] == "a head of over 16384 bytes"
     many = b"GET /v1/steer?title=t HTTP/1.1\r\n" + b"A: b\r\n" * 4000 + b"\r\n"
     assert (await listening.exchange([many])).startswith(b"HTTP/1.1 431 ")
 
 
 async def test_a_tunnel_is_refused_and_closed_or_answered(listening: Listening) -> None:
     for target in (b"example.org:443", b"/v1/steer?title=t"):
-        found = await listening.exchange([b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n" + LAST])
-        assert found[9:12] in (b"400", b"405"), found
+        result = await listening.exchange([b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n" + LAST])
+        assert result[9:12] in (b"400", b"405"), result
 
 
 async def test_bytes_that_are_no_request_are_refused_after_the_answers_before_them(listening: Listening) -> None:
     for before in (FAST, FALLBACK):
-        found = await listening.exchange([before + b"\x00\x01garbage\r\n\r\n"])
-        assert found.startswith(b"HTTP/1.1 200 OK\r\n")
-        assert b"HTTP/1.1 400 Bad Request\r\n" in found
-        assert found.endswith(b'"no HTTP/1.1 request that can be read"}')
+        result = await listening.exchange([before + b"\x00\x01garbage\r\n\r\n"])
+        assert result.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"HTTP/1.1 400 Bad Request\r\n" in result
+        assert result.endswith(b'"no HTTP/1.1 request that can be read"}')
 
 
 async def test_a_head_that_comes_drop_by_drop_is_cut_off(listening: Listening) -> None:
@@ -291,8 +291,8 @@ async def test_a_client_that_reads_late_gets_every_answer_in_order(
             while connection.state is not State.STUCK:
                 await asyncio.sleep(0.001)
         reading = asyncio.to_thread(lambda: b"".join(iter(lambda: client.recv(1 << 16), b"")))
-        found, _ = await asyncio.gather(reading, sending)
-    titles = re.findall(rb'"targets":\[\{"url":"[^"]*/v/([0-9]+)"', found)
+        result, _ = await asyncio.gather(reading, sending)
+    titles = re.findall(rb'"targets":\[\{"url":"[^"]*/v/([0-9]+)"', result)
     assert [int(title) for title in titles] == list(range(count))
 
 
@@ -318,9 +318,9 @@ async def test_a_client_that_sends_no_more_gets_the_answers_that_it_waits_for(li
         reader, writer = await opened(listening)
         writer.write(request_ * count)
         writer.write_eof()
-        found = await reader.read()
-        assert found.count(b"HTTP/1.1 200 OK\r\n") == count * request_.count(b"GET")
-        assert found.endswith(b"}")
+        result = await reader.read()
+        assert result.count(b"HTTP/1.1 200 OK\r\n") == count * request_.count(b"GET")
+        assert result.endswith(b"}")
         writer.close()
 
 
@@ -339,8 +339,8 @@ async def test_a_client_that_ends_in_the_middle_is_not_waited_for(
     reader, writer = await opened(listening)
     writer.write(data)
     writer.write_eof()
-    found = await reader.read()
-    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", found)] in statuses
+    result = await reader.read()
+    assert [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", result)] in statuses
     writer.close()
 
 
@@ -380,14 +380,14 @@ async def test_a_request_with_a_broken_body_has_one_answer(listening: Listening)
     writer.write(b"zz\r\n" + FAST)
     assert await reader.read() == b""
     writer.close()
-    found = [[int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", each)] for each in (at_once, after_others)]
-    assert (found, late[0]) == ([[400], [200, 200, 400]], 405)
+    result = [[int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", each)] for each in (at_once, after_others)]
+    assert (result, late[0]) == ([[400], [200, 200, 400]], 405)
 
 
 async def test_a_line_behind_a_body_is_no_header(listening: Listening) -> None:
     trailed = FALLBACK.replace(b"&ip=203.0.113.7", b"").replace(b"Host: x", b"Transfer-Encoding: chunked")
-    found = await listening.exchange([trailed + b"0\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n" + LAST])
-    assert b'"address":"127.0.0.1"' in found
+    result = await listening.exchange([trailed + b"0\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n" + LAST])
+    assert b'"address":"127.0.0.1"' in result
     header = trailed.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
     assert (await listening.exchange([header + b"0\r\n\r\n" + LAST])).startswith(b"HTTP/1.1 403 ")
 
@@ -400,9 +400,9 @@ async def test_connections_beyond_the_limit_get_the_fallback_and_are_closed(list
         head, _, body = (await listening.exchange([request_])).partition(b"\r\n\r\n")
         assert b"\r\nconnection: close" in head
         assert json.loads(body)["targets"] == [{"url": "https://origin.example/v/t", "fallback": True}]
-    found = await listening.exchange([FALLBACK])
-    assert found.startswith(b"HTTP/1.1 503 ")
-    assert b"\r\nretry-after: 1\r\n" in found
+    result = await listening.exchange([FALLBACK])
+    assert result.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nretry-after: 1\r\n" in result
     for reader, writer in kept:
         writer.write(FAST)
         assert (await answers(reader, 1))[0][0] == 200
@@ -441,8 +441,8 @@ async def test_when_too_much_is_pending_steering_goes_on_with_the_fallback(
 ) -> None:
     monkeypatch.setattr(protocol, "MAX_PENDING", 0)
     assert (await listening.exchange([FALLBACK])).startswith(b"HTTP/1.1 503 ")
-    found = await listening.exchange([FAST + LAST])
-    assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+    result = await listening.exchange([FAST + LAST])
+    assert result.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 async def test_a_request_in_flight_at_shutdown_is_answered(listening: Listening) -> None:
@@ -460,10 +460,10 @@ async def test_a_request_in_flight_at_shutdown_is_answered(listening: Listening)
 async def behind_a_proxy(state_folder: Path) -> AsyncIterator[Listening]:
     follower = Follower(state_folder, 0.1)
     follower.step()
-    found = Listening(follower, Settings(proxy_protocol=True))
-    await found.start()
-    yield found
-    await found.stop()
+    result = Listening(follower, Settings(proxy_protocol=True))
+    await result.start()
+    yield result
+    await result.stop()
 
 
 RELAYED = [
@@ -488,12 +488,12 @@ async def test_the_client_that_a_trusted_proxy_relays_is_the_client_on_both_path
     for request in (PLAIN, PLAIN.replace(b"HTTP/1.1", b"HTTP/1.1\r\nConnection: close")):
         data = header + request + LAST
         step = -(-len(data) // parts)
-        found = await behind_a_proxy.exchange([data[at : at + step] for at in range(0, len(data), step)])
-        assert expected in found
+        result = await behind_a_proxy.exchange([data[at : at + step] for at in range(0, len(data), step)])
+        assert expected in result
     spoofed = header + PLAIN.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n")
-    found = await behind_a_proxy.exchange([spoofed + LAST])
-    believed = snapshot.steer("198.51.100.1", "t", service="video")
-    assert (believed if name == "no client" else expected) in found
+    result = await behind_a_proxy.exchange([spoofed + LAST])
+    forwarded = snapshot.steer("198.51.100.1", "t", service="video")
+    assert (forwarded if name == "no client" else expected) in result
 
 
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3 x\r\n", b"\x16\x03\x01"])

@@ -140,10 +140,10 @@ REFUSED = [
 def test_a_header_is_taken_when_its_last_byte_is_there_and_the_request_behind_it_is_left(
     name: str, header: bytes, source: str | None, relayed: bool
 ) -> None:
-    found = Header(packed(source) if source else None, relayed, len(header))
-    assert read_header(header) == found
-    assert read_header(header + REQUEST) == found
-    assert read_header(header + header) == found
+    result = Header(packed(source) if source else None, relayed, len(header))
+    assert read_header(header) == result
+    assert read_header(header + REQUEST) == result
+    assert read_header(header + header) == result
     assert {read_header(header[:cut]) for cut in range(len(header))} == {None}
 
 
@@ -197,7 +197,7 @@ def outcome(data: bytes) -> Header | type[ValueError] | None:
 
 
 @given(pairs, extras)
-def test_both_versions_say_what_was_written(pair: tuple[Address, Address, tuple[int, int]], more: bytes) -> None:
+def test_both_versions_give_what_was_written(pair: tuple[Address, Address, tuple[int, int]], more: bytes) -> None:
     source = getattr(pair[0], "ipv4_mapped", None) or pair[0]
     for header in (line(*pair), binary(*pair, more)):
         assert read_header(header) == Header(source.packed, relayed=True, size=len(header))
@@ -206,21 +206,21 @@ def test_both_versions_say_what_was_written(pair: tuple[Address, Address, tuple[
 @given(headers, st.binary(max_size=60), st.data())
 def test_any_split_of_the_bytes_gives_the_same_header(header: bytes, behind: bytes, data: st.DataObject) -> None:
     stream = header + behind
-    arrived, found = 0, None
-    while found is None:
+    arrived, result = 0, None
+    while result is None:
         arrived = data.draw(st.integers(arrived + 1, len(stream)))
-        found = read_header(stream[:arrived])
-        assert (found is None) == (arrived < len(header))
-    assert found == read_header(header)
+        result = read_header(stream[:arrived])
+        assert (result is None) == (arrived < len(header))
+    assert result == read_header(header)
 
 
 @given(garbage)
 def test_whatever_comes_is_a_header_or_a_value_error_and_more_bytes_never_change_that(data: bytes) -> None:
-    found = [outcome(data[:cut]) for cut in range(len(data) + 1)]
-    decided = next((cut for cut, one in enumerate(found) if one is not None), len(found))
-    assert all(one == found[decided] for one in found[decided:])
-    if decided < len(found) and isinstance(found[decided], Header):
-        assert found[decided].size == decided
+    result = [outcome(data[:cut]) for cut in range(len(data) + 1)]
+    decided = next((cut for cut, one in enumerate(result) if one is not None), len(result))
+    assert all(one == result[decided] for one in result[decided:])
+    if decided < len(result) and isinstance(result[decided], Header):
+        assert result[decided].size == decided
 
 
 @given(st.binary(max_size=300))

@@ -96,16 +96,16 @@ class FakeTransport(asyncio.Transport):
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> set[tuple[State, Event]]:
     """Return the transitions that are used from now on."""
-    found: set[tuple[State, Event]] = set()
+    result: set[tuple[State, Event]] = set()
     move = HttpProtocol.move
 
     def record(self: HttpProtocol, event: Event) -> None:
-        found.add((self.state, event))
+        result.add((self.state, event))
         move(self, event)  # KeyError where the table has no such transition
         assert self.direct == (self.state is State.FAST)
 
     monkeypatch.setattr(HttpProtocol, "move", record)
-    return found
+    return result
 
 
 def packets_of(rnd: random.Random, is_relayed: bool) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Signed answers as both doors give them: what an appliance is sent, it serves; without a key there is the fallback."""
+"""Signed answers of both paths: an appliance serves what steering signed; without a key the answer is the fallback."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def follower(tmp_path: Path, publish: Publish, fleet: Fleet) -> Follower:
     services.sort(key=lambda service: service.id)
     state = publish(tmp_path / "state", fleet=dataclasses.replace(fleet, services=tuple(services)))
     write(state, "k1")
-    found = Follower(state, 0.1)
-    found.step()
-    return found
+    result = Follower(state, 0.1)
+    result.step()
+    return result
 
 
 def ask(follower: Follower, *queries: dict[str, Any], fast_path: bool = True) -> list[httpx.Response]:
-    """Return the answers of a worker's door."""
+    """Return the answers of a worker."""
 
     async def run() -> list[httpx.Response]:
         listening = Listening(follower, Settings(fast_path=fast_path))
@@ -121,11 +121,11 @@ def test_a_service_that_is_not_signed_is_answered_as_before(follower: Follower) 
 
 
 def test_whoever_has_no_keys_explains_with_the_place_of_the_token(follower: Follower) -> None:
-    found = explain(Snapshot.map(follower.state), ISP, "t", service="query-0")
-    assert found["targets"][0]["url"].endswith("/v/t?a=b&{token}")
+    result = explain(Snapshot.map(follower.state), ISP, "t", service="query-0")
+    assert result["targets"][0]["url"].endswith("/v/t?a=b&{token}")
 
 
-def test_both_doors_sign_alike(follower: Follower) -> None:
+def test_both_paths_sign_alike(follower: Follower) -> None:
     follower.signer.clock = lambda: 1_767_225_600.0
     clients = [ISP, STRANGER, "2001:db8::1", "2002:cb00:7109::1", "::ffff:203.0.113.9", "64:ff9b::cb00:7109"]
     queries = [
@@ -142,7 +142,7 @@ def test_both_doors_sign_alike(follower: Follower) -> None:
     assert follower.snapshot
     connections.serve(follower.snapshot)
     head = b"GET /v1/steer?title=t&service=path-1&ip=203.0.113.9 HTTP/1.1\r\nhost: a\r\n\r\n"
-    assert connections.fast_path.answer(head, 0, Peer(bytes([127, 0, 0, 1]), True)), "the fast_path leaves it to nobody"
+    assert connections.fast_path.answer(head, 0, Peer(bytes([127, 0, 0, 1]), True)), "the fast path answers it"
     assert all(target["url"].count("token") <= 1 for answer in hot for target in answer.json()["targets"])
 
 

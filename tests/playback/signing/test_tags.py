@@ -17,7 +17,7 @@ HOME = ipaddress.ip_address("203.0.113.7").packed
 TAG_OF_HOME = tag_for(KEYS, "video", "a session", HOME, NOW)
 
 
-def test_the_newest_key_for_tags_makes_them_and_each_is_believed() -> None:
+def test_the_newest_key_makes_tags_and_every_key_verifies_them() -> None:
     assert TAG.fullmatch(TAG_OF_HOME)
     assert TAG_OF_HOME.startswith("tag-2~")
     old = tag_for({"tag-1": KEYS["tag-1"]}, "video", "a session", HOME, NOW)
@@ -29,7 +29,7 @@ def test_without_a_key_for_tags_there_are_none() -> None:
     assert tag_for({"k1": KEYS["k1"]}, "video", "a session", HOME, NOW) == ""
 
 
-def test_a_tag_does_not_tell_the_session() -> None:
+def test_a_tag_does_not_reveal_the_session() -> None:
     assert "session" not in TAG_OF_HOME
     other = {"tag-2": SigningKey("tag-2", "x" * 40)}
     assert tag_for(other, "video", "a session", HOME, NOW).split("~")[2] != TAG_OF_HOME.split("~")[2]
@@ -67,7 +67,7 @@ def test_any_text_is_read(text: str) -> None:
     assert read_tag(text.encode()) == "" or "tag=" in text
 
 
-def test_a_thousand_sessions_of_a_network_are_a_few_voices() -> None:
+def test_a_thousand_sessions_of_a_network_count_as_a_few() -> None:
     for client in (HOME, ipaddress.ip_address("2001:db8::1").packed):
         tags = {tag_for(KEYS, "video", str(number), client, NOW) for number in range(1000)}
         assert len(tags) == 1000

@@ -246,8 +246,8 @@ def test_a_token_of_the_service_covers_all_of_its_titles_and_one_of_the_root_all
     url = signed(service_of("path", token_covers="service"), "80100172")
     assert "~1~" in url
     for path, wanted in (("/v/9/x", True), ("/v/9", True), ("/v", True), ("/w/80100172", False)):
-        found = verify("path", url[: url.index("/v/")] + path, CLIENT, SECRETS, NOW)
-        assert (found is Verdict.good) == wanted, path
+        result = verify("path", url[: url.index("/v/")] + path, CLIENT, SECRETS, NOW)
+        assert (result is Verdict.good) == wanted, path
     url = signed(service_of("path", token_covers="service", url="https://{host}/{token}/{title}"), "80100172")
     assert "~0~" in url
     assert verify("path", url.replace("80100172", "x/y"), CLIENT, SECRETS, NOW) is Verdict.good
@@ -285,7 +285,7 @@ def test_a_parameter_of_the_token_that_is_given_twice_is_no_token(form: str, mor
     "url", ["", "x", "/", "/v/t", "//", "/~", "/~k1~1~0~", "https://c1.example", "/v?k=k1&e=1&b=0&t=", "/v?\udcff"]
 )
 @pytest.mark.parametrize("form", URLS)
-def test_what_has_no_token_is_told_so(form: str, url: str) -> None:
+def test_an_entry_without_a_token_is_marked(form: str, url: str) -> None:
     assert verify(form, url, CLIENT, SECRETS, NOW) is Verdict.missing
 
 

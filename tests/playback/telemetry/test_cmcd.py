@@ -62,9 +62,9 @@ ROWS: list[tuple[str, str, Report | None]] = [
 
 @pytest.mark.parametrize(("line", "expected"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_a_report_is_read_from_a_line_a_query_and_headers(line: str, expected: Report | None) -> None:
-    found, unread = read_body(line.encode())
-    assert (found[0] if found else None) == expected
-    assert len(found) + unread == bool(line)
+    result, unread = read_body(line.encode())
+    assert (result[0] if result else None) == expected
+    assert len(result) + unread == bool(line)
     assert read_query(b"_HLS_pathway=x&CMCD=" + quote(line, safe="").encode() + b"&tag=y") == expected
     for name in HEADERS:
         assert read_headers([(b"host", b"br=5,v=2"), (name, line.encode())]) == expected
@@ -101,8 +101,8 @@ def test_json_is_read_as_well(body: str, expected: list[Report], unread: int) ->
 
 @pytest.mark.parametrize("row", ["br=1", '{"br":1}'])
 def test_of_a_body_so_many_reports_are_read_and_the_others_counted(row: str) -> None:
-    found, unread = read_body(f"{row}\n".encode() * (MAX_REPORTS + 7))
-    assert (len(found), unread) == (MAX_REPORTS, 7)
+    result, unread = read_body(f"{row}\n".encode() * (MAX_REPORTS + 7))
+    assert (len(result), unread) == (MAX_REPORTS, 7)
 
 
 # ---- against what players encode with
@@ -135,29 +135,29 @@ def random_report(rnd: random.Random) -> dict[str, Any]:
         "ttfb": 24,
         "ec": ["fragLoadError"],
     }
-    told = {name: value for name, value in every.items() if rnd.random() < 0.7}
+    values = {name: value for name, value in every.items() if rnd.random() < 0.7}
     sta = rnd.choice("spkraefqd")
-    return {**told, "e": event, "sta": sta, "ts": rnd.randrange(1, 1 << 45), "v": 2} | (
+    return {**values, "e": event, "sta": sta, "ts": rnd.randrange(1, 1 << 45), "v": 2} | (
         {"url": f"https://c{rnd.randrange(1, 9)}.example:8443/v/x?a=(b)"} if event == "rr" else {}
     )
 
 
-def expected_of(told: dict[str, Any]) -> Report:
+def expected_of(values: dict[str, Any]) -> Report:
     """Return what is to be read of a report, said slowly."""
-    event = told.get("e", "")
-    status = told.get("rc", 200) if event in ("rr", "") else 200
+    event = values.get("e", "")
+    status = values.get("rc", 200) if event in ("rr", "") else 200
     return Report(
         event=event,
-        state=told.get("sta", ""),
-        session=told.get("sid", ""),
-        host=told["url"].split("/")[2].split(":")[0] if event == "rr" else "",
-        network=told.get("cdn", ""),
-        throughput_kbps=told.get("mtp", [-1])[0],
-        bitrate_kbps=told.get("br", [-1])[0],
-        start_ms=told.get("msd", -1),
-        at_ms=told.get("ts", -1),
-        stalled=told.get("sta") == "r" if event == "ps" else bool(told.get("bs")) and event != "rr",
-        failed=event == "e" or status >= 400 or "ec" in told,
+        state=values.get("sta", ""),
+        session=values.get("sid", ""),
+        host=values["url"].split("/")[2].split(":")[0] if event == "rr" else "",
+        network=values.get("cdn", ""),
+        throughput_kbps=values.get("mtp", [-1])[0],
+        bitrate_kbps=values.get("br", [-1])[0],
+        start_ms=values.get("msd", -1),
+        at_ms=values.get("ts", -1),
+        stalled=values.get("sta") == "r" if event == "ps" else bool(values.get("bs")) and event != "rr",
+        failed=event == "e" or status >= 400 or "ec" in values,
     )
 
 
@@ -165,11 +165,11 @@ ENCODE = """
 import { encodeCmcd, toCmcdHeaders, toCmcdQuery } from "@svta/cml-cmcd";
 import { readFileSync, writeFileSync } from "node:fs";
 const [from, to] = process.argv.slice(1);
-const rows = JSON.parse(readFileSync(from)).map((told) => ({
-  event: encodeCmcd(told, { version: 2, reportingMode: "event" }),
-  query: toCmcdQuery(told, { version: 2 }),
-  headers: toCmcdHeaders(told, { version: 2 }),
-  old: encodeCmcd(told, { version: 1 }),
+const rows = JSON.parse(readFileSync(from)).map((row) => ({
+  event: encodeCmcd(row, { version: 2, reportingMode: "event" }),
+  query: toCmcdQuery(row, { version: 2 }),
+  headers: toCmcdHeaders(row, { version: 2 }),
+  old: encodeCmcd(row, { version: 1 }),
 }));
 writeFileSync(to, JSON.stringify(rows));
 """
@@ -178,15 +178,15 @@ writeFileSync(to, JSON.stringify(rows));
 def test_what_players_encode_is_read_as_it_was_meant(tmp_path: Any) -> None:
     node, folder = need("node"), modules()
     rnd = random.Random(7)
-    told = [random_report(rnd) for _ in range(400)]
-    (tmp_path / "told.json").write_text(json.dumps(told))
+    values = [random_report(rnd) for _ in range(400)]
+    (tmp_path / "told.json").write_text(json.dumps(values))
     command = [node, "--input-type=module", "-e", ENCODE, str(tmp_path / "told.json"), str(tmp_path / "rows.json")]
     subprocess.run(command, cwd=folder, check=True, timeout=60)
     rows = json.loads((tmp_path / "rows.json").read_text())
-    for at in range(0, len(told), 100):
+    for at in range(0, len(values), 100):
         body = "".join(f"{row['event']}\n" for row in rows[at : at + 100]).encode()
-        assert read_body(body) == ([expected_of(each) for each in told[at : at + 100]], 0)
-    for each, row in zip(told, rows, strict=True):
+        assert read_body(body) == ([expected_of(each) for each in values[at : at + 100]], 0)
+    for each, row in zip(values, rows, strict=True):
         requested = {name: value for name, value in each.items() if name not in ("e", "ts", "rc", "url")}
         assert read_query(row["query"].encode()) == expected_of(requested)
         headers = [(name.lower().encode(), value.encode()) for name, value in row["headers"].items()]
@@ -200,8 +200,8 @@ def test_what_players_encode_is_read_as_it_was_meant(tmp_path: Any) -> None:
 
 @given(st.binary(max_size=2000))
 def test_any_bytes_are_read_without_an_error(body: bytes) -> None:
-    found, unread = read_body(body)
-    assert len(found) <= MAX_REPORTS
+    result, unread = read_body(body)
+    assert len(result) <= MAX_REPORTS
     assert unread >= 0
     read_query(body)
     read_headers([(HEADERS[0], body)])
@@ -234,9 +234,9 @@ PIECES = [
 
 @given(st.lists(st.sampled_from(PIECES), max_size=200).map("".join))
 def test_nor_does_anything_that_looks_like_a_report_make_one(text: str) -> None:
-    for found in read_body(text.encode())[0]:
+    for result in read_body(text.encode())[0]:
         for name, kind in Report.__annotations__.items():
-            assert type(getattr(found, name)).__name__ == kind
+            assert type(getattr(result, name)).__name__ == kind
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=200).map("".join), st.integers(1, 10**8))
@@ -254,8 +254,8 @@ def test_what_is_written_is_read_in_text_and_json(session: str, kbps: int, stall
     quoted = session.replace("\\", "\\\\").replace('"', '\\"')
     assert read_body(f'mtp={kbps},sid="{quoted}"{",bs" * stalled}'.encode())[0] == expected
     bare = session.lstrip('"')  # JSON's texts have no quotes around them; those that players give them are taken off
-    told = msgspec.json.encode({"mtp": kbps, "sid": bare, "bs": stalled})
-    assert read_body(told)[0] == [Report(session=bare, throughput_kbps=kbps, stalled=stalled)]
+    values = msgspec.json.encode({"mtp": kbps, "sid": bare, "bs": stalled})
+    assert read_body(values)[0] == [Report(session=bare, throughput_kbps=kbps, stalled=stalled)]
 
 
 HOSTILE = ['"', '\\"', "(", '("', 'a="', "a=(", 'a="\\', ",", "a", "=", "[", '{"a":', " ", "\n", '",("']

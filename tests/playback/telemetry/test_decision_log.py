@@ -85,15 +85,15 @@ def test_whoever_was_answered_is_on_record_cut_to_the_scope_of_the_answer(log: D
         log.note(snapshot, packed, "video", 4, 0, trace)
     log.stop()
     (path,) = log.folder.iterdir()
-    found = list(read_decisions(path))
-    assert [decision.scope for decision in found] == [
+    result = list(read_decisions(path))
+    assert [decision.scope for decision in result] == [
         describe(snapshot, address)["scope"] for address in ("203.0.113.77", "2001:db8::1234", "8.8.8.8")
     ]
-    assert [decision.key for decision in found] == [key_of("secret title")] * 3
-    assert [decision.content_key for decision in found] == [content_key_of("video", "secret title")] * 3
-    assert [len(decision.picks) for decision in found] == [4, 4, 4]
-    assert {len(decision.candidates) >= 4 for decision in found} == {True}
-    assert [(item.at, item.table, item.fleet, item.n, item.family) for item in found] == [
+    assert [decision.key for decision in result] == [key_of("secret title")] * 3
+    assert [decision.content_key for decision in result] == [content_key_of("video", "secret title")] * 3
+    assert [len(decision.picks) for decision in result] == [4, 4, 4]
+    assert {len(decision.candidates) >= 4 for decision in result} == {True}
+    assert [(item.at, item.table, item.fleet, item.n, item.family) for item in result] == [
         (1.5, 1, 1, 4, family) for family in (4, 6, 4)
     ]
     data = path.read_bytes()
@@ -102,7 +102,7 @@ def test_whoever_was_answered_is_on_record_cut_to_the_scope_of_the_answer(log: D
     assert (path.stat().st_mode & 0o777, log.folder.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-def test_a_file_cut_off_anywhere_gives_its_whole_records_and_then_says_where_it_ends(
+def test_a_file_cut_off_anywhere_gives_its_whole_records_and_the_offset_of_the_cut(
     log: DecisionLog, snapshot: Snapshot, tmp_path: Path
 ) -> None:
     log.start()
@@ -120,12 +120,12 @@ def test_a_file_cut_off_anywhere_gives_its_whole_records_and_then_says_where_it_
     cut = tmp_path / "cut"
     for size in range(len(data)):
         cut.write_bytes(data[:size])
-        found = []
+        result = []
         if size in ends:
             assert list(read_decisions(cut)) == whole[: ends.index(size)]
             continue
         with pytest.raises(FeedError, match=r"cut( at byte \d+)?: ") as error:
-            found.extend(read_decisions(cut))
+            result.extend(read_decisions(cut))
         if size > HEADER.size:
             assert re.search(rf"at byte {max(end for end in ends if end < size)}: ", error.value.message)
     flipped = bytearray(data)
@@ -213,7 +213,7 @@ def test_what_the_thread_cannot_keep_up_with_is_dropped_and_counted(log: Decisio
     assert log.dropped == 7
 
 
-def test_a_folder_that_is_gone_troubles_nobody(
+def test_a_folder_that_is_gone_is_no_error(
     log: DecisionLog, snapshot: Snapshot, caplog: pytest.LogCaptureFixture
 ) -> None:
     packed, trace = steered(snapshot, "t", "203.0.113.7")

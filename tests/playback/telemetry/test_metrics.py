@@ -22,7 +22,7 @@ SAMPLE = re.compile(r'([a-z_]+)(?:\{((?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)*)\})?
 
 def read(text: str) -> dict[str, dict[str, float]]:
     """Return {metric: {labels: value}}; AssertionError where a line is not of the format, or a family is split."""
-    found: dict[str, dict[str, float]] = {}
+    result: dict[str, dict[str, float]] = {}
     kinds: dict[str, str] = {}
     family = ""
     assert text.endswith("\n")
@@ -39,9 +39,9 @@ def read(text: str) -> dict[str, dict[str, float]]:
             assert match, line
             assert match[1].removeprefix(family) in ("", "_bucket", "_sum", "_count"), line
             assert kinds[family] == "histogram" or match[1] == family
-            assert (match[2] or "") not in found.setdefault(match[1], {}), f"{line} twice"
-            found[match[1]][match[2] or ""] = float(match[3])
-    return found
+            assert (match[2] or "") not in result.setdefault(match[1], {}), f"{line} twice"
+            result[match[1]][match[2] or ""] = float(match[3])
+    return result
 
 
 @pytest.fixture
@@ -62,35 +62,35 @@ def state(tmp_path: Path, snapshot: Snapshot) -> Path:
 
 
 def test_all_workers_are_summed_up_and_gauges_are_each_ones_own(state: Path) -> None:
-    found = read(metrics_text(state, None, False, NOW))
-    assert found["steering_answers_total"] == {
+    result = read(metrics_text(state, None, False, NOW))
+    assert result["steering_answers_total"] == {
         'path="fallback",endpoint="other",status="404"': 2,
         'path="fallback",endpoint="steer",status="200"': 3,
     }
     ranks = {"0": 4, "1": 4, "2": 4, "3": 2, "fallback": 2}
-    assert found["steering_targets_total"] == {f'rank="{rank}"': count for rank, count in ranks.items()}
-    assert found["steering_passed_over_total"] == {'reason="D",means="disabled or draining"': 2}
-    assert found["steering_handed_over_total"] == {"": 2}
-    assert found["steering_table_version"] == {'worker="1"': 41, 'worker="2"': 42}
-    assert found["steering_snapshot_age_seconds"] == {'worker="1"': 5, 'worker="2"': 10}
-    assert found["steering_workers_unreadable"] == {"": 0}
+    assert result["steering_targets_total"] == {f'rank="{rank}"': count for rank, count in ranks.items()}
+    assert result["steering_passed_over_total"] == {'reason="D",means="disabled or draining"': 2}
+    assert result["steering_handed_over_total"] == {"": 2}
+    assert result["steering_table_version"] == {'worker="1"': 41, 'worker="2"': 42}
+    assert result["steering_snapshot_age_seconds"] == {'worker="1"': 5, 'worker="2"': 10}
+    assert result["steering_workers_unreadable"] == {"": 0}
 
 
-def test_what_players_report_is_told_by_partner_and_by_cluster_or_appliance(state: Path, snapshot: Snapshot) -> None:
+def test_player_reports_are_counted_by_partner_and_by_cluster_or_appliance(state: Path, snapshot: Snapshot) -> None:
     for number in (1, 2):
         counters = Counters(str(state / f"worker.{number}"), 8, writable=True)
         counters.note_report(0, 1, 10, True, False, 3000, 500, 800)
         counters.note_report(1, 7, 1, False, True)
         counters.note_report(-1, 0, 1, False, False)
         counters.note_attested(1, False)
-    found = read(metrics_text(state, snapshot, False, NOW))
-    assert found["steering_partner_player_reports_total"] == {'partner=""': 4, 'partner="as64500"': 20}
-    assert found["steering_cluster_player_reports_total"] == {
+    result = read(metrics_text(state, snapshot, False, NOW))
+    assert result["steering_partner_player_reports_total"] == {'partner=""': 4, 'partner="as64500"': 20}
+    assert result["steering_cluster_player_reports_total"] == {
         'cluster="",site=""': 2,
         'cluster="bom001-a",site="bom001"': 22,
     }
     home = 'cluster="bom001-a",site="bom001"'
-    figures = {name.removeprefix("steering_cluster_player_"): of.get(home) for name, of in found.items()}
+    figures = {name.removeprefix("steering_cluster_player_"): of.get(home) for name, of in result.items()}
     figures = {name: count for name, count in figures.items() if not name.startswith("steering_")}
     assert figures == {
         "reports_total": 22,
@@ -105,36 +105,36 @@ def test_what_players_report_is_told_by_partner_and_by_cluster_or_appliance(stat
         "attested_total": 2,
         "failing_total": 0,
     }
-    found = read(metrics_text(state, snapshot, True, NOW))
-    assert found["steering_appliance_player_errors_total"]['appliance="c002-bom001",site="bom001"'] == 2
-    assert found["steering_partner_player_stalls_total"]['partner="as64500"'] == 20
+    result = read(metrics_text(state, snapshot, True, NOW))
+    assert result["steering_appliance_player_errors_total"]['appliance="c002-bom001",site="bom001"'] == 2
+    assert result["steering_partner_player_stalls_total"]['partner="as64500"'] == 20
 
 
-def test_first_targets_are_told_by_cluster_and_where_it_is_wished_by_appliance(state: Path, snapshot: Snapshot) -> None:
-    found = read(metrics_text(state, snapshot, False, NOW))["steering_first_targets_total"]
-    assert found == {'cluster="bom001-a",site="bom001"': 2}
-    found = read(metrics_text(state, snapshot, True, NOW))["steering_first_targets_total"]
-    (label,) = found
+def test_first_targets_are_counted_by_cluster_and_on_request_by_appliance(state: Path, snapshot: Snapshot) -> None:
+    result = read(metrics_text(state, snapshot, False, NOW))["steering_first_targets_total"]
+    assert result == {'cluster="bom001-a",site="bom001"': 2}
+    result = read(metrics_text(state, snapshot, True, NOW))["steering_first_targets_total"]
+    (label,) = result
     assert re.fullmatch('appliance="c00[12]-bom001",site="bom001"', label)
     assert read(metrics_text(state, None, False, NOW))["steering_first_targets_total"] == {'cluster="",site=""': 2}
 
 
 def test_the_histogram_is_cumulative_and_ends_with_all(state: Path) -> None:
-    found = read(metrics_text(state, None, False, NOW))
-    buckets = found["steering_answer_seconds_bucket"]
+    result = read(metrics_text(state, None, False, NOW))
+    buckets = result["steering_answer_seconds_bucket"]
     values = [buckets[f'path="fallback",le="{bound}"'] for bound in (*BOUNDS, "+Inf")]
     assert values == sorted(values)
-    assert values[-1] == found["steering_answer_seconds_count"]['path="fallback"'] == 5
+    assert values[-1] == result["steering_answer_seconds_count"]['path="fallback"'] == 5
     assert buckets['path="fallback",le="0.0005"'] == 3
-    assert found["steering_answer_seconds_sum"]['path="fallback"'] == pytest.approx(4.0012)
+    assert result["steering_answer_seconds_sum"]['path="fallback"'] == pytest.approx(4.0012)
 
 
-def test_a_file_that_cannot_be_read_is_counted_and_the_others_are_told(state: Path) -> None:
+def test_a_file_that_cannot_be_read_is_counted_and_the_others_are_exported(state: Path) -> None:
     (state / "worker.2").write_bytes(b"x")
     (state / "worker.old").write_bytes(b"not one")
-    found = read(metrics_text(state, None, False, NOW))
-    assert found["steering_workers_unreadable"] == {"": 1}
-    assert found["steering_table_version"] == {'worker="1"': 41}
+    result = read(metrics_text(state, None, False, NOW))
+    assert result["steering_workers_unreadable"] == {"": 1}
+    assert result["steering_table_version"] == {'worker="1"': 41}
 
 
 def test_no_worker_at_all_is_still_text(tmp_path: Path) -> None:
@@ -145,11 +145,11 @@ def test_labels_are_escaped() -> None:
     assert sample("x", {"title": 'a"b\\c\nd\x9b\u202e'}, 1) == r'x{title="a\"b\\c\nd��"} 1'
 
 
-def test_the_board_asks_for_nothing_that_is_not_told(state: Path) -> None:
+def test_the_board_asks_only_for_exported_metrics(state: Path) -> None:
     board = json.loads((ROOT / "deploy" / "grafana.json").read_text())
-    told = set(re.findall(r"^# TYPE (\S+)", metrics_text(state, None, False, NOW), re.MULTILINE))
+    exported = set(re.findall(r"^# TYPE (\S+)", metrics_text(state, None, False, NOW), re.MULTILINE))
     targets = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
     asked = {name for expression in targets for name in re.findall(r"steering_[a-z_]+", expression)}
-    assert {re.sub("_(bucket|sum|count)$", "", name) if name not in told else name for name in asked} <= told
+    assert {re.sub("_(bucket|sum|count)$", "", name) if name not in exported else name for name in asked} <= exported
     assert len(targets) >= 8
     assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])

@@ -123,8 +123,8 @@ def test_how_long_starts_take(
 ) -> None:
     for report in reports:
         player_reports.count(snapshot, [report], ISP)
-    found = counted(player_reports)[-1]
-    assert (found.get("starts", 0), found.get("start_ms", 0)) == (len(expected), sum(expected))
+    result = counted(player_reports)[-1]
+    assert (result.get("starts", 0), result.get("start_ms", 0)) == (len(expected), sum(expected))
 
 
 def test_sessions_are_kept_as_keyed_hashes_and_so_many(player_reports: PlayerReports, snapshot: Snapshot) -> None:
@@ -313,11 +313,11 @@ def test_counts_are_those_of_a_slow_judge(
             attested[slot].add(number)
             if stalled or failed:
                 failing[slot].add(number)
-    found = {
+    result = {
         slot: [row[0], row[1], row[2], row[5], row[6]]
         for slot, row in player_reports.counters.quality_of_appliances().items()
     }
-    assert found == expected
+    assert result == expected
     assert player_reports.counters.attested() == {
         slot: (len(viewers), len(failing[slot])) for slot, viewers in attested.items()
     }

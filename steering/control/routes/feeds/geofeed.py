@@ -28,6 +28,7 @@ from steering.control.routes.feeds import (
     read_text,
 )
 from steering.model.route import Refusal, Region
+from steering.state.routes import prefix_at
 
 MAX_LINE: Final = 1000
 Places = Mapping[tuple[str, str], tuple[float, float]]
@@ -113,6 +114,7 @@ def first_of_each_prefix(builder: FeedBuilder, family: int) -> prefix_rows.Colum
     ):
         chosen[i] = prefix != before
         if prefix == before:
-            builder.refuse(row, "", "a prefix is given once; the first of its lines counts")
+            rule = "a prefix is given once; the first of its lines counts"
+            builder.refuse(row, prefix_at(family, columns, i), rule)
         before = prefix
     return prefix_rows.sort(prefix_rows.keep_rows(columns, chosen))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -36,6 +36,7 @@ class RegionMap:
     intervals: dict[int, Intervals]
     regions: list[Region]
     geofeeds: tuple[Geofeed, ...] = ()
+    overrides: Mapping[int, prefix_rows.Columns] = dataclasses.field(default_factory=dict)  # rows of all the geofeeds
 
 
 class Read(Protocol):
@@ -63,8 +64,8 @@ def read_regions(mmdb: Path | None = None, geofeeds: Sequence[Path] = (), read: 
     }
     reader = functools.partial(read_geofeed, codes=geo_data.read_region_codes(), places=places)
     feeds = [feed for path in geofeeds if (feed := read("geofeed", path, reader))]
-    intervals, named = apply_geofeeds(regions.intervals, regions.regions, feeds)
-    return dataclasses.replace(regions, intervals=intervals, regions=named, geofeeds=tuple(feeds))
+    intervals, named, rows = apply_geofeeds(regions.intervals, regions.regions, feeds)
+    return dataclasses.replace(regions, intervals=intervals, regions=named, geofeeds=tuple(feeds), overrides=rows)
 
 
 def read_map(mmdb: Path | None = None) -> RegionMap:
@@ -100,8 +101,11 @@ def one_row_each(columns: prefix_rows.Columns, tails: list[bytes], name: str) ->
 
 def apply_geofeeds(
     intervals: dict[int, Intervals], regions: list[Region], feeds: Sequence[Geofeed]
-) -> tuple[dict[int, Intervals], list[Region]]:
-    """Return intervals and regions with geofeeds applied; for a prefix in several geofeeds, the first is used."""
+) -> tuple[dict[int, Intervals], list[Region], dict[int, prefix_rows.Columns]]:
+    """Return intervals and regions with geofeeds applied, and the geofeeds' rows, one a prefix.
+
+    For a prefix in several geofeeds, the first is used.
+    """
     regions = list(regions)
     chains, pairs = Chains(), Pairs()
     merged = {4: prefix_rows.Columns(), 6: prefix_rows.Columns()}
@@ -112,18 +116,19 @@ def apply_geofeeds(
             shifted = columns.alias()
             shifted.value = prefix_rows.relabel(columns.value, labels)
             merged[family].extend(shifted)
-    both = {}
+    both, rows = {}, {}
     for family in (4, 6):
         grouped, several, _ = rib.group_by_prefix(prefix_rows.sort(merged[family]), len(regions))
         # Values of one prefix ascend in the order of the feeds.
         first = array("I", [*range(len(regions)), *(values[0] for values in several)])
         grouped.value = prefix_rows.relabel(grouped.value, first)
+        rows[family] = grouped
         both[family] = overlay(intervals[family], sweep(grouped, chains), pairs)
     chosen = array(
         "I",
         (chains.value[over] if over else under for under, over in zip(pairs.left, pairs.right, strict=True)),
     )
-    return {family: relabel_intervals(cut, chosen) for family, cut in both.items()}, regions
+    return {family: relabel_intervals(cut, chosen) for family, cut in both.items()}, regions, rows
 
 
 def region_of(text: str) -> Region:

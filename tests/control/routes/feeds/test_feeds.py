@@ -35,7 +35,7 @@ def read(path: Path, fleet: Fleet, kind: Kind | None = None) -> Feed:
 
 def routes_of(feed: Feed) -> list[tuple[Any, ...]]:
     """Return a feed's rows as plain values, without the name of the file they stand in."""
-    found = []
+    result = []
     for family in (4, 6):
         columns = feed.columns[family]
         for place in range(len(columns)):
@@ -54,8 +54,8 @@ def routes_of(feed: Feed) -> list[tuple[Any, ...]]:
                 for item in feed.sets[feed.set_of[kind]]
             ]
             where = (family, columns.high[place], columns.low[place], columns.length[place])
-            found.append((*where, sorted(members), feed.origin_of[kind]))
-    return sorted(found)
+            result.append((*where, sorted(members), feed.origin_of[kind]))
+    return sorted(result)
 
 
 # ---- JSON Lines
@@ -77,7 +77,7 @@ ROUTES = st.fixed_dictionaries(
 
 
 @given(routes=st.lists(ROUTES, max_size=12))
-def test_json_lines_say_what_csv_says(
+def test_json_lines_equal_csv(
     routes: list[dict[str, Any]], fleet: Fleet, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("feeds")
@@ -149,31 +149,31 @@ def test_a_bad_line_is_refused_and_the_others_are_taken(tmp_path: Path, fleet: F
 
 # ---- table dumps
 
-HEARD = ("192.0.2.1", 64500)
+ROUTER = ("192.0.2.1", 64500)
 
 
 @pytest.fixture
 def listening(fleet: Fleet) -> Fleet:
-    """The tiny fleet, whose clusters in Mumbai hear a router each; and London hears both."""
-    heard = {"bom001-a": ("192.0.2.1",), "bom002-a": ("2001:db8::2",), "lhr001-a": ("192.0.2.1", "2001:db8::2")}
-    clusters = tuple(dataclasses.replace(item, peers=heard.get(item.id, ())) for item in fleet.clusters)
+    """The tiny fleet, whose clusters in Mumbai each peer with one router; London peers with both."""
+    announced = {"bom001-a": ("192.0.2.1",), "bom002-a": ("2001:db8::2",), "lhr001-a": ("192.0.2.1", "2001:db8::2")}
+    clusters = tuple(dataclasses.replace(item, peers=announced.get(item.id, ())) for item in fleet.clusters)
     return dataclasses.replace(fleet, clusters=clusters)
 
 
 def dump_of(*parts: bytes) -> bytes:
-    """Return a dump of three routers, the last of which no cluster hears."""
-    return dumps.peer_index([HEARD, ("2001:db8::2", 64511), ("192.0.2.3", 64512)]) + b"".join(parts)
+    """Return a dump of three routers, the last of which is no peer of a cluster."""
+    return dumps.peer_index([ROUTER, ("2001:db8::2", 64511), ("192.0.2.3", 64512)]) + b"".join(parts)
 
 
 @pytest.mark.parametrize(("ending", "pack"), [("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress)])
-def test_a_dump_is_heard_by_the_clusters_of_its_routers(
+def test_a_dump_gives_routes_to_the_clusters_of_its_routers(
     tmp_path: Path, listening: Fleet, ending: str, pack: Any
 ) -> None:
     path = tmp_path / f"rib.20261124{ending}"
-    said = dumps.attributes([64500, 64501], origin=1, med=20, communities=["64500:120"])
-    entries = [(0, said), (1, dumps.attributes([64511])), (2, dumps.attributes([64512]))]
+    sent = dumps.attributes([64500, 64501], origin=1, med=20, communities=["64500:120"])
+    entries = [(0, sent), (1, dumps.attributes([64511])), (2, dumps.attributes([64512]))]
     path.write_bytes(
-        pack(dump_of(dumps.rib("10.0.0.0/8", entries), dumps.rib("2001:db8::/32", [(1, said, 7)], paths=True)))
+        pack(dump_of(dumps.rib("10.0.0.0/8", entries), dumps.rib("2001:db8::/32", [(1, sent, 7)], paths=True)))
     )
     feed = read(path, listening)
     assert (feed.accepted, feed.unheard, feed.refused) == (3, 1, 0)
@@ -215,7 +215,7 @@ def test_bad_attributes_and_sets_are_refused_with_the_offset_of_their_record(tmp
     assert feed.refusals[0].value.startswith("192.0.2.1 400101")
 
 
-def test_a_dump_that_nobody_hears_names_its_routers(tmp_path: Path, fleet: Fleet) -> None:
+def test_a_dump_of_unknown_routers_names_them(tmp_path: Path, fleet: Fleet) -> None:
     path = tmp_path / "dump.mrt"
     path.write_bytes(dump_of(dumps.rib("10.0.0.0/8", [(0, b"")])))
     with pytest.raises(
@@ -246,14 +246,14 @@ def write_zones(tmp_path: Path, zones: Any, top: str = "coverageZones") -> Path:
 
 def clusters_in_order(feed: Feed) -> dict[int, list[tuple[int, ...]]]:
     """Return by the first byte of each IPv4 prefix the clusters of each MED, lowest first."""
-    found = {}
+    result = {}
     for row in routes_of(feed):
         meds: dict[int, list[int]] = {}
         for cluster, *_, med, _, _ in row[4]:
             meds.setdefault(med, []).append(cluster)
         if row[0] == 4:
-            found[row[1] >> 56] = [tuple(meds[med]) for med in sorted(meds)]
-    return found
+            result[row[1] >> 56] = [tuple(meds[med]) for med in sorted(meds)]
+    return result
 
 
 def test_a_zone_is_routed_by_its_name_then_by_its_coordinates(tmp_path: Path, fleet: Fleet) -> None:
@@ -500,5 +500,5 @@ NAMES = [
 
 
 @pytest.mark.parametrize(("name", "kind"), NAMES)
-def test_a_files_name_tells_its_format(name: str, kind: str) -> None:
+def test_a_file_name_gives_its_format(name: str, kind: str) -> None:
     assert kind_of(Path(name)) == kind

@@ -44,9 +44,9 @@ SHORT = [
 def test_a_network_around_ipv4_is_one_of_both_families(
     write_mmdb: WriteMmdb, prefixes: list[str], read: list[str]
 ) -> None:
-    found = networks(write_mmdb(dict.fromkeys(prefixes, ASN)))
-    assert [ipaddress.ip_network(text) for text in found] == [ipaddress.ip_network(text) for text in read]
-    assert set(map(str, found.values())) == {"{'autonomous_system_number': 64500}"}
+    result = networks(write_mmdb(dict.fromkeys(prefixes, ASN)))
+    assert [ipaddress.ip_network(text) for text in result] == [ipaddress.ip_network(text) for text in read]
+    assert set(map(str, result.values())) == {"{'autonomous_system_number': 64500}"}
 
 
 def test_a_short_network_is_a_route_and_a_country(write_mmdb: WriteMmdb, fleet: Fleet) -> None:
@@ -72,10 +72,10 @@ def test_every_network_has_the_record_that_a_lookup_finds(write_mmdb: WriteMmdb,
         )
     ]
     path = write_mmdb({text: {"name": text} for text in separate}, version=version)
-    found = networks(path)
-    assert found.keys() == set(separate)
+    result = networks(path)
+    assert result.keys() == set(separate)
     with maxminddb.open_database(path) as reader:
-        for text, record in found.items():
+        for text, record in result.items():
             assert reader.get(ipaddress.ip_network(text)[0]) == record == {"name": text}
 
 

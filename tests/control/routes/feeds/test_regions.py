@@ -34,21 +34,21 @@ WriteMmdb = Callable[..., Path]
 def region_at(regions: RegionMap, address: str) -> Region:
     """Return the region of an address, by its interval."""
     parsed = ipaddress.ip_address(address)
-    found = regions.intervals[parsed.version]
+    result = regions.intervals[parsed.version]
     number = int(parsed) << (96 if parsed.version == 4 else 0)
-    starts = [high << 64 | low for high, low in zip(found.high, found.low, strict=True)]
-    return regions.regions[found.value[bisect_right(starts, number) - 1]]
+    starts = [high << 64 | low for high, low in zip(result.high, result.low, strict=True)]
+    return regions.regions[result.value[bisect_right(starts, number) - 1]]
 
 
 def rows_of(feed: Geofeed) -> dict[str, Region]:
     """Return what a geofeed says of each prefix."""
-    found = {}
+    result = {}
     for family, columns in feed.columns.items():
         for place in range(len(columns)):
             number = columns.high[place] << 64 | columns.low[place]
             address = ipaddress.IPv4Address(number >> 96) if family == 4 else ipaddress.IPv6Address(number)
-            found[f"{address}/{columns.length[place]}"] = feed.regions[columns.value[place]]
-    return found
+            result[f"{address}/{columns.length[place]}"] = feed.regions[columns.value[place]]
+    return result
 
 
 # ---- geofeeds
@@ -123,13 +123,22 @@ def test_a_bad_line_is_refused_and_the_file_is_not(tmp_path: Path, line: str, ru
     assert {region.code for region in rows_of(feed).values()} == {"DE", "FR"}
 
 
+def test_a_prefix_that_is_given_twice_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "geofeed.csv"
+    path.write_text("198.51.100.0/24,DE\n2001:db8::/32,IN\n198.51.100.0/24,FR\n2001:db8:0::/32,IN\n")
+    assert [(item.row, item.value) for item in read_geofeed(path, CODES, PLACES).refusals] == [
+        (3, "198.51.100.0/24"),
+        (4, "2001:db8::/32"),
+    ]
+
+
 def test_a_geofeed_that_is_no_utf_8(tmp_path: Path) -> None:
     path = tmp_path / "geofeed.csv"
     path.write_bytes(b"198.51.100.0/24,DE\n192.0.2.0/24,IN,,M\xfcnchen\n")
     assert [item.rule for item in read_geofeed(path, CODES, PLACES).refusals] == ["a geofeed is UTF-8"]
 
 
-DOUBTED = [
+SUSPICIOUS = [
     ("192.0.2.0/24,IN,IN-99", "IN", "a region is an ISO 3166-2 code; there is no 'IN-99', so the country is used"),
     (
         "192.0.2.0/24,IN,Maharashtra",
@@ -142,7 +151,7 @@ DOUBTED = [
 ]
 
 
-@pytest.mark.parametrize(("line", "code", "suspicion"), DOUBTED)
+@pytest.mark.parametrize(("line", "code", "suspicion"), SUSPICIOUS)
 def test_a_region_that_there_is_none_of_is_a_warning(
     tmp_path: Path, line: str, code: str, suspicion: str | None
 ) -> None:
@@ -180,9 +189,9 @@ def test_a_geofeed_reaches_the_rankings(
     path = tmp_path / "geofeed.csv"
     path.write_text("192.0.2.128/25,GB,,\n192.0.2.0/25,IN,IN-MH,Mumbai\n")
     table = build(country_mmdb=write_mmdb({"192.0.2.0/24": {"country_code": "GB"}}), geofeeds=(path,))
-    found = {zone.region: table.ranking_entries[2 * zone.first] for zone in table.zones if zone.region}
-    assert found["GB"] == 3
-    assert found["IN-MH"] == 1
+    result = {zone.region: table.ranking_entries[2 * zone.first] for zone in table.zones if zone.region}
+    assert result["GB"] == 3
+    assert result["IN-MH"] == 1
     assert [(item["kind"], item.get("accepted")) for item in table.other_sources] == [("regions", None), ("geofeed", 2)]
 
 
@@ -258,7 +267,7 @@ def test_an_asn_database_is_read_as_a_table_of_prefixes_and_asns(
     assert feed.origin_of[feed.columns[4].value[0]] == record["autonomous_system_number"]
 
 
-def test_a_database_without_asns_says_where_it_belongs(fleet: Fleet, write_mmdb: WriteMmdb) -> None:
+def test_a_database_without_asns_names_the_right_setting(fleet: Fleet, write_mmdb: WriteMmdb) -> None:
     path = write_mmdb({"192.0.2.0/24": {"country_code": "IN"}})
     with pytest.raises(FeedError, match=r"countries\.mmdb: names no ASN") as caught:
         read_feed(FeedSource("mmdb", str(path)), fleet)

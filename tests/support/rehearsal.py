@@ -8,7 +8,7 @@ from pathlib import Path
 
 from _fastpath.counters import Counters, begin
 from steering.control.health.registry import Registry
-from steering.control.health.rules import Report
+from steering.control.health.rules import Health, Report
 from steering.control.jobs.health_tick import Tally
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
@@ -55,7 +55,8 @@ class Rehearsal:
         for number in due.reports:
             self.registry.report(world.appliances[number].id, world.next_report(number))
         for number, ok in due.observed:
-            observed = Report("monitor", next(self.observations), health=world.observed_health(ok))
+            health = Health() if ok else Health("failed", "no answer")
+            observed = Report("monitor", next(self.observations), health=health)
             self.registry.report(world.appliances[number].id, observed, monitor=0)
         for asked in due.asked:
             body = self.snapshot.steer(

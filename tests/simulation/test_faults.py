@@ -18,7 +18,7 @@ from steering.settings import Settings
 from steering.simulation.faults import FAULTS, Fault
 from steering.simulation.measure import Row
 from steering.simulation.play import Plan
-from steering.simulation.rehearsal import Rehearsal
+from tests.support.rehearsal import Rehearsal
 
 APPLIANCES = 200
 SETTINGS = Settings(report_s=5.0, slow_start_s=30.0, load_excess=0.15)
@@ -115,7 +115,7 @@ def test_ejections_of_a_large_isp_are_suppressed_beyond_the_limit(played: Rehear
     assert row.to_down == 0
 
 
-def test_a_monitor_that_sees_everything_down_takes_out_nobody(rows: dict[str, Row]) -> None:
+def test_a_monitor_that_sees_everything_down_ejects_no_appliance(rows: dict[str, Row]) -> None:
     assert rows["monitor"].out == 0
     assert rows["monitor"].suppressed == APPLIANCES
     assert rows["monitor"].alarms == ["suppressed"]
