@@ -70,6 +70,7 @@ class Tasks:
 
     def be_worker(self, number: int, sockets: Sequence[socket.socket]) -> None:
         """Be a playback worker, on its socket of each listener."""
+        self.pipes.number = number
         self.leave_others(sockets)
         sys.setswitchinterval(SWITCH_S)
         settings = self.settings
@@ -130,6 +131,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         asyncio.get_running_loop().add_reader(self.pipes.life, self.end)
         self.pipes.send(READY)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is due, ten times a second; return whether to end."""
+        self.pipes.beat()
+        return await super().on_tick(counter)
 
     def end(self) -> None:
         """Finish what is in flight and return."""
