@@ -84,8 +84,9 @@ def find_overloaded(members: Sequence[ApplianceState], excess: float) -> set[int
 def load_factors(members: Sequence[ApplianceState], excess: float) -> dict[int, float]:
     """Return the next load factors by slot; empty where no load is beyond chance away from its share.
 
-    The correction is as large as what chance does not explain, so that what has been counted decides how fast loads
-    even out, and nothing overshoots. Only the proportions of factors move titles: the largest is 1.
+    A correction is as large as what chance does not explain, so that what has been counted decides how fast loads even
+    out, and nothing overshoots. A lowered weight is given back sooner than one is lowered; otherwise all would sink.
+    Only the proportions of factors move titles: the largest is 1.
     """
     weights = [member.full_share for member in members]
     weight, requests = sum(weights), sum(member.steady_requests for member in members)
@@ -96,10 +97,10 @@ def load_factors(members: Sequence[ApplianceState], excess: float) -> dict[int, 
         if share >= FEWEST_LOAD:
             chance = 1.0 / math.sqrt(share)
             deviation = member.steady_requests / share - 1.0
-            if abs(deviation) > excess / 2 + UNEVEN * chance and (deviation > 0.0 or factor < 1.0):
-                is_uneven = True
-                sign = math.copysign(1.0, deviation)
-                factor *= (1.0 + sign * excess / 4) / (1.0 + deviation - sign * chance)
+            if deviation - excess / 2 > UNEVEN * chance:
+                is_uneven, factor = True, factor * (1.0 + excess / 4) / (1.0 + deviation - chance)
+            elif factor < 1.0 and -deviation > chance:
+                is_uneven, factor = True, min(factor / (1.0 + deviation + chance), 1.0)
         factors[member.appliance.slot] = factor
     if not is_uneven:
         return {}
