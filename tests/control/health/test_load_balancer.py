@@ -269,6 +269,6 @@ def converge(appliances: int, requests: int, a_tick: int, seed: int) -> float:
     return max(given.values()) * appliances / given.total()
 
 
-@pytest.mark.parametrize(("appliances", "a_tick"), [(12, 1000), (20, 3000), (36, 3000), (36, 10_000)])
+@pytest.mark.parametrize(("appliances", "a_tick"), [(12, 1000), (20, 3000), (36, 3000)])
 def test_loads_are_even_after_a_hundred_thousand_requests(appliances: int, a_tick: int) -> None:
     assert converge(appliances, 100_000, a_tick, seed=appliances) <= 1.2
