@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import multiprocessing.process
 import os
 import signal
@@ -16,19 +17,28 @@ from steering.process.child import FORK, SIGNALS, is_single_threaded
 
 FIRST_PAUSE_S: Final = 0.1
 MOST_PAUSE_S: Final = 5.0
+MOST_WORKERS: Final = 256  # as the setting `workers`
+LOOK_S: Final = 1.0  # between two looks at the workers' beats
+MOST_MISSED: Final = 10
+START_LOOKS: Final = 50
 PROVEN_S: Final = 30.0  # a process that lived this long is started again after the first pause
 READY: Final = b"+"
 RELOADED: Final = b"r"
 
 
 class Pipes:
-    """Two pipes: one whose end tells children that the supervisor is gone, one for single-byte messages to it."""
+    """Two pipes: one whose end tells children that the supervisor is gone, one for single-byte messages to it.
+
+    `beats` is shared memory with a byte for each worker, by its number, that changes while its event loop runs.
+    """
 
     def __init__(self) -> None:
         self.life, self.life_writer = os.pipe()  # only the supervisor keeps the writer, and never writes
         self.messages, self.messages_writer = os.pipe()
         os.set_blocking(self.messages, False)
         os.set_blocking(self.messages_writer, False)
+        self.beats = mmap.mmap(-1, 1 + MOST_WORKERS)
+        self.number = 0  # of the worker that this process is
 
     def read(self) -> bytes:
         """Return the messages since the last call."""
@@ -41,6 +51,10 @@ class Pipes:
         """Send a message to the supervisor; if the pipe is full of unread ones, one more is not missed."""
         with contextlib.suppress(BlockingIOError):
             os.write(self.messages_writer, message)
+
+    def beat(self) -> None:
+        """Show that this process's event loop runs."""
+        self.beats[self.number] = (self.beats[self.number] + 1) % 256
 
     def keep_child_ends(self) -> None:
         """Close the supervisor's ends, in a child."""
@@ -62,13 +76,15 @@ class Child:
         self.process: multiprocessing.process.BaseProcess | None = None
         self.started_at = 0.0
         self.due_at = 0.0  # when it starts again, while there is no process
+        self.beat = 0  # at the last look
+        self.missed = 0  # looks since the beat changed
 
     def start(self) -> None:
         assert is_single_threaded(), "a lock that another thread holds would stay locked in the child"
         self.started_at = time.monotonic()
         process = FORK.Process(target=be_child, args=(self.task,), name=self.name)
         process.start()
-        self.process = process
+        self.process, self.missed = process, -START_LOOKS
 
     def status(self) -> int | None:
         """Return the exit status of a process that has ended, below 0 for a signal; None while it runs."""
@@ -81,6 +97,15 @@ class Child:
         pause_s = self.backoff.next_s()
         self.process, self.due_at = None, now + pause_s
         return pause_s
+
+    def is_stuck(self, beat: int) -> bool:
+        """Return whether its event loop has not run for MOST_MISSED looks; START_LOOKS more after its start.
+
+        Looks are counted, not seconds: when the whole machine was stopped, the supervisor looked no more often.
+        """
+        self.missed = self.missed + 1 if self.process and beat == self.beat else 0
+        self.beat = beat
+        return self.missed >= MOST_MISSED
 
     def signal(self, number: signal.Signals) -> None:
         if self.process and self.process.pid and self.process.exitcode is None:

@@ -30,7 +30,7 @@ from steering.process.child import FORK, SIGNALS, run
 from steering.settings import Settings, is_tls
 from steering.state.folder import worker_files
 from steering.supervisor.announce import announce, check, status_line
-from steering.supervisor.children import READY, RELOADED, Child, Pipes
+from steering.supervisor.children import LOOK_S, MOST_MISSED, READY, RELOADED, Child, Pipes
 from steering.supervisor.tasks import GRACE_S, Tasks
 from steering.tls.certificates import Certificates
 
@@ -166,13 +166,17 @@ class Supervisor:
         return True
 
     def keep_alive(self) -> None:
-        """Start again what ends, pass on SIGHUP, and return at SIGTERM or SIGINT."""
+        """Start again what ends or is stuck, pass on SIGHUP, and return at SIGTERM or SIGINT."""
+        look_at = time.monotonic() + LOOK_S
         while True:
-            due = [child.due_at for child in self.children if child.process is None]
-            wait_s = max(0.0, min(due) - time.monotonic()) if due else 3600.0
+            due = [look_at, *(child.due_at for child in self.children if child.process is None)]
+            wait_s = max(0.0, min(due) - time.monotonic())
             number = next_signal(min(wait_s, RELOAD_POLL_S) if self.reloading else wait_s)
             if number in END:
                 return
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + LOOK_S
+                self.kill_stuck()
             self.restart_ended(time.monotonic())
             if number == signal.SIGHUP:
                 notify.reloading()
@@ -181,6 +185,13 @@ class Supervisor:
                     child.signal(signal.SIGHUP)  # control loads feeds, workers certificates
             if RELOADED in self.pipes.read():
                 self.end_reload()
+
+    def kill_stuck(self) -> None:
+        """Kill workers that do not run: the kernel goes on giving them their share of the connections."""
+        for worker, child in enumerate(self.children[1:], 1):
+            if child.is_stuck(self.pipes.beats[worker]):
+                logger.error("%s has not run for %.0f s, and is killed", child.name, MOST_MISSED * LOOK_S)
+                child.signal(signal.SIGKILL)
 
     def end_reload(self) -> None:
         if self.reloading:

@@ -87,6 +87,7 @@ class Tasks:
 
     def be_worker(self, number: int, sockets: Sequence[socket.socket]) -> None:
         """Be a playback worker, on its socket of each listener."""
+        self.pipes.number = number
         self.leave_others(sockets)
         sys.setswitchinterval(SWITCH_S)
         settings = self.settings
@@ -160,6 +161,11 @@ class Server(uvicorn.Server):
             await self.start_tls([listening for listening in sockets if listening in self.tls_sockets], self.tls)
         asyncio.get_running_loop().add_reader(self.pipes.life, self.end)
         self.pipes.send(READY)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Do what is due, ten times a second; return whether to end."""
+        self.pipes.beat()
+        return await super().on_tick(counter)
 
     async def start_tls(self, sockets: Sequence[socket.socket], tls: Tls) -> None:
         """Accept connections on sockets that speak TLS, with the same protocol behind it."""

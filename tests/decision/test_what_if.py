@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,47 +11,19 @@ from click.testing import CliRunner
 
 from steering.cli import main
 from steering.control.routes.feeds import FeedSource
-from steering.control.routes.proposed import propose
 from steering.control.services.control import Control
 from steering.decision.explain import name_deciding_keys
 from steering.decision.snapshot import Snapshot
-from steering.decision.what_if import Question, first_address
-from steering.decision.what_if import what_if as ask
+from steering.decision.what_if import first_address
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.policy import RANKING_KEYS
 from steering.model.route import Announcement, RouteClass
 from steering.settings import Settings
 from tests.support.control_app import running_control_app
+from tests.support.questions import CLIENT, HOME, sites, what_if
 
 WriteFeed = Callable[..., FeedSource]
-HOME = "203.0.113.0/24,bom001-a,64500,0\n"
-CLIENT = Question("203.0.113.9", "80100172", "video")
-
-
-@pytest.fixture
-def rich(control: Control, fleet: Fleet, write_feed: WriteFeed) -> Control:
-    """A control that serves a prefix announced at three clusters, inside one announced at the fourth."""
-    control.fleet.replace(fleet, "test")
-    feed = write_feed(
-        HOME,
-        "203.0.113.0/24,del001-a,64500,100\n",
-        "203.0.113.0/24,bom002-a,64510 64500,0\n",
-        "203.0.0.0/16,lhr001-a,64511,0\n",
-        "203.0.113.0/33,lhr001-a,64511,0\n",
-        "203.0.113.128/25,nowhere,64511,0\n",
-    )
-    control.tables.publish([feed], "test")
-    return control
-
-
-def what_if(settings: Settings, question: Question, *, routes: Sequence[str] = (), **given: Any) -> dict[str, Any]:
-    """Ask as the command and the endpoint do."""
-    return ask(settings.state, question, proposed=propose(settings, routes), **given)
-
-
-def sites(answer: dict[str, Any]) -> list[str]:
-    return [target.get("site", "fallback") for target in answer["targets"]]
 
 
 # ---- explain
@@ -144,47 +116,9 @@ def test_appliances_and_sites_off(rich: Control, settings: Settings) -> None:
     assert sites(what_if(settings, CLIENT)["now"])[0] == "bom001"  # nobody was switched off
 
 
-def test_a_route_more(rich: Control, settings: Settings) -> None:
-    report = what_if(settings, CLIENT, routes=["203.0.113.0/25,del001-a,64500"])
-    assert (sites(report["now"])[0], sites(report["then"])[0]) == ("bom001", "del001")
-    why = report["then"]["explain"]
-    assert [(item["prefix"], item["cluster"], item["feed"]) for item in why["routes"]][:2] == [
-        ("203.0.113.0/25", "del001-a", "what-if"),
-        ("203.0.113.0/24", "bom001-a", "routes.csv"),
-    ]
-    # Elsewhere, it changes nothing.
-    assert not what_if(settings, CLIENT, routes=["198.51.100.0/24,del001-a,64500"])["changed"]
-
-
-def test_what_a_route_more_does_is_what_publishing_it_does(
-    rich: Control, settings: Settings, write_feed: WriteFeed
-) -> None:
-    rows = ["203.0.112.0/23,lhr001-a,,0", "203.0.113.0/24,lhr001-a,64500,0,embedded", "203.0.113.8/29,bom002-a,1 2 3,5"]
-    for row in rows:
-        then = what_if(settings, CLIENT, routes=[row])["then"]
-        feed = write_feed(
-            HOME,
-            "203.0.113.0/24,del001-a,64500,100\n",
-            "203.0.113.0/24,bom002-a,64510 64500,0\n",
-            "203.0.0.0/16,lhr001-a,64511,0\n",
-        )
-        more = settings.state.parent / "more.csv"
-        more.write_text(f"prefix,cluster,as_path,med,class\n{row}\n")
-        rich.tables.publish([feed, FeedSource("csv", str(more))], "test")
-        real = CLIENT.answered_by(Snapshot.map(settings.state))
-        assert real["targets"] == then["targets"]
-        assert real["explain"]["ranking"] == then["explain"]["ranking"]
-        rich.tables.rollback(1, "test")
-
-
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"table": 7}, "table 7: its files are not kept"),
     ({"off": ["nosuch"]}, "parameter off = 'nosuch'"),
-    ({"routes": ["10.0.0.0/8"]}, "parameter route = '10.0.0.0/8'"),
-    ({"routes": ["10.0.0.1/8,bom001-a"]}, "host bits are set"),
-    ({"routes": ["10.0.0.0/8,bom001-a,x"]}, "as_path has numbers"),
-    ({"routes": ['10.0.0.0/8,"bom001-a']}, "unexpected end of data"),
-    ({"routes": ["10.0.0.0/8,bom001-a"] * 101}, "101 routes; at most 100"),
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -70,6 +71,23 @@ def test_a_killed_worker_comes_back_and_no_connection_is_refused_meanwhile(serve
     os.kill(victim, signal.SIGKILL)
     for _ in range(30):
         assert served.steer()["targets"]
+    until(lambda: len(served.pids("worker")) == 2)
+    assert survivor in served.pids("worker")
+    assert victim not in served.pids("worker")
+
+
+def test_a_stopped_worker_is_killed_and_its_successor_answers_who_waited(served: Served) -> None:
+    victim, survivor = served.pids("worker")
+    os.kill(victim, signal.SIGSTOP)
+    host, port = served.url.removeprefix("http://").rsplit(":", 1)
+    waiting = []
+    for _ in range(24):  # the kernel gives the stopped worker about half of them
+        connection = socket.create_connection((host, int(port)), PATIENCE_S)
+        connection.sendall(b"GET /v1/steer?title=t&ip=203.0.113.7 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        waiting.append(connection)
+    for connection in waiting:
+        with connection:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
     until(lambda: len(served.pids("worker")) == 2)
     assert survivor in served.pids("worker")
     assert victim not in served.pids("worker")

@@ -15,6 +15,7 @@ from steering.control.routes.feeds.regions import read_regions
 from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.settings import Settings, read_settings
+from tests.support.questions import HOME
 
 HEADER = "prefix,cluster,as_path,med\n"
 
@@ -76,4 +77,20 @@ def serving(control: Control, fleet: Fleet, write_feed: WriteFeed) -> Control:
     """Return a control that serves the tiny fleet, with one prefix at home in Mumbai."""
     control.fleet.replace(fleet, "test")
     control.tables.publish([write_feed("203.0.113.0/24,bom001-a,64500,0\n")], "test", "first")
+    return control
+
+
+@pytest.fixture
+def rich(control: Control, fleet: Fleet, write_feed: WriteFeed) -> Control:
+    """A control that serves a prefix announced at three clusters, inside one announced at the fourth."""
+    control.fleet.replace(fleet, "test")
+    feed = write_feed(
+        HOME,
+        "203.0.113.0/24,del001-a,64500,100\n",
+        "203.0.113.0/24,bom002-a,64510 64500,0\n",
+        "203.0.0.0/16,lhr001-a,64511,0\n",
+        "203.0.113.0/33,lhr001-a,64511,0\n",
+        "203.0.113.128/25,nowhere,64511,0\n",
+    )
+    control.tables.publish([feed], "test")
     return control

@@ -61,9 +61,8 @@ class ApplianceState:
     suppressed: str = ""  # the limit that suppresses its ejection: `fleet`, or the id of its cluster
     overloaded: bool = False
     requests: float = 0.0  # answers that named it first; fades
-    steady_requests: float = 0.0  # the same, fading more slowly
-    next_load_factor: float = 1.0  # the load balancer's newest value
-    load_factor: float = 1.0  # the value in the status word; follows in steps
+    steady_requests: float = 0.0  # the same, fading more slowly, since the last correction
+    load_factor: float = 1.0  # evens out the load of its cluster
     attested: float = 0.0  # attested reports of players, and the failing ones among them; both fade
     failing: float = 0.0
     player_factor: float = 1.0

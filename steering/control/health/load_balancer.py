@@ -4,8 +4,8 @@ Rendezvous hashing gives every appliance its share of the *titles*, but demand i
 it, and chance gives one appliance a tenth more of the others than its neighbour. So the load of each appliance is
 compared with its share by weight of its cluster's load: by the answers that named it, and by its reported throughput.
 
-    above its share by half of `excess`          its weight is lowered a little each tick (the load factor), and raised
-                                                 again in the same way
+    above its share by half of `excess` and      its weight is lowered (the load factor) by what chance does not
+    by more than chance                          explain, and raised again in the same way
     above its share by SHED_AT times `excess`    it is overloaded: shed (`H`) until it is within `excess` again
     a title is hot                               its viewers are divided over several orders (the fan-out), a power
                                                  of two
@@ -38,9 +38,8 @@ MOST_HOT: Final = 512  # as many as the table of hot titles holds
 FEWEST_LOAD: Final = 20.0  # faded; an appliance with fewer is not busy, and its caches matter more
 BUSY: Final = 0.3  # of its capacity: an appliance that delivers less is not overloaded, however idle the others are
 SHED_AT: Final = 4
-LOAD_RATE: Final = 0.03  # of a weight a second, times the deviation from its share; more would swing, with STEADY_S
+UNEVEN: Final = 2.0  # standard deviations from its share, beyond half of `excess`: then weights are corrected
 LEAST_LOAD_FACTOR: Final = 0.5  # titles alone never make an appliance twice as busy as its share
-LOAD_STEP: Final = 0.03  # a smaller step is not worth moving titles for
 FEWEST_REQUESTS: Final = 50.0  # faded; a title requested less often is not hot, whatever its share
 COMPARED_AT_ONCE: Final = 5000  # appliances whose loads are compared in one tick: about 15 ms
 
@@ -82,23 +81,31 @@ def find_overloaded(members: Sequence[ApplianceState], excess: float) -> set[int
     return overloaded
 
 
-def load_factors(members: Sequence[ApplianceState], excess: float, elapsed_s: float) -> dict[int, float]:
-    """Return the next load factors by slot: lower for an appliance above its share, higher for one below.
+def load_factors(members: Sequence[ApplianceState], excess: float) -> dict[int, float]:
+    """Return the next load factors by slot; empty where no load is beyond chance away from its share.
 
-    The step grows with the deviation, so that chance evens out and nothing overshoots.
+    A correction is as large as what chance does not explain, so that what has been counted decides how fast loads even
+    out, and nothing overshoots. A lowered weight is given back sooner than one is lowered; otherwise all would sink.
+    Only the proportions of factors move titles: the largest is 1.
     """
     weights = [member.full_share for member in members]
     weight, requests = sum(weights), sum(member.steady_requests for member in members)
-    factors = {}
+    factors, is_uneven = {}, False
     for member, own in zip(members, weights, strict=True):
+        factor = member.load_factor
         share = requests * own / weight if weight else 0.0
         if share >= FEWEST_LOAD:
+            chance = 1.0 / math.sqrt(share)
             deviation = member.steady_requests / share - 1.0
-            if deviation > 0.0:
-                deviation -= min(deviation, excess / 2)
-            factor = member.next_load_factor - min(deviation, 1.0) * LOAD_RATE * elapsed_s
-            factors[member.appliance.slot] = min(max(factor, LEAST_LOAD_FACTOR), 1.0)
-    return factors
+            if deviation - excess / 2 > UNEVEN * chance:
+                is_uneven, factor = True, factor * (1.0 + excess / 4) / (1.0 + deviation - chance)
+            elif factor < 1.0 and -deviation > chance:
+                is_uneven, factor = True, min(factor / (1.0 + deviation + chance), 1.0)
+        factors[member.appliance.slot] = factor
+    if not is_uneven:
+        return {}
+    largest = max(factors.values())
+    return {slot: max(factor / largest, LEAST_LOAD_FACTOR) for slot, factor in factors.items()}
 
 
 def may_be_overloaded(requests: Iterable[float], busy: Iterable[float], excess: float) -> bool:
@@ -135,8 +142,7 @@ class LoadBalancer:
         self.by_slot: Mapping[int, ApplianceState] = {}
         self.clusters: Mapping[str, Sequence[ApplianceState]] = {}
         self.total = 0.0  # all answers, faded
-        self.waited_s = [0.0]  # by turn: since its clusters were compared
-        self.turn = 0
+        self.turn, self.turns = 0, 1
         self.popularity: dict[int, float] = {}
         self.fan_outs: dict[int, int] = {}
 
@@ -144,22 +150,15 @@ class LoadBalancer:
         self, by_slot: Mapping[int, ApplianceState], clusters: Mapping[str, Sequence[ApplianceState]]
     ) -> None:
         self.by_slot, self.clusters = by_slot, clusters
-        self.waited_s = [0.0] * (1 + len(by_slot) // COMPARED_AT_ONCE)
+        self.turns = 1 + len(by_slot) // COMPARED_AT_ONCE
 
     def compare(self, answers: Mapping[int, int], elapsed_s: float) -> list[ApplianceState]:
         """Compare loads with shares in the clusters of this turn; return the states that changed."""
         self.count(answers, elapsed_s)
-        self.waited_s = [waited_s + elapsed_s for waited_s in self.waited_s]
-        self.turn = (self.turn + 1) % len(self.waited_s)
-        waited_s, self.waited_s[self.turn] = self.waited_s[self.turn], 0.0
+        self.turn = (self.turn + 1) % self.turns
         changed = []
-        for members in itertools.islice(self.clusters.values(), self.turn, None, len(self.waited_s)):
-            overloaded = self.compare_cluster(members, waited_s)
-            for state in members:
-                is_overloaded = state.appliance.slot in overloaded
-                if state.overloaded != is_overloaded or abs(state.next_load_factor - state.load_factor) >= LOAD_STEP:
-                    state.overloaded, state.load_factor = is_overloaded, state.next_load_factor
-                    changed.append(state)
+        for members in itertools.islice(self.clusters.values(), self.turn, None, self.turns):
+            changed += self.compare_cluster(members)
         return changed
 
     def count(self, answers: Mapping[int, int], elapsed_s: float) -> None:
@@ -172,15 +171,26 @@ class LoadBalancer:
             state.requests = state.requests * fade + count
             state.steady_requests = state.steady_requests * slow_fade + count
 
-    def compare_cluster(self, members: Sequence[ApplianceState], elapsed_s: float) -> set[int]:
-        """Store the next load factors of a cluster's appliances; return the slots to shed."""
+    def compare_cluster(self, members: Sequence[ApplianceState]) -> list[ApplianceState]:
+        """Set the load factors of a cluster's appliances, and shed; return the states that changed.
+
+        A correction scales what was counted as it will scale the load, so that it is not made twice.
+        """
         requests, busy = [state.steady_requests for state in members], [state.busy for state in members]
-        if len(members) < 2 or not may_be_overloaded(requests, busy, self.excess):
-            return set()
-        compared = [state for state in members if state.usable]
-        for slot, factor in load_factors(compared, self.excess, elapsed_s).items():
-            self.by_slot[slot].next_load_factor = factor
-        return find_overloaded(compared, self.excess)
+        factors, overloaded = {}, set()
+        if len(members) > 1 and may_be_overloaded(requests, busy, self.excess):
+            compared = [state for state in members if state.usable]
+            overloaded = find_overloaded(compared, self.excess)
+            factors = load_factors(compared, self.excess)
+        changed = []
+        for state in members:
+            slot = state.appliance.slot
+            before, factor = (state.overloaded, state.load_factor), factors.get(slot, state.load_factor)
+            state.steady_requests *= factor / state.load_factor
+            state.overloaded, state.load_factor = slot in overloaded, factor
+            if before != (state.overloaded, factor):
+                changed.append(state)
+        return changed
 
     def fan_out(self, asked: Mapping[int, int], elapsed_s: float) -> bool:
         """Count the requests by content key since the last tick; return whether a fan-out changed."""

@@ -11,6 +11,7 @@ listeners are called after it.
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections import defaultdict
@@ -80,6 +81,7 @@ class Registry:
         self.pending: list[StateChange] = []
         self.raised: dict[tuple[str, str], Alarm] = {}
         self.ticked_at: float | None = None
+        self.counted_at = -math.inf  # requests by title
         self.listeners: list[Callable[[StateChange], None]] = []
         self.alarm_listeners: list[Callable[[Alarm], None]] = []
         self.source_alarms: dict[tuple[str, str], Alarm] = {}  # of the last publish; replaced as a whole
@@ -294,8 +296,7 @@ class Registry:
                     self.clusters, attested or {}, failing or {}, self.settings, elapsed_s
                 ):
                     self.refresh(state, now)
-            if self.balancer.fan_out(asked or {}, elapsed_s) and self.files:
-                self.files.set_hot(self.balancer.fan_outs)
+            self.count_requests(asked or {})
             if self.files:
                 self.files.set_words(self.status_words())
             changes, self.pending = self.pending, []
@@ -308,6 +309,14 @@ class Registry:
         for alarm in alarms:
             for take_alarm in self.alarm_listeners:
                 take_alarm(alarm)
+
+    def count_requests(self, asked: Mapping[int, int]) -> None:
+        """Count the requests by content key since the last call, and fan hot titles out at once."""
+        now = self.clock()
+        with self.lock:
+            elapsed_s, self.counted_at = max(now - self.counted_at, 0.0), now
+            if self.balancer.fan_out(asked, elapsed_s) and self.files:
+                self.files.set_hot(self.balancer.fan_outs)
 
     def mark_stale(self, now: float) -> None:
         """Mark appliances stale that were silent for too long; the caller has the lock."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,14 +15,15 @@ from steering.control.jobs.clockwork import Call, Job, going_on
 from steering.control.services.control import Control
 from steering.state.folder import worker_files
 
+LOOKS_AT_TITLES: Final = 4  # in a tick: a new title has all its viewers at one appliance until it is known to be hot
 MOST_GROWTH: Final = 1 << 32  # of a count between two ticks; more is damage
 
 Counts = Mapping[int, int]
 
 
 class Taken(NamedTuple):
-    """What all workers counted: answers by the slot that they named first, requests by content key, attested viewers
-    by slot, and how many of those were failing."""
+    """What all workers counted: answers by the slot that they named first, requests by content key, and by slot the
+    attested viewers, and those of them that were failing."""
 
     answers: Counter[int]
     requests: Counter[int]
@@ -39,44 +40,51 @@ class Tally:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.open: dict[int, tuple[tuple[int, int], Counters]] = {}  # by worker, with inode and size
-        self.before: dict[int, tuple[Counts, ...]] = {}
+        self.before: dict[tuple[int, str], Counts] = {}  # by worker and what was counted
 
     def take(self) -> Taken:
-        """Return what is new. Of a worker seen for the first time nothing is: it is not load of this moment.
+        """Return what is new. Of a worker seen for the first time nothing is: it is not load of this moment."""
+        taken = Taken(Counter(), self.take_requests(), Counter(), Counter())
+        for worker, counters in self.workers():
+            with going_on(f"the counts of worker {worker}"):
+                reports = counters.attested()
+                self.add(taken.answers, (worker, "answers"), counters.appliances())
+                self.add(taken.attested, (worker, "attested"), {slot: count for slot, (count, _) in reports.items()})
+                self.add(taken.failing, (worker, "failing"), {slot: count for slot, (_, count) in reports.items()})
+        return taken
+
+    def take_requests(self) -> Counter[int]:
+        """Return the new requests by content key.
 
         A worker counts only the titles that it is asked for most, each since it began to count it.
         """
-        taken = Taken(Counter(), Counter(), Counter(), Counter())
-        for worker, path in worker_files(self.state).items():
-            with going_on(f"the counts of worker {worker}"):
-                now = self.read(worker, path)
-                before = self.before.get(worker, now)
-                self.before[worker] = now
-                for total, counts, earlier in zip(taken, now, before, strict=True):
-                    growth = {key: count - earlier.get(key, 0) for key, count in counts.items()}
-                    total.update({key: new for key, new in growth.items() if 0 < new < MOST_GROWTH})
-        return taken
+        requests: Counter[int] = Counter()
+        for worker, counters in self.workers():
+            with going_on(f"the titles of worker {worker}"):
+                self.add(requests, (worker, "titles"), {key: count for key, count, *_ in counters.popularity()})
+        return requests
 
-    def read(self, worker: int, path: Path) -> tuple[Counts, ...]:
-        """Return a worker's counts, as `Taken` has them. The file is mapped again when it was replaced."""
-        status = path.stat()
-        identity = status.st_ino, status.st_size
-        if worker not in self.open or self.open[worker][0] != identity:
-            self.open.pop(worker, None)
-            self.before.pop(worker, None)
-            self.open[worker] = identity, Counters(str(path))
-        counters = self.open[worker][1]
-        attested = counters.attested()
-        return (
-            counters.appliances(),
-            {key: count for key, count, *_ in counters.popularity()},
-            {slot: count for slot, (count, _) in attested.items()},
-            {slot: count for slot, (_, count) in attested.items()},
-        )
+    def add(self, total: Counter[int], name: tuple[int, str], now: Counts) -> None:
+        """Add to a total by how much counts have grown since the last call."""
+        before, self.before[name] = self.before.get(name, now), now
+        growth = {key: count - before.get(key, 0) for key, count in now.items()}
+        total.update({key: new for key, new in growth.items() if 0 < new < MOST_GROWTH})
+
+    def workers(self) -> Iterator[tuple[int, Counters]]:
+        """Yield the counters of each worker. A file is mapped again when it was replaced."""
+        for worker, path in worker_files(self.state).items():
+            with going_on(f"the file of worker {worker}"):
+                status = path.stat()
+                identity = status.st_ino, status.st_size
+                if worker not in self.open or self.open[worker][0] != identity:
+                    self.open.pop(worker, None)
+                    self.before = {name: counts for name, counts in self.before.items() if name[0] != worker}
+                    self.open[worker] = identity, Counters(str(path))
+                yield worker, self.open[worker][1]
 
 
 class HealthTick(Job):
-    """The job; its period is the setting `tick_s`, by a clock that nobody can set.
+    """The job; its period is the setting `tick_s`, by a clock that nobody can set. Titles are counted more often.
 
     Staleness, windows and weights need no other job and no worker: what cannot be read or recorded is logged.
     """
@@ -101,6 +109,10 @@ class HealthTick(Job):
         registry.tick(*taken, maintenance=self.covered)
         if (self.recording is None or self.recording.done()) and (states := registry.take_unsaved()):
             self.recording = asyncio.create_task(self.record(states))
+        for _ in range(LOOKS_AT_TITLES - 1):
+            await asyncio.sleep(self.period_s / LOOKS_AT_TITLES)
+            with going_on("the titles of workers"):
+                registry.count_requests(self.tally.take_requests())
 
     async def record(self, states: dict[str, str]) -> None:
         """Put health states on record; what fails is tried again with the next ones."""

@@ -212,6 +212,15 @@ def test_an_appliance_that_leaves_is_forgotten(bench: Bench) -> None:
     bench.registry.observe("c1-bom001", False, "ignored")
 
 
+def test_a_hot_title_gets_its_fan_out_between_two_ticks(bench: Bench) -> None:
+    bench.tick(answers={0: 1000}, asked={8: 10})
+    bench.now += 0.25
+    bench.registry.count_requests({7: 300})
+    assert bench.files.mapped[bench.files.names[-1]].hot().keys() == {7}
+    bench.tick(0.75, answers={0: 1000}, asked={7: 900})
+    assert bench.registry.balancer.fan_outs.keys() == {7}
+
+
 def test_a_tick_repairs_status_words(bench: Bench) -> None:
     bench.files.set_words({bench.slots["c0-bom001"]: 1})
     bench.tick()

@@ -144,7 +144,7 @@ def ticking(bench: Bench, folder: Path, **services: object) -> HealthTick:
 
     given = {"covered": dict, "keep_states": lambda _: None} | services
     control = SimpleNamespace(
-        settings=Settings(state=folder),
+        settings=Settings(state=folder, tick_s=0.1),
         registry=bench.registry,
         maintenance=SimpleNamespace(covered=given["covered"]),
         ejections=SimpleNamespace(keep_states=given["keep_states"]),
