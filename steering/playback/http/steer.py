@@ -27,6 +27,7 @@ PARAMETERS: Final = {
     "n": parameter("n", "how many targets; else as the service says", NUMBER),
     "family": parameter("family", "only appliances up on this IP version; else the client's", FAMILY),
     "ip": parameter("ip", "ask for this client; trusted callers only"),
+    "failed": parameter("failed", "appliances to pass over, up to 8: ids or hosts with commas between"),
     "explain": parameter("explain", "1: say why; trusted callers only", FLAG),
     "redirect": parameter("redirect", "1: answer 302, the other targets in Link headers", FLAG),
 }  # `_fastpath/request.pyx` reads them
@@ -95,4 +96,4 @@ def redirected(urls: list[str]) -> Response:
 
 def options_of(asked: SteerRequest) -> dict[str, Any]:
     """Return the parameters of a request that the decision takes by name."""
-    return {"service": asked.service, "session": asked.session, "n": asked.n, "family": asked.family}
+    return {name: getattr(asked, name) for name in ("service", "session", "n", "family", "failed")}

@@ -23,6 +23,7 @@ from uvicorn.server import ServerState
 from _fastpath.fast_path import MAX_HEAD, FastPath
 from steering.errors import RequestError
 from steering.playback.server.last_answers import refusal
+from steering.playback.server.request_lines import encoded_line
 
 SLICE: Final = 2048  # bytes parsed at a time: a request that waits parsed takes thirty times its bytes
 FRAMING: Final = (b"content-length", b"transfer-encoding")
@@ -157,7 +158,13 @@ class FallbackPath(HttpToolsProtocol):
         """
         data, offset, self.unparsed = self.unparsed, 0, b""
         while offset < len(data) and not self.pipeline:
-            part = data[offset : offset + SLICE]
+            end = offset + SLICE
+            if self.position is Position.BETWEEN:
+                if encoded := encoded_line(data, offset):
+                    data, offset, end = encoded, 0, SLICE
+                head_end = data.find(b"\r\n\r\n", offset, end)
+                end = head_end + 4 if head_end >= 0 else end
+            part = data[offset:end]
             begun, between = self.begun, self.position is Position.BETWEEN
             try:
                 self.parser.feed_data(part)
@@ -184,6 +191,12 @@ class FallbackPath(HttpToolsProtocol):
         self.unparsed = data[offset:]
         if self.unparsed:
             self.flow.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the requests that wait: nobody receives their answers."""
+        self.unparsed = b""
+        self.pipeline.clear()
+        super().connection_lost(exc)
 
     def end_input(self) -> None:
         """Refuse a request whose body is not whole: nothing more comes in."""

@@ -426,6 +426,51 @@ async def test_players_beyond_the_limit_get_a_static_steering_manifest(listening
         writer.close()
 
 
+PLAYED = b"/v1/hls/video/t?_HLS_pathway=c001-bom001&declared=c001-bom001%2Cc002-bom001"
+
+
+async def test_overload_moves_no_player_off_a_good_appliance(listening: Listening) -> None:
+    """Beyond the limit a player gets the answer of the fast path with a long TTL, or the pathways that it brings."""
+    assert listening.connections.snapshot is not None
+    steered = json.loads((await listening.exchange([b"GET %b HTTP/1.1\r\n\r\n" % PLAYED])).partition(b"\r\n\r\n")[2])
+    kept = [await opened(listening) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    for line, expected in (
+        (b"GET %b HTTP/1.1\r\n\r\n" % PLAYED, steered["PATHWAY-PRIORITY"]),
+        (b"GET %b&failed=c002-bom001 HTTP/1.1\r\n\r\n" % PLAYED, ["c001-bom001", "cdn", "c002-bom001"]),
+        (b"GET %b&family=5 HTTP/1.0\r\n\r\n" % PLAYED, ["c001-bom001", "c002-bom001", "cdn"]),
+        (b"GET %b HTTP/1.1\r\nHo" % PLAYED.replace(b"c001", b"c002", 1), ["c002-bom001", "c001-bom001", "cdn"]),
+        ("GET /v1/hls/caf\xe9 x/t?declared=a,b&_HLS_pathway=b HTTP/1.1\r\n\r\n".encode(), ["b", "a", "cdn"]),
+    ):
+        head, _, body = (await listening.exchange([line])).partition(b"\r\n\r\n")
+        assert b"\r\nconnection: close" in head
+        assert json.loads(body)["PATHWAY-PRIORITY"] == expected
+        assert json.loads(body)["TTL"] >= 270
+    for _, writer in kept:
+        writer.close()
+
+
+TARGETS = [
+    b"/v1/hls/video/caf\xc3\xa9",
+    b"/v1/hls/video/a b?_HLS_pathway=c001 x",
+    b"/v1/dash/video/\xff\xfe?session=\xe9",
+    b"/v1/hls/ / ",
+    b"/v1/hls/video/t HTTP/1.1",
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_players_targets_are_answered_whatever_they_hold(listening: Listening, target: bytes) -> None:
+    request_ = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target
+    found = await listening.exchange([request_ + FALLBACK + request_ + LAST])
+    assert found.count(b"HTTP/1.1 200 OK\r\n") == found.count(b"HTTP/1.1 ") >= 3, found
+    assert found.count(b"PATHWAY-PRIORITY") == 2
+    other = await listening.exchange(
+        [request_.replace(b"/v1/hls/", b"/v1/other/").replace(b"/v1/dash/", b"/v1/other/") + LAST]
+    )
+    assert not other.startswith(b"HTTP/1.1 2")
+
+
 async def test_far_beyond_the_limit_connections_are_dropped(listening: Listening) -> None:
     held = [await opened(listening) for _ in range(4)]
     await asyncio.sleep(0.01)
