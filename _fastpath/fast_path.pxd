@@ -31,7 +31,7 @@ cdef class Served:
 cdef class FastPath:
     cdef Served served
     cdef Trust trust
-    cdef bytes header
+    cdef readonly bytes header
     cdef piece forwarded  # the header's name
     cdef bint is_forwarded
     cdef bytes opening

@@ -26,6 +26,8 @@ class FastPath:
     it asks `is_cmcd_drawn`.
     """
 
+    header: bytes
+    """The name of the header that trusted peers may use."""
     end: int
     """The offset in its data at which the last answered request ends."""
     second: int

@@ -140,7 +140,7 @@ class OneTracebackAMinute(logging.Filter):
             self.seen[kind] = passed_at, dropped + 1
             return False
         if dropped:
-            record.msg = f"{record.msg} ({dropped} more of this kind before)"
+            record.msg = f"{str(record.msg).rstrip()} ({dropped} more of this kind before)"
         self.seen[kind] = self.clock(), 0
         return True
 

@@ -14,7 +14,7 @@ def record(message: str, error: BaseException | None = None) -> logging.LogRecor
     if error is not None:
         try:
             raise error
-        except BaseException:
+        except (KeyError, ValueError):
             info = sys.exc_info()
     return logging.LogRecord("uvicorn.error", logging.ERROR, __file__, 1, message, (), info)
 

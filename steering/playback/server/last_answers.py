@@ -38,10 +38,22 @@ def cheapest_answer(
     data = encoded_line(data) or data
     answer = fast_path.answer(data, 0, peer, True)
     if answer is None and (line := STEER_LINE.match(data)):
-        answer = fast_path.answer(b"%b %b HTTP/1.1\r\n\r\n" % line.groups(), 0, UNKNOWN_PEER, True)
+        answer = fast_path.answer(*plain_request(line, data, peer, fast_path.header), True)
     if answer is None and (line := PLAYER_LINE.match(data)):
         answer = static_manifest(line[2], line[3] or b"", line[1] == b"HEAD", snapshot, default_service)
     return answer or refusal(RequestError("too many requests at once", status=503), "retry-after: 1")
+
+
+def plain_request(line: re.Match[bytes], data: bytes, peer: Peer, header: bytes) -> tuple[bytes, int, Peer]:
+    """Return a steering request in HTTP/1.1 with the lines that name other hops alone, its offset, and its peer.
+
+    Before the head is whole, nobody is trusted: such a line may follow.
+    """
+    head, empty_line, _ = data[line.end() - 2 :].partition(b"\r\n\r\n")
+    rows = (row.partition(b":") for row in head.split(b"\r\n"))
+    hops = b",".join(value.strip() for name, _, value in rows if name.lower() == header)
+    named = b"%b: %b\r\n" % (header, hops) if hops else b""
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (*line.groups(), named), 0, peer if empty_line else UNKNOWN_PEER
 
 
 def static_manifest(

@@ -426,6 +426,28 @@ async def test_players_beyond_the_limit_get_a_static_steering_manifest(listening
         writer.close()
 
 
+async def test_overload_gives_trusted_callers_the_fallback_for_others_too(listening: Listening) -> None:
+    kept = [await opened(listening) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    hops = b"X-Forwarded-For: 127.0.0.2\r\nx-forwarded-for:127.0.0.3"
+    stranger = hops.replace(b"127.0.0.2", b"198.51.100.7")
+    for lines, status in (
+        (b"Host: x", 200),
+        (b"Connection: close", 200),
+        (b"Connection: close\r\n" + hops, 200),
+        (b"Connection: close\r\n" + stranger, 503),
+        (hops, 200),
+        (stranger, 503),
+    ):
+        for version in (b"HTTP/1.1", b"HTTP/1.0"):
+            request_ = FAST.replace(b"Host: x", lines).replace(b"HTTP/1.1", version)
+            found = await listening.exchange([request_])
+            assert found.startswith(b"HTTP/1.1 %d " % status), (lines, version)
+    assert (await listening.exchange([FAST[:-2]])).startswith(b"HTTP/1.1 503 ")
+    for _, writer in kept:
+        writer.close()
+
+
 PLAYED = b"/v1/hls/video/t?_HLS_pathway=c001-bom001&declared=c001-bom001%2Cc002-bom001"
 
 
@@ -540,6 +562,28 @@ async def test_the_client_that_a_trusted_proxy_relays_is_the_client_on_both_path
     found = await behind_a_proxy.exchange([spoofed + LAST])
     believed = snapshot.steer("198.51.100.1", "t", service="video")
     assert (believed if name == "no client" else expected) in found
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY UNKNOWN 203.0.113.7 10.0.0.1 5 80\r\n",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x00\x00\x00",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x31\x00\xd8" + bytes(216),
+    ],
+)
+async def test_a_client_that_a_proxy_does_not_know_is_not_trusted(behind_a_proxy: Listening, header: bytes) -> None:
+    body = b'{"files":["a"],"ip":"203.0.113.7"}'
+    for request in (
+        FAST,
+        FAST.replace(b"Host: x", b"Connection: close"),
+        FALLBACK,
+        b"GET /metrics HTTP/1.1\r\n\r\n",
+        b"POST /v1/playback HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body),
+    ):
+        found = await behind_a_proxy.exchange([header + request + LAST])
+        assert found.startswith(b"HTTP/1.1 403 "), request
 
 
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3 x\r\n", b"\x16\x03\x01"])
