@@ -10,7 +10,7 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -59,12 +59,6 @@ def show_progress() -> Iterator[Progress]:
         end_step()
 
 
-@contextlib.contextmanager
-def show_nothing() -> Iterator[Progress]:
-    """Yield a function that takes the name of each step and prints nothing: for machines."""
-    yield lambda _: None
-
-
 def print_json(report: Any) -> None:
     """Print a report as one JSON document."""
     click.echo(json.dumps(report, ensure_ascii=False, indent=2))
@@ -81,9 +75,25 @@ def print_error(error: SteeringError, as_json: bool) -> None:
         click.echo(click.style("hint:  ", fg="cyan") + printable(error.hint), err=True)
 
 
+def print_done(text: str) -> None:
+    """Print that something is done."""
+    click.echo(click.style(printable(text), fg="green"))
+
+
+def print_warnings(warnings: Iterable[str]) -> None:
+    """Print warnings, one a line."""
+    for warning in warnings:
+        click.echo(click.style("warning: ", fg="yellow") + printable(warning), err=True)
+
+
 def printable(text: str) -> str:
     """Return a text in which control characters, which could drive a terminal, are replaced; line ends stay."""
     return "".join(char if char == "\n" or char.isprintable() else "�" for char in text)
+
+
+def print_title(title: str) -> None:
+    """Print the title of a table, after an empty line. (rich would fold it to the width of the table.)"""
+    click.echo("\n" + click.style(title, bold=True))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> None:
@@ -92,14 +102,38 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
 
     listed = [["" if value is None else value for value in row] for row in rows]
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    if title:  # rich would fold a table's own title to the width of the table
-        click.echo("\n" + click.style(title, bold=True))
+    if title:
+        print_title(title)
     for index, column in enumerate(columns):
         is_number = bool(listed) and all(is_amount(row[index]) for row in listed)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in listed:
         table.add_row(*(Text(printable(shown(value))) for value in row))
     output().print(table)
+
+
+def table_of(
+    *columns: str | tuple[str, str | Callable[[Any], Any]], empty: str = ""
+) -> Callable[[Sequence[Any]], None]:
+    """Return the function that prints rows as a table, or prints `empty` where there are none.
+
+    A column is a key of the rows, or a heading with a key or with a function of a row.
+    """
+    pairs = [(column, column) if isinstance(column, str) else column for column in columns]
+
+    def show(rows: Sequence[Any]) -> None:
+        if empty and not rows:
+            click.echo(empty)
+        else:
+            listed = [[row[field] if isinstance(field, str) else field(row) for _, field in pairs] for row in rows]
+            print_table([heading for heading, _ in pairs], listed)
+
+    return show
+
+
+def time_of(key: str) -> Callable[[Mapping[str, Any]], str | None]:
+    """Return the function that returns the time under a key of a row, None where it is empty."""
+    return lambda row: time_text(row[key]) if row[key] else None
 
 
 def is_amount(value: Any) -> bool:

@@ -63,7 +63,6 @@ class SnapshotError(SteeringError):
 
 
 def status_of(error: SteeringError) -> int:
-    """Return the HTTP status that an error is answered with."""
     if isinstance(error, RequestError):
         return error.status
     if isinstance(error, FeedError):

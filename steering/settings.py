@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import ipaddress
+import itertools
 import os
 import re
 import tomllib
@@ -11,6 +14,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import pydantic
+from pydantic import Field
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -30,246 +34,160 @@ SECRETS = {"alarm_url"}  # values that are never shown
 
 MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its end, unix(7)
 
+PUBLIC_URL = r"^(https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?)?$"
 LENGTHS = re.compile(r"([0-9]{1,3})-([0-9]{1,3})", re.ASCII)
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Networks = Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode]
+Texts = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(BaseSettings):
-    """Every setting with its meaning; `steering settings` prints them with the values in force."""
+    """Every setting, with its meaning below it; `steering settings` prints them with the values in force."""
 
     model_config = SettingsConfigDict(env_prefix="STEERING_", frozen=True, extra="forbid")
 
-    state: Path = pydantic.Field(
-        Path("state"), description="the state folder; it is made with mode 0700 if it does not exist"
-    )
-    listen: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
-        ("127.0.0.1:8080",),
-        description="the playback listeners, comma-separated: 127.0.0.1:8080, [::1]:8080, unix:/path",
-    )
-    control_listen: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
-        ("127.0.0.1:8081",),
-        description="the control listeners, for callers with tokens; comma-separated, empty for control.sock only",
-    )
-    workers: int = pydantic.Field(2, ge=1, le=256, description="playback worker processes")
-    max_connections: int = pydantic.Field(
-        10_000,
-        ge=1,
-        description="the most connections of one worker; a further one gets the service's fallback and is closed",
-    )
-    fast_path: bool = pydantic.Field(
-        True, description="answer requests on the compiled fast path where possible, before FastAPI"
-    )
-    trusted: Annotated[tuple[Network, ...], NoDecode] = pydantic.Field(
-        (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
-        description="networks whose forwarded addresses, ip= and explain= are trusted; comma-separated CIDRs",
-    )
-    forwarded: Literal["x-forwarded-for", "forwarded"] = pydantic.Field(
-        "x-forwarded-for", description="the header to which trusted proxies append the client's address"
-    )
-    proxy_protocol: bool = pydantic.Field(
-        False, description="expect a PROXY protocol header (v1 or v2) on connections from trusted addresses"
-    )
-    metrics_per_appliance: bool = pydantic.Field(
-        False, description="count first targets in /metrics by appliance instead of by cluster"
-    )
-    decision_log: Path | None = pydantic.Field(
-        None, description="the folder of the decision log; without one, there is no log"
-    )
-    decision_sample: int = pydantic.Field(
-        1000, ge=0, le=4_000_000_000, description="each worker records one request in this many; 0 records none"
-    )
-    decision_titles: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
-        (), max_length=100, description="titles of which every request is recorded; comma-separated"
-    )
-    decision_log_mb: int = pydantic.Field(
-        64, ge=1, le=100_000, description="the size of a decision log file in MiB; each worker keeps eight files"
-    )
-    cmcd_sample: int = pydantic.Field(
-        100,
-        ge=0,
-        le=1_000_000,
-        description="read the CMCD of one steering request in this many that contain it; 0 reads none",
-    )
-    default_service: str = pydantic.Field("video", description="the service of a request that names none")
-    ranking_policy: Annotated[tuple[str, ...], NoDecode] = pydantic.Field(
-        RANKING_POLICIES["prefix_first"],
-        description="the ranking policy: prefix_first, local_first, or the keys in another order: "
-        + ", ".join(RANKING_KEYS),
-    )
-    fallback_sites: int = pydantic.Field(
-        16,
-        ge=1,
-        le=256,
-        description="how many nearby sites that accept off-net clients are added at the end of each ranking",
-    )
-    country_mmdb: Path | None = pydantic.Field(
-        None, description="an MMDB file of countries or cities, used instead of the shipped country map"
-    )
-    geofeeds: Annotated[tuple[Path, ...], NoDecode] = pydantic.Field(
-        (),
-        max_length=1000,
-        description="geofeed files (RFC 8805), which take precedence over that map; comma-separated",
-    )
-    accept_v4: str = pydantic.Field("8-32", description="the IPv4 prefix lengths accepted from feeds")
-    accept_v6: str = pydantic.Field("16-128", description="the IPv6 prefix lengths accepted from feeds")
-    special_prefixes: Literal["refuse", "accept"] = pydantic.Field(
-        "refuse", description="refuse or accept routes of special-purpose space (private, documentation)"
-    )
-    max_prefixes: int = pydantic.Field(
-        100_000,
-        ge=1,
-        description="the most prefixes that a partner may announce in a feed; with more, nothing is published",
-    )
-    asn: int = pydantic.Field(
-        0,
-        ge=0,
-        le=4294967294,
-        description="our AS number: the communities <asn>:0, :80 and :120 are obeyed; 0 obeys none",
-    )
-    rpki: Path | None = pydantic.Field(
-        None, description="the JSON output of an RPKI validator; routes that are invalid by it are refused"
-    )
-    bgp: Path | None = pydantic.Field(None, description="a TOML file of live BGP sessions, one [[session]] each")
-    bgp_hold_s: float = pydantic.Field(
-        120.0, ge=0, le=86_400, description="how many seconds to keep the routes of a BGP session that went down"
-    )
-    public_url: str = pydantic.Field(
-        "",
-        pattern=r"^(https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?)?$",
-        max_length=500,
-        description="the URL where players reach playback, as https://steer.example; empty: playlists do not steer",
-    )
-    query_before_start: bool = pydantic.Field(
-        False, description="tell DASH players to ask for steering before they start to play"
-    )
-    steer_gain: float = pydantic.Field(
-        0.25, ge=0, le=10, description="how much better another appliance of the same rank must be to move a player"
-    )
-    playlist_refresh_s: float = pydantic.Field(
-        300.0, ge=10, le=86_400, description="seconds between two fetches of a playlist from a service's origin"
-    )
-    watch: bool = pydantic.Field(False, description="publish again when a file or URL of the last publish changes")
-    fetch_s: float = pydantic.Field(300.0, ge=1, le=86_400, description="seconds between two fetches of a watched URL")
-    fetch_mb: int = pydantic.Field(1024, ge=1, le=4096, description="the most MiB to fetch from a URL")
-    traffic: Path | None = pydantic.Field(
-        None,
-        description="a file of lines `prefix amount`: count moved clients by traffic instead of by addresses",
-    )
-    guard_moved: float = pydantic.Field(
-        0.25,
-        ge=0,
-        le=1,
-        description="the largest share of an IP version's clients that a publish may move; 1 turns the guard off",
-    )
-    guard_shrink: float = pydantic.Field(
-        0.2,
-        ge=0,
-        le=1,
-        description="the largest share of an IP version's prefixes that a publish may lose; 1 turns the guard off",
-    )
-    guard_refused: float = pydantic.Field(
-        0.1, ge=0, le=1, description="the largest share of the feeds' rows that may be refused; 1 turns the guard off"
-    )
-    guard_unknown: float = pydantic.Field(
-        0.01,
-        ge=0,
-        le=1,
-        description="the largest share of rows that may name clusters the fleet does not have; 1 turns the guard off",
-    )
-    guard_no_cluster: int = pydantic.Field(0, ge=0, description="how many zones a publish may leave without a cluster")
-    guard_from: int = pydantic.Field(
-        1000, ge=0, description="the guards on shares apply to at least this many prefixes or rows"
-    )
-    check_s: float = pydantic.Field(
-        10.0,
-        ge=0,
-        le=3600,
-        description="seconds between two checks of an appliance that has a health_url; 0 turns checks off",
-    )
-    check_timeout_s: float = pydantic.Field(
-        3.0, gt=0, le=60, description="how many seconds an appliance may take to answer a check"
-    )
-    check_parallel: int = pydantic.Field(64, ge=1, le=1000, description="how many appliances are checked at once")
-    alarm_url: pydantic.SecretStr | None = pydantic.Field(
-        None, description="the http(s) URL to which alarms are posted as JSON; a secret, never shown"
-    )
-    alarm_timeout_s: float = pydantic.Field(
-        10.0, gt=0, le=300, description="how many seconds alarm_url may take to answer"
-    )
-    alarm_keep_s: float = pydantic.Field(
-        3600.0, ge=0, le=86_400, description="for how many seconds a failed post of an alarm is tried again"
-    )
-    health_source: Literal["auto", "assumed", "reported"] = pydantic.Field(
-        "auto",
-        description="assumed (appliances are healthy), reported (by their reports), auto (reported once they report)",
-    )
-    tick_s: float = pydantic.Field(
-        1.0, ge=0.1, le=10, description="seconds between two updates of weights by health and load"
-    )
-    report_s: float = pydantic.Field(10.0, ge=1, le=3600, description="seconds between two reports of an appliance")
-    missed_reports: int = pydantic.Field(
-        3, ge=1, le=100, description="an appliance is stale after this many missed reports"
-    )
-    down_after: int = pydantic.Field(
-        3, ge=1, le=100, description="failed observations in a row that make an appliance unhealthy"
-    )
-    up_after: int = pydantic.Field(
-        2, ge=1, le=100, description="good observations in a row that make an appliance healthy again"
-    )
-    high_headroom: float = pydantic.Field(
-        0.2, gt=0, le=1, description="the headroom, as a share of capacity, below which an appliance gets fewer clients"
-    )
-    low_headroom: float = pydantic.Field(
-        0.05, ge=0, lt=1, description="the headroom at which an appliance gets no new clients"
-    )
-    weight_step: float = pydantic.Field(
-        0.1,
-        gt=0,
-        le=1,
-        description="how much an appliance's weight may change in a tick, as a share of its full weight",
-    )
-    slow_start_s: float = pydantic.Field(
-        60.0, ge=0, le=3600, description="how many seconds a recovered appliance takes from a tenth to its full weight"
-    )
-    load_excess: float = pydantic.Field(
-        0.15,
-        gt=0,
-        le=10,
-        description="load above the share of the cluster: fewer clients from half of this, none from four times this",
-    )
-    player_signal: float = pydantic.Field(
-        0.0,
-        ge=0,
-        le=0.5,
-        description="the most of its weight that an appliance loses by attested reports of players; 0 turns this off",
-    )
-    ejection_limit_cluster: float = pydantic.Field(
-        0.5, ge=0, le=1, description="the share of a cluster that may be ejected by silence, checks and monitors"
-    )
-    ejection_limit_fleet: float = pydantic.Field(
-        0.05, ge=0, le=1, description="the share of the fleet that may be ejected in ejection_limit_s seconds"
-    )
-    ejection_limit_s: float = pydantic.Field(
-        600.0, ge=1, le=86_400, description="the seconds over which ejection_limit_fleet applies"
-    )
-    holdings_s: float = pydantic.Field(
-        60.0, ge=1, le=3600, description="the least seconds between two publishes of holdings"
-    )
-    max_titles: int = pydantic.Field(
-        1_000_000,
-        ge=1,
-        le=4_000_000,
-        description="the most titles and files that all appliances together may report",
-    )
-    retain: int = pydantic.Field(8, ge=2, le=1000, description="how many published tables to keep")
-    poll_s: float = pydantic.Field(
-        0.1, gt=0, le=0.2, description="seconds between two looks of a worker for newly published files"
-    )
+    state: Path = Path("state")
+    """the state folder; it is made with mode 0700 if it does not exist"""
+    listen: Texts = ("127.0.0.1:8080",)
+    """the playback listeners, comma-separated: 127.0.0.1:8080, [::1]:8080, unix:/path"""
+    control_listen: Texts = ("127.0.0.1:8081",)
+    """the control listeners, for callers with tokens; comma-separated, empty for control.sock only"""
+    workers: int = Field(2, ge=1, le=256)
+    """playback worker processes"""
+    max_connections: int = Field(10_000, ge=1)
+    """the most connections of one worker; a further one gets the service's fallback and is closed"""
+    fast_path: bool = True
+    """answer requests on the compiled fast path where possible, before FastAPI"""
+    trusted: Networks = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+    """networks whose forwarded addresses, ip= and explain= are trusted; comma-separated CIDRs"""
+    forwarded: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    """the header to which trusted proxies append the client's address"""
+    proxy_protocol: bool = False
+    """expect a PROXY protocol header (v1 or v2) on connections from trusted addresses"""
+    metrics_per_appliance: bool = False
+    """count first targets in /metrics by appliance instead of by cluster"""
+    decision_log: Path | None = None
+    """the folder of the decision log; without one, there is no log"""
+    decision_sample: int = Field(1000, ge=0, le=4_000_000_000)
+    """each worker records one request in this many; 0 records none"""
+    decision_titles: Texts = Field((), max_length=100)
+    """titles of which every request is recorded; comma-separated"""
+    decision_log_mb: int = Field(64, ge=1, le=100_000)
+    """the size of a decision log file in MiB; each worker keeps eight files"""
+    cmcd_sample: int = Field(100, ge=0, le=1_000_000)
+    """read the CMCD of one steering request in this many that contain it; 0 reads none"""
+    default_service: str = "video"
+    """the service of a request that names none"""
+    ranking_policy: Texts = RANKING_POLICIES["prefix_first"]
+    """prefix_first, local_first, or the keys in another order: prefix, as_path, origin, med, class, distance"""
+    fallback_sites: int = Field(16, ge=1, le=256)
+    """how many nearby sites that accept off-net clients are added at the end of each ranking"""
+    country_mmdb: Path | None = None
+    """an MMDB file of countries or cities, used instead of the shipped country map"""
+    geofeeds: Annotated[tuple[Path, ...], NoDecode] = Field((), max_length=1000)
+    """geofeed files (RFC 8805), which take precedence over that map; comma-separated"""
+    accept_v4: str = "8-32"
+    """the IPv4 prefix lengths accepted from feeds"""
+    accept_v6: str = "16-128"
+    """the IPv6 prefix lengths accepted from feeds"""
+    special_prefixes: Literal["refuse", "accept"] = "refuse"
+    """refuse or accept routes of special-purpose space (private, documentation)"""
+    max_prefixes: int = Field(100_000, ge=1)
+    """the most prefixes that a partner may announce in a feed; with more, nothing is published"""
+    asn: int = Field(0, ge=0, le=4294967294)
+    """our AS number: the communities <asn>:0, :80 and :120 are obeyed; 0 obeys none"""
+    rpki: Path | None = None
+    """the JSON output of an RPKI validator; routes that are invalid by it are refused"""
+    bgp: Path | None = None
+    """a TOML file of live BGP sessions, one [[session]] each"""
+    bgp_hold_s: float = Field(120.0, ge=0, le=86_400)
+    """how many seconds to keep the routes of a BGP session that went down"""
+    public_url: str = Field("", pattern=PUBLIC_URL, max_length=500)
+    """the URL where players reach playback, as https://steer.example; empty: playlists do not steer"""
+    query_before_start: bool = False
+    """tell DASH players to ask for steering before they start to play"""
+    steer_gain: float = Field(0.25, ge=0, le=10)
+    """how much better another appliance of the same rank must be to move a player"""
+    playlist_refresh_s: float = Field(300.0, ge=10, le=86_400)
+    """seconds between two fetches of a playlist from a service's origin"""
+    watch: bool = False
+    """publish again when a file or URL of the last publish changes"""
+    fetch_s: float = Field(300.0, ge=1, le=86_400)
+    """seconds between two fetches of a watched URL"""
+    fetch_mb: int = Field(1024, ge=1, le=4096)
+    """the most MiB to fetch from a URL"""
+    traffic: Path | None = None
+    """a file of lines `prefix amount`: count moved clients by traffic instead of by addresses"""
+    guard_moved: float = Field(0.25, ge=0, le=1)
+    """the largest share of an IP version's clients that a publish may move; 1 turns the guard off"""
+    guard_shrink: float = Field(0.2, ge=0, le=1)
+    """the largest share of an IP version's prefixes that a publish may lose; 1 turns the guard off"""
+    guard_refused: float = Field(0.1, ge=0, le=1)
+    """the largest share of the feeds' rows that may be refused; 1 turns the guard off"""
+    guard_unknown: float = Field(0.01, ge=0, le=1)
+    """the largest share of rows that may name clusters the fleet does not have; 1 turns the guard off"""
+    guard_no_cluster: int = Field(0, ge=0)
+    """how many zones a publish may leave without a cluster"""
+    guard_from: int = Field(1000, ge=0)
+    """the guards on shares apply to at least this many prefixes or rows"""
+    check_s: float = Field(10.0, ge=0, le=3600)
+    """seconds between two checks of an appliance that has a health_url; 0 turns checks off"""
+    check_timeout_s: float = Field(3.0, gt=0, le=60)
+    """how many seconds an appliance may take to answer a check"""
+    check_parallel: int = Field(64, ge=1, le=1000)
+    """how many appliances are checked at once"""
+    alarm_url: pydantic.SecretStr | None = None
+    """the http(s) URL to which alarms are posted as JSON; a secret, never shown"""
+    alarm_timeout_s: float = Field(10.0, gt=0, le=300)
+    """how many seconds alarm_url may take to answer"""
+    alarm_keep_s: float = Field(3600.0, ge=0, le=86_400)
+    """for how many seconds a failed post of an alarm is tried again"""
+    health_source: Literal["auto", "assumed", "reported"] = "auto"
+    """assumed (appliances are healthy), reported (by their reports), auto (reported once they report)"""
+    tick_s: float = Field(1.0, ge=0.1, le=10)
+    """seconds between two updates of weights by health and load"""
+    report_s: float = Field(10.0, ge=1, le=3600)
+    """seconds between two reports of an appliance"""
+    missed_reports: int = Field(3, ge=1, le=100)
+    """an appliance is stale after this many missed reports"""
+    down_after: int = Field(3, ge=1, le=100)
+    """failed observations in a row that make an appliance unhealthy"""
+    up_after: int = Field(2, ge=1, le=100)
+    """good observations in a row that make an appliance healthy again"""
+    high_headroom: float = Field(0.2, gt=0, le=1)
+    """the headroom, as a share of capacity, below which an appliance gets fewer clients"""
+    low_headroom: float = Field(0.05, ge=0, lt=1)
+    """the headroom at which an appliance gets no new clients"""
+    weight_step: float = Field(0.1, gt=0, le=1)
+    """how much an appliance's weight may change in a tick, as a share of its full weight"""
+    slow_start_s: float = Field(60.0, ge=0, le=3600)
+    """how many seconds a recovered appliance takes from a tenth to its full weight"""
+    load_excess: float = Field(0.15, gt=0, le=10)
+    """load above the share of the cluster: fewer clients from half of this, none from four times this"""
+    player_signal: float = Field(0.0, ge=0, le=0.5)
+    """the most of its weight that an appliance loses by attested reports of players; 0 turns this off"""
+    ejection_limit_cluster: float = Field(0.5, ge=0, le=1)
+    """the share of a cluster that may be ejected by silence, checks and monitors"""
+    ejection_limit_fleet: float = Field(0.05, ge=0, le=1)
+    """the share of the fleet that may be ejected in ejection_limit_s seconds"""
+    ejection_limit_s: float = Field(600.0, ge=1, le=86_400)
+    """the seconds over which ejection_limit_fleet applies"""
+    holdings_s: float = Field(60.0, ge=1, le=3600)
+    """the least seconds between two publishes of holdings"""
+    max_titles: int = Field(1_000_000, ge=1, le=4_000_000)
+    """the most titles and files that all appliances together may report"""
+    retain: int = Field(8, ge=2, le=1000)
+    """how many published tables to keep"""
+    poll_s: float = Field(0.1, gt=0, le=0.2)
+    """seconds between two looks of a worker for newly published files"""
+
+    @property
+    def stale_s(self) -> float:
+        """How long an appliance may be silent."""
+        return self.report_s * self.missed_reports
 
     @pydantic.model_validator(mode="after")
     def check_marks(self) -> Settings:
-        """Refuse a low_headroom that is not below high_headroom."""
         if self.low_headroom >= self.high_headroom:
             raise ValueError(f"low_headroom {self.low_headroom} is not below high_headroom {self.high_headroom}")
         return self
@@ -277,7 +195,6 @@ class Settings(BaseSettings):
     @pydantic.field_validator("accept_v4", "accept_v6")
     @classmethod
     def check_lengths(cls, value: str, info: pydantic.ValidationInfo) -> str:
-        """Refuse a value that is no range of prefix lengths."""
         most = 32 if info.field_name == "accept_v4" else 128
         if not is_length_range(value, most):
             raise ValueError(f"write the shortest and the longest prefix length, as 8-24, from 0 to {most}")
@@ -300,7 +217,6 @@ class Settings(BaseSettings):
     @pydantic.field_validator("decision_titles", "geofeeds", mode="before")
     @classmethod
     def split_texts(cls, value: Any) -> Any:
-        """Accept `a, b` as well as a list."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @pydantic.field_validator("trusted", mode="before")
@@ -356,7 +272,6 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put flags first, then the environment, then the file."""
         path = os.environ.get("STEERING_CONFIG", DEFAULT_FILE)
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path))
 
@@ -398,6 +313,17 @@ def unix_path(text: str) -> Path | None:
     if len(bytes(path)) > MAX_SOCKET_PATH:
         raise ValueError(f"{path}: {len(bytes(path))} bytes, a socket's path has at most {MAX_SOCKET_PATH}")
     return path
+
+
+def meanings() -> dict[str, str]:
+    """Return the meaning of each setting: the text below it, read when asked for: it takes 50 ms."""
+    (settings,) = ast.parse(inspect.getsource(Settings)).body
+    assert isinstance(settings, ast.ClassDef)
+    return {
+        ast.unparse(field.target): ast.literal_eval(below.value)
+        for field, below in itertools.pairwise(settings.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr)
+    }
 
 
 def read_settings(**flags: Any) -> Settings:

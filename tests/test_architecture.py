@@ -22,7 +22,7 @@ LAYERS = (
     ("_fastpath", "geo_data"),
     ("steering.errors",),
     ("steering.model",),
-    ("steering.settings", "steering.console", "steering.process"),
+    ("steering.settings", "steering.console", "steering.process", "steering.uvicorn_adapter"),
     ("steering.state",),
     ("steering.decision",),
     ("steering.playback", "steering.control"),

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from steering.errors import SettingsError
-from steering.settings import MAX_SOCKET_PATH, read_settings, split_address, unix_path
+from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
+from steering.settings import MAX_SOCKET_PATH, Settings, meanings, read_settings, split_address, unix_path
+
+
+def test_each_setting_has_its_meaning_below_it() -> None:
+    found = meanings()
+    assert list(found) == list(Settings.model_fields)
+    assert all(found.values())
+    assert all(word in found["ranking_policy"] for word in (*RANKING_POLICIES, *RANKING_KEYS))
 
 
 def test_listeners_are_split_at_commas_in_every_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

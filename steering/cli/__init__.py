@@ -10,50 +10,10 @@ from __future__ import annotations
 
 import click
 
-from steering.cli.access import audit, key, token
-from steering.cli.appliances import alarms, drain, ejections, enable, health_source, top, weight, window
-from steering.cli.clients import explain, lookup, what_if
+from steering.cli import access, appliances, clients, program, records, reports, tables
 from steering.cli.command import Commands
-from steering.cli.program import bench, drill, serve, show_settings, show_version
-from steering.cli.records import backup, fleet, playlist, restore
-from steering.cli.reports import missing, quality, replay, report, sessions
-from steering.cli.tables import reload, table
 
 __all__ = ["main"]
-
-# In the order of the help, frequent commands first.
-COMMANDS = (
-    serve,
-    lookup,
-    explain,
-    what_if,
-    drain,
-    enable,
-    weight,
-    health_source,
-    ejections,
-    window,
-    top,
-    alarms,
-    token,
-    key,
-    audit,
-    table,
-    reload,
-    report,
-    missing,
-    quality,
-    sessions,
-    replay,
-    playlist,
-    fleet,
-    backup,
-    restore,
-    bench,
-    drill,
-    show_settings,
-    show_version,
-)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -64,5 +24,13 @@ def main() -> None:
     """
 
 
-for command in COMMANDS:
+for command in (  # in the order of the help, frequent commands first
+    *(program.serve, clients.lookup, clients.explain, clients.what_if),
+    *(appliances.drain, appliances.enable, appliances.weight, appliances.health_source),
+    *(appliances.ejections, appliances.window, appliances.top, appliances.alarms),
+    *(access.token, access.key, access.audit, tables.table, tables.reload),
+    *(reports.report, reports.missing, reports.quality, reports.sessions, reports.replay),
+    *(records.playlist, records.fleet, records.backup, records.restore),
+    *(program.bench, program.drill, program.show_settings, program.show_version),
+):
     main.add_command(command)

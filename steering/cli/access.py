@@ -6,14 +6,13 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
 from steering import console
-from steering.cli.command import Commands, open_services, options, who
+from steering.cli.command import COUNT, Answer, Commands, services, who
 from steering.errors import RequestError, SettingsError
-from steering.settings import Settings
 
 
 @click.group(cls=Commands)
@@ -25,55 +24,28 @@ def token() -> None:
 @click.argument("role", metavar="ops|partner:ID|appliance:ID")
 @click.option("--name", default="", help="The holder's name, for the audit log.")
 @click.option("--days", type=float, help="How many days it is good for (default: until it is revoked).")
-@options
-def make(settings: Settings, as_json: bool, role: str, name: str, days: float | None) -> None:
+@services
+def make(control: Any, role: str, name: str, days: float | None) -> Answer:
     """Make a token and print it. It is shown only now: control keeps a hash of it."""
-    with open_services(settings) as control:
-        report = control.tokens.make(role, name, who(), days)
-    if as_json:
-        console.print_json(report)
-    else:
-        click.echo(report["token"])
+    return control.tokens.make(role, name, who(), days), lambda report: click.echo(report["token"])
 
 
 @token.command("list")
-@options
-def list_tokens(settings: Settings, as_json: bool) -> None:
+@services
+def list_tokens(control: Any) -> Answer:
     """List every token that was made, and whether it is good."""
-    with open_services(settings) as control:
-        rows = control.tokens.list()
-    if as_json:
-        console.print_json(rows)
-        return
-    console.print_table(
-        ("id", "role", "name", "good", "made", "by", "expires", "revoked"),
-        [
-            (
-                row["id"],
-                row["role"],
-                row["name"],
-                row["good"],
-                console.time_text(row["made_at"]),
-                row["who"],
-                console.time_text(row["expires_at"]) if row["expires_at"] else None,
-                console.time_text(row["revoked_at"]) if row["revoked_at"] else None,
-            )
-            for row in rows
-        ],
-    )
+    times = (("expires", console.time_of("expires_at")), ("revoked", console.time_of("revoked_at")))
+    made = (("made", console.time_of("made_at")), ("by", "who"))
+    return control.tokens.list(), console.table_of("id", "role", "name", "good", *made, *times)
 
 
 @token.command()
 @click.argument("ids", metavar="ID...", type=int, nargs=-1, required=True)
-@options
-def revoke(settings: Settings, as_json: bool, ids: tuple[int, ...]) -> None:
+@services
+def revoke(control: Any, ids: tuple[int, ...]) -> Answer:
     """Revoke tokens, from the next request on."""
-    with open_services(settings) as control:
-        reports = [control.tokens.revoke(number, who()) for number in ids]
-    if as_json:
-        console.print_json(reports)
-    else:
-        console.print_table(("revoked", "role", "name"), [(row["id"], row["role"], row["name"]) for row in reports])
+    reports = [control.tokens.revoke(number, who()) for number in ids]
+    return reports, console.table_of(("revoked", "id"), "role", "name")
 
 
 @click.group(cls=Commands)
@@ -91,8 +63,8 @@ def key() -> None:
 @click.option(
     "--from", "source", type=click.File(errors="replace"), help="Read the secret from this file, - for standard input."
 )
-@options
-def make_key(settings: Settings, as_json: bool, name: str, secret_file: Path | None, source: TextIO | None) -> None:
+@services
+def make_key(control: Any, name: str, secret_file: Path | None, source: TextIO | None) -> Answer:
     """Make a key and print its secret, for the appliances. It is shown only now.
 
     To change a key: make a new one, put it on the appliances beside the old one, name it first in the services, wait
@@ -101,16 +73,12 @@ def make_key(settings: Settings, as_json: bool, name: str, secret_file: Path | N
     secret = source.read().strip() if source else ""
     if source and not secret:
         raise RequestError("the given secret is empty; no key was made")
-    with new_file(secret_file) as file, open_services(settings) as control:
+    with new_file(secret_file) as file:
         report = control.keys.make(name, who(), secret)
         if file:
             file.write(report.pop("secret", secret) + "\n")
-    if as_json:
-        console.print_json(report)
-    elif "secret" in report:
-        click.echo(report["secret"])
-    else:
-        click.echo(f"key {name} was made" + (f"; its secret is in {secret_file}" if secret_file else ""))
+    made = f"key {name} was made" + (f"; its secret is in {secret_file}" if secret_file else "")
+    return report, lambda report: click.echo(report.get("secret", made))
 
 
 @contextlib.contextmanager
@@ -132,61 +100,27 @@ def new_file(path: Path | None) -> Iterator[TextIO | None]:
 
 
 @key.command("list")
-@options
-def list_keys(settings: Settings, as_json: bool) -> None:
+@services
+def list_keys(control: Any) -> Answer:
     """List the keys, the services for which each signs, and the services that name it."""
-    with open_services(settings) as control:
-        rows = control.keys.list()
-    if as_json:
-        console.print_json(rows)
-        return
-    console.print_table(
-        ("id", "made", "signs for", "named by"),
-        [
-            (row["id"], console.time_text(row["made_at"]), ", ".join(row["signs"]), ", ".join(row["named_by"]))
-            for row in rows
-        ],
-        title="" if rows else "no key was made",
-    )
+    columns = ("id", ("made", console.time_of("made_at")), ("signs for", "signs"), ("named by", "named_by"))
+    return control.keys.list(), console.table_of(*columns, empty="no key was made")
 
 
 @key.command("retire")
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@options
-def retire_key(settings: Settings, as_json: bool, ids: tuple[str, ...]) -> None:
+@services
+def retire_key(control: Any, ids: tuple[str, ...]) -> Answer:
     """Delete keys that no service names."""
-    with open_services(settings) as control:
-        reports = [control.keys.retire(name, who()) for name in ids]
-    if as_json:
-        console.print_json(reports)
-    else:
-        console.print_table(("retired", "made"), [(row["id"], console.time_text(row["made_at"])) for row in reports])
+    reports = [control.keys.retire(name, who()) for name in ids]
+    return reports, console.table_of(("retired", "id"), ("made", console.time_of("made_at")))
 
 
 @click.command()
-@click.option(
-    "-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The most entries to show."
-)
+@COUNT
 @click.option("--below", type=int, help="Only entries below this number, to continue a list.")
-@options
-def audit(settings: Settings, as_json: bool, count: int, below: int | None) -> None:
+@services
+def audit(control: Any, count: int, below: int | None) -> Answer:
     """Show who changed what, newest first; --json has the values before and after."""
-    with open_services(settings) as control:
-        entries = control.audit.list(count, below)
-    if as_json:
-        console.print_json(entries)
-        return
-    console.print_table(
-        ("number", "when", "who", "what", "subject", "why"),
-        [
-            (
-                entry["number"],
-                console.time_text(entry["at"]),
-                entry["who"],
-                entry["what"],
-                entry["subject"],
-                entry["why"],
-            )
-            for entry in entries
-        ],
-    )
+    columns = ("number", ("when", console.time_of("at")), "who", "what", "subject", "why")
+    return control.audit.list(count, below), console.table_of(*columns)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from steering import console
-from steering.cli.command import Command, open_services, options
+from steering.cli.command import Answer, open_services, options
 from steering.errors import RequestError
 from steering.settings import Settings
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("queries", metavar="IP|PREFIX...", nargs=-1, required=True)
 @options
-def lookup(settings: Settings, as_json: bool, queries: tuple[str, ...]) -> None:
+def lookup(settings: Settings, queries: tuple[str, ...]) -> Answer:
     """Show what addresses resolve to, or which routes prefixes have.
 
     For an address: its matched prefix, origin, partner, region and nearest clusters. For a prefix: its routes, the
@@ -32,19 +33,19 @@ def lookup(settings: Settings, as_json: bool, queries: tuple[str, ...]) -> None:
     prefixes = [word for word in words if "/" in word]
     addresses = [word for word in words if "/" not in word]
     reports = look_up_addresses(settings, addresses) if addresses else []
+    routes: list[dict[str, Any]] = []
     if prefixes:
         with open_services(settings) as control:
             routes = [control.tables.routes(prefix) for prefix in prefixes]
-    else:
-        routes = []
-    if as_json:
-        console.print_json([*reports, *routes])
-        return
-    if reports:
-        columns = ("address", "prefix", "origin", "partner", "region", "nearest cluster", "city", "scope")
-        console.print_table(columns, [lookup_row(report) for report in reports])
-    for report in routes:
-        show_routes(report)
+
+    def show(_: list[dict[str, Any]]) -> None:
+        if reports:
+            columns = ("address", "prefix", "origin", "partner", "region", "nearest cluster", "city", "scope")
+            console.print_table(columns, [lookup_row(report) for report in reports])
+        for report in routes:
+            show_routes(report)
+
+    return [*reports, *routes], show
 
 
 def look_up_addresses(settings: Settings, addresses: list[str]) -> list[dict[str, Any]]:
@@ -97,25 +98,13 @@ def show_routes(report: dict[str, Any]) -> None:
 
 def print_routes(routes: list[dict[str, Any]]) -> None:
     """Print routes, one a row."""
-    console.print_table(
-        ("prefix", "cluster", "class", "AS path", "MED", "feed", "RPKI"),
-        [
-            (
-                route["prefix"],
-                route["cluster"],
-                route["class"],
-                " ".join(str(asn) for asn in route["as_path"]),
-                str(route["med"]),
-                route["feed"],
-                route["rpki"],
-            )
-            for route in routes
-        ],
-        title="routes" if routes else "no route",
-    )
+    path = ("AS path", lambda route: " ".join(str(asn) for asn in route["as_path"]))
+    med = ("MED", lambda route: str(route["med"]))
+    console.print_title("routes" if routes else "no route")
+    console.table_of("prefix", "cluster", "class", path, med, "feed", ("RPKI", "rpki"))(routes)
 
 
-def asking(command: Command) -> Command:
+def asking(command: Callable[..., Answer]) -> Callable[..., Answer]:
     """Give a command its arguments for a client and a title as one `Question`."""
 
     @click.argument("ip", metavar="IP|PREFIX")
@@ -127,7 +116,7 @@ def asking(command: Command) -> Command:
     @functools.wraps(command)
     def run(
         settings: Settings,
-        as_json: bool,
+        *,
         ip: str,
         title: str,
         service: str | None,
@@ -135,21 +124,21 @@ def asking(command: Command) -> Command:
         n: int | None,
         family: str | None,
         **given: Any,
-    ) -> None:
+    ) -> Answer:
         from steering.decision.what_if import Question, first_address
 
         name = service or settings.default_service
         question = Question(first_address(ip), title, name, session, n or 0, int(family or 0))
-        command(settings, as_json, question=question, **given)
+        return command(settings, question=question, **given)
 
-    return run  # type: ignore[return-value]
+    return run
 
 
 @click.command()
 @click.option("--all", "show_all", is_flag=True, help="Show every candidate, not only the first 24.")
 @options
 @asking
-def explain(settings: Settings, as_json: bool, question: Question, show_all: bool) -> None:
+def explain(settings: Settings, question: Question, show_all: bool) -> Answer:
     """Show why a client is sent to its appliances: routes, ranking, candidates with reasons, and the answer.
 
     For a prefix, its first address is used; the scope says for which addresses the answer is the same.
@@ -157,10 +146,7 @@ def explain(settings: Settings, as_json: bool, question: Question, show_all: boo
     from steering.decision.snapshot import Snapshot
 
     report = question.answered_by(Snapshot.map(settings.state))
-    if as_json:
-        console.print_json(report)
-    else:
-        show_explained(report, show_all)
+    return report, functools.partial(show_explained, most=None if show_all else MOST_CANDIDATES)
 
 
 @click.command("what-if")
@@ -176,53 +162,43 @@ def explain(settings: Settings, as_json: bool, question: Question, show_all: boo
 @options
 @asking
 def what_if(
-    settings: Settings,
-    as_json: bool,
-    question: Question,
-    table: int | None,
-    off: tuple[str, ...],
-    routes: tuple[str, ...],
-) -> None:
+    settings: Settings, question: Question, table: int | None, off: tuple[str, ...], routes: tuple[str, ...]
+) -> Answer:
     """Show the answer that a client would get with another table, without some appliances, or with more routes."""
     from steering.control.routes.proposed import propose
     from steering.decision.what_if import what_if as ask
 
     report = ask(settings.state, question, table=table, off=off, proposed=propose(settings, routes))
-    if as_json:
-        console.print_json(report)
-        return
-    show_explained(report["then"], show_all=False)
+    return report, show_what_if
+
+
+def show_what_if(report: dict[str, Any]) -> None:
+    """Print the answer with the changes, its reasons, and the answer of now."""
+    show_explained(report["then"])
     now = ", ".join(target.get("appliance", "fallback") for target in report["now"]["targets"])
     click.echo(f"the answer now: {now}" if report["changed"] else "the answer now is the same")
 
 
-def show_explained(report: dict[str, Any], show_all: bool) -> None:
-    """Print an answer and its reasons."""
+def show_explained(report: dict[str, Any], most: int | None = MOST_CANDIDATES) -> None:
+    """Print an answer and its reasons, with at most so many candidates."""
     why = report["explain"]
     show_client(report, why)
     click.echo()
     print_routes(why["routes"])
-    columns = ("rank", "cluster", "class", "city", "country", "behind")
-    console.print_table(
-        (*columns[:-1], "behind by"),
-        [tuple(entry[column] for column in columns) for entry in why["ranking"]],
-        title="ranking",
-    )
+    console.print_title("ranking")
+    console.table_of("rank", "cluster", "class", "city", "country", ("behind by", "behind"))(why["ranking"])
     if why["refused"]:
-        console.print_table(
-            ("feed", "row", "value", "rule"),
-            [(row["feed"], row["row"], row["value"], row["rule"]) for row in why["refused"]],
-            title="refused",
-        )
-    show_candidates(why, None if show_all else MOST_CANDIDATES)
-    console.print_table(
-        ("", "target"),
-        [
-            (number, target["url"] + " (the service's fallback)" * bool(target.get("fallback")))
-            for number, target in enumerate(report["targets"], 1)
-        ],
-        title=f"answer, good for {report['ttl']} s",
-    )
+        console.print_title("refused")
+        console.table_of("feed", "row", "value", "rule")(why["refused"])
+    console.print_title("candidates")
+    passed_over = ("passed over", lambda row: why["reasons"].get(row["reason"]))
+    console.table_of("rank", "appliance", "site", "weight", "pick", passed_over)(why["candidates"][:most])
+    if most and len(why["candidates"]) > most:
+        click.echo(f"and {len(why['candidates']) - most} more; --all shows them")
+    targets = [
+        target["url"] + " (the service's fallback)" * bool(target.get("fallback")) for target in report["targets"]
+    ]
+    console.print_table(("", "target"), list(enumerate(targets, 1)), title=f"answer, good for {report['ttl']} s")
 
 
 def show_client(report: dict[str, Any], why: dict[str, Any]) -> None:
@@ -241,16 +217,3 @@ def show_client(report: dict[str, Any], why: dict[str, Any]) -> None:
             ("policy", " > ".join(why["policy"])),
         ]
     )
-
-
-def show_candidates(why: dict[str, Any], most: int | None) -> None:
-    """Print the candidates, each picked or with the reason of its refusal."""
-    candidates = why["candidates"]
-    columns = ("rank", "appliance", "site", "weight", "pick")
-    console.print_table(
-        (*columns, "passed over"),
-        [(*(item[name] for name in columns), why["reasons"].get(item["reason"])) for item in candidates[:most]],
-        title="candidates",
-    )
-    if most and len(candidates) > most:
-        click.echo(f"and {len(candidates) - most} more; --all shows them")

@@ -10,13 +10,14 @@ import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 
 from steering import console
-from steering.cli.command import FAILED, fail, options, progress_for, who
+from steering.cli.command import FAILED, Answer, fail, options, print_report, progress_shown, who
 from steering.errors import SettingsError, SteeringError
-from steering.settings import Settings, read_settings
+from steering.settings import Settings, meanings, read_settings
 
 
 @click.command()
@@ -104,7 +105,7 @@ def drill(
     """
     from steering.simulation import drill as drilling
     from steering.simulation import show
-    from steering.simulation.faults import FAULTS, book_of
+    from steering.simulation.faults import FAULTS
 
     known = {fault.name: fault for fault in FAULTS}
     if unknown := [name for name in only if name not in known]:
@@ -116,47 +117,44 @@ def drill(
         telling = contextlib.nullcontext(show.show_nothing) if as_json else show.show_play(60 * minutes)
         with tempfile.TemporaryDirectory(prefix="steering-drill-") as folder:
             settings = drilling.settings_of_drill(settings, Path(folder) / "state")
-            with progress_for(as_json) as progress:
+            with progress_shown() as progress:
                 ready = drilling.prepare(settings, appliances, progress)
             with telling as tell:
-                rows, figures = drilling.run(settings, ready, plan, faults, book_of(settings), tell, workers)
+                rows, figures = drilling.run(settings, ready, plan, faults, tell, workers)
     except SteeringError as error:
         fail(error, as_json)
     wrong = any(row.wrong for row in rows) or figures.reports_failed > 0
-    if as_json:
-        faults_played = [dataclasses.asdict(row) for row in rows]
-        console.print_json({"ok": not wrong, "faults": faults_played, "figures": dataclasses.asdict(figures)})
-    else:
+    faults_played = [dataclasses.asdict(row) for row in rows]
+    report = {"ok": not wrong, "faults": faults_played, "figures": dataclasses.asdict(figures)}
+
+    def show_drill(_: dict[str, Any]) -> None:
         show.show_rows(rows)
         show.show_figures(figures, rows)
+
+    print_report(report, show_drill)
     if wrong:
         sys.exit(FAILED)
 
 
 @click.command("settings")
 @options
-def show_settings(settings: Settings, as_json: bool) -> None:
+def show_settings(settings: Settings) -> Answer:
     """List every setting with its value in force."""
-    values = settings.model_dump(mode="json")
-    if as_json:
-        console.print_json(values)
-        return
-    console.print_table(
-        ("setting", "value in force", "environment", "meaning"),
-        [
-            (name, console.shown(values[name]), f"STEERING_{name.upper()}", field.description)
-            for name, field in Settings.model_fields.items()
-        ],
-    )
+    meaning = meanings()
+
+    def show(values: dict[str, Any]) -> None:
+        rows = [(name, console.shown(values[name]), f"STEERING_{name.upper()}", meaning[name]) for name in values]
+        console.print_table(("setting", "value in force", "environment", "meaning"), rows)
+
+    return settings.model_dump(mode="json"), show
 
 
 @click.command("version")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
-def show_version(as_json: bool) -> None:
+def show_version(as_json: bool) -> None:  # noqa: ARG001 (`print_report` looks at it)
     """Print the version of the program, and the format versions of its state files."""
     from steering.state.sections import FORMATS
 
-    if as_json:
-        console.print_json({"steering": version("steering"), "formats": FORMATS})
-        return
-    click.echo(f"steering {version('steering')} (state formats: {', '.join(f'{k} {v}' for k, v in FORMATS.items())})")
+    formats = ", ".join(f"{kind} {number}" for kind, number in FORMATS.items())
+    report = {"steering": version("steering"), "formats": FORMATS}
+    print_report(report, lambda _: click.echo(f"steering {version('steering')} (state formats: {formats})"))

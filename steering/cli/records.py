@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from steering import console
-from steering.cli.command import Commands, open_services, options, progress_for, who
+from steering.cli.command import Answer, Commands, open_services, options, progress_shown, services, who
 from steering.errors import SettingsError
 from steering.settings import Settings
+
+if TYPE_CHECKING:
+    from steering.model.fleet import Fleet
 
 
 @click.group(cls=Commands)
@@ -27,59 +30,46 @@ KIND = click.argument("kind", type=click.Choice(["hls", "dash", "streams"]))
 @KIND
 @click.argument("file", type=click.File("rb"), required=False)
 @options
-def put_playlist(settings: Settings, as_json: bool, service: str, title: str, kind: str, file: Any) -> None:
+def put_playlist(settings: Settings, service: str, title: str, kind: str, file: Any) -> Answer:
     """Register a title's playlist from FILE; without FILE, from the service's origin, now and whenever it changes."""
     with open_services(settings) as control:
         report = control.playlists.put(service, title, kind, file.read() if file else None, who())
-    if as_json:
-        console.print_json(report)
-    else:
-        click.echo(f"{kind} {service}/{title}: {report['bytes']} bytes registered")
     if kind != "streams" and not settings.public_url:
         click.echo("players can play it and are not steered: the setting public_url is empty", err=True)
+    return report, lambda report: click.echo(f"{kind} {service}/{title}: {report['bytes']} bytes registered")
 
 
 @playlist.command("list")
 @click.option("--count", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="The most rows to show.")
 @click.option("--after", default="", metavar="SERVICE/TITLE/KIND", help="Begin after this one.")
-@options
-def list_playlists(settings: Settings, as_json: bool, count: int, after: str) -> None:
+@services
+def list_playlists(control: Any, count: int, after: str) -> Answer:
     """List the registered playlists, and the problems of those from an origin."""
-    with open_services(settings) as control:
-        rows = control.playlists.rows(count, after)
-    if as_json:
-        console.print_json(rows)
-        return
-    console.print_table(
-        ("service", "title", "kind", "bytes", "from", "changed", "by", "problem"),
-        [
-            (
-                *(row["service"], row["title"], row["kind"], row["bytes"], row["url"] or "upload"),
-                *(console.time_text(row["changed_at"]), row["who"], row["problem"] or None),
-            )
-            for row in rows
-        ],
-    )
+    origin = ("from", lambda row: row["url"] or "upload")
+    changes = (("changed", console.time_of("changed_at")), ("by", "who"))
+    show = console.table_of("service", "title", "kind", "bytes", origin, *changes, "problem")
+    return control.playlists.rows(count, after), show
 
 
 @playlist.command("delete")
 @click.argument("service")
 @click.argument("title")
 @KIND
-@options
-def delete_playlist(settings: Settings, as_json: bool, service: str, title: str, kind: str) -> None:
+@services
+def delete_playlist(control: Any, service: str, title: str, kind: str) -> Answer:
     """Delete a title's playlist."""
-    with open_services(settings) as control:
-        report = control.playlists.delete(service, title, kind, who())
-    if as_json:
-        console.print_json(report)
-    else:
-        click.echo(f"{kind} {service}/{title}: deleted")
+    report = control.playlists.delete(service, title, kind, who())
+    return report, lambda _: click.echo(f"{kind} {service}/{title}: deleted")
 
 
 @click.group(cls=Commands)
 def fleet() -> None:
     """Make, import and export fleets."""
+
+
+OUTPUT = click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write the document to this file instead of printing it."
+)
 
 
 @fleet.command()
@@ -92,41 +82,32 @@ def fleet() -> None:
 )
 @click.option("--partners", type=click.IntRange(1, 100_000), default=1_500, show_default=True, help="The most ISPs.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed makes another fleet.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Write the document to this file instead of printing it."
-)
+@OUTPUT
 @click.option("--import", "and_import", is_flag=True, help="Import and serve it instead.")
 @options
 def synth(
-    settings: Settings,
-    as_json: bool,
-    appliances: int,
-    partners: int,
-    seed: int,
-    output: Path | None,
-    and_import: bool,
-) -> None:
+    settings: Settings, appliances: int, partners: int, seed: int, output: Path | None, and_import: bool
+) -> Answer:
     """Make a synthetic fleet over real networks, as a fleet document.
 
     Its partners are the networks that originate most address space in each country. Equal options make equal fleets.
     """
-    from steering.control.records.documents import format_fleet
     from steering.control.services.synthetic_fleet import synthesize
 
     if and_import and output:
         raise click.UsageError("give either --import or --output")
     made = synthesize(appliances, partners, seed)
-    if and_import:
-        with open_services(settings) as control:
-            show_fleet(control.fleet.replace(made, who()), as_json)
-    else:
-        write_document(format_fleet(made), output)
+    if not and_import:
+        write_document(made, output)
+        return None
+    with open_services(settings) as control:
+        return control.fleet.replace(made, who()), show_fleet
 
 
 @fleet.command("import")
 @click.argument("file", type=click.File("rb"))
 @options
-def import_fleet(settings: Settings, as_json: bool, file: Any) -> None:
+def import_fleet(settings: Settings, file: Any) -> Answer:
     """Replace the fleet by a fleet document (`-` for standard input), and serve it.
 
     Routes do not change: a new cluster gets clients from the next publish on.
@@ -135,47 +116,41 @@ def import_fleet(settings: Settings, as_json: bool, file: Any) -> None:
 
     document = parse_fleet(file.read(MAX_DOCUMENT + 1))
     with open_services(settings) as control:
-        show_fleet(control.fleet.replace(document, who()), as_json)
+        return control.fleet.replace(document, who()), show_fleet
 
 
 @fleet.command("export")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Write the document to this file instead of printing it."
-)
-@options
-def export_fleet(settings: Settings, as_json: bool, output: Path | None) -> None:  # noqa: ARG001 (the document is JSON)
+@OUTPUT
+@services
+def export_fleet(control: Any, output: Path | None) -> Answer:
     """Print the fleet on record as a fleet document."""
+    write_document(control.fleet.current(), output)
+    return None
+
+
+def write_document(made: Fleet, output: Path | None) -> None:
+    """Print a fleet document, or write it to a file."""
     from steering.control.records.documents import format_fleet
 
-    with open_services(settings) as control:
-        write_document(format_fleet(control.fleet.current()), output)
-
-
-def write_document(text: str, output: Path | None) -> None:
-    """Print a document, or write it to a file."""
     if output is None:
-        click.echo(text, nl=False)
+        click.echo(format_fleet(made), nl=False)
         return
     try:
-        output.write_text(text, encoding="utf-8")
+        output.write_text(format_fleet(made), encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{output}: {error.strerror}") from error
     click.echo(f"wrote {output}", err=True)
 
 
-def show_fleet(report: dict[str, Any], as_json: bool) -> None:
+def show_fleet(report: dict[str, Any]) -> None:
     """Print what an import changed."""
-    if as_json:
-        console.print_json(report)
-        return
     kinds = ("partners", "sites", "clusters", "appliances", "services")
     rows = [(kind, *(report[kind][count] for count in ("count", "added", "removed", "changed"))) for kind in kinds]
     console.print_table(("", "now", "added", "removed", "changed"), rows)
-    for warning in report["warnings"]:
-        click.echo(click.style("warning: ", fg="yellow") + console.printable(warning), err=True)
+    console.print_warnings(report["warnings"])
     serving = report["serving"]
     where = f"table {serving['table']} serves with it" if serving else "nothing is published yet"
-    click.echo(click.style(f"fleet {report['fleet']} is on record; {where}", fg="green"))
+    console.print_done(f"fleet {report['fleet']} is on record; {where}")
 
 
 RECORDS_ONLY = click.option("--records-only", is_flag=True, help="Only the database, without the table that serves.")
@@ -185,38 +160,39 @@ RECORDS_ONLY = click.option("--records-only", is_flag=True, help="Only the datab
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @RECORDS_ONLY
 @options
-def backup(settings: Settings, as_json: bool, file: Path, records_only: bool) -> None:
+def backup(settings: Settings, file: Path, records_only: bool) -> Answer:
     """Write everything that is needed to serve again into one file; the service may be running.
 
     The file contains the database (fleet, overrides, windows, tokens, audit log) and the table that serves.
     """
     from steering.control.services.backup import back_up
 
-    with progress_for(as_json) as progress:
-        report = back_up(settings.state, file, records_only=records_only, progress=progress)
-    if as_json:
-        console.print_json(report)
-        return
-    console.print_table(("file", "bytes"), list(report["files"].items()))
-    click.echo(click.style(f"wrote {file}, {report['bytes']:,} bytes", fg="green"))
+    def show(report: dict[str, Any]) -> None:
+        console.print_table(("file", "bytes"), list(report["files"].items()))
+        console.print_done(f"wrote {file}, {report['bytes']:,} bytes")
+
+    with progress_shown() as progress:
+        return back_up(settings.state, file, records_only=records_only, progress=progress), show
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @RECORDS_ONLY
 @options
-def restore(settings: Settings, as_json: bool, file: Path, records_only: bool) -> None:
+def restore(settings: Settings, file: Path, records_only: bool) -> Answer:
     """Replace the contents of the state folder by a backup; the old files are kept aside.
 
     The service must not be running. The whole backup is checked before a file is moved.
     """
     from steering.control.services.backup import restore as put_back
 
-    with progress_for(as_json) as progress:
+    with progress_shown() as progress:
         report = put_back(settings.state, file, who(), records_only=records_only, progress=progress)
-    if as_json:
-        console.print_json(report)
-        return
+    return report, show_restored
+
+
+def show_restored(report: dict[str, Any]) -> None:
+    """Print what was restored."""
     console.print_facts(
         [
             ("backup of", console.time_text(report["made_at"])),
@@ -226,4 +202,4 @@ def restore(settings: Settings, as_json: bool, file: Path, records_only: bool) -
             ("kept aside", report["aside"]),
         ]
     )
-    click.echo(click.style("restored; steering serve", fg="green"))
+    console.print_done("restored; steering serve")

@@ -5,48 +5,19 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from steering import console
-from steering.cli.command import FAILED, MOST_SHOWN, open_services, options
+from steering.cli.command import COUNT, FAILED, MOST_SHOWN, Answer, options, print_report, services
 from steering.settings import Settings
 
 if TYPE_CHECKING:
     from steering.control.health.quality import By
     from steering.decision.replay import Replay
 
-
-@click.command()
-@click.option("--partner", default="", help="Only of this partner.")
-@options
-def report(settings: Settings, as_json: bool, partner: str) -> None:
-    """Show what to improve in the routes: lost space, single sites, uneven clusters, one IP version, refusals."""
-    with open_services(settings) as control:
-        problems = control.tables.route_report(partner)
-    if as_json:
-        console.print_json(problems)
-        return
-    shown = False
-    for name, columns, title in REPORTS:
-        if problems[name]:
-            shown = True
-            console.print_table(
-                (*columns, *(["for example"] if "first" in problems[name][0] else [])),
-                [
-                    (*(row[column] for column in columns), *([" ".join(row["first"][:3])] if "first" in row else []))
-                    for row in problems[name][:MOST_SHOWN]
-                ],
-                title=title,
-            )
-            if len(problems[name]) > MOST_SHOWN:
-                click.echo(f"and {len(problems[name]) - MOST_SHOWN} more; --json has them")
-    if not shown:
-        click.echo("nothing to improve")
-
-
-REPORTS = (
+REPORTS: Final = (
     (
         "stolen",
         ("partner", "cluster", "v4", "v6"),
@@ -65,25 +36,35 @@ REPORTS = (
 
 
 @click.command()
+@click.option("--partner", default="", help="Only of this partner.")
+@services
+def report(control: Any, partner: str) -> Answer:
+    """Show what to improve in the routes: lost space, single sites, uneven clusters, one IP version, refusals."""
+    return control.tables.route_report(partner), show_report
+
+
+def show_report(problems: dict[str, Any]) -> None:
+    """Print each kind of problem that there is."""
+    for name, columns, title in REPORTS:
+        if rows := problems[name]:
+            example = [("for example", lambda row: " ".join(row["first"][:3]))] if "first" in rows[0] else []
+            console.print_title(title)
+            console.table_of(*columns, *example)(rows[:MOST_SHOWN])
+            if len(rows) > MOST_SHOWN:
+                click.echo(f"and {len(rows) - MOST_SHOWN} more; --json has them")
+    if not any(problems[name] for name, _, _ in REPORTS):
+        click.echo("nothing to improve")
+
+
+@click.command()
 @click.option("--partner", default="", help="Only of this partner's clusters.")
-@click.option(
-    "-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The most rows to show."
-)
-@options
-def missing(settings: Settings, as_json: bool, partner: str, count: int) -> None:
+@COUNT
+@services
+def missing(control: Any, partner: str, count: int) -> Answer:
     """List titles to fill: clusters were asked for them and do not hold them, most asked first."""
-    with open_services(settings) as control:
-        rows = control.holdings.missing(partner, count)
-    if as_json:
-        console.print_json(rows)
-        return
-    if not rows:
-        click.echo("no title is missing, as far as appliances report their holdings")
-        return
-    console.print_table(
-        ("service", "title", "cluster", "partner", "asked"),
-        [(row["service"], row["title"], row["cluster"], row["partner"], row["misses"]) for row in rows],
-    )
+    empty = "no title is missing, as far as appliances report their holdings"
+    columns = ("service", "title", "cluster", "partner", ("asked", "misses"))
+    return control.holdings.missing(partner, count), console.table_of(*columns, empty=empty)
 
 
 @click.command()
@@ -95,63 +76,46 @@ def missing(settings: Settings, as_json: bool, partner: str, count: int) -> None
     help="One row for each.",
 )
 @click.option("--partner", default="", help="Only of this partner.")
-@click.option(
-    "-n", "count", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The most rows to show."
-)
-@options
-def quality(settings: Settings, as_json: bool, by: By, partner: str, count: int) -> None:
+@COUNT
+@services
+def quality(control: Any, by: By, partner: str, count: int) -> Answer:
     """Show how playback goes by the reports of players, worst first."""
-    with open_services(settings) as control:
-        rows = control.quality.list(by, partner, count)
-    if as_json:
-        console.print_json(rows)
-        return
-    if not rows:
-        click.echo("no player has reported yet: POST /v1/cmcd")
-        return
-    console.print_table(
-        (by, "reports", "kbit/s", "bitrate", "stalls/1000", "errors/1000", "starts", "start ms", "attested", "failing"),
-        [(row.pop(by) or "(elsewhere)", *row.values()) for row in rows],
+    figures = (
+        "reports",
+        "kbit/s",
+        "bitrate",
+        "stalls/1000",
+        "errors/1000",
+        "starts",
+        "start ms",
+        "attested",
+        "failing",
     )
+
+    def show(rows: list[dict[str, Any]]) -> None:
+        if rows:
+            console.print_table((by, *figures), [(row.pop(by) or "(elsewhere)", *row.values()) for row in rows])
+        else:
+            click.echo("no player has reported yet: POST /v1/cmcd")
+
+    return control.quality.list(by, partner, count), show
 
 
 @click.command()
-@options
-def sessions(settings: Settings, as_json: bool) -> None:
+@services
+def sessions(control: Any) -> Answer:
     """List the live BGP sessions, and how many routes each announces."""
-    with open_services(settings) as control:
-        rows = control.sessions()
-    if as_json:
-        console.print_json(rows)
-        return
-    if not rows:
-        click.echo("no live session: control does not run, or the setting bgp names none")
-        return
-    console.print_table(
-        ("cluster", "peer", "AS", "family", "state", "since", "routes", "stale", "refused", "reason"),
-        [
-            (
-                row["cluster"],
-                row["peer"],
-                str(row["peer_asn"]),
-                f"IPv{row['family']}",
-                row["state"],
-                console.time_text(row["since"]),
-                row["routes"],
-                row["stale"],
-                row["refused"],
-                row["reason"],
-            )
-            for row in rows
-        ],
-    )
+    peer = ("peer", ("AS", lambda row: str(row["peer_asn"])), ("family", lambda row: f"IPv{row['family']}"))
+    state = ("state", ("since", console.time_of("since")), "routes", "stale", "refused", "reason")
+    empty = "no live session: control does not run, or the setting bgp names none"
+    return control.sessions(), console.table_of("cluster", *peer, *state, empty=empty)
 
 
 @click.command()
 @click.argument("logs", metavar="LOG...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--table", "other", type=click.IntRange(1), help="Answer with this table instead of the recorded one.")
 @options
-def replay(settings: Settings, as_json: bool, logs: tuple[Path, ...], other: int | None) -> None:
+def replay(settings: Settings, logs: tuple[Path, ...], other: int | None) -> None:
     """Answer the requests of a decision log (files, or its folder) again, and show the differences.
 
     Exit status 1 on any difference, except with --table, where differences are expected.
@@ -161,10 +125,7 @@ def replay(settings: Settings, as_json: bool, logs: tuple[Path, ...], other: int
 
     records = (decision for path in log_files(logs) for decision in read_decisions(path))
     result = replaying.replay(settings.state, records, other)
-    if as_json:
-        console.print_json(dataclasses.asdict(result))
-    else:
-        show_replay(result)
+    print_report(dataclasses.asdict(result), lambda _: show_replay(result))
     if result.different and other is None:
         sys.exit(FAILED)
 
@@ -172,19 +133,10 @@ def replay(settings: Settings, as_json: bool, logs: tuple[Path, ...], other: int
 def show_replay(result: Replay) -> None:
     """Print the result of a replay."""
     if result.differences:
-        console.print_table(
-            ("when", "clients", "key", "recorded", "replayed"),
-            [
-                (
-                    console.time_text(item["at"]),
-                    item["scope"],
-                    item["key"],
-                    " ".join(item["recorded"]) or "fallback",
-                    " ".join(item["replayed"]) or "fallback",
-                )
-                for item in result.differences
-            ],
-        )
+        answers = [
+            (name, lambda row, name=name: " ".join(row[name]) or "fallback") for name in ("recorded", "replayed")
+        ]
+        console.table_of(("when", console.time_of("at")), ("clients", "scope"), "key", *answers)(result.differences)
     for reason, count in result.missing.items():
         click.echo(f"{count} records cannot be replayed: {console.printable(reason)}")
     click.echo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -9,7 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from steering import console
-from steering.cli.command import MOST_SHOWN, Commands, open_services, options, progress_for, who
+from steering.cli.command import (
+    MOST_SHOWN,
+    WHY,
+    Answer,
+    Commands,
+    open_services,
+    options,
+    print_report,
+    progress_shown,
+    services,
+    wants_json,
+    who,
+)
 from steering.errors import FeedError
 from steering.settings import Settings
 
@@ -25,7 +38,6 @@ def table() -> None:
 
 
 AS_CSV = click.option("--csv", "as_csv", is_flag=True, help="Print CSV with the columns what, subject, name, value.")
-WHY = click.option("--why", default="", help="The reason, for the audit log.")
 SOURCES = click.argument("sources", metavar="[FILE...]", nargs=-1)
 
 
@@ -34,19 +46,19 @@ SOURCES = click.argument("sources", metavar="[FILE...]", nargs=-1)
 @click.option("--strict", is_flag=True, help="Fail if a row is refused, or if a guard would stop the publish.")
 @AS_CSV
 @options
-def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: bool, as_csv: bool) -> None:
+def check(settings: Settings, sources: tuple[str, ...], strict: bool, as_csv: bool) -> None:
     """Show what publishing these feeds would serve, refuse and move. Changes nothing.
 
     The name of FILE says its format: .csv or .jsonl (routes), otherwise lines `prefix ASN`; .gz, .bz2 and .xz are
     unpacked. `csv:FILE`, `jsonl:FILE` and `asn:FILE` name the format. `bgp:` is the routes of live sessions, whose
     changes are then followed. FILE may be a folder or a URL. Without FILE: the shipped table of the Internet.
     """
-    with open_services(settings) as control, progress_for(as_json) as progress:
+    with open_services(settings) as control, progress_shown() as progress:
         report = control.tables.check(sources_of(sources), progress)
     if as_csv:
         console.print_csv(FACTS, [*table_facts(report), *refusal_facts(report), *change_facts(report["changes"])])
     else:
-        show_table(report, as_json, "checked")
+        print_report(report, functools.partial(show_table, done="checked"))
     if strict and report["counts"]["refused"]:
         raise FeedError(f"{report['counts']['refused']} rows refused")
     if strict and report["guards"]:
@@ -63,48 +75,34 @@ def check(settings: Settings, as_json: bool, sources: tuple[str, ...], strict: b
     default=0.0,
     help="Move only this percentage of the clients that would move.",
 )
-@options
-def publish(settings: Settings, as_json: bool, sources: tuple[str, ...], why: str, force: str, canary: float) -> None:
+@services
+def publish(control: Any, sources: tuple[str, ...], why: str, force: str, canary: float) -> Answer:
     """Read these feeds, build and check their table, and serve it; running workers load it by themselves.
 
     FILE is as in `table check`. A failure at any step leaves the serving table in place. A pin is removed. With
     --canary 5, only 5 % of the clients that would move do, until `table promote` or `table withdraw`.
     """
-    with open_services(settings) as control, progress_for(as_json) as progress:
-        report = control.tables.publish(sources_of(sources), who(), why, progress, force, canary / 100)
-    show_table(report, as_json, "published")
+    with progress_shown() as progress:
+        return control.tables.publish(sources_of(sources), who(), why, progress, force, canary / 100), show_table
 
 
 @table.command("list")
-@options
-def list_tables(settings: Settings, as_json: bool) -> None:
+@services
+def list_tables(control: Any) -> Answer:
     """List the published tables, newest first. --json has the whole reasons, and the feeds with their hashes."""
-    with open_services(settings) as control:
-        rows = control.tables.list()
-    if as_json:
-        console.print_json(rows)
-        return
-    if not rows:
-        click.echo("nothing was published yet")
-        return
-    console.print_table(
-        ("table", "serving", "kept", "published", "who", "IPv4", "IPv6", "zones", "refused", "why"),
-        [
-            (
-                str(row["table"]),
-                " ".join(word for word in ("serving", "pinned") if row[word]),
-                row["kept"],
-                console.time_text(row["published_at"]),
-                row["who"],
-                row["counts"]["prefixes_v4"],
-                row["counts"]["prefixes_v6"],
-                row["counts"]["zones"],
-                row["counts"]["refused"],
-                console.shortened(row["why"]),
-            )
-            for row in rows
-        ],
+    columns = (
+        ("table", lambda row: str(row["table"])),
+        ("serving", lambda row: " ".join(word for word in ("serving", "pinned") if row[word])),
+        "kept",
+        ("published", console.time_of("published_at")),
+        "who",
+        ("IPv4", lambda row: row["counts"]["prefixes_v4"]),
+        ("IPv6", lambda row: row["counts"]["prefixes_v6"]),
+        ("zones", lambda row: row["counts"]["zones"]),
+        ("refused", lambda row: row["counts"]["refused"]),
+        ("why", lambda row: console.shortened(row["why"])),
     )
+    return control.tables.list(), console.table_of(*columns, empty="nothing was published yet")
 
 
 VERSION = click.IntRange(1)
@@ -121,92 +119,79 @@ VERSION = click.IntRange(1)
     help="How many changed prefixes to show.",
 )
 @AS_CSV
-@options
-def diff(settings: Settings, as_json: bool, before: int, after: int, examples: int, as_csv: bool) -> None:
+@services
+def diff(control: Any, before: int, after: int, examples: int, as_csv: bool) -> Answer:
     """Show what changes from table BEFORE to table AFTER: prefixes, and the share of clients that move."""
-    with open_services(settings) as control:
-        changes = control.tables.diff(before, after, examples)
-    if as_json:
-        console.print_json(changes)
-    elif as_csv:
+    changes = control.tables.diff(before, after, examples)
+    if as_csv and not wants_json():
         console.print_csv(FACTS, change_facts(changes))
-    else:
-        show_changes(changes)
-        for family in ("v4", "v6"):
-            for verb, prefixes in changes["prefixes"][family]["first"].items():
-                if prefixes:
-                    click.echo(f"{verb}: {', '.join(prefixes)}")
+        return None
+    return changes, show_diff
+
+
+def show_diff(changes: dict[str, Any]) -> None:
+    """Print changes, and the first changed prefixes."""
+    show_changes(changes)
+    for family, _ in FAMILIES:
+        for verb, prefixes in changes["prefixes"][family]["first"].items():
+            if prefixes:
+                click.echo(f"{verb}: {', '.join(prefixes)}")
 
 
 @table.command()
 @click.argument("version", type=VERSION)
 @WHY
-@options
-def rollback(settings: Settings, as_json: bool, version: int, why: str) -> None:
+@services
+def rollback(control: Any, version: int, why: str) -> Answer:
     """Serve a kept table again, and pin it. The fleet and its weights stay as they are now."""
-    with open_services(settings) as control:
-        show_served(control.tables.rollback(version, who(), why), as_json, ", and pinned; steering table unpin")
+    return control.tables.rollback(version, who(), why), functools.partial(show_served, note=PINNED)
 
 
-def show_served(report: dict[str, Any], as_json: bool, note: str) -> None:
+PINNED: Final = ", and pinned; steering table unpin"
+
+
+def show_served(report: dict[str, Any], note: str = "") -> None:
     """Print which table serves."""
-    if as_json:
-        console.print_json(report)
-        return
-    done = f"table {report['serving']['table']} is serving in {report['seconds']:.2f} s{note}"
-    click.echo(click.style(done, fg="green"))
+    console.print_done(f"table {report['serving']['table']} is serving in {report['seconds']:.2f} s{note}")
 
 
 @table.command()
 @WHY
-@options
-def promote(settings: Settings, as_json: bool, why: str) -> None:
+@services
+def promote(control: Any, why: str) -> Answer:
     """Serve the canary's table to all clients."""
-    with open_services(settings) as control:
-        show_served(control.tables.promote(who(), why), as_json, "")
+    return control.tables.promote(who(), why), show_served
 
 
 @table.command()
 @WHY
-@options
-def withdraw(settings: Settings, as_json: bool, why: str) -> None:
+@services
+def withdraw(control: Any, why: str) -> Answer:
     """Serve the table from before the canary to all clients, and pin it."""
-    with open_services(settings) as control:
-        show_served(control.tables.withdraw(who(), why), as_json, ", and pinned; steering table unpin")
+    return control.tables.withdraw(who(), why), functools.partial(show_served, note=PINNED)
 
 
 @table.command()
 @WHY
-@options
-def pin(settings: Settings, as_json: bool, why: str) -> None:
+@services
+def pin(control: Any, why: str) -> Answer:
     """Keep the serving table: no reload replaces it until `unpin` or the next `table publish`."""
-    with open_services(settings) as control:
-        report = control.tables.pin(who(), why)
-    if as_json:
-        console.print_json(report)
-    else:
-        click.echo(f"table {report['pinned']} is pinned")
+    return control.tables.pin(who(), why), lambda report: click.echo(f"table {report['pinned']} is pinned")
 
 
 @table.command()
-@options
-def unpin(settings: Settings, as_json: bool) -> None:
+@services
+def unpin(control: Any) -> Answer:
     """Remove the pin: reloads publish again."""
-    with open_services(settings) as control:
-        report = control.tables.unpin(who())
-    if as_json:
-        console.print_json(report)
-    else:
-        click.echo("no table is pinned")
+    return control.tables.unpin(who()), lambda _: click.echo("no table is pinned")
 
 
 @click.command()
-@options
-def reload(settings: Settings, as_json: bool) -> None:
+@services
+def reload(control: Any) -> Answer:
     """Read the feeds of the last publish again and publish them, unless a table is pinned."""
-    with open_services(settings) as control, progress_for(as_json) as progress:
-        report = control.tables.reload(who(), progress)
-    show_table(report, as_json, "published")
+    with progress_shown() as progress:
+        return control.tables.reload(who(), progress), show_table
 
 
 def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
@@ -230,17 +215,11 @@ def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
     return sources
 
 
-def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
+def show_table(report: dict[str, Any], done: str = "published") -> None:
     """Print the report of a check or of a publish."""
-    if as_json:
-        console.print_json(report)
-        return
     if show_refusals(report):
         click.echo()
-    console.print_table(
-        ("feed", "accepted", "refused", "no cluster receives it"),
-        [(feed["feed"], feed["accepted"], feed["refused"], feed["unheard"]) for feed in report["feeds"]],
-    )
+    console.table_of("feed", "accepted", "refused", ("no cluster receives it", "unheard"))(report["feeds"])
     counts = report["counts"]
     click.echo()
     console.print_facts(
@@ -253,13 +232,12 @@ def show_table(report: dict[str, Any], as_json: bool, done: str) -> None:
     if report["changes"]:
         click.echo()
         show_changes(report["changes"])
-    for warning in report.get("warnings", []):
-        click.echo(click.style("warning: ", fg="yellow") + console.printable(warning), err=True)
+    console.print_warnings(report.get("warnings", []))
     for guard in report["guards"]:
         click.echo(click.style("guard: ", fg="red") + guard, err=True)
     serving = report["serving"]
     state = f"table {serving['table']} is serving" if serving else "nothing is serving"
-    click.echo(click.style(f"{done} in {report['seconds']:.2f} s; {state}", fg="green"))
+    console.print_done(f"{done} in {report['seconds']:.2f} s; {state}")
 
 
 def show_refusals(report: dict[str, Any]) -> bool:
@@ -321,17 +299,11 @@ def show_changes(changes: dict[str, Any]) -> None:
         )
     if changes["clusters"]:
         click.echo()
+        moves = [(f"{verb}_{family}", f"{name} {verb}") for family, name in FAMILIES for verb in ("gained", "lost")]
         console.print_table(
-            ("nearest cluster", *(f"{name} {verb}" for _, name in FAMILIES for verb in ("gained", "lost"))),
+            ("nearest cluster", *(heading for _, heading in moves)),
             [
-                (
-                    row["cluster"],
-                    *(
-                        console.percent(row[f"{verb}_{family}"])
-                        for family, _ in FAMILIES
-                        for verb in ("gained", "lost")
-                    ),
-                )
+                (row["cluster"], *(console.percent(row[key]) for key, _ in moves))
                 for row in changes["clusters"][:MOST_SHOWN]
             ],
         )

@@ -1,4 +1,4 @@
-"""The live screen of the fleet, for an operator who was just woken up: alarms first, then the worst clusters.
+"""The live screen of the fleet, readable at first sight: alarms first, then the worst clusters.
 
 A frame shows one report of `GET /v1/state` and fits the terminal: rows that do not fit are counted.
 """

@@ -11,27 +11,25 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from steering.control.api import make_router, report_format
 from steering.control.api import report_endpoint as reports
-from steering.control.api.endpoints import Api
-from steering.control.api.entrance import BodyLimit, Entrance
+from steering.control.api.endpoints import Api, body_types
+from steering.control.api.entrance import Entrance
 from steering.control.api.problems import answer_error, problem_of
 from steering.control.api.protocol import ControlProtocol
 from steering.control.jobs.clockwork import ControlThread, Job, run_jobs
 from steering.control.jobs.schedule import jobs_of
 from steering.control.services.control import Control
 from steering.control.services.events import Hub, follow
-from steering.errors import RequestError, SettingsError, SteeringError
+from steering.errors import SettingsError, SteeringError
 from steering.settings import MAX_SOCKET_PATH, Settings
 from steering.state.folder import SOCKET
 
@@ -104,24 +102,25 @@ def make_app(
         asyncio.get_running_loop().add_signal_handler(
             signal.SIGHUP, lambda: thread.submit(reload).add_done_callback(Future.result)
         )
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # the supervisor's children start with it blocked
         working = asyncio.create_task(run_jobs(jobs))
         yield
         working.cancel()
         with suppress(asyncio.CancelledError):
             await working
 
-    app = Application(title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = Application(
+        title="steering control", lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.state.default_service = control.settings.default_service
     app.state.hub = hub = Hub()
     follow(control.registry, hub)
     app.include_router(make_router(Api(control, thread, hub)))
     for kind in (SteeringError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer_error)
-    app.add_middleware(BodyLimit)
     app.add_middleware(Entrance, control=control)
-    app.take_reports = Entrance(
-        reports.ReportsEndpoint(control.registry, control.holdings.intake, refuse_report), control
-    )
+    endpoint = reports.ReportsEndpoint(control.registry, control.holdings.intake, problem_of)
+    app.take_reports = Entrance(endpoint, control)
     return app
 
 
@@ -142,15 +141,5 @@ class Application(FastAPI):
         if not self.openapi_schema:
             schema = super().openapi()
             schema["paths"][reports.PATH] = {"post": reports.DESCRIPTION}
-            schema["components"].setdefault("schemas", {}).update(report_format.schemas())
+            schema["components"].setdefault("schemas", {}).update(report_format.schemas(body_types()))
         return super().openapi()
-
-
-def refuse_report(error: RequestError) -> JSONResponse:
-    """Return an error of the reports' endpoint as a problem document."""
-    answer = problem_of(error)
-    if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
-        answer.headers["allow"] = "POST"
-    elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        answer.headers["retry-after"] = "1"
-    return answer

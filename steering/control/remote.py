@@ -33,10 +33,28 @@ CONNECT_S: Final = 5.0
 TIMEOUT: Final = httpx.Timeout(CONNECT_S, read=900.0)  # a publish of a large table answers when it serves
 
 
-class RemoteControl:
+class RemoteVerbs:
+    """The verbs whose names begin with a prefix: those of a service, or all."""
+
+    def __init__(self, call: Callable[..., Any], prefix: str = "") -> None:
+        self.call = call
+        self.prefix = prefix
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a verb, or the verbs of a service."""
+        name = f"{self.prefix}{name}"
+        if verb := CALLABLE.get(name):
+            return functools.partial(self.call, verb)
+        if any(other.startswith(f"{name}.") for other in CALLABLE):
+            return RemoteVerbs(self.call, f"{name}.")
+        raise AttributeError(name)
+
+
+class RemoteControl(RemoteVerbs):
     """The services of `Control`, in the running control process. A call raises what the service there raised."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__(self.call_verb)
         self.path = str(settings.state / SOCKET)
         # There is no TLS on this socket, and loading the certificates of all authorities takes 20 ms.
         transport = httpx.HTTPTransport(uds=self.path, verify=False)
@@ -49,14 +67,6 @@ class RemoteControl:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def __getattr__(self, name: str) -> Any:
-        """Return a service of this name, or a verb that belongs to no service, such as `overview`."""
-        if verb := CALLABLE.get(name):
-            return functools.partial(self.call, verb)
-        if any(other.startswith(f"{name}.") for other in CALLABLE):
-            return RemoteService(self, name)
-        raise AttributeError(name)
 
     def close(self) -> None:
         """Close the connection."""
@@ -77,7 +87,7 @@ class RemoteControl:
         except (OSError, http.client.HTTPException):
             return False
 
-    def call(self, verb: Verb, *positional: Any, **keyword: Any) -> Any:
+    def call_verb(self, verb: Verb, *positional: Any, **keyword: Any) -> Any:
         """Return what a verb returns. Raises the error that its service raised."""
         given = dict(zip(verb.takes, positional, strict=False)) | keyword
         if progress := given.pop("progress", None):
@@ -95,21 +105,6 @@ class RemoteControl:
         if answer.is_error:
             raise error_of(answer)
         return parse_fleet(answer.content) if verb.name == "fleet.current" else answer.json()
-
-
-class RemoteService:
-    """The verbs of one service."""
-
-    def __init__(self, control: RemoteControl, name: str) -> None:
-        self.control = control
-        self.name = name
-
-    def __getattr__(self, method: str) -> Any:
-        """Return a verb of the service."""
-        verb = CALLABLE.get(f"{self.name}.{method}")
-        if verb is None:
-            raise AttributeError(f"{self.name}.{method}")
-        return functools.partial(self.control.call, verb)
 
 
 def encoded(value: Any) -> Any:

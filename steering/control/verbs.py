@@ -15,11 +15,14 @@ import enum
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from steering.control.records.documents import MAX_DOCUMENT
 from steering.control.records.fleet_objects import SINGULAR
 
 OPS: Final = ("ops",)
 OWNERS: Final = ("ops", "partner")
 EVERY_ROLE: Final = ("ops", "partner", "appliance")
+SMALL: Final = 1 << 16  # bytes of a body
+LARGE: Final = 1 << 20  # 19,000 ids of appliances, a playlist
 
 
 class Runs(enum.Enum):
@@ -33,7 +36,10 @@ class Runs(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verb:
-    """One request that control takes; `takes` maps arguments to the keys of the request, `fixed` is always sent."""
+    """One request that control takes; `takes` maps arguments to the keys of the request, `fixed` is always sent.
+
+    A body has at most `most_bytes`.
+    """
 
     name: str
     method: str
@@ -43,16 +49,15 @@ class Verb:
     summary: str
     takes: Mapping[str, str]
     status: int = 200
+    most_bytes: int = SMALL
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def verb(
-    name: str, request: str, roles: tuple[str, ...], runs: Runs, takes: str, summary: str, status: int = 200
-) -> Verb:
+def verb(name: str, request: str, roles: tuple[str, ...], runs: Runs, takes: str, summary: str, **others: Any) -> Verb:
     """Return a verb; `request` is its method and path, `takes` its arguments, `argument=key` where the key differs."""
     method, path = request.split()
     pairs = (word.partition("=") for word in takes.split())
-    return Verb(name, method, path, roles, runs, summary, {word: key or word for word, _, key in pairs}, status)
+    return Verb(name, method, path, roles, runs, summary, {word: key or word for word, _, key in pairs}, **others)
 
 
 def fleet_verbs(kind: str) -> Iterator[Verb]:
@@ -62,7 +67,9 @@ def fleet_verbs(kind: str) -> Iterator[Verb]:
     yield verb(f"{kind}.list", f"GET /v1/{kind}", readers, Runs.ASIDE, "", f"The {kind}, ordered by id")
     yield verb(f"{kind}.get", f"GET /v1/{kind}/{{name}}", readers, Runs.LOOP, "", f"One {one}, with its ETag")
     yield verb(f"{kind}.put", f"PUT /v1/{kind}/{{name}}", OPS, Runs.AFTER_PUBLISH, "", f"Make or replace one {one}")
-    yield verb(f"{kind}.delete", f"DELETE /v1/{kind}/{{name}}", OPS, Runs.AFTER_PUBLISH, "", f"Delete one {one}", 204)
+    yield verb(
+        f"{kind}.delete", f"DELETE /v1/{kind}/{{name}}", OPS, Runs.AFTER_PUBLISH, "", f"Delete one {one}", status=204
+    )
 
 
 AFTER, DURING, ASIDE, LOOP = Runs.AFTER_PUBLISH, Runs.DURING_PUBLISH, Runs.ASIDE, Runs.LOOP
@@ -104,16 +111,16 @@ VERBS: Final = (
     verb("fleet.current", "GET /v1/fleet", OPS, AFTER, "",
          "The fleet on record, as a fleet document"),
     verb("fleet.replace", "POST /v1/fleet", OPS, AFTER, "fleet who",
-         "Replace the fleet by a fleet document, and serve it"),
+         "Replace the fleet by a fleet document, and serve it", most_bytes=MAX_DOCUMENT),
     *(item for kind in SINGULAR for item in fleet_verbs(kind)),
     verb("overrides.list", "GET /v1/overrides", OWNERS, LOOP, "",
          "The appliances that an operator drained, weighted, or gave a health source"),
     verb("overrides.change", "POST /v1/overrides", OWNERS, DURING, "ids=appliances who enabled weight health_source",
-         "Drain or enable appliances, set their weight or health source, from the next request on"),
+         "Drain or enable appliances, set their weight or health source, from the next request on", most_bytes=LARGE),
     verb("maintenance.list", "GET /v1/windows", OWNERS, DURING, "ended",
          "The maintenance windows that are open or planned; with `ended`, all windows"),
     verb("maintenance.add", "POST /v1/windows", OWNERS, DURING, "kind subject begins_at ends_at who why",
-         "Plan a maintenance window, which begins and ends by itself", 201),
+         "Plan a maintenance window, which begins and ends by itself", status=201),
     verb("maintenance.cancel", "DELETE /v1/windows/{number}", OWNERS, DURING, "number who why",
          "Cancel a planned window, or end an open one early"),
     verb("ejections.list", "GET /v1/ejections", OPS, LOOP, "",
@@ -127,7 +134,7 @@ VERBS: Final = (
     verb("events", "GET /v1/events", EVERY_ROLE, LOOP, "",
          "State changes and alarms as server-sent events"),
     verb("reports", "POST /v1/reports", ("appliance", "ops"), LOOP, "",
-         "Reports of appliances: health, headroom, holdings and the routes they receive"),
+         "Reports of appliances: health, headroom, holdings and the routes they receive", most_bytes=16 << 20),
     verb("holdings.missing", "GET /v1/missing", OWNERS, DURING, "partner count",
          "Titles that clusters were asked for and do not hold, most asked first"),
     verb("quality.list", "GET /v1/quality", OWNERS, ASIDE, "by partner count",
@@ -135,13 +142,13 @@ VERBS: Final = (
     verb("tokens.list", "GET /v1/tokens", OPS, LOOP, "",
          "Every token that was made, without its secret"),
     verb("tokens.make", "POST /v1/tokens", OPS, DURING, "role name who days",
-         "Make a token; only this answer contains its text", 201),
+         "Make a token; only this answer contains its text", status=201),
     verb("tokens.revoke", "DELETE /v1/tokens/{number}", OPS, DURING, "number who",
          "Revoke a token, from the next request on"),
     verb("keys.list", "GET /v1/keys", OPS, DURING, "",
          "Every key that URLs are signed with, its services, without its secret"),
     verb("keys.make", "POST /v1/keys", OPS, DURING, "name=id who secret",
-         "Make a key; only this answer contains its secret", 201),
+         "Make a key; only this answer contains its secret", status=201),
     verb("keys.retire", "DELETE /v1/keys/{name}", OPS, DURING, "name who",
          "Delete a key that no service names"),
     verb("playlists.rows", "GET /v1/playlists", OPS, AFTER, "count after",
@@ -149,7 +156,7 @@ VERBS: Final = (
     verb("playlists.get", f"GET {PLAYLIST}", OPS, AFTER, "service title kind",
          "One registered playlist, with its text"),
     verb("playlists.put", f"PUT {PLAYLIST}", OPS, AFTER, "service title kind body who",
-         "Register a playlist; without a body, follow the one at the service's origin"),
+         "Register a playlist; without a body, follow the one at the service's origin", most_bytes=LARGE),
     verb("playlists.delete", f"DELETE {PLAYLIST}", OPS, AFTER, "service title kind who",
          "Delete a playlist"),
     verb("audit.list", "GET /v1/audit", OPS, DURING, "count below",

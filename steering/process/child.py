@@ -10,6 +10,10 @@ A child that runs gently has only what is left over of the cores (SCHED_IDLE, sc
 the core at once. Beside a process of low `nice` it would wait up to a tick, 4 ms, whenever that process has its small
 share. Where all cores are full, next to nothing is left over, so a child that has waited PATIENCE_S for a core is
 ended, and the task starts again at its parent's priority. Tasks must bear that: to be cut off, and to run twice.
+
+Where the kernel shares cores between sessions first (autogroup, sched(7)), both priorities hold only inside a session,
+and a child that is always ready to run uses up the share of the workers in its session. So each child has a session of
+its own, whose priority is as low.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from steering.errors import SettingsError, SteeringError
 
 LOOK_S: Final = 0.2
+MAX_REASON: Final = 500  # characters
 PATIENCE_S: Final = 10.0
 SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 FORK: Final = multiprocessing.get_context("fork")
@@ -175,13 +180,15 @@ def be_child(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         logging.basicConfig(level=log[0], format=log[1], stream=sys.stderr)  # nothing where a fork has handlers
         threading.Thread(target=end_with, args=(theirs,), daemon=True).start()
-        if gently:
-            with contextlib.suppress(OSError):
-                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        yield_to_others(gently)
         try:
             answer = "result", task(lambda step: theirs.send(("step", step)))
         except SteeringError as error:
             answer = "error", error
+        except Exception as error:
+            logger.exception("%s", name)
+            reason = f"{name}: {type(error).__name__}: {error}"[:MAX_REASON]
+            answer = "error", SettingsError(reason, hint="a fault of the program; its log has the traceback")
         if ours is None:
             theirs.send(("used", time.process_time()))
         theirs.send(answer)
@@ -190,6 +197,16 @@ def be_child(
         logger.exception("%s", name)
     finally:
         os._exit(status)
+
+
+def yield_to_others(gently: bool) -> None:
+    """Give this process a session of its own with its priority, or the lowest; see the top of this module."""
+    with contextlib.suppress(OSError):  # it may lead a session, or the kernel may have no autogroups
+        os.setsid()
+        Path("/proc/self/autogroup").write_text("19" if gently else str(os.nice(0)))
+    if gently:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def end_with(theirs: Connection) -> None:

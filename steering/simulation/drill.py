@@ -37,7 +37,7 @@ from steering.errors import RequestError, SettingsError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.simulation.demand import Request
-from steering.simulation.faults import HIT_SETTLES_S, Fault, Hit, Rulebook
+from steering.simulation.faults import HIT_SETTLES_S, Fault, Hit
 from steering.simulation.measure import ASK_CONTROL_S, GRACE_S, LOOK_S, Row
 from steering.simulation.play import Plan, Play, make_world
 from steering.simulation.wires import Wires
@@ -386,14 +386,13 @@ def run(
     ready: tuple[Fleet, Sequence[str]],
     plan: Plan,
     faults: Sequence[type[Fault]],
-    book: Rulebook,
     show: Callable[[str, float], None],
     workers: int = 2,
 ) -> tuple[list[Row], Figures]:
     """Serve the prepared folder, and play; return the rows of all parts and the cost."""
     fleet, tokens = ready
-    world = make_world(fleet, Snapshot.map(settings.state), plan, book.rules)
-    play = Play(world, plan, faults, book)
+    world = make_world(fleet, Snapshot.map(settings.state), plan, settings)
+    play = Play(world, plan, faults, settings)
     with serving(settings, workers) as service, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         figures = runner.run(Drill(settings, service, play, tokens, show).run())
     return play.rows, figures

@@ -7,14 +7,12 @@ the quiet one, and returns what did not hold.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Final
 
 from _fastpath.status_words import NO_HEADROOM
-from steering.control.health.ejection_limits import Limits, allowance
-from steering.control.health.rules import Rules
+from steering.control.health.ejection_limits import allowance
 from steering.settings import Settings
 from steering.simulation.demand import Group, Request
 from steering.simulation.measure import ASK_CONTROL_S, GRACE_S, LOOK_S, OUT, Row
@@ -27,27 +25,6 @@ MOST_SWITCHES: Final = 0.5  # a client in quiet time
 DAYS_S: Final = 86_400.0
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rulebook:
-    """The settings that decide what must hold."""
-
-    rules: Rules
-    limits: Limits
-    tick_s: float = 1.0
-
-    @property
-    def soon_s(self) -> float:
-        """How long status words may lag behind reports, as the drill sees it."""
-        return 2 * self.tick_s + GRACE_S + LOOK_S
-
-
-def book_of(settings: Settings) -> Rulebook:
-    """Return the rulebook of the settings."""
-    rules = Rules(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Rules)})
-    limits = Limits(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Limits)})
-    return Rulebook(rules, limits, settings.tick_s)
-
-
 class Fault:
     """Quiet time: no fault."""
 
@@ -56,10 +33,15 @@ class Fault:
     bits: ClassVar = OUT  # the bits of a status word of an appliance that is out
     must: ClassVar = "no appliance is out, hardly a client is switched, no appliance has more than 1.25 its share"
 
-    def __init__(self, world: World, book: Rulebook) -> None:
+    def __init__(self, world: World, settings: Settings) -> None:
         self.world = world
-        self.book = book
+        self.settings = settings
         self.affected: frozenset[int] = frozenset(range(len(world.appliances)))
+
+    @property
+    def soon_s(self) -> float:
+        """How long status words may lag behind reports, as the drill sees it."""
+        return 2 * self.settings.tick_s + GRACE_S + LOOK_S
 
     def begin(self) -> None:
         """Begin the fault."""
@@ -137,7 +119,7 @@ class Clocks(Fault):
 
     def during(self, on_s: float) -> None:
         """Jump with every report interval."""
-        self.world.skew_s = (-3, 3)[int(on_s / self.book.rules.report_s) % 2] * DAYS_S
+        self.world.skew_s = (-3, 3)[int(on_s / self.settings.report_s) % 2] * DAYS_S
 
     def end(self) -> None:
         """Correct the clocks."""
@@ -151,30 +133,30 @@ class Monitor(Fault):
     does = "a monitor returns from isolation and reports every appliance down, again and again"
     must = "at most ejection_limit_fleet are ejected, the other ejections are suppressed, and an alarm is raised"
 
-    def __init__(self, world: World, book: Rulebook) -> None:
-        super().__init__(world, book)
+    def __init__(self, world: World, settings: Settings) -> None:
+        super().__init__(world, settings)
         self.rounds = 0
 
     def during(self, on_s: float) -> None:
         """Report often enough for inference, five times in a report interval."""
-        wanted = min(int(5 * on_s / self.book.rules.report_s) + 1, self.book.rules.down_after + 1)
+        wanted = min(int(5 * on_s / self.settings.report_s) + 1, self.settings.down_after + 1)
         while self.rounds < wanted:
             self.rounds += 1
             self.world.observed += [(number, False) for number in self.affected]
 
     def end(self) -> None:
         """Report that all are well."""
-        self.world.observed += [(number, True) for _ in range(self.book.rules.up_after) for number in self.affected]
+        self.world.observed += [(number, True) for _ in range(self.settings.up_after) for number in self.affected]
 
     def wrong(self, row: Row, quiet: Row) -> Iterator[str]:
         """Yield what did not hold."""
-        most = allowance(self.book.limits.ejection_limit_fleet, len(self.affected))
+        most = allowance(self.settings.ejection_limit_fleet, len(self.affected))
         if row.out > most:
             yield f"{row.out} appliances were ejected, more than {most}"
         if row.suppressed < len(self.affected) - most or "suppressed" not in row.alarms:
             yield f"{row.suppressed} ejections were suppressed, alarms: {', '.join(row.alarms) or 'none'}"
         yield from self.calm(row, quiet.switches + MOST_SWITCHES)
-        yield from self.back(row, self.book.soon_s)
+        yield from self.back(row, self.soon_s)
 
 
 class Hit(Fault):
@@ -185,8 +167,8 @@ class Hit(Fault):
     must = "its clients are divided over the cluster: no appliance has more than 1.25 its share after some seconds"
     title: ClassVar = "hit"
 
-    def __init__(self, world: World, book: Rulebook) -> None:
-        super().__init__(world, book)
+    def __init__(self, world: World, settings: Settings) -> None:
+        super().__init__(world, settings)
         self.named_first: dict[tuple[int, int], set[int]] = defaultdict(set)
         self.is_on = False
 
@@ -216,7 +198,7 @@ class Hit(Fault):
 
     def wrong(self, row: Row, quiet: Row) -> Iterator[str]:
         """Yield what did not hold."""
-        yield from self.acted(row, self.book.soon_s)
+        yield from self.acted(row, self.soon_s)
         yield from self.balanced(row)
         yield from self.untouched(row, quiet)
 
@@ -230,8 +212,8 @@ class Overload(Fault):
     bits = OUT | NO_HEADROOM
     times: ClassVar = 3.0
 
-    def __init__(self, world: World, book: Rulebook) -> None:
-        super().__init__(world, book)
+    def __init__(self, world: World, settings: Settings) -> None:
+        super().__init__(world, settings)
         self.cluster = self.pick()
         self.affected = frozenset(world.members[self.cluster])
         self.groups = [index for index, group in enumerate(world.demand.groups) if self.cluster in group.clusters]
@@ -277,15 +259,15 @@ class Flap(Fault):
     does = "5 % of the appliances report failed, ok, failed, ..."
     must = "each report counts at once; their clients move away, and come back slowly"
 
-    def __init__(self, world: World, book: Rulebook) -> None:
-        super().__init__(world, book)
+    def __init__(self, world: World, settings: Settings) -> None:
+        super().__init__(world, settings)
         count = max(1, len(world.appliances) // 20)
         self.affected = frozenset(world.rnd.sample(range(len(world.appliances)), count))
         self.flaps = 0
 
     def during(self, on_s: float) -> None:
         """Change with every report interval."""
-        self.flaps = int(on_s / self.book.rules.report_s)
+        self.flaps = int(on_s / self.settings.report_s)
         self.world.failed = set() if self.flaps % 2 else set(self.affected)
 
     def end(self) -> None:
@@ -294,14 +276,14 @@ class Flap(Fault):
 
     def wrong(self, row: Row, quiet: Row) -> Iterator[str]:
         """Yield what did not hold."""
-        yield from self.acted(row, self.book.rules.report_s + self.book.soon_s)
+        yield from self.acted(row, self.settings.report_s + self.soon_s)
         yield from self.refused(row)
         # Each change may move the clients of these appliances, and of a neighbour that fills up, away and back.
         share = len(self.affected) / len(self.world.appliances)
         yield from self.calm(row, quiet.switches + MOST_SWITCHES + 4 * share * (self.flaps + 1))
         if "suppressed" in row.alarms:
             yield "alarm: suppressed, although the appliances reported themselves"
-        yield from self.back(row, self.book.rules.report_s + self.book.soon_s)
+        yield from self.back(row, self.settings.report_s + self.soon_s)
 
 
 class Silence(Fault):
@@ -317,7 +299,7 @@ class Silence(Fault):
 
     def wrong(self, row: Row, quiet: Row) -> Iterator[str]:
         """Yield what did not hold."""
-        most = allowance(self.book.limits.ejection_limit_fleet, len(self.world.appliances))
+        most = allowance(self.settings.ejection_limit_fleet, len(self.world.appliances))
         if len(self.affected) > most:
             if row.out > most:
                 yield f"{row.out} appliances were ejected, more than ejection_limit_fleet at once"
@@ -326,11 +308,11 @@ class Silence(Fault):
         else:
             if row.out < len(self.affected):
                 yield f"{row.out} of {len(self.affected)} were ejected"
-            yield from self.acted(row, self.book.rules.stale_s + self.book.soon_s)
+            yield from self.acted(row, self.settings.stale_s + self.soon_s)
         if row.stranded:
             yield f"{row.stranded} answers named no living appliance"
         yield from self.calm(row, quiet.switches + MOST_SWITCHES + MOST_MOVED)
-        yield from self.back(row, self.book.rules.report_s + self.book.soon_s)
+        yield from self.back(row, self.settings.report_s + self.soon_s)
 
 
 class Site(Silence):
@@ -340,8 +322,8 @@ class Site(Silence):
     does = "all appliances of a site die: they send no reports, and refuse their clients"
     must = "every answer names another appliance too, and once they are stale no answer names them"
 
-    def __init__(self, world: World, book: Rulebook) -> None:
-        super().__init__(world, book)
+    def __init__(self, world: World, settings: Settings) -> None:
+        super().__init__(world, settings)
         sizes = Counter(
             cluster.site for number, cluster in enumerate(world.cluster) if world.cluster[number].number in world.stage
         )
@@ -368,8 +350,8 @@ class Isp(Silence):
     does = "no report of an ISP's appliances arrives any more; they keep serving"
     must = "they are ejected once stale; beyond ejection_limit_fleet the ejections are suppressed and they keep serving"
 
-    def __init__(self, world: World, book: Rulebook) -> None:
-        super().__init__(world, book)
+    def __init__(self, world: World, settings: Settings) -> None:
+        super().__init__(world, settings)
         self.affected = frozenset(
             number for number, cluster in enumerate(world.cluster) if cluster.number in world.stage
         )

@@ -16,7 +16,7 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from _fastpath.status_words import DISABLED, NO_HEADROOM, STALE, UNHEALTHY
-from steering.control.health.load import FEWEST_LOAD, LEAST_LOAD_FACTOR, STEADY_S
+from steering.control.health.load_balancer import FEWEST_LOAD, LEAST_LOAD_FACTOR, STEADY_S
 from steering.model.fleet import Appliance
 from steering.simulation.demand import Request
 from steering.simulation.world import World

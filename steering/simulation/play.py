@@ -12,11 +12,11 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from steering.control.health.rules import Rules
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
+from steering.settings import Settings
 from steering.simulation.demand import Demand, Request, find_groups, find_stage
-from steering.simulation.faults import Fault, Rulebook
+from steering.simulation.faults import Fault
 from steering.simulation.measure import Measure, Row
 from steering.simulation.world import World
 
@@ -49,23 +49,23 @@ class Due(NamedTuple):
     asked: Sequence[Request]
 
 
-def make_world(fleet: Fleet, snapshot: Snapshot, plan: Plan, rules: Rules) -> World:
+def make_world(fleet: Fleet, snapshot: Snapshot, plan: Plan, settings: Settings) -> World:
     """Return the world of a fleet whose table is published."""
-    memory_s, panel_s = WATCHED * rules.report_s, rules.report_s / PANEL_REQUESTS
+    memory_s, panel_s = WATCHED * settings.report_s, settings.report_s / PANEL_REQUESTS
     rnd = random.Random(plan.seed)  # noqa: S311 (a seeded play, no secret)
     groups = find_groups(snapshot, fleet, plan.busy, rnd)
     stage = find_stage(fleet, groups)
     demand = Demand(groups, stage, plan.requests_per_s, memory_s, plan.panel, panel_s, rnd)
-    return World(fleet, demand, stage, plan.busy, memory_s, rules, rnd)
+    return World(fleet, demand, stage, plan.busy, memory_s, settings, rnd)
 
 
 class Play:
     """Plays the faults over a world. The first part is quiet; the others are compared with it."""
 
-    def __init__(self, world: World, plan: Plan, fault_types: Sequence[type[Fault]], book: Rulebook) -> None:
+    def __init__(self, world: World, plan: Plan, fault_types: Sequence[type[Fault]], settings: Settings) -> None:
         self.world = world
         self.plan = plan
-        self.parts: list[Fault] = [Fault(world, book), *(fault(world, book) for fault in fault_types)]
+        self.parts: list[Fault] = [Fault(world, settings), *(fault(world, settings) for fault in fault_types)]
         self.part = 0
         self.rows: list[Row] = []
         self.named_before: dict[int, int] = {}

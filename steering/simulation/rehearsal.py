@@ -11,7 +11,8 @@ from steering.control.health.rules import Report
 from steering.control.jobs.health_tick import Tally
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
-from steering.simulation.faults import Fault, Rulebook
+from steering.settings import Settings
+from steering.simulation.faults import Fault
 from steering.simulation.measure import Row
 from steering.simulation.play import Plan, Play, make_world
 from steering.state.status import StatusFiles
@@ -21,21 +22,13 @@ class Rehearsal:
     """A play over a published state folder that no writer has open."""
 
     def __init__(
-        self,
-        state: Path,
-        fleet: Fleet,
-        plan: Plan,
-        faults: Sequence[type[Fault]],
-        book: Rulebook,
-        excess: float = 0.15,
-        service: str = "video",
+        self, state: Path, fleet: Fleet, plan: Plan, faults: Sequence[type[Fault]], settings: Settings
     ) -> None:
         self.snapshot = Snapshot.map(state)
         self.fleet = fleet
-        self.service = service
-        self.book = book
-        self.registry = Registry(book.rules, book.limits, excess, lambda: self.play.world.now)
-        self.play = Play(make_world(fleet, self.snapshot, plan, book.rules), plan, faults, book)
+        self.settings = settings
+        self.registry = Registry(settings, lambda: self.play.world.now)
+        self.play = Play(make_world(fleet, self.snapshot, plan, settings), plan, faults, settings)
         self.registry.take_fleet(fleet, {}, {})
         self.registry.files = StatusFiles(state)
         self.registry.files.use(self.snapshot.current.status)
@@ -49,7 +42,7 @@ class Rehearsal:
         """Play all parts, and return the rows."""
         now = 0.0
         while not self.play.done:
-            now += self.book.tick_s
+            now += self.settings.tick_s
             self.step(now)
         return self.play.rows
 
@@ -64,7 +57,9 @@ class Rehearsal:
                 world.appliances[number].id, Report("", 0, health=world.observed_health(ok)), own=False
             )
         for asked in due.asked:
-            body = self.snapshot.steer(asked.address, asked.title, service=self.service, counters=self.counters)
+            body = self.snapshot.steer(
+                asked.address, asked.title, service=self.settings.default_service, counters=self.counters
+            )
             self.play.answered(asked, body)
         self.registry.tick(*self.tally.take())
         self.play.look(

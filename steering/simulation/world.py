@@ -13,8 +13,9 @@ import re
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from steering.control.health.rules import Health, Report, Rules, is_full
+from steering.control.health.rules import Health, Report, is_full
 from steering.model.fleet import Fleet
+from steering.settings import Settings
 from steering.simulation.demand import Demand, Request
 
 NAMED: Final = re.compile(rb'"appliance":"([^"]+)"')
@@ -32,14 +33,14 @@ class World:
         stage: AbstractSet[int],
         busy: float,
         memory_s: float,
-        rules: Rules,
+        settings: Settings,
         rnd: random.Random,
     ) -> None:
         self.fleet = fleet
         self.demand = demand
         self.stage = stage  # clusters
         self.busy = busy
-        self.rules = rules
+        self.settings = settings
         self.memory_s = memory_s
         self.rnd = rnd
         self.appliances = fleet.appliances
@@ -84,7 +85,7 @@ class World:
         """Advance to a time; return the numbers of the appliances that report until then, and the requests."""
         elapsed_s = now - self.now
         self.now = now
-        before, self.turn = self.turn, int(now / self.rules.report_s * len(self.turns))
+        before, self.turn = self.turn, int(now / self.settings.report_s * len(self.turns))
         turns = (self.turns[turn % len(self.turns)] for turn in range(before, self.turn))
         return [number for number in turns if number not in self.silent], self.demand.take(elapsed_s)
 
@@ -104,7 +105,7 @@ class World:
             error_rate=0.0,
             disk_used=0.8,
         )
-        if health.state == "failed" or is_full(health, capacity, number in self.refusing, self.rules):
+        if health.state == "failed" or is_full(health, capacity, number in self.refusing, self.settings):
             self.refusing.setdefault(number, self.now)
         else:
             self.refusing.pop(number, None)

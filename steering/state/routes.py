@@ -12,23 +12,18 @@ import ipaddress
 import json
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from _fastpath.intervals import Intervals
+from _fastpath.prefix_rows import Columns
 from steering.model.route import Announcement, Refusal, RouteClass, Rpki
 from steering.state.sections import Data, StateFile, write_sections
 
 ORIGIN_NAMES = ("igp", "egp", "incomplete")
 ALL_ONES = (1 << 128) - 1
-
-
-class Intervals(Protocol):
-    """Address space cut where the value changes, as `rib.Intervals`."""
-
-    high: array[int]
-    low: array[int]
-    value: array[int]
+LOW = (1 << 64) - 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,6 +83,11 @@ def prefix_text(family: int, number: int, length: int) -> str:
     return f"{ipaddress.IPv6Address(number)}/{length}"
 
 
+def prefix_at(family: int, columns: Columns, row: int) -> str:
+    """Return the prefix of a row as CIDR text."""
+    return prefix_text(family, columns.high[row] << 64 | columns.low[row], columns.length[row])
+
+
 class Routes:
     """A mapped routes file."""
 
@@ -115,6 +115,15 @@ class Routes:
         self.refusals = [Refusal(*item) for item in json.loads(bytes(file["refusals"]))]
         self.zone_of = {family: file[f"v{family}_zone"].cast("I") for family in (4, 6)}
 
+    def rows(self, family: int, first: int = 0, end: int | None = None) -> Columns:
+        """Return the mapped rows of a family from `first` to `end`, not copied; a row's value is its set."""
+        mapped: Any = self.columns[family]
+        high, low, length, value = (column and column[first:end] for column in mapped[:4])
+        rows = Columns()
+        rows.high, rows.length, rows.value, rows.row = high, length, value, array("I", bytes(4 * len(high)))
+        rows.low = low if low is not None else array("Q", bytes(8 * len(high)))
+        return rows
+
     @staticmethod
     def announcement(item: list[Any]) -> Announcement:
         """Return an announcement read back from JSON."""
@@ -126,7 +135,7 @@ class Routes:
         high, low, lengths = self.columns[family][:3]
         row, end = bisect_left(high, number >> 64), bisect_right(high, number >> 64)
         if low is not None:
-            wanted = number & 0xFFFFFFFFFFFFFFFF
+            wanted = number & LOW
             row, end = bisect_left(low, wanted, row, end), bisect_right(low, wanted, row, end)
         row = bisect_left(lengths, length, row, end)
         while row < end and lengths[row] == length:
@@ -136,11 +145,23 @@ class Routes:
     def covering(self, address: bytes) -> list[dict[str, Any]]:
         """Return every accepted route that covers a packed address, longest prefix first, one dict a cluster."""
         family, number = aligned(address)
-        return [route for row in self.covering_rows(family, number) for route in self.routes_at(family, row)]
+        return self.routes_of(family, self.covering_rows(family, number, len(address) * 8))
 
-    def covering_rows(self, family: int, number: int) -> Iterator[int]:
-        """Yield the rows whose prefixes cover a left-aligned address, longest prefix first."""
-        for length in range(32 if family == 4 else 128, -1, -1):
+    def rows_inside(self, family: int, number: int, length: int) -> tuple[int, int]:
+        """Return the first row of the prefixes inside a prefix, itself not among them, and the row after the last."""
+        high, low, lengths = self.columns[family][:3]
+        last = number | ALL_ONES >> length
+        row, end = bisect_left(high, number >> 64), bisect_right(high, last >> 64)
+        if low is not None:
+            row = bisect_left(low, number & LOW, row, bisect_right(high, number >> 64))
+            end = bisect_right(low, last & LOW, bisect_left(high, last >> 64), end)
+        while row < end and lengths[row] <= length:  # rows of this prefix, and of shorter ones with the same start
+            row += 1
+        return row, end
+
+    def covering_rows(self, family: int, number: int, longest: int) -> Iterator[int]:
+        """Yield the rows whose prefixes, no longer than `longest`, cover a left-aligned address, longest first."""
+        for length in range(longest, -1, -1):
             yield from self.rows_of(family, number & ~(ALL_ONES >> length), length)
 
     def refused_for(self, address: bytes) -> list[Refusal]:
@@ -152,6 +173,10 @@ class Routes:
                 if parsed in ipaddress.ip_network(refusal.value.partition(" ")[0], strict=False):
                     covering.append(refusal)
         return covering
+
+    def routes_of(self, family: int, rows: Iterable[int]) -> list[dict[str, Any]]:
+        """Return the routes of some rows, one dict a cluster; `cluster` is its number."""
+        return [route for row in rows for route in self.routes_at(family, row)]
 
     def routes_at(self, family: int, row: int) -> list[dict[str, Any]]:
         """Return the routes of one row, one dict a cluster; `cluster` is its number."""
@@ -193,7 +218,7 @@ class Routes:
         after = bisect_right(high, number >> 64)
         if low is not None:
             first = bisect_left(high, number >> 64, 0, after)
-            after = bisect_right(low, number & 0xFFFFFFFFFFFFFFFF, first, after)
+            after = bisect_right(low, number & LOW, first, after)
         start = high[after - 1] << 64 | (low[after - 1] if low is not None else 0)
         end = high[after] << 64 | (low[after] if low is not None else 0) if after < len(high) else ALL_ONES + 1
         for length in range(len(address) * 8 + 1):

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from _fastpath.intervals import Intervals
 from _fastpath.lpm import PrefixTable
 from _fastpath.ranking import FALLBACK, ZONE
 from steering.errors import SnapshotError
 from steering.model.route import Announcement, Refusal
-from steering.state.routes import Intervals, RouteRows, write_routes
+from steering.state.routes import RouteRows, Routes, write_routes
 from steering.state.sections import StateFile, write_sections
 
 
@@ -86,6 +87,30 @@ def read_zones(table: StateFile) -> list[Zone]:
         Zone(first, count, partner, region.rstrip(b"\0").decode())
         for first, count, partner, region in ZONE.iter_unpack(table["zones"])
     ]
+
+
+def read_table(state: Path, version: int) -> BuiltTable:
+    """Return a written table. Its columns are mapped, not copied: there may be gigabytes. Raises SnapshotError."""
+    file, routes = StateFile(state / f"table.{version}", "table"), Routes(state / f"routes.{version}")
+    rows, intervals = {}, {}
+    for family in (4, 6):
+        mapped, origins, states = routes.rows(family), routes.columns[family][4], routes.states[family]
+        columns: Any = (mapped.high, mapped.low, mapped.length, mapped.value, origins, states)
+        rows[family] = RouteRows(*columns)
+        cuts: Any = routes.zones[family]
+        zones: Any = routes.zone_of[family]
+        intervals[family] = Intervals(cuts[0], cuts[1] or array("Q", bytes(8 * len(zones))), zones)
+    return BuiltTable(
+        intervals,
+        read_zones(file),
+        array("I", file["ranking_entries"].cast("I")),
+        rows,
+        routes.announcements,
+        array("I", routes.set_first),
+        array("I", routes.set_members),
+        routes.meta,
+        routes.meta["counts"],
+    )
 
 
 def read_meta(table: Path) -> dict[str, Any]:

@@ -48,7 +48,6 @@ class Pipes:
         os.close(self.messages)
 
     def close(self) -> None:
-        """Close all ends."""
         for descriptor in (self.life, self.life_writer, self.messages, self.messages_writer):
             os.close(descriptor)
 
@@ -65,7 +64,6 @@ class Child:
         self.due_at = 0.0  # when it starts again, while there is no process
 
     def start(self) -> None:
-        """Fork the process."""
         assert is_single_threaded(), "a lock that another thread holds would stay locked in the child"
         self.started_at = time.monotonic()
         process = FORK.Process(target=be_child, args=(self.task,), name=self.name)
@@ -85,18 +83,19 @@ class Child:
         return pause_s
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process, if it runs."""
         if self.process and self.process.pid and self.process.exitcode is None:
             os.kill(self.process.pid, number)
 
 
 def be_child(task: Callable[[], None]) -> None:
-    """Run the task of a child; SIGTERM and SIGINT end it in order, also while the task has no handlers of its own."""
+    """Run the task of a child; SIGTERM and SIGINT end it in order, also while the task has no handlers of its own.
+
+    SIGHUP stays blocked, and is kept until the task has a handler and lets it in; workers never do.
+    """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS - {signal.SIGHUP})
     task()
 
 

@@ -1,13 +1,22 @@
-"""One command starts everything: sockets, the state folder, the imports that all processes share, the supervisor."""
+"""One command starts everything and keeps it alive: sockets, the state folder, a control process, playback workers.
+
+The supervisor binds the sockets and keeps them, so that a worker's successor inherits its queue. It imports what
+workers need, freezes it, and forks while it has no other thread: code and modules are shared. It holds no lock, opens
+no database and maps no table; when control dies, playback serves on. Start-up is strict, running is lenient: a process
+that ends before all are ready ends everything, one that ends later is started again after a pause that doubles.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import importlib
+import logging
 import resource
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -15,16 +24,24 @@ from typing import Final
 from steering.control.first_start import make_ready
 from steering.control.routes.build import Progress, quiet
 from steering.errors import SettingsError
-from steering.playback.server.listeners import bound
+from steering.playback.server.listeners import Listener, bound
+from steering.process import notify
 from steering.process.child import FORK, SIGNALS, run
 from steering.settings import Settings
 from steering.state.folder import worker_files
-from steering.supervisor.watch import Supervisor, is_end, next_signal
+from steering.supervisor.announce import announce, check, status_line
+from steering.supervisor.children import READY, RELOADED, Child, Pipes
+from steering.supervisor.tasks import GRACE_S, Tasks
 
+READY_S: Final = 60.0
+RELOAD_POLL_S: Final = 0.1
+END: Final = {signal.SIGTERM, signal.SIGINT}
 # What uvicorn imports when it starts; imported before the fork it is shared.
 PRELOADED: Final = ("uvloop", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
 
 ShowProgress = Callable[[], AbstractContextManager[Progress]]
+
+logger = logging.getLogger("steering.supervisor")
 
 
 def serve(
@@ -74,5 +91,121 @@ def raise_file_limit() -> None:
 
 def end_on_signal() -> None:
     """Raise SettingsError after SIGTERM or SIGINT, which are blocked."""
-    if is_end(next_signal(0)):
+    if next_signal(0, END):
         raise SettingsError("asked to end before it could serve")
+
+
+def next_signal(wait_s: float, awaited: set[signal.Signals] = SIGNALS) -> int:
+    """Return the next signal within so many seconds, 0 where there is none. They are blocked, and others wait."""
+    info = signal.sigtimedwait(awaited, wait_s)
+    return info.si_signo if info else 0
+
+
+class Supervisor:
+    """The processes of one service."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Sequence[Listener],
+        control_listeners: Sequence[Listener],
+        say: Callable[[str], None],
+    ) -> None:
+        self.settings = settings
+        self.listeners = listeners
+        self.control_listeners = control_listeners
+        self.say = say
+        self.pipes = Pipes()
+        self.reloading = False
+        tasks = Tasks(settings, listeners, control_listeners, self.pipes)
+        self.control = Child("control", tasks.be_control)
+        workers = [
+            Child(f"worker {number}", functools.partial(tasks.be_worker, number, sockets))
+            for number, sockets in enumerate(zip(*(listener.sockets for listener in listeners), strict=True), 1)
+        ]
+        self.children = [self.control, *workers]
+
+    def run(self) -> None:
+        """Start everything, keep it alive until SIGTERM or SIGINT, and end it."""
+        try:
+            for child in self.children:
+                child.start()
+            if self.wait_until_ready():
+                announce(self.settings, self.listeners, self.control_listeners, self.say)
+                notify.ready(status_line(self.listeners))
+                self.keep_alive()
+        finally:
+            self.stop()
+            self.pipes.close()
+
+    def wait_until_ready(self) -> bool:
+        """Return True when all children are ready, False after SIGTERM or SIGINT.
+
+        SettingsError where one ends, or is not ready in time, or a listener does not answer.
+        """
+        waiting = len(self.children)
+        deadline = time.monotonic() + READY_S
+        while waiting:
+            if next_signal(0.02, END):  # a SIGHUP waits
+                return False
+            waiting -= self.pipes.read().count(READY)
+            for child in self.children:
+                if (status := child.status()) is not None:
+                    raise SettingsError(f"{child.name} ended with status {status} before it was ready")
+            if time.monotonic() > deadline:
+                raise SettingsError(f"{waiting} of {len(self.children)} processes were not ready after {READY_S:.0f} s")
+        for listener in self.listeners:
+            check(listener, self.settings)
+        return True
+
+    def keep_alive(self) -> None:
+        """Start again what ends, pass on SIGHUP, and return at SIGTERM or SIGINT."""
+        while True:
+            due = [child.due_at for child in self.children if child.process is None]
+            wait_s = max(0.0, min(due) - time.monotonic()) if due else 3600.0
+            number = next_signal(min(wait_s, RELOAD_POLL_S) if self.reloading else wait_s)
+            if number in END:
+                return
+            self.restart_ended(time.monotonic())
+            if number == signal.SIGHUP:
+                notify.reloading()
+                self.reloading = True
+                self.control.signal(signal.SIGHUP)
+            if RELOADED in self.pipes.read():
+                self.end_reload()
+
+    def end_reload(self) -> None:
+        if self.reloading:
+            notify.ready(status_line(self.listeners))
+            self.reloading = False
+
+    def restart_ended(self, now: float) -> None:
+        """Start the children that are due, and schedule those that have ended."""
+        for child in self.children:
+            if child.process is None:
+                if now >= child.due_at:
+                    child.start()
+                    if child is self.control and self.reloading:
+                        child.signal(signal.SIGHUP)
+            elif (status := child.status()) is not None:
+                if child is self.control:  # it may be the reload that ended it, so it is not done again
+                    self.end_reload()
+                pause_s = child.schedule_restart(now)
+                logger.error("%s ended with status %d; back in %.1f s", child.name, status, pause_s)
+
+    def stop(self) -> None:
+        """End all children: answers in flight are finished, and after ten seconds, or a second signal, cut off."""
+        notify.stopping()
+        for listener in (*self.listeners, *self.control_listeners):
+            listener.close()
+        for child in self.children:
+            child.signal(signal.SIGTERM)
+        deadline = time.monotonic() + GRACE_S
+        while any(child.status() is None for child in self.children):
+            if next_signal(0.1, END) or time.monotonic() > deadline:
+                for child in self.children:
+                    child.signal(signal.SIGKILL)
+                deadline = float("inf")
+        for child in self.children:
+            if child.process:
+                child.process.join()

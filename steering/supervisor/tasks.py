@@ -153,7 +153,6 @@ class Server(uvicorn.Server):
         self.pipes = pipes
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to answer."""
         await super().startup(sockets)
         asyncio.get_running_loop().add_reader(self.pipes.life, self.end)
         self.pipes.send(READY)

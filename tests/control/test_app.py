@@ -326,20 +326,38 @@ def test_a_role_that_there_is_not_gets_no_token(door: ControlApp, role: str, rul
         door.make_token(role)
 
 
-def test_connections_over_tcp_are_bounded_and_the_socket_is_not(
+def test_a_connection_beyond_the_limit_takes_the_place_of_an_idle_one_without_a_token(
     door: ControlApp, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 2)
-    held = [socket.create_connection(door.address, timeout=5) for _ in range(3)]
-    assert held[2].recv(1) == b""
-    with RemoteControl(settings) as remote:
-        assert remote.answers()
-    for connection in held:
-        connection.close()
+    monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(protocol, "IDLE_S", 60)
+    with door.client(door.make_token("ops")) as ops, door.client(door.make_token("appliance:c001-bom001")) as appliance:
+        assert ops.get("/v1/tables").status_code == 200
+        assert appliance.get("/v1/appliances").status_code == 200
+        held = [socket.create_connection(door.address, timeout=5) for _ in range(4)]
+        assert [is_closed(connection) for connection in held] == [True, True, True, False]
+        assert appliance.get("/v1/appliances").status_code == 200
+        assert ops.get("/v1/tables").status_code == 200
+        with RemoteControl(settings) as remote:
+            assert remote.answers()
+        for connection in held:
+            connection.close()
 
 
-def test_a_request_that_does_not_come_is_not_waited_for(door: ControlApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "REQUEST_S", 0.2)
+def is_closed(connection: socket.socket) -> bool:
+    """Return whether the other end closes a connection on which nothing was sent, within half a second."""
+    connection.settimeout(0.5)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+def test_a_request_that_does_not_arrive_ends_its_connection(door: ControlApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_S", 0)
+    monkeypatch.setattr(protocol, "CHECK_S", 0.1)
     with socket.create_connection(door.address, timeout=5) as connection:
         connection.sendall(b"GET /healthz HT")
         with contextlib.suppress(ConnectionResetError):

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from steering.control.health.ejection_limits import Limits, allowance
-from steering.control.health.rules import Rules
+from steering.control.health.ejection_limits import allowance
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.control.services.synthetic_fleet import synthesize
@@ -16,13 +15,13 @@ from steering.model.fleet import Appliance, Cluster, Fleet, Site
 from steering.model.route import RouteClass
 from steering.model.service import Service
 from steering.settings import Settings
-from steering.simulation.faults import FAULTS, Fault, Rulebook
+from steering.simulation.faults import FAULTS, Fault
 from steering.simulation.measure import Row
 from steering.simulation.play import Plan
 from steering.simulation.rehearsal import Rehearsal
 
 APPLIANCES = 200
-BOOK = Rulebook(Rules(report_s=5.0, slow_start_s=30.0), Limits())
+SETTINGS = Settings(report_s=5.0, slow_start_s=30.0, load_excess=0.15)
 PLAN = Plan(first_s=40.0, quiet_s=20.0, on_s=45.0, off_s=15.0, requests_per_s=400.0)
 
 
@@ -32,7 +31,7 @@ def rehearse(state: Path, fleet: Fleet, sources: list[FeedSource], plan: Plan, f
         control.fleet.replace(fleet, "test")
         control.tables.publish(sources, "test")
         numbered = control.fleet.current()
-    rehearsal = Rehearsal(state, numbered, plan, faults, BOOK)
+    rehearsal = Rehearsal(state, numbered, plan, faults, SETTINGS)
     rehearsal.run()
     return rehearsal
 
@@ -98,17 +97,17 @@ def test_a_dead_site_is_not_named_once_it_is_stale(played: Rehearsal) -> None:
     (fault,) = (part for part in played.play.parts if part.name == "site")
     assert row.out == len(fault.affected) > 1
     assert row.acted_s is not None
-    assert row.acted_s <= BOOK.rules.stale_s + 2 * BOOK.tick_s
+    assert row.acted_s <= SETTINGS.stale_s + 2 * SETTINGS.tick_s
     assert 0 < row.to_down < 0.2
     assert row.stranded == 0
     assert row.recovered_s is not None
-    assert row.recovered_s <= BOOK.rules.report_s + BOOK.tick_s
+    assert row.recovered_s <= SETTINGS.report_s + SETTINGS.tick_s
 
 
 def test_ejections_of_a_large_isp_are_suppressed_beyond_the_limit(played: Rehearsal) -> None:
     row = next(row for row in played.play.rows if row.fault == "isp")
     (fault,) = (part for part in played.play.parts if part.name == "isp")
-    most = allowance(BOOK.limits.ejection_limit_fleet, APPLIANCES)
+    most = allowance(SETTINGS.ejection_limit_fleet, APPLIANCES)
     assert len(fault.affected) > most
     assert 0 < row.out <= most
     assert row.suppressed == len(fault.affected) - row.out

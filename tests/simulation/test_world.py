@@ -9,13 +9,13 @@ from collections import Counter
 import pytest
 
 from _fastpath.status_words import IPV4_UP, STALE, UNHEALTHY
-from steering.control.health.rules import Rules
 from steering.model.fleet import Fleet
+from steering.settings import Settings
 from steering.simulation.demand import Demand, Group, Request
 from steering.simulation.measure import Measure
 from steering.simulation.world import World
 
-RULES = Rules(report_s=10.0)
+SETTINGS = Settings(report_s=10.0)
 
 
 def make_demand(rate: float = 10.0) -> Demand:
@@ -26,7 +26,7 @@ def make_demand(rate: float = 10.0) -> Demand:
 
 @pytest.fixture
 def world(fleet: Fleet) -> World:
-    return World(fleet, make_demand(), {0}, 0.5, 60.0, RULES, random.Random(1))
+    return World(fleet, make_demand(), {0}, 0.5, 60.0, SETTINGS, random.Random(1))
 
 
 def answer(*names: str, rank: int = 0) -> bytes:

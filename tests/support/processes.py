@@ -21,7 +21,9 @@ from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
 
-PATIENCE_S = 20.0
+# Longer than a publish takes where all cores are full: its child waits 10 s for a core that is left over (PATIENCE_S of
+# process/child.py) before it starts again at control's priority, of which a busy machine leaves a tenth of a core.
+PATIENCE_S = 60.0
 # Keeps no connection, so that any of the workers may answer; made once, because making a client takes its time.
 ASKING = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=5)
 

@@ -15,8 +15,8 @@ import pytest
 
 from steering.model.fleet import Fleet
 from steering.settings import Settings
+from steering.supervisor.serve import READY_S
 from steering.supervisor.tasks import GRACE_S
-from steering.supervisor.watch import READY_S
 from tests.support.processes import Served, publish_tiny_fleet, serving
 
 ROOT = Path(__file__).parents[2]

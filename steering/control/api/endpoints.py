@@ -1,13 +1,14 @@
-"""How a function becomes an endpoint: the verb of its name gives it a path, the roles that may call it, and a thread.
+"""How a verb becomes an endpoint: it has the verb's path and method, and runs in the thread that the verb names.
 
-    endpoints = Endpoints()
+A verb is answered by the service's method of its name: `tables.pin` by `control.tables.pin`, called with the arguments
+that the verb takes, read from the request as ARGUMENTS says. A verb that needs more has a function of its own:
 
-    @endpoints.verb("tables.pin")
-    def pin(api: Api, body: Reason, caller: Asking) -> dict[str, Any]:
-        return api.control.tables.pin(caller.who, body.why)
+    @answers("explain")
+    def explain(api: Api, question: Asked) -> Any: ...
 
-The first parameter is given by `register`; FastAPI reads the others from the request. An `async` function is awaited in
-the event loop and calls `api.run` itself where it needs the control thread.
+The first parameter is given here; FastAPI reads the others from the request. An `async` function is awaited in the
+event loop and calls `api.run` itself where it needs the control thread. A parameter `body` of a msgspec struct is the
+JSON of the request's body. Bodies are decoded, and answers encoded, where the verb runs, not in the event loop.
 """
 
 from __future__ import annotations
@@ -15,21 +16,29 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import operator
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
-import pydantic
+import msgspec
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from msgspec import Meta, Struct
 
+from steering.control.api.access import own_partner
+from steering.control.api.report_format import REFERENCE, fault_of
+from steering.control.health.quality import By
 from steering.control.records.auth import Caller
 from steering.control.services.control import Control
 from steering.control.services.events import Hub
-from steering.control.verbs import BY_NAME, Runs
+from steering.control.verbs import BY_NAME, Runs, Verb
 from steering.errors import RequestError
 
 T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
 Function = Callable[..., Any]
+FUNCTIONS: Final[dict[str, Function]] = {}  # by the name of their verb
+MAX_WHY: Final = 1000
 
 
 class Thread(Protocol):
@@ -62,68 +71,34 @@ class Api:
         return function()
 
 
-class Endpoints:
-    """The endpoints of one module."""
-
-    def __init__(self) -> None:
-        self.functions: list[tuple[str, Function]] = []
-
-    def verb(self, name: str) -> Callable[[Function], Function]:
-        """Return the decorator for the function that answers a verb."""
-
-        def note(function: Function) -> Function:
-            self.functions.append((name, function))
-            return function
-
-        return note
-
-    def register(self, router: APIRouter, api: Api) -> None:
-        """Add the endpoints to a router."""
-        for name, function in self.functions:
-            add_endpoint(router, api, name, function)
+Why = Annotated[str, Meta(max_length=MAX_WHY)]
 
 
-def add_endpoint(router: APIRouter, api: Api, name: str, function: Function) -> None:
-    """Add one endpoint to a router."""
-    verb = BY_NAME[name]
-    signature = inspect.signature(function, eval_str=True)
+class Reason(Struct, frozen=True, forbid_unknown_fields=True):
+    """The reason for a change, for the audit log."""
 
-    async def endpoint(**arguments: Any) -> Any:
-        answer = functools.partial(function, api, **arguments)
-        return await (answer() if inspect.iscoroutinefunction(function) else api.run(name, answer))
-
-    parameters = list(signature.parameters.values())[1:]
-    endpoint.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    router.add_api_route(
-        verb.path,
-        endpoint,
-        methods=[verb.method],
-        name=name,
-        summary=verb.summary,
-        status_code=verb.status,
-        dependencies=[Depends(require_role(verb.roles))],
-    )
+    why: Why = ""
 
 
-def require_role(roles: tuple[str, ...]) -> Callable[[Request], None]:
-    """Return the dependency that refuses callers of other roles."""
-
-    def check(request: Request) -> None:
-        caller: Caller = request.state.caller
-        if caller.role not in roles:
-            raise RequestError(
-                f"{request.method} {request.url.path}: not for the role {caller.role}",
-                hint=f"it is for {' and '.join(roles)}",
-                status=403,
-            )
-
-    return check
-
-
-def caller_of(request: Request) -> Caller:
+async def caller_of(request: Request) -> Caller:
     """Return the caller that the entrance let in."""
     caller: Caller = request.state.caller
     return caller
+
+
+Asking = Annotated[Caller, Depends(caller_of)]
+
+
+async def who_of(caller: Asking) -> str:
+    """Return the name of the caller for the audit log."""
+    return caller.who
+
+
+async def partner_of(
+    caller: Asking, partner: Annotated[str, Query(max_length=63, description="only rows of this partner")] = ""
+) -> str:
+    """Return the partner whose rows the caller asks for and may see, empty for all."""
+    return own_partner(caller, partner)
 
 
 async def body_of(request: Request) -> bytes:
@@ -131,16 +106,131 @@ async def body_of(request: Request) -> bytes:
     return await request.body()
 
 
-class Reason(pydantic.BaseModel, extra="forbid"):
-    """The reason for a change, for the audit log."""
-
-    why: str = pydantic.Field("", max_length=1000)
-
-
-Asking = Annotated[Caller, Depends(caller_of)]
 Body = Annotated[bytes, Depends(body_of)]
 Version = Annotated[int, Path(ge=1, lt=1 << 32, description="a table's version")]
 Number = Annotated[int, Path(ge=1, lt=1 << 63)]
 Count = Annotated[int, Query(ge=1, le=10_000, description="the most rows to return")]
-OfPartner = Annotated[str, Query(max_length=63, description="only rows of this partner")]
-MAX_WHY: Final = 1000
+# Where the arguments of services come from, and the defaults of those that a request may leave out.
+ARGUMENTS: Final[dict[str, Any]] = {
+    "who": Annotated[str, Depends(who_of)],
+    "partner": Annotated[str, Depends(partner_of)],
+    **dict.fromkeys(("version", "before", "after"), Version),
+    **dict.fromkeys(("name", "service", "title", "kind"), str),
+    "number": Number,
+    "examples": Annotated[int, Query(ge=0, le=100_000)],
+    "prefix": Annotated[str, Query(max_length=64)],
+    "count": Count,
+    "by": By,
+}
+DEFAULTS: Final[dict[str, Any]] = {"examples": 20, "count": 1000, "by": "partner"}
+
+
+def answers(name: str) -> Callable[[Function], Function]:
+    """Return the decorator for the function that answers a verb."""
+
+    def note(function: Function) -> Function:
+        FUNCTIONS[name] = function
+        return function
+
+    return note
+
+
+def service_function(verb: Verb) -> Function:
+    """Return the function that answers a verb by the service's method of its name."""
+    taken = {argument: key for argument, key in verb.takes.items() if key in ARGUMENTS}
+
+    def answer(api: Api, *, body: Reason | None = None, **given: Any) -> Any:
+        method = operator.attrgetter(verb.name)(api.control)
+        why = {"why": body.why} if body else {}
+        return method(**{argument: given[key] for argument, key in taken.items()}, **why)
+
+    parameter = functools.partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
+    parameters = [inspect.Parameter("api", inspect.Parameter.POSITIONAL_ONLY)]
+    if "why" in verb.takes:
+        parameters.append(parameter("body", annotation=Reason))
+    for key in taken.values():
+        default = DEFAULTS.get(key, inspect.Parameter.empty)
+        parameters.append(parameter(key, annotation=ARGUMENTS[key], default=default))
+    answer.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return answer
+
+
+def add_endpoint(router: APIRouter, api: Api, verb: Verb) -> None:
+    """Add the endpoint of a verb to a router."""
+    function = FUNCTIONS.get(verb.name) or service_function(verb)
+    parameters = {parameter.name: parameter for parameter in parameters_of(function)}
+    takes_response = parameters.pop("response", None) is not None
+    body_type = parameters["body"].annotation if "body" in parameters else bytes
+    if is_struct(body_type):
+        parameters["body"] = parameters["body"].replace(annotation=Body)
+
+    async def endpoint(response: Response, **given: Any) -> Response:
+        def answer() -> Any:
+            if is_struct(body_type):
+                given["body"] = read_body(verb, given["body"], body_type)
+            return function(api, **given)
+
+        if takes_response:
+            given["response"] = response
+        if inspect.iscoroutinefunction(function):
+            content = encoded(await answer())
+        else:
+            content = await api.run(verb.name, lambda: encoded(answer()))
+        if isinstance(content, Response):
+            return content
+        return Response(content, response.status_code or verb.status, dict(response.headers), "application/json")
+
+    first = inspect.Parameter("response", inspect.Parameter.KEYWORD_ONLY, annotation=Response)
+    endpoint.__signature__ = inspect.Signature([first, *parameters.values()])  # type: ignore[attr-defined]
+    router.add_api_route(
+        verb.path,
+        endpoint,
+        methods=[verb.method],
+        name=verb.name,
+        summary=verb.summary,
+        status_code=verb.status,
+        response_model=None,
+        openapi_extra=described(body_type),
+    )
+
+
+def parameters_of(function: Function) -> list[inspect.Parameter]:
+    """Return the parameters of a function that the request gives."""
+    signature = inspect.signature(function, eval_str=True)
+    return [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in list(signature.parameters.values())[1:]]
+
+
+def is_struct(kind: Any) -> bool:
+    """Return whether a body is decoded to this type."""
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def described(kind: Any) -> dict[str, Any] | None:
+    """Return what OpenAPI shows of a body."""
+    if not is_struct(kind):
+        return None
+    (schema,), _ = msgspec.json.schema_components([kind], ref_template=REFERENCE)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def body_types() -> list[type[Struct]]:
+    """Return the types of all bodies that are structs."""
+    annotations = [item.annotation for function in FUNCTIONS.values() for item in parameters_of(function)]
+    return [Reason, *(kind for kind in annotations if is_struct(kind))]
+
+
+def read_body(verb: Verb, body: bytes, kind: type[S]) -> S:
+    """Return a body as a struct. Raises RequestError 422 that names the field, its value and the rule."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        fault = fault_of(error, body)
+        value = "" if verb.path.startswith("/v1/keys") else fault.value  # it may be a secret
+        raise RequestError.of_parameter(fault.field, value, fault.rule, status=422) from None
+
+
+def encoded(answer: Any) -> bytes | Response:
+    """Return an answer as JSON, nothing for None, and a whole response as it is."""
+    if isinstance(answer, Response):
+        return answer
+    return b"" if answer is None else msgspec.json.encode(answer)

@@ -1,26 +1,30 @@
-"""What every request passes before FastAPI sees it: who is the caller, and how long may the body be."""
+"""What every request passes before its body is read: is there a caller, may it call this verb, is the body too long."""
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import unquote
 
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from steering.control.api.problems import problem_of
 from steering.control.records.auth import Caller, caller_of
-from steering.control.records.documents import MAX_DOCUMENT
 from steering.control.services.control import Control
+from steering.control.services.events import CONNECTION
+from steering.control.verbs import SMALL, VERBS
 from steering.errors import RequestError
 
 LOCAL: Final = "is_local"  # the key in the state of a request: it came over control.sock
 MAX_WHO: Final = 600  # bytes, percent-encoded
+PATTERNS: Final = [(verb, compile_path(verb.path)[0]) for verb in VERBS]
 
 
 class Entrance:
-    """Answers 401 before a body is read, unless the request came over `control.sock` (as ops) or has a good token.
+    """Answers 401, 403, 405, 411 or 413 before a body is read. The application finds `request.state.caller`.
 
-    /healthz needs neither. The application finds the caller in `request.state.caller`.
+    A caller over `control.sock` is ops; over TCP, a good token names its role. /healthz needs neither.
     """
 
     def __init__(self, app: ASGIApp, control: Control) -> None:
@@ -28,44 +32,45 @@ class Entrance:
         self.control = control
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on with its caller, or answer 401."""
+        """Pass a request on with its caller, or answer it with a problem document."""
         if scope["type"] != "http" or scope["path"] == "/healthz":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
         state = scope.setdefault("state", {})
+        try:
+            state["caller"] = caller = self.admit(scope)
+            if connection := state.get(CONNECTION):
+                connection.role = caller.role
+        except RequestError as error:
+            allowed = {"allow": error.rule} if error.status == HTTPStatus.METHOD_NOT_ALLOWED else None
+            await problem_of(error, allowed)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def admit(self, scope: Scope) -> Caller:
+        """Return the caller of a request. Raises RequestError where it may not go on."""
+        headers = dict(scope["headers"])
+        request = f"{scope['method']} {scope['path'][:200]}"
         caller: Caller | None
-        if state.get(LOCAL) is True:
+        if scope.get("state", {}).get(LOCAL) is True:
             caller = Caller("ops", "", unquote(headers.get(b"steering-who", b"local")[:MAX_WHO].decode("latin-1")))
         else:
             authorization = headers.get(b"authorization", b"").decode("latin-1")
             caller = caller_of(authorization, self.control.tokens.known, self.control.clock())
-        if caller:
-            state["caller"] = caller
-            await self.app(scope, receive, send)
-            return
-        request = f"{scope['method']} {scope['path'][:200]}"
-        error = RequestError(f"{request}: no good bearer token", hint="steering token make ROLE", status=401)
-        answer = problem_of(error)
-        answer.headers["www-authenticate"] = "Bearer"
-        await answer(scope, receive, send)
-
-
-class BodyLimit:
-    """Refuses, before it is read, a body that is longer than a fleet document may be."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer it with a problem document."""
-        headers = dict(scope["headers"]) if scope["type"] == "http" else {}
-        length = headers.get(b"content-length", b"0")
+        if caller is None:
+            raise RequestError(f"{request}: no good bearer token", hint="steering token make ROLE", status=401)
+        verbs = {verb.method: verb for verb, pattern in PATTERNS if pattern.match(scope["path"])}
+        verb = verbs.get(scope["method"])
+        if verbs and not verb:
+            methods = ", ".join(verbs)
+            raise RequestError(f"{request}: only {methods} is allowed", status=405, parameter="method", rule=methods)
+        if verb and caller.role not in verb.roles:
+            hint = f"it is for {' and '.join(verb.roles)}"
+            raise RequestError(f"{request}: not for the role {caller.role}", hint=hint, status=403)
+        length, most = headers.get(b"content-length", b"0"), verb.most_bytes if verb else SMALL
         if b"transfer-encoding" in headers:
-            error = RequestError("a body needs its Content-Length", status=411)
-        elif not length.isdigit() or int(length) > MAX_DOCUMENT:
-            error = RequestError(f"a body of {length[:20].decode('latin-1')} bytes; at most {MAX_DOCUMENT}", status=413)
-        else:
-            await self.app(scope, receive, send)
-            return
-        await problem_of(error)(scope, receive, send)
+            raise RequestError(f"{request}: a body needs its Content-Length", status=411)
+        if not length.isdigit() or int(length) > most:
+            shown = length[:20].decode("latin-1")
+            raise RequestError(f"{request}: a body of {shown} bytes; at most {most}", status=413)
+        return caller

@@ -12,10 +12,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from steering.control.api.access import event_filter
-from steering.control.api.endpoints import Api, Asking, Endpoints
+from steering.control.api.endpoints import Api, Asking, answers
 from steering.control.services.events import CONNECTION, Connection, Hub, Listener
-
-endpoints = Endpoints()
 
 SEND_S: Final = 30.0  # how long a reader may take to accept one more event
 
@@ -61,11 +59,10 @@ class EventStream(Response):
         self.listener.end("bye", {})
 
 
-@endpoints.verb("events")
+@answers("events")
 def stream_events(api: Api, caller: Asking, last_event_id: Annotated[str, Header(max_length=100)] = "") -> EventStream:
     def may_go_on() -> bool:
-        token = api.control.tokens.known.get(caller.token)
-        return not caller.token or (token is not None and token.is_good(api.control.clock()))
+        return not caller.token or api.control.tokens.is_good(caller.token)
 
     owner = "" if caller.role == "ops" else f"{caller.role}:{caller.subject}"
     listener = api.hub.listen(owner, event_filter(caller, api.control), last_event_id)

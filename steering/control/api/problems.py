@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from steering.control.verbs import BY_NAME
 from steering.errors import RequestError, SteeringError, problem_document
 
-KEYS = BY_NAME["keys.list"].path
 
-
-def problem_of(error: SteeringError) -> JSONResponse:
+def problem_of(error: SteeringError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """Return the answer to an error. Its member `error` is the class, which the remote client raises again."""
     document = problem_document(error) | {"error": type(error).__name__}
-    return JSONResponse(document, document["status"], media_type="application/problem+json")
+    headers = headers or {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "1"}}.get(document["status"])
+    return JSONResponse(document, document["status"], headers, media_type="application/problem+json")
 
 
 async def answer_error(request: Request, error: Exception) -> JSONResponse:
@@ -24,10 +24,9 @@ async def answer_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
         parameter = ".".join(str(part) for part in first["loc"][1:]) or "body"
-        # The value of a key may be its secret.
-        value = "" if request.url.path.startswith(KEYS) else str(first.get("input", ""))
-        error = RequestError.of_parameter(parameter, value, str(first["msg"]), status=422)
+        error = RequestError.of_parameter(parameter, str(first.get("input", "")), str(first["msg"]), status=422)
     elif isinstance(error, HTTPException):
-        error = RequestError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+        refusal = RequestError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
+        return problem_of(refusal, error.headers)
     assert isinstance(error, SteeringError)
     return problem_of(error)

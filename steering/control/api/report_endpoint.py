@@ -13,11 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from steering.control.api.report_format import (
     ENCODER,
-    MAX_BODY,
+    REFERENCE,
     BatchResult,
     Fault,
     HealthSource,
@@ -29,21 +29,20 @@ from steering.control.api.report_format import (
 )
 from steering.control.fill.holdings import HoldingsReported
 from steering.control.fill.holdings_rows import HoldingsRow
-from steering.control.health.rules import Report
+from steering.control.health.registry import Registry
 from steering.control.records.auth import Caller
+from steering.control.verbs import BY_NAME
 from steering.errors import RequestError
 
-PATH: Final = "/v1/reports"
-SMALL_BODY: Final = (
-    16_384  # bytes of a body that is parsed in the loop: at most a millisecond, also for a compression bomb
-)
+PATH: Final = BY_NAME["reports"].path
+SMALL_BODY: Final = 16_384  # bytes that are parsed in the loop: at most a millisecond, also for a compression bomb
 MOST_WAITING: Final = 256 << 20  # bytes of all bodies at once
 ROWS_AT_ONCE: Final = 200  # of a batch; after them the loop answers others
 
 
 def schema_of(name: str) -> dict[str, str]:
     """Return the OpenAPI reference to a schema of `report_format.py`."""
-    return {"$ref": f"#/components/schemas/{name}"}
+    return {"$ref": REFERENCE.format(name=name)}
 
 
 ROW: Final = schema_of("ReportRow")
@@ -84,18 +83,8 @@ Send = Callable[[Message], Awaitable[None]]
 Endpoint = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
-class Registry(Protocol):
-    """The part of the registry that takes health and routes."""
-
-    def report(self, name: str, report: Report, own: bool) -> str:
-        """Return accepted, repeated or late. Raises RequestError 404 for an unknown appliance."""
-
-    def is_reported(self, name: str) -> bool:
-        """Return whether the appliance's health source is its reports."""
-
-
 class ReportsEndpoint:
-    """The endpoint. The caller is in `scope["state"]["caller"]`; `refuse` answers an error with a problem document."""
+    """The endpoint behind the entrance, which knows the caller and the length; `refuse` answers an error."""
 
     def __init__(
         self, registry: Registry, holdings: HoldingsReported, refuse: Callable[[RequestError], Endpoint]
@@ -120,13 +109,9 @@ class ReportsEndpoint:
     async def answer(self, scope: Message, receive: Receive) -> bytes:
         """Return the body of an answer. Raises RequestError."""
         caller: Caller = scope["state"]["caller"]
-        if scope["method"] != "POST":
-            raise RequestError(f"{scope['method']} {PATH}: only POST is allowed", status=405)
-        if caller.role not in ("appliance", "ops"):
-            raise RequestError(
-                f"POST {PATH}: not for the role {caller.role}", hint="it is for appliance and ops", status=403
-            )
-        rows = await self.read(*framing_of(scope), receive)
+        headers = dict(scope["headers"])
+        encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+        rows = await self.read(int(headers.get(b"content-length", b"0")), encoding, receive)
         if not isinstance(rows, list):
             return ENCODER.encode(await self.finish(rows, self.take(rows, caller)))
         results: list[RowResult] = []
@@ -189,20 +174,3 @@ class ReportsEndpoint:
             return result
         taken = await self.in_thread(lambda: self.holdings.take(row.appliance, lists))
         return RowResult(row.appliance, result.result, taken.error, taken.resync, result.health_source)
-
-
-def framing_of(scope: Message) -> tuple[int, str]:
-    """Return length and encoding of a request's body. Raises RequestError for a body that must not be read."""
-    length, encoding = b"", b""
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            length = value
-        elif name == b"content-encoding":
-            encoding = value
-        elif name == b"transfer-encoding":
-            raise RequestError("a body needs its Content-Length", status=411)
-    if not length.isdigit():
-        raise RequestError("a body needs its Content-Length", status=411)
-    if int(length) > MAX_BODY:
-        raise RequestError(f"a body of {length[:20].decode()} bytes; at most {MAX_BODY}", status=413)
-    return int(length), encoding.decode("latin-1").strip().lower()

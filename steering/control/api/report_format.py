@@ -94,6 +94,7 @@ class Fault(Struct, frozen=True):
         return f"{self.field} = {self.value}: {self.rule}" if self.value else f"{self.field}: {self.rule}"
 
 
+REFERENCE: Final = "#/components/schemas/{name}"  # in an OpenAPI document
 REPORT: Final = msgspec.json.Decoder(ReportRow)
 ROWS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 ANYTHING: Final = msgspec.json.Decoder()
@@ -140,14 +141,13 @@ def read_row(raw: bytes | msgspec.Raw) -> ReportRow | Fault:
     """Return one report, or its fault."""
     try:
         return REPORT.decode(raw)
-    except msgspec.ValidationError as error:
-        return fault_of(str(error), raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Fault("body", "", f"not JSON: {error}")
+        return fault_of(error, raw)
 
 
-def fault_of(message: str, raw: bytes | msgspec.Raw) -> Fault:
-    """Return the fault of a row by msgspec's message, which ends with the path of the field."""
+def fault_of(error: Exception, raw: bytes | msgspec.Raw) -> Fault:
+    """Return the fault of an object by msgspec's error, whose message ends with the path of the field."""
+    message = str(error)
     try:
         value = ANYTHING.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -193,8 +193,8 @@ def health_of(row: HealthRow) -> Health:
     )
 
 
-def schemas() -> dict[str, Any]:
-    """Return the JSON schemas of reports and their answers, for OpenAPI's components."""
-    types = (ReportRow, RowResult, BatchResult)
-    _, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+def schemas(others: Sequence[type[Struct]] = ()) -> dict[str, Any]:
+    """Return the JSON schemas of reports, their answers and other types, for OpenAPI's components."""
+    types = (ReportRow, RowResult, BatchResult, *others)
+    _, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
     return components

@@ -35,7 +35,6 @@ def find_alarms(
     suspect: Iterable[str],
     now: float,
 ) -> dict[tuple[str, str], Alarm]:
-    """Return the alarms of this moment, by kind and subject."""
     found = [
         *suppressed_alarms([states[name] for name in suspect], now),
         *cluster_alarms(states.values(), clusters, now),

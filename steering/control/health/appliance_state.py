@@ -1,6 +1,7 @@
-"""The state of one appliance: the overrides, its health record, its load, and the status word that follows.
+"""The state of one appliance: the overrides, its health record, its load, the status word that follows, and its name.
 
-The status words themselves are made by `rules.py`; the registry holds one `ApplianceState` for each appliance.
+The status words themselves are made by `rules.py`; the registry holds one `ApplianceState` for each appliance. The name
+of a state and its reason are as people, the API and the events have them.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, STALE, UNHEALTHY
+from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
+from steering.control.health import rules as health
 from steering.control.health.rules import Health, HealthRecord
 from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
+from steering.settings import Settings
 
 NO_OVERRIDE: Final = Override()
 WEIGHT: Final = 0xFFFF
@@ -71,7 +74,6 @@ class ApplianceState:
 
     @property
     def id(self) -> str:
-        """The appliance's id."""
         return self.appliance.id
 
     @property
@@ -90,6 +92,11 @@ class ApplianceState:
         return not (self.status & (DISABLED | NO_HEADROOM) or self.out) and bool(self.status & WEIGHT)
 
     @property
+    def full_share(self) -> int:
+        """Its weight without its load factor: what its share of its cluster's load is measured by."""
+        return round((self.status & WEIGHT) / self.load_factor)
+
+    @property
     def health(self) -> Health:
         """The last reported health; without a report, one without figures."""
         return self.record.health or Health()
@@ -98,3 +105,40 @@ class ApplianceState:
 def is_out(status: int) -> bool:
     """Return whether an appliance with this status word can serve no client, whatever operators set."""
     return bool(status & OUT) or not status & FAMILIES
+
+
+def name_of(state: ApplianceState, settings: Settings) -> tuple[str, str]:
+    """Return the name of an appliance's state, and its reason."""
+    record, status = state.record, state.status
+    reported = health.is_reported(record, state.override, settings)
+    if state.maintenance:
+        return "maintenance", state.maintenance.why
+    if not state.override.enabled:
+        connected = reported and bool(state.health.connections)
+        return "draining" if connected else "drained", state.overridden.who if state.overridden else ""
+    if status & UNHEALTHY or not status & FAMILIES:
+        return "unhealthy", health.suspicion_of(record).why if record.healthy.holds else record.healthy.why
+    if status & STALE:
+        return ("stale" if record.reports else "unknown"), record.fresh.why
+    if status & NO_HEADROOM:
+        return "full", f"headroom {state.health.headroom_gbps:g} Gbps"
+    if status & OVER_LIMIT:
+        return "overloaded", "far above its share of its cluster's load"
+    if not status & WEIGHT:
+        return "weightless", "its weight is 0"
+    if state.suppressed:
+        suspicion = record.fresh.why if reported and not record.fresh.holds else health.suspicion_of(record).why
+        return "suppressed", f"{suspicion}; ejection suppressed by the limit of {state.suppressed}"
+    if lost := lost_families(state):
+        reason = health.suspicion_of(record)
+        return "partial", f"not up over {' and '.join(lost)}" + ("" if reason.holds else f": {reason.why}")
+    if reported and record.ramping:
+        return "ramping", "slow start"
+    factor = state.player_factor
+    return "serving", f"players fail on it: it keeps {factor:.0%} of its weight" if factor < 1.0 else ""
+
+
+def lost_families(state: ApplianceState) -> list[str]:
+    """Return the address families that an appliance should serve and does not."""
+    families = ((IPV4_UP, "IPv4", state.appliance.ipv4), (IPV6_UP, "IPv6", state.appliance.ipv6))
+    return [version for bit, version, expected in families if expected and not state.status & bit]

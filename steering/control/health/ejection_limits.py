@@ -8,46 +8,11 @@ ends or an operator releases them. A whole site may go, as in a power cut, while
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from steering.control.health.appliance_state import ApplianceState, Location
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """The settings: shares from 0 to 1 of a cluster and of the fleet, and the interval in seconds."""
-
-    ejection_limit_cluster: float = 0.5
-    ejection_limit_fleet: float = 0.05
-    ejection_limit_s: float = 600.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Decision:
-    """The appliances that may be ejected now, and for each suppressed one its limit: `fleet`, or a cluster's id."""
-
-    ejected: frozenset[str]
-    suppressed: Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sizes:
-    """The number of appliances in the fleet, in each cluster and at each site."""
-
-    fleet: int
-    clusters: Mapping[str, int]
-    sites: Mapping[str, int]
-
-
-def sizes_of(locations: Mapping[str, Location]) -> Sizes:
-    """Return the sizes of the fleet, its clusters and its sites."""
-    return Sizes(
-        len(locations),
-        Counter(location.cluster for location in locations.values()),
-        Counter(location.site for location in locations.values()),
-    )
+from steering.settings import Settings
 
 
 def allowance(share: float, members: int) -> int:
@@ -60,52 +25,50 @@ def decide(
     out: frozenset[str],
     recent: frozenset[str],
     locations: Mapping[str, Location],
-    sizes: Sizes,
-    limits: Limits,
-) -> Decision:
-    """Return which suspect appliances may be ejected now, beside those that are out already.
+    clusters: Counter[str],
+    sites: Counter[str],
+    settings: Settings,
+) -> dict[str, str]:
+    """Return each suspect appliance that is not out yet, with the limit that suppresses its ejection; empty for none.
 
     `suspect` are ids in the order of their ejection, `out` those that are ejected and still suspect, `recent` those
-    ejected within the interval, whatever became of them. Operators want all of them to serve.
+    ejected within the interval, whatever became of them. Operators want all of them to serve. `clusters` and `sites`
+    count all appliances. A limit is `fleet` or the id of a cluster.
     """
     new = [name for name in suspect if name not in out]
-    if not new:
-        return Decision(frozenset(), {})
     gone = out | recent
-    if len(recent.union(new)) > allowance(limits.ejection_limit_fleet, sizes.fleet):
-        return Decision(frozenset(), dict.fromkeys(new, "fleet"))
+    if len(recent.union(new)) > allowance(settings.ejection_limit_fleet, clusters.total()):
+        return dict.fromkeys(new, "fleet")
     per_cluster = Counter(locations[name].cluster for name in gone if name in locations)
     per_site = Counter(locations[name].site for name in gone.union(new) if name in locations)
-    ejected: set[str] = set()
-    suppressed: dict[str, str] = {}
+    limits = {}
     for name in new:
-        location = locations[name]
-        whole_site = per_site[location.site] >= sizes.sites[location.site]
-        if name in gone or whole_site:
-            ejected.add(name)
-        elif per_cluster[location.cluster] < allowance(limits.ejection_limit_cluster, sizes.clusters[location.cluster]):
-            per_cluster[location.cluster] += 1
-            ejected.add(name)
-        else:
-            suppressed[name] = location.cluster
-    return Decision(frozenset(ejected), suppressed)
+        cluster, site = locations[name].cluster, locations[name].site
+        limits[name] = ""
+        if name not in gone and per_site[site] < sites[site]:
+            if per_cluster[cluster] < allowance(settings.ejection_limit_cluster, clusters[cluster]):
+                per_cluster[cluster] += 1
+            else:
+                limits[name] = cluster
+    return limits
 
 
 class EjectionLimiter:
     """Decides at each tick which suspect appliances are ejected. The registry's lock protects it."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
         self.states: Mapping[str, ApplianceState] = {}
-        self.sizes = Sizes(0, {}, {})
+        self.clusters: Counter[str] = Counter()
+        self.sites: Counter[str] = Counter()
         self.suspect: dict[str, float] = {}  # since when, oldest first
         self.recent: dict[str, float] = {}  # ejected within the interval, and when
         self.released: set[str] = set()  # suspect, and to be ejected whatever the limits are
 
     def take_fleet(self, states: Mapping[str, ApplianceState]) -> None:
-        """Use the appliances of a new fleet."""
         self.states = states
-        self.sizes = sizes_of({name: state.location for name, state in states.items()})
+        self.clusters = Counter(state.location.cluster for state in states.values())
+        self.sites = Counter(state.location.site for state in states.values())
         self.released.intersection_update(states)
         self.suspect = {name: since for name, since in self.suspect.items() if name in states}
 
@@ -120,19 +83,20 @@ class EjectionLimiter:
 
     def update(self, now: float) -> list[ApplianceState]:
         """Eject suspect appliances as far as the limits allow; return the states that changed."""
-        self.recent = {name: at for name, at in self.recent.items() if now - at <= self.limits.ejection_limit_s}
+        self.recent = {name: at for name, at in self.recent.items() if now - at <= self.settings.ejection_limit_s}
         wanted = [name for name in self.suspect if self.states[name].wanted]
         out = frozenset(name for name in wanted if self.states[name].ejected)
         limited = [name for name in wanted if name not in self.released]
         locations = {name: self.states[name].location for name in {*wanted, *self.recent} if name in self.states}
-        decision = decide(limited, out, frozenset(self.recent), locations, self.sizes, self.limits)
+        limits = decide(limited, out, frozenset(self.recent), locations, self.clusters, self.sites, self.settings)
         changed = []
         for name in self.suspect:
             state = self.states[name]
-            suppressed = decision.suppressed.get(name, "")
-            ejected = state.ejected or name in decision.ejected or name in self.released or not state.wanted
+            suppressed = limits.get(name, "")
+            may_go = limits.get(name) == ""
+            ejected = state.ejected or may_go or name in self.released or not state.wanted
             if (ejected, suppressed) != (state.ejected, state.suppressed):
-                if not state.ejected and name in decision.ejected:
+                if may_go and not state.ejected:
                     self.recent[name] = now
                 state.ejected, state.suppressed = ejected, suppressed
                 changed.append(state)

@@ -15,14 +15,14 @@ fail alike, none loses weight.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from steering.control.health.appliance_state import ApplianceState
-from steering.control.health.ejection_limits import Limits, allowance
-from steering.control.health.load import faded
+from steering.control.health.ejection_limits import allowance
+from steering.control.health.load_balancer import faded
+from steering.settings import Settings
 
 HALF_LIFE_S: Final = 60.0  # of the counts: reports are counted once a minute
 FEWEST: Final = 20.0  # attested reports, faded, of an appliance and of its peers
@@ -33,17 +33,7 @@ RATE: Final = 0.02  # of a weight a second
 LEAST_STEP: Final = 0.03  # a smaller step is not worth moving titles for
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sample:
-    """The faded counts of attested and of failing reports of an appliance, and the factor on its weight now."""
-
-    slot: int
-    attested: float
-    failing: float
-    factor: float = 1.0
-
-
-def losses(members: Sequence[Sample]) -> dict[int, float]:
+def losses(members: Sequence[ApplianceState]) -> dict[int, float]:
     """Return by slot, for each appliance that is worse than its peers, how much worse: above 0, at most 1."""
     attested = sum(member.attested for member in members)
     failing = sum(member.failing for member in members)
@@ -56,35 +46,34 @@ def losses(members: Sequence[Sample]) -> dict[int, float]:
         chance = SIGNIFICANT * math.sqrt(usual * (1.0 - usual) * (1.0 / member.attested + 1.0 / others))
         excess = member.failing / member.attested - usual - max(MARGIN, chance)
         if excess > 0.0:
-            result[member.slot] = min(excess / WORST_AT, 1.0)
+            result[member.appliance.slot] = min(excess / WORST_AT, 1.0)
     return result
 
 
-def next_factors(members: Sequence[Sample], cap: float, most: int, elapsed_s: float) -> dict[int, float]:
+def next_factors(members: Sequence[ApplianceState], cap: float, most: int, elapsed_s: float) -> dict[int, float]:
     """Return the next factor by slot, where it changes.
 
     At most `most` appliances lose weight at once, and fewer than all: first those that do already, then the worst.
     """
     lost = losses(members)
-    losing = {member.slot for member in members if member.factor < 1.0}
+    losing = {member.appliance.slot for member in members if member.player_factor < 1.0}
     room = max(min(most, len(members) - 1) - len(losing), 0)
     losing.update(sorted(lost.keys() - losing, key=lambda slot: (-lost[slot], slot))[:room])
     result = {}
     for member in members:
-        target = 1.0 - cap * lost.get(member.slot, 0.0) if member.slot in losing else 1.0
+        target = 1.0 - cap * lost.get(member.appliance.slot, 0.0) if member.appliance.slot in losing else 1.0
         step = RATE * elapsed_s
-        if target == 1.0 or abs(target - member.factor) >= LEAST_STEP:
-            factor = min(max(target, member.factor - step), member.factor + step)
-            if factor != member.factor:
-                result[member.slot] = factor
+        if target == 1.0 or abs(target - member.player_factor) >= LEAST_STEP:
+            factor = min(max(target, member.player_factor - step), member.player_factor + step)
+            if factor != member.player_factor:
+                result[member.appliance.slot] = factor
     return result
 
 
 def update_factors(
     clusters: Mapping[str, Sequence[ApplianceState]],
     reports: Mapping[int, tuple[int, int]],
-    cap: float,
-    limits: Limits,
+    settings: Settings,
     elapsed_s: float,
 ) -> list[ApplianceState]:
     """Count attested and failing reports by slot, and move `player_factor`; return the states that changed."""
@@ -97,11 +86,8 @@ def update_factors(
             state.failing = min(state.failing * fade + failing, state.attested)
         if all(state.player_factor == 1.0 and state.failing < 1.0 for state in members):
             continue
-        samples = [
-            Sample(state.appliance.slot, state.attested, state.failing, state.player_factor) for state in members
-        ]
-        most = allowance(limits.ejection_limit_cluster, len(members))
-        factors = next_factors(samples, cap, most, elapsed_s)
+        most = allowance(settings.ejection_limit_cluster, len(members))
+        factors = next_factors(members, settings.player_signal, most, elapsed_s)
         for state in members:
             if (factor := factors.get(state.appliance.slot)) is not None:
                 state.player_factor = factor

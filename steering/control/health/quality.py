@@ -8,34 +8,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
-from _fastpath.counters import QUALITY
+from _fastpath.counters import QUALITY, Counters
 from steering.model.fleet import Fleet
 
 By = Literal["partner", "cluster", "appliance"]
 FEW: Final = 100  # reports: with fewer, one bad report does not make a row the worst
 
-Sums = list[int]
 
-
-class Counted(Protocol):
-    """The quality counters of one worker."""
-
-    def quality_of_appliances(self) -> Mapping[int, tuple[int, ...]]:
-        """Return QUALITY by slot, -1 for no appliance."""
-
-    def quality_of_partners(self) -> Mapping[int, tuple[int, ...]]:
-        """Return QUALITY by the number of a partner, 0 for none."""
-
-
-def quality(workers: Iterable[Counted], fleet: Fleet, by: By, partner: str, count: int) -> list[dict[str, Any]]:
+def quality(workers: Iterable[Counters], fleet: Fleet, by: By, partner: str, count: int) -> list[dict[str, Any]]:
     """Return the worst `count` rows of all workers' counts, of one partner or all.
 
     The row with the name None has the reports of other and unknown appliances; no partner sees it.
     """
     names = names_of(fleet, by, partner)
-    totals: dict[str | None, Sums] = defaultdict(lambda: [0] * len(QUALITY))
+    totals: dict[str | None, list[int]] = defaultdict(lambda: [0] * len(QUALITY))
     for worker in workers:
         rows = worker.quality_of_partners() if by == "partner" else worker.quality_of_appliances()
         for number, row in rows.items():

@@ -31,15 +31,16 @@ from steering.control.health.appliance_state import (
     Maintenance,
     OverrideOrigin,
     is_out,
+    name_of,
 )
-from steering.control.health.ejection_limits import EjectionLimiter, Limits
+from steering.control.health.ejection_limits import EjectionLimiter
 from steering.control.health.load_balancer import LoadBalancer
-from steering.control.health.rules import HealthRecord, Report, Rules
-from steering.control.health.state_names import name_of
+from steering.control.health.rules import HealthRecord, Report
 from steering.control.records.overrides import Override
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.route import RoutesHeard
+from steering.settings import Settings
 from steering.state.status import StatusFiles
 
 
@@ -63,24 +64,16 @@ def steady_clock() -> Callable[[], float]:
 class Registry:
     """The states of all appliances of the fleet. Every method may be called from any thread."""
 
-    def __init__(
-        self,
-        rules: Rules | None = None,
-        limits: Limits | None = None,
-        excess: float = 0.15,
-        clock: Callable[[], float] | None = None,
-        player_signal: float = 0.0,
-    ) -> None:
-        self.rules = rules or Rules()
-        self.player_signal = player_signal
+    def __init__(self, settings: Settings, clock: Callable[[], float] | None = None) -> None:
+        self.settings = settings
         self.clock = clock or steady_clock()
         self.lock = threading.RLock()
         self.files: StatusFiles | None = None
         self.states: dict[str, ApplianceState] = {}
         self.by_slot: dict[int, ApplianceState] = {}
         self.clusters: dict[str, list[ApplianceState]] = {}
-        self.limiter = EjectionLimiter(limits or Limits())
-        self.balancer = LoadBalancer(excess)
+        self.limiter = EjectionLimiter(settings)
+        self.balancer = LoadBalancer(settings.load_excess)
         self.in_maintenance: set[str] = set()
         self.off_target: set[str] = set()  # their ramp is not at its target
         self.unsaved: set[str] = set()  # their record is newer than the database's
@@ -134,14 +127,13 @@ class Registry:
                     if status and (full := health.full_weight(state.appliance, state.override)):
                         state.record = dataclasses.replace(state.record, ramp=min((status & WEIGHT) / full, 1.0))
                         self.off_target.add(name)
-                state.ejected = bool(status & OUT) and health.is_suspect(state.record, state.override, self.rules)
+                state.ejected = bool(status & OUT) and health.is_suspect(state.record, state.override, self.settings)
                 state.overloaded = bool(status & OVER_LIMIT)
                 state.status = status  # so that only an appliance that was out has a slow start
                 self.refresh(state, now)
             self.pending.clear()
 
     def status_words(self) -> dict[int, int]:
-        """Return the status word of every slot in use."""
         with self.lock:
             return {slot: state.status for slot, state in self.by_slot.items()}
 
@@ -182,7 +174,7 @@ class Registry:
             verdict = health.verdict_of(state.record, report)
             if verdict == "accepted":
                 before, capacity_gbps = state.record, state.appliance.capacity_gbps
-                state.record = health.with_report(before, report, capacity_gbps, now, self.rules)
+                state.record = health.with_report(before, report, capacity_gbps, now, self.settings)
                 state.busy = (state.health.throughput_gbps or 0.0) / capacity_gbps
                 if not before.reports or before.boot != report.boot:
                     self.unsaved.add(name)
@@ -194,7 +186,7 @@ class Registry:
         now = self.clock() if now is None else now
         with self.lock:
             if state := self.states.get(name):
-                state.record = health.with_observation(state.record, ok, why, now, self.rules, family)
+                state.record = health.with_observation(state.record, ok, why, now, self.settings, family)
                 self.refresh(state, now)
 
     def release_ejections(self) -> list[str]:
@@ -213,7 +205,7 @@ class Registry:
         """Return whether the health source of an appliance is its reports. Raises RequestError 404."""
         with self.lock:
             state = self.find(name)
-            return health.is_reported(state.record, state.override, self.rules)
+            return health.is_reported(state.record, state.override, self.settings)
 
     def routes_heard(self) -> dict[str, Mapping[int, RoutesHeard]]:
         """Return the routes that each appliance reports to hear, by id and family."""
@@ -233,13 +225,13 @@ class Registry:
     def refresh(self, state: ApplianceState, now: float, why: str = "") -> None:
         """Make an appliance's status word and name anew, and store the word; the caller has the lock."""
         name = state.id
-        self.limiter.note(state, health.is_suspect(state.record, state.override, self.rules), now)
+        self.limiter.note(state, health.is_suspect(state.record, state.override, self.settings), now)
         status = self.status_of(state)
-        if health.is_reported(state.record, state.override, self.rules):
+        if health.is_reported(state.record, state.override, self.settings):
             if state.out and not is_out(status):
                 state.record = health.with_slow_start(state.record)
                 status = self.status_of(state)
-            target = health.target_ramp(state.record.health, state.appliance.capacity_gbps, self.rules)
+            target = health.target_ramp(state.record.health, state.appliance.capacity_gbps, self.settings)
             if state.record.ramp != target:
                 self.off_target.add(name)
         if status != state.status:
@@ -248,7 +240,7 @@ class Registry:
             if (status ^ state.status) & ~WEIGHT:
                 self.unsaved.add(name)
             state.status = status
-        new_name, reason = name_of(state, self.rules)
+        new_name, reason = name_of(state, self.settings)
         if new_name != state.name:
             if state.name:
                 self.pending.append(StateChange(now, name, state.name, new_name, why or reason))
@@ -261,7 +253,7 @@ class Registry:
             state.appliance,
             state.override,
             state.record,
-            self.rules,
+            self.settings,
             enabled=state.maintenance is None,
             ejected=state.ejected,
             overloaded=state.overloaded,
@@ -294,11 +286,8 @@ class Registry:
             self.move_ramps(now, elapsed_s)
             for state in self.balancer.compare(answers or {}, elapsed_s):
                 self.refresh(state, now)
-            if self.player_signal:
-                changed = players.update_factors(
-                    self.clusters, attested or {}, self.player_signal, self.limiter.limits, elapsed_s
-                )
-                for state in changed:
+            if self.settings.player_signal:
+                for state in players.update_factors(self.clusters, attested or {}, self.settings, elapsed_s):
                     self.refresh(state, now)
             if self.balancer.fan_out(asked or {}, elapsed_s) and self.files:
                 self.files.set_hot(self.balancer.fan_outs)
@@ -317,18 +306,18 @@ class Registry:
 
     def mark_stale(self, now: float) -> None:
         """Mark appliances stale that were silent for too long; the caller has the lock."""
-        stale_s = self.rules.stale_s
+        stale_s = self.settings.stale_s
         for state in self.states.values():
             record = state.record
             if record.reported_at is not None and now - record.reported_at > stale_s and record.fresh.holds:
-                state.record = health.with_silence(record, now, self.rules)
+                state.record = health.with_silence(record, now, self.settings)
                 self.refresh(state, now)
 
     def move_ramps(self, now: float, elapsed_s: float) -> None:
         """Move each ramp that is not at its target by one step; the caller has the lock."""
         for name in list(self.off_target):
             state = self.states[name]
-            stepped = health.with_step(state.record, state.appliance.capacity_gbps, elapsed_s, self.rules)
+            stepped = health.with_step(state.record, state.appliance.capacity_gbps, elapsed_s, self.settings)
             if stepped is state.record:
                 self.off_target.discard(name)
             else:
@@ -338,7 +327,6 @@ class Registry:
     # ---- alarms and listeners
 
     def alarms(self) -> list[Alarm]:
-        """Return the raised alarms."""
         with self.lock:
             return list(self.raised.values())
 
@@ -352,7 +340,6 @@ class Registry:
 
 
 def write_record(record: HealthRecord) -> str:
-    """Return a record as JSON, for the database."""
     return msgspec.json.encode(record).decode()
 
 

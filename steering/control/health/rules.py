@@ -27,32 +27,13 @@ from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER
 from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
 from steering.model.route import RoutesHeard
+from steering.settings import Settings
 from steering.state.status import weight_of_capacity
 
 STATES: Final = ("ok", "degraded", "failed")  # of a component; the worst one is the appliance's
 DEGRADED_RAMP: Final = 0.5
 FIRST_RAMP: Final = 0.1  # after a recovery
 REFILL_MARK: Final = 0.25  # of the way from the low to the high mark: a full appliance takes clients again from here
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rules:
-    """The health settings, under the names that they have in the settings."""
-
-    health_source: str = "auto"
-    report_s: float = 10.0
-    missed_reports: int = 3
-    down_after: int = 3
-    up_after: int = 2
-    low_headroom: float = 0.05
-    high_headroom: float = 0.2
-    weight_step: float = 0.1
-    slow_start_s: float = 60.0
-
-    @property
-    def stale_s(self) -> float:
-        """How long an appliance may be silent."""
-        return self.report_s * self.missed_reports
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,9 +106,9 @@ def new_record(now: float) -> HealthRecord:
     return HealthRecord(good, (good, good, good), Condition(False, now, "no report yet"))
 
 
-def is_reported(record: HealthRecord, override: Override, rules: Rules) -> bool:
+def is_reported(record: HealthRecord, override: Override, settings: Settings) -> bool:
     """Return whether the health source is the appliance's reports; otherwise it is assumed to have its capacity."""
-    health_source = override.health_source or rules.health_source
+    health_source = override.health_source or settings.health_source
     return record.reports if health_source == "auto" else health_source == "reported"
 
 
@@ -143,7 +124,9 @@ def verdict_of(record: HealthRecord, report: Report) -> str:
     return "late" if report.boot == record.boot_before and record.boot_before else "accepted"
 
 
-def with_report(record: HealthRecord, report: Report, capacity_gbps: float, now: float, rules: Rules) -> HealthRecord:
+def with_report(
+    record: HealthRecord, report: Report, capacity_gbps: float, now: float, settings: Settings
+) -> HealthRecord:
     """Return the record after an accepted report of the appliance itself."""
     health = report.health or record.health
     healthy = record.healthy
@@ -162,12 +145,12 @@ def with_report(record: HealthRecord, report: Report, capacity_gbps: float, now:
         skew_s=None if report.sent_at is None else report.sent_at - now,
         health=health,
         routes=report.routes if report.routes is not None else record.routes,
-        full=is_full(health, capacity_gbps, record.full, rules),
+        full=is_full(health, capacity_gbps, record.full, settings),
     )
 
 
 def with_observation(
-    record: HealthRecord, ok: bool, why: str, now: float, rules: Rules, family: int = 0
+    record: HealthRecord, ok: bool, why: str, now: float, settings: Settings, family: int = 0
 ) -> HealthRecord:
     """Return the record after an observation by the checker or a monitor; enough of them in a row change `inferred`.
 
@@ -176,19 +159,19 @@ def with_observation(
     index = (0, 4, 6).index(family)
     inferred, streaks = list(record.inferred), list(record.streaks)
     streaks[index] = max(streaks[index], 0) + 1 if ok else min(streaks[index], 0) - 1
-    if ok and not inferred[index].holds and streaks[index] >= rules.up_after:
+    if ok and not inferred[index].holds and streaks[index] >= settings.up_after:
         inferred[index] = Condition(True, now)
-    elif not ok and inferred[index].holds and -streaks[index] >= rules.down_after:
+    elif not ok and inferred[index].holds and -streaks[index] >= settings.down_after:
         inferred[index] = Condition(False, now, why)
     return dataclasses.replace(
         record, inferred=(inferred[0], inferred[1], inferred[2]), streaks=(streaks[0], streaks[1], streaks[2])
     )
 
 
-def with_silence(record: HealthRecord, now: float, rules: Rules) -> HealthRecord:
+def with_silence(record: HealthRecord, now: float, settings: Settings) -> HealthRecord:
     """Return the record at a tick: an appliance that was silent for too long is stale."""
-    if record.fresh.holds and record.reported_at is not None and now - record.reported_at > rules.stale_s:
-        why = f"silent for {rules.missed_reports} reports of {rules.report_s:g} s"
+    if record.fresh.holds and record.reported_at is not None and now - record.reported_at > settings.stale_s:
+        why = f"silent for {settings.missed_reports} reports of {settings.report_s:g} s"
         return dataclasses.replace(record, fresh=Condition(False, now, why))
     return record
 
@@ -198,34 +181,34 @@ def with_slow_start(record: HealthRecord) -> HealthRecord:
     return dataclasses.replace(record, ramp=FIRST_RAMP, ramping=True)
 
 
-def with_step(record: HealthRecord, capacity_gbps: float, elapsed_s: float, rules: Rules) -> HealthRecord:
+def with_step(record: HealthRecord, capacity_gbps: float, elapsed_s: float, settings: Settings) -> HealthRecord:
     """Return the record with its ramp one step nearer to its target; after a recovery the steps up are smaller."""
-    target = target_ramp(record.health, capacity_gbps, rules)
-    up = elapsed_s / rules.slow_start_s if record.ramping and rules.slow_start_s else 1.0
-    ramp = min(max(target, record.ramp - rules.weight_step), record.ramp + min(up, rules.weight_step))
+    target = target_ramp(record.health, capacity_gbps, settings)
+    up = elapsed_s / settings.slow_start_s if record.ramping and settings.slow_start_s else 1.0
+    ramp = min(max(target, record.ramp - settings.weight_step), record.ramp + min(up, settings.weight_step))
     ramping = record.ramping and ramp < target
     if ramp == record.ramp and ramping == record.ramping:
         return record
     return dataclasses.replace(record, ramp=ramp, ramping=ramping)
 
 
-def target_ramp(health: Health | None, capacity_gbps: float, rules: Rules) -> float:
+def target_ramp(health: Health | None, capacity_gbps: float, settings: Settings) -> float:
     """Return the share of its full weight that an appliance should have by its last report."""
     if health is None:
         return 1.0
     ramp = DEGRADED_RAMP if health.state == "degraded" else 1.0
     if health.headroom_gbps is not None:
         room = health.headroom_gbps / capacity_gbps
-        marks = rules.high_headroom - rules.low_headroom
-        ramp *= min(max((room - rules.low_headroom) / marks, 0.0), 1.0) if marks else room > rules.low_headroom
+        marks = settings.high_headroom - settings.low_headroom
+        ramp *= min(max((room - settings.low_headroom) / marks, 0.0), 1.0) if marks else room > settings.low_headroom
     return ramp
 
 
-def is_full(health: Health | None, capacity_gbps: float, was_full: bool, rules: Rules) -> bool:
+def is_full(health: Health | None, capacity_gbps: float, was_full: bool, settings: Settings) -> bool:
     """Return whether headroom is at the low mark; a full appliance stays full until well above it (hysteresis)."""
     if health is None or health.headroom_gbps is None:
         return False
-    low = rules.low_headroom + was_full * REFILL_MARK * (rules.high_headroom - rules.low_headroom)
+    low = settings.low_headroom + was_full * REFILL_MARK * (settings.high_headroom - settings.low_headroom)
     return health.headroom_gbps <= low * capacity_gbps
 
 
@@ -238,7 +221,7 @@ def status_of(
     appliance: Appliance,
     override: Override,
     record: HealthRecord,
-    rules: Rules,
+    settings: Settings,
     *,
     enabled: bool = True,
     ejected: bool = False,
@@ -252,7 +235,7 @@ def status_of(
     weight = full_weight(appliance, override)
     ipv4, ipv6 = appliance.ipv4, appliance.ipv6
     status = 0
-    if is_reported(record, override, rules):
+    if is_reported(record, override, settings):
         weight = max(round(weight * record.ramp), min(weight, 1))
         if record.health:
             ipv4, ipv6 = ipv4 and record.health.ipv4, ipv6 and record.health.ipv6
@@ -269,9 +252,9 @@ def status_of(
     return status | weight | IPV4_UP * ipv4 | IPV6_UP * ipv6
 
 
-def is_suspect(record: HealthRecord, override: Override, rules: Rules) -> bool:
+def is_suspect(record: HealthRecord, override: Override, settings: Settings) -> bool:
     """Return whether inference speaks against an appliance, whether or not it may be ejected."""
-    silent = record.reports and not record.fresh.holds and is_reported(record, override, rules)
+    silent = record.reports and not record.fresh.holds and is_reported(record, override, settings)
     return silent or not all(condition.holds for condition in record.inferred)
 
 

@@ -51,7 +51,6 @@ class CheckAppliances(Job):
         self.transport: httpx.AsyncHTTPTransport | None = None
 
     async def run(self) -> None:
-        """Check until cancelled."""
         fleet: Fleet | None = None
         self.due, self.planned = [], set()
         async with asyncio.TaskGroup() as group:

@@ -26,7 +26,11 @@ from steering.settings import Settings
 
 FIRST_PAUSE_S: Final = 1.0
 MOST_PAUSE_S: Final = 60.0
-TASKS: Final = ("steering.control.services.tasks", "steering.control.services.holdings")  # for the child processes
+CHILDREN_IMPORT: Final = (
+    "steering.control.services.tasks",
+    "steering.control.services.holdings",
+    "steering.cli",  # as the console script does, which each child imports
+)
 
 T = TypeVar("T")
 
@@ -36,8 +40,7 @@ logger = logging.getLogger("steering.control")
 class Call(Protocol):
     """Calls a verb in the control thread."""
 
-    def __call__(self, verb: Callable[[], T], /) -> Awaitable[T]:
-        """Return what the verb returns."""
+    def __call__(self, verb: Callable[[], T], /) -> Awaitable[T]: ...
 
 
 class Job:
@@ -68,7 +71,7 @@ class ControlThread:
 
     def open_control(self, settings: Settings, clock: Callable[[], float] = time.time) -> Control:
         """Return the services of a state folder, made in this thread. Raises SettingsError when it is locked."""
-        start_server(TASKS)
+        start_server(CHILDREN_IMPORT)
         run_child = partial(run_gently, meanwhile=self.run_short_verbs)
         return self.submit(Control, settings, clock, run_child).result()
 

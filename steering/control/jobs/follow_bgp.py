@@ -36,13 +36,11 @@ class Budget:
         self.credit_s, self.updated_at = CREDIT_S, now
 
     def allows(self, now: float) -> bool:
-        """Return whether a publish may begin."""
         self.credit_s = min(CREDIT_S, self.credit_s + SHARE * (now - self.updated_at))
         self.updated_at = now
         return self.credit_s >= 0
 
     def take(self, seconds: float) -> None:
-        """Subtract the computing time of a publish."""
         self.credit_s -= seconds
 
 
@@ -52,7 +50,6 @@ class FollowBgp(Job):
     name = "follow BGP"
 
     async def run(self) -> None:
-        """Follow the sessions until cancelled."""
         control = self.control
         assert self.settings.bgp
         sessions = read_sessions(self.settings.bgp, self.settings.asn)
@@ -67,7 +64,6 @@ class FollowBgp(Job):
             group.create_task(self.publish(live))
 
     async def speak(self, live: LiveRoutes) -> None:
-        """Keep the speaker running."""
         backoff = Backoff(RESTART_S, MOST_RESTART_S)
         while True:
             began = time.monotonic()
@@ -75,16 +71,16 @@ class FollowBgp(Job):
                 sessions = list(live.sessions.values())
                 async with speaking(sessions, lambda line: live.take(line, time.time())) as process:
                     status = await process.wait()
-                logger.error("bgp: the speaker ended with status %s", status)
+                reason = f"the speaker ended with status {status}"
             except SteeringError as error:
-                logger.error("bgp: %s", error.message)
-            live.all_down("the speaker ended", time.time())
+                reason = error.message
+            logger.error("bgp: %s", reason)
+            live.all_down(reason, time.time())
             if time.monotonic() - began > MOST_RESTART_S:
                 backoff.reset()
             await asyncio.sleep(backoff.next_s())
 
     async def publish(self, live: LiveRoutes) -> None:
-        """Publish changed routes, gathered."""
         done, budget = live.changed, Budget(time.monotonic())
         while True:
             live.expire(time.time())

@@ -95,7 +95,7 @@ class HealthTick(Job):
         """Tick once. States are recorded beside the ticks: a slow disk delays no tick."""
         registry = self.control.registry
         answers, requests = self.tally.take()
-        attested = self.tally.take_attested() if registry.player_signal else None
+        attested = self.tally.take_attested() if self.settings.player_signal else None
         registry.tick(answers, requests, self.control.maintenance.covered(), attested)
         if self.recording and self.recording.done():
             recorded, self.recording = self.recording, None

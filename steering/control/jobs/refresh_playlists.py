@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from steering.control.jobs.clockwork import Call, Job
-from steering.control.jobs.due_times import DueTimes
 from steering.control.services.control import Control
 from steering.control.services.playlists import bring
 from steering.model.service import Service
+from steering.process.backoff import DueTimes
 
 MOST_AT_ONCE: Final = 50  # fetched in one round
 
@@ -39,7 +39,6 @@ class RefreshPlaylists(Job):
         await self.refresh(time.monotonic())
 
     async def refresh(self, now: float) -> None:
-        """Do a round at this time."""
         due = self.due_of(await self.call(self.control.playlists.fetched), now)
         arrived = [await asyncio.to_thread(bring, self.settings.state, *item) for item in due]
         for item in arrived:
@@ -49,6 +48,5 @@ class RefreshPlaylists(Job):
                 logger.warning("%s; the playlist that serves stays", problem)
 
     def due_of(self, sources: Iterable[Source], now: float) -> list[Source]:
-        """Return the playlists to fetch now."""
         due = [item for item in sources if self.times.is_due((item[0].id, item[1], item[2]), now)]
         return due[:MOST_AT_ONCE]

@@ -14,7 +14,6 @@ from steering.control.services.control import Control
 
 
 def jobs_of(control: Control, call: Call) -> list[Job]:
-    """Return the jobs that the settings ask for."""
     settings = control.settings
     jobs: tuple[tuple[bool, type[Job]], ...] = (
         (True, HealthTick),

@@ -55,7 +55,6 @@ class SendAlarms(Job):
         control.registry.on_alarm(self.queue)
 
     def queue(self, alarm: Alarm) -> None:
-        """Queue an alarm."""
         self.number += 1
         state = "resolved" if alarm.resolved else "raised"
         if len(self.waiting) >= QUEUE:
@@ -75,7 +74,6 @@ class SendAlarms(Job):
         self.awake.set()
 
     async def run(self) -> None:
-        """Send the queued alarms until cancelled."""
         async with httpx.AsyncHTTPTransport() as transport:
             while True:
                 while self.waiting:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from steering.control.jobs.clockwork import Call, Job
-from steering.control.jobs.due_times import DueTimes
 from steering.control.routes.feeds import FeedSource, files_of
 from steering.control.routes.fetch import fetch, is_url
 from steering.control.services.control import Control
 from steering.errors import FeedError, SteeringError
+from steering.process.backoff import DueTimes
 
 QUIET_ROUNDS: Final = 2  # without a change, before changed files are read
 

@@ -25,7 +25,7 @@ from steering.model.fleet import Fleet, Site
 from steering.model.policy import DISTANCE_STEP_KM
 from steering.model.route import Announcement, Region
 from steering.settings import Settings
-from steering.state.routes import RouteRows, prefix_text
+from steering.state.routes import RouteRows, prefix_at
 from steering.state.table import BuiltTable, Zone
 
 Progress = Callable[[str], None]
@@ -160,7 +160,7 @@ class MergedRoutes:
         for family in (4, 6) if contested else ():
             columns = self.prefixes[family]
             for i in prefix_rows.rows_with_values(columns, contested, MAX_CONFLICTS):
-                prefix = prefix_text(family, columns.high[i] << 64 | columns.low[i], columns.length[i])
+                prefix = prefix_at(family, columns, i)
                 yield f"{prefix}: different routes at {contested[columns.value[i]]}; the best is used"
 
 
@@ -243,12 +243,10 @@ def region_vectors(regions: list[Region], fleet: Fleet) -> list[Vector]:
 
 
 def site_vector(site: Site) -> Vector:
-    """Return a site's location as a unit vector."""
     return unit_vector(site.latitude, site.longitude)
 
 
 def unit_vector(latitude: float, longitude: float) -> Vector:
-    """Return a location on the sphere as a unit vector."""
     north, east = math.radians(latitude), math.radians(longitude)
     return math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north)
 
@@ -261,5 +259,4 @@ def mean(vectors: list[Vector]) -> Vector:
 
 
 def cosine(a: Vector, b: Vector) -> float:
-    """Return the cosine of the angle between two locations."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]

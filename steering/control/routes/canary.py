@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 from array import array
-from collections.abc import Sequence
 from pathlib import Path
 
-from _fastpath.intervals import Intervals, Pairs, mix, overlay
-from steering.state.routes import Routes
-from steering.state.sections import StateFile
-from steering.state.table import BuiltTable, Zone, ranking_entries_of, read_zones
+from _fastpath.intervals import Pairs, mix, overlay
+from steering.state.table import BuiltTable, ranking_entries_of, read_table
 
 BLOCK: dict[int, int] = {4: 20, 6: 44}  # prefix lengths; a wide interval has at most 4,096 blocks, larger ones
 
@@ -25,42 +22,34 @@ def mixed_with_serving(state: Path, before: int, after: int, table: BuiltTable, 
 
     Zones from number `meta["canary"]["zones"]` on are the new table's, and so are the canary's routes.
     """
-    file = StateFile(state / f"table.{before}", "table")
-    routes = Routes(state / f"routes.{before}")
-    zones, ranking_entries = read_zones(file), array("I", file["ranking_entries"].cast("I"))
-    split = len(zones)
-    new_zones = [dataclasses.replace(zone, first=zone.first + len(ranking_entries) // 2) for zone in table.zones]
-    old_keys, new_keys = zone_keys(zones, ranking_entries), zone_keys(table.zones, table.ranking_entries)
+    serving = read_table(state, before)
+    split = len(serving.zones)
+    entries = serving.ranking_entries
+    new_zones = [dataclasses.replace(zone, first=zone.first + len(entries) // 2) for zone in table.zones]
+    old_keys, new_keys = zone_keys(serving), zone_keys(table)
     pairs = Pairs()
     intervals = {}
     for family in (4, 6):
-        high, low = routes.zones[family]
-        old = Intervals(
-            array("Q", high),
-            array("Q", low) if low is not None else array("Q", bytes(8 * len(high))),
-            array("I", routes.zone_of[family]),
-        )
-        new = table.intervals[family]
-        both = overlay(old, Intervals(new.high, new.low, new.value), pairs)
+        both = overlay(serving.intervals[family], table.intervals[family], pairs)
         numbers = range(len(pairs))
         same = array("B", (old_keys[pairs.left[number]] == new_keys[pairs.right[number]] for number in numbers))
         intervals[family] = mix(both, pairs, same, split, BLOCK[family], round(share * (1 << 32)))
     return dataclasses.replace(
         table,
         intervals=intervals,
-        zones=[*zones, *new_zones],
-        ranking_entries=ranking_entries + table.ranking_entries,
+        zones=[*serving.zones, *new_zones],
+        ranking_entries=entries + table.ranking_entries,
         meta=table.meta | {"canary": {"before": before, "after": after, "share": share, "zones": split}},
     )
 
 
-def zone_keys(zones: Sequence[Zone], ranking_entries: array[int]) -> list[tuple[object, ...]]:
+def zone_keys(table: BuiltTable) -> list[tuple[object, ...]]:
     """Return the ranking, region and partner of each zone, comparable between tables."""
     rankings: dict[tuple[int, int], tuple[tuple[int, int, bool], ...]] = {}
     keys: list[tuple[object, ...]] = []
-    for zone in zones:
+    for zone in table.zones:
         span = zone.first, zone.count
         if span not in rankings:
-            rankings[span] = tuple(ranking_entries_of(zone, ranking_entries))
+            rankings[span] = tuple(ranking_entries_of(zone, table.ranking_entries))
         keys.append((rankings[span], zone.region, zone.partner))
     return keys

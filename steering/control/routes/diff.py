@@ -8,10 +8,10 @@ space that a route covers in one of the tables counts; the rest is served by fal
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from _fastpath import prefix_diff, prefix_rows
@@ -19,10 +19,8 @@ from _fastpath.intervals import Intervals, Pairs, measure, overlay, pair_up
 from steering.control.routes.traffic import Traffic
 from steering.model.fleet import Fleet
 from steering.model.route import Announcement
-from steering.state.routes import Intervals as ZoneIntervals
-from steering.state.routes import RouteRows, Routes, prefix_text
-from steering.state.sections import StateFile
-from steering.state.table import BuiltTable, Zone, ranking_entries_of, read_zones
+from steering.state.routes import prefix_at
+from steering.state.table import BuiltTable, ranking_entries_of
 
 SHOWN: Final = 100  # partners and clusters, most moved first
 
@@ -43,83 +41,29 @@ class Side:
     partners: Sequence[int]
 
 
-def side_of_table(table: BuiltTable) -> Side:
-    """Return the side of a table in memory."""
-    return make_side(
-        None,
-        table.rows,
-        table.intervals,
-        table.announcements,
-        table.set_first,
-        table.set_members,
-        table.zones,
-        table.ranking_entries,
-    )
-
-
-def side_of_files(state: Path, version: int) -> Side:
-    """Return the side of a table on disk. Raises SnapshotError."""
-    file = StateFile(state / f"table.{version}", "table")
-    routes = Routes(state / f"routes.{version}")
-    rows, intervals = {}, {}
-    for family in (4, 6):
-        mapped: Any = routes.columns[family]  # not copied: there may be gigabytes
-        high, low, lengths, sets, origins = mapped
-        zone_high, zone_low = routes.zones[family]
-        # RPKI states are not compared.
-        rows[family] = RouteRows(high, low if low is not None else array("Q"), lengths, sets, origins, array("B"))
-        intervals[family] = Intervals(
-            array("Q", zone_high),
-            array("Q", zone_low) if zone_low is not None else array("Q", bytes(8 * len(zone_high))),
-            array("I", routes.zone_of[family]),
-        )
-    return make_side(
-        version,
-        rows,
-        intervals,
-        routes.announcements,
-        array("I", routes.set_first),
-        array("I", routes.set_members),
-        read_zones(file),
-        array("I", file["ranking_entries"].cast("I")),
-    )
-
-
-def make_side(
-    version: int | None,
-    rows: Mapping[int, RouteRows],
-    intervals: Mapping[int, ZoneIntervals],
-    announcements: Sequence[Announcement],
-    set_first: array[int],
-    set_members: array[int],
-    zones: Sequence[Zone],
-    ranking_entries: array[int],
-) -> Side:
-    """Return one side of a comparison."""
-    # The feed is not compared.
-    items = [dataclasses.replace(item, feed="") for item in announcements]
+def side_of(table: BuiltTable, version: int | None = None) -> Side:
+    """Return a table, built or read back, as one side of a comparison. Feeds and RPKI states are not compared."""
+    items = [dataclasses.replace(item, feed="") for item in table.announcements]
     columns = {}
-    for family, side in rows.items():
+    for family, side in table.rows.items():
         columns[family] = prefix_rows.Columns()
-        columns[family].high, columns[family].low = side.high, side.low if family == 6 else array("Q")
+        columns[family].high, columns[family].low = side.high, side.low
         columns[family].length, columns[family].value = side.lengths, side.sets
     nearest, routed = [], []
-    for zone in zones:
-        ranking = list(ranking_entries_of(zone, ranking_entries))
+    for zone in table.zones:
+        ranking = list(ranking_entries_of(zone, table.ranking_entries))
         nearest.append(frozenset(cluster for cluster, rank, _ in ranking if not rank))
         routed.append(any(not is_fallback for _, _, is_fallback in ranking))
+    sets = (table.set_members[first:end] for first, end in itertools.pairwise(table.set_first))
     return Side(
         version,
         columns,
-        {family: side.origins for family, side in rows.items()},
-        [
-            frozenset(items[member] for member in set_members[set_first[i] : set_first[i + 1]])
-            for i in range(len(set_first) - 1)
-        ],
-        {family: Intervals(cut.high, cut.low, cut.value) for family, cut in intervals.items()},
+        {family: side.origins for family, side in table.rows.items()},
+        [frozenset(items[member] for member in members) for members in sets],
+        table.intervals,
         nearest,
         routed,
-        [zone.partner for zone in zones],
+        [zone.partner for zone in table.zones],
     )
 
 
@@ -162,7 +106,6 @@ def compare(
 
 
 def largest(rows: dict[str | None, dict[str, float]], name: str) -> list[dict[str, Any]]:
-    """Return the rows with the largest shares first."""
     ordered = sorted(rows.items(), key=lambda row: (-max(row[1].values()), row[0] or ""))
     return [{name: key, **shares} for key, shares in ordered[:SHOWN]]
 
@@ -183,16 +126,15 @@ def compare_prefixes(before: Side, after: Side, examples: int) -> dict[str, Any]
             sides.append(columns)
         added, removed, changed, counts = prefix_diff.compare(sides[0], sides[1], examples)
 
-        def texts(columns: prefix_rows.Columns, rows: list[int], family: int = family) -> list[str]:
-            numbers = [columns.high[i] << 64 | (columns.low[i] if family == 6 else 0) for i in rows]
-            return [prefix_text(family, number, columns.length[i]) for number, i in zip(numbers, rows, strict=True)]
-
         report[f"v{family}"] = {
             **dict(zip(("before", "after", "added", "removed", "changed"), counts, strict=True)),
             "first": {
-                "added": texts(sides[1], added),
-                "removed": texts(sides[0], removed),
-                "changed": texts(sides[1], changed),
+                name: [prefix_at(family, columns, row) for row in rows]
+                for name, columns, rows in (
+                    ("added", sides[1], added),
+                    ("removed", sides[0], removed),
+                    ("changed", sides[1], changed),
+                )
             },
         }
     return report
@@ -209,11 +151,9 @@ class Moves:
     lost: defaultdict[int, float] = dataclasses.field(default_factory=lambda: defaultdict(float))
 
     def share_of(self, extent: float) -> float:
-        """Return an extent as a share of the routed one."""
         return round(extent / self.routed, 6) if self.routed else 0.0
 
     def share(self) -> float:
-        """Return the share that moves."""
         return self.share_of(self.moved)
 
 

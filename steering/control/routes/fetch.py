@@ -39,7 +39,6 @@ class Fetched:
 
 
 def is_url(text: str) -> bool:
-    """Return whether a source is fetched by HTTP."""
     return text.startswith(("http://", "https://"))
 
 

@@ -19,12 +19,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from _fastpath import prefix_rows, rib
-from steering.control.routes.feeds import MAX_LISTED, Feed, rule_of
+from steering.control.routes.feeds import MAX_LISTED, Feed, FeedBuilder, rule_of
 from steering.errors import FeedError
 from steering.model.fleet import Fleet, Partner
-from steering.model.route import Announcement, Refusal
+from steering.model.route import Announcement
 from steering.settings import Settings
-from steering.state.routes import ALL_ONES, prefix_text
+from steering.state.routes import ALL_ONES, prefix_at
 
 IS_ZERO: Final = bytes([1]) + bytes(255)
 LESS_HOPS: Final = 3  # as if the path had been prepended three times
@@ -55,24 +55,24 @@ def filter_feed(feed: Feed, fleet: Fleet, settings: Settings) -> Feed:
     feed_filter = FeedFilter(feed, fleet, settings)
     feed_filter.obey_communities()
     feed_filter.check_origins()
+    feed_filter.refuse_values(len(feed_filter.set_of), feed_filter.rules)
     columns = {family: feed_filter.check_rows(family) for family in (4, 6)}
     feed_filter.check_totals(columns)
-    return dataclasses.replace(
-        feed,
-        columns=columns,
-        sets=feed_filter.sets,
-        set_of=feed_filter.set_of,
-        origin_of=feed_filter.origin_of,
-        refusals=sorted(feed_filter.refusals, key=lambda refusal: refusal.row),
-        refused_by=+feed_filter.refused_by,  # without rules that refused no row
+    feed_filter.columns = columns
+    return Feed(
+        *feed_filter.checked(feed.sha256),
+        feed_filter.sets,
+        feed_filter.set_of,
+        feed_filter.origin_of,
+        feed.unheard,
     )
 
 
-class FeedFilter:
+class FeedFilter(FeedBuilder):
     """A feed while it is filtered. Attributes are added if rows that shared attributes differ after a filter."""
 
     def __init__(self, feed: Feed, fleet: Fleet, settings: Settings) -> None:
-        self.feed = feed
+        super().__init__(feed.name, dict(feed.columns))
         self.settings = settings
         partners = {partner.id: partner for partner in fleet.partners}
         self.partner_of: dict[int, Partner] = {
@@ -80,7 +80,6 @@ class FeedFilter:
         }
         self.sets = list(feed.sets)
         self.set_of, self.origin_of = array("I", feed.set_of), array("I", feed.origin_of)
-        self.columns = dict(feed.columns)
         self.refusals = list(feed.refusals)
         self.refused_by = feed.refused_by.copy()
         self.set_numbers = {members: number for number, members in enumerate(self.sets)}
@@ -135,7 +134,6 @@ class FeedFilter:
             self.set_of[number] = self.set_number(kept)
 
     def set_number(self, members: tuple[Announcement, ...]) -> int:
-        """Return the number of a set, new or not."""
         number = self.set_numbers.setdefault(members, len(self.sets))
         if number == len(self.sets):
             self.sets.append(members)
@@ -144,15 +142,6 @@ class FeedFilter:
     def check_rows(self, family: int) -> prefix_rows.Columns:
         """Return the rows of a family that are accepted."""
         columns = self.columns[family]
-        if self.rules:
-            for i in prefix_rows.rows_with_values(columns, self.rules, MAX_LISTED):
-                self.refuse(family, columns, i, self.rules[columns.value[i]])
-            counts = prefix_rows.count_values(columns, len(self.set_of))
-            for number, rule in self.rules.items():
-                self.refused_by[rule_of(rule)] += counts[number]
-            columns = prefix_rows.keep_values(
-                columns, array("B", (number not in self.rules for number in range(len(self.set_of))))
-            )
         ranges = self.ranges(family)
         widest = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
         narrowest = max(low for low, _ in ranges.values()), min(high for _, high in ranges.values())
@@ -168,10 +157,12 @@ class FeedFilter:
         if 0 not in good:
             return columns
         for i in itertools.islice(itertools.compress(range(len(faults)), faults), MAX_LISTED):
-            self.refuse(family, columns, i, length_rule(widest) if faults[i] == 1 else SPECIAL_RULE)
+            rule = length_rule(widest) if faults[i] == 1 else SPECIAL_RULE
+            self.list_refusal(columns.row[i], prefix_at(family, columns, i), rule)
         wrong_length = faults.count(1)
-        self.refused_by[length_rule(widest)] += wrong_length
-        self.refused_by[rule_of(SPECIAL_RULE)] += good.count(0) - wrong_length
+        for rule, count in ((length_rule(widest), wrong_length), (SPECIAL_RULE, good.count(0) - wrong_length)):
+            if count:
+                self.refused_by[rule_of(rule)] += count
         return prefix_rows.keep_rows(columns, array("B", good))
 
     def check_lengths(
@@ -183,18 +174,16 @@ class FeedFilter:
         for i in itertools.compress(range(len(faults)), faults):
             number, length = columns.value[i], columns.length[i]
             members = self.sets[self.set_of[number]]
-            kept = tuple(item for item in members if in_range(length, ranges[self.partner_id(item)]))
+            accepted = [ranges[self.partner_id(item)] for item in members]
+            kept = tuple(item for item, (least, most) in zip(members, accepted, strict=True) if least <= length <= most)
             if not kept:
                 chosen[i] = 0
-                rule = length_rule(ranges[self.partner_id(members[0])])
-                self.refused_by[rule] += 1
-                self.refuse(family, columns, i, rule)
+                self.refuse(columns.row[i], prefix_at(family, columns, i), length_rule(accepted[0]))
             elif kept != members:
                 columns.value[i] = self.add_attributes(kept, self.origin_of[number])
         return prefix_rows.keep_rows(columns, chosen)
 
     def add_attributes(self, members: tuple[Announcement, ...], origin: int) -> int:
-        """Return the number of new attributes."""
         self.set_of.append(self.set_number(members))
         self.origin_of.append(origin)
         return len(self.set_of) - 1
@@ -209,13 +198,6 @@ class FeedFilter:
         default = self.settings.accept_v4 if family == 4 else self.settings.accept_v6
         own = {p.id: (p.accepts_v4 if family == 4 else p.accepts_v6) for p in self.partner_of.values()}
         return {"": lengths_of(default)} | {name: lengths_of(text or default) for name, text in own.items()}
-
-    def refuse(self, family: int, columns: prefix_rows.Columns, i: int, rule: str) -> None:
-        """List a row among the refusals, up to MAX_LISTED."""
-        if len(self.refusals) < MAX_LISTED:
-            number = columns.high[i] << 64 | columns.low[i]
-            text = prefix_text(family, number, columns.length[i])
-            self.refusals.append(Refusal(self.feed.name, columns.row[i], text, rule))
 
     def check_totals(self, columns: dict[int, prefix_rows.Columns]) -> None:
         """Raise FeedError if a partner announces more prefixes than its limit."""
@@ -234,29 +216,21 @@ class FeedFilter:
             most = limits[name] or self.settings.max_prefixes
             if count > most:
                 raise FeedError(
-                    f"{self.feed.name}: partner {name} announces {count} prefixes; max_prefixes is {most}",
+                    f"{self.name}: partner {name} announces {count} prefixes; max_prefixes is {most}",
                     hint="a leak? if not, raise max_prefixes of the partner",
                 )
 
 
 def lengths_of(text: str) -> Lengths:
-    """Return the ends of a range `8-24`."""
     least, _, most = text.partition("-")
     return int(least), int(most)
 
 
-def in_range(length: int, accepted: Lengths) -> bool:
-    """Return whether a prefix length is accepted."""
-    return accepted[0] <= length <= accepted[1]
-
-
 def length_rule(accepted: Lengths) -> str:
-    """Return the rule as a sentence."""
     return f"prefixes from /{accepted[0]} to /{accepted[1]} are accepted"
 
 
 def special_prefixes(family: int) -> prefix_rows.Columns:
-    """Return the special-purpose prefixes of a family."""
     networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = [*map(ipaddress.ip_network, SPECIAL[family])]
     columns = prefix_rows.Columns(len(networks))
     for i, network in enumerate(networks):

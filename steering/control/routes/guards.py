@@ -22,18 +22,15 @@ UNKNOWN: Final = (
 def broken_guards(feeds: Sequence[Feed], changes: dict[str, Any] | None, settings: Settings) -> list[str]:
     """Return a message for each guard that stops this publish; `changes` is None if no table is serving."""
     broken = []
-    accepted, refused = sum(feed.accepted for feed in feeds), sum(feed.refused for feed in feeds)
-    if accepted + refused >= settings.guard_from and refused > settings.guard_refused * (accepted + refused):
-        broken.append(
-            f"{refused:,} of {accepted + refused:,} rows are refused, {percent(refused / (accepted + refused))} "
-            f"(guard_refused {percent(settings.guard_refused)})"
-        )
+    refused = sum(feed.refused for feed in feeds)
     unknown = sum(feed.refused_by[rule] for feed in feeds for rule in UNKNOWN)
-    if accepted + refused >= settings.guard_from and unknown > settings.guard_unknown * (accepted + refused):
-        broken.append(
-            f"{unknown:,} of {accepted + refused:,} rows name clusters that are not in the fleet, "
-            f"{percent(unknown / (accepted + refused))} (guard_unknown {percent(settings.guard_unknown)})"
-        )
+    total = sum(feed.accepted for feed in feeds) + refused
+    for count, verb, guard, limit in (
+        (refused, "are refused", "guard_refused", settings.guard_refused),
+        (unknown, "name clusters that are not in the fleet", "guard_unknown", settings.guard_unknown),
+    ):
+        if total >= settings.guard_from and count > limit * total:
+            broken.append(f"{count:,} of {total:,} rows {verb}, {percent(count / total)} ({guard} {percent(limit)})")
     if changes is None:
         return broken
     for family in ("v4", "v6"):
@@ -57,5 +54,4 @@ def broken_guards(feeds: Sequence[Feed], changes: dict[str, Any] | None, setting
 
 
 def percent(share: float) -> str:
-    """Return a share as a percentage, for people."""
     return f"{100 * share:.1f} %"

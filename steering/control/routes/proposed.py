@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Any
+
+import msgspec
 
 from _fastpath.prefix_rows import Columns
 from steering.control.routes.build import build_table
@@ -13,8 +14,7 @@ from steering.control.routes.feeds.csv import announcement_of, fields_of
 from steering.decision.snapshot import Snapshot
 from steering.decision.what_if import BuildProposed
 from steering.errors import RequestError
-from steering.model.fleet import Cluster, Fleet, Partner, Site
-from steering.model.route import RouteClass
+from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.state.routes import aligned
 from steering.state.table import BuiltTable
@@ -67,7 +67,7 @@ def covering_feed(snapshot: Snapshot, address: str) -> Feed:
     attributes = AttributeTable()
     columns = {4: Columns(), 6: Columns()}
     high, low, lengths, sets, origins = routes.columns[family]
-    for row in routes.covering_rows(family, number):
+    for row in routes.covering_rows(family, number, 32 if family == 4 else 128):
         members = routes.set_members[routes.set_first[sets[row]] : routes.set_first[sets[row] + 1]]
         column = columns[family]
         column.high.append(high[row])
@@ -79,20 +79,8 @@ def covering_feed(snapshot: Snapshot, address: str) -> Feed:
 
 
 def fleet_of(snapshot: Snapshot) -> Fleet:
-    """Return the numbered fleet of a fleet file, without what no table is made from."""
+    """Return the numbered fleet of a fleet file, without appliances and services: no table is made from them."""
     names = snapshot.names
-    return Fleet(
-        partners=tuple(Partner(**lists_to_tuples(row)) for row in names.partners.values()),
-        sites=tuple(Site(**row) for row in names.sites.values()),
-        clusters=tuple(
-            Cluster(**lists_to_tuples(row) | {"route_class": RouteClass(row["route_class"])})
-            for row in names.clusters.values()
-        ),
-        appliances=(),
-        services=(),
-    )
-
-
-def lists_to_tuples(row: dict[str, Any]) -> dict[str, Any]:
-    """Return an object of a fleet file with its lists as tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    nouns = {"partners": names.partners, "sites": names.sites, "clusters": names.clusters}
+    rows = {noun: list(objects.values()) for noun, objects in nouns.items()}
+    return msgspec.convert({**rows, "appliances": (), "services": ()}, Fleet)

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import dataclasses
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -22,11 +21,13 @@ from _fastpath.intervals import Chains, measure, sweep
 from steering.control.routes.feeds import rule_of
 from steering.errors import RequestError
 from steering.model.fleet import Cluster, Fleet
+from steering.model.prefix import parse_prefix
 from steering.model.route import RouteClass, RoutesHeard
-from steering.state.routes import Routes, prefix_text
+from steering.state.routes import Routes, aligned, prefix_at
 
 SHOWN: Final = 10  # examples of a finding
 MOST: Final = 1000  # rows of one report
+PREFIXES_SHOWN: Final = 100  # of those inside a requested prefix; all are counted
 LOCAL: Final = (RouteClass.embedded, RouteClass.private)
 
 Heard = Mapping[str, Mapping[int, RoutesHeard]]  # by appliance and family
@@ -40,7 +41,6 @@ class Finding:
     first: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, family: int, amount: int, examples: Iterable[str]) -> None:
-        """Add an amount and its examples."""
         self.amount[f"v{family}"] += amount
         self.first += list(examples)[: SHOWN - len(self.first)]
 
@@ -62,6 +62,24 @@ def route_report(routes: Routes, fleet: Fleet, heard: Heard, partner: str = "") 
         "one_family": findings.one_family(),
         "heard_apart": heard_apart(fleet, heard, partner),
         "refused": [] if partner else refused(routes),
+    }
+
+
+def about_prefix(routes: Routes, prefix: str) -> dict[str, Any]:
+    """Return the routes of a prefix, the routes of prefixes that cover it, and the announced prefixes inside it.
+
+    Routes have cluster numbers. Raises RequestError if the text is no prefix.
+    """
+    network = parse_prefix(prefix)
+    family, number = aligned(network.network_address.packed)
+    inside = routes.rows(family, *routes.rows_inside(family, number, network.prefixlen))
+    inside, _, _ = rib.group_by_prefix(inside, len(routes.set_first))
+    return {
+        "prefix": str(network),
+        "exact": routes.routes_of(family, routes.rows_of(family, number, network.prefixlen)),
+        "covering": routes.routes_of(family, routes.covering_rows(family, number, network.prefixlen - 1)),
+        "inside": [prefix_at(family, inside, row) for row in range(min(len(inside), PREFIXES_SHOWN))],
+        "inside_count": len(inside),
     }
 
 
@@ -100,9 +118,7 @@ class RouteFindings:
     """The findings in the routes of one table."""
 
     def __init__(self, routes: Routes, fleet: Fleet, partner: str) -> None:
-        self.routes = routes
-        self.fleet = fleet
-        self.partner = partner
+        self.routes, self.fleet, self.partner = routes, fleet, partner
         self.clusters = {cluster.number: cluster for cluster in fleet.clusters}
         self.clusters_at: dict[tuple[str, str], list[int]] = defaultdict(list)
         for cluster in fleet.clusters:
@@ -114,7 +130,6 @@ class RouteFindings:
         self.prefix_counts: Counter[tuple[int, int]] = Counter()
 
     def is_ours(self, cluster: Cluster | None) -> bool:
-        """Return whether a cluster belongs to a requested partner."""
         return (
             cluster is not None
             and cluster.partner is not None
@@ -123,14 +138,8 @@ class RouteFindings:
         )
 
     def add_family(self, family: int) -> None:
-        """Add the findings of one family."""
-        high, low, lengths, sets, _ = self.routes.columns[family]
-        columns = prefix_rows.Columns()
-        columns.high, columns.length, columns.value = array("Q", high), array("B", lengths), array("I", sets)
-        columns.low = array("Q", low) if low is not None else array("Q", bytes(8 * len(high)))
-        columns.row = array("I", bytes(4 * len(high)))
         own = len(self.routes.set_first) - 1
-        grouped, several, _ = rib.group_by_prefix(prefix_rows.sort(columns), own)
+        grouped, several, _ = rib.group_by_prefix(prefix_rows.sort(self.routes.rows(family)), own)
         clusters_of = [self.clusters_of([i]) for i in range(own)] + [self.clusters_of(sets) for sets in several]
         self.add_sets(family, grouped, clusters_of)
         self.add_chains(family, grouped, clusters_of)
@@ -165,11 +174,7 @@ class RouteFindings:
                         self.uneven[partner, site].add(family, count, self.first_prefixes(family, grouped, value))
 
     def first_prefixes(self, family: int, grouped: prefix_rows.Columns, value: int) -> list[str]:
-        """Return the first few prefixes with a value."""
-        return [
-            prefix_text(family, grouped.high[i] << 64 | grouped.low[i], grouped.length[i])
-            for i in prefix_rows.rows_with_values(grouped, {value}, SHOWN)
-        ]
+        return [prefix_at(family, grouped, i) for i in prefix_rows.rows_with_values(grouped, {value}, SHOWN)]
 
     def add_chains(self, family: int, grouped: prefix_rows.Columns, clusters_of: list[frozenset[int]]) -> None:
         """Add the findings about nested prefixes."""
@@ -217,7 +222,6 @@ class RouteFindings:
         ][:MOST]
 
     def rows(self, findings: dict[tuple[str, str], Finding], names: tuple[str, str]) -> list[dict[str, Any]]:
-        """Return findings as rows, the largest first."""
         ordered = sorted(findings.items(), key=lambda item: (-max(item[1].amount.values()), item[0]))
         return [
             {

@@ -17,89 +17,63 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath import prefix_rows, rib
-from steering.control.routes.feeds import MAX_LISTED, Feed, FeedBuilder, lines_of_rows, read_bytes
+from steering.control.routes.feeds import MAX_LISTED, PREFIX_RULE, CheckedRows, Feed, RowCollector, listed, read_bytes
+from steering.control.routes.feeds.asn import parse_asn
 from steering.errors import FeedError
 from steering.model.route import Refusal, Rpki
-from steering.state.routes import prefix_text
+from steering.state.routes import prefix_at
 
 MAX_ASN: Final = 2**32 - 1
 INVALID: Final = "RPKI invalid (RFC 6811)"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Payloads:
+@dataclasses.dataclass(frozen=True)
+class Payloads(CheckedRows):
     """A validator's payloads: sorted columns, whose values are indices into `asns` and `longest`."""
 
-    name: str
-    sha256: str
-    columns: dict[int, prefix_rows.Columns]
     asns: array[int]
     longest: array[int]
-    refusals: list[Refusal]
-    refused: int
 
     def describe(self) -> dict[str, Any]:
-        """Return its name, hash and counts."""
-        return {
-            "feed": self.name,
-            "sha256": self.sha256,
-            "accepted": sum(map(len, self.columns.values())),
-            "refused": self.refused,
-            "refusals": [{"row": item.row, "value": item.value, "rule": item.rule} for item in self.refusals],
-        }
+        return {**super().describe(), "refusals": listed(self.refusals)}
 
 
 def read_payloads(path: Path) -> Payloads:
     """Return the payloads of a validator's JSON; a wrong payload is refused. Raises FeedError."""
     data, digest = read_bytes(path)
     try:
-        listed = json.loads(data)["roas"]
-        if not isinstance(listed, list):
+        payloads = json.loads(data)["roas"]
+        if not isinstance(payloads, list):
             raise TypeError
     except (ValueError, RecursionError) as error:
         raise FeedError(f"{path.name}: not JSON: {error}") from error
     except (TypeError, KeyError) as error:
         raise FeedError(f"{path.name}: has no list of roas", hint="export the validator's payloads as JSON") from error
     numbers: dict[tuple[int, int], int] = {}
-    rows: list[tuple[str, int] | None] = []
-    bad: list[tuple[int, str, str]] = []
-    for row, item in enumerate(listed, 1):
+    rows = RowCollector()
+    for item in payloads:
         try:
             prefix, asn, longest = read_payload(item)
-            rows.append((prefix, numbers.setdefault((asn, longest), len(numbers))))
+            rows.add(prefix, numbers.setdefault((asn, longest), len(numbers)))
         except ValueError as error:
-            rows.append(None)
-            bad.append((row, json.dumps(item)[:80], str(error)))
-    builder, tails = FeedBuilder.from_lines(path.name, lines_of_rows(rows))
-    builder.relabel(tails)
-    for refusal in bad:
-        builder.refuse(*refusal)
+            rows.refuse(json.dumps(item)[:80], str(error))
+    builder = rows.builder(path.name)
     if not builder.rows:
         raise FeedError(f"{path.name}: holds no payload that can be used", hint="is the validator still starting?")
     asns, longest_of = (array("I", values) for values in zip(*numbers, strict=True))
-    return Payloads(
-        path.name,
-        digest,
-        {family: prefix_rows.sort(builder.columns[family]) for family in (4, 6)},
-        asns,
-        longest_of,
-        sorted(builder.refusals, key=lambda refusal: refusal.row)[:MAX_LISTED],
-        builder.refused_by.total(),
-    )
+    builder.columns = {family: prefix_rows.sort(columns) for family, columns in builder.columns.items()}
+    return Payloads(*builder.checked(digest), asns, longest_of)
 
 
 def read_payload(item: Any) -> tuple[str, int, int]:
     """Return prefix, ASN and longest allowed length of a payload. ValueError names the rule that it breaks."""
     if not isinstance(item, dict):
         raise ValueError("a payload is an object")
-    asn, prefix = item.get("asn"), item.get("prefix")
-    if isinstance(asn, str):
-        digits = asn.upper().removeprefix("AS")
-        asn = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
-    if type(asn) is not int or not 0 <= asn <= MAX_ASN:
+    asn, prefix = parse_asn(item.get("asn"), MAX_ASN), item.get("prefix")
+    if asn is None:
         raise ValueError(f"asn is a number from 0 to {MAX_ASN}, or AS and one")
-    if not isinstance(prefix, str) or not prefix.isascii() or not prefix.isprintable() or {" ", ","} & set(prefix):
-        raise ValueError("a prefix is written address/length")
+    if not isinstance(prefix, str):
+        raise ValueError(PREFIX_RULE)
     length = prefix.rpartition("/")[2]
     least = int(length) if length.isdigit() and len(length) <= 3 else 0
     most = 128 if ":" in prefix else 32
@@ -120,9 +94,8 @@ def validated(feed: Feed, payloads: Payloads) -> Feed:
         states = rib.validate_origins(ordered, origins, payloads.columns[family], payloads.asns, payloads.longest)
         invalid = states.tobytes().translate(bytes(number == Rpki.invalid for number in range(256)))
         for i in itertools.islice(itertools.compress(range(len(states)), invalid), max(0, MAX_LISTED - len(refusals))):
-            text = prefix_text(family, ordered.high[i] << 64 | ordered.low[i], ordered.length[i])
             rule = f"{INVALID}; its origin is AS{origins[i]}"
-            refusals.append(Refusal(feed.name, ordered.row[i], text, rule))
+            refusals.append(Refusal(feed.name, ordered.row[i], prefix_at(family, ordered, i), rule))
         if invalid_count := sum(invalid):
             refused_by[INVALID] += invalid_count
         marked = ordered.alias()

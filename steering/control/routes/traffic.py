@@ -65,7 +65,6 @@ def read_traffic(path: Path) -> Traffic:
 
 
 def amount_of(name: str, tail: bytes) -> float:
-    """Return an amount. Raises FeedError."""
     try:
         amount = float(tail)
     except ValueError:

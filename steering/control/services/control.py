@@ -7,7 +7,6 @@ words that workers read, so a crash loses neither. Audit entries are written in 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Callable
@@ -15,9 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from steering.control.fill.holdings import HoldingsReported
-from steering.control.health.ejection_limits import Limits
 from steering.control.health.registry import Registry
-from steering.control.health.rules import Rules
 from steering.control.records.database import NAME, Records
 from steering.control.services.ejections import Ejections
 from steering.control.services.fleet import FleetService
@@ -67,7 +64,7 @@ class Control:
         """Make every service, over the records as the last control process left them."""
         settings, records, clock = self.settings, self.records, self.clock
         state = settings.state
-        self.registry = registry_of(settings)
+        self.registry = Registry(settings)
         intake = HoldingsReported(settings.max_titles)
         self.on_record = FleetOnRecord(records, self.registry, intake)
         fleet = self.on_record.current
@@ -171,10 +168,3 @@ class Control:
             except SnapshotError as error:
                 logger.warning("%s; every appliance is asked what it holds", error.message)
                 self.hand_over.switch_holdings("")
-
-
-def registry_of(settings: Settings) -> Registry:
-    """Return an empty health registry with the rules of the settings."""
-    rules = Rules(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Rules)})
-    limits = Limits(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(Limits)})
-    return Registry(rules, limits, settings.load_excess, player_signal=settings.player_signal)

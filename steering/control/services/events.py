@@ -213,7 +213,12 @@ def subject_of(alarm: Alarm) -> str:
 
 
 class Connection:
-    """A connection as an endless answer sees it: it is called when control ends, and may abort the connection."""
+    """A connection as requests see it. An endless answer is called when control ends, and may abort the connection.
+
+    `role` is that of the last caller with a good token.
+    """
+
+    role = ""
 
     def __init__(self, abort: Callable[[], None]) -> None:
         self.abort = abort

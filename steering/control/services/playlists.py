@@ -32,7 +32,7 @@ ORIGIN: Final = "origin"  # the author of playlists that were fetched again
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Arrived:
-    """What a fetch brought for a playlist, or why it brought nothing."""
+    """A playlist that was fetched, or the problem that the fetch had."""
 
     service: str
     title: str
@@ -54,11 +54,7 @@ class PlaylistService:
         clock: Callable[[], float],
         serve: Callable[[], None],
     ) -> None:
-        self.state = state
-        self.records = records
-        self.fleet = fleet
-        self.clock = clock
-        self.serve = serve
+        self.state, self.records, self.fleet, self.clock, self.serve = state, records, fleet, clock, serve
 
     def put(
         self, service: str, title: str, kind: str, body: bytes | None, who: str, arrived: Arrived | None = None
@@ -74,24 +70,23 @@ class PlaylistService:
         before = self.records.playlists.get(service, title, kind)
         if before is None and self.records.playlists.count() >= MAX_PLAYLISTS:
             raise RequestError(f"there are {MAX_PLAYLISTS} playlists already", status=409)
-        row = listed(prepare(service, title, kind, body, url), body, url, who, self.clock())
+        made = prepare(service, title, kind, body, url_at_origin(owner, title, kind))
+        row = row_of(made, body, url, who, self.clock())
         self.keep([row], who)
         self.serve()
         return {**described(row), "made": before is None}
 
     def rows(self, count: int = 1000, after: str = "") -> list[dict[str, Any]]:
-        """Return so many playlists behind `service/title/kind`, ordered, without their texts."""
+        """Return the next `count` playlists after `service/title/kind`, without their texts."""
         service, _, rest = after.partition("/")
         title, _, kind = rest.rpartition("/")
         return [described(row) for row in self.records.playlists.after(service, title, kind, count)]
 
     def get(self, service: str, title: str, kind: str) -> dict[str, Any]:
-        """Return one, with its text."""
         row = self.find(service, title, kind)
         return {**described(row), "playlist": row.body.decode(errors="replace")}
 
     def delete(self, service: str, title: str, kind: str, who: str) -> dict[str, Any]:
-        """Forget a playlist."""
         row = self.find(service, title, kind)
         with self.records.transaction() as transaction:
             transaction.playlists.delete(service, title, kind)
@@ -107,21 +102,21 @@ class PlaylistService:
         ]
 
     def take(self, arrived: Sequence[Arrived]) -> list[str]:
-        """Register what a round of fetches brought, and return what could not be used and why."""
+        """Register the playlists of a round of fetches, and return the new problems."""
         rows, problems = [], []
         for item in arrived:
-            known = self.records.playlists.get(item.service, item.title, item.kind)
-            if known is None:
+            before = self.records.playlists.get(item.service, item.title, item.kind)
+            if before is None:
                 continue  # deleted meanwhile
             problem = item.problem
-            if not problem and (item.body != known.body or known.problem):
+            if not problem and (item.body != before.body or before.problem):
                 try:
                     made = prepare(item.service, item.title, item.kind, item.body, item.url)
-                    rows.append(listed(made, item.body, item.url, ORIGIN, self.clock()))
+                    rows.append(row_of(made, item.body, item.url, ORIGIN, self.clock()))
                 except FeedError as error:
                     problem = error.message
-            if problem and problem != known.problem:
-                rows.append(dataclasses.replace(known, problem=problem))
+            if problem and problem != before.problem:
+                rows.append(dataclasses.replace(before, problem=problem))
                 problems.append(problem)
         if rows:
             self.keep(rows, ORIGIN)
@@ -129,7 +124,6 @@ class PlaylistService:
         return problems
 
     def keep(self, rows: Sequence[PlaylistRow], who: str) -> None:
-        """Put rows on record."""
         with self.records.transaction() as transaction:
             for row in rows:
                 before = self.records.playlists.get(row.service, row.title, row.kind)
@@ -138,7 +132,6 @@ class PlaylistService:
                 transaction.audit.add(Entry(self.clock(), who, "put playlist", name_of(row), was, described(row)))
 
     def find(self, service: str, title: str, kind: str) -> PlaylistRow:
-        """Return what is on record. Raises RequestError 404."""
         row = self.records.playlists.get(service, title, kind)
         if row is None:
             raise RequestError(f"{kind[:63]} playlist of {service[:63]}/{title[:64]}: none is registered", status=404)
@@ -161,29 +154,31 @@ class PlaylistService:
 
 
 def bring(state: Path, service: Service, title: str, kind: str) -> Arrived:
-    """Return what a service's origin has for a title; any thread may call it."""
-    if not service.origin:
-        return Arrived(
-            service.id, title, kind, "", problem=f"service {service.id} has no origin; send the playlist itself"
-        )
-    url = f"{service.origin.rstrip('/')}/{quote(title, safe='')}/{FILES[kind]}"
+    """Return the playlist of a title at the service's origin; any thread may call this."""
+    url = url_at_origin(service, title, kind)
     try:
+        if not url:
+            raise FeedError(f"service {service.id} has no origin; send the playlist itself")
         copy = fetch(url, state, MAX_PLAYLIST, f"a playlist has at most {MAX_PLAYLIST >> 20} MiB")
         return Arrived(service.id, title, kind, url, copy.path.read_bytes())
     except FeedError as error:
-        return Arrived(service.id, title, kind, url, problem=error.message)
+        problem = error.message
     except OSError as error:
-        return Arrived(service.id, title, kind, url, problem=f"{error.filename}: {error.strerror}")
+        problem = f"{error.filename}: {error.strerror}"
+    return Arrived(service.id, title, kind, url, problem=problem)
 
 
-def listed(made: Playlist, body: bytes, url: str, who: str, now: float) -> PlaylistRow:
-    """Return a prepared playlist as a row."""
+def url_at_origin(service: Service, title: str, kind: str) -> str:
+    """Return the URL of a playlist at the service's origin; empty without one."""
+    return f"{service.origin.rstrip('/')}/{quote(title, safe='')}/{FILES[kind]}" if service.origin else ""
+
+
+def row_of(made: Playlist, body: bytes, url: str, who: str, now: float) -> PlaylistRow:
     cut = json.dumps([made.head, made.pathway, made.tail, made.prefix])
     return PlaylistRow(made.service, made.title, made.kind, body, cut, url, now, who)
 
 
 def described(row: PlaylistRow) -> dict[str, Any]:
-    """Return a playlist as reports have it, without its text."""
     return {
         "service": row.service,
         "title": row.title,
@@ -198,5 +193,4 @@ def described(row: PlaylistRow) -> dict[str, Any]:
 
 
 def name_of(row: PlaylistRow) -> str:
-    """Return a playlist's name in the audit log."""
     return f"{row.kind} {row.service}/{row.title}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from steering.control.records.audit import Entry
@@ -18,7 +19,7 @@ from steering.control.routes.build import Progress, quiet
 from steering.control.routes.feeds import KINDS, FeedSource
 from steering.control.routes.fetch import is_url
 from steering.control.routes.guards import percent
-from steering.control.routes.index import RouteIndex
+from steering.control.routes.reports import about_prefix
 from steering.control.services import tasks
 from steering.control.services.fleet import FleetService
 from steering.control.services.hand_over import LIVE, HandOver, try_out
@@ -51,7 +52,7 @@ class Tables:
         self.clock = clock
         self.run = run
         self.published = PublishedTables(settings.state, records, hand_over)
-        self.index: tuple[str, RouteIndex] | None = None
+        self.mapped: tuple[Path, Routes] | None = None  # the routes that a prefix was looked up in last
 
     # ---- publish
 
@@ -171,7 +172,6 @@ class Tables:
         return {"pinned": table}
 
     def unpin(self, who: str) -> dict[str, Any]:
-        """Let reloads publish again."""
         if pin := self.records.pins.get():
             with self.records.transaction() as transaction:
                 transaction.pins.set(None)
@@ -198,10 +198,10 @@ class Tables:
     def routes(self, prefix: str) -> dict[str, Any]:
         """Return the routes of a prefix in the table that serves, of what covers it, and what lies inside it."""
         self.published.require_serving()
-        name = self.hand_over.current.routes if self.hand_over.current else ""
-        if self.index is None or self.index[0] != name:
-            self.index = name, RouteIndex(Routes(self.settings.state / name))
-        report = self.index[1].about(prefix)
+        path = self.routes_path()
+        if self.mapped is None or self.mapped[0] != path:
+            self.mapped = path, Routes(path)
+        report = about_prefix(self.mapped[1], prefix)
         names = {cluster.number: cluster.id for cluster in self.fleet.current().clusters}
         for route in (*report["exact"], *report["covering"]):
             route["cluster"] = names.get(route["cluster"], f"#{route['cluster']}")
@@ -210,11 +210,16 @@ class Tables:
     def route_report(self, partner: str = "") -> dict[str, Any]:
         """Return what could be mended in the routes that serve, of one partner or all."""
         self.published.require_serving()
-        path = self.settings.state / (self.hand_over.current.routes if self.hand_over.current else "")
         heard = {name: dict(routes) for name, routes in self.routes_heard().items()}
-        return self.run("look at the routes", tasks.ReportRoutes(path, self.fleet.current(), heard, partner), quiet)
+        return self.run(
+            "look at the routes", tasks.ReportRoutes(self.routes_path(), self.fleet.current(), heard, partner), quiet
+        )
 
     # ---- inside
+
+    def routes_path(self) -> Path:
+        assert self.hand_over.current is not None
+        return self.settings.state / self.hand_over.current.routes
 
     def serve_again(self, version: int, who: str, why: str, what: str, pin: Pin | None) -> dict[str, Any]:
         """Serve a kept table, and pin it or not."""

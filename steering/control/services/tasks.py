@@ -17,8 +17,8 @@ import msgspec
 from steering.control.routes.bgp.sessions import FILE as BGP_FILE
 from steering.control.routes.build import Progress, build_table, quiet
 from steering.control.routes.canary import mixed_with_serving
-from steering.control.routes.diff import compare, side_of_files, side_of_table
-from steering.control.routes.feeds import Feed, FeedSource, files_of, kind_of, read_feed
+from steering.control.routes.diff import compare, side_of
+from steering.control.routes.feeds import Feed, FeedSource, files_of, kind_of, listed, read_feed
 from steering.control.routes.fetch import fetch, is_url
 from steering.control.routes.filters import filter_feed
 from steering.control.routes.guards import broken_guards
@@ -33,7 +33,7 @@ from steering.process.child import Task
 from steering.settings import Settings
 from steering.state.current import Current
 from steering.state.routes import Routes
-from steering.state.table import BuiltTable, write_table
+from steering.state.table import BuiltTable, read_table, write_table
 
 SHOWN_BY_CHECK: Final = 1000  # refusals of each feed in a report
 SHOWN_BY_PUBLISH: Final = 20
@@ -129,7 +129,9 @@ class Diff(OverFleet):
     def __call__(self, progress: Progress) -> dict[str, Any]:
         """Map both tables and compare them."""
         with step("compare", progress):
-            before, after = (side_of_files(self.settings.state, version) for version in (self.before, self.after))
+            before, after = (
+                side_of(read_table(self.settings.state, version), version) for version in (self.before, self.after)
+            )
             return compare(before, after, self.fleet, self.examples, traffic_of(self.settings))
 
 
@@ -196,11 +198,11 @@ def changes_of(
         return None
     with step("compare with what serves", progress):
         try:
-            before = side_of_files(settings.state, serving)
+            before = side_of(read_table(settings.state, serving), serving)
         except SnapshotError as error:
             logger.warning("%s: nothing to compare with", error.message)
             return None
-        return compare(before, side_of_table(table), fleet, traffic=traffic_of(settings))
+        return compare(before, side_of(table), fleet, traffic=traffic_of(settings))
 
 
 def traffic_of(settings: Settings) -> Traffic | None:
@@ -217,9 +219,7 @@ def report_of(feeds: Feeds, table: BuiltTable, refusals: int) -> dict[str, Any]:
                 "path": source.path,
                 "named": source.named,
                 **feed.describe(),
-                "refusals": [
-                    {"row": item.row, "value": item.value, "rule": item.rule} for item in feed.refusals[:refusals]
-                ],
+                "refusals": listed(feed.refusals[:refusals]),
             }
             for source, feed in feeds
         ],

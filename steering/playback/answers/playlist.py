@@ -99,7 +99,8 @@ def filled(
     if registered.kind == "hls":
         steering = f'#EXT-X-CONTENT-STEERING:SERVER-URI="{steering_url}",PATHWAY-ID="{first}"\n' if steering_url else ""
         sets = (registered.pathway.replace(PATHWAY, name).replace(BASE, base) for name, base in declared)
-        return "".join((registered.head, steering, *sets, registered.tail))
+        base_of_first = next((base for name, base in declared if name == first), declared[-1][1])
+        return "".join((registered.head.replace(BASE, base_of_first), steering, *sets, registered.tail))
     tag = f"{registered.prefix}ContentSteering"
     before = str(query_before_start).lower()
     steering = (

@@ -1,4 +1,4 @@
-"""Whole answers that end a connection: a refusal of bytes that are no request, and the cheapest answer under overload.
+"""The cheapest answer under overload, which ends the connection.
 
 Under overload a steering request gets the service's fallback, and everything that the fast path does not answer 503. A
 player keeps its appliances (players give up steering after an error, and moving them helps nobody): the fast path's
@@ -8,7 +8,6 @@ answer with a long TTL, or where that has none, the static steering manifest, fo
 from __future__ import annotations
 
 import re
-from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
@@ -19,9 +18,9 @@ from _fastpath.hints import read_player_request
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.playback.answers.players import static_answer
-from steering.playback.answers.problem import problem
 from steering.playback.answers.steering_manifests import MEDIA_TYPE
 from steering.playback.server.request_lines import encoded_line
+from steering.uvicorn_adapter import last_answer, refusal
 
 STEER_LINE: Final = re.compile(rb"(GET|HEAD) (/v1/steer\?[!-~]+) HTTP/1\.[01]\r\n")
 PLAYER_LINE: Final = re.compile(rb"(GET|HEAD) (/v1/(?:hls|dash)/[!->@-~]*)(?:\?([!-~]*))? HTTP/1\.[01]\r\n")
@@ -66,23 +65,3 @@ def static_manifest(
     body = static_answer(snapshot, service, hints, viewer_of(hints.session, UNKNOWN), title, default_service)
     answer = last_answer(HTTPStatus.OK, MEDIA_TYPE, body, "access-control-expose-headers: Retry-After")
     return answer.removesuffix(body) if is_head else answer
-
-
-def refusal(error: RequestError, *headers: str) -> bytes:
-    """Return a problem document as a whole answer."""
-    return last_answer(HTTPStatus(error.status), "application/problem+json", problem(error), *headers)
-
-
-def last_answer(status: HTTPStatus, media_type: str, body: bytes, *headers: str) -> bytes:
-    """Return a whole answer that tells the client that the connection is closed."""
-    lines = [
-        f"HTTP/1.1 {status} {status.phrase}",
-        f"date: {formatdate(usegmt=True)}",
-        "cache-control: no-store",
-        "access-control-allow-origin: *",
-        *headers,
-        f"content-length: {len(body)}",
-        f"content-type: {media_type}",
-        "connection: close",
-    ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

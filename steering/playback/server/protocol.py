@@ -27,8 +27,9 @@ from steering.playback.answers.encoding import encode
 from steering.playback.server.connections import Connections
 from steering.playback.server.last_answers import UNKNOWN_PEER, cheapest_answer
 from steering.playback.server.proxy_protocol import read_header
+from steering.playback.server.request_lines import encoded_line
 from steering.playback.server.states import TRANSITIONS, Event, State
-from steering.playback.server.uvicorn_adapter import FallbackPath, UvicornServer, protocol_class
+from steering.uvicorn_adapter import FallbackPath, UvicornServer, protocol_class
 
 MAX_PENDING: Final = 256  # requests on the fallback path: about 0.1 s of work
 
@@ -57,7 +58,7 @@ class HttpProtocol(Connection, asyncio.Protocol):
     def __init__(self, shared: Connections, server: UvicornServer) -> None:
         self.shared = shared
         self.server = server
-        self.fast_path = shared.fast_path
+        self.fast_path = self.clock = shared.fast_path
         self.state = State.BUFFERED
         self.since = self.active_at = self.fast_path.second  # since when it is in its state
         self.transport: asyncio.Transport
@@ -270,7 +271,7 @@ class HttpProtocol(Connection, asyncio.Protocol):
         self.move(Event.HANDED_OVER)
         self.shared.count("handed_over")
         if self.fallback is None:
-            self.fallback = self.server.open_fallback(self, self.transport, self.relayed)
+            self.fallback = self.server.open_fallback(self, self.transport, self.relayed, encoded_line)
         self.fallback.data_received(data)
         self.fallback_moved_on()
 

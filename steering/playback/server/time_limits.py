@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from _fastpath.fast_path import FastPath
 from steering.playback.server.states import Event, State
-from steering.playback.server.uvicorn_adapter import FallbackPath, Position
+from steering.uvicorn_adapter import FallbackPath, Position
 
 # Seconds.
 HEAD_S: Final = 10

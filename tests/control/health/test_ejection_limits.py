@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.health.appliance_state import Location
-from steering.control.health.ejection_limits import Limits, Sizes, allowance, decide, sizes_of
+from steering.control.health.ejection_limits import allowance, decide
+from steering.settings import Settings
 
-LIMITS = Limits(ejection_limit_cluster=0.5, ejection_limit_fleet=0.05)
+SETTINGS = Settings(ejection_limit_cluster=0.5, ejection_limit_fleet=0.05)
 
 
 def location_of(name: str) -> Location:
@@ -21,6 +22,11 @@ def location_of(name: str) -> Location:
 
 def fleet(**clusters: int) -> dict[str, Location]:
     return {f"{cluster}{i}": location_of(f"{cluster}{i}") for cluster, count in clusters.items() for i in range(count)}
+
+
+def sizes_of(locations: dict[str, Location]) -> tuple[Counter[str], Counter[str]]:
+    """Return the number of appliances of each cluster and of each site."""
+    return Counter(at.cluster for at in locations.values()), Counter(at.site for at in locations.values())
 
 
 # A site of one cluster of four, one of two clusters, and many others.
@@ -51,9 +57,9 @@ def test_ejections_beyond_the_limits_are_suppressed(
     name: str, suspect: list[str], out: list[str], recent: list[str], ejected: list[str], suppressed: list[str]
 ) -> None:
     assert allowance(0.05, len(FLEET)) == 5
-    decision = decide(suspect, frozenset(out), frozenset(recent), FLEET, sizes_of(FLEET), LIMITS)
-    assert sorted(decision.ejected) == sorted(ejected)
-    assert {f"{name} {why}" for name, why in decision.suppressed.items()} == set(suppressed)
+    limits = decide(suspect, frozenset(out), frozenset(recent), FLEET, *sizes_of(FLEET), SETTINGS)
+    assert sorted(name for name, limit in limits.items() if not limit) == sorted(ejected)
+    assert {f"{name} {limit}" for name, limit in limits.items() if limit} == set(suppressed)
 
 
 @given(st.data())
@@ -63,22 +69,23 @@ def test_a_cluster_keeps_its_share_unless_its_site_is_gone(data: st.DataObject) 
     suspect = data.draw(some)
     out = frozenset(name for name in suspect if data.draw(st.booleans()))
     recent = frozenset(data.draw(some)) | out
-    limits = Limits(data.draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])), data.draw(st.sampled_from([0.1, 0.5, 1.0])))
-    sizes = sizes_of(locations)
-    decision = decide(suspect, out, recent, locations, sizes, limits)
-    assert decision.ejected | decision.suppressed.keys() == set(suspect) - out
-    assert not decision.ejected & decision.suppressed.keys()
-    if decision.ejected:
-        assert len(recent | decision.ejected) <= allowance(limits.ejection_limit_fleet, len(locations))
-    gone = Counter(locations[name].cluster for name in recent | out | decision.ejected)
-    for cluster in {locations[name].cluster for name in decision.ejected - recent}:
+    of_cluster, of_fleet = data.draw(st.sampled_from([0.0, 0.3, 0.5, 1.0])), data.draw(st.sampled_from([0.1, 0.5, 1.0]))
+    settings = Settings(ejection_limit_cluster=of_cluster, ejection_limit_fleet=of_fleet)
+    clusters, sites = sizes_of(locations)
+    limits = decide(suspect, out, recent, locations, clusters, sites, settings)
+    ejected = {name for name, limit in limits.items() if not limit}
+    assert limits.keys() == set(suspect) - out
+    if ejected:
+        assert len(recent | ejected) <= allowance(of_fleet, len(locations))
+    gone = Counter(locations[name].cluster for name in recent | out | ejected)
+    for cluster in {locations[name].cluster for name in ejected - recent}:
         site = cluster[:2]
         whole = {name for name in locations if locations[name].site == site} <= recent | out | set(suspect)
         assert whole or gone[cluster] <= max(
-            allowance(limits.ejection_limit_cluster, sizes.clusters[cluster]),
+            allowance(of_cluster, clusters[cluster]),
             sum(locations[name].cluster == cluster for name in recent | out),
         )
 
 
-def test_an_empty_fleet_has_no_sizes() -> None:
-    assert sizes_of({}) == Sizes(0, {}, {})
+def test_in_an_empty_fleet_nothing_is_ejected() -> None:
+    assert decide([], frozenset(), frozenset(), {}, *sizes_of({}), SETTINGS) == {}

@@ -9,15 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.control.health.player_signal import FEWEST, MARGIN, RATE, Sample, losses, next_factors
+from steering.control.health.appliance_state import ApplianceState
+from steering.control.health.player_signal import FEWEST, MARGIN, RATE, losses, next_factors
+from tests.support.appliances import state_of
 
 
-def cluster(*rows: tuple[float, float] | tuple[float, float, float]) -> list[Sample]:
+def cluster(*rows: tuple[float, float] | tuple[float, float, float]) -> list[ApplianceState]:
     """Rows are attested reports, failing ones, and the factor."""
-    return [Sample(slot, *row) for slot, row in enumerate(rows)]
+    return [
+        state_of(slot, attested=attested, failing=failing, player_factor=factor[0] if factor else 1.0)
+        for slot, (attested, failing, *factor) in enumerate(rows)
+    ]
 
 
-ROWS: list[tuple[str, list[Sample], set[int]]] = [
+ROWS: list[tuple[str, list[ApplianceState], set[int]]] = [
     ("no reports", cluster((0, 0), (0, 0)), set()),
     ("none fails", cluster((100, 0), (100, 0)), set()),
     ("all fail", cluster((100, 90), (100, 90)), set()),
@@ -34,7 +39,7 @@ ROWS: list[tuple[str, list[Sample], set[int]]] = [
 
 
 @pytest.mark.parametrize(("members", "expected"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
-def test_who_is_worse_than_its_peers(members: list[Sample], expected: set[int]) -> None:
+def test_who_is_worse_than_its_peers(members: list[ApplianceState], expected: set[int]) -> None:
     assert losses(members).keys() == expected
 
 
@@ -49,21 +54,24 @@ CLUSTERS = st.lists(SAMPLES, min_size=1, max_size=8).map(lambda rows: cluster(*r
 
 @given(CLUSTERS, st.floats(0.01, 0.5), st.integers(1, 8), st.floats(0, 10))
 def test_within_the_cap_a_step_at_a_time_and_of_few_at_once(
-    members: list[Sample], cap: float, most: int, elapsed_s: float
+    members: list[ApplianceState], cap: float, most: int, elapsed_s: float
 ) -> None:
-    members = [dataclasses.replace(member, factor=max(member.factor, 1 - cap)) for member in members]
-    after = {member.slot: member.factor for member in members} | next_factors(members, cap, most, elapsed_s)
-    lower = [member.slot for member in members if member.factor < 1.0]
+    for member in members:
+        member.player_factor = max(member.player_factor, 1 - cap)
+    after = {member.appliance.slot: member.player_factor for member in members} | next_factors(
+        members, cap, most, elapsed_s
+    )
+    lower = [member.appliance.slot for member in members if member.player_factor < 1.0]
     new = [slot for slot, share in after.items() if share < 1.0 and slot not in lower]
     for member in members:
-        assert 1 - cap <= after[member.slot] <= 1.0
-        assert abs(after[member.slot] - member.factor) <= RATE * elapsed_s + 1e-9
+        assert 1 - cap <= after[member.appliance.slot] <= 1.0
+        assert abs(after[member.appliance.slot] - member.player_factor) <= RATE * elapsed_s + 1e-9
     assert len(new) <= max(min(most, len(members) - 1) - len(lower), 0)
 
 
 @given(CLUSTERS, st.data())
 def test_more_failing_never_gives_weight_and_never_takes_it_from_others(
-    members: list[Sample], data: st.DataObject
+    members: list[ApplianceState], data: st.DataObject
 ) -> None:
     index = data.draw(st.integers(0, len(members) - 1))
     before = members[index]
@@ -71,19 +79,22 @@ def test_more_failing_never_gives_weight_and_never_takes_it_from_others(
     worse[index] = dataclasses.replace(before, failing=data.draw(st.floats(before.failing, max(before.attested, 0))))
     first, second = losses(members), losses(worse)
     for member in members:
-        more, less = (second, first) if member.slot == before.slot else (first, second)
-        assert more.get(member.slot, 0.0) >= less.get(member.slot, 0.0) - 1e-9
+        more, less = (second, first) if member.appliance.slot == before.appliance.slot else (first, second)
+        assert more.get(member.appliance.slot, 0.0) >= less.get(member.appliance.slot, 0.0) - 1e-9
     first_factors, second_factors = next_factors(members, 0.5, 9, 5.0), next_factors(worse, 0.5, 9, 5.0)
-    assert second_factors.get(before.slot, before.factor) <= first_factors.get(before.slot, before.factor) + 0.03
+    assert (
+        second_factors.get(before.appliance.slot, before.player_factor)
+        <= first_factors.get(before.appliance.slot, before.player_factor) + 0.03
+    )
 
 
 @given(CLUSTERS)
-def test_the_judge(members: list[Sample]) -> None:
+def test_the_judge(members: list[ApplianceState]) -> None:
     """An appliance that loses has reports, peers with reports, and a share of failing ones above theirs by the margin."""
     for member in members:
         others = [other for other in members if other is not member]
         attested, failing = sum(other.attested for other in others), sum(other.failing for other in others)
-        if member.slot in losses(members):
+        if member.appliance.slot in losses(members):
             assert member.attested >= FEWEST
             assert attested >= FEWEST
             assert member.failing / member.attested > failing / attested * (1 - 1e-3) + MARGIN - 0.02

@@ -6,78 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
-from steering.control.health import load_balancer
-from steering.control.health.alarms import Alarm
+from _fastpath.status_words import DISABLED, IPV4_UP, NO_HEADROOM, STALE, UNHEALTHY
 from steering.control.health.appliance_state import Maintenance, OverrideOrigin
-from steering.control.health.ejection_limits import Limits
-from steering.control.health.presenter import describe, describe_cluster
-from steering.control.health.registry import Registry, StateChange, read_record, steady_clock
-from steering.control.health.rules import Health, Report, Rules
+from steering.control.health.presenter import describe
+from steering.control.health.registry import Registry, read_record, steady_clock
+from steering.control.health.rules import Health, Report
 from steering.control.records.overrides import Override
 from steering.errors import RequestError
-from steering.model.fleet import Appliance, Cluster, Fleet, Site
-from steering.model.route import RouteClass, RoutesHeard
-from steering.state.status import StatusFiles, write_status
+from steering.model.route import RoutesHeard
+from steering.settings import Settings
+from tests.support.appliances import BOTH, MUMBAI, Bench, make_fleet
 
-BOTH = IPV4_UP | IPV6_UP
 BITS = 0xFFFF0000
-
-
-def make_fleet(**clusters: int) -> Fleet:
-    """`bom001=4`: a cluster of four appliances of 100 Gbps, alone at its site."""
-    names = [(site, f"c{i}-{site}") for site, count in clusters.items() for i in range(count)]
-    return Fleet(
-        (),
-        tuple(Site(site, "IN", site, 0.0, 0.0) for site in clusters),
-        tuple(Cluster(f"{site}-a", site, RouteClass.exchange, number=at) for at, site in enumerate(clusters)),
-        tuple(Appliance(name, f"{site}-a", f"{name}.example", 100.0, slot=at) for at, (site, name) in enumerate(names)),
-        (),
-    )
-
-
-class Bench:
-    """A registry of a fleet over a real file of status words, with a clock that is set by hand."""
-
-    def __init__(
-        self, folder: Path, fleet: Fleet, rules: Rules | None = None, limits: Limits | None = None, signal: float = 0.0
-    ) -> None:
-        self.now = 1000.0
-        self.registry = Registry(rules, limits, clock=lambda: self.now, player_signal=signal)
-        self.slots = {appliance.id: appliance.slot for appliance in fleet.appliances}
-        self.registry.take_fleet(fleet, {}, {})
-        self.files = StatusFiles(folder)
-        self.files.use(write_status(folder, 1, [self.registry.status_words().get(slot, 0) for slot in range(64)]))
-        self.registry.files = self.files
-        self.changes: list[StateChange] = []
-        self.alarms: list[Alarm] = []
-        self.registry.listen(self.changes.append)
-        self.registry.on_alarm(self.alarms.append)
-        self.seq = 0
-
-    def status(self, name: str) -> int:
-        """Return the status word in the file."""
-        return self.files.word(self.slots[name])
-
-    def say(self, *names: str, health: Health | None = None, own: bool = True) -> list[str]:
-        self.seq += 1
-        return [self.registry.report(name, Report("b", self.seq, health=health or Health()), own) for name in names]
-
-    def tick(self, seconds: float = 1.0, **more: object) -> None:
-        self.now += seconds
-        self.registry.tick(**more)  # type: ignore[arg-type]
-
-    def states(self) -> dict[str, str]:
-        return {name: describe(self.registry, name)["state"] for name in self.slots}
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    """Four appliances in Mumbai and twenty elsewhere, one a site."""
-    return Bench(tmp_path, make_fleet(bom001=4, **{f"del{i:03}": 1 for i in range(20)}), limits=Limits(0.5, 0.2))
-
-
-MUMBAI = [f"c{i}-bom001" for i in range(4)]
 
 
 def test_an_appliances_own_report_counts_at_once(bench: Bench) -> None:
@@ -204,23 +144,6 @@ def test_a_monitor_ejects_one_after_three_observations_and_half_a_cluster_at_mos
     assert ("cluster_down", "bom001-a") in {(alarm.kind, alarm.subject) for alarm in bench.registry.alarms()}
 
 
-def test_a_family_that_a_checker_finds_down_is_not_up(bench: Bench) -> None:
-    for _ in range(3):
-        bench.registry.observe("c0-bom001", False, "refused", family=6)
-        bench.registry.observe("c0-bom001", True, "", family=4)
-    bench.tick()
-    assert bench.status("c0-bom001") == 1000 | IPV4_UP
-    found = describe(bench.registry, "c0-bom001")
-    assert (found["families"], found["state"], found["why"]) == ([4], "partial", "not up over IPv6: refused")
-    for _ in range(3):
-        for name in MUMBAI:
-            bench.registry.observe(name, False, "refused", family=4)
-            bench.registry.observe(name, False, "refused", family=6)
-    bench.tick()
-    assert bench.states()["c0-bom001"] == "unhealthy", "no family is left"
-    assert ("cluster_down", "bom001-a") in {(alarm.kind, alarm.subject) for alarm in bench.alarms}
-
-
 def test_maintenance_begins_and_ends_by_itself(bench: Bench) -> None:
     bench.tick(maintenance={"c0-bom001": Maintenance(5000.0, "new disks")})
     assert bench.status("c0-bom001") == 1000 | BOTH | DISABLED
@@ -228,74 +151,6 @@ def test_maintenance_begins_and_ends_by_itself(bench: Bench) -> None:
     assert (found["state"], found["why"], found["maintenance"]["until"]) == ("maintenance", "new disks", 5000.0)
     bench.tick()
     assert bench.status("c0-bom001") == 1000 | BOTH
-
-
-def test_a_drained_appliance_drains_until_it_has_no_connections(bench: Bench) -> None:
-    bench.say("c0-bom001", health=Health(connections=9))
-    bench.registry.set_overrides({"c0-bom001": Override(enabled=False)}, OverrideOrigin(bench.now, "noc"))
-    assert bench.states()["c0-bom001"] == "draining"
-    bench.say("c0-bom001", health=Health(connections=0))
-    assert bench.states()["c0-bom001"] == "drained"
-    assert describe(bench.registry, "c0-bom001")["overridden"]["who"] == "noc"
-
-
-def test_an_overloaded_appliance_is_shed_until_its_load_falls_back(bench: Bench) -> None:
-    slots = [bench.slots[name] for name in MUMBAI]
-    bench.tick(answers=dict(zip(slots, [700, 100, 100, 100], strict=True)))
-    assert [bench.status(name) & OVER_LIMIT for name in MUMBAI] == [OVER_LIMIT, 0, 0, 0]
-    assert bench.states()["c0-bom001"] == "overloaded"
-    assert describe(bench.registry, "c0-bom001")["share"] == pytest.approx(0.7)
-    for _ in range(8):
-        bench.tick(answers=dict.fromkeys(slots[1:], 250))
-    assert not bench.status("c0-bom001") & OVER_LIMIT
-
-
-def test_an_appliance_above_its_share_gets_a_lower_weight_step_by_step(bench: Bench) -> None:
-    slots = [bench.slots[name] for name in MUMBAI]
-    for _ in range(20):
-        bench.tick(answers=dict(zip(slots, [350, 220, 220, 210], strict=True)))
-    weights = [bench.status(name) & 0xFFFF for name in MUMBAI]
-    assert 700 < weights[0] < 900
-    assert weights[1:] == [1000] * 3
-    assert describe(bench.registry, "c0-bom001")["load_factor"] == weights[0] / 1000
-    for _ in range(120):
-        bench.tick(answers=dict.fromkeys(slots, 250) | {slots[0]: 150})
-    assert bench.status("c0-bom001") & 0xFFFF == 1000
-
-
-def test_the_clusters_of_a_large_fleet_are_compared_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fleet = make_fleet(bom001=4, del001=4, lhr001=4)
-    for name in ("at once", "in turns"):
-        (tmp_path / name).mkdir()
-    at_once = Bench(tmp_path / "at once", fleet)
-    monkeypatch.setattr(load_balancer, "COMPARED_AT_ONCE", 5)
-    in_turns = Bench(tmp_path / "in turns", fleet)
-    first = [f"c0-{site}" for site in ("bom001", "del001", "lhr001")]
-    slots = [in_turns.slots[name] for name in first]
-    quiet = dict.fromkeys(in_turns.slots.values(), 100)
-
-    def over(bench: Bench, busy: int) -> int:
-        bench.tick(answers=quiet | dict.fromkeys(slots, busy))
-        return sum(bool(bench.status(name) & OVER_LIMIT) for name in first)
-
-    assert [over(at_once, 700) for _ in range(4)] == [3, 3, 3, 3]
-    assert [over(in_turns, 700) for _ in range(4)] == [1, 2, 3, 3]
-    for bench in (at_once, in_turns):
-        assert [over(bench, 100) for _ in range(60)][-1] == 0
-        for _ in range(60):
-            over(bench, 140)
-    for name in first:  # the time between two turns counts whole
-        trims = [describe(bench.registry, name)["load_factor"] for bench in (at_once, in_turns)]
-        assert trims[0] == pytest.approx(trims[1], abs=0.05)
-        assert trims[0] < 0.95
-
-
-def test_hot_titles_get_a_fan_out_and_lose_it(bench: Bench) -> None:
-    bench.tick(answers={0: 1000}, asked={7: 900, 8: 10})
-    assert bench.registry.balancer.fan_outs == {7: 32}
-    for _ in range(60):
-        bench.tick(answers={0: 1000})
-    assert bench.registry.balancer.fan_outs == {}
 
 
 def test_a_restart_begins_where_the_last_process_ended(tmp_path: Path, bench: Bench) -> None:
@@ -317,7 +172,7 @@ def test_a_restart_begins_where_the_last_process_ended(tmp_path: Path, bench: Be
 
 
 def test_a_record_survives_as_json_and_an_unreadable_one_is_new() -> None:
-    registry = Registry(clock=lambda: 5.0)
+    registry = Registry(Settings(), clock=lambda: 5.0)
     registry.take_fleet(make_fleet(bom001=1), {}, {})
     heard = {4: RoutesHeard(9, "ab"), 6: RoutesHeard(0, "")}
     registry.report("c0-bom001", Report("b", 3, 1.0, Health("degraded", "nic", 1.0, 2.0, 3, 0.5, 0.25), heard), True)
@@ -346,19 +201,6 @@ def test_a_tick_repairs_status_words(bench: Bench) -> None:
     assert bench.status("c0-bom001") == 1000 | BOTH
 
 
-def test_a_cluster_is_described_by_its_members(bench: Bench) -> None:
-    bench.say("c0-bom001", health=Health("failed", "disk", throughput_gbps=3.0))
-    bench.tick(answers={bench.slots["c1-bom001"]: 3, 10: 1})
-    assert describe_cluster(bench.registry, "bom001-a") == {
-        "appliances": 4,
-        "states": {"serving": 3, "unhealthy": 1},
-        "weight": 3000,
-        "capacity_gbps": 400.0,
-        "throughput_gbps": 3.0,
-        "share": 0.75,
-    }
-
-
 def test_the_steady_clock_has_the_time_and_goes_forward() -> None:
     clock = steady_clock()
     first = clock()
@@ -373,7 +215,7 @@ def let_players_report(seconds: int, bench: Bench, **failing: float) -> None:
 
 
 def test_an_appliance_that_fails_players_loses_weight_within_the_cap_and_regains_it(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, make_fleet(bom001=4), signal=0.5)
+    bench = Bench(tmp_path, make_fleet(bom001=4), player_signal=0.5)
     let_players_report(120, bench)
     assert {bench.status(name) for name in MUMBAI} == {1000 | BOTH}
     let_players_report(15, bench, c1=1.0)
@@ -393,7 +235,7 @@ def test_an_appliance_that_fails_players_loses_weight_within_the_cap_and_regains
 
 
 def test_silent_players_lower_no_weight(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, make_fleet(bom001=4), signal=0.5)
+    bench = Bench(tmp_path, make_fleet(bom001=4), player_signal=0.5)
     let_players_report(200, bench, c1=1.0)
     assert 500 <= bench.status("c1-bom001") & 0xFFFF <= 530
     for _ in range(600):
@@ -402,7 +244,7 @@ def test_silent_players_lower_no_weight(tmp_path: Path) -> None:
 
 
 def test_no_more_of_a_cluster_lose_weight_than_the_ejection_limit(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, make_fleet(bom001=4), limits=Limits(0.25), signal=0.5)
+    bench = Bench(tmp_path, make_fleet(bom001=4), ejection_limit_cluster=0.25, player_signal=0.5)
     let_players_report(200, bench, c1=1.0, c2=0.8)
     lower = [name for name in MUMBAI if bench.status(name) & 0xFFFF < 1000]
     assert len(lower) == 1

@@ -11,27 +11,28 @@ from hypothesis import strategies as st
 
 from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
 from steering.control.health import rules as health
-from steering.control.health.rules import Health, HealthRecord, Report, Rules
+from steering.control.health.rules import Health, HealthRecord, Report
 from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
+from steering.settings import Settings
 
-RULES = Rules()
+SETTINGS = Settings()
 BOTH = IPV4_UP | IPV6_UP
 APPLIANCE = Appliance("c1", "a", "c1.example", 100.0, slot=0)  # full weight 1000
 NEW = health.new_record(0.0)
 
 
-def reported(report: Report | None = None, now: float = 0.0, rules: Rules = RULES) -> HealthRecord:
+def reported(report: Report | None = None, now: float = 0.0, settings: Settings = SETTINGS) -> HealthRecord:
     """Return the record after a first report."""
-    return health.with_report(NEW, report or Report("b", 1, health=Health()), 100.0, now, rules)
+    return health.with_report(NEW, report or Report("b", 1, health=Health()), 100.0, now, settings)
 
 
 def status(record: HealthRecord = NEW, override: Override | None = None, **more: Any) -> int:
-    return health.status_of(APPLIANCE, override or Override(), record, RULES, **more)
+    return health.status_of(APPLIANCE, override or Override(), record, SETTINGS, **more)
 
 
 FAILED = reported(Report("b", 1, health=Health("failed", "disk")))
-SILENT = health.with_silence(reported(), 31.0, RULES)
+SILENT = health.with_silence(reported(), 31.0, SETTINGS)
 SUSPECT = dataclasses.replace(NEW, inferred=(health.Condition(False, 0.0, "refused"), *NEW.inferred[1:]))
 NO_IPV6 = dataclasses.replace(NEW, inferred=(*NEW.inferred[:2], health.Condition(False, 0.0, "refused")))
 
@@ -82,12 +83,12 @@ def test_late_and_repeated_reports_are_recognised(name: str, given: list[tuple[s
         report = Report(boot, seq)
         verdicts.append(health.verdict_of(record, report))
         if verdicts[-1] == "accepted":
-            record = health.with_report(record, report, 100.0, 0.0, RULES)
+            record = health.with_report(record, report, 100.0, 0.0, SETTINGS)
     assert verdicts == expected
 
 
 def test_an_appliances_clock_is_shown_and_decides_nothing() -> None:
-    record = health.with_report(reported(now=100.0), Report("b", 2, sent_at=-5e9), 100.0, 110.0, RULES)
+    record = health.with_report(reported(now=100.0), Report("b", 2, sent_at=-5e9), 100.0, 110.0, SETTINGS)
     assert record.reported_at == 110.0
     assert record.skew_s == -5e9 - 110.0
 
@@ -109,13 +110,13 @@ RAMPS: list[tuple[Health | None, float]] = [
 def test_the_ramp_falls_between_the_marks_and_by_half_when_degraded(
     reported_health: Health | None, ramp: float
 ) -> None:
-    assert health.target_ramp(reported_health, 100.0, RULES) == pytest.approx(ramp)
+    assert health.target_ramp(reported_health, 100.0, SETTINGS) == pytest.approx(ramp)
 
 
 def test_a_full_appliance_takes_clients_again_only_well_above_the_low_mark() -> None:
     full = [False]
     for headroom in (6.0, 5.0, 6.0, 8.7, 8.8, 6.0):
-        full.append(health.is_full(Health(headroom_gbps=headroom), 100.0, full[-1], RULES))
+        full.append(health.is_full(Health(headroom_gbps=headroom), 100.0, full[-1], SETTINGS))
     assert full[1:] == [False, True, True, True, False, False]
 
 
@@ -123,14 +124,14 @@ def test_a_recovered_appliance_ramps_up_slowly_to_its_full_weight() -> None:
     record = health.with_slow_start(reported())
     ramps = [record.ramp]
     for _ in range(60):
-        record = health.with_step(record, 100.0, 1.0, RULES)
+        record = health.with_step(record, 100.0, 1.0, SETTINGS)
         ramps.append(record.ramp)
     assert ramps[0] == health.FIRST_RAMP
     assert ramps[30] == pytest.approx(0.6)
     assert ramps[54] == pytest.approx(1.0)
     assert ramps[60] == 1.0
     assert not record.ramping
-    assert health.with_step(record, 100.0, 1.0, RULES) is record
+    assert health.with_step(record, 100.0, 1.0, SETTINGS) is record
 
 
 @given(
@@ -139,12 +140,12 @@ def test_a_recovered_appliance_ramps_up_slowly_to_its_full_weight() -> None:
     st.sampled_from(["ok", "degraded", "failed"]),
 )
 def test_no_ramp_moves_by_more_than_a_step(headrooms: list[float | None], step: float, state: str) -> None:
-    rules = Rules(weight_step=step)
-    record = reported(rules=rules)
+    settings = SETTINGS.model_copy(update={"weight_step": step})
+    record = reported(settings=settings)
     for seq, headroom in enumerate(headrooms, 2):
         said = Health(state, headroom_gbps=headroom)
-        record = health.with_report(record, Report("b", seq, health=said), 100.0, 0.0, rules)
-        stepped = health.with_step(record, 100.0, 1.0, rules)
+        record = health.with_report(record, Report("b", seq, health=said), 100.0, 0.0, settings)
+        stepped = health.with_step(record, 100.0, 1.0, settings)
         assert abs(stepped.ramp - record.ramp) <= step + 1e-9
         assert 0.0 <= stepped.ramp <= 1.0
         record = stepped
@@ -167,16 +168,16 @@ def test_it_takes_equal_observations_in_a_row_to_turn_what_is_inferred(
 ) -> None:
     record = NEW
     for sign in seen:
-        record = health.with_observation(record, sign == "+", "refused", 0.0, RULES, family)
+        record = health.with_observation(record, sign == "+", "refused", 0.0, SETTINGS, family)
     assert health.suspicion_of(record).holds == holds
-    assert health.is_suspect(record, Override(), RULES) != holds
+    assert health.is_suspect(record, Override(), SETTINGS) != holds
 
 
 def test_silence_counts_after_three_missed_reports() -> None:
     record = reported(now=100.0)
-    assert health.with_silence(record, 130.0, RULES) is record
-    assert not health.with_silence(record, 130.1, RULES).fresh.holds
-    assert health.with_silence(NEW, 1e9, RULES) is NEW
+    assert health.with_silence(record, 130.0, SETTINGS) is record
+    assert not health.with_silence(record, 130.1, SETTINGS).fresh.holds
+    assert health.with_silence(NEW, 1e9, SETTINGS) is NEW
 
 
 @given(st.integers(0, 0xFFFF), st.floats(0.0, 1.0), st.booleans(), st.booleans())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -21,7 +22,7 @@ from steering.control.jobs.follow_bgp import CREDIT_S, SHARE, Budget, core_s
 from steering.control.records.versions import Version
 from steering.control.remote import RemoteControl
 from steering.control.routes.bgp.sessions import FILE, LiveRoutes, Session, lines_of, read_sessions, write_routes
-from steering.control.routes.bgp.speaker import configuration, environment, router_id
+from steering.control.routes.bgp.speaker import configuration, environment, router_id, speaking
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.control.services.hand_over import LIVE, kept_versions
@@ -620,3 +621,38 @@ def succeeds(call: Callable[[], None]) -> bool:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return False
     return True
+
+
+# ---- speakers that cannot be used
+
+OTHERS = [
+    # a program, and the reason that the session shows
+    ("echo 'ExaBGP : 4.2.21'; exit 1", "is no ExaBGP 5: `version` prints 'ExaBGP : 4.2.21'"),
+    ("echo one >&2; echo usage: exabgp >&2; exit 2", "is no ExaBGP 5: `version` prints 'usage: exabgp'"),
+    ("exit 0", "is no ExaBGP 5: `version` prints 'nothing'"),
+    (
+        "if [ $1 = version ]; then echo 'ExaBGP : 5.0.1'; else echo 'cannot bind: 179' >&2; exit 3; fi",
+        "the speaker ended with status 3: cannot bind: 179",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "reason"), OTHERS, ids=[row[1] for row in OTHERS])
+def test_a_speaker_that_cannot_be_used_gives_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
+    program = tmp_path / "exabgp"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("steering.control.routes.bgp.speaker.find_speaker", lambda: str(program))
+
+    async def speak() -> None:
+        async with speaking([ONE], lambda _: None) as process:
+            await process.wait()
+
+    with pytest.raises(SettingsError) as caught:
+        asyncio.run(speak())
+    assert reason in caught.value.message
+    live = LiveRoutes([ONE], hold_s=120, now=NOW)
+    live.all_down(caught.value.message, NOW + 1)
+    assert live.describe()[0]["reason"] == caught.value.message

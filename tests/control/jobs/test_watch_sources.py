@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from steering.cli.tables import sources_of
-from steering.control.jobs import due_times
 from steering.control.jobs.clockwork import keep_running
 from steering.control.jobs.watch_sources import WatchSources
 from steering.control.routes import fetch as fetch_module
@@ -25,6 +24,7 @@ from steering.control.routes.fetch import FOLDER, fetch
 from steering.control.services.control import Control
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
+from steering.process import backoff
 from steering.settings import Settings
 
 HEADER = "prefix,cluster\n"
@@ -311,7 +311,7 @@ def test_a_changed_url_is_published_and_a_bad_one_is_left_alone_for_longer_and_l
     quick = settings.model_copy(update={"fetch_s": 0.05})
     anywhere.fleet.replace(fleet, "test")
     anywhere.tables.publish([FeedSource("csv", site.url)], "test")
-    monkeypatch.setattr(due_times, "MOST_S", 0.2)
+    monkeypatch.setattr(backoff, "MOST_S", 0.2)
     with watching(anywhere, quick):
         site.body, site.headers["ETag"] = AWAY.encode(), '"2"'
         wait_until(lambda: served(settings.state) == "del001-a")

@@ -11,7 +11,8 @@ import pytest
 
 from steering.control.routes.build import build_table, mean, unit_vector
 from steering.control.routes.feeds import FeedSource, read_feed
-from steering.control.routes.feeds.regions import country_code, read_regions, unmapped
+from steering.control.routes.feeds.mmdb import network_at
+from steering.control.routes.feeds.regions import country_code, read_regions
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
@@ -202,11 +203,10 @@ def test_country_codes_are_found_in_records_of_the_usual_shapes(record: object, 
 
 
 def test_ipv4_inside_an_mmdb_of_both_families_is_ipv4() -> None:
-    import ipaddress
 
-    assert unmapped(ipaddress.ip_network("::102:300/120")) == "1.2.3.0/24"
-    assert unmapped(ipaddress.ip_network("2001:db8::/32")) == "2001:db8::/32"
-    assert unmapped(ipaddress.ip_network("1.2.3.0/24")) == "1.2.3.0/24"
+    assert network_at(0x010203, 120, 6)[1] == "1.2.3.0/24"
+    assert network_at(0x20010DB8, 32, 6)[1] == "2001:db8::/32"
+    assert network_at(0x010203, 24, 4)[1] == "1.2.3.0/24"
 
 
 def test_countries_come_from_an_mmdb_of_the_operators_own(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steering.control.routes.diff import compare, side_of_files, side_of_table
+from steering.control.routes.diff import compare, side_of
 from steering.control.routes.feeds import Feed, FeedSource, read_feed
 from steering.control.routes.guards import UNKNOWN, broken_guards
 from steering.control.routes.traffic import read_traffic
@@ -22,7 +22,7 @@ from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
-from steering.state.table import BuiltTable, write_table
+from steering.state.table import BuiltTable, read_table, write_table
 
 HEADER = "prefix,cluster,as_path,med\n"
 CLUSTERS = ("bom001-a", "bom002-a", "del001-a", "lhr001-a")
@@ -78,10 +78,10 @@ def test_moves_and_prefixes_are_what_asking_every_address_finds(
 ) -> None:
     texts = [ALWAYS + "".join(f"{row}\n" for row in rows) for rows in (before, after)]
     folders = [publish(tmp_path_factory.mktemp("state") / "s", HEADER + text) for text in texts]
-    sides = [side_of_files(folder, 1) for folder in folders]
+    sides = [side_of(read_table(folder, 1), 1) for folder in folders]
     report = compare(sides[0], sides[1], fleet, examples=1000)
     assert {**report, "after": None} == {
-        **compare(sides[0], side_of_table(build(HEADER + texts[1])), fleet, examples=1000),
+        **compare(sides[0], side_of(build(HEADER + texts[1])), fleet, examples=1000),
         "after": None,
     }
     snapshots = [Snapshot.map(folder) for folder in folders]
@@ -117,8 +117,8 @@ def test_moves_and_prefixes_are_what_asking_every_address_finds(
 
 
 def test_moves_are_told_by_partner(build: Callable[..., BuiltTable], fleet: Fleet) -> None:
-    before = side_of_table(build(HEADER + "198.51.100.0/24,bom001-a,64500,0\n192.0.2.0/24,lhr001-a,64511,0\n"))
-    after = side_of_table(build(HEADER + "198.51.100.0/24,del001-a,64500,0\n192.0.2.0/24,bom002-a,64511,0\n"))
+    before = side_of(build(HEADER + "198.51.100.0/24,bom001-a,64500,0\n192.0.2.0/24,lhr001-a,64511,0\n"))
+    after = side_of(build(HEADER + "198.51.100.0/24,del001-a,64500,0\n192.0.2.0/24,bom002-a,64511,0\n"))
     report = compare(before, after, fleet)
     assert report["moved"] == {"v4": 1.0, "v6": 0.0}
     assert report["partners"] == [
@@ -132,7 +132,7 @@ def test_the_same_table_under_another_file_name_changes_nothing(
 ) -> None:
     table = build()
     write_table(tmp_path, 3, table)
-    report = compare(side_of_files(tmp_path, 3), side_of_table(build()), fleet)
+    report = compare(side_of(read_table(tmp_path, 3), 3), side_of(build()), fleet)
     assert report["moved"] == {"v4": 0.0, "v6": 0.0}
     assert report["partners"] == report["clusters"] == []
     for family in ("v4", "v6"):
@@ -196,12 +196,12 @@ TRAFFIC = "198.51.100.0/24 100\n198.51.100.128/25 300\n2001:db8::/32 7\n"
 def test_moves_are_weighed_by_traffic(build: Callable[..., BuiltTable], fleet: Fleet, tmp_path: Path) -> None:
     (tmp_path / "traffic.txt").write_text(TRAFFIC)
     traffic = read_traffic(tmp_path / "traffic.txt")
-    before = side_of_table(build(HEADER + "198.51.100.0/24,bom001-a,64500,0\n2001:db8::/32,bom001-a,64500,0\n"))
+    before = side_of(build(HEADER + "198.51.100.0/24,bom001-a,64500,0\n2001:db8::/32,bom001-a,64500,0\n"))
     half = (
         HEADER
         + "198.51.100.0/24,bom001-a,64500,0\n198.51.100.192/26,del001-a,64500,0\n2001:db8::/32,bom001-a,64500,0\n"
     )
-    after = side_of_table(build(half))
+    after = side_of(build(half))
     assert compare(before, after, fleet)["moved"] == {"v4": 0.25, "v6": 0.0}
     report = compare(before, after, fleet, traffic=traffic)
     # The amount of the /24 lies in its lower half: of 400, half of the upper half's 300 moves.
@@ -234,7 +234,7 @@ def test_weighed_moves_are_what_asking_every_address_finds(
         if owner is not None and (old_routed or new_routed):
             routed += amounts[owner] / sizes[owner]
             moved += amounts[owner] / sizes[owner] * (old != new)
-    report = compare(*(side_of_table(build(text)) for text in texts), fleet, traffic=read_traffic(folder / "t"))
+    report = compare(*(side_of(build(text)) for text in texts), fleet, traffic=read_traffic(folder / "t"))
     assert report["moved"]["v4"] == pytest.approx(moved / routed if routed else 0.0, abs=1e-6)
 
 

@@ -18,8 +18,8 @@ from steering.playback.server.connections import Connections
 from steering.playback.server.follower import Follower
 from steering.playback.server.protocol import HttpProtocol
 from steering.playback.server.states import TRANSITIONS, Event, State
-from steering.playback.server.uvicorn_adapter import UvicornServer
 from steering.settings import Settings
+from steering.uvicorn_adapter import UvicornServer
 
 pytestmark = pytest.mark.anyio
 

@@ -107,7 +107,6 @@ def is_address(value: Any) -> bool:
 
 
 def is_number(value: Any, least: int, most: int) -> bool:
-    """Return whether a value is a whole number in a range."""
     return type(value) is int and least <= value <= most
 
 
@@ -169,9 +168,9 @@ class LiveRoutes:
             received.stale = set(received.routes)
 
     def all_down(self, reason: str, now: float) -> None:
-        """Record that the speaker has stopped."""
         for received in self.received.values():
             self.set_state(received, is_up=False, reason=reason, now=now)
+            received.reason = reason
 
     def expire(self, now: float) -> None:
         """Drop the stale routes of sessions that have been down, or up without an End-of-RIB, for too long."""
@@ -180,7 +179,6 @@ class LiveRoutes:
                 self.drop_stale(received)
 
     def drop_stale(self, received: SessionRoutes) -> None:
-        """Drop the stale routes of a session."""
         for prefix in received.stale:
             del received.routes[prefix]
         self.changed += bool(received.stale)
@@ -208,7 +206,6 @@ class LiveRoutes:
                 self.changed += 1
 
     def withdraw(self, received: SessionRoutes, prefix: str) -> None:
-        """Remove a prefix."""
         received.stale.discard(prefix)
         if received.routes.pop(prefix, None) is not None:
             self.changed += 1
@@ -263,14 +260,9 @@ class LiveRoutes:
             received.stale = set(received.routes)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return the state of each session."""
         return [
             {
-                "cluster": session.cluster,
-                "peer": session.peer,
-                "peer_asn": session.peer_asn,
-                "local": session.local,
-                "family": session.family,
+                **{name: getattr(session, name) for name in ("cluster", "peer", "peer_asn", "local", "family")},
                 "state": "up" if self.received[key].is_up else "down",
                 "since": self.received[key].since,
                 "reason": self.received[key].reason,
@@ -283,7 +275,6 @@ class LiveRoutes:
 
 
 def lines_of(routes: dict[Key, dict[str, str]]) -> Iterator[str]:
-    """Yield the feed's lines."""
     yield HEADER
     for key, row in routes.items():
         yield f"{SESSION_LINE}{key[0]} {key[1]}\n"
@@ -293,7 +284,6 @@ def lines_of(routes: dict[Key, dict[str, str]]) -> Iterator[str]:
 
 
 def write_routes(state: Path, routes: dict[Key, dict[str, str]]) -> None:
-    """Write the feed into the state folder."""
     write_atomically(state / FILE, (line.encode() for line in lines_of(routes)))
 
 

@@ -11,9 +11,11 @@ import contextlib
 import logging
 import os
 import pwd
+import re
 import shutil
 import sys
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -27,6 +29,9 @@ START_S: Final = 20.0
 STOP_S: Final = 5.0
 PRIVATE: Final = Path("/dev/shm")  # noqa: S108 (a folder of mode 0700 is made in it)
 HOLD_TIME_S: Final = 30
+VERSION: Final = re.compile(rb"ExaBGP\s*:\s*5\.")
+MAX_VERSION: Final = 4096
+MAX_REASON: Final = 300
 
 logger = logging.getLogger("steering.bgp")
 
@@ -38,6 +43,27 @@ def find_speaker() -> str:
     if not program:
         raise SettingsError("exabgp: not installed", hint="pip install 'steering[bgp]'")
     return program
+
+
+async def require_version(program: str) -> None:
+    """Raise SettingsError if a program is no ExaBGP 5: others have other commands."""
+    process = await asyncio.create_subprocess_exec(
+        program, "version", env=environment(), stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        text = await asyncio.wait_for(process.stdout.read(MAX_VERSION), START_S)
+    except TimeoutError:
+        text = b"nothing"
+    finally:
+        await end(process)
+    if not VERSION.search(text):
+        shown = text.strip().splitlines()[-1:] or [b"nothing"]
+        raise SettingsError(
+            f"{program}: is no ExaBGP 5: `version` prints {shown[0][:80].decode('utf-8', 'replace')!r}",
+            hint="pip install 'steering[bgp]'",
+        )
 
 
 def configuration(sessions: Sequence[Session], socket: Path) -> str:
@@ -92,6 +118,7 @@ async def speaking(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Yield the running speaker, and pass its lines to `take`; stop it on exit."""
     program = find_speaker()
+    await require_version(program)
     private = PRIVATE if PRIVATE.is_dir() and os.access(PRIVATE, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="steering-bgp-", dir=private))
     connected = asyncio.Event()
@@ -113,13 +140,18 @@ async def speaking(
             program, "server", str(file), env=environment(), stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
-        logging_ = asyncio.create_task(log(process))
+        last_lines: deque[str] = deque(maxlen=3)
+        logging_ = asyncio.create_task(log(process, last_lines))
         begun = [asyncio.create_task(connected.wait()), asyncio.create_task(process.wait())]
         await asyncio.wait(begun, timeout=START_S, return_when=asyncio.FIRST_COMPLETED)
         for task in begun:
             task.cancel()
         file.unlink()
         yield process
+        if process.returncode:
+            await logging_
+            reason = " ".join(last_lines) or "it gives no reason"
+            raise SettingsError(f"the speaker ended with status {process.returncode}: {reason[-MAX_REASON:]}")
     finally:
         server.close()
         if process is not None:
@@ -128,15 +160,17 @@ async def speaking(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def log(process: asyncio.subprocess.Process) -> None:
-    """Log the speaker's own messages; the states of its sessions arrive by the socket."""
+async def log(process: asyncio.subprocess.Process, last_lines: deque[str]) -> None:
+    """Log the speaker's own messages, and keep the last; the states of its sessions arrive by the socket."""
     assert process.stderr is not None
     async for line in process.stderr:
-        logger.info("exabgp: %s", line.decode("utf-8", "replace").strip())
+        text = line.decode("utf-8", "replace").strip()
+        logger.info("exabgp: %s", text)
+        if text:
+            last_lines.append(text)
 
 
 async def end(process: asyncio.subprocess.Process) -> None:
-    """Stop the speaker."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:

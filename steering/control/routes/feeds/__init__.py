@@ -30,9 +30,13 @@ from _fastpath import prefix_rows
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
 from steering.model.route import Announcement, Refusal
+from steering.state.routes import prefix_at
 
 MAX_TEXT: Final = 4 << 30  # bytes of a feed once unpacked; 16 M routes take about 1 GB
 MAX_LISTED: Final = 1000  # refusals listed with their rows; all are counted
+
+MAX_REASON: Final = 500  # characters
+PREFIX_RULE: Final = "a prefix is written address/length"
 
 Kind = Literal["asn", "bgp", "csv", "folder", "jsonl", "mmdb", "mrt", "zones"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -60,45 +64,44 @@ class FeedSource:
     named: str = ""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Feed:
-    """The checked routes of one feed.
-
-    `refusals` lists the first 1,000 of the rows that `refused_by` counts by rule. `unheard` counts rows that no cluster
-    of the fleet receives. `state_of` is an Rpki by attributes number, None if the feed was not validated.
-    """
+@dataclasses.dataclass(frozen=True)
+class CheckedRows:
+    """The checked rows of a file; `refusals` lists the first 1,000 of the rows that `refused_by` counts by rule."""
 
     name: str
     sha256: str
     columns: dict[int, prefix_rows.Columns]
-    sets: list[tuple[Announcement, ...]]
-    set_of: array[int]
-    origin_of: array[int]
     refusals: list[Refusal]
     refused_by: Counter[str]
-    unheard: int = 0
-    state_of: array[int] | None = None
 
     @property
     def accepted(self) -> int:
-        """Return how many rows were accepted."""
         return len(self.columns[4]) + len(self.columns[6])
 
     @property
     def refused(self) -> int:
-        """Return how many rows were refused."""
         return self.refused_by.total()
 
     def describe(self) -> dict[str, Any]:
-        """Return its name, hash and counts, for reports and records."""
-        return {
-            "feed": self.name,
-            "sha256": self.sha256,
-            "accepted": self.accepted,
-            "refused": self.refused,
-            "refused_by": dict(self.refused_by.most_common()),
-            "unheard": self.unheard,
-        }
+        return {"feed": self.name, "sha256": self.sha256, "accepted": self.accepted, "refused": self.refused}
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed(CheckedRows):
+    """The checked routes of one feed. `unheard` counts rows that no cluster of the fleet receives.
+
+    `state_of` is an Rpki by attributes number, None if the feed was not validated.
+    """
+
+    sets: list[tuple[Announcement, ...]]
+    set_of: array[int]
+    origin_of: array[int]
+    unheard: int = 0
+    state_of: array[int] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        refused_by = dict(self.refused_by.most_common())
+        return {**super().describe(), "refused_by": refused_by, "unheard": self.unheard}
 
 
 class AttributeTable:
@@ -144,7 +147,6 @@ class FeedBuilder:
 
     @property
     def rows(self) -> int:
-        """Return how many rows there are."""
         return len(self.columns[4]) + len(self.columns[6])
 
     def relabel(self, tails: list[bytes]) -> None:
@@ -156,16 +158,24 @@ class FeedBuilder:
     def refuse(self, row: int, value: str, rule: str) -> None:
         """Add a refusal for a row that is not in the columns."""
         self.refused_by[rule_of(rule)] += 1
+        self.list_refusal(row, value, rule)
+
+    def list_refusal(self, row: int, value: str, rule: str) -> None:
+        """Add a refusal that is counted elsewhere to the listed ones."""
         if len(self.refusals) < MAX_LISTED:
             self.refusals.append(Refusal(self.name, row, value[:80], rule))
 
-    def refuse_values(self, count: int, rules: dict[int, str], text_of: Callable[[int], str]) -> None:
-        """Remove the rows whose value, below `count`, has a rule among `rules`; `text_of` is the value's text."""
+    def refuse_values(self, count: int, rules: dict[int, str], text_of: Callable[[int], str] | None = None) -> None:
+        """Remove the rows whose value, below `count`, has a rule among `rules`.
+
+        They are listed with the text of the value, or without `text_of` with the prefix.
+        """
         for family in (4, 6) if rules else ():
             columns = self.columns[family]
             for i in prefix_rows.rows_with_values(columns, rules, MAX_LISTED):
                 value = columns.value[i]
-                self.refusals.append(Refusal(self.name, columns.row[i], text_of(value)[:80], rules[value]))
+                text = text_of(value) if text_of else prefix_at(family, columns, i)
+                self.refusals.append(Refusal(self.name, columns.row[i], text[:80], rules[value]))
             counts = prefix_rows.count_values(columns, count)
             for value, rule in rules.items():
                 if counts[value]:
@@ -177,19 +187,48 @@ class FeedBuilder:
     def feed(self, sha256: str, attributes: AttributeTable, text_of: Callable[[int], str], unheard: int = 0) -> Feed:
         """Return the feed, without the rows whose attributes are refused."""
         self.refuse_values(len(attributes), attributes.rules, text_of)
+        sets, set_of, origin_of = list(attributes.indices), attributes.set_of, attributes.origin_of
+        return Feed(*self.checked(sha256), sets, set_of, origin_of, unheard)
+
+    def checked(self, sha256: str) -> tuple[str, str, dict[int, prefix_rows.Columns], list[Refusal], Counter[str]]:
+        """Return the fields of `CheckedRows`, the refusals by row."""
         refusals = sorted(self.refusals, key=lambda refusal: refusal.row)[:MAX_LISTED]
-        columns, sets = self.columns, list(attributes.indices)
-        return Feed(
-            self.name,
-            sha256,
-            columns,
-            sets,
-            attributes.set_of,
-            attributes.origin_of,
-            refusals,
-            self.refused_by,
-            unheard,
-        )
+        return self.name, sha256, self.columns, refusals, self.refused_by
+
+
+class RowCollector:
+    """The rows of a format without lines `prefix tail`; they are numbered from 1 as they are added."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.refused: list[tuple[int, str, str]] = []
+
+    def skip(self) -> None:
+        self.lines.append("")
+
+    def add(self, prefix: Any, value: int) -> None:
+        """Add a row. ValueError: the prefix is no text of one word."""
+        if not (isinstance(prefix, str) and prefix.isascii() and prefix.isprintable()) or {" ", ","} & set(prefix):
+            raise ValueError(PREFIX_RULE)
+        self.lines.append(f"{prefix} {value}")
+
+    def refuse(self, value: str, rule: str) -> None:
+        """Add a row that breaks a rule."""
+        self.skip()
+        self.refused.append((len(self.lines), value, rule))
+
+    def builder(self, name: str) -> FeedBuilder:
+        """Return the builder of the feed: the prefixes are parsed, and the rows have their values."""
+        builder, tails = FeedBuilder.from_lines(name, "\n".join([*self.lines, ""]).encode())
+        builder.relabel(tails)
+        for refusal in self.refused:
+            builder.refuse(*refusal)
+        return builder
+
+
+def listed(refusals: Iterable[Refusal]) -> list[dict[str, Any]]:
+    """Return refusals, or warnings, of one feed as reports list them."""
+    return [{"row": item.row, "value": item.value, "rule": item.rule} for item in refusals]
 
 
 def rule_of(text: str) -> str:
@@ -218,17 +257,18 @@ def read_feed(source: FeedSource, fleet: Fleet) -> Feed:
 
     Raises FeedError if the feed cannot be used: unreadable, cut off, or without any route.
     """
-    module = importlib.import_module(f"steering.control.routes.feeds.{source.kind}")
-    feed: Feed = module.read(source.path, fleet)
+    # Live sessions are kept as a CSV feed.
+    name = "csv" if source.kind == "bgp" else source.kind
+    module = importlib.import_module(f"steering.control.routes.feeds.{name}")
+    try:
+        feed: Feed = module.read(source.path, fleet)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
+        reason = f"cannot be read as {source.kind}: {type(error).__name__}: {error}"
+        raise FeedError(f"{source.path or source.kind}: {reason}"[:MAX_REASON]) from error
     if not feed.accepted and source.kind != "bgp":  # all sessions may have withdrawn all their routes
         first = f"; the first of {feed.refused} refused rows: {feed.refusals[0]}" if feed.refusals else ""
         raise FeedError(f"{feed.name}: holds no route for this fleet{first}")
     return feed
-
-
-def lines_of_rows(rows: Iterable[tuple[str, int] | None]) -> bytes:
-    """Return `prefix number` lines for `FeedBuilder.from_lines`; None gives an empty line, so row numbers stay."""
-    return b"\n".join(b"" if row is None else f"{row[0]} {row[1]}".encode() for row in rows) + b"\n"
 
 
 def read_text(path: Path) -> tuple[bytes, str]:
@@ -261,13 +301,11 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_packed(path: Path) -> BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File:
-    """Return a file opened for builder what it unpacks to."""
     match path.suffix:
         case ".gz":
             return gzip.open(path, "rb")

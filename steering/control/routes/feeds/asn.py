@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import geo_data
 from _fastpath import prefix_rows, rib
@@ -31,7 +31,6 @@ def read(path: str, fleet: Fleet) -> Feed:
 
 
 def read_lines(name: str, text: bytes, digest: str, fleet: Fleet) -> Feed:
-    """Return the routes of `prefix ASN` lines."""
     builder, tails = FeedBuilder.from_lines(name, text)
     asns = array("q", (int(tail) if tail.isdigit() and int(tail) <= MAX_ASN else -1 for tail in tails))
     rule = f"an ASN is a number from 0 to {MAX_ASN}"
@@ -53,7 +52,15 @@ def read_lines(name: str, text: bytes, digest: str, fleet: Fleet) -> Feed:
         columns[family] = prefix_rows.keep_values(prefix_rows.sort(columns[family]), routed)
         rib.divide(columns[family], first, shares)
     unheard = before - sum(len(columns[family]) for family in (4, 6))
-    return Feed(name, digest, columns, networks.sets, set_of, origin_of, builder.refusals, builder.refused_by, unheard)
+    return Feed(*builder.checked(digest), networks.sets, set_of, origin_of, unheard)
+
+
+def parse_asn(value: Any, most: int = MAX_ASN) -> int | None:
+    """Return the ASN of a number, or of a text such as `AS64500`; None for anything else."""
+    if isinstance(value, str):
+        digits = value.upper().removeprefix("AS")
+        value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
+    return value if type(value) is int and 0 <= value <= most else None
 
 
 class NetworkClusters:

@@ -26,7 +26,6 @@ MAX_COMMUNITIES: Final = 64
 
 
 def read(path: str, fleet: Fleet) -> Feed:
-    """Return the routes of a CSV feed."""
     file = Path(path)
     text, digest = read_text(file)
     end = text.index(b"\n")  # the rows may be a gigabyte: they are not copied
@@ -43,11 +42,11 @@ def read(path: str, fleet: Fleet) -> Feed:
     attributes = AttributeTable()
     for tail in tails:
         try:
-            announcement, origin = announcement_of(fields_of(tail, names[1:]), clusters, file.name)
+            fields = fields_of(tail, names[1:])
         except ValueError as error:
             attributes.refuse(str(error))
         else:
-            attributes.add((announcement,), origin)
+            add_attributes(attributes, fields, clusters, file.name)
     return builder.feed(digest, attributes, lambda number: tails[number].decode("utf-8", "replace"))
 
 
@@ -61,6 +60,17 @@ def fields_of(tail: bytes, names: list[str]) -> dict[str, str]:
     if len(values) > len(names):
         raise ValueError(f"at most as many fields as the first line names; {len(values) + 1}, not {len(names) + 1}")
     return {name: value.strip() for name, value in zip(names, values, strict=False)}
+
+
+def add_attributes(
+    attributes: AttributeTable, fields: Mapping[str, str], clusters: Mapping[str, Cluster], feed: str
+) -> int:
+    """Return the number of a row's attributes, new to the feed."""
+    try:
+        announcement, origin = announcement_of(fields, clusters, feed)
+    except ValueError as error:
+        return attributes.refuse(str(error))
+    return attributes.add((announcement,), origin)
 
 
 def announcement_of(fields: Mapping[str, str], clusters: Mapping[str, Cluster], feed: str) -> tuple[Announcement, int]:

@@ -18,68 +18,48 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath import prefix_rows
-from steering.control.routes.feeds import MAX_LISTED, FeedBuilder, lines_of_rows, read_text
+from steering.control.routes.feeds import MAX_LISTED, CheckedRows, FeedBuilder, RowCollector, listed, read_text
 from steering.model.route import Refusal, Region
 
 MAX_LINE: Final = 1000
 Places = Mapping[tuple[str, str], tuple[float, float]]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Geofeed:
+@dataclasses.dataclass(frozen=True)
+class Geofeed(CheckedRows):
     """A geofeed's rows, one a prefix; their values are indices into `regions`."""
 
-    name: str
-    sha256: str
-    columns: dict[int, prefix_rows.Columns]
     regions: list[Region]
-    refusals: list[Refusal]
-    refused: int
     warnings: list[Refusal]
 
     def describe(self) -> dict[str, Any]:
-        """Return its name, hash and counts, its refusals and its warnings."""
-        return {
-            "feed": self.name,
-            "sha256": self.sha256,
-            "accepted": len(self.columns[4]) + len(self.columns[6]),
-            "refused": self.refused,
-            **{
-                name: [{"row": item.row, "value": item.value, "rule": item.rule} for item in items]
-                for name, items in (("refusals", self.refusals), ("warnings", self.warnings))
-            },
-        }
+        return {**super().describe(), "refusals": listed(self.refusals), "warnings": listed(self.warnings)}
 
 
 def read_geofeed(path: Path, codes: frozenset[str], places: Places) -> Geofeed:
     """Return a geofeed, given all region codes and the locations of cities. Raises FeedError if it cannot be read."""
     text, digest = read_text(path)
     numbers: dict[Region, int] = {}
-    rows: list[tuple[str, int] | None] = []
-    bad: list[tuple[int, str, str]] = []
+    rows = RowCollector()
     warnings: list[Refusal] = []
     for row, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        rows.append(None)
         content = line if b"#" not in line else without_comment(line)
         shown = content[:80].decode("utf-8", "replace").strip()
         if not shown:
+            rows.skip()
             continue
         try:
             prefix, region, warning = read_line(content, codes, places)
+            rows.add(prefix, numbers.setdefault(region, len(numbers)))
         except (ValueError, csv.Error) as error:
-            bad.append((row, shown, str(error)))
+            rows.refuse(shown, str(error))
             continue
-        rows[-1] = prefix, numbers.setdefault(region, len(numbers))
         if warning and len(warnings) < MAX_LISTED:
             warnings.append(Refusal(path.name, row, shown, warning))
-    builder, tails = FeedBuilder.from_lines(path.name, lines_of_rows(rows))
-    builder.relabel(tails)
-    for refusal in bad:
-        builder.refuse(*refusal)
+    builder = rows.builder(path.name)
     for family in (4, 6):
         builder.columns[family] = first_of_each_prefix(builder, family)
-    refusals = sorted(builder.refusals, key=lambda refusal: refusal.row)[:MAX_LISTED]
-    return Geofeed(path.name, digest, builder.columns, list(numbers), refusals, builder.refused_by.total(), warnings)
+    return Geofeed(*builder.checked(digest), list(numbers), warnings)
 
 
 def without_comment(line: bytes) -> bytes:
@@ -101,9 +81,7 @@ def read_line(line: bytes, codes: frozenset[str], places: Places) -> tuple[str, 
     except UnicodeDecodeError:
         raise ValueError("a geofeed is UTF-8") from None
     prefix, country, part, city = (*fields, "", "", "", "")[:4]
-    if not prefix or not prefix.isascii() or not prefix.isprintable() or {" ", ","} & set(prefix):
-        raise ValueError("a prefix is written address/length, or is an address")
-    if "/" not in prefix:
+    if prefix and "/" not in prefix:
         prefix += "/128" if ":" in prefix else "/32"
     country, part = country.upper(), part.upper()
     if country and (len(country) != 2 or country not in codes):

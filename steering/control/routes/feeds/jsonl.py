@@ -8,60 +8,54 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, lines_of_rows, read_text
-from steering.control.routes.feeds.csv import COLUMNS, announcement_of
-from steering.model.fleet import Cluster, Fleet
+import msgspec
+
+from steering.control.routes.feeds import AttributeTable, Feed, RowCollector, read_text
+from steering.control.routes.feeds.csv import COLUMNS, add_attributes
+from steering.model.fleet import Fleet
 
 MAX_LINE: Final = 16_384
-LISTS: Final = ("as_path", "communities")
-BAD_PREFIX: Final = "a prefix is written address/length"
+
+
+class Line(msgspec.Struct, forbid_unknown_fields=True):
+    """A line as it is written; the values of routes are checked as those of the `csv` feed."""
+
+    prefix: str
+    cluster: str
+    as_path: str | int | list[str | int] = ""
+    origin: str = ""
+    med: str | int = ""
+    route_class: str = msgspec.field(name="class", default="")
+    communities: str | int | list[str | int] = ""
+
+
+DECODER: Final = msgspec.json.Decoder(Line)
 
 
 def read(path: str, fleet: Fleet) -> Feed:
-    """Return the routes of a JSON Lines feed."""
     file = Path(path)
     text, digest = read_text(file)
     clusters = {cluster.id: cluster for cluster in fleet.clusters}
     attributes, numbers, values = AttributeTable(), dict[tuple[str, ...], int](), list[str]()
-    rows: list[tuple[str, int] | None] = []
-    bad: list[tuple[int, str, str]] = []
-    for row, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    rows = RowCollector()
+    for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         if not line.strip():
-            rows.append(None)
+            rows.skip()
             continue
         try:
             prefix, fields = fields_of(line)
+            key = tuple(fields.get(name, "") for name in COLUMNS[1:])
+            number = numbers.get(key)
+            if number is None:
+                number = numbers[key] = add_attributes(attributes, fields, clusters, file.name)
+                values.append(",".join(key))
+            rows.add(prefix, number)
         except ValueError as error:
-            rows.append(None)
-            bad.append((row, line[:80].decode("utf-8", "replace"), str(error)))
-            continue
-        key = tuple(fields.get(name, "") for name in COLUMNS[1:])
-        number = numbers.get(key)
-        if number is None:
-            number = numbers[key] = add_attributes(attributes, fields, clusters, file.name)
-            values.append(",".join(key))
-        rows.append((prefix, number))
-    builder, tails = FeedBuilder.from_lines(file.name, lines_of_rows(rows))
-    builder.relabel(tails)
-    for refusal in bad:
-        builder.refuse(*refusal)
-    return builder.feed(digest, attributes, values.__getitem__)
-
-
-def add_attributes(
-    attributes: AttributeTable, fields: Mapping[str, str], clusters: Mapping[str, Cluster], feed: str
-) -> int:
-    """Return the number of a line's attributes, new to the feed."""
-    try:
-        announcement, origin = announcement_of(fields, clusters, feed)
-    except ValueError as error:
-        return attributes.refuse(str(error))
-    return attributes.add((announcement,), origin)
+            rows.refuse(line[:80].decode("utf-8", "replace"), str(error))
+    return rows.builder(file.name).feed(digest, attributes, values.__getitem__)
 
 
 def fields_of(line: bytes) -> tuple[str, dict[str, str]]:
@@ -69,28 +63,11 @@ def fields_of(line: bytes) -> tuple[str, dict[str, str]]:
     if len(line) > MAX_LINE:
         raise ValueError(f"a line has at most {MAX_LINE} bytes; this has {len(line)}")
     try:
-        document = json.loads(line)
+        fields = msgspec.structs.asdict(DECODER.decode(line))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"a line is a JSON object; {error}") from None
-    if not isinstance(document, dict):
-        raise ValueError("a line is a JSON object")
-    prefix = document.pop("prefix", None)
-    if not (isinstance(prefix, str) and prefix.isascii() and prefix.isprintable()) or {" ", ","} & set(prefix):
-        raise ValueError(BAD_PREFIX)
-    return prefix, {name: field_text(name, value) for name, value in document.items()}
-
-
-def field_text(name: str, value: Any) -> str:
-    """Return a field as the `csv` feed has it."""
-    if name not in COLUMNS:
-        raise ValueError(f"a field is one of {', '.join(COLUMNS)}; not {name[:40]!r}")
-    if name in LISTS and isinstance(value, list):
-        return " ".join(scalar_text(name, item) for item in value)
-    return scalar_text(name, value)
-
-
-def scalar_text(name: str, value: Any) -> str:
-    """Return a number or text as text."""
-    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-        return str(value)
-    raise ValueError(f"{name} is text or a number{' or a list of them' if name in LISTS else ''}; not {value!r:.40}")
+        raise ValueError(f"a line is a JSON object with the fields of a route; {error}") from None
+    prefix = fields.pop("prefix")
+    fields["class"] = fields.pop("route_class")
+    return prefix, {
+        name: " ".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in fields.items()
+    }

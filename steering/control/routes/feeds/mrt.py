@@ -83,7 +83,6 @@ def clusters_by_peer(fleet: Fleet) -> dict[str, list[Cluster]]:
 
 
 def columns_of(rows: mrt.Rows) -> prefix_rows.Columns:
-    """Return rows as columns."""
     columns = prefix_rows.Columns()
     columns.high, columns.low, columns.length, columns.value, columns.row = rows
     return columns

@@ -7,19 +7,17 @@ replace them inside their prefixes.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
-
-import maxminddb
 
 import geo_data
 from _fastpath import prefix_rows, rib
 from _fastpath.intervals import Chains, Intervals, Pairs, overlay, relabel_intervals, sweep
 from steering.control.routes.feeds import read_text, sha256_of
 from steering.control.routes.feeds.geofeed import Geofeed, read_geofeed
+from steering.control.routes.feeds.mmdb import read_networks
 from steering.errors import FeedError
 from steering.model.route import NOWHERE, Region
 
@@ -75,7 +73,6 @@ def one_row_each(columns: prefix_rows.Columns, tails: list[bytes], name: str) ->
 
 
 def read_geofeeds(paths: Sequence[Path]) -> list[Geofeed]:
-    """Return the operator's geofeeds."""
     places = {
         (place.country, place.city.casefold()): (place.latitude, place.longitude) for place in geo_data.read_places()
     }
@@ -120,24 +117,19 @@ def region_of(text: str) -> Region:
 def mmdb_text(path: Path) -> bytes:
     """Return an MMDB's networks and their regions as feed lines. Networks without a country are left out."""
     codes = geo_data.read_region_codes()
-    lines = []
-    for network, record in read_mmdb(path):
+
+    def region(record: Any) -> str:
         country = country_code(record)
-        if country is not None:
-            code = subdivision_code(record, country)
-            lines.append(f"{unmapped(network)} {code if code in codes else country}{location_text(record)}\n")
+        code = subdivision_code(record, country) if country else ""
+        return f"{code if code in codes else country}{location_text(record)}" if country else ""
+
+    lines = bytearray()
+    for network, text in read_networks(path, region):
+        if text:
+            lines += f"{network} {text}\n".encode()
     if not lines:
         raise FeedError(f"{path}: names no country")
-    return "".join(lines).encode()
-
-
-def read_mmdb(path: Path) -> Iterator[tuple[Any, Any]]:
-    """Yield every network of an MMDB with its record. Raises FeedError."""
-    try:
-        with maxminddb.open_database(path) as reader:
-            yield from reader
-    except (OSError, maxminddb.InvalidDatabaseError) as error:
-        raise FeedError(f"{path}: {error}") from error
+    return bytes(lines)
 
 
 def country_code(record: object) -> str | None:
@@ -150,7 +142,6 @@ def country_code(record: object) -> str | None:
 
 
 def is_country(code: str) -> bool:
-    """Return whether a text has the form of a country code."""
     return len(code) == 2 and code.isascii() and code.isalpha() and code.isupper()
 
 
@@ -171,10 +162,3 @@ def location_text(record: dict[str, Any]) -> str:
     if not (type(north) in (int, float) and type(east) in (int, float) and abs(north) <= 90 and abs(east) <= 180):
         return ""
     return "".join(f" {round(value / LOCATION_STEP) * LOCATION_STEP:g}" for value in (north, east))
-
-
-def unmapped(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
-    """Return a network as text; one inside ::/96, where an MMDB of both families keeps IPv4, as IPv4."""
-    if network.version == 6 and network.prefixlen >= 96 and int(network.network_address) < 1 << 32:
-        return f"{ipaddress.IPv4Address(int(network.network_address))}/{network.prefixlen - 96}"
-    return str(network)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath import prefix_rows
-from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, lines_of_rows, read_bytes
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, RowCollector, read_bytes
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet, Site
 from steering.model.route import Announcement
@@ -38,8 +38,7 @@ def read(path: str, fleet: Fleet) -> Feed:
     zones = zones_of(file.name, data)
     finder = ClusterFinder(fleet)
     attributes, names = AttributeTable(), list[str]()
-    rows: list[tuple[str, int] | None] = []
-    bad: list[tuple[int, str, str]] = []
+    rows = RowCollector()
     for name, zone in zones.items():
         try:
             clusters = finder.clusters_of(name, zone)
@@ -50,17 +49,13 @@ def read(path: str, fleet: Fleet) -> Feed:
         names.append(name)
         networks = list(networks_of(zone))
         if not networks and number in attributes.rules:
-            rows.append(None)
-            bad.append((len(rows), name, attributes.rules[number]))
+            rows.refuse(name, attributes.rules[number])
         for value in networks:
-            good = isinstance(value, str) and value.isascii() and value.isprintable() and not {" ", ","} & set(value)
-            rows.append((value, number) if good else None)
-            if not good:
-                bad.append((len(rows), f"{name}: {value!r}", "a network is written address/length"))
-    builder, tails = FeedBuilder.from_lines(file.name, lines_of_rows(rows))
-    builder.relabel(tails)
-    for refusal in bad:
-        builder.refuse(*refusal)
+            try:
+                rows.add(value, number)
+            except ValueError as error:
+                rows.refuse(f"{name}: {value!r}", str(error))
+    builder = rows.builder(file.name)
     builder.refuse_values(len(attributes), attributes.rules, names.__getitem__)
     refuse_repeated(builder, names)
     return builder.feed(digest, attributes, names.__getitem__)
@@ -162,7 +157,6 @@ class ClusterFinder:
 
 
 def is_degrees(value: Any, most: int) -> bool:
-    """Return whether a value is a number of degrees, at most `most` either way."""
     return type(value) in (int, float) and -most <= value <= most
 
 

@@ -13,9 +13,9 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from steering.playback.server.uvicorn_adapter import UvicornServer, protocol_class
+from steering.uvicorn_adapter import UvicornServer, protocol_class
 
-PLAYBACK = Path(__file__).parents[3] / "steering" / "playback"
+SOURCES = Path(__file__).parents[1] / "steering"
 
 CYCLE = [  # what an answer does with the connection
     "self.disconnected = False",
@@ -95,8 +95,8 @@ def test_an_error_in_a_callback_is_an_error_of_the_parser() -> None:
 
 
 def test_only_the_adapter_imports_uvicorn() -> None:
-    others = [path.name for path in PLAYBACK.rglob("*.py") if "uvicorn" in imports_of(path)]
-    assert others == ["uvicorn_adapter.py"]
+    others = {str(path.relative_to(SOURCES)) for path in SOURCES.rglob("*.py") if "uvicorn" in imports_of(path)}
+    assert others == {"uvicorn_adapter.py", "supervisor/tasks.py"}, "the supervisor starts uvicorn's server"
 
 
 def imports_of(path: Path) -> set[str]:

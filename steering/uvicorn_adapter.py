@@ -1,10 +1,11 @@
-"""The one module of playback that knows uvicorn's insides: its server, and its HTTP protocol as the fallback path.
+"""The one module that knows uvicorn's insides: its server, and its HTTP protocol with bounds, for playback and control.
 
-`FallbackPath` is uvicorn's HttpToolsProtocol on the transport of a connection that has an owner (`protocol.py`). It
-adds what uvicorn does not have: a limit on heads, a position in the request for the owner's time limits, requests that
-stay unparsed while one is being answered, and refusals as problem documents. It never parses a body as a request.
+`FallbackPath` is uvicorn's HttpToolsProtocol on the transport of a connection that has an owner: `HttpProtocol` of
+playback or `ControlConnection` of control. It adds what uvicorn does not have: a limit on heads, a position in the
+request for the owner's time limits, requests that stay unparsed while one is being answered, and refusals as problem
+documents. It never parses a body as a request.
 
-`tests/playback/server/test_uvicorn_adapter.py` holds the names that this module relies on. Where it fails, read the new
+`tests/test_uvicorn_adapter.py` holds the names that this module relies on. Where it fails, read the new
 uvicorn's httptools_impl.py and server.py before anything else.
 """
 
@@ -12,7 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import json
 from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
 from typing import Any, Final, Protocol, TypeVar
 
 import httptools
@@ -20,10 +24,8 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from _fastpath.fast_path import MAX_HEAD, FastPath
-from steering.errors import RequestError
-from steering.playback.server.last_answers import refusal
-from steering.playback.server.request_lines import encoded_line
+from _fastpath.fast_path import MAX_HEAD
+from steering.errors import RequestError, problem_document
 
 SLICE: Final = 2048  # bytes parsed at a time: a request that waits parsed takes thirty times its bytes
 FRAMING: Final = (b"content-length", b"transfer-encoding")
@@ -41,10 +43,20 @@ class Position(enum.Enum):
     BODY = "in a body, or behind what cannot be read"
 
 
+class Clock(Protocol):
+    """A clock of whole seconds."""
+
+    @property
+    def second(self) -> int:
+        """The present second."""
+
+
 class Owner(Protocol):
     """The connection that the fallback path works for."""
 
-    fast_path: FastPath  # which has the clock
+    @property
+    def clock(self) -> Clock:
+        """The clock by which its time limits count."""
 
     def end_with(self, answer: bytes, event: str) -> None:
         """Send a last answer, count it, and close."""
@@ -84,10 +96,18 @@ class UvicornServer:
         return len(self.state.tasks)
 
     def open_fallback(
-        self, owner: Owner, transport: asyncio.Transport, relayed: tuple[str, int] | None
+        self,
+        owner: Owner,
+        transport: asyncio.Transport,
+        relayed: tuple[str, int] | None,
+        mend: Callable[[bytes, int], bytes | None] = lambda _data, _offset: None,
     ) -> FallbackPath:
-        """Return the fallback path of a connection; `relayed` is the client that a proxy named."""
+        """Return the fallback path of a connection; `relayed` is the client that a proxy named.
+
+        `mend` returns what to parse in the place of the data from an offset, where a request begins; None for itself.
+        """
         fallback = FallbackPath(self.config, self.state, self.app_state, self.loop, owner=owner)
+        fallback.mend = mend
         fallback.connection_made(transport)
         fallback.client = relayed or fallback.client
         self.discard(fallback)  # its owner is counted
@@ -113,6 +133,7 @@ class FallbackPath(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
         self.owner = owner
+        self.mend: Callable[[bytes, int], bytes | None]
         self.position = Position.BETWEEN
         self.began_at = 0  # the second since which the client owes the rest of its request
         self.unparsed = b""
@@ -160,8 +181,8 @@ class FallbackPath(HttpToolsProtocol):
         while offset < len(data) and not self.pipeline:
             end = offset + SLICE
             if self.position is Position.BETWEEN:
-                if encoded := encoded_line(data, offset):
-                    data, offset, end = encoded, 0, SLICE
+                if mended := self.mend(data, offset):
+                    data, offset, end = mended, 0, SLICE
                 head_end = data.find(b"\r\n\r\n", offset, end)
                 end = head_end + 4 if head_end >= 0 else end
             part = data[offset:end]
@@ -232,7 +253,7 @@ class FallbackPath(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             return
-        self.began_at = self.owner.fast_path.second  # from now on the client owes the rest
+        self.began_at = self.owner.clock.second  # from now on the client owes the rest
         self.parse()
         if self.flow.write_paused:
             self.transport.pause_reading()
@@ -248,7 +269,7 @@ class FallbackPath(HttpToolsProtocol):
         self.position = Position.HEAD
         self.head_size = 0
         self.begun += 1
-        self.began_at = self.owner.fast_path.second
+        self.began_at = self.owner.clock.second
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -280,3 +301,24 @@ class FallbackPath(HttpToolsProtocol):
         """The request is whole."""
         self.position = Position.BETWEEN
         super().on_message_complete()
+
+
+def refusal(error: RequestError, *headers: str) -> bytes:
+    """Return a problem document as a whole answer."""
+    body = json.dumps(problem_document(error), separators=(",", ":")).encode()
+    return last_answer(HTTPStatus(error.status), "application/problem+json", body, *headers)
+
+
+def last_answer(status: HTTPStatus, media_type: str, body: bytes, *headers: str) -> bytes:
+    """Return a whole answer that tells the client that the connection is closed."""
+    lines = [
+        f"HTTP/1.1 {status} {status.phrase}",
+        f"date: {formatdate(usegmt=True)}",
+        "cache-control: no-store",
+        "access-control-allow-origin: *",
+        *headers,
+        f"content-length: {len(body)}",
+        f"content-type: {media_type}",
+        "connection: close",
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

@@ -103,6 +103,35 @@ def test_sighup_reads_the_feeds_again(served: Served, tmp_path: Path) -> None:
     assert served.steer()["targets"][0]["site"] == "lhr001"
 
 
+def test_a_sighup_is_not_lost_while_control_is_down(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "routes.csv").write_text("prefix,cluster\n203.0.113.0/24,lhr001-a\n")
+    (control,) = served.pids("control")
+    os.kill(control, signal.SIGKILL)
+    served.process.send_signal(signal.SIGHUP)
+    until(lambda: {served.steer()["table"] for _ in range(12)} == {2})
+    assert served.steer()["targets"][0]["site"] == "lhr001"
+
+
+def test_a_sighup_is_not_lost_during_start_up(tmp_path: Path, fleet: Fleet) -> None:
+    state = publish_tiny_fleet(tmp_path, fleet)
+    (tmp_path / "routes.csv").write_text("prefix,cluster\n203.0.113.0/24,lhr001-a\n")
+    command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state), "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            until(lambda: has_blocked(process.pid, signal.SIGHUP))
+            process.send_signal(signal.SIGHUP)
+            served = Served(process, state)
+            until(lambda: {served.steer()["table"] for _ in range(12)} == {2})
+        finally:
+            process.kill()
+
+
+def has_blocked(pid: int, number: signal.Signals) -> bool:
+    """Return whether a process holds a signal back, proc(5)."""
+    mask = re.search(r"^SigBlk:\s+(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return bool(mask and int(mask[1], 16) >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_at_a_signal_everything_ends_and_leaves_nothing(served: Served, number: signal.Signals) -> None:
     children = served.children()

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from steering.control.routes.index import RouteIndex
+from steering.control.routes.reports import about_prefix
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.model.prefix import parse_prefix
+from steering.state.routes import Routes
 
 
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]) -> RouteIndex:
+def routes(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]) -> Routes:
     state = publish(tmp_path_factory.mktemp("index") / "state")
-    return RouteIndex(Snapshot.map(state).routes)
+    return Snapshot.map(state).routes
 
 
 PREFIXES = [
@@ -42,10 +43,10 @@ ROWS = [
 
 @pytest.mark.parametrize(("asked", "exact", "covering", "inside"), ROWS, ids=[row[0] for row in ROWS])
 def test_a_prefix_is_answered_with_itself_what_covers_it_and_what_lies_inside(
-    index: RouteIndex, asked: str, exact: list[int], covering: list[str], inside: list[str]
+    routes: Routes, asked: str, exact: list[int], covering: list[str], inside: list[str]
 ) -> None:
     for _ in range(2):  # a question leaves nothing behind
-        found = index.about(asked)
+        found = about_prefix(routes, asked)
         assert sorted(route["cluster"] for route in found["exact"]) == exact
         assert [route["prefix"] for route in found["covering"]] == covering
         assert sorted(found["inside"]) == inside
@@ -54,9 +55,9 @@ def test_a_prefix_is_answered_with_itself_what_covers_it_and_what_lies_inside(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32 - 1), st.integers(0, 32))
-def test_any_prefix_is_answered_as_by_comparing_with_all(index: RouteIndex, number: int, length: int) -> None:
+def test_any_prefix_is_answered_as_by_comparing_with_all(routes: Routes, number: int, length: int) -> None:
     network = ipaddress.ip_network((number, length), strict=False)
-    found = index.about(str(network))
+    found = about_prefix(routes, str(network))
     known = [other for other in PREFIXES if isinstance(other, ipaddress.IPv4Network)]
     assert isinstance(network, ipaddress.IPv4Network)
     above = [other for other in known if other != network and network.subnet_of(other)]

@@ -1,0 +1,209 @@
+"""Every URL of a DASH manifest is placed below the title, or the manifest is refused; service locations are ours."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from lxml import etree
+
+from steering.control.playlists.prepare import MAX_PLAYLIST, prepare
+from steering.errors import FeedError
+from steering.state.playlists import BASE, PATHWAY
+
+NAMES = {"d": "urn:mpeg:dash:schema:mpd:2011"}
+SEGMENTS = '<SegmentTemplate media="$Number$.m4s" initialization="i.mp4" duration="4"/>'
+SET = f'<AdaptationSet mimeType="video/mp4">{SEGMENTS}<Representation id="1" bandwidth="389802"/></AdaptationSet>'
+URL = "http://o.example/o/t1/manifest.mpd"
+
+
+def manifest(inside: str = "", period: str = SET, root: str = "") -> str:
+    """Return an MPD with elements before its period, and in it."""
+    return (
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        'xmlns:dashif="https://dashif.org/CPS" xmlns:dvb="urn:dvb:dash:dash-extensions:2014-1" '
+        'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:scte35="urn:scte:scte35:2013:xml" type="static" '
+        f'mediaPresentationDuration="PT8S" profiles="urn:mpeg:dash:profile:isoff-live:2011,http://dashif.org/x" {root}>'
+        f'\n{inside}\n<Period id="0">{period}</Period></MPD>'
+    )
+
+
+def cut(text: str, url: str = URL) -> etree._Element:
+    """Return a manifest as one pathway gets it, its base as http://a/t/."""
+    made = prepare("video", "t1", "dash", text.encode(), url)
+    pathway = made.pathway.replace(PATHWAY, "c001").replace(BASE, "http://a/t/")
+    return etree.fromstring((made.head + pathway + made.tail).encode())
+
+
+BASES = [
+    # the BaseURL of the MPD, of a Period and of a Representation; what playback and the manifest then have
+    ("http://o.example/o/t1/", None, None, ["http://a/t/"]),
+    ("HTTP://O.example:80/o/t1/media/", None, None, ["http://a/t/media/"]),
+    ("/o/t1/media/", "video/", "a/", ["http://a/t/media/", "video/", "a/"]),
+    ("media/", "../audio/", "/o/t1/x/", ["http://a/t/media/", "../audio/", "../x/"]),
+    ("media/", "//o.example/o/t1/media/", "video.mp4", ["http://a/t/media/", "./", "video.mp4"]),
+    (None, None, "http://o.example/o/t1/low.mp4?x=1&amp;y", ["http://a/t/", "low.mp4?x=1&y"]),
+]
+
+
+@pytest.mark.parametrize(("root", "period", "representation", "texts"), BASES)
+def test_base_urls_are_resolved_one_in_the_other(
+    root: str | None, period: str | None, representation: str | None, texts: list[str]
+) -> None:
+    def base(text: str | None) -> str:
+        return "" if text is None else f"<BaseURL>{text}</BaseURL>"
+
+    inner = (
+        f'{base(period)}<AdaptationSet><Representation id="1">{base(representation)}</Representation></AdaptationSet>'
+    )
+    found = cut(manifest(base(root), inner)).iterfind(".//d:BaseURL", NAMES)
+    assert [item.text for item in found] == texts
+
+
+PLACED = [
+    # an element, and its URL as it is written below the title
+    ('<SegmentTemplate media="/o/t1/a/$Number$.m4s"/>', "media", "a/$Number$.m4s"),
+    ('<SegmentTemplate media="a/../b/$RepresentationID$-$Number%05d$.m4s"/>', "media", "b/$RepresentationID$-$Number%05d$.m4s"),
+    ('<SegmentTemplate initialization="HTTP://o.example/o/t1/i.mp4"/>', "initialization", "i.mp4"),
+    ('<SegmentList><Initialization sourceURL="../t1/i.mp4"/></SegmentList>', "sourceURL", "i.mp4"),
+    ('<SegmentList><SegmentURL media="//o.example/o/t1/s.m4s"/></SegmentList>', "media", "s.m4s"),
+    ('<SegmentBase><RepresentationIndex sourceURL="./x.sidx"/></SegmentBase>', "sourceURL", "x.sidx"),
+    ('<SupplementalProperty schemeIdUri="urn:dvb:dash:fontdownload:2016" value="1" dvb:url="./f.woff"/>',
+     "{urn:dvb:dash:dash-extensions:2014-1}url", "f.woff"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("element", "attribute", "url"), PLACED)
+def test_urls_of_segments_are_placed(element: str, attribute: str, url: str) -> None:
+    root = cut(manifest(period=f'<AdaptationSet>{element}<Representation id="v1"/></AdaptationSet>'))
+    assert [item.get(attribute) for item in root.iter() if item.get(attribute)] == [url]
+
+
+def test_an_initialization_set_is_placed() -> None:
+    root = cut(manifest('<InitializationSet id="1" initialization="/o/t1/i.mp4"/>'))
+    assert root.find("d:InitializationSet", NAMES).get("initialization") == "i.mp4"
+
+
+ELSEWHERE = "a URL leads to a file below the folder of the playlist"
+ABSOLUTE = "a URL that is not of the title's files is absolute"
+MANIFEST = "an unknown element, which may lead to another manifest"
+SCHEME = "an unknown scheme of MPEG, which may lead to another manifest"
+PLAIN = "a URL beside elements with a BaseURL of their own is a plain relative path"
+
+
+def stream(scheme: str, event: str = '<Event presentationTime="0"/>', value: str = "1") -> str:
+    return f'<EventStream schemeIdUri="{scheme}" value="{value}">{event}</EventStream>'
+
+
+def protected(inside: str) -> str:
+    return f'<ContentProtection schemeIdUri="urn:uuid:1">{inside}</ContentProtection>'
+
+
+REFUSED = [
+    # name, elements of the MPD, elements of the Period, rule
+    ("an initialization set", '<InitializationSet id="1" initialization="https://x.example/i.mp4"/>', "", ELSEWHERE),
+    ("an initialization presentation", "<InitializationPresentation>pre/pre.mpd</InitializationPresentation>", "", MANIFEST),
+    ("an imported MPD", "", '<ImportedMPD uri="https://ads.example/ad.mpd"/>', MANIFEST),
+    ("an imported MPD as text", "", "<ImportedMPD>ad.mpd</ImportedMPD>", MANIFEST),
+    ("an alternative MPD", "", '<AlternativeMPD uri="ad.mpd"/>', MANIFEST),
+    ("a fallback", '<EssentialProperty schemeIdUri="urn:mpeg:dash:fallback:2016" value="other/fallback.mpd"/>', "", SCHEME),
+    ("a chain", '<SupplementalProperty schemeIdUri="urn:mpeg:dash:mpd-chaining:2016" value="next.mpd"/>', "", SCHEME),
+    ("an own scheme with a manifest", '<SupplementalProperty schemeIdUri="urn:x:next" value="next.mpd?x"/>', "", "a value that may be a URL"),
+    ("an own scheme with a host", '<EssentialProperty schemeIdUri="urn:x" value="https://x.example"/>', "", "a value that may be a URL"),
+    ("an own scheme with a path", '<EssentialProperty schemeIdUri="urn:x" value="../y"/>', "", "a value that may be a URL"),
+    ("an insertion", "", stream("urn:mpeg:dash:event:alternativeMPD:insert:2025"), SCHEME),
+    ("a replacement", "", stream("urn:mpeg:dash:event:alternativeMPD:replace:2025"), SCHEME),
+    ("a callback", "", stream("urn:mpeg:dash:event:callback:2015", "<Event>beacon?x=1</Event>"), SCHEME),
+    ("a callback in segments", "", '<AdaptationSet><InbandEventStream schemeIdUri="urn:mpeg:dash:event:callback:2015"/></AdaptationSet>', SCHEME),
+    ("an event that brings a manifest", "", stream("urn:mpeg:dash:event:2012", value="3"), SCHEME),
+    ("an event with a URL", "", stream("urn:x:ads", '<Event messageData="https://ads.example/x"/>'), "an event that may hold a URL"),
+    ("an event with a document", "", stream("urn:x:ads", "<Event> ad.mpd </Event>"), "an event that may hold a URL"),
+    ("a URL parameter", '<SupplementalProperty schemeIdUri="urn:mpeg:dash:urlparam:2014"/>', "", SCHEME),
+    ("a relative license", "", f"<AdaptationSet>{protected('<dashif:Laurl>license?x</dashif:Laurl>')}</AdaptationSet>", ABSOLUTE),
+    ("a license of any host", "", f"<AdaptationSet>{protected('<dashif:Laurl>//x.example/l</dashif:Laurl>')}</AdaptationSet>", ABSOLUTE),
+    ("a license as an attribute", "", f'<AdaptationSet>{protected("<dashif:x licenseUrl=&quot;/l&quot;/>").replace("&quot;", chr(34))}</AdaptationSet>', ABSOLUTE),
+    ("a license outside protection", "", "<AdaptationSet><dashif:Laurl>https://x.example/l</dashif:Laurl></AdaptationSet>", ABSOLUTE),
+    ("a relative report", '<Metrics metrics="x"><Reporting schemeIdUri="urn:dvb:dash:reporting:2014" dvb:reportingUrl="r"/></Metrics>', "", ABSOLUTE),
+    ("a relative clock", '<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="/time"/>', "", ABSOLUTE),
+    ("more information", '<ProgramInformation moreInformationURL="info.html"/>', "", ABSOLUTE),
+    ("an element of nobody", "<Teleport/>", "", MANIFEST),
+    ("a foreign element with a URL", "", '<dvb:x href="y"/>', ABSOLUTE),
+    ("a foreign text with a URL", "", "<dvb:x>https://x.example/</dvb:x>", ABSOLUTE),
+    ("an attribute with a URL", "", '<AdaptationSet lang="//x.example/"/>', "an attribute that is not known to hold a URL"),
+    ("an xlink", "", '<AdaptationSet xlink:href="p.xml"/>', "parts of other documents are not accepted"),
+    ("two bases in a period", "", "<BaseURL>a/</BaseURL><BaseURL>b/</BaseURL>", "an element has one BaseURL"),
+    ("bases that leave together", "<BaseURL>a/</BaseURL>", "<BaseURL>../../x/</BaseURL>", ELSEWHERE),
+    ("a byte range of another host", "", '<BaseURL byteRange="https://x.example/?$first$">a</BaseURL>', "a byteRange is $base$"),
+    ("a base with elements", "", "<BaseURL>a<Title/></BaseURL>", "a BaseURL has no elements inside"),
+    ("an id that leads elsewhere", "", '<AdaptationSet><SegmentTemplate media="$RepresentationID$.m4s"/><Representation id="../x"/></AdaptationSet>', ELSEWHERE),
+    ("an id of a path", "", '<AdaptationSet><SegmentTemplate media="$RepresentationID$.m4s"/><Representation id="/o/t1/a"/></AdaptationSet>', "an id that is a part of URLs"),
+    ("no id", "", '<AdaptationSet><SegmentTemplate media="$RepresentationID$/../x"/><Representation/></AdaptationSet>', "an id that is a part of URLs"),
+    ("a URL that is inherited", "", '<AdaptationSet><SegmentTemplate media="/o/t1/s.m4s"/><Representation id="1"><BaseURL>a/</BaseURL></Representation></AdaptationSet>', PLAIN),
+    ("dots that are inherited", "<BaseURL>a/</BaseURL>", '<AdaptationSet><SegmentList><SegmentURL media="../s.m4s"/></SegmentList><Representation id="1"><BaseURL>../</BaseURL></Representation></AdaptationSet>', PLAIN),
+    ("a file without a name", "", '<AdaptationSet><SegmentTemplate media=""/></AdaptationSet>', "a URL names a file"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "inside", "period", "rule"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_a_manifest_that_leads_elsewhere_is_refused(name: str, inside: str, period: str, rule: str) -> None:
+    with pytest.raises(FeedError) as caught:
+        cut(manifest(inside, period + SET))
+    assert re.match("dash playlist of video/t1: line [23]: .", caught.value.message)
+    assert rule in caught.value.message
+
+
+ACCEPTED = [
+    stream("urn:scte:scte35:2014:xml+bin", "<Event><scte35:Signal><scte35:Binary>/DAvAAAA</scte35:Binary></scte35:Signal></Event>"),
+    '<AdaptationSet><InbandEventStream schemeIdUri="urn:mpeg:dash:event:2012" value="1"/></AdaptationSet>',
+    f"<AdaptationSet>{protected('<dashif:Laurl>https://license.example/x?y=1</dashif:Laurl>')}</AdaptationSet>",
+    '<AdaptationSet><Role schemeIdUri="urn:mpeg:dash:role:2011" value="main"/><Label>a/b.mpd</Label></AdaptationSet>',
+    '<AdaptationSet><EssentialProperty schemeIdUri="http://dashif.org/guidelines/trickmode" value="1"/></AdaptationSet>',
+    '<AdaptationSet><SupplementalProperty schemeIdUri="urn:mpeg:dash:adaptation-set-switching:2016" value="2,3"/></AdaptationSet>',
+    '<AdaptationSet><SegmentTemplate media="s/$Number$.m4s"/><Representation id="1"><BaseURL>a/</BaseURL></Representation></AdaptationSet>',
+    '<BaseURL byteRange="$base$?range=$first$-$last$">a/</BaseURL>',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("period", ACCEPTED)
+def test_what_leads_nowhere_else_stays_as_it_is(period: str) -> None:
+    before, after = (
+        etree.tostring(item.find("d:Period", NAMES))
+        for item in (etree.fromstring(manifest(period=period + SET)), cut(manifest(period=period + SET)))
+    )
+    assert before == after
+
+
+LOCATIONS = """
+<BaseURL serviceLocation="alpha">media/</BaseURL>
+<ServiceDescription id="0">
+ <ContentSteering defaultServiceLocation="alpha">https://old.example/dcsm</ContentSteering>
+ <ClientDataReporting serviceLocations="alpha beta"><CMCDParameters version="1"/></ClientDataReporting>
+</ServiceDescription>
+<Location>https://old.example/x.mpd</Location>"""
+
+
+def test_no_service_location_is_left_but_ours() -> None:
+    period = f'<BaseURL serviceLocation="alpha" byteRange="$base$?r=$first$-$last$">p/</BaseURL>{SET}'
+    root = cut(manifest(LOCATIONS, period, root='xsi:schemaLocation="urn:mpeg:dash:schema:mpd:2011 DASH-MPD.xsd"'))
+    text = etree.tostring(root).decode()
+    assert "alpha" not in text
+    assert "beta" not in text
+    assert "old.example" not in text
+    assert [item.get("serviceLocation") for item in root.iterfind(".//d:BaseURL", NAMES)] == ["c001", None]
+    assert root.find("d:ServiceDescription/d:ClientDataReporting", NAMES) is not None
+
+
+def test_a_large_manifest_is_cut_in_short_time() -> None:
+    segments = "".join(f'<SegmentURL media="s{i}.m4s"/>' for i in range(30_000))
+    text = manifest(period=f"<AdaptationSet><SegmentList>{segments}</SegmentList></AdaptationSet>" + SET)
+    assert len(text) < MAX_PLAYLIST
+    began = time.process_time()
+    cut(text)
+    assert time.process_time() - began < 10
+
+
+def test_a_deep_manifest_is_refused_or_cut() -> None:
+    for depth in (200, 100_000):
+        with pytest.raises(FeedError):
+            cut(manifest("<dvb:x>" * depth + "</dvb:x>" * depth + "<Teleport/>"))
