@@ -27,9 +27,9 @@ PARAMETERS: Final = {
     "n": parameter("n", "how many targets; else as the service says", NUMBER),
     "family": parameter("family", "only appliances up on this IP version; else the client's", FAMILY),
     "ip": parameter("ip", "ask for this client; trusted callers only"),
-    "failed": parameter("failed", "appliances to pass over, up to 8: ids or hosts with commas between"),
     "explain": parameter("explain", "1: say why; trusted callers only", FLAG),
     "redirect": parameter("redirect", "1: answer 302, the other targets in Link headers", FLAG),
+    "failed": parameter("failed", "appliances to pass over, up to 8: ids or hosts with commas between"),
 }  # `_fastpath/request.pyx` reads them
 
 

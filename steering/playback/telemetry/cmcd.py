@@ -175,7 +175,7 @@ def is_set(value: Any) -> bool:
 
 def token_of(value: Any) -> str:
     """Return a token, empty where the value is no token."""
-    value = plain(value)
+    value = value.get("value") if isinstance(value, dict) else value
     return value if isinstance(value, str) and len(value) <= MAX_TOKEN else ""
 
 

@@ -309,6 +309,6 @@ async def test_openapi_documents_every_parameter(ask: Ask) -> None:
     document = (await ask("/openapi.json")).json()
     operation = document["paths"]["/v1/steer"]["get"]
     assert [item["name"] for item in operation["parameters"]] == [
-        "title", "service", "session", "n", "family", "ip", "explain", "redirect",
+        "title", "service", "session", "n", "family", "ip", "explain", "redirect", "failed",
     ]  # fmt: skip
     assert {"200", "302", "400", "403", "404", "503"} <= set(operation["responses"])
