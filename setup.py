@@ -21,7 +21,6 @@ setup(
                 f"_fastpath.{name}",
                 [f"_fastpath/{name}.pyx"],
                 include_dirs=["_fastpath"],
-                depends=[str(path) for path in Path("_fastpath").glob("*.h")],
                 extra_compile_args=[*FLAGS, "-Wall", "-Wno-unused-function", "-Wno-unreachable-code"],
                 extra_link_args=[f"-fsanitize={SANITIZE}"] if SANITIZE else [],
             )

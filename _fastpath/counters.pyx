@@ -203,7 +203,7 @@ cdef class Counters:
                     continue
                 service = name.text[:min(name.service_length, C_SERVICE_TEXT)]
                 title = (name.text + len(service))[:min(name.title_length, C_TITLE_TEXT)]
-                out.append((key, cluster, count, service.decode(errors="ignore"), title.decode(errors="ignore")))
+                out.append((key, cluster, count, service.decode(errors="replace"), title.decode(errors="ignore")))
         out.sort(key=lambda row: (-row[2], row[0], row[1]))
         return out
 
@@ -342,7 +342,7 @@ cdef inline uint64_t count_of(const uint64_t* cell) noexcept nogil:
 
 cdef object map_file(str path, bint writable):
     """Return a file of counters, mapped. Raises OSError, where it is writable also if the disk has no room for it."""
-    descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
+    descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         size = os.fstat(descriptor).st_size
         if writable:
@@ -361,7 +361,7 @@ cdef object map_file(str path, bint writable):
 def begin(str path not None, uint32_t slots):
     """Create the counters file of a worker, with every count at 0, unless one that fits is there. Raises OSError."""
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             head = file.read(HEADER.size)
             size = file.seek(0, os.SEEK_END)
         if why_unfit(path, head, size) is None and HEADER.unpack_from(head)[3] >= slots:

@@ -1,19 +1,11 @@
 """The public shape of `lpm.pyx`."""
 
-from array import array
-from typing import Protocol
-
 from typing_extensions import Buffer
+
+from _fastpath.intervals import Intervals
 
 KERNEL: str
 """Which lookups this process runs: `popcnt+avx2` or `portable`. STEERING_PORTABLE=1 asks for the latter."""
-
-class Intervals(Protocol):
-    """Address space cut where the zone changes: left-aligned starts and zones, the first at address 0."""
-
-    high: array[int]
-    low: array[int]
-    value: array[int]
 
 class PrefixTable:
     """Maps an address to its zone. Frozen, position-independent, safe from any thread."""

@@ -17,13 +17,15 @@ import os
 from array import array
 
 cimport cython
-from cpython cimport array as c_array
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
+from _fastpath.address cimport load_big_endian_32 as u32
+from _fastpath.address cimport load_big_endian_64
+from _fastpath.prefix_rows cimport MAX_LISTED, RowWriter, prefix_text
 from _fastpath.texts cimport text_piece, text_table, texts_begin, texts_end, texts_number
+from _fastpath.wide cimport high_of, last_of, low_of, wide, wide_of
 
-TABLE_DUMP_V2 = 13
-ORIGINS = 3  # IGP, EGP, INCOMPLETE
 MAX_PATH = 255  # ASNs in a path
 MAX_COMMUNITIES = 64
 
@@ -34,16 +36,10 @@ cdef enum:
     RIB_IPV6_UNICAST = 4
     RIB_IPV4_UNICAST_ADDPATH = 8
     RIB_IPV6_UNICAST_ADDPATH = 10
-    NO_PEER = 0xFFFFFFFF
-    MAX_LISTED = 1000  # refusals are listed up to here; all are counted
 
 
 cdef inline uint32_t u16(const uint8_t* at) noexcept nogil:
     return <uint32_t> at[0] << 8 | at[1]
-
-
-cdef inline uint32_t u32(const uint8_t* at) noexcept nogil:
-    return <uint32_t> at[0] << 24 | <uint32_t> at[1] << 16 | <uint32_t> at[2] << 8 | at[3]
 
 
 @cython.final
@@ -53,16 +49,13 @@ cdef class Reader:
     cdef text_table routes    # the distinct attributes, tagged with their peer
     cdef list refusals
     cdef dict refused_by
-    cdef Py_ssize_t used[2]   # rows, by family
-    cdef list rows            # by family: high, low, length, value, row
+    cdef RowWriter rows4, rows6
 
     def __cinit__(self, Py_ssize_t limit4, Py_ssize_t limit6):
         if not texts_begin(&self.routes, int.from_bytes(os.urandom(8), "little")):
             raise MemoryError
-        self.refusals = []
-        self.refused_by = {}
-        self.used[0] = self.used[1] = 0
-        self.rows = [columns(limit4), columns(limit6)]
+        self.refusals, self.refused_by = [], {}
+        self.rows4, self.rows6 = RowWriter(limit4), RowWriter(limit6)
 
     def __dealloc__(self):
         texts_end(&self.routes)
@@ -82,6 +75,8 @@ cdef class Reader:
         cdef uint64_t high, low
         cdef int64_t value
         cdef uint32_t head = 12 if paths else 8
+        cdef RowWriter rows = self.rows6 if six else self.rows4
+        cdef int family = 6 if six else 4
         if end - at < 5:
             return self.refuse(offset, "", "a record holds a prefix")
         length = at[4]
@@ -96,74 +91,38 @@ cdef class Reader:
         at += 2
         for _ in range(entries):
             if end - at < head:
-                return self.refuse(offset, prefix_text(high, low, length, six), "a record holds all its entries")
+                return self.refuse(offset, prefix_text(family, high, low, length), "a record holds all its entries")
             peer, size = u16(at), u16(at + head - 2)
             at += head
             if end - at < size:
-                return self.refuse(offset, prefix_text(high, low, length, six), "an entry holds its attributes")
+                return self.refuse(offset, prefix_text(family, high, low, length), "an entry holds its attributes")
             if peer >= peers.shape[0]:
                 self.refuse(
-                    offset, prefix_text(high, low, length, six),
+                    offset, prefix_text(family, high, low, length),
                     f"an entry's peer is in the peer index; it has {peers.shape[0]}, not {peer}",
                 )
             else:
                 value = texts_number(&self.routes, peers[peer], <const char*> at, size)
                 if value < 0:
                     raise MemoryError
-                self.add_row(six, high, low, length, <uint32_t> value, <uint32_t> offset)
+                rows.append(high, low, length, <uint32_t> value, <uint32_t> offset)
             at += size
         return 0
-
-    cdef void add_row(
-        self, int six, uint64_t high, uint64_t low, uint32_t length, uint32_t value, uint32_t offset
-    ) noexcept:
-        """Add a row; `rows_in` counted the record's entries, so there is space."""
-        cdef Py_ssize_t row = self.used[six]
-        cdef tuple out = self.rows[six]
-        (<c_array.array> out[0]).data.as_ulonglongs[row] = high
-        (<c_array.array> out[1]).data.as_ulonglongs[row] = low
-        (<c_array.array> out[2]).data.as_uchars[row] = <uint8_t> length
-        (<c_array.array> out[3]).data.as_uints[row] = value
-        (<c_array.array> out[4]).data.as_uints[row] = offset
-        self.used[six] = row + 1
 
     cdef list all_routes(self):
         cdef const text_piece* pieces = self.routes.pieces
         cdef uint32_t i
         return [(pieces[i].tag, pieces[i].at[:pieces[i].length]) for i in range(self.routes.count)]
 
-    cdef dict all_rows(self):
-        for six in range(2):
-            for column in self.rows[six]:
-                c_array.resize(column, self.used[six])
-        return {4: self.rows[0], 6: self.rows[1]}
-
 
 cdef void read_prefix(const uint8_t* at, uint32_t length, uint64_t* high, uint64_t* low) noexcept nogil:
     """Read the bytes of a prefix. Bits after the length are irrelevant (RFC 4271, section 4.3)."""
     cdef uint8_t packed[16]
-    cdef int i
-    high[0] = low[0] = 0
-    for i in range(16):
-        packed[i] = at[i] if <uint32_t> i < (length + 7) // 8 else 0
-    for i in range(8):
-        high[0] = high[0] << 8 | packed[i]
-        low[0] = low[0] << 8 | packed[i + 8]
-    if length < 64:
-        high[0] &= ~(~(<uint64_t> 0) >> length)
-        low[0] = 0
-    elif length < 128:
-        low[0] &= ~(~(<uint64_t> 0) >> (length - 64)) if length > 64 else 0
-
-
-cdef tuple columns(Py_ssize_t count):
-    return tuple([c_array.clone(array(code), count, zero=False) if count else array(code) for code in "QQBII"])
-
-
-cdef str prefix_text(uint64_t high, uint64_t low, uint32_t length, int six):
-    number = (<object> high) << 64 | <object> low
-    address = ipaddress.IPv6Address(number) if six else ipaddress.IPv4Address(number >> 96)
-    return f"{address}/{length}"
+    cdef wide start
+    memset(packed, 0, sizeof(packed))
+    memcpy(packed, at, (length + 7) // 8)
+    start = wide_of(load_big_endian_64(packed), load_big_endian_64(packed + 8)) & ~last_of(0, length)
+    high[0], low[0] = high_of(start), low_of(start)
 
 
 cdef inline bint is_six(uint32_t subtype) noexcept nogil:
@@ -203,10 +162,10 @@ cdef Reader measured(bytes data, dict last):
 def read(bytes data not None):
     """Return (peers, columns, routes, refusals, refused_by, skipped) of an unpacked dump.
 
-    Peers are (address, ASN), numbered over all the file's peer index tables. Columns are by family 4 and 6: arrays
-    high, low (Q), length (B), value, row (I); `value` is an index into routes, `row` the offset of the record. Routes
-    are the distinct (peer, attributes as bytes). Refusals are (offset, value, rule), the first 1,000; `refused_by`
-    counts them by rule. `skipped` counts the records of other types, and of dumps that a later one replaces.
+    Peers are (address, ASN), numbered over all the file's peer index tables. Columns are by family 4 and 6; `value` is
+    an index into routes, `row` the offset of the record. Routes are the distinct (peer, attributes as bytes). Refusals
+    are (offset, value, rule), the first 1,000; `refused_by` counts them by rule. `skipped` counts the records of other
+    types, and of dumps that a later one replaces.
     ValueError if the file is cut off or no table dump.
     """
     cdef const uint8_t* start = data
@@ -237,7 +196,8 @@ def read(bytes data not None):
         at += HEADER + size
     if not indexed:
         raise ValueError("holds no table dump (TABLE_DUMP_V2, RFC 6396)")
-    return list(numbers), reader.all_rows(), reader.all_routes(), reader.refusals, reader.refused_by, skipped
+    columns = {4: reader.rows4.finish(), 6: reader.rows6.finish()}
+    return list(numbers), columns, reader.all_routes(), reader.refusals, reader.refused_by, skipped
 
 
 cdef Py_ssize_t rows_in(const uint8_t* at, uint32_t size) noexcept nogil:

@@ -30,7 +30,7 @@ from libc.string cimport memchr, memcmp
 
 from _fastpath.address cimport parse_v4, parse_v6
 from _fastpath.texts cimport text_table, texts_begin, texts_end, texts_number
-from _fastpath.wide cimport compare_prefixes, last_of, wide_of
+from _fastpath.wide cimport compare_prefixes, high_of, last_of, low_of, wide, wide_of
 
 
 cdef c_array.array zeros(str code, Py_ssize_t count):
@@ -79,24 +79,16 @@ cdef columns_to_fill(Py_ssize_t count):
     return columns
 
 
-@cython.final
 cdef class RowWriter:
     """Fills Columns row by row, at most as many rows as it was made for."""
 
     def __cinit__(self, Py_ssize_t limit):
-        self.columns = columns_to_fill(limit)
-        self.high, self.low, self.length = self.columns.high, self.columns.low, self.columns.length
-        self.value, self.row = self.columns.value, self.columns.row
-
-    @cython.boundscheck(False)  # all columns have one length, which is checked
-    cdef int append(self, uint64_t high, uint64_t low, unsigned length, uint32_t value, uint32_t row) except -1:
-        cdef Py_ssize_t i = self.count
-        if i >= self.high.shape[0]:
-            raise IndexError(f"columns were made for {self.high.shape[0]} rows")
-        self.high[i], self.low[i], self.length[i] = high, low, <uint8_t> length
-        self.value[i], self.row[i] = value, row
-        self.count = i + 1
-        return 0
+        self.columns, self.limit = columns_to_fill(limit), limit
+        self.high = <uint64_t*> (<c_array.array> self.columns.high).data.as_ulonglongs
+        self.low = <uint64_t*> (<c_array.array> self.columns.low).data.as_ulonglongs
+        self.length = (<c_array.array> self.columns.length).data.as_uchars
+        self.value = (<c_array.array> self.columns.value).data.as_uints
+        self.row = (<c_array.array> self.columns.row).data.as_uints
 
     cdef object finish(self):
         """Return the Columns; the writer must not be used again."""
@@ -140,6 +132,7 @@ cdef str parse_prefix(const char* text, const char* end, prefix_struct* prefix):
     cdef const char* slash = <const char*> memchr(text, b"/", end - text)
     cdef uint32_t four
     cdef str rule
+    cdef wide start
     if slash == NULL:
         return "a prefix is written address/length"
     rule = parse_length(slash + 1, end, &prefix.length)
@@ -155,16 +148,15 @@ cdef str parse_prefix(const char* text, const char* end, prefix_struct* prefix):
     if prefix.length > (32 if prefix.family == 4 else 128):
         return f"an IPv{prefix.family} length is at most {32 if prefix.family == 4 else 128}"
     if wide_of(prefix.high, prefix.low) & last_of(0, prefix.length):
-        return f"host bits are set; write {without_host_bits(prefix)}"
+        start = wide_of(prefix.high, prefix.low) & ~last_of(0, prefix.length)
+        return f"host bits are set; write {prefix_text(prefix.family, high_of(start), low_of(start), prefix.length)}"
     return None
 
 
-cdef str without_host_bits(const prefix_struct* prefix):
-    """Return the network of an address that has host bits set, as text."""
-    cdef object address = ((<object> prefix.high) << 64 | <object> prefix.low) >> (96 if prefix.family == 4 else 0)
-    cdef int bits = (32 if prefix.family == 4 else 128) - prefix.length
-    network = ipaddress.IPv4Address if prefix.family == 4 else ipaddress.IPv6Address
-    return f"{network(address >> bits << bits)}/{prefix.length}"
+cdef str prefix_text(int family, uint64_t high, uint64_t low, unsigned length):
+    number = (<object> high) << 64 | <object> low
+    address = ipaddress.IPv4Address(number >> 96) if family == 4 else ipaddress.IPv6Address(number)
+    return f"{address}/{length}"
 
 
 cdef class LineReader:
@@ -417,14 +409,7 @@ def relabel(values, labels):
 
 def keep_values(columns, wanted):
     """Return the rows whose value is wanted: `wanted[value]` (an array of B) is not 0."""
-    cdef const uint32_t[::1] value = columns.value
-    cdef const uint8_t[::1] flag = wanted
-    cdef Py_ssize_t i
-    chosen = uninitialized("B", value.shape[0])
-    cdef uint8_t[::1] out = chosen
-    for i in range(value.shape[0]):
-        out[i] = flag[value[i]]
-    return keep_rows(columns, chosen)
+    return keep_rows(columns, relabel(columns.value, wanted))
 
 
 def keep_rows(columns, chosen):

@@ -1,15 +1,12 @@
-"""The public shape of `zone_rankings.pyx`: clusters ranked by the ranking policy for each (chain, region)."""
+"""The public shape of `zone_rankings.pyx`, which documents it."""
 
 from array import array
 
 from _fastpath.intervals import Chains, Pairs
 
 EARTH_RADIUS_KM: float
-KEY_NAMES: tuple[str, ...]
 
 class Rankings:
-    """Distinct rankings, and which one each (chain, region) has."""
-
     first: array[int]
     ranking_entries: array[int]
     ranking: array[int]
@@ -28,5 +25,4 @@ def make_rankings(
     fallback_clusters: array[int],
     policy: tuple[str, ...],
     step_km: float,
-) -> Rankings:
-    """Return the Rankings of every wanted (chain, region)."""
+) -> Rankings: ...

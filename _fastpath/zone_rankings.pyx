@@ -1,10 +1,10 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
 """Rankings: for each (chain of covering prefixes, region) its clusters, in order of preference by the ranking policy.
 
-Every route on every covering prefix makes its cluster a candidate. A candidate's key is six numbers, in the policy's
-order: how many covering prefixes are longer, length of the AS path, origin, MED, class, distance in steps. A cluster
-with several routes keeps its best one. Clusters are sorted by key; equal keys share a rank. The region's fallback
-clusters follow, by distance. Equal rankings are stored once.
+Every route on every covering prefix makes its cluster a candidate. A candidate's key is a number for each key of the
+policy, in the policy's order, lower is better: `prefix`, how many covering prefixes are longer; `distance` in steps;
+any other is an attribute of the route. A cluster with several routes keeps its best one. Clusters are sorted by key;
+equal keys share a rank. The region's fallback clusters follow, by distance. Equal rankings are stored once.
 """
 
 from array import array
@@ -14,23 +14,23 @@ from cpython cimport array as c_array
 from libc.math cimport acos
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free, malloc, qsort
+from libc.string cimport memset
 
 from _fastpath.intervals cimport Pairs
 from _fastpath.prefix_rows cimport zeros
 
-KEY_NAMES = ("prefix", "as_path", "origin", "med", "class", "distance")
 EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG
 
 cdef double EARTH_RADIUS = EARTH_RADIUS_KM
 cdef uint32_t FALLBACK_BIT = 1 << 31  # as FALLBACK of `ranking`
 
 cdef enum:
-    KEYS = 6  # the length of KEY_NAMES
+    MAX_KEYS = 8
     NO_STEP = 0xFFFFFFFF  # above any distance step and any depth
 
 
 cdef struct ranking_entry:
-    uint32_t key[KEYS]  # in the policy's order
+    uint32_t key[MAX_KEYS]  # in the policy's order; 0 behind its last
     uint32_t cluster
     uint32_t depth      # how many covering prefixes are longer
 
@@ -44,7 +44,7 @@ cdef int compare_ranking_entries(const void* left, const void* right) noexcept n
 
 cdef inline int compare_keys(const ranking_entry* a, const ranking_entry* b) noexcept nogil:
     cdef int i
-    for i in range(KEYS):
+    for i in range(MAX_KEYS):
         if a.key[i] != b.key[i]:
             return -1 if a.key[i] < b.key[i] else 1
     return 0
@@ -65,12 +65,13 @@ class Rankings:
 cdef class RankingBuilder:
     """The inputs of all rankings, and room for the one being made."""
 
-    cdef const uint32_t[::1] cluster, route_class, as_path, origin, med  # by route
-    cdef const uint32_t[::1] partners                                    # by cluster
+    cdef dict routes                         # columns by name; `columns` points into them
+    cdef const uint32_t[::1] cluster         # by route
+    cdef const uint32_t[::1] partners        # by cluster
     cdef const double[::1] cluster_vectors, region_vectors
     cdef double step_km
-    cdef int policy[KEYS]     # indices into KEY_NAMES
-    cdef Py_ssize_t keys, count
+    cdef const uint32_t* columns[MAX_KEYS]   # by key of the policy; NULL for prefix and distance
+    cdef Py_ssize_t keys, distance_key, count
     cdef uint32_t region, stamp  # of the (chain, region) whose ranking is being made
     cdef ranking_entry* entries
     cdef uint32_t* stamp_of   # by cluster: the stamp of the ranking that it was added to last
@@ -82,21 +83,22 @@ cdef class RankingBuilder:
         self, dict routes, cluster_vectors, cluster_partners, region_vectors, tuple policy, double step_km
     ):
         cdef Py_ssize_t clusters = len(cluster_partners), i
-        self.cluster, self.route_class, self.as_path = routes["cluster"], routes["class"], routes["as_path"]
-        self.origin, self.med, self.partners = routes["origin"], routes["med"], cluster_partners
+        self.routes, self.cluster, self.partners = routes, routes["cluster"], cluster_partners
         self.cluster_vectors, self.region_vectors = cluster_vectors, region_vectors
         self.step_km, self.keys = step_km, len(policy)
-        if self.keys > KEYS:
-            raise ValueError(f"a policy has at most {KEYS} keys, not {self.keys}")
-        for i in range(self.keys):
-            self.policy[i] = KEY_NAMES.index(policy[i])
+        if self.keys > MAX_KEYS:
+            raise ValueError(f"a policy has at most {MAX_KEYS} keys, not {self.keys}")
         if self.cluster_vectors.shape[0] != 3 * clusters or self.region_vectors.shape[0] % 3:
             raise ValueError(f"vectors are three doubles each, for all {clusters} clusters and every region")
         for i in range(self.cluster.shape[0]):
             if self.cluster[i] >= clusters:
                 raise ValueError(f"route {i} names cluster {self.cluster[i]}, there are {clusters}")
-        if any([len(column) != self.cluster.shape[0] for column in routes.values()]):
-            raise ValueError("columns have one length")
+        if any([len(column) != self.cluster.shape[0] or column.typecode != "I" for column in routes.values()]):
+            raise ValueError("columns are arrays of I, of one length")
+        self.distance_key = policy.index("distance") if "distance" in policy else -1
+        for i in range(self.keys):
+            if policy[i] not in ("prefix", "distance"):
+                self.columns[i] = (<c_array.array?> routes[policy[i]]).data.as_uints
         self.out = zeros("I", 2 * clusters + 2)
         self.steps = self.out.data.as_uints
         self.entries = <ranking_entry*> malloc((clusters + 1) * sizeof(ranking_entry))
@@ -120,18 +122,18 @@ cdef class RankingBuilder:
     @cython.boundscheck(False)  # the route is checked here, its cluster when the builder is made, the region by begin
     cdef int add_route(self, uint32_t route, uint32_t depth) except -1:
         """Make a route's cluster a candidate, or replace the candidate if this route is better."""
-        cdef uint32_t values[KEYS]
         cdef ranking_entry entry
         cdef uint32_t cluster
-        cdef int i
+        cdef Py_ssize_t i
         if route >= self.cluster.shape[0]:
             raise IndexError(f"a set names route {route}, there are {self.cluster.shape[0]}")
         cluster = self.cluster[route]
-        values[0], values[1], values[2] = depth, self.as_path[route], self.origin[route]
-        values[3], values[4] = self.med[route], self.route_class[route]
-        values[5] = self.distance_step(cluster)
-        for i in range(KEYS):
-            entry.key[i] = values[self.policy[i]] if i < self.keys else 0
+        memset(&entry, 0, sizeof(ranking_entry))
+        for i in range(self.keys):
+            if self.columns[i] != NULL:
+                entry.key[i] = self.columns[i][route]
+            else:
+                entry.key[i] = self.distance_step(cluster) if i == self.distance_key else depth
         entry.cluster, entry.depth = cluster, depth
         if self.stamp_of[cluster] != self.stamp:
             self.stamp_of[cluster] = self.stamp
@@ -199,17 +201,16 @@ def make_rankings(
 ):
     """Return the Rankings of every wanted (chain, region).
 
-    A set's routes are `set_members[set_first[s]:set_first[s + 1]]`, indices into the columns of `routes` (cluster,
-    class, as_path, origin, med: arrays of I). Vectors are unit vectors, three doubles each, by cluster number and by
-    region. `policy` is the order of KEY_NAMES to sort by. A region's fallback clusters, nearest first, are
+    A set's routes are `set_members[set_first[s]:set_first[s + 1]]`, indices into the columns of `routes` (arrays of I):
+    `cluster`, and one for each key of `policy` but prefix and distance. Vectors are unit vectors, three doubles each,
+    by cluster number and by region. A region's fallback clusters, nearest first, are
     `fallback_clusters[fallback_first[r]:fallback_first[r + 1]]`.
     """
     cdef const uint32_t[::1] first = set_first, members = set_members
     cdef const uint32_t[::1] fallback_starts = fallback_first, fallbacks = fallback_clusters
     cdef const uint32_t[::1] parent = chains.parent, chain_set = chains.value
-    cdef uint32_t rank
     cdef Py_ssize_t clusters = len(cluster_partners), pair, i, end
-    cdef uint32_t chain, region, depth
+    cdef uint32_t chain, region, depth, rank
     cdef c_array.array ranking_of = zeros("I", len(wanted)), partner_of = zeros("I", len(wanted))
     cdef dict numbers = {}
     cdef RankingBuilder builder = RankingBuilder(

@@ -236,7 +236,7 @@ class Settings(BaseSettings):
         unknown = [key for key in keys if key not in RANKING_KEYS]
         if unknown:
             raise ValueError(
-                f"{unknown[0]!r} is neither a preset ({', '.join(RANKING_POLICIES)}) nor one of {RANKING_KEYS}"
+                f"{unknown[0]!r} is neither a preset ({', '.join(RANKING_POLICIES)}) nor one of {tuple(RANKING_KEYS)}"
             )
         if not keys or len(set(keys)) != len(keys):
             raise ValueError("a ranking policy names at least one key, and each key once")

@@ -17,8 +17,7 @@ import pytest
 from _fastpath.status_words import REASONS
 from steering.cli import main
 from steering.control.api.report_format import HealthRow, ReportRow, parse
-from steering.control.fill.digests import digest_of
-from steering.control.fill.holdings_rows import Delta, Full
+from steering.control.fill.holdings_rows import Delta, Full, digest_of
 from steering.control.records.documents import KINDS, parse_fleet
 from steering.control.routes.bgp.sessions import read_sessions
 from steering.control.routes.feeds import FeedSource, csv, kind_of, read_feed

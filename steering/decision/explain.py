@@ -15,8 +15,9 @@ from typing import Any
 from _fastpath.ranking import Trace
 from _fastpath.status_words import REASONS
 from steering.decision.snapshot import Snapshot
-from steering.model.route import RouteClass
-from steering.state.routes import ORIGIN_NAMES, Routes
+from steering.model.policy import RANKING_KEYS
+from steering.model.route import Announcement
+from steering.state.routes import Routes
 
 
 def describe(snapshot: Snapshot, address: str | bytes) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def explain(
     accepted = routes_of(snapshot, resolved["zone"])
     routes = [{**snapshot.names.cluster(route.pop("cluster")), **route} for route in accepted.covering(packed)]
     policy = snapshot.table_file.meta["policy"]
-    name_deciding_keys(resolved["ranking"], routes, policy)
+    name_deciding_keys(resolved["ranking"], routes, accepted.announcements_covering(packed), policy)
     candidates = candidates_of(snapshot, trace)
     used = sorted({candidate["reason"] for candidate in candidates if candidate["reason"]})
     answer: dict[str, Any] = json.loads(body)
@@ -116,24 +117,25 @@ def narrowed(scope: str, packed: bytes) -> str:
     return str(ipaddress.ip_network((packed, length), strict=False))
 
 
-def name_deciding_keys(ranking: list[dict[str, Any]], routes: list[dict[str, Any]], policy: Sequence[str]) -> None:
+def name_deciding_keys(
+    ranking: list[dict[str, Any]],
+    routes: list[dict[str, Any]],
+    announcements: list[Announcement],
+    policy: Sequence[str],
+) -> None:
     """Set `behind` of each ranking entry: the first key of the policy by which it differs from the entry above.
 
     None where they are equal. A table does not keep distances, so `distance` is named where no other key differs, or
-    where it comes first.
+    where it comes first. `announcements` are those of the routes.
     """
     prefixes = list(dict.fromkeys(route["prefix"] for route in routes))
     best: dict[str, tuple[int, ...]] = {}
     known = [key for key in policy if key != "distance"]
-    for route in routes:
-        values = {
-            "prefix": prefixes.index(route["prefix"]),
-            "as_path": route["hops"],
-            "origin": ORIGIN_NAMES.index(route["origin"]),
-            "med": route["med"],
-            "class": RouteClass[route["class"]].value,
-        }
-        key = tuple(values[name] for name in known)
+    for route, announcement in zip(routes, announcements, strict=True):
+        key = tuple(
+            prefixes.index(route["prefix"]) if name == "prefix" else getattr(announcement, RANKING_KEYS[name])
+            for name in known
+        )
         best[route["cluster"]] = min(best.get(route["cluster"], key), key)
     above: dict[str, Any] | None = None
     for entry in ranking:

@@ -30,7 +30,7 @@ from steering.model.residency import lies_in
 from steering.model.service import Service, jitter_s
 from steering.state.current import Current, read_current
 from steering.state.fleet import FleetFile
-from steering.state.holdings import map_holdings
+from steering.state.holdings import HoldingsFile
 from steering.state.playlists import Playlists
 from steering.state.routes import Routes
 from steering.state.sections import FORMATS
@@ -101,7 +101,8 @@ class Snapshot:
         if before is not None and (before.state, before.current.holdings) == (state, current.holdings):
             self.holdings, self.holdings_version = before.holdings, before.holdings_version
         elif current.holdings:
-            self.holdings, self.holdings_version = map_holdings(state / current.holdings)
+            file = HoldingsFile(state / current.holdings)
+            self.holdings, self.holdings_version = file.holdings, file.version
         try:
             self.status = StatusWords(str(state / current.status))
             self.picker = self.make_picker()

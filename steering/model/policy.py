@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-RANKING_KEYS: Final = ("prefix", "as_path", "origin", "med", "class", "distance")
+# The attribute of an announcement that each key compares, lower first; none for keys that depend on the client too.
+RANKING_KEYS: Final[dict[str, str]] = {
+    "prefix": "",
+    "as_path": "hops",
+    "origin": "origin",
+    "med": "med",
+    "class": "route_class",
+    "distance": "",
+}
 
 RANKING_POLICIES: Final[dict[str, tuple[str, ...]]] = {
     "prefix_first": ("prefix", "as_path", "med", "class", "distance"),

@@ -19,10 +19,13 @@ def write_holdings(state: Path, version: int, builder: HoldingsBuilder, digests:
     return f"holdings.{version}"
 
 
-def map_holdings(path: Path) -> tuple[Holdings, int]:
-    """Return mapped holdings and their version. Raises SnapshotError."""
-    file = StateFile(path, "holdings")
-    try:
-        return Holdings(file.sections), json.loads(bytes(file["meta"]))["version"]
-    except ValueError as error:
-        raise SnapshotError(f"{path.name}: {error}") from error
+class HoldingsFile(StateFile):
+    """Mapped holdings. Raises SnapshotError."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "holdings")
+        try:
+            self.holdings = Holdings(self.sections)
+            self.version: int = json.loads(bytes(self["meta"]))["version"]
+        except ValueError as error:
+            raise SnapshotError(f"{path.name}: {error}") from error

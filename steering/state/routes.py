@@ -147,6 +147,12 @@ class Routes:
         family, number = aligned(address)
         return self.routes_of(family, self.covering_rows(family, number, len(address) * 8))
 
+    def announcements_covering(self, address: bytes) -> list[Announcement]:
+        """Return the announcement of each route of `covering`, in its order."""
+        family, number = aligned(address)
+        rows = self.covering_rows(family, number, len(address) * 8)
+        return [item for row in rows for item in self.announcements_at(family, row)]
+
     def rows_inside(self, family: int, number: int, length: int) -> tuple[int, int]:
         """Return the first row of the prefixes inside a prefix, itself not among them, and the row after the last."""
         high, low, lengths = self.columns[family][:3]
@@ -178,12 +184,17 @@ class Routes:
         """Return the routes of some rows, one dict a cluster; `cluster` is its number."""
         return [route for row in rows for route in self.routes_at(family, row)]
 
+    def announcements_at(self, family: int, row: int) -> Iterator[Announcement]:
+        """Yield the announcements of one row."""
+        number = self.columns[family][3][row]
+        for member in self.set_members[self.set_first[number] : self.set_first[number + 1]]:
+            yield self.announcements[member]
+
     def routes_at(self, family: int, row: int) -> list[dict[str, Any]]:
         """Return the routes of one row, one dict a cluster; `cluster` is its number."""
-        high, low, lengths, sets, origins = self.columns[family]
+        high, low, lengths, _, origins = self.columns[family]
         state = Rpki(self.states[family][row]).name if self.meta.get("rpki") else None
         number = high[row] << 64 | (low[row] if low is not None else 0)
-        members = self.set_members[self.set_first[sets[row]] : self.set_first[sets[row] + 1]]
         return [
             {
                 "prefix": prefix_text(family, number, lengths[row]),
@@ -197,7 +208,7 @@ class Routes:
                 "feed": item.feed,
                 "rpki": state,
             }
-            for item in (self.announcements[member] for member in members)
+            for item in self.announcements_at(family, row)
         ]
 
     def matched(self, address: bytes) -> tuple[str, list[int]] | None:

@@ -239,7 +239,7 @@ def test_mrt_read(report: Report) -> None:
         _, columns, attributes, _, _, _ = mrt.read(data)
         for _, packed in attributes:
             mrt.attributes(packed)
-        return len(columns[4][0]) + len(columns[6][0])
+        return len(columns[4]) + len(columns[6])
 
     ours = []
     for _ in range(5):

@@ -20,6 +20,7 @@ from steering.decision.what_if import what_if as ask
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.policy import RANKING_KEYS
+from steering.model.route import Announcement, RouteClass
 from steering.settings import Settings
 from tests.support.control_app import running_control_app
 
@@ -82,21 +83,10 @@ def test_refused_rows_that_cover_the_client_are_told(settings: Settings, fleet: 
     assert [(item["row"], item["value"], item["rule"]) for item in why["refused"]] == [(3, "203.0.113.0/25", with_rule)]
 
 
-def route(cluster: str, **said: Any) -> dict[str, Any]:
-    return {
-        "cluster": cluster,
-        "prefix": "10.0.0.0/8",
-        "hops": 1,
-        "origin": "igp",
-        "med": 0,
-        "class": "embedded",
-    } | said
-
-
 STEPS = [
     ({"med": 7}, ("prefix", "as_path", "med", "class", "distance"), "med"),
-    ({"class": "transit"}, ("prefix", "as_path", "med", "class", "distance"), "class"),
-    ({"origin": "egp"}, ("origin", "distance"), "origin"),
+    ({"route_class": RouteClass.transit}, ("prefix", "as_path", "med", "class", "distance"), "class"),
+    ({"origin": 1}, ("origin", "distance"), "origin"),
     ({}, ("prefix", "as_path", "med", "class", "distance"), "distance"),
     ({"med": 7}, ("distance", "med"), "distance or med"),
 ]
@@ -111,16 +101,11 @@ def test_the_step_is_the_first_key_that_differs(said: dict[str, Any], policy: tu
         {"cluster": "c", "rank": 1, "fallback": False},
         {"cluster": "d", "rank": 2, "fallback": True},
     ]
-    name_deciding_keys(
-        ranking,
-        [
-            route("a"),
-            route("b", **said),
-            route("c", **said),
-            route("b", med=9, hops=9, origin="incomplete", **{"class": "transit"}),
-        ],
-        policy,
-    )
+    other = Announcement(1, **{"route_class": RouteClass.embedded, **said})
+    worse = Announcement(1, RouteClass.transit, hops=9, origin=2, med=9)
+    clusters = {"a": Announcement(0, RouteClass.embedded), "b": other, "c": other, "b ": worse}
+    routes = [{"cluster": cluster.strip(), "prefix": "10.0.0.0/8"} for cluster in clusters]
+    name_deciding_keys(ranking, routes, list(clusters.values()), policy)
     assert [ranking_entry["behind"] for ranking_entry in ranking] == [None, step, None, "no route"]
 
 

@@ -5,9 +5,9 @@
 Every title that was ever reported has an index, which it keeps; the holdings of an appliance are an integer with a bit
 for each. Only the changes since the last published file are kept here, the rest is read from that file.
 
-**Digests** (`digests.py`). A delta names the digest before and the digest after. If either is not ours, nothing is
-used and the answer is `resync`: send the full list. So after a lost or doubled report both sides differ at most until
-the next delta, and an empty delta checks whether they do.
+**Digests** (`holdings_rows.py`). A delta names the digest before and the digest after. If either is not ours, nothing
+is used and the answer is `resync`: send the full list. So after a lost or doubled report both sides differ at most
+until the next delta, and an empty delta checks whether they do.
 
 **Known** holdings are known by appliance and service. An appliance that never sent the full list of a service, or sent
 `unknown`, is assumed to be filled on demand: it is offered titles by affinity, and refused none.
@@ -29,20 +29,29 @@ import dataclasses
 import threading
 from array import array
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from _fastpath.holdings import Holdings
-from steering.control.fill.bitmaps import bits_of, has, packed_of
-from steering.control.fill.digests import MODULUS, Digest, Member, digest_text, hash_of, unpack_digests
-from steering.control.fill.holdings_file import Changes, open_holdings
-from steering.control.fill.holdings_rows import Delta, Full, HoldingsRow, Unknown
+from steering.control.fill.holdings_file import Changes
+from steering.control.fill.holdings_rows import (
+    MODULUS,
+    Delta,
+    Digest,
+    Full,
+    HoldingsRow,
+    Member,
+    Unknown,
+    digest_text,
+    hash_of,
+    unpack_digests,
+)
 from steering.errors import SnapshotError
 from steering.model.fleet import Fleet
-from steering.state.sections import StateFile
+from steering.state.holdings import HoldingsFile
 
 MAX_ID: Final = 256  # bytes of UTF-8, as a title has
 MAX_SERVICES: Final = 32  # with holdings in one file
@@ -112,8 +121,8 @@ class HoldingsReported:
 
     def adopt(self, path: Path) -> None:
         """Begin with a published file. Raises SnapshotError if it is unusable."""
-        file = StateFile(path, "holdings")
-        base = open_holdings(file)
+        file = HoldingsFile(path)
+        base = file.holdings
         try:
             digests = unpack_digests(file.sections.get("digests", b""))
             titles = [base.title(index) for index in range(base.titles)]
@@ -288,3 +297,24 @@ class HoldingsReported:
             else:
                 self.changed = {**self.publishing, **self.changed}
             self.publishing = {}
+
+
+# ---- sets of title indexes, as integers with a bit for each
+
+
+def bits_of(indexes: Iterable[int], size: int) -> int:
+    """Return an integer of `size` bits with these bits set; the loop is in C, one step an index."""
+    digits = bytearray(b"0") * size
+    for index in indexes:
+        digits[~index] = 49
+    return int(digits, 2) if size else 0
+
+
+def packed_of(bits: int, size: int) -> bytes:
+    """Return bits as bytes, lowest first."""
+    return bits.to_bytes(-(-size // 8), "little")
+
+
+def has(packed: bytes, index: int) -> bool:
+    """Return whether a bit is set."""
+    return bool(packed[index >> 3] >> (index & 7) & 1)

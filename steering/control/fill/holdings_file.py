@@ -1,4 +1,4 @@
-"""The holdings file: built from what changed since the last one, written, and opened."""
+"""The holdings file, built from the last one and the changes since."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 
 from _fastpath.holdings import Holdings
 from _fastpath.holdings_builder import HoldingsBuilder
-from steering.control.fill.digests import Digest, Member, pack_digests
-from steering.errors import SnapshotError
-from steering.state.holdings import write_holdings
-from steering.state.sections import StateFile
+from steering.control.fill.holdings_rows import Digest, Member, pack_digests
+from steering.state.holdings import HoldingsFile, write_holdings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Changes:
 
 def write_changes(state: Path, version: int, changes: Changes) -> Path:
     """Build and write `holdings.<version>`, check that it opens, and return its path. Slow; changes nothing else."""
-    base = open_holdings(StateFile(changes.base, "holdings")) if changes.base else None
+    base = HoldingsFile(changes.base).holdings if changes.base else None
     builder = HoldingsBuilder(base, changes.titles)
     touched = {cluster for cluster, _ in changes.held}
     digests = {}
@@ -42,7 +40,7 @@ def write_changes(state: Path, version: int, changes: Changes) -> Path:
             bitmaps = [bitmap_of(changes, base, (cluster, slot)) for slot in known]
             builder.set_cluster(cluster, list(known), list(services.values()), bitmaps)
     path = state / write_holdings(state, version, builder, pack_digests(digests))
-    open_holdings(StateFile(path, "holdings"))
+    HoldingsFile(path)
     return path
 
 
@@ -52,11 +50,3 @@ def bitmap_of(changes: Changes, base: Holdings | None, member: Member) -> bytes:
     if bits is None:
         return (base.bitmap(*member) if base else None) or b""
     return bits.to_bytes(-(-bits.bit_length() // 8), "little")
-
-
-def open_holdings(file: StateFile) -> Holdings:
-    """Return the holdings in a mapped file. Raises SnapshotError."""
-    try:
-        return Holdings(file.sections)
-    except ValueError as error:
-        raise SnapshotError(f"{file.path.name}: {error}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +23,7 @@ from steering.control.routes.feeds import Feed
 from steering.control.routes.feeds.regions import read_regions
 from steering.errors import FeedError
 from steering.model.fleet import Fleet, Site
-from steering.model.policy import DISTANCE_STEP_KM
+from steering.model.policy import DISTANCE_STEP_KM, RANKING_KEYS
 from steering.model.route import Announcement, Region
 from steering.settings import Settings
 from steering.state.routes import RouteRows, prefix_at
@@ -192,11 +193,9 @@ def make_rankings(
         routes.set_first,
         routes.set_members,
         {
-            "cluster": array("I", (item.cluster for item in routes.announcements)),
-            "class": array("I", (item.route_class for item in routes.announcements)),
-            "as_path": array("I", (item.hops for item in routes.announcements)),
-            "origin": array("I", (item.origin for item in routes.announcements)),
-            "med": array("I", (item.med for item in routes.announcements)),
+            name: array("I", map(operator.attrgetter(attribute), routes.announcements))
+            for name, attribute in {"cluster": "cluster", **RANKING_KEYS}.items()
+            if attribute
         },
         cluster_vectors,
         cluster_partners,

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from _fastpath import prefix_diff, prefix_rows
+from _fastpath import prefix_rows, rib
 from _fastpath.intervals import Intervals, Pairs, measure, overlay, pair_up
 from steering.control.routes.traffic import Traffic
 from steering.model.fleet import Fleet
@@ -124,7 +124,7 @@ def compare_prefixes(before: Side, after: Side, examples: int) -> dict[str, Any]
             columns = side.rows[family].alias()
             columns.value = pair_up(prefix_rows.relabel(columns.value, label), side.origins[family], pairs)
             sides.append(columns)
-        added, removed, changed, counts = prefix_diff.compare(sides[0], sides[1], examples)
+        added, removed, changed, counts = rib.compare(sides[0], sides[1], examples)
 
         report[f"v{family}"] = {
             **dict(zip(("before", "after", "added", "removed", "changed"), counts, strict=True)),

@@ -66,15 +66,14 @@ def covering_feed(snapshot: Snapshot, address: str) -> Feed:
     family, number = aligned(ipaddress.ip_address(address).packed)
     attributes = AttributeTable()
     columns = {4: Columns(), 6: Columns()}
-    high, low, lengths, sets, origins = routes.columns[family]
+    high, low, lengths, _, origins = routes.columns[family]
     for row in routes.covering_rows(family, number, 32 if family == 4 else 128):
-        members = routes.set_members[routes.set_first[sets[row]] : routes.set_first[sets[row] + 1]]
         column = columns[family]
         column.high.append(high[row])
         column.low.append(low[row] if low is not None else 0)
         column.length.append(lengths[row])
         column.row.append(row)
-        column.value.append(attributes.add(tuple(routes.announcements[member] for member in members), origins[row]))
+        column.value.append(attributes.add(tuple(routes.announcements_at(family, row)), origins[row]))
     return FeedBuilder("routes", columns).feed("", attributes, str)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from steering.control.fill.holdings import HoldingsReported
-from steering.control.fill.holdings_file import Changes, open_holdings, write_changes
+from steering.control.fill.holdings_file import Changes, write_changes
 from steering.control.fill.missing import counters_in, missing
 from steering.control.records.rows import Rows
 from steering.control.routes.build import Progress, quiet
@@ -17,7 +17,7 @@ from steering.control.services.hand_over import HandOver, step
 from steering.control.services.tasks import Run
 from steering.model.fleet import Fleet
 from steering.state.folder import versioned_files
-from steering.state.sections import StateFile
+from steering.state.holdings import HoldingsFile
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Holdings:
                 path = self.state / f"holdings.{version}"
                 made.append(path.name)
                 self.run("write the holdings", WriteHoldings(self.state, version, changes), quiet)
-                opened = open_holdings(StateFile(path, "holdings"))
+                opened = HoldingsFile(path).holdings
                 self.hand_over.switch_holdings(path.name)
         except BaseException:
             opened = None

@@ -84,8 +84,8 @@ def order(
     if not picks:
         stays = (name for name in usable if any(name in names_of(service, pick) for pick in full))
         names = (*itertools.islice(stays, 1), *names)
-    ids = failed_last(names, failed)
-    return Order(ids, moves=bool(current) and ids[0] not in current)
+    ordered = failed_last(names, failed)
+    return Order(ordered, moves=bool(current) and ordered[0] not in current)
 
 
 def failed_last(names: Iterable[str], failed: Collection[str]) -> tuple[str, ...]:

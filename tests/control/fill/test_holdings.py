@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.fill import holdings
-from steering.control.fill.digests import digest_of
 from steering.control.fill.holdings import HoldingsReported, Taken
-from steering.control.fill.holdings_file import Changes, open_holdings, write_changes
-from steering.control.fill.holdings_rows import Delta, Full, HoldingsRow, Unknown
+from steering.control.fill.holdings_file import Changes, write_changes
+from steering.control.fill.holdings_rows import Delta, Full, HoldingsRow, Unknown, digest_of
 from steering.errors import SnapshotError
 from steering.model.fleet import Fleet
 from steering.model.service import Service
+from steering.state.holdings import HoldingsFile
 from steering.state.sections import StateFile, write_sections
 
 OURS = "c001-bom001"
@@ -67,13 +67,13 @@ def published(reported: HoldingsReported, path: Path) -> Path:
     changes = reported.begin()
     assert changes
     written(path, changes)
-    reported.end(path, open_holdings(StateFile(path, "holdings")))
+    reported.end(path, HoldingsFile(path).holdings)
     return path
 
 
 def sets_in(path: Path, fleet: Fleet) -> dict[tuple[str, str], set[str]]:
     """Return what a file says that (appliance, service) holds; nothing of those that are unknown."""
-    found = open_holdings(StateFile(path, "holdings"))
+    found = HoldingsFile(path).holdings
     numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
     sets: dict[tuple[str, str], set[str]] = {}
     for appliance in fleet.appliances:
@@ -208,7 +208,7 @@ def test_what_comes_while_a_file_is_built_is_kept_for_the_next(
     assert reported.take("c002-bom001", [full("c")]) == DONE
     first = tmp_path / "holdings.1"
     written(first, changes)
-    reported.end(first, open_holdings(StateFile(first, "holdings")))
+    reported.end(first, HoldingsFile(first).holdings)
     assert sets_in(first, fleet) == {(OURS, "video"): {"a"}}
     second = published(reported, tmp_path / "holdings.2")
     assert sets_in(second, fleet) == {(OURS, "video"): {"a", "b"}, ("c002-bom001", "video"): {"c"}}
@@ -244,9 +244,9 @@ def test_a_restart_begins_with_the_file_and_asks_again_for_what_came_later(
 
 def test_titles_keep_their_index_from_file_to_file(reported: HoldingsReported, tmp_path: Path) -> None:
     reported.take(OURS, [full("a", "b")])
-    before = open_holdings(StateFile(published(reported, tmp_path / "holdings.1"), "holdings"))
+    before = HoldingsFile(published(reported, tmp_path / "holdings.1")).holdings
     reported.take(OURS, [full("c", "b")])
-    after = open_holdings(StateFile(published(reported, tmp_path / "holdings.2"), "holdings"))
+    after = HoldingsFile(published(reported, tmp_path / "holdings.2")).holdings
     assert [after.title(index) for index in range(3)] == [*map(before.title, range(2)), ("video", "c")]
 
 
@@ -284,7 +284,7 @@ def test_where_too_much_waits_a_publish_is_due_and_more_is_asked_for_later(
     assert changes
     assert reported.take("c001-lhr001", [full(*names)]) == RESYNC
     written(tmp_path / "holdings.1", changes)
-    reported.end(tmp_path / "holdings.1", open_holdings(StateFile(tmp_path / "holdings.1", "holdings")))
+    reported.end(tmp_path / "holdings.1", HoldingsFile(tmp_path / "holdings.1").holdings)
     assert reported.take("c001-lhr001", [full(*names)]) == DONE
 
 
@@ -356,7 +356,7 @@ def test_any_order_of_reports_publishes_and_restarts_gives_the_sets_of_a_dict_of
                 judge = dict(saved)
             elif changes := reported.begin():
                 written(path, changes)
-                reported.end(path, open_holdings(StateFile(path, "holdings")))
+                reported.end(path, HoldingsFile(path).holdings)
                 files += 1
                 saved = dict(judge)
                 assert sets_in(path, fleet_of_two_services) == saved

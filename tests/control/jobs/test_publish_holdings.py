@@ -12,9 +12,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from steering.control.fill.digests import digest_of
 from steering.control.fill.holdings import Taken
-from steering.control.fill.holdings_rows import Delta, Full
+from steering.control.fill.holdings_rows import Delta, Full, digest_of
 from steering.control.jobs.publish_holdings import PublishHoldings
 from steering.control.services import hand_over as handover
 from steering.control.services import holdings as writing

@@ -22,7 +22,7 @@ def read(path: str, fleet: Fleet) -> Feed:
     file = Path(path)
     data, digest = read_bytes(file)
     try:
-        peers, rows, routes, refusals, refused_by, _ = mrt.read(data)
+        peers, columns, routes, refusals, refused_by, _ = mrt.read(data)
     except ValueError as error:
         raise FeedError(f"{file.name}: {error}") from error
     by_peer = clusters_by_peer(fleet)
@@ -33,7 +33,7 @@ def read(path: str, fleet: Fleet) -> Feed:
             f"{file.name}: no cluster has one of its routers as a peer: {named}",
             hint="name a router among a cluster's peers",
         )
-    builder = FeedBuilder(file.name, {family: columns_of(arrays) for family, arrays in rows.items()})
+    builder = FeedBuilder(file.name, columns)
     for refusal in refusals:
         builder.refuse(*refusal)
     builder.refused_by.clear()
@@ -80,9 +80,3 @@ def clusters_by_peer(fleet: Fleet) -> dict[str, list[Cluster]]:
         for address in cluster.peers:
             by_peer[address].append(cluster)
     return by_peer
-
-
-def columns_of(rows: mrt.Rows) -> prefix_rows.Columns:
-    columns = prefix_rows.Columns()
-    columns.high, columns.low, columns.length, columns.value, columns.row = rows
-    return columns
