@@ -266,8 +266,10 @@ def read_feed(source: FeedSource, fleet: Fleet) -> Feed:
         reason = f"cannot be read as {source.kind}: {type(error).__name__}: {error}"
         raise FeedError(f"{source.path or source.kind}: {reason}"[:MAX_REASON]) from error
     if not feed.accepted and source.kind != "bgp":  # all sessions may have withdrawn all their routes
-        first = f"; the first of {feed.refused} refused rows: {feed.refusals[0]}" if feed.refusals else ""
-        raise FeedError(f"{feed.name}: holds no route for this fleet{first}")
+        # The file may be no feed at all, and its text a secret: it is not shown.
+        first = feed.refusals[0] if feed.refusals else None
+        rows = f"; the first of {feed.refused} refused rows is row {first.row}: {rule_of(first.rule)}" if first else ""
+        raise FeedError(f"{feed.name}: holds no route for this fleet{rows}")
     return feed
 
 

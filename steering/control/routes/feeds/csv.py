@@ -34,7 +34,7 @@ def read(path: str, fleet: Fleet) -> Feed:
     unknown = [name for name in names if name not in COLUMNS]
     if unknown or names[:1] != ["prefix"] or "cluster" not in names or len(set(names)) != len(names):
         raise FeedError(
-            f"{file.name} row 1: {header.decode('utf-8', 'replace').strip()[:80]!r} does not name the columns",
+            f"{file.name} row 1: does not name the columns",
             hint=f"the first line begins with prefix, has cluster, and takes {', '.join(COLUMNS[2:])}",
         )
     builder, tails = FeedBuilder.from_lines(file.name, text, first_row=2, start=end + 1)

@@ -78,8 +78,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object. Raises ValueError for a key that it has twice."""
     document = dict(pairs)
     if len(document) != len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise ValueError(f"{twice!r} is given twice in one object")
+        raise ValueError("a name is given twice in one object")
     return document
 
 
