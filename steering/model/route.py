@@ -40,6 +40,7 @@ class Announcement:
     med: int = 0
     communities: tuple[str, ...] = ()
     feed: str = ""
+    excludes: bool = False  # the cluster is kept away from the prefix, whatever shorter prefix or fallback leads to it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ them back as routes of sessions that are down.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import ipaddress
 import itertools
@@ -18,15 +17,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from steering.control.routes.feeds.csv import MAX_COMMUNITIES, MAX_PATH
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet
+from steering.state.routes import ORIGIN_NAMES
 from steering.state.sections import write_atomically
 
 FILE: Final = "bgp.csv"
 HEADER: Final = "prefix,cluster,as_path,origin,med,communities\n"
 SESSION_LINE: Final = "# session "
-MAX_PATH: Final = 255
-MAX_COMMUNITIES: Final = 64
+MAX_REASON: Final = 200
+MOST_UNUSED: Final = 10_000  # texts of rows that no route has any more
+SHAPE_ERRORS: Final = (ValueError, LookupError, TypeError, AttributeError)
 MAX_SESSIONS: Final = 10_000
 
 Key = tuple[str, str]  # our address, the peer's
@@ -122,7 +124,21 @@ class SessionRoutes:
     reason: str = "not connected yet"
     routes: dict[str, str] = dataclasses.field(default_factory=dict)
     stale: set[str] = dataclasses.field(default_factory=set)
+    is_complete: bool = False  # the End-of-RIB has arrived
     refused: int = 0
+    last_refused: str = ""
+
+    def refuse(self, count: int, reason: str) -> None:
+        """Count routes that are not accepted, and keep the reason."""
+        self.refused += count
+        self.last_refused = "".join(letter if letter.isprintable() else "?" for letter in reason[:MAX_REASON])
+
+    @property
+    def explained(self) -> str:
+        """The reason of the state, or why a session that is up has no route."""
+        if self.is_up and self.is_complete and not self.routes:
+            return f"no route is accepted; {self.last_refused}" if self.refused else "the router announces no route"
+        return self.reason
 
 
 class LiveRoutes:
@@ -149,22 +165,23 @@ class LiveRoutes:
         received = self.received.get(key)
         if received is None:
             return
-        with contextlib.suppress(
-            ValueError, KeyError, TypeError, AttributeError
-        ):  # an event of another shape is skipped
+        try:
             if event["type"] == "state" and neighbor["state"] in ("up", "down"):
                 self.set_state(received, neighbor["state"] == "up", str(neighbor.get("reason", "")), now)
             elif event["type"] == "update" and received.is_up:
                 message = neighbor["message"]
-                if "eor" in message:
-                    self.drop_stale(received)
-                else:
+                if "eor" not in message:
                     self.update(key, received, message["update"])
+                elif message["eor"]["afi"] == f"ipv{self.sessions[key].family}":
+                    self.drop_stale(received)
+                    received.is_complete = True
+        except SHAPE_ERRORS as error:
+            received.refuse(1, f"an event of another shape: {type(error).__name__}: {error}")
 
     def set_state(self, received: SessionRoutes, is_up: bool, reason: str, now: float) -> None:
         """Record that a session came up or went down; its routes become stale."""
         if is_up or received.is_up:
-            received.is_up, received.reason, received.since = is_up, reason, now
+            received.is_up, received.reason, received.since, received.is_complete = is_up, reason, now, False
             received.stale = set(received.routes)
 
     def all_down(self, reason: str, now: float) -> None:
@@ -177,6 +194,8 @@ class LiveRoutes:
         for received in self.received.values():
             if received.stale and now - received.since >= self.hold_s:
                 self.drop_stale(received)
+        if len(self.texts) > MOST_UNUSED + 2 * sum(len(received.routes) for received in self.received.values()):
+            self.texts = {text: text for received in self.received.values() for text in received.routes.values()}
 
     def drop_stale(self, received: SessionRoutes) -> None:
         for prefix in received.stale:
@@ -189,17 +208,19 @@ class LiveRoutes:
         family = f"ipv{self.sessions[key].family} unicast"
         for prefix in prefixes_of(update.get("withdraw", {}).get(family, [])):
             self.withdraw(received, prefix)
-        announced = update.get("announce", {}).get(family, {})
-        if not announced:
-            return
+        announced = dict(update.get("announce", {}))
+        own = announced.pop(family, {})
+        for other, listed in announced.items():
+            received.refuse(sum(map(len, listed.values())), f"{other}: a session has one family, and this has {family}")
+        row = rule = None
         try:
-            row = self.row_of(key, update.get("attribute", {}))
-        except ValueError:
-            row = None
-        for prefix in (prefix for listed in announced.values() for prefix in prefixes_of(listed)):
+            row = self.row_of(key, update.get("attribute", {})) if own else None
+        except SHAPE_ERRORS as error:
+            rule = str(error) or type(error).__name__
+        for prefix in (prefix for listed in own.values() for prefix in prefixes_of(listed)):
             received.stale.discard(prefix)
             if row is None:  # treated as withdrawn (RFC 7606, RFC 9774)
-                received.refused += 1
+                received.refuse(1, f"{prefix}: {rule}")
                 self.withdraw(received, prefix)
             elif received.routes.get(prefix) != row:
                 received.routes[prefix] = row
@@ -218,20 +239,25 @@ class LiveRoutes:
                 raise ValueError("a path has no AS_SET")
             if segment["element"] == "as-sequence":
                 path += segment["value"]
-        if len(path) > MAX_PATH:
-            raise ValueError(f"a path has at most {MAX_PATH} ASNs")
+        if len(path) > MAX_PATH or not all(is_number(asn, 1, 2**32 - 1) for asn in path):
+            raise ValueError(f"a path has at most {MAX_PATH} ASNs from 1 to {2**32 - 1} (RFC 7607)")
+        origin, med = attributes.get("origin", "incomplete"), attributes.get("med", 0)
+        if origin not in ORIGIN_NAMES or not is_number(med, 0, 2**32 - 1):
+            rule = f"origin is one of {', '.join(ORIGIN_NAMES)}, and a MED is a number"
+            raise ValueError(f"{rule}; not {origin!r} and {med!r}")
         communities = [
             ":".join(map(str, community))
             for name in ("community", "large-community")
             for community in attributes.get(name, [])
-            if isinstance(community, list)
         ]
+        if len(communities) > MAX_COMMUNITIES:
+            raise ValueError(f"a route has at most {MAX_COMMUNITIES} communities; this has {len(communities)}")
         fields = (
             self.sessions[key].cluster,
             " ".join(map(str, path)),
-            str(attributes.get("origin", "incomplete")),
-            str(attributes.get("med", 0)),
-            " ".join(communities[:MAX_COMMUNITIES]),
+            origin,
+            str(med),
+            " ".join(communities),
         )
         text = ",".join(fields) + "\n"
         return self.texts.setdefault(text, text)
@@ -265,10 +291,11 @@ class LiveRoutes:
                 **{name: getattr(session, name) for name in ("cluster", "peer", "peer_asn", "local", "family")},
                 "state": "up" if self.received[key].is_up else "down",
                 "since": self.received[key].since,
-                "reason": self.received[key].reason,
+                "reason": self.received[key].explained,
                 "routes": len(self.received[key].routes),
                 "stale": len(self.received[key].stale),
                 "refused": self.received[key].refused,
+                "last_refused": self.received[key].last_refused,
             }
             for key, session in self.sessions.items()
         ]
