@@ -1,6 +1,6 @@
 from _fastpath.playback_json cimport named
+from _fastpath.ranking cimport piece
 from _fastpath.request cimport refusal
-from _fastpath.steering_manifest cimport piece
 
 cdef enum:
     C_MAX_BODY = 256 * 1024

@@ -13,13 +13,12 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp
 
 from _fastpath.playback_json cimport C_MAX_FILES, named
-from _fastpath.ranking cimport C_MAX_SESSION
+from _fastpath.ranking cimport C_MAX_SESSION, piece
 from _fastpath.request cimport (
     ARE_FILES, BODY, COUNT, DEVICE, FAMILY, FILES, IP, IS_A_DEVICE, IS_A_FAMILY, IS_A_NUMBER, IS_A_SERVICE,
     IS_A_SESSION, IS_A_TITLE, IS_AN_ADDRESS, IS_FOR_A_TITLE, IS_JSON, N, SERVICE, SESSION, TITLE, characters_of,
     check_digit, find_parameter, is_title, refusal, refuse, refused, text_of, value_of_hex,
 )
-from _fastpath.steering_manifest cimport piece
 from _fastpath.writing cimport join
 
 from _fastpath.request import PARAMETERS, RULES, Refusal

@@ -16,7 +16,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memchr
 
 from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
-from _fastpath.characters cimport IN_NAME, LATIN_1_SPACE, is_in, is_name
+from _fastpath.characters cimport IN_ID, IN_NAME, LATIN_1_SPACE, is_in, is_name
 
 MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291
 UNKNOWN = bytes(4)  # 0.0.0.0, which no route covers: a caller on a Unix socket that names no client
@@ -24,7 +24,7 @@ UNKNOWN = bytes(4)  # 0.0.0.0, which no route covers: a caller on a Unix socket 
 cdef enum:
     MAX_FORWARDED = 4096  # bytes of the header
     MAX_HOPS = 32
-    MAX_HOP = 64  # bytes; the longest is "[", 45 characters, "]:" and 5 digits
+    MAX_HOP = 256  # bytes; an obfuscated port may be long
     MAX_ADDRESS = 45
 
 cdef struct hop:
@@ -128,25 +128,26 @@ cdef bint next_element(const char** text, const char* end, hop* out) noexcept no
         return False
     while True:
         at = skip_space(at, end)
-        name = at
-        while at < end and is_in(at[0], IN_NAME):
-            at += 1
-        name_end = at
-        if at == name or at == end or at[0] != b"=":
-            break
-        at += 1
-        value = at
-        if at < end and at[0] == b'"':
-            at = end_of_quoted(at, end)
-            if at == NULL:
-                break
-        else:
-            while at < end and not is_in(at[0], LATIN_1_SPACE) and at[0] != b'"' and at[0] != b"," and at[0] != b";":
+        if at < end and at[0] != b"," and at[0] != b";":  # a pair may be empty
+            name = at
+            while at < end and is_in(at[0], IN_NAME):
                 at += 1
-        if name_end - name == 3 and is_name(name, b"for", 3):
-            out.text, out.end = value, at
-            count += 1
-        at = skip_space(at, end)
+            name_end = at
+            if at == name or at == end or at[0] != b"=":
+                break
+            at += 1
+            value = at
+            if at < end and at[0] == b'"':
+                at = end_of_quoted(at, end)
+                if at == NULL:
+                    break
+            else:
+                while at < end and not is_in(at[0], LATIN_1_SPACE) and memchr(b'",;', at[0], 3) == NULL:
+                    at += 1
+            if name_end - name == 3 and is_name(name, b"for", 3):
+                out.text, out.end = value, at
+                count += 1
+            at = skip_space(at, end)
         if at == end or at[0] == b",":
             text[0] = at
             if count != 1:
@@ -214,10 +215,18 @@ cdef bint parse_hop(const char* text, const char* end, address* out) noexcept no
 
 
 cdef inline bint is_port(const char* text, const char* end) noexcept nogil:
-    """Return whether a text is a colon and one to five digits."""
-    if not 2 <= end - text <= 6 or text[0] != b":":
+    """Return whether a text is a colon and one to five digits, or an obfuscated port: `_` and an id (RFC 7239, 6.3)."""
+    cdef const char* start
+    if end - text < 2 or text[0] != b":":
         return False
     text += 1
+    if text[0] == b"_":
+        start = text = text + 1
+        while text < end and is_in(text[0], IN_ID):
+            text += 1
+        return text == end and text > start
+    if end - text > 5:
+        return False
     while text < end and b"0" <= text[0] <= b"9":
         text += 1
     return text == end

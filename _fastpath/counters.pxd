@@ -62,6 +62,8 @@ cdef class Counters:
     cdef sketch_set* missing
     cdef readonly uint32_t slots
     cdef readonly bint writable
+    cdef readonly str unshared
+    cdef uint64_t seed  # of the sketches: which titles share a set
 
     cdef int check(self) except -1
     cdef dict quality_rows(self, uint64_t first, uint64_t count)

@@ -15,10 +15,13 @@ class Counters:
     """The counts of one worker, in a mapped file. Raises OSError, or ValueError naming the file and the fault.
 
     `writable` is for the worker itself: a file that is missing, does not fit, or has too few slots is created anew.
+    Where the disk has no room for the whole file, the worker counts in memory.
     """
 
     slots: int
     writable: bool
+    unshared: str
+    """Why the counts are in memory that no other process sees; empty where they are in the file."""
     began_at: float
     """When the counting began, in seconds since the epoch."""
 

@@ -1,7 +1,7 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
 """Counters: what one worker did, in a mapped file that only the worker writes and any process of its user reads.
 
-    0    magic "STEERCN3", byte order mark, cells, appliance slots; when the counting began (seconds, double)
+    0    magic "STEERCN4", byte order mark, cells, appliance slots; when the counting began (seconds, double); a seed
     64   the cells: aligned 64-bit numbers; then one for each appliance slot: how often it was the first target
     …    what players report, QUALITY in a row: without an appliance, for each slot, for each partner's number
     …    two sketches: titles requested most, and titles that clusters lack
@@ -10,12 +10,15 @@ A count is one load, addition and store of an aligned word by the only writer, s
 sees half of it. Nothing here allocates or calls Python: counting one answer of the fast path takes about 10 ns, most of
 it for the clock. A restarted worker goes on counting in the file of its number.
 
-A sketch has 512 sets of four titles, and a title belongs to one set, by its key. A title in its set is counted. For a
-title that is not, the lightest of the four loses weight; without weight, it is replaced. So frequent titles stay,
-whatever else is requested once (Misra and Gries, "Finding repeated elements", 1982, in each set). Weights are halved
-every 256
-requests of a set, so that yesterday's hot titles make room. The count itself is of all requests since the title entered
-the sketch: never too high, and the difference of two readings is the requests between them.
+The file has no holes: its blocks are allocated before it is mapped, because a store to a hole of a full disk is SIGBUS.
+Where the disk has no room, the worker counts in memory that no other process sees.
+
+A sketch has 512 sets of four titles, and a title belongs to one set, by its key and the file's random seed, so that
+nobody can choose which titles share a set. A title in its set is counted. For a title that is not, the lightest of the
+four loses weight; without weight, it is replaced. So frequent titles stay, whatever else is requested once (Misra and
+Gries, "Finding repeated elements", 1982, in each set). Weights are halved every 256 requests of a set, so that
+yesterday's hot titles make room. The count itself is of all requests since the title entered the sketch: never too
+high, and the difference of two readings is the requests between them.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -24,11 +27,13 @@ from libc.string cimport memcpy
 from libc.time cimport timespec
 
 from _fastpath.atomics cimport add_cell, fence_reads, fence_writes, load_cell, store_cell
+from _fastpath.hashing cimport mix
 
 cimport cython
 
 from _fastpath.status_words import REASONS
 
+import contextlib
 import mmap
 import os
 import struct
@@ -57,14 +62,15 @@ BOUNDS = tuple(
     round(10**power * step, 7) for power in range(-6, 1) for step in (1, 2, 5) if (power, step) < (0, 2)
 )
 
-HEADER = struct.Struct("=8sIII4xd32x")
+HEADER = struct.Struct("=8sIII4xdQ24x")
 
 cdef enum:
     HEADER_SIZE = 64
     HALVED_EVERY = 256
     ATTESTED = 9  # index in a row
 
-cdef bytes MAGIC = b"STEERCN3"
+cdef bytes MAGIC = b"STEERCN4"
+cdef uint64_t MOST = <uint64_t> 1 << 56  # a larger count is damage
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
 assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS
@@ -96,24 +102,21 @@ cdef uint64_t now_ns() noexcept nogil:
 @cython.no_gc  # a view must not be cleared before what is exported of it
 cdef class Counters:
     def __cinit__(self, str path not None, uint32_t slots=0, bint writable=False):
-        cdef object reason
-        if writable:
-            begin(path, slots)
-        descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC)
+        self.unshared = ""
         try:
-            size = os.fstat(descriptor).st_size
-            if size < HEADER.size:
-                raise ValueError(f"{path}: {size} bytes, cut off in its header")
-            self.map = mmap.mmap(descriptor, size, prot=mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0))
-        finally:
-            os.close(descriptor)
-        reason = why_unfit(path, self.map, size)
-        if reason:
-            raise ValueError(reason)
+            if writable:
+                begin(path, slots)
+            self.map = map_file(path, writable)
+        except OSError as error:
+            if not writable:
+                raise
+            self.unshared = f"{path}: {error.strerror}; this worker counts in memory, which no other process sees"
+            self.map = mmap.mmap(-1, size_of(slots))
+            self.map[:HEADER_SIZE] = header_of(slots)
         PyObject_GetBuffer(self.map, &self.buffer, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
         self.exported = True
         self.cells = <uint64_t*> (<char*> self.buffer.buf + HEADER_SIZE)
-        self.slots = HEADER.unpack_from(self.map)[3]
+        self.slots, _, self.seed = HEADER.unpack_from(self.map)[3:]
         self.quality = self.cells + C_CELLS + self.slots
         self.titles = <sketch_set*> (self.quality + C_QUALITY * (1 + self.slots + C_PARTNERS))
         self.missing = self.titles + C_SETS
@@ -155,7 +158,7 @@ cdef class Counters:
         const char* title, Py_ssize_t title_length
     ) noexcept nogil:
         """Count one request for a title, of a cluster or of none (0)."""
-        cdef sketch_set* titles = sketch + ((key ^ <uint64_t> cluster * 0x9E3779B1u) & (C_SETS - 1))
+        cdef sketch_set* titles = sketch + (mix(key ^ <uint64_t> cluster * 0x9E3779B1u ^ self.seed) & (C_SETS - 1))
         cdef name_record* name
         cdef int way, lightest = 0
         titles.age += 1
@@ -198,7 +201,7 @@ cdef class Counters:
                 key = load_cell(&sketch[index].keys[way])
                 if key == 0:
                     continue
-                count, cluster = load_cell(&sketch[index].counts[way]), sketch[index].clusters[way]
+                count, cluster = count_of(&sketch[index].counts[way]), sketch[index].clusters[way]
                 name = sketch[index].names[way]
                 fence_reads()
                 if load_cell(&sketch[index].keys[way]) != key:
@@ -313,7 +316,7 @@ cdef class Counters:
         for slot in range(min(count, 1 + <uint64_t> self.slots) - 1 if count else 0):
             row = self.quality + C_QUALITY * (1 + slot) + ATTESTED
             if row[0]:
-                out[slot] = load_cell(row), load_cell(row + 1)
+                out[slot] = count_of(row), count_of(row + 1)
         return out
 
     cdef dict quality_rows(self, uint64_t first, uint64_t count):
@@ -325,7 +328,7 @@ cdef class Counters:
         for index in range(count):
             row = self.quality + C_QUALITY * (first + index)
             if row[0]:
-                out[index] = tuple([load_cell(row + i) for i in range(C_QUALITY)])
+                out[index] = tuple([count_of(row + i) for i in range(C_QUALITY)])
         return out
 
     def appliances(self):
@@ -333,13 +336,37 @@ cdef class Counters:
         return {slot: self.cell(C_CELLS + slot) for slot in range(self.slots) if self.cells[C_CELLS + slot]}
 
     cdef object cell(self, uint64_t index):
-        return load_cell(self.cells + index)
+        return count_of(self.cells + index)
+
+
+cdef inline uint64_t count_of(const uint64_t* cell) noexcept nogil:
+    """Return a count, 0 for one that cannot be: the file may be damaged."""
+    cdef uint64_t count = load_cell(cell)
+    return count if count <= MOST else 0
+
+
+cdef object map_file(str path, bint writable):
+    """Return a file of counters, mapped. Raises OSError, where it is writable also if the disk has no room for it."""
+    descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        if writable:
+            os.posix_fallocate(descriptor, 0, size)
+        if size < HEADER.size:
+            raise ValueError(f"{path}: {size} bytes, cut off in its header")
+        mapped = mmap.mmap(descriptor, size, prot=mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0))
+    finally:
+        os.close(descriptor)
+    reason = why_unfit(path, mapped, size)
+    if reason:
+        raise ValueError(reason)
+    return mapped
 
 
 def begin(str path not None, uint32_t slots):
-    """Create the counters file of a worker, with every count at 0, unless one that fits is there."""
+    """Create the counters file of a worker, with every count at 0, unless one that fits is there. Raises OSError."""
     try:
-        with open(path, "rb") as file:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             head = file.read(HEADER.size)
             size = file.seek(0, os.SEEK_END)
         if why_unfit(path, head, size) is None and HEADER.unpack_from(head)[3] >= slots:
@@ -347,20 +374,29 @@ def begin(str path not None, uint32_t slots):
     except OSError:
         pass
     beside = f"{path}.new"
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, HEADER.pack(MAGIC, 0x01020304, C_CELLS, slots, time.time()))
-        os.ftruncate(descriptor, size_of(slots))
-    finally:
-        os.close(descriptor)
-    os.rename(beside, path)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, size_of(slots))
+            os.write(descriptor, header_of(slots))
+        finally:
+            os.close(descriptor)
+        os.rename(beside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)
+        raise
+
+
+cdef bytes header_of(uint32_t slots):
+    return HEADER.pack(MAGIC, 0x01020304, C_CELLS, slots, time.time(), int.from_bytes(os.urandom(8), "little"))
 
 
 cdef object why_unfit(str path, head, uint64_t size):
     """Return what is wrong with a file, or None."""
     if size < HEADER.size or len(head) < HEADER.size:
         return f"{path}: {size} bytes, cut off in its header"
-    magic, byte_order, cells, slots, _ = HEADER.unpack_from(head)
+    magic, byte_order, cells, slots, *_ = HEADER.unpack_from(head)
     if magic != MAGIC or cells != C_CELLS:
         return f"{path}: no counters file of this version"
     if byte_order != 0x01020304:

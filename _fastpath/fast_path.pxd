@@ -4,9 +4,9 @@ from _fastpath.client cimport Trust, address
 from _fastpath.counters cimport Counters
 from _fastpath.head cimport C_MAX_HEAD, head
 from _fastpath.playback_json cimport C_MAX_FILES, named
-from _fastpath.ranking cimport Picker
+from _fastpath.ranking cimport Picker, piece
 from _fastpath.service cimport Service
-from _fastpath.steering_manifest cimport Manifest, piece
+from _fastpath.steering_manifest cimport Manifest
 
 
 cdef struct sampler:
@@ -31,7 +31,7 @@ cdef class Served:
 cdef class FastPath:
     cdef Served served
     cdef Trust trust
-    cdef bytes header
+    cdef readonly bytes header
     cdef piece forwarded  # the header's name
     cdef bint is_forwarded
     cdef bytes opening
@@ -52,5 +52,7 @@ cdef class FastPath:
     cpdef bytes answer(self, bytes data, Py_ssize_t at, Peer peer, bint shed=*)
     cdef bytes start_answer(self, bytes fields, Py_ssize_t length, bytes ending, bint has_body, char** body)
     cdef bytes steer(self, const char* text, const char* stop, const head* lines, Peer peer, bint has_body, bint shed)
-    cdef bytes steer_player(self, const char* target, const char* stop, const head* lines, Peer peer, bint has_body)
+    cdef bytes steer_player(
+        self, const char* target, const char* stop, const head* lines, Peer peer, bint has_body, bint shed
+    )
     cdef bint find_client(self, const head* lines, Peer peer, address* client) noexcept nogil

@@ -26,6 +26,8 @@ class FastPath:
     it asks `is_cmcd_drawn`.
     """
 
+    header: bytes
+    """The name of the header that trusted peers may use."""
     end: int
     """The offset in its data at which the last answered request ends."""
     second: int
@@ -65,7 +67,7 @@ class FastPath:
         """Return the whole answer to the request that begins at an offset of the data, and note where it ends.
 
         None where FastAPI answers: the request is not one for the fast path, or not complete. With `shed`, the answer
-        is the service's fallback alone, and announces that the connection closes.
+        is the service's fallback alone, a player's has a long TTL, and both announce that the connection closes.
         """
 
     def read_playback(self, data: bytes, at: int, peer: Peer) -> tuple[int, bytes | None] | None:

@@ -28,11 +28,11 @@ from _fastpath.hashing cimport hash_bytes, key_of_viewer
 from _fastpath.head cimport C_MAX_HEAD, body_head, head, read_head
 from _fastpath.hints cimport player_request, read_player
 from _fastpath.playback_json cimport answer_files
-from _fastpath.ranking cimport C_MAX_SESSION, Picker, decision, question
+from _fastpath.ranking cimport C_MAX_SESSION, Picker, decision, piece, question
 from _fastpath.request cimport CMCD, DEVICE, IP, RARE, SERVICE, is_title, read_steer, refusal, steer_request
 from _fastpath.service cimport Service
 from _fastpath.steer_json cimport answer_parts, measure, prepare, write
-from _fastpath.steering_manifest cimport C_MAX_MANIFEST, Manifest, piece
+from _fastpath.steering_manifest cimport C_MAX_MANIFEST, Manifest
 from _fastpath.writing cimport digits_of, join_bytes, write_number
 
 MAX_HEAD = C_MAX_HEAD
@@ -46,6 +46,7 @@ cdef bytes MANIFEST_HEAD = PLAYER_HEAD.replace(
     b"\r\ncontent-length", b"\r\naccess-control-expose-headers: Retry-After\r\ncontent-length"
 )
 cdef bytes MANIFEST_END = b"\r\ncontent-type: application/vnd.apple.steering-list\r\n\r\n"
+cdef bytes MANIFEST_SHED_END = MANIFEST_END.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n")
 cdef bytes JSON_END = b"\r\ncontent-type: application/json\r\n\r\n"
 cdef bytes HEALTH_END = b"\r\ncontent-length: 3\r\ncontent-type: text/plain; charset=utf-8\r\n\r\n"
 cdef bytes SHED_END = b"\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n"
@@ -156,10 +157,10 @@ cdef class FastPath:
         if memcmp(target, b"/v1/steer?", 10) == 0:
             endpoint = STEER
             stop = target + 10
-        elif not shed and memcmp(target, b"/v1/hls/", 8) == 0:
+        elif memcmp(target, b"/v1/hls/", 8) == 0:
             endpoint = HLS
             stop = target + 8
-        elif not shed and memcmp(target, b"/v1/dash/", 9) == 0:
+        elif memcmp(target, b"/v1/dash/", 9) == 0:
             endpoint = DASH
             stop = target + 9
         elif memcmp(target, b"/healthz", 8) == 0:
@@ -176,7 +177,7 @@ cdef class FastPath:
         elif endpoint == HEALTHZ:
             out = self.opening + HEALTH_END + b"ok\n" if has_body else self.opening + HEALTH_END
         else:
-            out = self.steer_player(target, stop, &lines, peer, has_body)
+            out = self.steer_player(target, stop, &lines, peer, has_body, shed)
         if out is not None:
             self.end = lines.end - base
             if self.counters is not None:
@@ -238,7 +239,7 @@ cdef class FastPath:
         wanted.title, wanted.title_length = asked.title.at, asked.title.length
         wanted.client_family, wanted.upper = client.family, client.high
         wanted.viewer = key_of_viewer(asked.session.at, asked.session.length, client.family, client.high)
-        wanted.n, wanted.family = asked.n or service.n, asked.family or client.family
+        wanted.n, wanted.family, wanted.failed_count = asked.n or service.n, asked.family or client.family, 0
         return answer_files(
             picker, service, &wanted, self.files, asked.count, asked.session.at, asked.session.length, self.counters
         )
@@ -297,7 +298,7 @@ cdef class FastPath:
             return None
         wanted.client_family, wanted.upper = client.family, client.high
         wanted.viewer = key_of_viewer(asked.session.at, asked.session.length, client.family, client.high)
-        wanted.n, wanted.family = asked.n or service.n, asked.family or client.family
+        wanted.n, wanted.family, wanted.failed_count = asked.n or service.n, asked.family or client.family, 0
         if shed:
             made.n, made.count, made.failed_open = wanted.n, 0, False
         else:
@@ -312,7 +313,9 @@ cdef class FastPath:
             write(at, picker, service, &made, &parts, token)
         return out
 
-    cdef bytes steer_player(self, const char* target, const char* stop, const head* lines, Peer peer, bint has_body):
+    cdef bytes steer_player(
+        self, const char* target, const char* stop, const head* lines, Peer peer, bint has_body, bint shed
+    ):
         """Return a player's steering manifest, for `/v1/hls/{service}/{title}?…`, or None."""
         cdef Served served = self.served
         cdef Manifest manifest
@@ -336,28 +339,30 @@ cdef class FastPath:
         if asked.is_playlist or asked.hints.odd or not asked.hints.is_ascii or not is_title(&asked.title):
             return None
         manifest = served.manifest_of(asked.service.at, asked.service.length)
-        if manifest is None or (asked.hints.player.length and manifest.clones):
+        if manifest is None or asked.hints.failed_count or (asked.hints.player.length and manifest.clones):
             return None
         trusted = self.find_client(lines, peer, &client)
         if not settle_client(trusted, &asked.hints.ip if asked.hints.seen & 1 << IP else NULL, &client):
             return None
-        if (asked.hints.seen & 1 << CMCD or lines.cmcd) and self.draws_cmcd():
+        if not shed and (asked.hints.seen & 1 << CMCD or lines.cmcd) and self.draws_cmcd():
             return None
         service = manifest.service
         picker = served.picker
         wanted.zone = find_zone(picker, &client)
         wanted.key = wanted.subject = hash_bytes(asked.title.at, asked.title.length)
-        wanted.n, wanted.family = manifest.most, asked.hints.family or client.family
+        wanted.n, wanted.family, wanted.failed_count = manifest.most, asked.hints.family or client.family, 0
         wanted.viewer = key_of_viewer(
             asked.hints.session.at, asked.hints.session.length, client.family, client.high
         )
         picker.decide(&wanted, service, &made)
-        length = manifest.write(picker, &made, &asked.hints.pathways, wanted.key, wanted.viewer, body, &moves)
+        length = manifest.write(
+            picker, &wanted, &made, &asked.hints.pathways, &asked.hints.declared, shed, body, &moves
+        )
         if self.counters is not None:
             picker.tally(self.counters, service, &made, asked.title.at, asked.title.length)
             if moves:
                 self.counters.count_event(MOVED)
-        out = self.start_answer(MANIFEST_HEAD, length, MANIFEST_END, has_body, &at)
+        out = self.start_answer(MANIFEST_HEAD, length, MANIFEST_SHED_END if shed else MANIFEST_END, has_body, &at)
         if has_body:
             memcpy(at, body, length)
         return out

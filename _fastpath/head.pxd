@@ -1,4 +1,4 @@
-from _fastpath.steering_manifest cimport piece
+from _fastpath.ranking cimport piece
 
 cdef enum:
     C_MAX_HEAD = 16384

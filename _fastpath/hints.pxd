@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t
 
-from _fastpath.steering_manifest cimport piece, report
+from _fastpath.ranking cimport C_MAX_FAILED, piece
+from _fastpath.steering_manifest cimport report
 
 cdef enum:
     MAX_THROUGHPUTS = 16
@@ -9,9 +10,11 @@ cdef struct hints:  # what a player reports about itself
     unsigned seen
     piece session
     piece player
-    piece declared
     piece ip
     report pathways
+    report declared
+    piece failed[C_MAX_FAILED]
+    int failed_count
     int64_t throughputs[MAX_THROUGHPUTS]  # bit/s, -1 where one is empty or cannot be read
     int throughput_count
     int family

@@ -11,25 +11,26 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcmp
 
-from _fastpath.characters cimport IN_ID, SPACE, is_in
-from _fastpath.ranking cimport C_MAX_SESSION
+from _fastpath.characters cimport IN_ID, is_in
+from _fastpath.ranking cimport C_MAX_SESSION, piece
 from _fastpath.request cimport (
-    CMCD, DECLARED, FAMILY, IP, NOT_ASCII, PATHWAY, PLAYER, SESSION, THROUGHPUT, characters_of, check_digit, decode,
-    digit_of, find_parameter, room_for, split_parameter, text_of,
+    CMCD, DECLARED, FAILED, FAMILY, IP, NOT_ASCII, PATHWAY, PLAYER, SESSION, THROUGHPUT, characters_of, check_digit,
+    decode, digit_of, find_parameter, next_item, open_list, read_failed, room_for, split_parameter, text_of,
 )
 from _fastpath.steering_manifest cimport C_MAX_ID, C_MAX_REPORTED
 
 PLAYLISTS = {"hls": "master.m3u8", "dash": "manifest.mpd"}
 
 cdef enum:
-    OF_PLAYERS = 1 << SESSION | 1 << FAMILY | 1 << IP | 1 << CMCD | 1 << PLAYER | 1 << DECLARED
+    OF_PLAYERS = 1 << SESSION | 1 << FAMILY | 1 << IP | 1 << CMCD | 1 << PLAYER | 1 << DECLARED | 1 << FAILED
     OF_PROTOCOL = 1 << PATHWAY | 1 << THROUGHPUT  # after `_HLS_` or `_DASH_`
     MAX_BPS_DIGITS = 20
 
 cdef int64_t MAX_BPS = 10**12
 
 Hints = namedtuple(
-    "Hints", "pathways throughputs session player declared ip family odd", defaults=((), (), "", "", (), None, 0, 0)
+    "Hints", "pathways throughputs session player declared ip family odd failed",
+    defaults=((), (), "", "", (), None, 0, 0, ()),
 )
 
 
@@ -47,15 +48,7 @@ def read_player_request(bytes path not None, bytes query not None):
 
 
 cdef hints_of(const hints* found):
-    cdef const char* at = found.declared.at
-    cdef const char* end = at + found.declared.length
-    cdef piece item
     cdef int i
-    declared = []
-    open_list(&at, &end)
-    while at != NULL and len(declared) < C_MAX_REPORTED:
-        next_item(&at, end, &item)
-        declared.append(text_of(&item))
     return Hints(
         tuple([text_of(found.pathways.ids + i) for i in range(found.pathways.count)]),
         tuple([
@@ -63,10 +56,11 @@ cdef hints_of(const hints* found):
         ]),
         text_of(&found.session),
         text_of(&found.player),
-        tuple(declared),
+        tuple([text_of(found.declared.ids + i) for i in range(found.declared.count)]),
         text_of(&found.ip) if found.seen & 1 << IP else None,
         found.family,
         found.odd,
+        tuple([text_of(found.failed + i) for i in range(found.failed_count)]),
     )
 
 
@@ -114,7 +108,9 @@ cdef void read_hint_query(const char* at, const char* end, bint is_hls, char* ro
     cdef Py_ssize_t prefix_length = 5 if is_hls else 6
     cdef unsigned flags = 0
     cdef int i
-    out.seen = out.odd = out.family = out.throughput_count = out.pathways.count = 0
+    cdef bint wrong
+    out.seen = out.odd = out.family = out.throughput_count = out.failed_count = 0
+    out.pathways.count = out.declared.count = 0
     for i in range(THROUGHPUT + 1):
         values[i].length = 0
     while at < end:
@@ -132,7 +128,7 @@ cdef void read_hint_query(const char* at, const char* end, bint is_hls, char* ro
             stop = values[i].at
             values[i] = piece(room, decode(stop, stop + values[i].length, room, True, &flags))
             room += values[i].length
-    out.session, out.player, out.declared, out.ip = values[SESSION], values[PLAYER], values[DECLARED], values[IP]
+    out.session, out.player, out.ip = values[SESSION], values[PLAYER], values[IP]
     if characters_of(&out.session) > C_MAX_SESSION:
         out.session.length = 0
         out.odd += 1
@@ -142,6 +138,10 @@ cdef void read_hint_query(const char* at, const char* end, bint is_hls, char* ro
         else:
             out.family = values[FAMILY].at[0] - 48
     out.odd += read_pathways(values + PATHWAY, &out.pathways)
+    read_pathways(values + DECLARED, &out.declared)
+    if values[FAILED].length:
+        out.failed_count = read_failed(values + FAILED, out.failed, &wrong)
+        out.odd += wrong
     out.odd += read_throughputs(values + THROUGHPUT, out)
     out.is_ascii = not flags & NOT_ASCII
 
@@ -199,30 +199,3 @@ cdef int read_throughputs(const piece* text, hints* out) noexcept nogil:
         out.throughputs[out.throughput_count] = value
         out.throughput_count += 1
     return wrong
-
-
-cdef inline void open_list(const char** at, const char** end) noexcept nogil:
-    """Leave out the space around a list with commas, and a pair of quotes; NULL for an empty one."""
-    while at[0] < end[0] and is_in(at[0][0], SPACE):
-        at[0] += 1
-    while at[0] < end[0] and is_in((end[0] - 1)[0], SPACE):
-        end[0] -= 1
-    if end[0] - at[0] >= 2 and at[0][0] == b'"' and (end[0] - 1)[0] == b'"':
-        at[0] += 1
-        end[0] -= 1
-    if at[0] == end[0]:
-        at[0] = NULL
-
-
-cdef inline void next_item(const char** at, const char* end, piece* item) noexcept nogil:
-    """Take the next item of a list, without the space around it; `at` is NULL after the last."""
-    cdef const char* stop = <const char*> memchr(at[0], b",", end - at[0])
-    item.at = at[0]
-    at[0] = stop + 1 if stop != NULL else NULL
-    if stop == NULL:
-        stop = end
-    while item.at < stop and is_in(item.at[0], SPACE):
-        item.at += 1
-    while item.at < stop and is_in((stop - 1)[0], SPACE):
-        stop -= 1
-    item.length = stop - item.at

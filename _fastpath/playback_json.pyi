@@ -1,5 +1,7 @@
 """The public shape of `playback_json.pyx`."""
 
+from collections.abc import Sequence
+
 from _fastpath.counters import Counters
 from _fastpath.ranking import Picker
 from _fastpath.service import Service
@@ -16,6 +18,7 @@ def answer_playback(
     session: str = "",
     title: str = "",
     counters: Counters | None = None,
+    failed: Sequence[str] = (),
 ) -> bytes:
     """Return the answer for many files as compact JSON, and count it.
 

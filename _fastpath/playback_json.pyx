@@ -11,13 +11,17 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memset
 
 from _fastpath.atomics cimport load_word
-from _fastpath.hashing cimport hash_bytes, jittered_ttl
+from _fastpath.hashing cimport hash_bytes, jittered_ttl, mix
 from _fastpath.ranking cimport C_MAX_TITLE, appliance_record, decision, is_dots, site_record, text_of
 from _fastpath.status_words cimport C_IPV4_UP, C_IPV6_UP
 from _fastpath.steer_json cimport sign_picks
 from _fastpath.writing cimport digits_of, escape, join, join_bytes, write_json_string, write_number
 
+import os
+
 MAX_FILES = C_MAX_FILES
+
+cdef uint64_t SEED = int.from_bytes(os.urandom(8), "little")  # so that no request chooses which names collide
 
 cdef enum:
     NAME_CELLS = 2048  # of the table that finds equal names
@@ -29,7 +33,7 @@ cdef tuple FAMILIES = (b',"families":[]}', b',"families":[4]}', b',"families":[6
 
 def answer_playback(
     Picker picker not None, address, list files not None, Service service not None, int n, int family,
-    str session not None="", str title not None="", Counters counters=None
+    str session not None="", str title not None="", Counters counters=None, failed=()
 ):
     cdef question asked
     cdef const char* viewer
@@ -38,7 +42,7 @@ def answer_playback(
     cdef int count = 0
     if not 1 <= len(files) <= C_MAX_FILES:
         raise ValueError(f"1 to {MAX_FILES} files, not {len(files)}")
-    picker.read(address, title, n, family, session, counters, &asked)
+    picker.read(address, title, n, family, session, counters, failed, &asked)
     viewer = text_of(session, &viewer_length)
     names = <named*> malloc(len(files) * sizeof(named))
     if names == NULL:
@@ -229,7 +233,7 @@ cdef bint names_one_twice(const named* files, int count) noexcept nogil:
     cdef int i
     memset(table, 0, sizeof(table))
     for i in range(count):
-        cell = files[i].key & (NAME_CELLS - 1)
+        cell = mix(files[i].key ^ SEED) & (NAME_CELLS - 1)
         while table[cell]:
             other = files + table[cell] - 1
             if other.key == files[i].key and other.length == files[i].length \

@@ -1,4 +1,5 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp
 
 from _fastpath.counters cimport Counters
 from _fastpath.holdings cimport Holdings
@@ -12,6 +13,8 @@ cdef enum:
     C_MAX_SESSION = 256  # characters
     C_MAX_APPLIANCE_ID = 96  # bytes; renderers reserve room for it
     C_MAX_MISSED = 16  # clusters that one answer counts a miss for
+    C_MAX_FAILED = 8  # appliances that a player could not play from
+    C_FAILED = 1 << 30  # set for one of them in its status word, for one decision
     # Whether a candidate holds the title.
     UNKNOWN = -1
     NOT_HELD = 0
@@ -46,6 +49,10 @@ cdef packed struct site_record:
     uint32_t id
     uint32_t id_length
 
+cdef struct piece:  # of a text
+    const char* at
+    Py_ssize_t length
+
 cdef struct seat:
     uint32_t services  # whose holdings the appliance reports, a bit each
     uint32_t member  # its number among its cluster's members
@@ -75,6 +82,8 @@ cdef struct question:
     uint32_t zone
     int n
     int family  # of the appliances
+    piece failed[C_MAX_FAILED]  # ids or hosts that the player could not play from
+    int failed_count
 
 cdef struct decision:
     candidate picks[C_MAX_PICKS]
@@ -85,6 +94,8 @@ cdef struct decision:
     uint64_t content
     uint32_t fan_out
     uint32_t family_bit
+    const piece* failed
+    int failed_count
     uint32_t reasons  # a bit each
     bint failed_open
     int missed
@@ -116,16 +127,50 @@ cdef class Picker:
     ) noexcept nogil
     cdef int decide_traced(self, const question* asked, Service service, decision* made, object trace) except -1
     cdef int read(
-        self, object address, str title, int n, int family, str session, Counters counters, question* asked
+        self, object address, str title, int n, int family, str session, Counters counters, object failed,
+        question* asked
     ) except -1
     cdef void tally(
         self, Counters counters, Service service, const decision* made, const char* title, Py_ssize_t title_length
     ) noexcept nogil
 
 
+cdef inline double draw_of(const candidate* pick) noexcept nogil:
+    return <double> pick.cost / pick.weight
+
+
+cdef inline bint better(const candidate* a, const candidate* b) noexcept nogil:
+    """Return whether a comes before b within a rank."""
+    cdef uint64_t left = a.cost * b.weight, right = b.cost * a.weight
+    return left < right or (left == right and a.appliance < b.appliance)
+
+
+cdef inline bint is_picked(const candidate* picks, int count, uint32_t appliance) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        if picks[i].appliance == appliance:
+            return True
+    return False
+
+
 cdef inline bint is_dots(const char* title, Py_ssize_t length) noexcept nogil:
     """Return whether a title is . or .., which clients resolve as path segments."""
     return title[0] == b"." and (length == 1 or (length == 2 and title[1] == b"."))
+
+
+cdef inline bint has_failed(Picker picker, const appliance_record* appliance, const decision* made) noexcept nogil:
+    """Return whether the player named an appliance: its host, its id, or its id with the digest of a clone."""
+    cdef const piece* name
+    cdef Py_ssize_t length = appliance.id_length
+    cdef int i
+    for i in range(made.failed_count):
+        name = made.failed + i
+        if name.length == appliance.host_length and memcmp(name.at, picker.text + appliance.host, name.length) == 0:
+            return True
+        if name.length == length or (name.length == length + 9 and name.at[length] == b"."):
+            if memcmp(name.at, picker.text + appliance.id, length) == 0:
+                return True
+    return False
 
 
 cdef const char* text_of(str text, Py_ssize_t* length) except NULL

@@ -1,6 +1,7 @@
 """The public shape of `ranking.pyx`."""
 
 import struct
+from collections.abc import Sequence
 
 from typing_extensions import Buffer
 
@@ -60,6 +61,9 @@ class Picker:
         status: StatusWords,
         holdings: Holdings | None = None,
     ) -> None: ...
+    def slot_of(self, id: str) -> int:
+        """Return the slot of an appliance by its id, -1 for none; it walks over all."""
+
     def picks(
         self,
         address: str | bytes,
@@ -70,8 +74,11 @@ class Picker:
         session: str = "",
         trace: Trace | None = None,
         counters: Counters | None = None,
+        failed: Sequence[str] = (),
     ) -> list[tuple[int, int, int, float]]:
         """Return the picks as (appliance, site, rank, draw), best first, and count them; `trace` is filled.
+
+        `failed` are the ids or hosts of appliances that the player could not play from, at most 8.
 
         `family` 0 is the address's own. Within a rank the lowest draw comes first. Raises ValueError for a wrong
         address, title or n.

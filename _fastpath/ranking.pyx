@@ -5,10 +5,10 @@
 in slots and numbers; the renderers write text. The ranking is walked rank by rank. A candidate is passed over for the
 first of these reasons that holds (`reason_of`):
 
-    R  its region may not serve the service     F  it is not up in the client's address family
-    D  disabled or draining                     C  it reports its holdings, and the title is not among them
+    R  its region may not serve the service     S  stale: its last report is too old
+    D  disabled or draining                     F  it is not up in the client's address family
+    X  the player could not play from it        C  it reports its holdings, and the title is not among them
     U  unhealthy                                H  no headroom, over its limit, or of weight 0
-    S  stale: its last report is too old
 
 The other candidates of a rank are ordered by weighted rendezvous hashing (Schindler and Barth, "Weighted Distributed
 Hash Tables", SPAA 2005): each appliance draws u in (0, 1) from a hash of the key and its slot, and the lowest
@@ -31,6 +31,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp
 
 from _fastpath.atomics cimport load_word
 from _fastpath.counters cimport FAILED_OPEN
@@ -103,12 +104,6 @@ cdef inline uint64_t cost_of(uint64_t key, uint32_t slot) noexcept nogil:
     return (<uint64_t> (zeros + 1) << 32) - low - ((high - low) * (fraction >> 24 & 0xFFFFFFFFu) >> 32)
 
 
-cdef inline bint better(const candidate* a, const candidate* b) noexcept nogil:
-    """Return whether a comes before b within a rank."""
-    cdef uint64_t left = a.cost * b.weight, right = b.cost * a.weight
-    return left < right or (left == right and a.appliance < b.appliance)
-
-
 cdef inline int insert(candidate* picks, const walk_state* walk, int n) noexcept nogil:
     """Insert the current candidate among the picks where it belongs, and return the number of picks."""
     cdef const candidate* current = &walk.current
@@ -143,6 +138,8 @@ cdef char reason_of(uint32_t word, uint32_t family_bit, bint allowed, int held, 
         return b"R"
     if word & C_DISABLED:
         return b"D"
+    if word & C_FAILED:
+        return b"X"
     if word & C_UNHEALTHY and not forgives:
         return b"U"
     if word & C_STALE and not forgives:
@@ -152,14 +149,6 @@ cdef char reason_of(uint32_t word, uint32_t family_bit, bint allowed, int held, 
     if held == NOT_HELD:
         return b"C"
     return ABLE if forgives else b"H"
-
-
-cdef inline bint is_picked(const candidate* picks, int count, uint32_t appliance) noexcept nogil:
-    cdef int i
-    for i in range(count):
-        if picks[i].appliance == appliance:
-            return True
-    return False
 
 
 cdef inline void walk_cluster(
@@ -180,6 +169,8 @@ cdef inline void walk_cluster(
     for i in range(cluster.first, cluster.first + cluster.count):
         appliance = picker.appliances + i
         word = load_word(picker.status.words + appliance.slot)
+        if made.failed_count and has_failed(picker, appliance, made):
+            word |= C_FAILED
         if walk.services:
             held = UNKNOWN
             if picker.seats[i].services & walk.services:
@@ -217,7 +208,7 @@ cdef void walk_ranking(
     walk.found = 0
     walk.site_limit = 1 if made.n == 2 else 2
     walk.repeats = walk.forgives = forgives
-    walk.refused_flags = C_DISABLED if forgives else C_DISABLED | FORGIVABLE
+    walk.refused_flags = C_DISABLED | C_FAILED if forgives else C_DISABLED | C_FAILED | FORGIVABLE
     walk.least_weight = 1 if forgives else 0
     walk.services = service.holdings_bit if picker.seats != NULL else 0
     walk.title = picker.holdings.find(made.content) if walk.services else -1
@@ -344,6 +335,8 @@ cdef class Picker:
     cdef void prepare(self, const question* asked, Service service, decision* made) noexcept nogil:
         """Make the keys that a request's candidates are ranked by."""
         made.n = asked.n
+        made.failed_count = asked.failed_count
+        made.failed = asked.failed
         made.family_bit = C_IPV6_UP if asked.family == 6 else C_IPV4_UP
         made.content = content_key(asked.subject, service.salt)
         made.fan_out = self.status.fan_out_of(made.content)
@@ -391,17 +384,16 @@ cdef class Picker:
         return 0
 
     cdef int read(
-        self, object address, str title, int n, int family, str session, Counters counters, question* asked
+        self, object address, str title, int n, int family, str session, Counters counters, object failed,
+        question* asked
     ) except -1:
         """Read a request from Python objects, which outlive it. An empty title is for a playback of files alone."""
         cdef const char* viewer
         cdef Py_ssize_t length
         asked.zone = self.table.find(address, &asked.client_family, &asked.upper)
         asked.title = text_of(title, &asked.title_length)
-        if asked.title_length > C_MAX_TITLE:
-            raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, not {asked.title_length}")
-        if is_dots(asked.title, asked.title_length):
-            raise ValueError("a title is not . or .., which clients resolve as path segments")
+        if asked.title_length > C_MAX_TITLE or is_dots(asked.title, asked.title_length):
+            raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, and is not . or ..")
         if not 1 <= n <= C_MAX_PICKS:
             raise ValueError(f"n is 1 to {MAX_PICKS}, not {n}")
         if len(session) > C_MAX_SESSION:
@@ -410,6 +402,11 @@ cdef class Picker:
             counters.check()
         viewer = text_of(session, &length)
         asked.n, asked.family = n, family or asked.client_family
+        asked.failed_count = 0
+        if failed:  # a loop over none costs a tenth of an answer
+            for name in failed[:C_MAX_FAILED]:
+                asked.failed[asked.failed_count].at = text_of(name, &asked.failed[asked.failed_count].length)
+                asked.failed_count += 1
         asked.key = asked.subject = hash_bytes(asked.title, asked.title_length)
         asked.viewer = key_of_viewer(viewer, length, asked.client_family, asked.upper)
         return 0
@@ -437,24 +434,30 @@ cdef class Picker:
                 title_length
             )
 
+    def slot_of(self, str id not None):
+        cdef Py_ssize_t length
+        cdef const char* name = text_of(id, &length)
+        cdef uint32_t i
+        for i in range(self.appliance_count):
+            if self.appliances[i].id_length == length and memcmp(self.text + self.appliances[i].id, name, length) == 0:
+                return self.appliances[i].slot
+        return -1
+
     def picks(
         self, address, str title not None, Service service not None, int n, int family, str session not None="",
-        trace=None, Counters counters=None
+        trace=None, Counters counters=None, failed=()
     ):
         cdef question asked
         cdef decision made
         cdef int i
-        self.read(address, title, n, family, session, counters, &asked)
+        self.read(address, title, n, family, session, counters, failed, &asked)
         if not asked.title_length:
             raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, not 0")
         self.decide_traced(&asked, service, &made, trace)
         if counters is not None:
             self.tally(counters, service, &made, asked.title, asked.title_length)
         return [
-            (
-                made.picks[i].appliance, made.picks[i].site, made.picks[i].rank,
-                <double> made.picks[i].cost / made.picks[i].weight,
-            )
+            (made.picks[i].appliance, made.picks[i].site, made.picks[i].rank, draw_of(made.picks + i))
             for i in range(made.count)
         ]
 
@@ -465,7 +468,7 @@ cdef class Picker:
         cdef question asked
         cdef decision made
         cdef int i
-        self.read(address, "", n, family, "", None, &asked)
+        self.read(address, "", n, family, "", None, (), &asked)
         self.prepare(&asked, service, &made)
         made.title_key, made.session_key, made.content = title_key, session_key, content
         self.choose(asked.zone, service, &made, NULL, NULL)

@@ -1,5 +1,4 @@
-from _fastpath.ranking cimport C_MAX_TITLE, is_dots
-from _fastpath.steering_manifest cimport piece
+from _fastpath.ranking cimport C_MAX_FAILED, C_MAX_TITLE, is_dots, piece
 
 cdef enum:
     # Parameters and members, by their index in PARAMETERS; `seen` has a bit for each.
@@ -11,16 +10,18 @@ cdef enum:
     IP = 5
     EXPLAIN = 6
     REDIRECT = 7
-    CMCD = 8
-    PLAYER = 9
-    DECLARED = 10
-    PATHWAY = 11
-    THROUGHPUT = 12
-    FILES = 13
-    DEVICE = 14
-    BODY = 15
-    COUNT = 16
-    RARE = 1 << EXPLAIN | 1 << REDIRECT  # the fast path leaves a request with one of these to FastAPI
+    FAILED = 8
+    CMCD = 9
+    PLAYER = 10
+    DECLARED = 11
+    PATHWAY = 12
+    THROUGHPUT = 13
+    FILES = 14
+    DEVICE = 15
+    BODY = 16
+    COUNT = 17
+    # The fast path leaves a request with one of these to FastAPI.
+    RARE = 1 << EXPLAIN | 1 << REDIRECT | 1 << FAILED
     # Rules, by their index in RULES.
     IS_REQUIRED = 0
     IS_GIVEN_ONCE = 1
@@ -38,6 +39,7 @@ cdef enum:
     IS_A_DEVICE = 13
     IS_FOR_A_TITLE = 14
     IS_JSON = 15
+    ARE_APPLIANCES = 16
     # What `decode` notes of a value.
     WRONG_ESCAPE = 1
     NOT_ASCII = 2
@@ -54,6 +56,7 @@ cdef struct steer_request:
     piece service
     piece session
     piece ip
+    piece failed
     int n  # 0 where it is absent, and so is family
     int family
     bint explain
@@ -71,6 +74,9 @@ cdef int find_parameter(const char* name, Py_ssize_t length, unsigned among) noe
 cdef Py_ssize_t decode(const char* at, const char* end, char* out, bint plus_is_space, unsigned* flags) noexcept nogil
 cdef int check_digit(int parameter, char digit) noexcept nogil
 cdef char digit_of(const piece* value) noexcept nogil
+cdef void open_list(const char** at, const char** end) noexcept nogil
+cdef void next_item(const char** at, const char* end, piece* item) noexcept nogil
+cdef int read_failed(const piece* text, piece* failed, bint* wrong) noexcept nogil
 cdef int value_of_hex(char character) noexcept nogil
 cdef Py_ssize_t characters_of(const piece* text) noexcept nogil
 

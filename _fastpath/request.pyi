@@ -21,7 +21,10 @@ class Client(NamedTuple):
     trusted: bool
 
 class SteerRequest(NamedTuple):
-    """The parameters of `/v1/steer`; `n` 0: the service's number, `family` 0: the client's own, `ip` None: absent."""
+    """The parameters of `/v1/steer`; `n` 0: the service's number, `family` 0: the client's own, `ip` None: absent.
+
+    `failed` are the ids or hosts of appliances that the player could not play from.
+    """
 
     title: str
     service: str
@@ -31,6 +34,7 @@ class SteerRequest(NamedTuple):
     ip: str | None = None
     explain: bool = False
     redirect: bool = False
+    failed: tuple[str, ...] = ()
 
 class Refusal(Exception):  # noqa: N818 (the word of docs and design)
     """A request is refused: the parameter, its value, the rule that it breaks, and the status of the answer."""

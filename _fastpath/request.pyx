@@ -17,19 +17,21 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp
 
+from _fastpath.characters cimport IN_ID, SPACE, is_in
 from _fastpath.client cimport (
     CHOSEN, NOT_TRUSTED, Trust, address, choose_address, packed_of_address, parse_address, unwrap_address,
 )
 from _fastpath.playback_json cimport C_MAX_FILES
-from _fastpath.ranking cimport C_MAX_PICKS, C_MAX_SESSION, C_MAX_TITLE
+from _fastpath.ranking cimport C_MAX_FAILED, C_MAX_PICKS, C_MAX_SESSION, C_MAX_TITLE, piece
 
 PARAMETERS = (
-    "title", "service", "session", "n", "family", "ip", "explain", "redirect", "CMCD", "player", "declared", "pathway",
-    "throughput", "files", "device", "body",
+    "title", "service", "session", "n", "family", "ip", "explain", "redirect", "failed", "CMCD", "player", "declared",
+    "pathway", "throughput", "files", "device", "body",
 )
 
 cdef enum:
     OF_STEER = (1 << PLAYER) - 1
+    MAX_HOST = 253  # characters of a name in the DNS
 
 RULES = (
     "is required", "is given twice", "a % is followed by two hexadecimal digits", "its bytes are UTF-8",
@@ -39,6 +41,7 @@ RULES = (
     f"1 to {C_MAX_FILES} names, each of 1 to {C_MAX_TITLE} bytes of UTF-8, not . or .., none twice",
     "what it plays: codecs and protocols, lists of names, max_height, a number, and hdr, true or false",
     "comes with a title, and in the place of files", "one JSON object in UTF-8",
+    f"1 to {C_MAX_FAILED} ids or hosts of appliances, with commas between",
 )
 IP_IS_TRUSTED = "only callers whose every hop is trusted may ask for others"
 N_RULE, IP_RULE, TITLE_RULE = RULES[IS_A_NUMBER], RULES[IS_AN_ADDRESS], RULES[IS_A_TITLE]
@@ -51,7 +54,8 @@ for _i in range(COUNT):
 
 Client = namedtuple("Client", "packed trusted")
 SteerRequest = namedtuple(
-    "SteerRequest", "title service session n family ip explain redirect", defaults=("", 0, 0, None, False, False)
+    "SteerRequest", "title service session n family ip explain redirect failed",
+    defaults=("", 0, 0, None, False, False, ()),
 )
 
 
@@ -69,6 +73,8 @@ def read_steer_query(bytes query not None, str default_service not None):
     cdef bytes room = room_for(query)
     cdef steer_request found
     cdef refusal why
+    cdef piece failed[C_MAX_FAILED]
+    cdef bint wrong
     if not read_steer(at, at + PyBytes_GET_SIZE(query), PyBytes_AS_STRING(room), &found, &why):
         raise refused(&why)
     return SteerRequest(
@@ -80,6 +86,7 @@ def read_steer_query(bytes query not None, str default_service not None):
         text_of(&found.ip) if found.seen & 1 << IP else None,
         bool(found.explain),
         bool(found.redirect),
+        tuple([text_of(failed + i) for i in range(read_failed(&found.failed, failed, &wrong))]),
     )
 
 
@@ -134,14 +141,16 @@ cdef str text_of(const piece* text):
 
 cdef bint read_steer(const char* at, const char* end, char* room, steer_request* out, refusal* why) noexcept nogil:
     """Read the query of /v1/steer; False where it is refused, with the first mistake in `why`."""
-    cdef piece values[REDIRECT + 1]
+    cdef piece values[FAILED + 1]
+    cdef piece failed[C_MAX_FAILED]
     cdef piece value, raw
     cdef const char* name
     cdef const char* stop
     cdef int parameter
     cdef unsigned flags, all_flags = 0
+    cdef bint wrong
     out.seen = 0
-    for parameter in range(REDIRECT + 1):
+    for parameter in range(FAILED + 1):
         values[parameter].length = 0
     while at < end:
         name = at
@@ -172,6 +181,11 @@ cdef bint read_steer(const char* at, const char* end, char* room, steer_request*
         return refuse(why, REDIRECT, IS_NOT_WITH_EXPLAIN, values + REDIRECT)
     if not check(N, out.seen, values, why) or not check(FAMILY, out.seen, values, why):
         return False
+    if out.seen & 1 << FAILED:
+        read_failed(values + FAILED, failed, &wrong)
+        if wrong:
+            return refuse(why, FAILED, ARE_APPLIANCES, values + FAILED)
+    out.failed = values[FAILED]
     out.title, out.service, out.session, out.ip = values[TITLE], values[SERVICE], values[SESSION], values[IP]
     out.n = digit_of(values + N) - 48 if out.seen & 1 << N else 0
     out.family = digit_of(values + FAMILY) - 48 if out.seen & 1 << FAMILY else 0
@@ -318,3 +332,50 @@ cdef int value_of_hex(char character) noexcept nogil:
     if b"A" <= character <= b"F":
         return character - 55
     return -1
+
+
+cdef void open_list(const char** at, const char** end) noexcept nogil:
+    """Leave out the space around a list with commas, and a pair of quotes; NULL for an empty one."""
+    while at[0] < end[0] and is_in(at[0][0], SPACE):
+        at[0] += 1
+    while at[0] < end[0] and is_in((end[0] - 1)[0], SPACE):
+        end[0] -= 1
+    if end[0] - at[0] >= 2 and at[0][0] == b'"' and (end[0] - 1)[0] == b'"':
+        at[0] += 1
+        end[0] -= 1
+    if at[0] == end[0]:
+        at[0] = NULL
+
+
+cdef void next_item(const char** at, const char* end, piece* item) noexcept nogil:
+    """Take the next item of a list, without the space around it; `at` is NULL after the last."""
+    cdef const char* stop = <const char*> memchr(at[0], b",", end - at[0])
+    item.at = at[0]
+    at[0] = stop + 1 if stop != NULL else NULL
+    if stop == NULL:
+        stop = end
+    while item.at < stop and is_in(item.at[0], SPACE):
+        item.at += 1
+    while item.at < stop and is_in((stop - 1)[0], SPACE):
+        stop -= 1
+    item.length = stop - item.at
+
+
+cdef int read_failed(const piece* text, piece* failed, bint* wrong) noexcept nogil:
+    """Read a list of ids or hosts of appliances; return how many there are, and whether one is wrong or too many."""
+    cdef const char* at = text.at
+    cdef const char* end = at + text.length
+    cdef piece item
+    cdef Py_ssize_t i
+    cdef int count = 0
+    open_list(&at, &end)
+    wrong[0] = at == NULL
+    while at != NULL and not wrong[0]:
+        next_item(&at, end, &item)
+        wrong[0] = count == C_MAX_FAILED or not 1 <= item.length <= MAX_HOST
+        for i in range(item.length):
+            wrong[0] = wrong[0] or not is_in(item.at[i], IN_ID)
+        if not wrong[0]:
+            failed[count] = item
+            count += 1
+    return count

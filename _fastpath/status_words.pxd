@@ -26,6 +26,7 @@ cdef class StatusWords:
     cdef readonly bint writable
     cdef uint32_t* hot_count
     cdef hot_title* hot_table
+    cdef uint64_t seed
 
     cdef int check_writable(self) except -1
     cdef uint32_t fan_out_of(self, uint64_t key) noexcept nogil

@@ -38,7 +38,7 @@ class StatusWords:
     def set_hot(self, fan_outs: Mapping[int, int]) -> None:
         """Make these the hot titles, MAX_HOT at most: the fan-out of each by its content key.
 
-        During the call, a reader may miss a title for a moment.
+        A title without a free cell near its own is left out. During the call, a reader may miss a title for a moment.
         """
 
     def hot(self) -> dict[int, int]:

@@ -3,9 +3,10 @@
 
 A word is 16 bits of weight and the flags below. Each pick reads the words with one relaxed atomic load each, so a
 changed word counts at the next pick of every worker. Behind the words stands an open-addressed table of hot titles:
-the content key, and the fan-out of the title's viewers.
+the content key, and the fan-out of the title's viewers. A title's cell follows from its key and the file's random seed,
+and it is at most MAX_PROBES behind it, so that no choice of titles makes a search long.
 
-    0   magic, byte order mark, slots, hot titles
+    0   magic, byte order mark, slots, hot titles; a seed
     64  the words; then the hot titles, on a multiple of eight bytes
 """
 
@@ -14,6 +15,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from _fastpath.atomics cimport fence_writes, load_cell, load_word, store_cell, store_word
+from _fastpath.hashing cimport mix
 
 cimport cython
 
@@ -38,6 +40,7 @@ REASONS = {
     "R": "its region may not serve this service",
     "S": "its last report is too old",
     "U": "unhealthy",
+    "X": "failed for this client, as its player reports",
 }
 
 MAX_HOT = C_MAX_HOT
@@ -46,12 +49,14 @@ MAX_FAN_OUT = C_MAX_FAN_OUT
 cdef enum:
     HEADER = 64
     HOT_COUNT = 4  # position among the header's 32-bit words
+    SEED = 3  # among its 64-bit words
+    MAX_PROBES = 64
     HOT_CELLS = 1024  # twice as many as hot titles, so that a search is short
     C_MAX_HOT = 512
     C_MAX_FAN_OUT = 4096
 
 cdef uint64_t MOST = C_MAX_FAN_OUT
-cdef bytes MAGIC = b"STEERWT2"
+cdef bytes MAGIC = b"STEERWT3"
 
 
 @cython.no_gc  # a view must not be cleared before what is exported of it
@@ -61,6 +66,8 @@ cdef class StatusWords:
         descriptor = os.open(path, flags | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
+            if writable:
+                os.posix_fallocate(descriptor, 0, max(size, 1))  # a store to a hole of a full disk is SIGBUS
             if size < HEADER:
                 raise ValueError(f"{path}: {size} bytes; a status file has at least {HEADER}")
             protection = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
@@ -80,6 +87,7 @@ cdef class StatusWords:
         self.hot_count = <uint32_t*> self.buffer.buf + HOT_COUNT
         self.hot_table = <hot_title*> (<char*> self.buffer.buf + hot_offset(self.slots))
         self.words = <uint32_t*> (<char*> self.buffer.buf + HEADER)
+        self.seed = (<uint64_t*> self.buffer.buf)[SEED]
         self.writable = writable
 
     def __dealloc__(self):
@@ -88,7 +96,7 @@ cdef class StatusWords:
 
     @staticmethod
     def image(words):
-        header = struct.pack("=8sII", MAGIC, 0x01020304, len(words))
+        header = struct.pack("=8sII8xQ", MAGIC, 0x01020304, len(words), int.from_bytes(os.urandom(8), "little"))
         table = hot_offset(len(words)) + HOT_CELLS * sizeof(hot_title) - HEADER - 4 * len(words)
         return header + bytes(HEADER - len(header)) + words.tobytes() + bytes(table)
 
@@ -110,14 +118,15 @@ cdef class StatusWords:
 
     cdef uint32_t fan_out_of(self, uint64_t key) noexcept nogil:
         """Return the fan-out of a title by its content key: 1 where it is not hot."""
-        cdef uint64_t stored
+        cdef uint64_t stored, first
         cdef int i
         if load_word(self.hot_count) == 0:
             return 1
-        for i in range(HOT_CELLS):  # half of the cells are empty, but this ends whatever the file holds
-            stored = load_cell(&self.hot_table[(key + i) & (HOT_CELLS - 1)].key)
+        first = mix(key ^ self.seed)
+        for i in range(MAX_PROBES):
+            stored = load_cell(&self.hot_table[(first + i) & (HOT_CELLS - 1)].key)
             if stored == key:
-                stored = load_cell(&self.hot_table[(key + i) & (HOT_CELLS - 1)].fan_out)
+                stored = load_cell(&self.hot_table[(first + i) & (HOT_CELLS - 1)].fan_out)
                 return <uint32_t> stored if 1 <= stored <= MOST else 1
             if stored == 0:
                 return 1
@@ -126,7 +135,7 @@ cdef class StatusWords:
     def set_hot(self, fan_outs not None):
         cdef hot_title table[HOT_CELLS]
         cdef uint64_t key, fan_out
-        cdef int cell
+        cdef int cell, probe
         self.check_writable()
         if len(fan_outs) > C_MAX_HOT:
             raise ValueError(f"{len(fan_outs)} hot titles; at most {C_MAX_HOT}")
@@ -134,10 +143,11 @@ cdef class StatusWords:
         for key, fan_out in sorted(fan_outs.items()):
             if key == 0 or not 1 <= fan_out <= C_MAX_FAN_OUT:
                 raise ValueError(f"key {key} with a fan-out of {fan_out}; a fan-out is 1 to {MAX_FAN_OUT}")
-            cell = key & (HOT_CELLS - 1)
-            while table[cell].key:
-                cell = (cell + 1) & (HOT_CELLS - 1)
-            table[cell] = hot_title(key, fan_out)
+            for probe in range(MAX_PROBES):
+                cell = (mix(key ^ self.seed) + probe) & (HOT_CELLS - 1)
+                if not table[cell].key:
+                    table[cell] = hot_title(key, fan_out)
+                    break
         for cell in range(HOT_CELLS):
             if self.hot_table[cell].key != table[cell].key:
                 store_cell(&self.hot_table[cell].key, 0)  # so that no reader takes the fan-out of another title

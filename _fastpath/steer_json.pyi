@@ -1,5 +1,7 @@
 """The public shape of `steer_json.pyx`."""
 
+from collections.abc import Sequence
+
 from _fastpath.counters import Counters
 from _fastpath.ranking import Picker, Trace
 from _fastpath.service import Service
@@ -14,10 +16,12 @@ def answer_steer(
     session: str = "",
     trace: Trace | None = None,
     counters: Counters | None = None,
+    failed: Sequence[str] = (),
 ) -> bytes:
     """Return the steer answer as compact JSON, and count it; `trace` is filled. `family` 0 is the address's own.
 
-    Raises ValueError for a wrong address, title or n.
+    `failed` are the ids or hosts of appliances that the player could not play from, at most 8. Raises ValueError for a
+    wrong address, title or n.
     """
 
 def target_urls(
@@ -30,5 +34,6 @@ def target_urls(
     session: str = "",
     trace: Trace | None = None,
     counters: Counters | None = None,
+    failed: Sequence[str] = (),
 ) -> list[str]:
     """Return the URLs of the same targets, best first."""

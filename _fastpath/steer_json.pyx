@@ -18,12 +18,12 @@ from _fastpath.writing cimport digits_of, escape, join, join_bytes, write_number
 
 def answer_steer(
     Picker picker not None, address, str title not None, Service service not None, int n, int family,
-    str session not None="", trace=None, Counters counters=None
+    str session not None="", trace=None, Counters counters=None, failed=()
 ):
     cdef decision made
     cdef answer_parts parts
     cdef bytes out, token
-    token = decide(picker, address, title, service, n, family, session, trace, counters, &made, &parts)
+    token = decide(picker, address, title, service, n, family, session, trace, counters, failed, &made, &parts)
     out = PyBytes_FromStringAndSize(NULL, measure(picker, service, &made, &parts, token))
     write(PyBytes_AS_STRING(out), picker, service, &made, &parts, token)
     return out
@@ -31,14 +31,14 @@ def answer_steer(
 
 def target_urls(
     Picker picker not None, address, str title not None, Service service not None, int n, int family,
-    str session not None="", trace=None, Counters counters=None
+    str session not None="", trace=None, Counters counters=None, failed=()
 ):
     cdef decision made
     cdef answer_parts parts
     cdef bytes token, url
     cdef list urls = []
     cdef int i
-    token = decide(picker, address, title, service, n, family, session, trace, counters, &made, &parts)
+    token = decide(picker, address, title, service, n, family, session, trace, counters, failed, &made, &parts)
     for i in range(made.count):
         url = PyBytes_FromStringAndSize(
             NULL, url_length(service, &parts, token) + picker.appliances[made.picks[i].appliance].host_length
@@ -52,11 +52,11 @@ def target_urls(
 
 cdef bytes decide(
     Picker picker, address, str title, Service service, int n, int family, str session, trace, Counters counters,
-    decision* made, answer_parts* parts
+    failed, decision* made, answer_parts* parts
 ):
     """Decide a request of Python objects, sign and count it; return the token."""
     cdef question asked
-    picker.read(address, title, n, family, session, counters, &asked)
+    picker.read(address, title, n, family, session, counters, failed, &asked)
     if not asked.title_length:
         raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, not 0")
     picker.decide_traced(&asked, service, made, trace)

@@ -9,11 +9,13 @@ path alone makes clones, bodies without a viewer, and bodies for hints that it p
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 
 from _fastpath.hashing cimport jittered_ttl
-from _fastpath.ranking cimport C_MAX_PICKS, Picker, appliance_record, candidate, decision
+from _fastpath.ranking cimport C_MAX_PICKS, Picker, appliance_record, candidate, decision, draw_of, note, piece
+from _fastpath.ranking cimport question
 from _fastpath.service cimport Service
 from _fastpath.writing cimport join, write_number
 
@@ -23,9 +25,9 @@ cdef piece FALLBACK = piece(b"cdn", 3)
 cdef class Manifest:
     def __cinit__(
         self, Service service not None, uint32_t ttl_s, uint32_t jitter_s, double gain, int most,
-        pathways=(), stands=None, bint clones=False
+        pathways=(), stands=None, bint clones=False, uint32_t long_ttl_s=300, uint32_t long_jitter_s=0
     ):
-        if not jitter_s < ttl_s:
+        if not jitter_s < ttl_s or not long_jitter_s < long_ttl_s:
             raise ValueError(f"the jitter of {jitter_s} s is not below a manifest's TTL of {ttl_s} s")
         if len(pathways) > C_MAX_PATHWAYS or any(not 1 <= len(name) <= C_MAX_ID for name, _ in pathways):
             raise ValueError(f"at most {C_MAX_PATHWAYS} pathways, with ids of 1 to {C_MAX_ID} characters")
@@ -33,36 +35,48 @@ cdef class Manifest:
             raise ValueError("pathways need `stands`: which of them stand for each appliance")
         self.service = service
         self.ttl_s, self.jitter_s = ttl_s, jitter_s
+        self.long_ttl_s, self.long_jitter_s = long_ttl_s, long_jitter_s
         if not 1 <= most <= C_MAX_PICKS:
             raise ValueError(f"{most} picks; 1 to {C_MAX_PICKS}")
         self.gain, self.most = gain, most
         self.clones = clones
-        self.names = tuple(name.encode("ascii") for name, _ in pathways)
-        self.count = len(self.names)
+        self.ids = tuple(name.encode("ascii") for name, _ in pathways)
+        self.count = len(self.ids)
         self.stands = stands
         for i, (_, other) in enumerate(pathways):
-            self.pathways[i] = piece(PyBytes_AS_STRING(self.names[i]), PyBytes_GET_SIZE(self.names[i]))
+            self.pathways[i] = piece(PyBytes_AS_STRING(self.ids[i]), PyBytes_GET_SIZE(self.ids[i]))
             self.hosted |= <uint32_t> bool(other) << i
 
     cdef Py_ssize_t write(
-        self, Picker picker, const decision* made, const report* reported, uint64_t title, uint64_t viewer, char* out,
-        bint* moves
+        self, Picker picker, const question* asked, const decision* made, const report* reported,
+        const report* declared, bint shed, char* out, bint* moves
     ) noexcept:
         """Write the body for these picks, and return its length; `moves` is whether the player is to change pathways.
 
-        The keys of title and viewer give the TTL its jitter.
+        The keys of title and viewer give the TTL its jitter; with `shed` it is long. Without picks, what the player
+        uses stays first where it is only full, and what its playlist declared is listed.
         """
         cdef listing listed
         cdef char* end = out
-        cdef int i
+        cdef int i, full = -1
         listed.count = 0
         if self.count:
             self.list_mapped(made, reported, &listed)
         else:
             self.list_appliances(picker, made, reported, &listed)
+        if made.count == 0:
+            if reported.count:
+                full = self.find_full(picker, asked, made, reported)
+            if full >= 0:
+                put_first(reported.ids + full, &listed)
+            for i in range(0 if self.count else declared.count):
+                add(declared.ids + i, &listed)
         moves[0] = reported.count > 0 and not among(&listed.ids[0], reported.ids, reported.count)
         end = join(end, b'{"VERSION":1,"TTL":', 19)
-        end = write_number(end, jittered_ttl(self.ttl_s, self.jitter_s, title, viewer))
+        end = write_number(end, jittered_ttl(
+            self.long_ttl_s if shed else self.ttl_s, self.long_jitter_s if shed else self.jitter_s, asked.key,
+            asked.viewer
+        ))
         end = join(end, b',"PATHWAY-PRIORITY":[', 21)
         for i in range(listed.count):
             end = join(end, b',"' if i else b'"', 2 if i else 1)
@@ -143,9 +157,33 @@ cdef class Manifest:
                     best[0] = kept
                 return
 
+    cdef int find_full(
+        self, Picker picker, const question* asked, const decision* made, const report* reported
+    ) noexcept:
+        """Return the first pathway that the player uses and that is passed over for its load alone, -1 for none."""
+        cdef note* notes = <note*> malloc((picker.most_candidates + 1) * sizeof(note))
+        cdef decision again = made[0]
+        cdef uint32_t noted = 0, i
+        cdef int j, found = -1
+        if notes == NULL:
+            return -1
+        picker.choose(asked.zone, self.service, &again, notes, &noted)
+        for j in range(reported.count):
+            for i in range(noted):
+                if found < 0 and notes[i].reason == b"H" and self.names(picker, notes[i].appliance, reported.ids + j):
+                    found = j
+        free(notes)
+        return found
 
-cdef inline double draw_of(const candidate* pick) noexcept nogil:
-    return <double> pick.cost / pick.weight
+    cdef bint names(self, Picker picker, uint32_t appliance, const piece* id) noexcept nogil:
+        """Return whether a pathway stands for an appliance."""
+        cdef const appliance_record* record = picker.appliances + appliance
+        cdef piece own = piece(picker.text + record.id, record.id_length)
+        cdef int j
+        for j in range(self.count):
+            if among(id, self.pathways + j, 1):
+                return self.stands[appliance] >> j & 1
+        return self.count == 0 and among(id, &own, 1)
 
 
 cdef inline bint goes_before(const decision* made, int left, int right) noexcept nogil:
@@ -168,3 +206,14 @@ cdef inline void add(const piece* name, listing* listed) noexcept nogil:
     if not among(name, listed.ids, listed.count):
         listed.ids[listed.count] = name[0]
         listed.count += 1
+
+
+cdef inline void put_first(const piece* name, listing* listed) noexcept nogil:
+    """Move an id to the front of those that are listed."""
+    cdef int i = 0
+    while i < listed.count - 1 and not among(name, listed.ids + i, 1):
+        i += 1
+    while i:
+        listed.ids[i] = listed.ids[i - 1]
+        i -= 1
+    listed.ids[0] = name[0]

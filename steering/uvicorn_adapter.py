@@ -96,10 +96,18 @@ class UvicornServer:
         return len(self.state.tasks)
 
     def open_fallback(
-        self, owner: Owner, transport: asyncio.Transport, relayed: tuple[str, int] | None
+        self,
+        owner: Owner,
+        transport: asyncio.Transport,
+        relayed: tuple[str, int] | None,
+        mend: Callable[[bytes, int], bytes | None] = lambda _data, _offset: None,
     ) -> FallbackPath:
-        """Return the fallback path of a connection; `relayed` is the client that a proxy named."""
+        """Return the fallback path of a connection; `relayed` is the client that a proxy named.
+
+        `mend` returns what to parse in the place of the data from an offset, where a request begins; None for itself.
+        """
         fallback = FallbackPath(self.config, self.state, self.app_state, self.loop, owner=owner)
+        fallback.mend = mend
         fallback.connection_made(transport)
         fallback.client = relayed or fallback.client
         self.discard(fallback)  # its owner is counted
@@ -125,6 +133,7 @@ class FallbackPath(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, loop)
         self.owner = owner
+        self.mend: Callable[[bytes, int], bytes | None]
         self.position = Position.BETWEEN
         self.began_at = 0  # the second since which the client owes the rest of its request
         self.unparsed = b""
@@ -170,7 +179,13 @@ class FallbackPath(HttpToolsProtocol):
         """
         data, offset, self.unparsed = self.unparsed, 0, b""
         while offset < len(data) and not self.pipeline:
-            part = data[offset : offset + SLICE]
+            end = offset + SLICE
+            if self.position is Position.BETWEEN:
+                if mended := self.mend(data, offset):
+                    data, offset, end = mended, 0, SLICE
+                head_end = data.find(b"\r\n\r\n", offset, end)
+                end = head_end + 4 if head_end >= 0 else end
+            part = data[offset:end]
             begun, between = self.begun, self.position is Position.BETWEEN
             try:
                 self.parser.feed_data(part)
@@ -197,6 +212,12 @@ class FallbackPath(HttpToolsProtocol):
         self.unparsed = data[offset:]
         if self.unparsed:
             self.flow.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the requests that wait: nobody receives their answers."""
+        self.unparsed = b""
+        self.pipeline.clear()
+        super().connection_lost(exc)
 
     def end_input(self) -> None:
         """Refuse a request whose body is not whole: nothing more comes in."""

@@ -67,10 +67,13 @@ def explain(
     session: str = "",
     n: int = 0,
     family: int = 0,
+    failed: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the answer that `Snapshot.steer` gives, as a dict, with its reasons under `explain`."""
     trace = Trace()
-    body = snapshot.steer(address, title, service=service, session=session, n=n, family=family, trace=trace)
+    body = snapshot.steer(
+        address, title, service=service, session=session, n=n, family=family, failed=failed, trace=trace
+    )
     resolved = describe(snapshot, address)
     packed = ipaddress.ip_address(resolved["address"]).packed
     if not session and (trace.fan_out > 1 or any(held for *_, held in trace.candidates)):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Required, TypedDict, TypeVar, Unpack
@@ -45,12 +45,16 @@ T = TypeVar("T")
 
 
 class Options(TypedDict, total=False):
-    """What a request names besides a title; `n` 0 is the service's, `family` 0 the address's."""
+    """What a request names besides a title; `n` 0 is the service's, `family` 0 the address's.
+
+    `failed` are the ids or hosts of appliances that the player could not play from.
+    """
 
     service: Required[str]
     session: str
     n: int
     family: int
+    failed: Sequence[str]
     counters: Counters | None
 
 
@@ -183,15 +187,17 @@ class Snapshot:
         """Return the URLs of the targets that `steer` answers with; it counts and raises as `steer`."""
         return self.ask(target_urls, address, title, trace, **options)
 
-    def picks(self, address: str | bytes, title: str, **options: Unpack[Options]) -> list[Pick]:
+    def picks(
+        self, address: str | bytes, title: str, *, trace: Trace | None = None, **options: Unpack[Options]
+    ) -> list[Pick]:
         """Return the appliances that `steer` answers with, best first, unsigned, MAX_PICKS where n is absent."""
         options.setdefault("n", MAX_PICKS)
-        fleet = self.fleet_file
-        picks = []
-        for index, site, rank, draw in self.ask(Picker.picks, address, title, None, **options):
-            slot, name, host = fleet.appliance(index)
-            picks.append(Pick(slot, name, fleet.site(site), host, rank, *fleet.cluster_of(index), draw))
-        return picks
+        return [self.pick_of(*pick) for pick in self.ask(Picker.picks, address, title, trace, **options)]
+
+    def pick_of(self, index: int, site: int, rank: int, draw: float) -> Pick:
+        """Return an appliance by its number in the fleet file."""
+        slot, name, host = self.fleet_file.appliance(index)
+        return Pick(slot, name, self.fleet_file.site(site), host, rank, *self.fleet_file.cluster_of(index), draw)
 
     def playback(self, address: str | bytes, files: list[str], *, title: str = "", **options: Unpack[Options]) -> bytes:
         """Return the servers of each of many files as compact JSON (`playback_json.pyx`), and count the answer.
@@ -214,12 +220,14 @@ class Snapshot:
         session: str = "",
         n: int = 0,
         family: int = 0,
+        failed: Sequence[str] = (),
         counters: Counters | None = None,
     ) -> T:
         """Return what a compiled `answer` makes of a title and a trace, or of files and their title."""
         try:
             compiled = self.services[service]
-            return answer(self.picker, address, subject, compiled, n or compiled.n, family, session, extra, counters)
+            wanted = n or compiled.n
+            return answer(self.picker, address, subject, compiled, wanted, family, session, extra, counters, failed)
         except (KeyError, ValueError):
             title, files = (str(extra), subject) if isinstance(subject, list) else (subject, None)
             raise refusal_of(self.prefixes, self.services, address, title, service, session, n, files) from None

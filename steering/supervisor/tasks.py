@@ -11,7 +11,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Collection, Sequence
+import time
+import traceback
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import uvicorn
@@ -35,6 +37,7 @@ from steering.tls.transport import Tls, ignore_odd_names
 GRACE_S: Final = 10.0
 CONTROL_NICENESS: Final = 10  # a tenth of a core that workers want too, setpriority(2)
 SLOTS: Final = 1 << 16  # appliances that a worker counts answers for; a page of counts is there once one is used
+TRACEBACK_S: Final = 60.0
 SWITCH_S: Final = 0.0005  # how long a worker's loop may wait for the thread that maps a snapshot
 
 logger = logging.getLogger("steering.supervisor")
@@ -92,6 +95,8 @@ class Tasks:
         sys.setswitchinterval(SWITCH_S)
         settings = self.settings
         counters = Counters(str(worker_file(settings.state, number)), SLOTS, writable=True)
+        if counters.unshared:
+            logger.error("%s", counters.unshared)
         ignore_odd_names()
         connections = Connections(settings, counters, self.certificates)
         if self.certificates:
@@ -126,6 +131,7 @@ class Tasks:
 
     def answer(self, app: Any, sockets: Sequence[socket.socket], tls: Tls | None, **options: Any) -> None:
         """Run the server on these sockets until SIGTERM, or the supervisor's end."""
+        logging.getLogger("uvicorn.error").addFilter(OneTracebackAMinute())
         config = uvicorn.Config(
             app,
             loop="uvloop",
@@ -140,6 +146,30 @@ class Tasks:
             **{"lifespan": "off", "timeout_notify": -math.inf, **options},
         )
         Server(config, self.pipes, self.tls_sockets, tls).run(sockets=list(sockets))
+
+
+class OneTracebackAMinute(logging.Filter):
+    """Lets one traceback of a type and line pass in a minute, so that no request fills the log."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.clock = clock
+        self.seen: dict[tuple[object, ...], tuple[float, int]] = {}  # when one passed, and how many did not since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record passes; it counts those that did not."""
+        if not record.exc_info or record.exc_info[0] is None:
+            return True
+        frames = traceback.extract_tb(record.exc_info[2], limit=-1)
+        kind = (record.exc_info[0], *((frame.filename, frame.lineno) for frame in frames))
+        passed_at, dropped = self.seen.get(kind, (-math.inf, 0))
+        if self.clock() - passed_at < TRACEBACK_S:
+            self.seen[kind] = passed_at, dropped + 1
+            return False
+        if dropped:
+            record.msg = f"{str(record.msg).rstrip()} ({dropped} more of this kind before)"
+        self.seen[kind] = self.clock(), 0
+        return True
 
 
 class Server(uvicorn.Server):

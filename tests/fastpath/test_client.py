@@ -93,12 +93,48 @@ FORWARDED_ROWS = [
     (" , for=192.0.2.1 , ", ["192.0.2.1"]),
     ("for", [""]),
     ("", []),
+    # empty pairs
+    ("for=203.0.113.5;", ["203.0.113.5"]),
+    (";for=203.0.113.5", ["203.0.113.5"]),
+    ("for=203.0.113.5;;proto=https", ["203.0.113.5"]),
+    (" ; ;for=203.0.113.5 ; ", ["203.0.113.5"]),
+    ("for=192.0.2.1;, ;for=192.0.2.2", ["192.0.2.1", "192.0.2.2"]),
+    (";, for=192.0.2.2", ["", "192.0.2.2"]),
+    (";;", [""]),
+    ("for=;", [""]),
+    ("=x;for=192.0.2.1", [""]),
 ]
 
 
 @pytest.mark.parametrize(("value", "hops"), FORWARDED_ROWS)
 def test_forwarded_is_read_as_in_rfc_7239(value: str, hops: list[str]) -> None:
     assert split_forwarded(value.encode()) == [hop.encode() for hop in hops]
+
+
+PORTS = [
+    ('for="203.0.113.9:_p1"', CLIENT, False),
+    ("for=203.0.113.9:_p1", CLIENT, False),
+    ('for="[2001:db8::9]:_p1"', "2001:db8::9", False),
+    ('for="[2001:db8::9]:_a.B-c_9"', "2001:db8::9", False),
+    (f'for="203.0.113.9:_{"p" * 200}"', CLIENT, False),
+    ('for="10.0.0.3:_x", for="10.0.0.2:_y"', "10.0.0.3", True),
+    ('for="203.0.113.9:_"', PROXY, False),
+    ('for="203.0.113.9:_p 1"', PROXY, False),
+    ('for="203.0.113.9:p1"', PROXY, False),
+    ('for="203.0.113.9:"', PROXY, False),
+    ('for="203.0.113.9:123456"', PROXY, False),
+    ('for="[2001:db8::9]_p1"', PROXY, False),
+    ('for="_hidden:_p1"', PROXY, False),
+    ("for=203.0.113.9;", CLIENT, False),
+    (";for=203.0.113.9", CLIENT, False),
+    ("for=203.0.113.9;;proto=https", CLIENT, False),
+    ("for=127.0.0.1, for=203.0.113.9;;", CLIENT, False),
+]
+
+
+@pytest.mark.parametrize(("header", "client", "trusted"), PORTS)
+def test_ports_may_be_hidden_and_pairs_empty(header: str, client: str, trusted: bool) -> None:
+    assert find(PROXY, header, header="forwarded") == (client, trusted)
 
 
 def test_forwarded_is_walked_like_the_other_header_and_the_other_is_ignored() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
 import subprocess
 import sys
@@ -24,10 +25,12 @@ from _fastpath.status_words import DISABLED, STALE, StatusWords
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.playback.answers.players import compiled, read_request, steer
+from steering.playback.telemetry.metrics import metrics_text
 from steering.settings import Settings
 from steering.state.current import read_current, write_current
 from steering.state.fleet import write_fleet
 from steering.state.holdings import write_holdings
+from tests.support.processes import disk
 
 LOOPBACK = Peer(bytes([127, 0, 0, 1]), True)
 
@@ -254,6 +257,88 @@ def test_what_players_report_is_summed_up_by_slot_and_partner(path: str) -> None
     for change in (lambda: result.note_report(0, 0, 1, False, False), lambda: result.note_attested(0, False)):
         with pytest.raises(ValueError, match="mapped read-only"):
             change()
+
+
+def fill(folder: Path) -> None:
+    """Leave no room on a disk."""
+    found = os.statvfs(folder)
+    (folder / "filler").write_bytes(bytes(found.f_bavail * found.f_frsize))
+
+
+def test_a_file_without_room_is_counted_in_memory(tmp_path: Path, snapshot: Snapshot) -> None:
+    with disk(tmp_path / "disk", "size=16m") as folder:
+        path = str(folder / "worker.1")
+        whole = Counters(path, 8, writable=True)
+        assert whole.unshared == ""
+        assert Path(path).stat().st_blocks * 512 >= Path(path).stat().st_size, "a hole"
+        fill(folder)
+        for title in range(3000):  # each is stored in a page of its own
+            snapshot.steer("203.0.113.7", str(title), service="video", counters=whole)
+        assert sum(Counters(path).targets().values()) > 3000
+        for name in ("worker.2", "worker.3"):
+            sparse = folder / name
+            if name == "worker.3":  # as a backup or an older version leaves it
+                head = Path(path).read_bytes()[:64]
+                sparse.touch()
+                (folder / "filler").unlink()
+                sparse.write_bytes(head)
+                os.truncate(sparse, Path(path).stat().st_size)
+                fill(folder)
+            found = Counters(str(sparse), 8, writable=True)
+            assert found.unshared.startswith(f"{sparse}: No space left on device; this worker counts in memory")
+            for title in range(3000):
+                snapshot.steer("203.0.113.7", str(title), service="video", counters=found)
+            assert sum(found.targets().values()) > 3000
+            assert found.slots == 8
+            assert not (folder / f"{name}.new").exists()
+        (folder / "filler").unlink()
+        assert Counters(str(folder / "worker.3"), 8, writable=True).unshared == ""
+        assert (folder / "worker.3").stat().st_blocks * 512 >= (folder / "worker.3").stat().st_size
+
+
+def test_whatever_a_file_holds_is_read(path: str) -> None:
+    """A worker's file may be torn by a crash of the machine: its readers live on, and no count is beyond belief."""
+    Counters(path, 8, writable=True).note("steer", 200, 0.001)
+    size = Path(path).stat().st_size
+    random_bytes = random.Random(7)
+    for fill_with in (b"\xff", b"\x80", bytes([0xC3])):
+        head = Path(path).read_bytes()[:64]
+        Path(path).write_bytes(head + fill_with * (size - 64))
+        read_all(path)
+    for _ in range(20):
+        Path(path).write_bytes(head + random_bytes.randbytes(size - 64))
+        read_all(path)
+    Path(path).write_bytes(head[:24] + b"\xff" * 40 + bytes(size - 64))  # when the counting began, and the seed
+    read_all(path)
+
+
+def read_all(path: str) -> None:
+    found = Counters(path)
+    for name in ("answers", "targets", "events", "reasons", "appliances"):
+        assert all(0 <= count <= 1 << 56 for count in getattr(found, name)().values())
+    for rows in (found.quality_of_appliances(), found.quality_of_partners(), found.attested()):
+        assert all(0 <= count <= 1 << 56 for row in rows.values() for count in row)
+    for rows in (found.popularity(), found.misses()):
+        assert all(0 <= row[-3] <= 1 << 56 and row[-1].encode() is not None for row in rows)
+    assert found.gauges().keys() == set(GAUGES)
+    assert found.latency("fast")[1] >= 0
+    assert "steering_answers_total" in metrics_text(Path(path).parent, None, True, 0.0)
+
+
+def test_nobody_chooses_which_titles_share_a_set(tmp_path: Path, snapshot: Snapshot) -> None:
+    """Titles that push each other out of one file's sketch do not in another, whose seed is another."""
+
+    def kept(path: Path, titles: list[str]) -> set[str]:
+        counters = Counters(str(path), 8, writable=True)
+        for title in [*titles, *titles]:
+            snapshot.steer("203.0.113.7", title, service="video", counters=counters)
+        return {title for *_, title in counters.popularity()}
+
+    titles = [str(number) for number in range(2500)]
+    lost = sorted(set(titles) - kept(tmp_path / "worker.1", titles))
+    assert len(lost) > 200
+    other = set(titles) - kept(tmp_path / "worker.2", titles)
+    assert len(set(lost) - other) > len(lost) // 3
 
 
 DAMAGES = [

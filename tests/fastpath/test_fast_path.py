@@ -125,11 +125,18 @@ NOT_MINE += [
 ]
 
 
-def test_a_player_is_answered_and_nothing_for_it_is_shed_here(fast_path: FastPath) -> None:
+def test_a_player_is_answered_and_under_overload_likewise_for_longer(fast_path: FastPath) -> None:
     result = fast_path.answer(POLL, 0, LOOPBACK)
-    assert json.loads(body_of(result))["PATHWAY-PRIORITY"][-1] == "cdn"
+    plain = json.loads(body_of(result))
+    assert plain["PATHWAY-PRIORITY"][-1] == "cdn"
     assert fast_path.end == len(POLL)
-    assert fast_path.answer(POLL, 0, LOOPBACK, True) is None
+    shed = fast_path.answer(POLL, 0, LOOPBACK, True)
+    assert shed is not None
+    assert b"\r\nconnection: close\r\n" in shed
+    assert json.loads(body_of(shed))["PATHWAY-PRIORITY"] == plain["PATHWAY-PRIORITY"]
+    assert plain["TTL"] < 60 < 270 <= json.loads(body_of(shed))["TTL"] <= 330
+    for left in (POLL.replace(b"session=s", b"failed=c001-bom001"), POLL.replace(b"_HLS_throughput=5", b"failed=a")):
+        assert fast_path.answer(left, 0, LOOPBACK) is None
 
 
 @pytest.mark.parametrize(("name", "data"), NOT_MINE, ids=[row[0] for row in NOT_MINE])

@@ -749,7 +749,7 @@ def test_whatever_is_in_the_hot_table_a_search_ends(tmp_path: Path, seed: int) -
 @pytest.mark.parametrize(
     ("content", "rule"),
     [(b"", "at least 64"), (b"x" * 100, "not a status file"), (b"STEERWT1" + bytes(92), "not a status file"),
-     (b"STEERWT2" + b"\1\2\3\4" + bytes(60), "other byte order"),
+     (b"STEERWT3" + b"\1\2\3\4" + bytes(60), "other byte order"),
      (status.StatusWords.image(array("I", [1, 2]))[:-1], "header promises")],
 )  # fmt: skip
 def test_a_wrong_status_file_is_refused(tmp_path: Path, content: bytes, rule: str) -> None:

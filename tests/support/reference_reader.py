@@ -27,7 +27,7 @@ def refused(parameter: str, value: str, rule: str, status: int = 400) -> Refused
 
 # ---- the query of /v1/steer
 
-NAMES: Final = ("title", "service", "session", "n", "family", "ip", "explain", "redirect")
+NAMES: Final = ("title", "service", "session", "n", "family", "ip", "explain", "redirect", "failed")
 WRONG_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -47,16 +47,35 @@ def read_steer_query(query: bytes, default_service: str) -> tuple[Any, ...]:
     explain, redirect = flag(result, "explain"), flag(result, "redirect")
     if explain and redirect:
         raise refused("redirect", "1", "not together with explain=1")
+    n, family = one_of(result, "n", "12345678", "a number from 1 to 8"), one_of(result, "family", "46", "4 or 6")
+    failed: tuple[str, ...] = ()
+    if "failed" in result:
+        failed, wrong = failed_of(result["failed"])
+        if wrong:
+            rule = "1 to 8 ids or hosts of appliances, with commas between"
+            raise refused("failed", result["failed"], rule)
     return (
         result["title"],
         result.get("service", default_service),
         result.get("session", ""),
-        one_of(result, "n", "12345678", "a number from 1 to 8"),
-        one_of(result, "family", "46", "4 or 6"),
+        n,
+        family,
         result.get("ip"),
         explain,
         redirect,
+        failed,
     )
+
+
+def failed_of(text: str) -> tuple[tuple[str, ...], bool]:
+    """Return the names in a list as far as they are right, and whether one is wrong or too many."""
+    names = listed(text)
+    right: list[str] = []
+    for name in names:
+        if len(right) == MAX_FAILED or not (0 < len(name) <= MAX_HOST and ID_CHARACTERS.issuperset(name)):
+            return tuple(right), True
+        right.append(name)
+    return tuple(right), not names
 
 
 def decode(name: str, raw: bytes) -> str:
@@ -95,6 +114,8 @@ SPACE: Final = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f "
 MAX_ID: Final = 64
 MAX_REPORTED: Final = 16
 MAX_SESSION: Final = 256
+MAX_FAILED: Final = 8
+MAX_HOST: Final = 253
 MAX_BPS: Final = 10**12
 
 
@@ -118,13 +139,17 @@ def read_hints(query: bytes, protocol: str) -> tuple[Any, ...]:
         known = value.isascii() and value.isdigit()
         throughputs.append(min(int(value[:20]), MAX_BPS) if known else None)
         odd += bool(value) and not known
-    declared = tuple(listed(result.get("declared", ""))[:MAX_REPORTED])
+    declared = tuple(dict.fromkeys(name for name in listed(result.get("declared", "")) if is_id(name)))[:MAX_REPORTED]
+    failed: tuple[str, ...] = ()
+    if result.get("failed"):
+        failed, wrong = failed_of(result["failed"])
+        odd += wrong
     session, player, family = result.get("session", ""), result.get("player", ""), result.get("family", "")
     if len(session) > MAX_SESSION:
         session, odd = "", odd + 1
     if family not in ("", "4", "6"):
         family, odd = "", odd + 1
-    return (pathways, tuple(throughputs), session, player, declared, result.get("ip"), int(family or 0), odd)
+    return (pathways, tuple(throughputs), session, player, declared, result.get("ip"), int(family or 0), odd, failed)
 
 
 def listed(value: str) -> list[str]:
@@ -160,6 +185,7 @@ MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, RFC 4291
 NAT64: Final = b"\x00\x64\xff\x9b" + bytes(8)  # 64:ff9b::/96, RFC 6052
 SIX_TO_FOUR: Final = b"\x20\x02"  # 2002::/16, RFC 3056
 
+PORT: Final = r"(?:\d{1,5}|_[0-9A-Za-z._-]+)"  # or an obfuscated one (RFC 7239, section 6.3)
 # One parameter of a Forwarded element: a token, "=", and a token or a quoted string (RFC 7239, section 4).
 PARAMETER: Final = re.compile(r"""\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]*)\s*""")
 
@@ -238,13 +264,16 @@ def split_forwarded(text: str) -> Iterator[str]:
             continue
         hop, named = "", 0
         while True:
-            match = PARAMETER.match(text, at)
-            if match is None:
-                yield ""  # what follows cannot be cut into elements
-                return
-            at = match.end()
-            if match[1].lower() == "for":
-                hop, named = unquote(match[2]), named + 1
+            while at < len(text) and text[at].isspace():
+                at += 1
+            if at < len(text) and text[at] not in ",;":  # else an empty pair
+                match = PARAMETER.match(text, at)
+                if match is None:
+                    yield ""  # what follows cannot be cut into elements
+                    return
+                at = match.end()
+                if match[1].lower() == "for":
+                    hop, named = unquote(match[2]), named + 1
             if at == len(text) or text[at] == ",":
                 break
             if text[at] != ";":
@@ -263,10 +292,10 @@ def pack_hop(hop: str) -> bytes | None:
     """Return a hop's packed address: IPv4, IPv6 or IPv6 in brackets, with a port or without; None for anything else."""
     if hop.startswith("["):
         address, bracket, port = hop[1:].partition("]")
-        return pack(address) if bracket and ":" in address and re.fullmatch(r"(:\d{1,5})?", port, re.ASCII) else None
+        return pack(address) if bracket and ":" in address and re.fullmatch(f"(:{PORT})?", port, re.ASCII) else None
     address, colon, port = hop.partition(":")
     if colon and "." in address:
-        return pack(address) if re.fullmatch(r"\d{1,5}", port, re.ASCII) else None
+        return pack(address) if re.fullmatch(PORT, port, re.ASCII) else None
     return pack(hop)
 
 

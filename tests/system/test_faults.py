@@ -305,6 +305,26 @@ def test_a_publish_to_a_full_disk_leaves_everything_as_it_was(
         check_a_full_disk(served, feeds, fill, filler.unlink)
 
 
+def test_a_full_disk_stops_no_worker_whatever_is_asked_for(small_disk: Path, fleet: Fleet) -> None:
+    with serving(publish_tiny_fleet(small_disk, fleet), "--workers", "2") as served:
+        for path in served.state.glob("worker.*"):
+            assert path.stat().st_blocks * 512 >= path.stat().st_size, "a hole"
+        with contextlib.suppress(OSError), (small_disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(1 << 16))
+        before = served.pids("worker")
+        for number in range(1000):
+            assert served.steer(title=f"never asked for {number}")["targets"]
+        assert served.pids("worker") == before
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: len(served.pids("worker")) == 2 and not set(before) & set(served.pids("worker")))
+        successors = served.pids("worker")
+        for number in range(200):
+            assert served.steer(title=f"nor that one {number}")["targets"]
+        assert served.pids("worker") == successors
+
+
 @pytest.fixture
 def many_files() -> Iterator[None]:
     """Let this process open as many files as the test needs; skip where that is too much."""

@@ -230,7 +230,12 @@ class Apps:
 
 
 NOW = 1_767_225_600.0  # of who signs
-WORLDS = ("nothing is known", "holdings are known and a title is hot", "nobody is well, and services fail open")
+WORLDS = (
+    "nothing is known",
+    "holdings are known and a title is hot",
+    "nobody is well, and services fail open",
+    "all are full",
+)
 
 
 def make_world(state: Path, world: str, fleet: Fleet) -> Path:
@@ -246,6 +251,9 @@ def make_world(state: Path, world: str, fleet: Fleet) -> Path:
         video = dataclasses.replace(video, fail_open=True)
         for slot in range(8):
             weights.set_word(slot, weights.word(slot) | (STALE, UNHEALTHY, NO_HEADROOM, DISABLED)[slot % 4])
+    if world == WORLDS[3]:
+        for slot in range(weights.slots):
+            weights.set_word(slot, weights.word(slot) | (UNHEALTHY if slot % 5 == 1 else NO_HEADROOM))
     url = "https://{host}/v/{title}?{token}&a=b"
     keys = ("k1",)
     signed = dataclasses.replace(
@@ -318,7 +326,7 @@ def test_the_fast_path_answers_as_fastapi_does(apps: Apps, cases: int) -> None:
 
     compare()
     assert sum(answered) > 0.2 * len(answered)  # it was the fast_path that was compared
-    assert sum(opened) > 0.05 * len(opened)
+    assert sum(opened) > 0.02 * len(opened)
     assert worlds == set(WORLDS)
 
 
@@ -332,6 +340,8 @@ LISTS = st.builds(
 HINTS = st.one_of(
     parameter("_HLS_pathway", LISTS),
     parameter("_DASH_pathway", LISTS),
+    parameter("declared", LISTS),
+    parameter("failed", LISTS),
     parameter("_HLS_throughput", st.sampled_from(["5140000", "1,2", '"900"', ",", "-1", "fast", ""])),
     parameter("_DASH_throughput", st.sampled_from(["5140000", "1,,2", '"900"', "NaN"])),
     parameter("session", st.sampled_from(["s", "a b", "s" * 256, "s" * 257, "\xe9", ""])),

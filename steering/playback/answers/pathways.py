@@ -11,13 +11,18 @@ in one of two ways:
 The order is that of the ranking, and within a rank that of the pick. A player that already plays from a pathway of the
 best rank keeps it unless another is better by the share `gain`: a small change moves no player, and an appliance that
 recovers gets its viewers back one after another.
+
+Without picks, a player keeps its pathway where that is only full: moving all viewers of full appliances at once helps
+nobody. Without a decision (an unknown title, overload) it keeps any that is not known to be unfit. Both then list what
+the player's playlist declared, because a list of one turns off a player's own failover.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from steering.decision.snapshot import Pick
@@ -54,19 +59,45 @@ def most(service: Service) -> int:
     return MOST if service.pathways else min(2 * service.n, MOST)
 
 
-def order(service: Service, picks: Sequence[Pick], walked_out: bool, current: Collection[str], gain: float) -> Order:
+def order(
+    service: Service,
+    picks: Sequence[Pick],
+    walked_out: bool,
+    current: Sequence[str],
+    gain: float,
+    full: Sequence[Pick] = (),
+    declared: Sequence[str] = (),
+    failed: Collection[str] = (),
+) -> Order:
     """Return the pathways of a service for these picks, best first.
 
-    With `walked_out` there is no other appliance to pick. `current` are the pathways that the player reports to use;
-    they may be any text.
+    With `walked_out` there is no other appliance to pick; `full` are those passed over for their load alone. `current`
+    are the pathways that the player reports to use, `declared` those that its playlist declares; they may be any text.
+    Those that `failed` come last.
     """
+    usable = [name for name in current if name not in failed]
     if service.pathways:
-        names = mapped_order(service.pathways, picks, walked_out, current, gain)
+        names = mapped_order(service.pathways, picks, walked_out, usable, gain)
     else:
-        ids = with_sticky([(pick.appliance, pick) for pick in picks], current, gain)
-        last = () if ids else current  # a list of one would turn off a player's own failover
-        names = tuple(dict.fromkeys((*ids, FALLBACK, *last)))
-    return Order(names, moves=bool(current) and names[0] not in current)
+        ids = with_sticky([(pick.appliance, pick) for pick in picks], usable, gain)
+        names = (*ids, FALLBACK, *(() if ids else (*current, *declared)))
+    if not picks:
+        stays = (name for name in usable if any(name in names_of(service, pick) for pick in full))
+        names = (*itertools.islice(stays, 1), *names)
+    ordered = failed_last(names, failed)
+    return Order(ordered, moves=bool(current) and ordered[0] not in current)
+
+
+def failed_last(names: Iterable[str], failed: Collection[str]) -> tuple[str, ...]:
+    """Return names, each once, those that failed behind the others."""
+    return tuple(sorted(dict.fromkeys(names), key=lambda name: name in failed))
+
+
+def names_of(service: Service, pick: Pick) -> list[str]:
+    """Return the ids of the pathways that stand for an appliance."""
+    if not service.pathways:
+        return [pick.appliance]
+    return [pathway.id for pathway in service.pathways if stands_for(pathway, pick)]
 
 
 def mapped_order(
@@ -162,9 +193,13 @@ def hosts(service: Service, picks: Sequence[Pick]) -> list[tuple[str, str | None
     return hosts_of
 
 
-def first_declared(service: Service | None, current: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the order without picks: the current pathway, then as declared, or the fallback."""
-    if service is None or not service.pathways:
-        return tuple(dict.fromkeys((*current, FALLBACK)))
-    declared = [pathway.id for pathway in service.pathways]
-    return tuple(dict.fromkeys((*(name for name in current if name in declared), *declared)))
+def order_without_picks(
+    service: Service | None, current: Sequence[str] = (), declared: Sequence[str] = (), unfit: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return the order where nothing is decided: the current pathway, what is declared, the fallback.
+
+    `unfit` are the pathways that are known to be unfit; they come last. Without a service, or where it lists no
+    pathways, the playlist's are those that the player brings.
+    """
+    known = [pathway.id for pathway in service.pathways] if service else []
+    return failed_last((*current, *(known or (*declared, FALLBACK))), unfit)

@@ -12,12 +12,15 @@ from __future__ import annotations
 import dataclasses
 from array import array
 from collections.abc import Sequence
+from typing import Final
 
 from _fastpath.client import Trust
 from _fastpath.counters import Counters
 from _fastpath.hashing import viewer_of
 from _fastpath.hints import Hints, read_player_request
+from _fastpath.ranking import Trace
 from _fastpath.request import Client, Refusal, find_client
+from _fastpath.status_words import DISABLED, STALE, UNHEALTHY
 from _fastpath.steering_manifest import Manifest
 from steering.decision.snapshot import Pick, Snapshot
 from steering.errors import RequestError
@@ -27,6 +30,8 @@ from steering.playback.answers import steering_manifests as manifests
 from steering.settings import Settings
 
 Headers = Sequence[tuple[bytes, bytes]]
+UNFIT: Final = DISABLED | UNHEALTHY | STALE
+MAX_JUDGED: Final = 8  # pathways of a static body; each costs a walk over the fleet's ids, up to 20 µs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -66,16 +71,18 @@ def steer(snapshot: Snapshot | None, asked: Asked, settings: Settings, counters:
     """Return the steering manifest for a request, and count it; the static one where no appliance can be picked."""
     hints = asked.hints
     viewer = viewer_of(hints.session, asked.client.packed)
-    rules = snapshot.rules if snapshot else {}
-    service = rules.get(asked.service)
+    service = snapshot.rules.get(asked.service) if snapshot else None
     picks: list[Pick] | None = None
+    trace = Trace()
     if snapshot and service:
-        picks = pick(snapshot, service, asked, counters)
-    if service is None or picks is None:
-        service = service or rules.get(settings.default_service)
-        return Steered(manifests.static_body(service, hints.pathways, viewer, asked.title))
+        picks = pick(snapshot, service, asked, counters, trace)
+    if snapshot is None or service is None or picks is None:
+        return Steered(static_answer(snapshot, asked.service, hints, viewer, asked.title, settings.default_service))
     walked_out = len(picks) < pathways.most(service)
-    ordered = pathways.order(service, picks, walked_out, hints.pathways, settings.steer_gain)
+    full = [snapshot.pick_of(index, 0, rank, 0.0) for index, rank, _, reason, *_ in trace.candidates if reason == "H"]
+    ordered = pathways.order(
+        service, picks, walked_out, hints.pathways, settings.steer_gain, full, hints.declared, hints.failed
+    )
     if takes_clones(service, hints):
         ordered = pathways.with_clones(ordered, service, picks, hints.pathways, settings.steer_gain, hints.declared)
     body = manifests.steering_body(service, ordered, viewer, asked.title)
@@ -94,6 +101,7 @@ def compiled(snapshot: Snapshot, gain: float) -> list[Manifest]:
             [(pathway.id, bool(pathway.host)) for pathway in service.pathways],
             stands_of(snapshot, service) if service.pathways else None,
             bool(service.clones),
+            *manifests.long_ttl(service),
         )
         for service in snapshot.rules.values()
     ]
@@ -111,8 +119,28 @@ def stands_of(snapshot: Snapshot, service: Service) -> array[int]:
     return bits_of
 
 
-def pick(snapshot: Snapshot, service: Service, asked: Asked, counters: Counters | None) -> list[Pick] | None:
-    """Return the picks for a client, best first; None where the title is not valid."""
+def static_answer(
+    snapshot: Snapshot | None, service: str, hints: Hints, viewer: int, title: str, default_service: str
+) -> bytes:
+    """Return the static body of a service, for an unknown one with the pathways of the default one.
+
+    What the player uses or declares stays in its place unless it is known to be unfit, by its status word.
+    """
+    if snapshot is None:
+        return manifests.static_body(None, hints, viewer, title)
+    unfit = [
+        name
+        for name in (*hints.pathways, *hints.declared)[:MAX_JUDGED]
+        if (slot := snapshot.picker.slot_of(name)) >= 0 and snapshot.status.word(slot) & UNFIT
+    ]
+    rules = snapshot.rules.get(service) or snapshot.rules.get(default_service)
+    return manifests.static_body(rules, hints, viewer, title, unfit)
+
+
+def pick(
+    snapshot: Snapshot, service: Service, asked: Asked, counters: Counters | None, trace: Trace | None = None
+) -> list[Pick] | None:
+    """Return the picks for a client, best first; None where the title is not valid. `trace` is filled."""
     try:
         return snapshot.picks(
             asked.client.packed,
@@ -121,7 +149,9 @@ def pick(snapshot: Snapshot, service: Service, asked: Asked, counters: Counters 
             session=asked.hints.session,
             n=pathways.most(service),
             family=asked.hints.family,
+            failed=asked.hints.failed,
             counters=counters,
+            trace=trace,
         )
     except RequestError:
         return None

@@ -46,10 +46,12 @@ def make_playlist(
     hosts = pathways.hosts(service, picks)
     declared = [(name, base_of(service, host, asked.title, asked.client.packed, sign)) for name, host in hosts]
     first = pathways.order(service, picks, len(picks) < pathways.most(service), (), 0.0).ids[0]
-    digests: list[str] = []
-    if takes_clones(service, asked.hints):
-        digests = [pathways.digest_of(name, host) for name, host in hosts if host]
-    url = steering_url(asked, settings, tag, digests)
+    brought: list[str] = []
+    if not service.pathways:
+        brought = [name for name, host in hosts if host]
+    elif takes_clones(service, asked.hints):
+        brought = [pathways.digest_of(name, host) for name, host in hosts if host]
+    url = steering_url(asked, settings, tag, brought)
     return filled(registered, declared, first, url, settings.query_before_start).encode()
 
 
@@ -71,8 +73,8 @@ def base_of(service: Service, host: str | None, title: str, packed: bytes, sign:
 def steering_url(asked: Asked, settings: Settings, tag: Tag | None = None, declared: Sequence[str] = ()) -> str:
     """Return the URL at which a player of this playlist asks for steering; empty where no public URL is known.
 
-    It carries the hints of this request, which players do not repeat by themselves, the session's tag, and the digests
-    of what the playlist declares.
+    It carries the hints of this request, which players do not repeat by themselves, the session's tag, and what the
+    playlist declares: appliances by their ids, so that a static body can name them, or digests of mapped pathways.
     """
     if not settings.public_url:
         return ""

@@ -14,12 +14,13 @@ from the same picks; clones, static bodies and players with odd hints are answer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from _fastpath.hashing import ttl_of
+from _fastpath.hints import Hints
 from steering.model.service import Service, jitter_s
-from steering.playback.answers.pathways import Clone, Order, first_declared
+from steering.playback.answers.pathways import Clone, Order, order_without_picks
 
 MEDIA_TYPE: Final = "application/vnd.apple.steering-list"
 STATIC_TIMES: Final = 5  # the TTL of a static body is so many times longer, and at least STATIC_S
@@ -27,6 +28,7 @@ STATIC_S: Final = 300  # what the drafts recommend
 MAX_TTL_S: Final = 86_400
 DEFAULT_TTL_S: Final = 30
 DEFAULT_JITTER: Final = 0.1
+NO_HINTS: Final = Hints()
 
 
 def steering_body(service: Service, ordered: Order, viewer: int, title: str) -> bytes:
@@ -39,19 +41,21 @@ def steering_body(service: Service, ordered: Order, viewer: int, title: str) -> 
 
 
 def static_body(
-    service: Service | None, current: Sequence[str] = (), viewer: int | None = None, title: str = ""
+    service: Service | None, hints: Hints = NO_HINTS, viewer: int = 0, title: str = "", unfit: Collection[str] = ()
 ) -> bytes:
     """Return the body for an unknown title or service, for overload, and where nothing is published.
 
-    It lists the declared pathways, has a longer TTL, and leaves a player where it is. Without a viewer it is the same
-    for all viewers and can be made ahead.
+    It lists the declared pathways, has a longer TTL, and leaves a player where it is, unless that is `unfit`.
     """
-    ttl_s = service.steer_ttl_s if service else DEFAULT_TTL_S
+    ttl = ttl_of(*long_ttl(service), title, viewer)
+    return body_of(ttl, order_without_picks(service, hints.pathways, hints.declared, {*unfit, *hints.failed}))
+
+
+def long_ttl(service: Service | None) -> tuple[int, int]:
+    """Return the TTL of static bodies and its jitter, in seconds."""
+    ttl_s, jitter = (service.steer_ttl_s, service.ttl_jitter) if service else (DEFAULT_TTL_S, DEFAULT_JITTER)
     ttl_s = min(max(ttl_s * STATIC_TIMES, STATIC_S), MAX_TTL_S)
-    if viewer is not None:
-        jitter = service.ttl_jitter if service else DEFAULT_JITTER
-        ttl_s = ttl_of(ttl_s, jitter_s(ttl_s, jitter), title, viewer)
-    return body_of(ttl_s, first_declared(service, current))
+    return ttl_s, jitter_s(ttl_s, jitter)
 
 
 def body_of(ttl: int, ids: Sequence[str], clones: Sequence[Clone] = ()) -> bytes:

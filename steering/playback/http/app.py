@@ -5,15 +5,17 @@ It is the fallback path: it documents the API, and answers what the fast path le
 
 from __future__ import annotations
 
+import re
 import time
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Final
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from _fastpath.client import Trust
@@ -40,6 +42,25 @@ COUNTED: Final = {
     "/healthz": "healthz",
     "/readyz": "readyz",
 }  # other paths are counted together, except those of players
+
+
+# The escapes of characters that need none: letters, digits, "-", ".", "_", "~" (RFC 3986, 2.3).
+NEEDLESS: Final = re.compile(rb"%(2[DEde]|3[0-9]|4[1-9A-Fa-f]|5[0-9AFaf]|6[1-9A-Fa-f]|7[0-9AEae])")
+
+
+class MatchPathsAsSent:
+    """Matches paths as they are sent, without needless escapes: `%2F` is a part of a title and never divides a path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on with its path as it was sent."""
+        if scope["type"] == "http":
+            raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
+            path = NEEDLESS.sub(lambda match: bytes.fromhex(match[1].decode()), raw_path)
+            scope["path"] = path.decode("latin-1")
+        await self.app(scope, receive, send)
 
 
 class CountAnswers:
@@ -102,11 +123,17 @@ def make_app(
     )
     if counters is not None:
         app.add_middleware(CountAnswers, counters=counters)
+    app.add_middleware(MatchPathsAsSent)
     context = Context(holder, settings, Trust(settings.trusted), counters, decisions, sign, tag, reports)
     for add in (add_steer, add_reports, add_playback, add_players, add_health, add_operations):
         add(app, context)
     add_error_answers(app)
     return app
+
+
+def leads_to(route: Route, scope: Scope) -> bool:
+    """Return whether a route is for the path of a request, whatever its method."""
+    return route.matches(scope)[0] is not Match.NONE
 
 
 def add_error_answers(app: FastAPI) -> None:
@@ -125,13 +152,15 @@ def add_error_answers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def answer_wrong_route(request: Request, error: HTTPException) -> Response:
-        worded = RequestError(f"{request.method} {request.url.path}: {error.detail}", status=error.status_code)
         headers = dict(PLAYER_HEADERS)
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            same = (
-                route.methods for route in app.routes if isinstance(route, Route) and route.path == request.url.path
-            )
-            headers["allow"] = ", ".join(sorted(set[str]().union(*(methods or () for methods in same))))
+            same = [route for route in app.routes if isinstance(route, Route) and leads_to(route, request.scope)]
+            headers["allow"] = ", ".join(sorted({method for route in same for method in route.methods or ()}))
+        worded = RequestError(
+            f"{request.method} {request.url.path}: {error.detail}",
+            hint=f"allowed: {headers['allow']}" if "allow" in headers else "",
+            status=error.status_code,
+        )
         return Response(problem(worded), error.status_code, headers, MEDIA_TYPE)
 
     @app.exception_handler(ClientDisconnect)

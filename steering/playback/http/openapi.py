@@ -96,6 +96,7 @@ HINTS: Final = {
     "declared": "digests of the pathways that the playlist declares, from its steering URL; these get no clone",
     "family": "4 or 6: only appliances up on this IP version; else the client's",
     "ip": "ask for this client; trusted callers only",
+    "failed": "appliances or pathways to pass over, up to 8: ids or hosts with commas between",
 }
 STEERING_RESPONSES: Final[Responses] = {
     200: {

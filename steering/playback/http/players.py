@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 from fastapi import FastAPI, Request, Response
 from starlette.convertors import PathConvertor, register_url_convertor
 
@@ -26,11 +24,12 @@ register_url_convertor("anything", Anything())
 
 
 def asked_by(request: Request, context: Context) -> Asked:
-    """Return what a player asks for, from the path as it was sent."""
-    scope = request.scope
-    raw_path = scope.get("raw_path") or quote(scope["path"]).encode()
-    peer, forwarded = peer_of(request), context.settings.forwarded
-    return players.read_request(raw_path, scope["query_string"], peer, scope["headers"], context.trust, forwarded)
+    """Return what a player asks for, from the path that was matched."""
+    scope, forwarded = request.scope, context.settings.forwarded
+    path = scope["path"].encode("latin-1")
+    return players.read_request(
+        path, scope["query_string"], peer_of(request), scope["headers"], context.trust, forwarded
+    )
 
 
 def steer_player(request: Request, context: Context) -> Response:

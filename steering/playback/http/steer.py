@@ -28,6 +28,7 @@ PARAMETERS: Final = {
     "ip": parameter("ip", "ask for this client; trusted callers only"),
     "explain": parameter("explain", "1: say why; trusted callers only", FLAG),
     "redirect": parameter("redirect", "1: answer 302, the other targets in Link headers", FLAG),
+    "failed": parameter("failed", "appliances to pass over, up to 8: ids or hosts with commas between"),
 }  # `_fastpath/request.pyx` reads them
 
 
@@ -96,4 +97,4 @@ def redirected(urls: list[str]) -> Response:
 
 def options_of(asked: SteerRequest) -> dict[str, Any]:
     """Return the parameters of a request that the decision takes by name."""
-    return {"service": asked.service, "session": asked.session, "n": asked.n, "family": asked.family}
+    return {name: getattr(asked, name) for name in ("service", "session", "n", "family", "failed")}

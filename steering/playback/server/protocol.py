@@ -28,6 +28,7 @@ from steering.playback.answers.encoding import encode
 from steering.playback.server.connections import Connections
 from steering.playback.server.last_answers import UNKNOWN_PEER, cheapest_answer
 from steering.playback.server.proxy_protocol import read_header
+from steering.playback.server.request_lines import encoded_line
 from steering.playback.server.states import TRANSITIONS, Event, State
 from steering.tls.certificates import Certificates
 from steering.tls.transport import Tls
@@ -288,7 +289,7 @@ class HttpProtocol(Connection, asyncio.Protocol):
         self.move(Event.HANDED_OVER)
         self.shared.count("handed_over")
         if self.fallback is None:
-            self.fallback = self.server.open_fallback(self, self.transport, self.relayed)
+            self.fallback = self.server.open_fallback(self, self.transport, self.relayed, encoded_line)
         self.fallback.data_received(data)
         self.fallback_moved_on()
 

@@ -5,8 +5,10 @@
     e=rr,mtp=(25400),rc=200,sid="6e2f",ts=17…,url="https://…"    events, version 2: a report a line
     {"e":"rr","mtp":[25400],"rc":200,"sid":"6e2f"}               the same as JSON: an object, an array, or one a line
 
-Nothing in a report is an error: a value that cannot be read counts as missing. Only keys that are used are read. In
-version 2 some values are lists, `(3200;v 128;a)`, of which the first counts.
+Nothing in a report is an error: a value that cannot be read counts as missing. Only keys that are used are read. A key
+means the same in text and in JSON. In version 2 some values are lists, `(3200;v 128;a)`, of which the first counts; in
+JSON an item may be an object with its value and parameters, `{"value":3200,"params":{"v":true}}`. Media3 encodes the
+query parameter twice.
 
 Players report a stall twice: as the event `ps` with the state `r`, and as `bs` on their next request. In `ps` and `rr`
 events `bs` does not count; in requests and in all other events it does.
@@ -17,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import msgspec
 
@@ -40,7 +42,7 @@ MEMBER: Final = re.compile(
     r"""([^,;"(]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?|\((?:[^()"]++|"[^"\\]*+(?:\\.[^"\\]*+)*+"?)*+\)?|)[^,]*+,?""",
     re.DOTALL,
 )
-NUMBER: Final = re.compile(r"\(?\s*+(\d{1,15})", re.ASCII)
+NUMBER: Final = re.compile(r'[("\s]*+(\d{1,15}(?:\.\d{1,15})?(?:[eE]\+?\d{1,2})?)(?![^\s;")])', re.ASCII)
 ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 HOST: Final = re.compile(
     r""""?https?://(?:[^/?#@]{0,100}@)?(\[[0-9a-f:.]{2,45}\]|[\w.-]{1,253})""", re.ASCII | re.IGNORECASE
@@ -48,7 +50,7 @@ HOST: Final = re.compile(
 PARAMETER: Final = re.compile(rb"(?:^|&)CMCD=([^&]*)")
 # A row with none of these keys is no report.
 KEYS: Final = {"bl", "br", "bs", "cid", "e", "ec", "h", "msd", "mtp", "ot", "rc", "sid", "sta", "ts", "url", "v"}
-FALSE: Final = (None, False, "?0", "false", 0)
+FALSE: Final = (None, False, "?0", "false", "0")  # and 0
 FAILED: Final = 400  # and 0, by which players mean that there was no answer
 
 
@@ -98,6 +100,8 @@ def read_query(query: bytes) -> Report | None:
     """Return the report in a raw query string, None where there is none."""
     values = PARAMETER.findall(query)
     text = unquote_to_bytes(values[-1].replace(b"+", b" ")).decode(errors="replace") if values else ""
+    if "%" in text and "=" not in text:
+        text = unquote(text, errors="replace")
     return report_of(members_of(text))
 
 
@@ -135,7 +139,8 @@ def report_of(row: Any) -> Report | None:
         return None
     event, state = token_of(row.get("e")), token_of(row.get("sta"))
     status = number_of(row["rc"], 999) if "rc" in row else -1
-    host = HOST.match(row["url"], 0, 400) if "url" in row and isinstance(row["url"], str) else None
+    url = plain(row["url"]) if "url" in row else None
+    host = HOST.match(url, 0, 400) if isinstance(url, str) else None
     return Report(
         event,
         state,
@@ -146,20 +151,37 @@ def report_of(row: Any) -> Report | None:
         number_of(row["br"], MAX_KBPS) if "br" in row else -1,
         number_of(row["msd"], MAX_START_MS) if "msd" in row else -1,
         number_of(row["ts"], MAX_AT_MS) if "ts" in row else -1,
-        state == "r" if event == "ps" else "bs" in row and event != "rr" and row["bs"] not in FALSE,
-        event == "e" or status == 0 or status >= FAILED or ("ec" in row and row["ec"] not in FALSE),
+        state == "r" if event == "ps" else "bs" in row and event != "rr" and is_set(row["bs"]),
+        event == "e" or status == 0 or status >= FAILED or ("ec" in row and is_set(row["ec"])),
     )
+
+
+def plain(value: Any) -> Any:
+    """Return the first item of a value, without its parameters; None where there is none."""
+    if isinstance(value, dict):
+        value = value.get("value")
+    if isinstance(value, list):
+        value = value[0] if value else None
+    return value.get("value") if isinstance(value, dict) else value
+
+
+def is_set(value: Any) -> bool:
+    """Return whether a flag is set, or a list has items."""
+    value = plain(value)
+    if isinstance(value, str) and value[:1] == "(":
+        value = value.strip("() ") or None
+    return value not in FALSE
 
 
 def token_of(value: Any) -> str:
     """Return a token, empty where the value is no token."""
+    value = value.get("value") if isinstance(value, dict) else value
     return value if isinstance(value, str) and len(value) <= MAX_TOKEN else ""
 
 
 def text_of(value: Any) -> str:
     """Return a text, or the first text of a list; empty where there is none, or it is too long."""
-    if isinstance(value, list):
-        value = value[0] if value else ""
+    value = plain(value)
     if not isinstance(value, str):
         return ""
     if value[:1] == '"':
@@ -171,12 +193,13 @@ def text_of(value: Any) -> str:
 
 def number_of(value: Any, most: int) -> int:
     """Return a whole number, or the first of a list; -1 where there is none from 0 to `most`."""
+    value = plain(value)
     if isinstance(value, str):
-        plain = value.strip("()")  # as nearly all are
-        if not (plain.isdecimal() and len(plain) <= MAX_DIGITS):
+        digits = value.strip("()")  # as nearly all are
+        if digits.isdecimal() and len(digits) <= MAX_DIGITS:
+            value = int(digits)
+        else:
             match = NUMBER.match(value)
-            plain = match[1] if match else "-1"
-        value = int(plain)
-    elif isinstance(value, list):
-        return number_of(value[0], most) if value and not isinstance(value[0], list) else -1
-    return int(value) if isinstance(value, int | float) and 0 <= value <= most else -1
+            value = float(match[1]) if match else -1
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return int(value) if is_number and 0 <= value <= most else -1

@@ -109,8 +109,12 @@ def test_a_registered_playlist_is_made_for_each_client(serving: Control, setting
     assert (result.status_code, result.headers["content-type"]) == (200, "application/vnd.apple.mpegurl")
     assert result.headers["access-control-allow-origin"] == "*"
     picks = Snapshot.map(settings.state).picks("203.0.113.9", "80100172", service="video", session="s 1")
-    tag = f'#EXT-X-CONTENT-STEERING:SERVER-URI="https://steer.example/x/v1/hls/video/80100172?session=s%201",PATHWAY-ID="{picks[0].appliance}"'
+    query = "session=s%201&declared=" + "%2C".join(pick.appliance for pick in picks[:3])
+    tag = f'#EXT-X-CONTENT-STEERING:SERVER-URI="https://steer.example/x/v1/hls/video/80100172?{query}",PATHWAY-ID="{picks[0].appliance}"'
     assert tag in result.text
+    static = served(settings.state, f"/v1/hls/nosuch/80100172?{query}&_HLS_pathway={picks[1].appliance}").json()
+    declared = [pick.appliance for pick in (picks[1], picks[0], picks[2])]
+    assert static["PATHWAY-PRIORITY"] == [*declared, "cdn"], "a static body has what the playlist declares"
     for pick in picks[:3]:
         assert f"https://{pick.host}/v/80100172/low/v.m3u8\n" in result.text
     assert "https://origin.example/v/80100172/low/v.m3u8\n" in result.text
@@ -123,7 +127,8 @@ def test_a_registered_playlist_is_made_for_each_client(serving: Control, setting
     )
     assert result.headers["content-type"] == "application/dash+xml"
     assert f'serviceLocation="{picks[0].appliance}">https://{picks[0].host}/v/80100172/media/<' in result.text
-    assert 'queryBeforeStart="true">http://s.example/v1/dash/video/80100172</' in result.text
+    declared = "%2C".join(pick.appliance for pick in picks[:3])
+    assert f'queryBeforeStart="true">http://s.example/v1/dash/video/80100172?declared={declared}</' in result.text
 
 
 def test_the_first_answer_for_a_mapped_playlist_moves_no_player_that_takes_clones(

@@ -72,6 +72,73 @@ def test_order(
     assert result.clones == ()
 
 
+FULL = [
+    # name, service, full, what the player uses, what its playlist declares, what failed, order
+    ("a full one keeps its players", VIDEO, [A, B], ("a",), ("a", "b"), (), ("a", "cdn", "b")),
+    ("the first that it uses of those", VIDEO, [A, B], ("far", "b", "a"), (), (), ("b", "cdn", "far", "a")),
+    ("one that is not only full loses them", VIDEO, [A], ("b",), ("b", "c"), (), ("cdn", "b", "c")),
+    ("nothing is reported: the fallback, and what is declared", VIDEO, [A], (), ("a", "b"), (), ("cdn", "a", "b")),
+    ("a full one that failed loses them", VIDEO, [A], ("a",), ("a", "b"), ("a",), ("cdn", "b", "a")),
+    ("mapped: a full one keeps its players", MAPPED, [A], ("isp",), (), (), ("isp", "other-cdn", "ix", "del")),
+    ("mapped: another does not", MAPPED, [A], ("ix",), (), (), ("other-cdn", "ix", "isp", "del")),
+    ("mapped: the fallback that failed is last", MAPPED, [], (), (), ("other-cdn",), ("ix", "isp", "del", "other-cdn")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "full", "current", "declared", "failed", "expected"), FULL, ids=[row[0] for row in FULL]
+)
+def test_without_picks_players_stay_where_it_is_only_full(
+    name: str,
+    service: Service,
+    full: list[Pick],
+    current: tuple[str, ...],
+    declared: tuple[str, ...],
+    failed: tuple[str, ...],
+    expected: tuple[str, ...],
+) -> None:
+    found = pathways.order(service, [], True, current, 0.25, full, declared, failed)
+    assert found.ids == expected
+    assert found.moves == (bool(current) and expected[0] not in current)
+
+
+def test_a_pathway_that_failed_is_last_and_keeps_no_player() -> None:
+    assert pathways.order(VIDEO, [A, B], True, ("a",), 0.25, failed=("a",)).ids == ("b", "cdn", "a")
+    found = pathways.order(MAPPED, [A, FAR], True, ("isp",), 0.25, failed=("isp",))
+    assert found.ids == ("ix", "other-cdn", "del", "isp")
+    assert found.moves
+
+
+UNDECIDED = [
+    # name, service, what the player uses, what its playlist declares, what is unfit, order
+    ("nothing is known", None, (), (), (), ("cdn",)),
+    ("the one that plays, the declared ones, the fallback", VIDEO, ("b",), ("a", "b"), (), ("b", "a", "cdn")),
+    ("no service: the same", None, ("b",), ("a", "b"), (), ("b", "a", "cdn")),
+    ("none plays yet", VIDEO, (), ("a", "b"), (), ("a", "b", "cdn")),
+    ("one that is unfit is last", VIDEO, ("a",), ("a", "b"), ("a",), ("b", "cdn", "a")),
+    ("all are unfit", VIDEO, ("a",), ("a", "b"), ("a", "b"), ("cdn", "a", "b")),
+    ("mapped: as declared", MAPPED, (), (), (), ("other-cdn", "ix", "isp", "del")),
+    ("mapped: the one that plays first", MAPPED, ("isp",), (), (), ("isp", "other-cdn", "ix", "del")),
+    ("mapped: a clone that plays stays, digests name nothing", MAPPED, ("a.12345678",), ("12345678",), (),
+     ("a.12345678", "other-cdn", "ix", "isp", "del")),
+    ("mapped: one that failed is last", MAPPED, ("isp",), (), ("isp",), ("other-cdn", "ix", "del", "isp")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "current", "declared", "unfit", "expected"), UNDECIDED, ids=[row[0] for row in UNDECIDED]
+)
+def test_the_order_without_a_decision(
+    name: str,
+    service: Service | None,
+    current: tuple[str, ...],
+    declared: tuple[str, ...],
+    unfit: tuple[str, ...],
+    expected: tuple[str, ...],
+) -> None:
+    assert pathways.order_without_picks(service, current, declared, unfit) == expected
+
+
 def test_a_clone_is_named_by_what_it_stands_for() -> None:
     result = pathways.with_clones(pathways.order(MAPPED, [A, FAR], True, (), 0.25), MAPPED, [A, FAR], (), 0.25)
     one, two = result.clones

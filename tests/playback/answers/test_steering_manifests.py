@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from _fastpath.hashing import ttl_of, viewer_of
+from _fastpath.hints import Hints
 from steering.model.fleet import Fleet
 from steering.model.service import Pathway, Service, jitter_s
 from steering.playback.answers import steering_manifests as manifests
@@ -57,9 +58,15 @@ def test_viewers_do_not_all_ask_at_once() -> None:
 
 def test_a_static_body_can_be_made_ahead_and_lives_longer() -> None:
     video = Service("video", "https://{host}/v/{title}", "https://origin.example/v/{title}", steer_ttl_s=100)
-    assert manifests.static_body(video) == b'{"VERSION":1,"TTL":500,"PATHWAY-PRIORITY":["cdn"]}'
-    assert manifests.static_body(None) == b'{"VERSION":1,"TTL":300,"PATHWAY-PRIORITY":["cdn"]}'
-    assert b'["c001","cdn"]' in manifests.static_body(video, ("c001",), 7, "t")
+    hints = Hints(pathways=("c002",), declared=("c001", "c002"), failed=("c003",))
+    for service, least, most in ((video, 450, 550), (None, 270, 330)):
+        found = json.loads(manifests.static_body(service, hints, 7, "t"))
+        assert found["PATHWAY-PRIORITY"] == ["c002", "c001", "cdn"]
+        assert least <= found["TTL"] <= most
+        assert json.loads(manifests.static_body(service))["PATHWAY-PRIORITY"] == ["cdn"]
+    assert b'["c001","cdn","c002"]' in manifests.static_body(video, hints, 7, "t", ["c002"])
+    failed = hints._replace(failed=("c002",))
+    assert b'["c001","cdn","c002"]' in manifests.static_body(video, failed, 7, "t")
 
 
 Asking = Callable[..., Any]
@@ -139,7 +146,13 @@ STATIC = [
     ("a path of another shape", "/v1/hls/video/a/b/c", ["cdn"]),
     ("a playlist's name one level too deep", "/v1/hls/video/a/b/master.m3u8", ["cdn"]),
     ("and it leaves players where they are", "/v1/hls/nosuch/t?_HLS_pathway=c001-bom001", ["c001-bom001", "cdn"]),
-]
+    ("with all that their playlists declare", "/v1/hls/nosuch/t?_HLS_pathway=%22c002-bom001%22&declared=c001-bom001%2Cc002-bom001",
+     ["c002-bom001", "c001-bom001", "cdn"]),
+    ("before they play too", "/v1/dash/video/%2E?declared=c001-bom001,c002-bom001", ["c001-bom001", "c002-bom001", "cdn"]),
+    ("one that failed is last", "/v1/dash/video/?declared=c001-bom001,c002-bom001&failed=c001-bom001&_DASH_pathway=c001-bom001",
+     ["c002-bom001", "cdn", "c001-bom001"]),
+    ("declared by no id", "/v1/hls/nosuch/t?declared=%20,,a%2Fb,c001-bom001,c001-bom001", ["c001-bom001", "cdn"]),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "path", "expected"), STATIC, ids=[row[0] for row in STATIC])

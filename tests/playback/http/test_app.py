@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -96,6 +97,84 @@ async def test_a_wrong_request_gets_a_problem_that_names_the_parameter(
     assert len(result.content) < 600
 
 
+ESCAPED_PATHS = [
+    # path, status
+    ("/v1%2Fhls", 404),
+    ("/v1%2Fhls/video/t", 404),
+    ("/v1%2Fdash/video/t/manifest.mpd", 404),
+    ("/v1/hls%2Fvideo/t", 404),
+    ("/v1%2Fsteer?title=t", 404),
+    ("/%2Fv1/hls", 404),
+    ("%2Fv1/hls/video/t", 404),
+    ("/v1/hls/%ff%fe/%ed%a0%80", 200),
+    ("/v1/hls/video/a%2Fb", 200),
+    ("/v1/hls/video%2Ft", 200),
+    ("/v1/h%6Cs/video/t", 200),
+    ("/v1/hls/video/%74%2e%2E%25%0A", 200),
+    ("/%76%31/st%65er?title=t", 200),
+    ("/v1/hls//", 200),
+    ("/v1/hlsx", 404),
+    ("/v1/hls?%", 200),
+]
+
+
+@pytest.mark.parametrize(("path", "status"), ESCAPED_PATHS)
+async def test_a_path_is_matched_as_it_is_sent(follower: Follower, path: str, status: int) -> None:
+    app = make_app(follower, Settings())
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    raw_path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": unquote(raw_path),
+        "raw_path": raw_path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [],
+        "client": (ISP, 1234),
+        "server": ("127.0.0.1", 80),
+    }
+    await app(scope, receive, send)
+    assert sent[0]["status"] == status
+    assert json.loads(sent[1]["body"])
+
+
+async def test_a_failed_target_is_passed_over_for_that_answer(ask: Ask, snapshot: Snapshot) -> None:
+    first, second, *_ = snapshot.picks(ISP, "t", service="video")
+    plain = (await ask("/v1/steer?title=t", peer=ISP)).json()
+    assert plain["targets"][0]["appliance"] == first.appliance
+    for failed in (first.appliance, first.host, f"nobody,{first.appliance}", f"{first.appliance}.0123abcd"):
+        found = (await ask(f"/v1/steer?title=t&failed={failed}", peer=ISP)).json()
+        assert found["targets"][0]["appliance"] == second.appliance
+        assert first.appliance not in [target.get("appliance") for target in found["targets"]]
+        redirected = await ask(f"/v1/steer?title=t&redirect=1&failed={failed}", peer=ISP)
+        assert second.host in redirected.headers["location"]
+        steered = (await ask(f"/v1/hls/video/t?_HLS_pathway={first.appliance}&failed={failed}", peer=ISP)).json()
+        assert steered["PATHWAY-PRIORITY"][0] == second.appliance
+    assert (await ask("/v1/steer?title=t", peer=ISP)).json() == plain
+    both = (await ask(f"/v1/steer?title=t&n=8&failed={first.host},{second.appliance}", peer=ISP)).json()
+    assert {first.appliance, second.appliance}.isdisjoint(target.get("appliance") for target in both["targets"])
+    explained = (await ask(f"/v1/steer?title=t&failed={first.appliance}&explain=1&ip={ISP}")).json()["explain"]
+    reasons = {candidate["appliance"]: candidate["reason"] for candidate in explained["candidates"]}
+    assert reasons[first.appliance] == "X"
+    assert explained["reasons"]["X"]
+    for wrong in ("", ",", "a,,b", "a b", "a/b", ",".join("abcdefghi"), "x" * 254, "%C3%A9"):
+        refused = await ask(f"/v1/steer?title=t&failed={wrong}", peer=ISP)
+        assert (refused.status_code, refused.json()["parameter"]) == (400, "failed")
+    playing = (await ask(f"/v1/hls/video/t?failed={'x' * 300}", peer=ISP)).json()
+    assert playing["PATHWAY-PRIORITY"][0] == first.appliance
+
+
 SPOOFS = [
     # name, peer, header, the client that is answered
     ("an untrusted caller's header is not read", "198.51.100.7", {"x_forwarded_for": ISP}, "198.51.100.7"),
@@ -157,6 +236,13 @@ async def test_other_paths_and_methods_are_problems_too(ask: Ask) -> None:
         ("/v1/steer/?title=t", "GET", 404, None),
         ("/v1/steer", "POST", 405, "GET, HEAD, OPTIONS"),
         ("/healthz", "DELETE", 405, "GET, HEAD"),
+        ("/v1/playback", "GET", 405, "OPTIONS, POST"),
+        ("/v1/cmcd", "PUT", 405, "OPTIONS, POST"),
+        ("/v1/hls/video/t", "POST", 405, "GET, HEAD, OPTIONS"),
+        ("/v1/dash/video/t/manifest.mpd", "DELETE", 405, "GET, HEAD, OPTIONS"),
+        ("/v1/hls", "PATCH", 405, "GET, HEAD, OPTIONS"),
+        ("/v1/dash/a%2Fb/c/d/e", "POST", 405, "GET, HEAD, OPTIONS"),
+        ("/metrics", "POST", 405, "GET, HEAD"),
     ]
     for path, method, status, allow in cases:
         result = await ask(path, method=method)
@@ -223,6 +309,6 @@ async def test_openapi_documents_every_parameter(ask: Ask) -> None:
     document = (await ask("/openapi.json")).json()
     operation = document["paths"]["/v1/steer"]["get"]
     assert [item["name"] for item in operation["parameters"]] == [
-        "title", "service", "session", "n", "family", "ip", "explain", "redirect",
+        "title", "service", "session", "n", "family", "ip", "explain", "redirect", "failed",
     ]  # fmt: skip
     assert {"200", "302", "400", "403", "404", "503"} <= set(operation["responses"])

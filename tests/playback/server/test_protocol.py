@@ -425,6 +425,74 @@ async def test_players_beyond_the_limit_get_a_static_steering_manifest(listening
         writer.close()
 
 
+async def test_overload_gives_trusted_callers_the_fallback_for_others_too(listening: Listening) -> None:
+    kept = [await opened(listening) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    hops = b"X-Forwarded-For: 127.0.0.2\r\nx-forwarded-for:127.0.0.3"
+    stranger = hops.replace(b"127.0.0.2", b"198.51.100.7")
+    for lines, status in (
+        (b"Host: x", 200),
+        (b"Connection: close", 200),
+        (b"Connection: close\r\n" + hops, 200),
+        (b"Connection: close\r\n" + stranger, 503),
+        (hops, 200),
+        (stranger, 503),
+    ):
+        for version in (b"HTTP/1.1", b"HTTP/1.0"):
+            request_ = FAST.replace(b"Host: x", lines).replace(b"HTTP/1.1", version)
+            found = await listening.exchange([request_])
+            assert found.startswith(b"HTTP/1.1 %d " % status), (lines, version)
+    assert (await listening.exchange([FAST[:-2]])).startswith(b"HTTP/1.1 503 ")
+    for _, writer in kept:
+        writer.close()
+
+
+PLAYED = b"/v1/hls/video/t?_HLS_pathway=c001-bom001&declared=c001-bom001%2Cc002-bom001"
+
+
+async def test_overload_moves_no_player_off_a_good_appliance(listening: Listening) -> None:
+    """Beyond the limit a player gets the answer of the fast path with a long TTL, or the pathways that it brings."""
+    assert listening.connections.snapshot is not None
+    plain = await listening.exchange([b"GET %b HTTP/1.1\r\nConnection: close\r\n\r\n" % PLAYED])
+    steered = json.loads(plain.partition(b"\r\n\r\n")[2])
+    kept = [await opened(listening) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    for line, expected in (
+        (b"GET %b HTTP/1.1\r\n\r\n" % PLAYED, steered["PATHWAY-PRIORITY"]),
+        (b"GET %b&failed=c002-bom001 HTTP/1.1\r\n\r\n" % PLAYED, ["c001-bom001", "cdn", "c002-bom001"]),
+        (b"GET %b&family=5 HTTP/1.0\r\n\r\n" % PLAYED, ["c001-bom001", "c002-bom001", "cdn"]),
+        (b"GET %b HTTP/1.1\r\nHo" % PLAYED.replace(b"c001", b"c002", 1), ["c002-bom001", "c001-bom001", "cdn"]),
+        ("GET /v1/hls/caf\xe9 x/t?declared=a,b&_HLS_pathway=b HTTP/1.1\r\n\r\n".encode(), ["b", "a", "cdn"]),
+    ):
+        head, _, body = (await listening.exchange([line])).partition(b"\r\n\r\n")
+        assert b"\r\nconnection: close" in head
+        assert json.loads(body)["PATHWAY-PRIORITY"] == expected
+        assert json.loads(body)["TTL"] >= 270
+    for _, writer in kept:
+        writer.close()
+
+
+TARGETS = [
+    b"/v1/hls/video/caf\xc3\xa9",
+    b"/v1/hls/video/a b?_HLS_pathway=c001 x",
+    b"/v1/dash/video/\xff\xfe?session=\xe9",
+    b"/v1/hls/ / ",
+    b"/v1/hls/video/t HTTP/1.1",
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_players_targets_are_answered_whatever_they_hold(listening: Listening, target: bytes) -> None:
+    request_ = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target
+    found = await listening.exchange([request_ + FALLBACK + request_ + LAST])
+    assert found.count(b"HTTP/1.1 200 OK\r\n") == found.count(b"HTTP/1.1 ") >= 3, found
+    assert found.count(b"PATHWAY-PRIORITY") == 2
+    other = await listening.exchange(
+        [request_.replace(b"/v1/hls/", b"/v1/other/").replace(b"/v1/dash/", b"/v1/other/") + LAST]
+    )
+    assert not other.startswith(b"HTTP/1.1 2")
+
+
 async def test_far_beyond_the_limit_connections_are_dropped(listening: Listening) -> None:
     held = [await opened(listening) for _ in range(4)]
     await asyncio.sleep(0.01)
@@ -494,6 +562,28 @@ async def test_the_client_that_a_trusted_proxy_relays_is_the_client_on_both_path
     result = await behind_a_proxy.exchange([spoofed + LAST])
     forwarded = snapshot.steer("198.51.100.1", "t", service="video")
     assert (forwarded if name == "no client" else expected) in result
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY UNKNOWN 203.0.113.7 10.0.0.1 5 80\r\n",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x00\x00\x00",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x31\x00\xd8" + bytes(216),
+    ],
+)
+async def test_a_client_that_a_proxy_does_not_know_is_not_trusted(behind_a_proxy: Listening, header: bytes) -> None:
+    body = b'{"files":["a"],"ip":"203.0.113.7"}'
+    for request in (
+        FAST,
+        FAST.replace(b"Host: x", b"Connection: close"),
+        FALLBACK,
+        b"GET /metrics HTTP/1.1\r\n\r\n",
+        b"POST /v1/playback HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body),
+    ):
+        found = await behind_a_proxy.exchange([header + request + LAST])
+        assert found.startswith(b"HTTP/1.1 403 "), request
 
 
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3 x\r\n", b"\x16\x03\x01"])

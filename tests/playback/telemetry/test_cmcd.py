@@ -51,7 +51,13 @@ ROWS: list[tuple[str, str, Report | None]] = [
     ("keys of others", 'com.example-br=9,"x",br=1', R(bitrate_kbps=1)),
     ("spaces", " br=1 , mtp=2 ;x=3,\tv=2", R(throughput_kbps=2, bitrate_kbps=1)),
     ("a key twice: the last", "br=1,br=2", R(bitrate_kbps=2)),
-    ("what is no number", "br=x,mtp=-1,ts=1e9,v=2", R(at_ms=1)),
+    ("what is no number", "br=x,mtp=-1,msd=5a,ts=1e9,v=2", R(at_ms=10**9)),
+    ("a flag that is off as a number", "bs=0,br=6000", R(bitrate_kbps=6000)),
+    ("and as a word", "bs=false,br=1", R(bitrate_kbps=1)),
+    ("no errors in the list", "ec=(),br=1", R(bitrate_kbps=1)),
+    ("an error by number", "ec=(404),br=1", R(bitrate_kbps=1, failed=True)),
+    ("a flag is no number", "br,mtp=?1,sid=x", R(session="x")),
+    ("numbers in quotes", 'br="3200",mtp=("25400")', R(throughput_kbps=25400, bitrate_kbps=3200)),
     ("too large for one", "br=999999999999999999999999,mtp=100000001,v=2", R()),
     ("as much as is read", f"br=1{',x' * 100}", R(bitrate_kbps=1)),
     ("too much", f"br=1{',x' * 101}", None),
@@ -70,6 +76,22 @@ def test_a_report_is_read_from_a_line_a_query_and_headers(line: str, expected: R
         assert read_headers([(b"host", b"br=5,v=2"), (name, line.encode())]) == expected
 
 
+ENCODED_TWICE = [
+    (b"CMCD=br%253D6000%252Cmtp%253D57500%252Csid%253D%25226e2f%2522", R("", "", "6e2f", "", "", 57500, 6000)),
+    (b"x=1&CMCD=bs%252Csid%253D%2522a%252520b%2522&y=2", R(session="a%20b", stalled=True)),
+    (b"CMCD=br%253D(3200%253Bv%2520128)%252Cv%253D2", R(bitrate_kbps=3200)),
+    (b"CMCD=bs%3D0%2Cbr%3D6000", R(bitrate_kbps=6000)),
+    (b"CMCD=sid%3D%22100%25%22", R(session="100%")),
+    (b"CMCD=sid%3D%22a%253Db%22", R(session="a%3Db")),
+    (b"CMCD=%2525", None),
+]
+
+
+@pytest.mark.parametrize(("query", "expected"), ENCODED_TWICE)
+def test_a_query_may_be_encoded_twice(query: bytes, expected: Report | None) -> None:
+    assert read_query(query) == expected
+
+
 def test_headers_are_one_report() -> None:
     headers = [(b"cmcd-object", b"br=3200"), (b"cmcd-status", b"bs"), (b"cmcd-session", b'sid="x"')]
     assert read_headers(headers) == Report(session="x", bitrate_kbps=3200, stalled=True)
@@ -84,7 +106,13 @@ JSON_ROWS: list[tuple[str, str, list[Report], int]] = [
     ("a line that is torn", '{"br":1}\n{"br":2\n{"br":3}', [R(bitrate_kbps=1), R(bitrate_kbps=3)], 1),
     ("no objects", '[1,"br",null,[],{},{"x":1},{"br":7}]', [R(bitrate_kbps=7)], 6),
     ("values of any kind", '{"e":["rr"],"sta":{},"sid":7,"br":{},"mtp":[[1]],"ts":true,"rc":"404","url":5,"ec":[1]}',
-     [R(at_ms=1, failed=True)], 0),
+     [R(failed=True)], 0),
+    ("values with parameters", '{"e":{"value":"rr"},"br":[{"value":3200,"params":{"v":true}},128],"mtp":{"value":[{"value":25400}]},'
+     '"bs":{"value":true},"sid":{"value":"6e2f","params":{}},"url":{"value":"https://h.example/x"},"rc":{"value":503}}',
+     [R("rr", "", "6e2f", "h.example", "", 25400, 3200, failed=True)], 0),
+    ("values with parameters and none", '{"e":{"value":{}},"br":{"params":{}},"mtp":[{}],"bs":{"value":0},"ec":{"value":[]},"sid":{"v":1}}', [R()], 0),
+    ("flags and errors as in text", '[{"bs":0},{"bs":"0"},{"bs":"?0"},{"bs":"false"},{"ec":[]},{"ec":0},{"ec":["x"]},{"bs":1}]',
+     [R(), R(), R(), R(), R(), R(), R(failed=True), R(stalled=True)], 0),
     ("bs as they say it", '[{"bs":true},{"bs":false},{"bs":null}]', [R(stalled=True), R(), R()], 0),
     ("numbers", '{"br":1e300,"mtp":-0.5,"ts":1.9,"rc":12345678901234567890123}', [R(at_ms=1)], 0),
     ("no JSON", "{", [], 1),
