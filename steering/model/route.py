@@ -7,6 +7,10 @@ import enum
 from typing import Final
 
 
+MAX_PATH: Final = 255  # ASNs
+MAX_COMMUNITIES: Final = 1024  # a BGP message of 4,096 bytes holds 1,023
+
+
 class RouteClass(enum.IntEnum):
     """How a cluster reaches a route's network, nearest to the client first. The number is the sorting key."""
 

@@ -112,7 +112,7 @@ class Tables:
         self.hand_over.remove_old()
         return {
             **report,
-            "warnings": self.fleet.warnings(),
+            "warnings": [*self.fleet.warnings(), *warnings_of(report["feeds"])],
             "serving": self.hand_over.serving(),
             "seconds": round(time.perf_counter() - began, 3),
         }
@@ -267,3 +267,12 @@ def sources_of(version: Version) -> list[FeedSource]:
         else:
             sources.append(FeedSource(item["kind"] if is_url(named) else "folder", named))
     return list(dict.fromkeys(sources))
+
+
+def warnings_of(feeds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each kind of records that a feed's reader skipped."""
+    return [
+        f"{feed['feed']}: {count} {what} are skipped; they hold no routes of a table dump"
+        for feed in feeds
+        for what, count in feed["skipped"].items()
+    ]

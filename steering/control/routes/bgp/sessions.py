@@ -16,17 +16,19 @@ import json
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
 
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet
+from steering.model.route import MAX_COMMUNITIES, MAX_PATH
 from steering.state.sections import write_atomically
 
 FILE: Final = "bgp.csv"
 HEADER: Final = "prefix,cluster,as_path,origin,med,communities\n"
 SESSION_LINE: Final = "# session "
-MAX_PATH: Final = 255
-MAX_COMMUNITIES: Final = 64
+MIN_TEXTS: Final = 10_000
 MAX_SESSIONS: Final = 10_000
 
 Key = tuple[str, str]  # our address, the peer's
@@ -125,6 +127,28 @@ class SessionRoutes:
     refused: int = 0
 
 
+Asn = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]  # AS 0 is in no path (RFC 7607)
+U16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
+U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+
+
+class Segment(msgspec.Struct):
+    """A segment of an AS path; a path with a set has no single origin and is refused (RFC 9774)."""
+
+    element: Literal["as-sequence", "as-confed-sequence"]
+    value: list[Asn]
+
+
+class Attributes(msgspec.Struct, rename="kebab"):
+    """The attributes of an announced route that its feed row has, as the speaker writes them."""
+
+    as_path: dict[str, Segment] = {}
+    origin: Literal["igp", "egp", "incomplete"] = "incomplete"
+    med: U32 = 0
+    community: list[tuple[U16, U16]] = []
+    large_community: list[tuple[U32, U32, U32]] = []
+
+
 class LiveRoutes:
     """The routes of all sessions. `changed` counts up with whatever would change the feed."""
 
@@ -133,7 +157,8 @@ class LiveRoutes:
         self.received = {session.key: SessionRoutes(since=now) for session in sessions}
         self.hold_s = hold_s
         self.changed = 0
-        self.texts: dict[str, str] = {}
+        self.texts: dict[str, str] = {}  # rows that routes share; those of no route are dropped now and then
+        self.most_texts = MIN_TEXTS
 
     # ---- the speaker's events
 
@@ -194,7 +219,7 @@ class LiveRoutes:
             return
         try:
             row = self.row_of(key, update.get("attribute", {}))
-        except ValueError:
+        except (ValueError, msgspec.ValidationError):
             row = None
         for prefix in (prefix for listed in announced.values() for prefix in prefixes_of(listed)):
             received.stale.discard(prefix)
@@ -210,30 +235,31 @@ class LiveRoutes:
         if received.routes.pop(prefix, None) is not None:
             self.changed += 1
 
-    def row_of(self, key: Key, attributes: dict[str, Any]) -> str:
-        """Return the feed row of some attributes, without the prefix; equal rows share one text. Raises ValueError."""
+    def row_of(self, key: Key, received: Any) -> str:
+        """Return the feed row of some attributes, without the prefix; equal rows share one text.
+
+        Raises ValueError or msgspec.ValidationError: the attributes have another shape, or break a rule.
+        """
+        attributes = msgspec.convert(received, Attributes)
         path: list[int] = []
-        for segment in attributes.get("as-path", {}).values():
-            if segment["element"] not in ("as-sequence", "as-confed-sequence"):
-                raise ValueError("a path has no AS_SET")
-            if segment["element"] == "as-sequence":
-                path += segment["value"]
-        if len(path) > MAX_PATH:
-            raise ValueError(f"a path has at most {MAX_PATH} ASNs")
-        communities = [
-            ":".join(map(str, community))
-            for name in ("community", "large-community")
-            for community in attributes.get(name, [])
-            if isinstance(community, list)
-        ]
+        for segment in attributes.as_path.values():
+            if segment.element == "as-sequence":
+                path += segment.value
+        communities = [*attributes.community, *attributes.large_community]
+        if len(path) > MAX_PATH or len(communities) > MAX_COMMUNITIES:
+            raise ValueError(f"a route has at most {MAX_PATH} ASNs and {MAX_COMMUNITIES} communities")
         fields = (
             self.sessions[key].cluster,
             " ".join(map(str, path)),
-            str(attributes.get("origin", "incomplete")),
-            str(attributes.get("med", 0)),
-            " ".join(communities[:MAX_COMMUNITIES]),
+            attributes.origin,
+            str(attributes.med),
+            " ".join(":".join(map(str, community)) for community in communities),
         )
         text = ",".join(fields) + "\n"
+        if len(self.texts) >= self.most_texts:
+            used = (rows.routes.values() for rows in self.received.values())
+            self.texts = {row: row for row in itertools.chain.from_iterable(used)}
+            self.most_texts = 2 * len(self.texts) + MIN_TEXTS
         return self.texts.setdefault(text, text)
 
     # ---- the feed
