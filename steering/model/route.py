@@ -6,7 +6,6 @@ import dataclasses
 import enum
 from typing import Final
 
-
 MAX_PATH: Final = 255  # ASNs
 MAX_COMMUNITIES: Final = 1024  # a BGP message of 4,096 bytes holds 1,023
 

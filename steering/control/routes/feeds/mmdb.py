@@ -18,8 +18,8 @@ import maxminddb
 from steering.control.routes.feeds import Feed, sha256_of
 from steering.control.routes.feeds.asn import parse_asn, read_lines
 from steering.errors import FeedError
-from steering.model.prefix import UNWRAPPED
 from steering.model.fleet import Fleet
+from steering.model.prefix import UNWRAPPED
 
 MAX_BYTES: Final = 1 << 30
 MAX_NODES: Final = 16_000_000  # the largest city databases have some 10 M
