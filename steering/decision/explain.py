@@ -12,7 +12,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from _fastpath.client import unwrap
 from _fastpath.ranking import Trace
 from _fastpath.status_words import REASONS
 from steering.decision.snapshot import Snapshot
@@ -27,7 +26,7 @@ def describe(snapshot: Snapshot, address: str | bytes) -> dict[str, Any]:
 
     Raises ValueError for a wrong address.
     """
-    packed = unwrap(address) if isinstance(address, bytes) else parse_address(address)
+    packed = parse_address(address if isinstance(address, str) else str(ipaddress.ip_address(address)))
     number = snapshot.prefixes.lookup(packed)
     zone = snapshot.table_file.zone(number)
     matched = routes_of(snapshot, number).matched(packed)

@@ -35,7 +35,7 @@ def routes_of(prefixes: list[str]) -> Routes:
         zeros = array("I", bytes(4 * count))
         rows[family] = RouteRows(ordered.high, ordered.low, ordered.length, zeros, zeros, array("B", bytes(count)))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda descriptor: None)  # hundreds of files that nobody keeps
+        patch.setattr(os, "fsync", lambda _: None)  # hundreds of files that nobody keeps
         path = Path(folder) / "routes.1"
         announcements = [Announcement(0, RouteClass.embedded)]
         write_routes(path, {}, rows, zones, announcements, array("I", [0, 1]), array("I", [0]))
