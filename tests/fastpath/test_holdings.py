@@ -343,7 +343,7 @@ DAMAGED = [
     ("section keys is cut off", GOOD | {"keys": GOOD["keys"][:-1]}),
     ("an index of 3 entries", GOOD | {"index": bytes(12)}),
     ("an index of 256 entries", GOOD | {"index": bytes(4 * 256)}),
-    ("title 0 points outside", GOOD | {"index": array("I", [1] * 512).tobytes()}),
+    ("title 1 points outside", GOOD | {"index": array("I", [1] * 1026).tobytes()}),
     ("title 5 points outside", changed(GOOD, "index", 20, 301)),
     ("299 ends of text", GOOD | {"text_ends": GOOD["text_ends"][:-4]}),
     ("title 1 points outside", changed(GOOD, "text_ends", 4, 0)),
