@@ -1,7 +1,5 @@
 """The public interface of `counters.pyx`."""
 
-from array import array
-
 PATHS: tuple[str, ...]
 ENDPOINTS: tuple[str, ...]
 STATUSES: tuple[int, ...]
@@ -79,9 +77,6 @@ class Counters:
 
     def appliances(self) -> dict[int, int]:
         """Return how often each slot's appliance was the first target of an answer, without those never."""
-
-    def appliances_into(self, buffer: array[int]) -> int:
-        """Copy how often each slot's appliance was the first target into 64-bit numbers; return how many there were."""
 
     def reasons(self) -> dict[str, int]:
         """Return the requests that passed an appliance over, by REASONS."""

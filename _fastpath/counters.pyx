@@ -94,7 +94,7 @@ cdef class Counters:
         cdef object reason
         if writable:
             begin(path, slots)
-        descriptor = os.open(path, os.O_RDWR if writable else os.O_RDONLY)
+        descriptor = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
             if size < HEADER.size:
@@ -200,7 +200,7 @@ cdef class Counters:
                     continue
                 service = name.text[:min(name.service_length, C_SERVICE_TEXT)]
                 title = (name.text + len(service))[:min(name.title_length, C_TITLE_TEXT)]
-                out.append((key, cluster, count, service.decode(), title.decode(errors="ignore")))
+                out.append((key, cluster, count, service.decode(errors="replace"), title.decode(errors="ignore")))
         out.sort(key=lambda row: (-row[2], row[0], row[1]))
         return out
 
@@ -326,22 +326,6 @@ cdef class Counters:
     def appliances(self):
         cdef uint32_t slot
         return {slot: self.cell(C_CELLS + slot) for slot in range(self.slots) if self.cells[C_CELLS + slot]}
-
-    def appliances_into(self, buffer not None):
-        cdef Py_buffer out
-        cdef uint64_t* cells
-        cdef uint32_t slot, slots
-        PyObject_GetBuffer(buffer, &out, PyBUF_WRITABLE)
-        try:
-            if out.itemsize != 8 or (out.len and <uint64_t> out.buf % 8):
-                raise ValueError("counts are 64-bit numbers: array('Q')")
-            cells = <uint64_t*> out.buf
-            slots = <uint32_t> min(<uint64_t> out.len // 8, <uint64_t> self.slots)
-            for slot in range(slots):
-                cells[slot] = load_cell(self.cells + C_CELLS + slot)
-        finally:
-            PyBuffer_Release(&out)
-        return slots
 
     cdef object cell(self, uint64_t index):
         return load_cell(self.cells + index)

@@ -9,6 +9,11 @@ from _fastpath.service cimport Service
 from _fastpath.steering_manifest cimport Manifest, piece
 
 
+cdef struct sampler:
+    uint32_t every, until  # requests from one sample to the next, and how many are left until it
+    uint32_t left  # samples that the fast path left to FastAPI
+
+
 cdef class Peer:
     cdef address address
     cdef readonly bint trusted
@@ -32,8 +37,7 @@ cdef class FastPath:
     cdef bytes opening
     cdef Counters counters
     cdef uint64_t[::1] keys
-    cdef uint32_t sample_every, until_sample, sampled
-    cdef uint32_t cmcd_every, until_cmcd, cmcd_drawn
+    cdef sampler decisions, cmcd
     cdef readonly Py_ssize_t end
     cdef public long second  # of a clock that its owner moves on
     cdef char room[C_MAX_HEAD]  # for what is decoded
@@ -43,7 +47,6 @@ cdef class FastPath:
     cdef bint trusted
     cdef named files[C_MAX_FILES]
 
-    cdef bint falls_due(self) noexcept nogil
     cdef bint is_wanted(self, uint64_t key) noexcept nogil
     cdef bint draws_cmcd(self) noexcept nogil
     cpdef bytes answer(self, bytes data, Py_ssize_t at, Peer peer, bint shed=*)

@@ -20,21 +20,20 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
-from _fastpath.body cimport playback_request, read_body
+from _fastpath.body cimport C_MAX_BODY, playback_request, read_body
 from _fastpath.characters cimport IN_QUERY, is_in
 from _fastpath.client cimport CHOSEN, Trust, address, address_of_packed, choose_address, unwrap_address
 from _fastpath.counters cimport DASH, FAST_PATH, HEALTHZ, HLS, MOVED, PLAYBACK, STEER, Counters, now_ns
-from _fastpath.hashing cimport hash_bytes, jittered_ttl, key_of_viewer
+from _fastpath.hashing cimport hash_bytes, key_of_viewer
 from _fastpath.head cimport C_MAX_HEAD, body_head, head, read_head
 from _fastpath.hints cimport player_request, read_player
 from _fastpath.playback_json cimport answer_files
-from _fastpath.ranking cimport C_MAX_SESSION, C_MAX_TITLE, Picker, decision, is_dots, question
-from _fastpath.request cimport CMCD, IP, RARE, SERVICE, read_steer, refusal, steer_request
+from _fastpath.ranking cimport C_MAX_SESSION, Picker, decision, question
+from _fastpath.request cimport CMCD, DEVICE, IP, RARE, SERVICE, is_title, read_steer, refusal, steer_request
 from _fastpath.service cimport Service
-from _fastpath.steer_json cimport measure, write
+from _fastpath.steer_json cimport answer_parts, measure, prepare, write
 from _fastpath.steering_manifest cimport C_MAX_MANIFEST, Manifest, piece
-from _fastpath.targets cimport sign_picks
-from _fastpath.writing cimport digits_of, escape, join_bytes, write_number
+from _fastpath.writing cimport digits_of, join_bytes, write_number
 
 MAX_HEAD = C_MAX_HEAD
 
@@ -64,7 +63,7 @@ cdef class Served:
     def __cinit__(self, Picker picker not None, services, str default_service not None, manifests):
         cdef Manifest manifest
         self.picker = picker
-        self.services = tuple((name.encode(), service) for name, service in services.items())
+        self.services = tuple(services.values())
         self.default = services.get(default_service)
         self.manifests = tuple(manifests)
         for manifest in self.manifests:
@@ -73,9 +72,9 @@ cdef class Served:
 
     cdef Service find(self, const char* name, Py_ssize_t length):
         """Return the service of a name, None where there is none."""
-        cdef bytes known
-        for known, service in self.services:
-            if PyBytes_GET_SIZE(known) == length and memcmp(PyBytes_AS_STRING(known), name, length) == 0:
+        cdef Service service
+        for service in self.services:
+            if service.id_length == length and memcmp(service.id_text, name, length) == 0:
                 return service
         return None
 
@@ -101,8 +100,8 @@ cdef class FastPath:
         self.is_forwarded = forwarded == "forwarded"
         self.counters = counters
         self.keys = keys
-        self.sample_every = self.until_sample = sample_every
-        self.cmcd_every = self.until_cmcd = cmcd_sample
+        self.decisions = sampler(sample_every, sample_every, 0)
+        self.cmcd = sampler(cmcd_sample, cmcd_sample, 0)
         self.set_date(b"Thu, 01 Jan 1970 00:00:00 GMT")
 
     def set_date(self, bytes date not None):
@@ -112,44 +111,26 @@ cdef class FastPath:
         self.served = None if picker is None else Served(picker, services, default_service, manifests)
 
     def is_sampled(self):
-        if self.sampled:
-            self.sampled -= 1
-            return True
-        return self.falls_due()
+        return is_drawn(&self.decisions)
 
-    cdef bint falls_due(self) noexcept nogil:
-        """Count one request down; True for one in `sample_every`."""
-        if self.sample_every:
-            self.until_sample -= 1
-            if self.until_sample == 0:
-                self.until_sample = self.sample_every
-                return True
-        return False
+    def is_cmcd_drawn(self):
+        return is_drawn(&self.cmcd)
 
     cdef bint is_wanted(self, uint64_t key) noexcept nogil:
         """Return whether this request is left to FastAPI, which records it."""
         cdef Py_ssize_t i
-        cdef bint wanted = self.falls_due()
+        cdef bint wanted = falls_due(&self.decisions)
         if self.keys is not None:
             for i in range(self.keys.shape[0]):
                 wanted = wanted or self.keys[i] == key
-        self.sampled += wanted
+        self.decisions.left += wanted
         return wanted
 
-    def is_cmcd_drawn(self):
-        if self.cmcd_drawn:
-            self.cmcd_drawn -= 1
-            return True
-        return self.draws_cmcd()
-
     cdef bint draws_cmcd(self) noexcept nogil:
-        """Count one request with CMCD down; True for one in `cmcd_every`."""
-        if self.cmcd_every:
-            self.until_cmcd -= 1
-            if self.until_cmcd == 0:
-                self.until_cmcd = self.cmcd_every
-                return True
-        return False
+        """Return whether this request, which brings CMCD, is left to FastAPI, which reads it."""
+        cdef bint drawn = falls_due(&self.cmcd)
+        self.cmcd.left += drawn
+        return drawn
 
     cpdef bytes answer(self, bytes data, Py_ssize_t at, Peer peer, bint shed=False):
         cdef const char* base = PyBytes_AS_STRING(data)
@@ -222,7 +203,9 @@ cdef class FastPath:
         if at < 0 or end - start < 17 or memcmp(start, b"POST /v1/playback", 17) != 0:
             return None
         body.length, body.accepts, body.typed, body.odd = -1, NULL, False, False
-        if not read_head(start + 17, end, &self.forwarded if peer.trusted else NULL, &lines, &body) or body.length < 0:
+        if not read_head(start + 17, end, &self.forwarded if peer.trusted else NULL, &lines, &body):
+            return None
+        if not 0 <= body.length <= C_MAX_BODY:
             return None
         self.trusted = self.find_client(&lines, peer, &self.client)
         self.end = lines.end - base + body.length
@@ -235,10 +218,13 @@ cdef class FastPath:
         cdef Picker picker
         cdef address client = self.client
         cdef playback_request asked
+        cdef refusal why
         cdef question wanted
         if served is None or not 0 <= start <= self.end <= PyBytes_GET_SIZE(data):
             return None
-        if not read_body(base + start, base + self.end, &asked, self.files):
+        if not read_body(base + start, base + self.end, NULL, &asked, self.files, &why) or not asked.is_ascii:
+            return None
+        if asked.seen & 1 << DEVICE:
             return None
         service = served.find(asked.service.at, asked.service.length) if asked.service.length else served.default
         if service is None:
@@ -283,10 +269,8 @@ cdef class FastPath:
         cdef refusal why
         cdef question wanted
         cdef decision made
-        cdef char escaped[3 * C_MAX_TITLE]
-        cdef Py_ssize_t escaped_length, length
-        cdef uint32_t ttl
-        cdef bytes out, ending, token = None
+        cdef answer_parts parts
+        cdef bytes out, token
         cdef char* at
         if served is None or not read_steer(text, stop, self.room, &asked, &why) or not asked.is_ascii:
             return None
@@ -306,29 +290,26 @@ cdef class FastPath:
             if not service.serves(picker.zones[wanted.zone].region):
                 return None
         if not shed and (asked.seen & 1 << CMCD or lines.cmcd) and self.draws_cmcd():
-            self.cmcd_drawn += 1
             return None
+        wanted.title, wanted.title_length = asked.title.at, asked.title.length
         wanted.key = wanted.subject = hash_bytes(asked.title.at, asked.title.length)
         if not shed and self.is_wanted(wanted.key):
             return None
+        wanted.client_family, wanted.upper = client.family, client.high
         wanted.viewer = key_of_viewer(asked.session.at, asked.session.length, client.family, client.high)
-        ttl = jittered_ttl(service.ttl_s, service.jitter_s, wanted.key, wanted.viewer)
-        escaped_length = escape(asked.title.at, asked.title.length, escaped)
-        made.n, made.count, made.failed_open = asked.n or service.n, 0, False
-        if not shed:
-            wanted.n, wanted.family = made.n, asked.family or client.family
+        wanted.n, wanted.family = asked.n or service.n, asked.family or client.family
+        if shed:
+            made.n, made.count, made.failed_open = wanted.n, 0, False
+        else:
             picker.decide(&wanted, service, &made)
-            token = sign_picks(service, &made, escaped, escaped_length, client.family, client.high)
-        if self.counters is not None:
-            if shed:
-                self.counters.count_target(0, True)
-            else:
-                picker.tally(self.counters, service, &made, asked.title.at, asked.title.length)
-        length = measure(picker, service, ttl, &made, escaped_length, token)
-        ending = SHED_END if shed else JSON_END
-        out = self.start_answer(PLAYER_HEAD, length, ending, has_body, &at)
+        token = prepare(picker, service, &wanted, &made, None if shed else self.counters, &parts)
+        if shed and self.counters is not None:
+            self.counters.count_target(0, True)
+        out = self.start_answer(
+            PLAYER_HEAD, measure(picker, service, &made, &parts, token), SHED_END if shed else JSON_END, has_body, &at
+        )
         if has_body:
-            write(at, picker, service, ttl, &made, escaped, escaped_length, token)
+            write(at, picker, service, &made, &parts, token)
         return out
 
     cdef bytes steer_player(self, const char* target, const char* stop, const head* lines, Peer peer, bint has_body):
@@ -361,7 +342,6 @@ cdef class FastPath:
         if not settle_client(trusted, &asked.hints.ip if asked.hints.seen & 1 << IP else NULL, &client):
             return None
         if (asked.hints.seen & 1 << CMCD or lines.cmcd) and self.draws_cmcd():
-            self.cmcd_drawn += 1
             return None
         service = manifest.service
         picker = served.picker
@@ -383,6 +363,24 @@ cdef class FastPath:
         return out
 
 
+cdef inline bint falls_due(sampler* sampled) noexcept nogil:
+    """Count one request down; True for one in `every`."""
+    if sampled.every:
+        sampled.until -= 1
+        if sampled.until == 0:
+            sampled.until = sampled.every
+            return True
+    return False
+
+
+cdef inline bint is_drawn(sampler* sampled) noexcept nogil:
+    """Return whether the request at hand is one that the fast path left to be sampled, or else falls due."""
+    if sampled.left:
+        sampled.left -= 1
+        return True
+    return falls_due(sampled)
+
+
 cdef inline bint settle_client(bint trusted, const piece* ip, address* client) noexcept nogil:
     """Take the client that `ip` names, NULL for none, and unwrap it; False where `ip` is refused."""
     if ip != NULL and choose_address(trusted, ip.at, ip.length, client) != CHOSEN:
@@ -397,7 +395,3 @@ cdef inline uint32_t find_zone(Picker picker, const address* client) noexcept no
     if client.family == 4:
         return picker.table.zone_v4(client.four)
     return picker.table.zone_v6(client.high, client.low)
-
-
-cdef inline bint is_title(const piece* text) noexcept nogil:
-    return 1 <= text.length <= C_MAX_TITLE and not is_dots(text.at, text.length)

@@ -26,6 +26,3 @@ def read_player_request(path: bytes, query: bytes) -> tuple[str, str, str, str, 
 
     `path` is raw, below `/v1/hls` or `/v1/dash`; a path of another shape is one of an empty title.
     """
-
-def read_hints(query: bytes, protocol: str) -> Hints:
-    """Return the hints of a raw query string for `hls` or `dash`."""

@@ -8,28 +8,14 @@ read are ignored and counted. Values may stand in one pair of quotes, and may be
 from collections import namedtuple
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t
 from libc.string cimport memchr, memcmp
 
 from _fastpath.characters cimport IN_ID, SPACE, is_in
 from _fastpath.ranking cimport C_MAX_SESSION
 from _fastpath.request cimport (
-    CMCD,
-    DECLARED,
-    FAMILY,
-    IP,
-    NOT_ASCII,
-    PATHWAY,
-    PLAYER,
-    SESSION,
-    THROUGHPUT,
-    check_digit,
-    decode,
-    digit_of,
-    find_parameter,
-    room_for,
-    split_parameter,
-    text_of,
+    CMCD, DECLARED, FAMILY, IP, NOT_ASCII, PATHWAY, PLAYER, SESSION, THROUGHPUT, characters_of, check_digit, decode,
+    digit_of, find_parameter, room_for, split_parameter, text_of,
 )
 from _fastpath.steering_manifest cimport C_MAX_ID, C_MAX_REPORTED
 
@@ -58,10 +44,6 @@ def read_player_request(bytes path not None, bytes query not None):
     protocol = text_of(&found.protocol)
     name = PLAYLISTS[protocol] if found.is_playlist else ""
     return protocol, text_of(&found.service), text_of(&found.title), name, hints_of(&found.hints)
-
-
-def read_hints(bytes query not None, str protocol not None):
-    return read_player_request(f"/v1/{protocol}".encode(), query)[4]
 
 
 cdef hints_of(const hints* found):
@@ -162,14 +144,6 @@ cdef void read_hint_query(const char* at, const char* end, bint is_hls, char* ro
     out.odd += read_pathways(values + PATHWAY, &out.pathways)
     out.odd += read_throughputs(values + THROUGHPUT, out)
     out.is_ascii = not flags & NOT_ASCII
-
-
-cdef inline Py_ssize_t characters_of(const piece* text) noexcept nogil:
-    """Return how many characters a text of UTF-8 has."""
-    cdef Py_ssize_t i, count = 0
-    for i in range(text.length):
-        count += <uint8_t> text.at[i] & 0xC0 != 0x80
-    return count
 
 
 cdef int read_pathways(const piece* text, report* out) noexcept nogil:

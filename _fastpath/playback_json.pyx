@@ -14,7 +14,7 @@ from _fastpath.atomics cimport load_word
 from _fastpath.hashing cimport hash_bytes, jittered_ttl
 from _fastpath.ranking cimport C_MAX_TITLE, appliance_record, decision, is_dots, site_record, text_of
 from _fastpath.status_words cimport C_IPV4_UP, C_IPV6_UP
-from _fastpath.targets cimport sign_picks
+from _fastpath.steer_json cimport sign_picks
 from _fastpath.writing cimport digits_of, escape, join, join_bytes, write_json_string, write_number
 
 MAX_FILES = C_MAX_FILES

@@ -68,9 +68,10 @@ class Picker:
         n: int,
         family: int,
         session: str = "",
+        trace: Trace | None = None,
         counters: Counters | None = None,
     ) -> list[tuple[int, int, int, float]]:
-        """Return the picks as (appliance, site, rank, draw), best first, and count them.
+        """Return the picks as (appliance, site, rank, draw), best first, and count them; `trace` is filled.
 
         `family` 0 is the address's own. Within a rank the lowest draw comes first. Raises ValueError for a wrong
         address, title or n.

@@ -439,7 +439,7 @@ cdef class Picker:
 
     def picks(
         self, address, str title not None, Service service not None, int n, int family, str session not None="",
-        Counters counters=None
+        trace=None, Counters counters=None
     ):
         cdef question asked
         cdef decision made
@@ -447,7 +447,7 @@ cdef class Picker:
         self.read(address, title, n, family, session, counters, &asked)
         if not asked.title_length:
             raise ValueError(f"a title has 1 to {C_MAX_TITLE} bytes, not 0")
-        self.decide(&asked, service, &made)
+        self.decide_traced(&asked, service, &made, trace)
         if counters is not None:
             self.tally(counters, service, &made, asked.title, asked.title_length)
         return [

@@ -1,3 +1,4 @@
+from _fastpath.ranking cimport C_MAX_TITLE, is_dots
 from _fastpath.steering_manifest cimport piece
 
 cdef enum:
@@ -16,8 +17,27 @@ cdef enum:
     PATHWAY = 11
     THROUGHPUT = 12
     FILES = 13
-    COUNT = 14
+    DEVICE = 14
+    BODY = 15
+    COUNT = 16
     RARE = 1 << EXPLAIN | 1 << REDIRECT  # the fast path leaves a request with one of these to FastAPI
+    # Rules, by their index in RULES.
+    IS_REQUIRED = 0
+    IS_GIVEN_ONCE = 1
+    IS_ESCAPED = 2
+    IS_UTF8 = 3
+    IS_A_NUMBER = 4
+    IS_A_FAMILY = 5
+    IS_A_FLAG = 6
+    IS_NOT_WITH_EXPLAIN = 7
+    IS_AN_ADDRESS = 8
+    IS_A_TITLE = 9
+    IS_A_SESSION = 10
+    IS_A_SERVICE = 11
+    ARE_FILES = 12
+    IS_A_DEVICE = 13
+    IS_FOR_A_TITLE = 14
+    IS_JSON = 15
     # What `decode` notes of a value.
     WRONG_ESCAPE = 1
     NOT_ASCII = 2
@@ -43,9 +63,17 @@ cdef struct steer_request:
 
 cdef bytes room_for(bytes raw)
 cdef str text_of(const piece* text)
+cdef object refused(const refusal* why)
+cdef bint refuse(refusal* why, int parameter, int rule, const piece* value) noexcept nogil
 cdef bint read_steer(const char* at, const char* end, char* room, steer_request* out, refusal* why) noexcept nogil
 cdef const char* split_parameter(const char* at, const char* end, const char** name_end, piece* value) noexcept nogil
 cdef int find_parameter(const char* name, Py_ssize_t length, unsigned among) noexcept nogil
 cdef Py_ssize_t decode(const char* at, const char* end, char* out, bint plus_is_space, unsigned* flags) noexcept nogil
 cdef int check_digit(int parameter, char digit) noexcept nogil
 cdef char digit_of(const piece* value) noexcept nogil
+cdef int value_of_hex(char character) noexcept nogil
+cdef Py_ssize_t characters_of(const piece* text) noexcept nogil
+
+
+cdef inline bint is_title(const piece* text) noexcept nogil:
+    return 1 <= text.length <= C_MAX_TITLE and not is_dots(text.at, text.length)

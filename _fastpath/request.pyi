@@ -8,8 +8,11 @@ from _fastpath.client import Trust
 PARAMETERS: tuple[str, ...]
 RULES: tuple[str, ...]
 N_RULE: str
-FAMILY_RULE: str
 IP_RULE: str
+TITLE_RULE: str
+SESSION_RULE: str
+FILES_RULE: str
+DEVICE_RULE: str
 
 class Client(NamedTuple):
     """The client's packed address, 4 or 16 bytes, and whether every hop on the way is trusted."""

@@ -18,40 +18,31 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp
 
 from _fastpath.client cimport (
-    CHOSEN,
-    NOT_TRUSTED,
-    Trust,
-    address,
-    choose_address,
-    packed_of_address,
-    parse_address,
-    unwrap_address,
+    CHOSEN, NOT_TRUSTED, Trust, address, choose_address, packed_of_address, parse_address, unwrap_address,
 )
+from _fastpath.playback_json cimport C_MAX_FILES
+from _fastpath.ranking cimport C_MAX_PICKS, C_MAX_SESSION, C_MAX_TITLE
 
 PARAMETERS = (
     "title", "service", "session", "n", "family", "ip", "explain", "redirect", "CMCD", "player", "declared", "pathway",
-    "throughput", "files",
+    "throughput", "files", "device", "body",
 )
 
 cdef enum:
     OF_STEER = (1 << PLAYER) - 1
-    # Rules, by their index in RULES.
-    IS_REQUIRED = 0
-    IS_GIVEN_ONCE = 1
-    IS_ESCAPED = 2
-    IS_UTF8 = 3
-    IS_A_NUMBER = 4
-    IS_A_FAMILY = 5
-    IS_A_FLAG = 6
-    IS_NOT_WITH_EXPLAIN = 7
 
 RULES = (
     "is required", "is given twice", "a % is followed by two hexadecimal digits", "its bytes are UTF-8",
-    "a number from 1 to 8", "4 or 6", "0 or 1", "not together with explain=1",
+    f"a number from 1 to {C_MAX_PICKS}", "4 or 6", "0 or 1", "not together with explain=1",
+    "an IPv4 or IPv6 address without a zone id", f"1 to {C_MAX_TITLE} bytes of UTF-8, and not . or ..",
+    f"at most {C_MAX_SESSION} characters", "the name of a service",
+    f"1 to {C_MAX_FILES} names, each of 1 to {C_MAX_TITLE} bytes of UTF-8, not . or .., none twice",
+    "what it plays: codecs and protocols, lists of names, max_height, a number, and hdr, true or false",
+    "comes with a title, and in the place of files", "one JSON object in UTF-8",
 )
 IP_IS_TRUSTED = "only callers whose every hop is trusted may ask for others"
-N_RULE, FAMILY_RULE = RULES[IS_A_NUMBER], RULES[IS_A_FAMILY]
-IP_RULE = "an IPv4 or IPv6 address without a zone id"
+N_RULE, IP_RULE, TITLE_RULE = RULES[IS_A_NUMBER], RULES[IS_AN_ADDRESS], RULES[IS_A_TITLE]
+SESSION_RULE, FILES_RULE, DEVICE_RULE = RULES[IS_A_SESSION], RULES[ARE_FILES], RULES[IS_A_DEVICE]
 
 cdef list _names = [name.encode() for name in PARAMETERS]
 cdef piece NAMES[COUNT]
@@ -79,9 +70,7 @@ def read_steer_query(bytes query not None, str default_service not None):
     cdef steer_request found
     cdef refusal why
     if not read_steer(at, at + PyBytes_GET_SIZE(query), PyBytes_AS_STRING(room), &found, &why):
-        is_raw = why.rule == IS_ESCAPED or why.rule == IS_UTF8
-        value = why.value.at[:why.value.length].decode("latin-1") if is_raw else text_of(&why.value)
-        raise Refusal(PARAMETERS[why.parameter], value, RULES[why.rule])
+        raise refused(&why)
     return SteerRequest(
         text_of(&found.title),
         text_of(&found.service) if found.seen & 1 << SERVICE else default_service,
@@ -125,6 +114,13 @@ def find_other(caller, str ip not None):
         raise Refusal("ip", ip, IP_RULE)
     unwrap_address(&client)
     return Client(packed_of_address(&client), True)
+
+
+cdef object refused(const refusal* why):
+    """Return the exception for a refusal of the inner readers; a value that cannot be decoded is shown as it is."""
+    is_raw = why.rule == IS_ESCAPED or why.rule == IS_UTF8
+    value = why.value.at[:why.value.length].decode("latin-1") if is_raw else text_of(&why.value)
+    return Refusal(PARAMETERS[why.parameter], value, RULES[why.rule])
 
 
 cdef bytes room_for(bytes raw):
@@ -183,7 +179,7 @@ cdef bint read_steer(const char* at, const char* end, char* room, steer_request*
     return True
 
 
-cdef inline bint refuse(refusal* why, int parameter, int rule, const piece* value) noexcept nogil:
+cdef bint refuse(refusal* why, int parameter, int rule, const piece* value) noexcept nogil:
     why[0] = refusal(parameter, rule, value[0])
     return False
 
@@ -197,10 +193,18 @@ cdef inline bint check(int parameter, unsigned seen, const piece* values, refusa
 cdef int check_digit(int parameter, char digit) noexcept nogil:
     """Return the rule that the one character of a parameter breaks, 0 for none."""
     if parameter == N:
-        return 0 if b"1" <= digit <= b"8" else IS_A_NUMBER
+        return 0 if 1 <= digit - 48 <= C_MAX_PICKS else IS_A_NUMBER
     if parameter == FAMILY:
         return 0 if digit == b"4" or digit == b"6" else IS_A_FAMILY
     return 0 if digit == b"0" or digit == b"1" else IS_A_FLAG
+
+
+cdef Py_ssize_t characters_of(const piece* text) noexcept nogil:
+    """Return how many characters a text of UTF-8 has."""
+    cdef Py_ssize_t i, count = 0
+    for i in range(text.length):
+        count += <uint8_t> text.at[i] & 0xC0 != 0x80
+    return count
 
 
 cdef char digit_of(const piece* value) noexcept nogil:
@@ -305,7 +309,7 @@ cdef inline Py_ssize_t put_replacement(char* out, Py_ssize_t at) noexcept nogil:
     return at + 3
 
 
-cdef inline int value_of_hex(char character) noexcept nogil:
+cdef int value_of_hex(char character) noexcept nogil:
     """Return the value of a hexadecimal digit, -1 for any other character."""
     if b"0" <= character <= b"9":
         return character - 48

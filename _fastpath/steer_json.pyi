@@ -19,3 +19,16 @@ def answer_steer(
 
     Raises ValueError for a wrong address, title or n.
     """
+
+def target_urls(
+    picker: Picker,
+    address: str | bytes,
+    title: str,
+    service: Service,
+    n: int,
+    family: int,
+    session: str = "",
+    trace: Trace | None = None,
+    counters: Counters | None = None,
+) -> list[str]:
+    """Return the URLs of the same targets, best first."""

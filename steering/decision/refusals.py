@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from _fastpath.lpm import PrefixTable
 from _fastpath.playback_json import MAX_FILES
 from _fastpath.ranking import MAX_PICKS, MAX_SESSION, MAX_TITLE
+from _fastpath.request import FILES_RULE, IP_RULE, N_RULE, SESSION_RULE, TITLE_RULE
 from steering.errors import RequestError
 
 
@@ -24,33 +25,24 @@ def refusal_of(
     if service not in services:
         return RequestError.of_parameter("service", service, "there is no such service", status=404)
     if len(session) > MAX_SESSION:
-        return RequestError.of_parameter("session", session, f"at most {MAX_SESSION} characters")
+        return RequestError.of_parameter("session", session, SESSION_RULE)
     if not 0 <= n <= MAX_PICKS:
-        return RequestError.of_parameter("n", str(n), f"a number from 1 to {MAX_PICKS}")
+        return RequestError.of_parameter("n", str(n), N_RULE)
     try:
         prefixes.lookup(address)
     except ValueError:
-        return RequestError.of_parameter("ip", str(address), "an IPv4 or IPv6 address without a zone id")
-    if files is not None and not is_wrong_name(title):
-        return refusal_of_files(files)
-    return RequestError.of_parameter("title", title, f"1 to {MAX_TITLE} bytes of UTF-8, and not . or ..")
+        return RequestError.of_parameter("ip", str(address), IP_RULE)
+    if files is None or is_wrong_name(title):
+        return RequestError.of_parameter("title", title, TITLE_RULE)
+    value, seen = f"{len(files)} files", set[str]()
+    for file in files if 1 <= len(files) <= MAX_FILES else ():
+        if not file or is_wrong_name(file) or file in seen:
+            value = file
+            break
+        seen.add(file)
+    return RequestError.of_parameter("files", value, FILES_RULE)
 
 
 def is_wrong_name(name: str) -> bool:
     """Return whether a name cannot be a title's or a file's."""
-    return name in (".", "..") or len(name.encode()) > MAX_TITLE
-
-
-def refusal_of_files(files: Sequence[str]) -> RequestError:
-    """Return the error that names what is wrong with the files of a playback."""
-    if not 1 <= len(files) <= MAX_FILES:
-        return RequestError.of_parameter("files", f"{len(files)} files", f"1 to {MAX_FILES} files")
-    seen: set[str] = set()
-    for file in files:
-        if not file or is_wrong_name(file):
-            rule = f"each has 1 to {MAX_TITLE} bytes of UTF-8, and is not . or .."
-            return RequestError.of_parameter("files", file, rule)
-        if file in seen:
-            return RequestError.of_parameter("files", file, "no file is named twice")
-        seen.add(file)
-    raise AssertionError("unreachable: ranking refused the files")
+    return name in (".", "..") or len(name.encode(errors="surrogatepass")) > MAX_TITLE

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Required, TypedDict, TypeVar, Unpack
 
 from _fastpath.counters import Counters
 from _fastpath.holdings import Holdings
@@ -22,8 +22,7 @@ from _fastpath.playback_json import answer_playback
 from _fastpath.ranking import MAX_PICKS, Picker, Trace
 from _fastpath.service import Service as CompiledService
 from _fastpath.status_words import StatusWords
-from _fastpath.steer_json import answer_steer
-from _fastpath.targets import target_urls
+from _fastpath.steer_json import answer_steer, target_urls
 from steering.decision.names import FleetNames
 from steering.decision.refusals import refusal_of
 from steering.errors import SnapshotError
@@ -38,6 +37,17 @@ from steering.state.sections import FORMATS
 from steering.state.table import TableFile, Zone
 
 Sign = Callable[[bytes, int, int], bytes | None]  # as `_fastpath.service.Service` takes it
+T = TypeVar("T")
+
+
+class Options(TypedDict, total=False):
+    """What a request names besides a title; `n` 0 is the service's, `family` 0 the address's."""
+
+    service: Required[str]
+    session: str
+    n: int
+    family: int
+    counters: Counters | None
 
 
 class Signs(Protocol):
@@ -140,74 +150,62 @@ class Snapshot:
     # ---- answers
 
     def steer(
-        self,
-        address: str | bytes,
-        title: str,
-        *,
-        service: str,
-        session: str = "",
-        n: int = 0,
-        family: int = 0,
-        trace: Trace | None = None,
-        counters: Counters | None = None,
+        self, address: str | bytes, title: str, *, trace: Trace | None = None, **options: Unpack[Options]
     ) -> bytes:
         """Return the answer as compact JSON: table version, ttl, targets best first; and count it.
 
-        `address` is text, or packed in 4 or 16 bytes; `n` 0 is the service's, `family` 0 the address's. Viewers of a
-        `session` spread over the appliances that hold the title, and over the orders of a hot one; without a session,
-        the client's /24 or /48 is the viewer. `trace` is filled. Raises RequestError naming the wrong parameter.
+        `address` is text, or packed in 4 or 16 bytes. Viewers of a session spread over the appliances that hold the
+        title, and over the orders of a hot one; without a session, the client's /24 or /48 is the viewer. `trace` is
+        filled. Raises RequestError naming the wrong parameter.
         """
-        try:
-            compiled = self.services[service]
-            return answer_steer(
-                self.picker, address, title, compiled, n or compiled.n, family, session, trace, counters
-            )
-        except (KeyError, ValueError):
-            raise refusal_of(self.prefixes, self.services, address, title, service, session, n) from None
+        return self.ask(answer_steer, address, title, trace, **options)
 
     def target_urls(
+        self, address: str | bytes, title: str, *, trace: Trace | None = None, **options: Unpack[Options]
+    ) -> list[str]:
+        """Return the URLs of the targets that `steer` answers with; it counts and raises as `steer`."""
+        return self.ask(target_urls, address, title, trace, **options)
+
+    def picks(self, address: str | bytes, title: str, **options: Unpack[Options]) -> list[Pick]:
+        """Return the appliances that `steer` answers with, best first, unsigned, MAX_PICKS where n is absent."""
+        options.setdefault("n", MAX_PICKS)
+        fleet = self.fleet_file
+        picks = []
+        for index, site, rank, draw in self.ask(Picker.picks, address, title, None, **options):
+            slot, name, host = fleet.appliance(index)
+            picks.append(Pick(slot, name, fleet.site(site), host, rank, *fleet.cluster_of(index), draw))
+        return picks
+
+    def playback(self, address: str | bytes, files: list[str], *, title: str = "", **options: Unpack[Options]) -> bytes:
+        """Return the servers of each of many files as compact JSON (`playback_json.pyx`), and count the answer.
+
+        A file's servers are numbers in the list of servers, best first; the fallback serves where there are fewer than
+        n. They are the picks of `steer` for the title, or without a title for the file; where appliances report files,
+        those that hold the file. `tokens` are for `{token}` in the URLs of each file that has picks; a token for the
+        whole service stands in `url`. `tag` is the session's. Raises RequestError.
+        """
+        return self.ask(answer_playback, address, files, title, **options)
+
+    def ask(
         self,
+        answer: Callable[..., T],
         address: str | bytes,
-        title: str,
+        subject: str | list[str],
+        extra: Trace | str | None,
         *,
         service: str,
         session: str = "",
         n: int = 0,
         family: int = 0,
-        trace: Trace | None = None,
         counters: Counters | None = None,
-    ) -> list[str]:
-        """Return the URLs of the targets that `steer` answers with; it counts and raises as `steer`."""
+    ) -> T:
+        """Return what a compiled `answer` makes of a title and a trace, or of files and their title."""
         try:
             compiled = self.services[service]
-            wanted = n or compiled.n
-            return target_urls(self.picker, address, title, compiled, wanted, family, session, trace, counters)
+            return answer(self.picker, address, subject, compiled, n or compiled.n, family, session, extra, counters)
         except (KeyError, ValueError):
-            raise refusal_of(self.prefixes, self.services, address, title, service, session, n) from None
-
-    def picks(
-        self,
-        address: str | bytes,
-        title: str,
-        *,
-        service: str,
-        session: str = "",
-        n: int = MAX_PICKS,
-        family: int = 0,
-        counters: Counters | None = None,
-    ) -> list[Pick]:
-        """Return the appliances that `steer` answers with, best first, unsigned; it counts and raises as `steer`."""
-        try:
-            compiled = self.services[service]
-            picked = self.picker.picks(address, title, compiled, n or compiled.n, family, session, counters)
-        except (KeyError, ValueError):
-            raise refusal_of(self.prefixes, self.services, address, title, service, session, n) from None
-        fleet = self.fleet_file
-        picks = []
-        for index, site, rank, draw in picked:
-            slot, name, host = fleet.appliance(index)
-            picks.append(Pick(slot, name, fleet.site(site), host, rank, *fleet.cluster_of(index), draw))
-        return picks
+            title, files = (str(extra), subject) if isinstance(subject, list) else (subject, None)
+            raise refusal_of(self.prefixes, self.services, address, title, service, session, n, files) from None
 
     def picks_of_keys(
         self, address: str, keys: tuple[int, int, int], *, service: str, n: int, family: int
@@ -222,33 +220,6 @@ class Snapshot:
             raise refusal_of(self.prefixes, self.services, address, "a title", service, "", n) from None
         return [(self.fleet_file.slots[index], rank) for index, rank in picked]
 
-    def playback(
-        self,
-        address: str | bytes,
-        files: list[str],
-        *,
-        service: str,
-        title: str = "",
-        session: str = "",
-        n: int = 0,
-        family: int = 0,
-        counters: Counters | None = None,
-    ) -> bytes:
-        """Return the servers of each of many files as compact JSON (`playback_json.pyx`), and count the answer.
-
-        A file's servers are numbers in the list of servers, best first; the fallback serves where there are fewer than
-        n. They are the picks of `steer` for the title, or without a title for the file; where appliances report files,
-        those that hold the file. `tokens` are for `{token}` in the URLs of each file that has picks; a token for the
-        whole service stands in `url`. `tag` is the session's. Raises RequestError.
-        """
-        try:
-            compiled = self.services[service]
-            return answer_playback(
-                self.picker, address, files, compiled, n or compiled.n, family, session, title, counters
-            )
-        except (KeyError, ValueError):
-            raise refusal_of(self.prefixes, self.services, address, title, service, session, n, files) from None
-
     # ---- what an address resolves to
 
     def zone_of(self, packed: bytes) -> Zone:
@@ -258,10 +229,8 @@ class Snapshot:
     def refused_region(self, packed: bytes, service: str) -> str | None:
         """Return the region of a client that a service refuses, empty where it is unknown; None for other clients."""
         compiled = self.services.get(service)
-        if compiled is None or compiled.everywhere:
-            return None
         region = self.zone_of(packed).region
-        return None if compiled.serves_region(region) else region
+        return None if compiled is None or compiled.serves_region(region) else region
 
     def clusters_of(self, zone: Zone) -> frozenset[int]:
         """Return the clusters on a zone's ranking."""

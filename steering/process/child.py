@@ -14,6 +14,8 @@ ended, and the task starts again at its parent's priority. Tasks must bear that:
 Where the kernel shares cores between sessions first (autogroup, sched(7)), both priorities hold only inside a session,
 and a child that is always ready to run uses up the share of the workers in its session. So each child has a session of
 its own, whose priority is as low.
+
+No child runs for ever: one that reports no new step for STEP_S, without the time in which it had no core, is ended.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from steering.errors import SettingsError, SteeringError
 LOOK_S: Final = 0.2
 MAX_REASON: Final = 500  # characters
 PATIENCE_S: Final = 10.0
+STEP_S: Final = 300.0  # the longest step is a minute: the whole table of the Internet on a slow machine
 SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 FORK: Final = multiprocessing.get_context("fork")
 SERVER: Final = multiprocessing.get_context("forkserver")
@@ -108,18 +111,21 @@ def run(
     """Return a task's result, or raise its SteeringError; SettingsError where its process was ended.
 
     `progress` receives the name of each step. `meanwhile` is called a few times a second; its errors end the child.
+    SettingsError, too, where a step takes longer than STEP_S.
     """
     ours, theirs = context.Pipe()
     inherited = ours if context is FORK else None
     process = context.Process(target=be_child, args=(name, task, inherited, theirs, gently, log_settings()), name=name)
     process.start()
     theirs.close()
+    last, until = name, time.monotonic() + STEP_S
     try:
         while True:
             meanwhile()
             if ours.poll(LOOK_S):
                 message, content = ours.recv()
                 if message == "step":
+                    last, until = content, time.monotonic() + STEP_S - waited_s(process.pid)
                     progress(content)
                 elif message == "used":
                     adopted.core_s += content
@@ -130,6 +136,11 @@ def run(
                     return result
             elif gently and waited_s(process.pid) > PATIENCE_S:
                 raise StarvedError
+            elif time.monotonic() > until + waited_s(process.pid):
+                raise SettingsError(
+                    f"{name}: the step {last!r} took over {STEP_S:.0f} s, and was ended",
+                    hint="a file that it reads may be a pipe, or on a disk that does not answer",
+                )
     except EOFError:
         process.join()
         raise SettingsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Rehearsal:
         self.snapshot = Snapshot.map(state)
         self.fleet = fleet
         self.settings = settings
+        self.observations = itertools.count()
         self.registry = Registry(settings, lambda: self.play.world.now)
         self.play = Play(make_world(fleet, self.snapshot, plan, settings), plan, faults, settings)
         self.registry.take_fleet(fleet, {}, {})
@@ -51,11 +53,10 @@ class Rehearsal:
         world = self.play.world
         due = self.play.advance(now)
         for number in due.reports:
-            self.registry.report(world.appliances[number].id, world.next_report(number), own=True)
+            self.registry.report(world.appliances[number].id, world.next_report(number))
         for number, ok in due.observed:
-            self.registry.report(
-                world.appliances[number].id, Report("", 0, health=world.observed_health(ok)), own=False
-            )
+            observed = Report("monitor", next(self.observations), health=world.observed_health(ok))
+            self.registry.report(world.appliances[number].id, observed, monitor=0)
         for asked in due.asked:
             body = self.snapshot.steer(
                 asked.address, asked.title, service=self.settings.default_service, counters=self.counters

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import math
+import mmap
 import os
 import socket
 import sys
@@ -23,7 +24,7 @@ from steering.playback.server.follower import Follower
 from steering.playback.server.listeners import BACKLOG, Listener
 from steering.playback.server.protocol import http_class
 from steering.playback.telemetry.decision_log import DecisionLog
-from steering.playback.telemetry.player_reports import PlayerReports
+from steering.playback.telemetry.player_reports import FILTER_BYTES, PlayerReports
 from steering.settings import Settings
 from steering.state.folder import worker_file
 from steering.supervisor.children import READY, RELOADED, Pipes
@@ -48,6 +49,7 @@ class Tasks:
     ) -> None:
         self.settings = settings
         self.pipes = pipes
+        self.seen = mmap.mmap(-1, FILTER_BYTES)  # anonymous and shared: by the workers, and their successors
         self.control_sockets = [listener.sockets[0] for listener in control_listeners]
         every = (*listeners, *control_listeners)
         self.sockets = {listening for listener in every for listening in listener.sockets}
@@ -77,7 +79,9 @@ class Tasks:
         follower.start()
         decisions = start_decisions(settings, number, connections)
         signer = follower.signer
-        reports = PlayerReports(counters, lambda: signer.keyring.keys, connections.fast_path, settings.cmcd_sample)
+        reports = PlayerReports(
+            counters, lambda: signer.keyring.keys, connections.fast_path, settings.cmcd_sample, seen=self.seen
+        )
         app = playback_app.make_app(follower, settings, counters, decisions, signer.sign_below, signer.tag, reports)
         try:
             self.answer(

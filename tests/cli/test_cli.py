@@ -356,13 +356,13 @@ def test_the_live_fleet_and_its_alarms_are_shown(served: Run, tmp_path: Path) ->
         assert served("alarms").output == "no alarm is raised\n"
         failed = Report("boot", 1, None, Health("failed", "no uplink"))
         for name in ("c001-bom001", "c002-bom001"):
-            door.control.registry.report(name, failed, own=True)
+            door.control.registry.report(name, failed)
         door.in_loop(door.control.registry.tick)
         frame = served("top", "--once").output
         assert all(word in frame for word in ("8 appliances in 4 clusters", "ALARMS", "0/2", "serving → unhealthy"))
         assert json.loads(served("top", "--json").output)["states"] == {"serving": 6, "unhealthy": 2}
         assert "none of its 2 appliances can serve: no uplink" in served("alarms").output.replace("\n", " ")
-        door.control.registry.report("c001-bom001", Report("boot", 2, None, Health()), own=True)
+        door.control.registry.report("c001-bom001", Report("boot", 2, None, Health()))
         door.in_loop(door.control.registry.tick)
         assert json.loads(served("alarms", "--json").output) == []
         assert [row["resolved"] for row in json.loads(served("alarms", "--resolved", "--json").output)] == [True]

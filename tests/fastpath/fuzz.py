@@ -29,12 +29,12 @@ with atheris.instrument_imports(include=["steering"]):
     from steering.model.route import RouteClass
     from steering.model.service import Service
     from steering.playback.answers.encoding import takes_gzip
-    from steering.playback.http.playback_body import read_playback_body
     from steering.playback.telemetry import cmcd as player_reports
     from steering.settings import Settings
     from steering.state.sections import StateFile, write_sections
 
 from _fastpath import mrt as mrt_reader
+from _fastpath.body import read_playback_body
 from _fastpath.client import Trust
 from _fastpath.fast_path import FastPath, Peer
 from _fastpath.hints import read_player_request
@@ -210,11 +210,11 @@ def forwarded(data: bytes) -> None:
 
 
 def playback(data: bytes) -> None:
-    """Read the body of a playback request, and Accept-Encoding; only a RequestError may come out."""
+    """Read the body of a playback request, and Accept-Encoding; only a Refusal may come out."""
     takes_gzip(data)
     try:
         found = read_playback_body(data)
-    except RequestError:
+    except Refusal:
         return
     assert 0 <= found.n <= 8
     assert found.family in (0, 4, 6)

@@ -6,7 +6,6 @@ import dataclasses
 import random
 import subprocess
 import sys
-from array import array
 from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_network
@@ -221,20 +220,6 @@ def test_a_title_that_is_asked_for_no_more_makes_room_for_others(path: str, snap
         snapshot.steer("203.0.113.7", new, service="video", counters=counters)
         snapshot.steer("203.0.113.7", once, service="video", counters=counters)
     assert {title: count for _, count, _, title in counters.popularity()}[new] > 1000
-
-
-def test_counts_of_all_slots_are_read_at_once(path: str, snapshot: Snapshot) -> None:
-    counters = Counters(path, 8, writable=True)
-    for title in range(50):
-        snapshot.steer("203.0.113.7", str(title), service="video", counters=counters)
-    for room in (8, 3, 20):
-        found = array("Q", bytes(8 * room))
-        assert Counters(path).appliances_into(found) == min(room, 8)
-        assert {slot: count for slot, count in enumerate(found) if count} == {
-            slot: count for slot, count in counters.appliances().items() if slot < room
-        }
-    with pytest.raises(ValueError, match="64-bit numbers"):
-        counters.appliances_into(array("I", bytes(64)))
 
 
 def test_what_players_report_is_summed_up_by_slot_and_partner(path: str) -> None:

@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from _fastpath.hints import Hints, read_hints, read_player_request
+from _fastpath.hints import Hints, read_player_request
 from tests.support import reference_reader
+
+
+def read_hints(query: bytes, protocol: str) -> Hints:
+    return read_player_request(f"/v1/{protocol}".encode(), query)[4]
+
 
 HINTS = [
     # what sends it, query, protocol, hints

@@ -23,8 +23,7 @@ from _fastpath.holdings_builder import HoldingsBuilder
 from _fastpath.intervals import Intervals
 from _fastpath.playback_json import MAX_FILES, answer_playback
 from _fastpath.service import Service
-from _fastpath.steer_json import answer_steer
-from _fastpath.targets import target_urls
+from _fastpath.steer_json import answer_steer, target_urls
 from tests.support import reference
 
 UP = status.IPV4_UP | status.IPV6_UP

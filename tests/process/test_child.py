@@ -147,6 +147,57 @@ def test_a_task_that_gets_no_core_starts_again(tmp_path: Path, monkeypatch: pyte
     until(lambda: not any(map(is_running, starved)))
 
 
+def sleep_in_a_step(progress: Progress) -> None:
+    progress("read")
+    progress("read pipe.csv")
+    time.sleep(60)
+
+
+def count_in_a_step(progress: Progress) -> None:
+    progress("read loop.mmdb")
+    while True:
+        pass
+
+
+def open_a_pipe(path: Path, progress: Progress) -> None:
+    progress("read pipe.csv")
+    path.read_bytes()
+
+
+@pytest.mark.parametrize("run", [child.run, child.run_gently], ids=["run", "gently"])
+@pytest.mark.parametrize("how", ["sleeps", "counts", "opens a pipe"])
+def test_a_step_without_end_is_ended(
+    how: str, run: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "STEP_S", 1.0)
+    os.mkfifo(tmp_path / "pipe.csv")
+    tasks = {
+        "sleeps": sleep_in_a_step,
+        "counts": count_in_a_step,
+        "opens a pipe": functools.partial(open_a_pipe, tmp_path / "pipe.csv"),
+    }
+    with pytest.raises(SettingsError, match=r"^publish: the step 'read (pipe.csv|loop.mmdb)' took over 1 s, and was"):
+        run("publish", tasks[how], ignore, context=child.FORK)
+
+
+def test_a_child_that_does_not_begin_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "STEP_S", 0.0)
+    with pytest.raises(SettingsError, match=r"^publish: the step 'publish' took over 0 s"):
+        child.run("publish", sleep_in_a_step, ignore, context=child.SERVER)
+
+
+def take_many_steps(progress: Progress) -> str:
+    for number in range(8):
+        progress(f"fetch {number}")
+        time.sleep(0.3)
+    return "done"
+
+
+def test_each_step_has_its_own_time(monkeypatch: pytest.MonkeyPatch, context: Any) -> None:
+    monkeypatch.setattr(child, "STEP_S", 2.0)
+    assert child.run("publish", take_many_steps, ignore, context=context) == "done"
+
+
 def write_pid(path: Path, _: Progress) -> None:
     path.with_suffix(".new").write_text(str(os.getpid()))
     path.with_suffix(".new").rename(path)

@@ -59,9 +59,10 @@ class Bench:
         """Return the status word in the file."""
         return self.files.word(self.slots[name])
 
-    def say(self, *names: str, health: Health | None = None, own: bool = True) -> list[str]:
+    def say(self, *names: str, health: Health | None = None, monitor: int | None = None) -> list[str]:
         self.seq += 1
-        return [self.registry.report(name, Report("b", self.seq, health=health or Health()), own) for name in names]
+        report = Report("b", self.seq, health=health or Health())
+        return [self.registry.report(name, report, monitor) for name in names]
 
     def tick(self, seconds: float = 1.0, **more: object) -> None:
         self.now += seconds

@@ -43,7 +43,7 @@ def report(door: ControlApp, name: str, state: str = "ok", why: str = "") -> Non
     """Let an appliance report, and the pulse beat."""
     health = Health(state, why, throughput_gbps=40.0, headroom_gbps=60.0)
     seq = int(time.monotonic_ns())
-    door.control.registry.report(name, Report("boot", seq, None, health), own=True)
+    door.control.registry.report(name, Report("boot", seq, None, health))
     door.in_loop(door.control.registry.tick)
 
 

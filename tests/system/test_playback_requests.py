@@ -17,14 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from _fastpath.body import MAX_BODY, PlaybackRequest, read_playback_body
 from _fastpath.client import Trust
 from _fastpath.fast_path import FastPath, Peer
-from _fastpath.request import Client
+from _fastpath.request import Client, Refusal
 from steering.decision.snapshot import Snapshot
-from steering.errors import RequestError
 from steering.playback.answers.encoding import takes_gzip
 from steering.playback.http.playback import answer
-from steering.playback.http.playback_body import MAX_BODY, PlaybackRequest, read_playback_body
 from steering.playback.signing import signer
 from steering.playback.signing.tags import attested_viewer
 from steering.playback.signing.tokens import SigningKey, token_for
@@ -184,12 +183,15 @@ def test_what_the_fast_path_reads_in_place_is_what_the_other_door_reads(
 @pytest.mark.parametrize(
     "body",
     [
-        asked(x=1), asked(n=1.5), asked(n=0), asked(n=9), asked(n="3"), asked(n=None), asked(family=5), asked(ip=None),
+        asked(n=1.5), asked(n=0), asked(n=9), asked(n="3"), asked(n=None), asked(family=5),
         asked(ip=""), asked(files=[]), asked(files=["a", "a"]), asked(files=["."]), asked(files=[""]), asked(files=["\""]),
         asked(files=["\xe9"]), asked(files=["x" * 257]), asked(files=[str(i) for i in range(1001)]), asked(title=".."),
-        asked(title="x" * 257), asked(session="x" * 257), asked(service="nosuch"), b'{"files":["a"],"files":["b"]}',
+        asked(title="x" * 257), asked(session="x" * 257), asked(service="nosuch"),
         b'{"files":["a"]}x', b'{"files":["a",]}', b'{"files":["a"],}', b'{"files":["a"],"n":12}', b'{"n":3}', b"{}", b"[]", b"",
-        b'{"files":["a"]', b'{"files":["a', b'{"files"', b'{"files":["a"],"n":3', b'{"n":3e0,"files":["a"]}',
+        b'{"files":["a"]', b'{"files":["a', b'{"files"', b'{"files":["a"],"n":3',
+        b'{"n":03,"files":["a"]}', b'{"n":30,"files":["a"]}', b'{"n":3.5,"files":["a"]}', b'{"n":3.,"files":["a"]}',
+        b'{"files":["a"],"x":tru}', b'{"files":["a"],"x":[1,]}', b'{"files":["a"],"x":{"a"}}', b'{"files":["a"],"x":-}',
+        b'{"files":["a"],"x":1e}', b'{"files":["a"],"x":' + b"[" * 99 + b"]" * 99 + b"}", b'{"files":["\\u0061"]}',
     ],
 )  # fmt: skip
 def test_what_is_odd_is_left_to_the_other_door(snapshot: Snapshot, body: bytes) -> None:
@@ -199,6 +201,73 @@ def test_what_is_odd_is_left_to_the_other_door(snapshot: Snapshot, body: bytes) 
         whole = post(sent)
         fast_path.read_playback(whole, 0, TRUSTED)
         assert (fast_path.answer_playback(whole, len(whole) - len(sent)) is not None) == answered
+
+
+@pytest.mark.parametrize(
+    ("body", "files"),
+    [
+        (asked(x=1), ["a", "b"]), (asked(ip=None), ["a", "b"]), (b'{"files":["a"],"files":["b"]}', ["b"]),
+        (b'{"n":3e0,"files":["a"]}', ["a"]), (b'{"n":3.0,"files":["a"]}', ["a"]), (b' {"n" : 3 ,\r\n"files":\t[ "a" ] } ', ["a"]),
+        (asked(x={"a": [1.5, -2e-3, True, False, None, {}, [], {"b": "c"}]}), ["a", "b"]),
+        (b'{"files":["a"],"x":' + b"[" * 60 + b"]" * 60 + b"}", ["a"]),
+    ],
+)  # fmt: skip
+def test_what_needs_no_words_is_answered_at_once(snapshot: Snapshot, body: bytes, files: list[str]) -> None:
+    fast_path = FastPath(Trust([]), "x-forwarded-for")
+    fast_path.serve(snapshot.picker, snapshot.services, "video")
+    whole = post(body)
+    fast_path.read_playback(whole, 0, TRUSTED)
+    found = fast_path.answer_playback(whole, len(whole) - len(body))
+    assert found == answer(snapshot, body, Client(LOOPBACK, True), "video")
+    assert list(json.loads(found)["files"]) == files
+
+
+ESCAPED = [
+    (b'"caf\\u00e9"', "caf\xe9"), (b'"\\ud83d\\ude00"', "\U0001f600"), (b'"\\u65E5x\\u00Df"', "\u65e5x\xdf"), ('"\xe9\\n"'.encode(), "\xe9\n"),
+    (b'"\\"\\\\\\/\\b\\f\\n\\r\\t\\u0000"', "\"\\/\b\f\n\r\t\0"), (b'"a\\u007Fb\x7f"', "a\x7fb\x7f"), (b'"\\u07ff\\u0800\\uffff"', "\u07ff\u0800\uffff"),
+    (b'"\\ud800"', None), (b'"\\udc00"', None), (b'"\\udc00\\ud800"', None), (b'"\\ud800x"', None), (b'"\\ud800\\u0041"', None),
+    (b'"\\u12"', None), (b'"\\u12g4"', None), (b'"\\x41"', None), (b'"\\', None), (b'"\n"', None), (b'"\\u', None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), ESCAPED)
+def test_escapes_are_read_as_json_has_them(text: bytes, expected: str | None) -> None:
+    body = b'{"files":[%b],"title":%b}' % (text, text)
+    if expected is None:
+        with pytest.raises(Refusal) as caught:
+            read_playback_body(body)
+        assert caught.value.parameter == "body"
+        return
+    found = read_playback_body(body)
+    assert (found.files, found.title) == ([expected], expected) == ([json.loads(text)], json.loads(text))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=9,
+)
+
+
+@settings(max_examples=500)
+@given(st.dictionaries(st.sampled_from(["x", "y", "title", "device", "session", "ip"]), JSON), st.booleans(), st.data())
+def test_json_is_json_and_nothing_else_is(members: dict[str, Any], ascii_only: bool, data: st.DataObject) -> None:
+    body = json.dumps({"files": ["a"]} | members, ensure_ascii=ascii_only).encode(errors="replace")
+    place = data.draw(st.integers(0, len(body)))
+    other = data.draw(
+        st.sampled_from([b"", b'"', b"\\", b",", b"}", b"]", b":", b"0", b".", b"e", b"-", b"\n", b"\x00"])
+    )
+    body = body[:place] + other + body[place + data.draw(st.integers(0, 1)) :]
+    try:
+        whole = json.loads(body)
+    except ValueError:
+        whole = None
+    try:
+        read_playback_body(body)
+    except Refusal as refusal:
+        assert refusal.parameter != "body" or not isinstance(whole, dict) or "\\ud" in repr(whole)  # noqa: PT017
+    else:
+        assert isinstance(whole, dict)
 
 
 def body_of(answer: bytes) -> bytes:
@@ -415,7 +484,7 @@ def test_gzip_is_sent_to_whom_it_is_wanted_by(accepts: bytes, wanted: bool) -> N
 
 @given(st.binary(max_size=300))
 def test_bytes_of_all_kinds_are_no_body_or_a_request(body: bytes) -> None:
-    with contextlib.suppress(RequestError):
+    with contextlib.suppress(Refusal):
         assert isinstance(read_playback_body(body), PlaybackRequest)
 
 

@@ -259,7 +259,7 @@ def test_clusters_whose_appliances_report_that_they_hear_different_prefixes_are_
     }
     with Control(settings) as control:
         for name, heard in said.items():
-            control.registry.report(name, Report("b", 1, None, None, heard), True)
+            control.registry.report(name, Report("b", 1, None, None, heard))
         every, own = control.tables.route_report()["heard_apart"], control.tables.route_report("as64511")["heard_apart"]
     rows = [
         ("as64500", "bom001-a", "v4", 2, 1, ["c002-bom001-a: 11"]),

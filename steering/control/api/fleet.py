@@ -119,7 +119,7 @@ async def put_playlist(
     fetched = None
     if not body:  # the origin may be slow: it is asked in a thread of its own
         described = await api.run(name, lambda: playlists.require(service, title, kind))
-        fetched = await to_thread.run_sync(lambda: bring(api.control.settings.state, described, title, kind))
+        fetched = await bring(api.control.settings.state, described, title, kind)
     report = await api.run(name, lambda: playlists.put(service, title, kind, body or None, caller.who, fetched))
     response.status_code = 201 if report["made"] else 200
     return report

@@ -5,7 +5,7 @@
 
 19,000 appliances report every ten seconds, so this is a raw ASGI callable; `app.py` adds it to the OpenAPI document.
 Large bodies and lists of titles are processed in one thread, so that the loop keeps answering. An appliance may report
-only itself. Ops may report any appliance: that is a monitor's observation (`own` False), used for inference only.
+only itself. Ops may report any appliance: that is a monitor's observation, used for inference only.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class ReportsEndpoint:
         own = caller.role == "appliance"
         if own and row.appliance != caller.subject:
             raise RequestError.of_parameter("appliance", row.appliance, f"{caller.subject}, as the token says", 403)
-        verdict = self.registry.report(row.appliance, report_of(row), own)
+        verdict = self.registry.report(row.appliance, report_of(row), None if own else caller.token)
         health_source: HealthSource = "reported" if self.registry.is_reported(row.appliance) else "assumed"
         return RowResult(row.appliance, verdict, health_source=health_source)  # type: ignore[arg-type]
 

@@ -72,7 +72,8 @@ def next_factors(members: Sequence[ApplianceState], cap: float, most: int, elaps
 
 def update_factors(
     clusters: Mapping[str, Sequence[ApplianceState]],
-    reports: Mapping[int, tuple[int, int]],
+    attested: Mapping[int, int],
+    failing: Mapping[int, int],
     settings: Settings,
     elapsed_s: float,
 ) -> list[ApplianceState]:
@@ -81,9 +82,8 @@ def update_factors(
     fade = faded(1.0, elapsed_s, HALF_LIFE_S)
     for members in clusters.values():
         for state in members:
-            attested, failing = reports.get(state.appliance.slot, (0, 0))
-            state.attested = state.attested * fade + attested
-            state.failing = min(state.failing * fade + failing, state.attested)
+            state.attested = state.attested * fade + attested.get(state.appliance.slot, 0)
+            state.failing = min(state.failing * fade + failing.get(state.appliance.slot, 0), state.attested)
         if all(state.player_factor == 1.0 and state.failing < 1.0 for state in members):
             continue
         most = allowance(settings.ejection_limit_cluster, len(members))

@@ -159,18 +159,19 @@ class Registry:
 
     # ---- reports and observations
 
-    def report(self, name: str, report: Report, own: bool, now: float | None = None) -> str:
-        """Use a report, the appliance's own or a monitor's; return accepted, repeated or late.
+    def report(self, name: str, report: Report, monitor: int | None = None, now: float | None = None) -> str:
+        """Use a report, the appliance's own or that of a monitor, by its token; return accepted, repeated or late.
 
         Raises RequestError 404 if the fleet has no such appliance.
         """
         now = self.clock() if now is None else now
         with self.lock:
             state = self.find(name)
-            if not own:
-                if report.health:
+            if monitor is not None:
+                state.record, verdict = health.heard_from(state.record, report, monitor)
+                if report.health and verdict == "accepted":
                     self.observe(name, report.health.state != "failed", f"a monitor: {report.health.why}", now)
-                return "accepted"
+                return verdict
             verdict = health.verdict_of(state.record, report)
             if verdict == "accepted":
                 before, capacity_gbps = state.record, state.appliance.capacity_gbps
@@ -266,13 +267,14 @@ class Registry:
         self,
         answers: Mapping[int, int] | None = None,
         asked: Mapping[int, int] | None = None,
+        attested: Mapping[int, int] | None = None,
+        failing: Mapping[int, int] | None = None,
         maintenance: Mapping[str, Maintenance] | None = None,
-        attested: Mapping[int, tuple[int, int]] | None = None,
     ) -> None:
         """Do what is due once a tick, then call the listeners.
 
         All counts are of all workers since the last tick: `answers` by the slot that they named first, `asked` the
-        requests by content key, `attested` the attested reports by slot and how many of them are failing.
+        requests by content key, `attested` and `failing` the attested reports by slot.
         `maintenance` are the open windows by appliance.
         """
         now = self.clock()
@@ -287,7 +289,9 @@ class Registry:
             for state in self.balancer.compare(answers or {}, elapsed_s):
                 self.refresh(state, now)
             if self.settings.player_signal:
-                for state in players.update_factors(self.clusters, attested or {}, self.settings, elapsed_s):
+                for state in players.update_factors(
+                    self.clusters, attested or {}, failing or {}, self.settings, elapsed_s
+                ):
                     self.refresh(state, now)
             if self.balancer.fan_out(asked or {}, elapsed_s) and self.files:
                 self.files.set_hot(self.balancer.fan_outs)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
 from steering.control.records.overrides import Override
@@ -33,6 +33,7 @@ from steering.state.status import weight_of_capacity
 STATES: Final = ("ok", "degraded", "failed")  # of a component; the worst one is the appliance's
 DEGRADED_RAMP: Final = 0.5
 FIRST_RAMP: Final = 0.1  # after a recovery
+MOST_OBSERVERS: Final = 8  # boots of monitors whose last report about an appliance is kept
 REFILL_MARK: Final = 0.25  # of the way from the low to the high mark: a full appliance takes clients again from here
 
 
@@ -71,6 +72,13 @@ class Condition:
     why: str = ""
 
 
+class Observer(NamedTuple):
+    """The last report of a monitor about an appliance; `sent_at` is the monitor's own clock."""
+
+    seq: int
+    sent_at: float | None
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class HealthRecord:
     """What control knows of one appliance's health.
@@ -89,6 +97,7 @@ class HealthRecord:
     skew_s: float | None = None
     health: Health | None = None
     routes: Mapping[int, RoutesHeard] | None = None
+    observers: Mapping[str, Observer] = dataclasses.field(default_factory=dict)  # by token and boot, newest last
     streaks: tuple[int, int, int] = (0, 0, 0)
     ramp: float = 1.0
     ramping: bool = False  # slowly, after a recovery
@@ -122,6 +131,25 @@ def verdict_of(record: HealthRecord, report: Report) -> str:
             return "accepted"
         return "repeated" if report.seq == record.seq else "late"
     return "late" if report.boot == record.boot_before and record.boot_before else "accepted"
+
+
+def heard_from(record: HealthRecord, report: Report, monitor: int) -> tuple[HealthRecord, str]:
+    """Return the record after a monitor's report, and the verdict on it, as `verdict_of` has them.
+
+    Each boot of each monitor has its own order, because several may share a token. A report with a new `seq` and the
+    old `sent_at` is the old observation, sent again.
+    """
+    name = f"{monitor} {report.boot}"
+    last = record.observers.get(name)
+    if last and report.seq < last.seq:
+        return record, "late"
+    if last and (report.seq == last.seq or (report.sent_at is not None and report.sent_at == last.sent_at)):
+        return record, "repeated"
+    observers = {other: seen for other, seen in record.observers.items() if other != name}
+    while len(observers) >= MOST_OBSERVERS:
+        del observers[next(iter(observers))]
+    observers[name] = Observer(report.seq, report.sent_at)
+    return dataclasses.replace(record, observers=observers), "accepted"
 
 
 def with_report(

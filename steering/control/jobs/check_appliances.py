@@ -21,7 +21,7 @@ from typing import Final
 
 import httpx
 
-from steering.control.jobs.clockwork import Call, Job
+from steering.control.jobs.clockwork import Call, Job, going_on
 from steering.control.services.control import Control
 from steering.model.fleet import Appliance, Fleet
 
@@ -91,9 +91,10 @@ class CheckAppliances(Job):
             if appliance is None:
                 self.planned.discard(name)
                 return
-            for family, addresses in families_of(appliance):
-                why = await self.check(appliance, addresses)
-                self.control.registry.observe(name, not why, why, family=family)
+            with going_on(f"the check of {name}"):
+                for family, addresses in families_of(appliance):
+                    why = await self.check(appliance, addresses)
+                    self.control.registry.observe(name, not why, why, family=family)
             due = time.monotonic() + self.pause_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
             heapq.heappush(self.due, (due, name))
             self.awake.set()

@@ -4,7 +4,8 @@ A job is called again and again in the event loop of control; it changes things 
 
     run_jobs ──> job.run() ──> await self.call(service.verb) ──> ControlThread ──> the verb
 
-A job that raises an error is logged and called again after a pause (`Backoff`).
+A job that raises an error is logged and called again after a pause (`Backoff`). A job of many items does each within
+`going_on`: what is wrong with one item is logged, and the others are done.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -26,6 +27,9 @@ from steering.settings import Settings
 
 FIRST_PAUSE_S: Final = 1.0
 MOST_PAUSE_S: Final = 60.0
+SAID_AGAIN_S: Final = 60.0
+MOST_SAID: Final = 1000  # subjects of errors that are remembered
+said_at: Final[dict[str, float]] = {}  # when the last error of a subject was logged
 CHILDREN_IMPORT: Final = (
     "steering.control.services.tasks",
     "steering.control.services.holdings",
@@ -104,6 +108,20 @@ class ControlThread:
     def shutdown(self) -> None:
         """End the thread after its last verb."""
         self.executor.shutdown()
+
+
+@contextlib.contextmanager
+def going_on(subject: str) -> Iterator[None]:
+    """Log an unexpected error, with its traceback once in SAID_AGAIN_S for a subject, and go on."""
+    try:
+        yield
+    except Exception as error:
+        now = time.monotonic()
+        if now - said_at.get(subject, -SAID_AGAIN_S) >= SAID_AGAIN_S:
+            if len(said_at) >= MOST_SAID:
+                said_at.clear()
+            said_at[subject] = now
+            logger.exception("%s: %s", subject, error)
 
 
 async def keep_running(job: Job) -> None:

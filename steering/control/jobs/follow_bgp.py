@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import logging
 import time
+from functools import partial
 from typing import Final
 
-from steering.control.jobs.clockwork import Job
+from steering.control.jobs.clockwork import Job, going_on
 from steering.control.routes.bgp.sessions import LiveRoutes, read_sessions, unknown_clusters, write_routes
 from steering.control.routes.bgp.speaker import speaking
 from steering.errors import SteeringError
@@ -69,7 +70,7 @@ class FollowBgp(Job):
             began = time.monotonic()
             try:
                 sessions = list(live.sessions.values())
-                async with speaking(sessions, lambda line: live.take(line, time.time())) as process:
+                async with speaking(sessions, partial(take_line, live)) as process:
                     status = await process.wait()
                 reason = f"the speaker ended with status {status}"
             except SteeringError as error:
@@ -90,13 +91,19 @@ class FollowBgp(Job):
             await self.gather(live)
             done = live.changed
             began, used = time.monotonic(), core_s()
-            await asyncio.to_thread(write_routes, self.settings.state, live.copied())
-            try:
-                report = await self.call(self.control.tables.publish_live)
-                if report:
-                    logger.info("bgp: table %s serves", report["serving"]["table"])
-            except SteeringError as error:
-                logger.error("bgp: not published: %s", error.message)
+            published = False
+            with going_on("bgp: not published"):
+                await asyncio.to_thread(write_routes, self.settings.state, live.copied())
+                try:
+                    report = await self.call(self.control.tables.publish_live)
+                    if report:
+                        logger.info("bgp: table %s serves", report["serving"]["table"])
+                except SteeringError as error:
+                    logger.error("bgp: not published: %s", error.message)
+                published = True
+            if not published:
+                done = -1
+                await asyncio.sleep(RESTART_S)
             budget.take(min(core_s() - used, time.monotonic() - began))
 
     async def gather(self, live: LiveRoutes) -> None:
@@ -107,3 +114,8 @@ class FollowBgp(Job):
                 while before != live.changed:
                     before = live.changed
                     await asyncio.sleep(GATHER_S)
+
+
+def take_line(live: LiveRoutes, line: bytes) -> None:
+    with going_on("bgp: a line of the speaker"):
+        live.take(line, time.time())

@@ -3,85 +3,83 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from _fastpath.counters import Counters
-from steering.control.jobs.clockwork import Call, Job
+from steering.control.health.appliance_state import Maintenance
+from steering.control.jobs.clockwork import Call, Job, going_on
 from steering.control.services.control import Control
 from steering.state.folder import worker_files
 
-logger = logging.getLogger("steering.control")
-
+MOST_GROWTH: Final = 1 << 32  # of a count between two ticks; more is damage
 
 Counts = Mapping[int, int]
 
 
+class Taken(NamedTuple):
+    """What all workers counted: answers by the slot that they named first, requests by content key, attested viewers
+    by slot, and how many of those were failing."""
+
+    answers: Counter[int]
+    requests: Counter[int]
+    attested: Counter[int]
+    failing: Counter[int]
+
+
 class Tally:
-    """What all workers counted since the last call; a worker that restarted counts from 0."""
+    """What all workers counted since the last call; a worker that restarted counts from 0.
+
+    The files are written by others while they are read: a damaged one costs the counts of its worker alone.
+    """
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.open: dict[int, tuple[int, Counters]] = {}
-        self.answers: dict[int, Counts] = {}
-        self.requests: dict[int, Counts] = {}
-        self.attested: dict[int, Counts] = {}
-        self.failing: dict[int, Counts] = {}
+        self.open: dict[int, tuple[tuple[int, int], Counters]] = {}  # by worker, with inode and size
+        self.before: dict[int, tuple[Counts, ...]] = {}
 
-    def take(self) -> tuple[Counter[int], Counter[int]]:
-        """Return the new answers by the slot that they named first, and the new requests by content key.
+    def take(self) -> Taken:
+        """Return what is new. Of a worker seen for the first time nothing is: it is not load of this moment.
 
-        A worker counts only the keys that it is asked for most, each since it began to count it.
+        A worker counts only the titles that it is asked for most, each since it began to count it.
         """
-        answers: Counter[int] = Counter()
-        requests: Counter[int] = Counter()
-        for worker, counters in self.workers().items():
-            answers.update(growth(self.answers, worker, counters.appliances()))
-            requests.update(growth(self.requests, worker, {key: count for key, count, *_ in counters.popularity()}))
-        return answers, requests
-
-    def take_attested(self) -> dict[int, tuple[int, int]]:
-        """Return the new attested viewers by slot, and how many of them were failing."""
-        attested: Counter[int] = Counter()
-        failing: Counter[int] = Counter()
-        for worker, counters in self.workers().items():
-            counts = counters.attested()
-            attested.update(growth(self.attested, worker, {slot: count for slot, (count, _) in counts.items()}))
-            failing.update(growth(self.failing, worker, {slot: count for slot, (_, count) in counts.items()}))
-        return {slot: (attested[slot], failing[slot]) for slot in attested.keys() | failing.keys()}
-
-    def workers(self) -> dict[int, Counters]:
-        """Return the counters of each worker, mapped again when the file was replaced."""
-        mapped: dict[int, Counters] = {}
+        taken = Taken(Counter(), Counter(), Counter(), Counter())
         for worker, path in worker_files(self.state).items():
-            try:
-                inode = path.stat().st_ino
-                if worker not in self.open or self.open[worker][0] != inode:
-                    self.open[worker] = inode, Counters(str(path))
-                    for seen in (self.answers, self.requests, self.attested, self.failing):
-                        seen.pop(worker, None)
-                mapped[worker] = self.open[worker][1]
-            except (OSError, ValueError) as error:
-                logger.debug("%s: %s", path.name, error)
-        return mapped
+            with going_on(f"the counts of worker {worker}"):
+                now = self.read(worker, path)
+                before = self.before.get(worker, now)
+                self.before[worker] = now
+                for total, counts, earlier in zip(taken, now, before, strict=True):
+                    growth = {key: count - earlier.get(key, 0) for key, count in counts.items()}
+                    total.update({key: new for key, new in growth.items() if 0 < new < MOST_GROWTH})
+        return taken
 
-
-def growth(seen: dict[int, Counts], worker: int, now: Counts) -> dict[int, int]:
-    """Return by how much counts have grown since the last call, and remember them; nothing the first time.
-
-    What was counted before this process began is not load of this moment.
-    """
-    before, seen[worker] = seen.get(worker), now
-    if before is None:
-        return {}
-    return {key: new for key, count in now.items() if (new := count - before.get(key, 0)) > 0}
+    def read(self, worker: int, path: Path) -> tuple[Counts, ...]:
+        """Return a worker's counts, as `Taken` has them. The file is mapped again when it was replaced."""
+        status = path.stat()
+        identity = status.st_ino, status.st_size
+        if worker not in self.open or self.open[worker][0] != identity:
+            self.open.pop(worker, None)
+            self.before.pop(worker, None)
+            self.open[worker] = identity, Counters(str(path))
+        counters = self.open[worker][1]
+        attested = counters.attested()
+        return (
+            counters.appliances(),
+            {key: count for key, count, *_ in counters.popularity()},
+            {slot: count for slot, (count, _) in attested.items()},
+            {slot: count for slot, (_, count) in attested.items()},
+        )
 
 
 class HealthTick(Job):
-    """The job; its period is the setting `tick_s`, by a clock that nobody can set."""
+    """The job; its period is the setting `tick_s`, by a clock that nobody can set.
+
+    Staleness, windows and weights need no other job and no worker: what cannot be read or recorded is logged.
+    """
 
     name = "health tick"
 
@@ -89,16 +87,26 @@ class HealthTick(Job):
         super().__init__(control, call)
         self.period_s = self.settings.tick_s
         self.tally = Tally(self.settings.state)
-        self.recording: asyncio.Future[None] | None = None
+        self.covered: dict[str, Maintenance] = {}
+        self.recording: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Tick once. States are recorded beside the ticks: a slow disk delays no tick."""
+        """Tick once. States are recorded beside the ticks: a slow disk delays no tick, and a full one no staleness."""
         registry = self.control.registry
-        answers, requests = self.tally.take()
-        attested = self.tally.take_attested() if self.settings.player_signal else None
-        registry.tick(answers, requests, self.control.maintenance.covered(), attested)
-        if self.recording and self.recording.done():
-            recorded, self.recording = self.recording, None
-            recorded.result()  # a full disk is an error of this job
-        if self.recording is None and (states := registry.take_unsaved()):
-            self.recording = asyncio.ensure_future(self.call(partial(self.control.ejections.keep_states, states)))
+        with going_on("maintenance windows"):
+            self.covered = self.control.maintenance.covered()
+        taken = Taken(Counter(), Counter(), Counter(), Counter())
+        with going_on("the counts of workers"):
+            taken = self.tally.take()
+        registry.tick(*taken, maintenance=self.covered)
+        if (self.recording is None or self.recording.done()) and (states := registry.take_unsaved()):
+            self.recording = asyncio.create_task(self.record(states))
+
+    async def record(self, states: dict[str, str]) -> None:
+        """Put health states on record; what fails is tried again with the next ones."""
+        with going_on("health states are not recorded"):
+            try:
+                await self.call(partial(self.control.ejections.keep_states, states))
+            except BaseException:
+                self.control.registry.unsaved.update(states)
+                raise

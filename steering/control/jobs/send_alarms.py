@@ -21,7 +21,7 @@ from typing import Any, Final
 import httpx
 
 from steering.control.health.alarms import Alarm
-from steering.control.jobs.clockwork import Call, Job
+from steering.control.jobs.clockwork import Call, Job, going_on
 from steering.control.services.control import Control
 from steering.process.backoff import Backoff
 
@@ -78,7 +78,8 @@ class SendAlarms(Job):
             while True:
                 while self.waiting:
                     until, body = self.waiting.popleft()
-                    await self.deliver(transport, {**body, "given_up": self.dropped}, until)
+                    with going_on(f"alarm not sent to {self.url.host}"):
+                        await self.deliver(transport, {**body, "given_up": self.dropped}, until)
                 self.awake.clear()
                 await self.awake.wait()
 

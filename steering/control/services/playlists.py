@@ -18,7 +18,7 @@ from steering.control.playlists.prepare import MAX_PLAYLIST, prepare
 from steering.control.records.audit import Entry
 from steering.control.records.database import Records
 from steering.control.records.playlists import PlaylistRow
-from steering.control.routes.fetch import fetch
+from steering.control.routes.fetch import run_apart, update_copy
 from steering.errors import FeedError, RequestError
 from steering.model.fleet import Fleet
 from steering.model.service import Service
@@ -62,7 +62,7 @@ class PlaylistService:
         """Register a playlist, or with no body fetch it from the service's origin, now and from now on."""
         owner = self.require(service, title, kind)
         if body is None:
-            arrived = arrived or bring(self.state, owner, title, kind)
+            arrived = arrived or run_apart(bring(self.state, owner, title, kind))
             if arrived.problem:
                 raise FeedError(arrived.problem)
             body = arrived.body
@@ -153,13 +153,13 @@ class PlaylistService:
         return service
 
 
-def bring(state: Path, service: Service, title: str, kind: str) -> Arrived:
-    """Return the playlist of a title at the service's origin; any thread may call this."""
+async def bring(state: Path, service: Service, title: str, kind: str) -> Arrived:
+    """Return the playlist of a title at the service's origin."""
     url = url_at_origin(service, title, kind)
     try:
         if not url:
             raise FeedError(f"service {service.id} has no origin; send the playlist itself")
-        copy = fetch(url, state, MAX_PLAYLIST, f"a playlist has at most {MAX_PLAYLIST >> 20} MiB")
+        copy = await update_copy(url, state, MAX_PLAYLIST, f"a playlist has at most {MAX_PLAYLIST >> 20} MiB")
         return Arrived(service.id, title, kind, url, copy.path.read_bytes())
     except FeedError as error:
         problem = error.message

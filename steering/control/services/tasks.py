@@ -7,6 +7,7 @@ on its way there; it changes nothing in this process, and its result is small.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -185,7 +186,8 @@ def locate(settings: Settings, source: FeedSource, progress: Progress) -> list[F
         return [FeedSource(kind_of(file), str(file), source.path) for file in files]
     if is_url(source.path):
         with step(f"fetch {source.path}", progress):
-            copy = fetch(source.path, settings.state, settings.fetch_mb << 20).path
+            alive = functools.partial(progress, f"fetch {source.path}")
+            copy = fetch(source.path, settings.state, settings.fetch_mb << 20, alive).path
         return [FeedSource(source.kind, str(copy), source.path)]
     return [source]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final, Protocol
 
-from fastapi import Request
+from fastapi import FastAPI, Request, Response
 
 from _fastpath.client import Trust
 from _fastpath.counters import Counters
@@ -20,13 +20,6 @@ from steering.settings import Settings
 # An answer is for one client at one moment; players on any page may read it.
 PLAYER_HEADERS: Final = {"cache-control": "no-store", "access-control-allow-origin": "*"}
 STEERING_HEADERS: Final = {**PLAYER_HEADERS, "access-control-expose-headers": "Retry-After"}
-PREFLIGHT_HEADERS: Final = {
-    "access-control-allow-origin": "*",
-    "access-control-allow-methods": "GET, HEAD, OPTIONS",
-    "access-control-allow-headers": "*",
-    "access-control-max-age": "86400",
-}
-POST_PREFLIGHT_HEADERS: Final = {**PREFLIGHT_HEADERS, "access-control-allow-methods": "POST, OPTIONS"}
 
 
 class Holder(Protocol):
@@ -71,6 +64,21 @@ class Context:
             self.reports.count_steering(
                 snapshot, request.scope["query_string"], request.scope["headers"], packed, playing
             )
+
+
+def add_preflight(app: FastAPI, path: str, methods: str = "GET, HEAD, OPTIONS") -> None:
+    """Let pages of any origin send requests with these methods, any header lines, and remember it for a day."""
+    headers = {
+        "access-control-allow-origin": "*",
+        "access-control-allow-methods": methods,
+        "access-control-allow-headers": "*",
+        "access-control-max-age": "86400",
+    }
+
+    async def preflight() -> Response:
+        return Response(status_code=204, headers=headers)
+
+    app.add_api_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)
 
 
 def peer_of(request: Request) -> str | None:

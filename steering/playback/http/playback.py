@@ -1,22 +1,28 @@
 """The endpoint /v1/playback: one JSON body in, one answer for up to a thousand files out.
 
-The fast path answers most bodies; this endpoint reads any body and words every mistake. Both answer with the compiled
-`Picker` and `encode`, so their bytes are the same.
+The fast path answers most bodies; this endpoint words every mistake, and answers for devices. Both read with
+`_fastpath/body.pyx` and answer with the compiled `Picker` and `encode`, so their bytes are the same.
 """
 
 from __future__ import annotations
 
+from typing import Final
+
+import msgspec
 from fastapi import FastAPI, Request, Response
 
+from _fastpath.body import MAX_BODY, PlaybackRequest, read_playback_body
 from _fastpath.counters import Counters
-from _fastpath.request import Client, find_other
+from _fastpath.request import DEVICE_RULE, Client, find_other
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
+from steering.model.streams import Device, files_for, read_catalogue
 from steering.playback.answers.encoding import encode
 from steering.playback.answers.problem import region_error
-from steering.playback.http.context import PLAYER_HEADERS, POST_PREFLIGHT_HEADERS, Context, body_of
+from steering.playback.http.context import PLAYER_HEADERS, Context, add_preflight, body_of
 from steering.playback.http.openapi import PLAYBACK_BODY, PLAYBACK_RESPONSES
-from steering.playback.http.playback_body import MAX_BODY, files_of, is_json, read_playback_body
+
+DEVICES: Final = msgspec.json.Decoder(Device)
 
 
 def add_playback(app: FastAPI, context: Context) -> None:
@@ -36,9 +42,7 @@ def add_playback(app: FastAPI, context: Context) -> None:
             headers["content-encoding"] = "gzip"
         return Response(sent, media_type="application/json", headers=headers)
 
-    @app.options("/v1/playback", include_in_schema=False)
-    async def playback_preflight() -> Response:
-        return Response(status_code=204, headers=POST_PREFLIGHT_HEADERS)
+    add_preflight(app, "/v1/playback", "POST, OPTIONS")
 
 
 def answer(
@@ -66,8 +70,26 @@ def answer(
 async def receive(request: Request) -> bytes:
     """Return the body of a playback request. Raises RequestError 413 or 415."""
     media_type, coding = (request.headers.get(name, "") for name in ("content-type", "content-encoding"))
-    if media_type and not is_json(media_type):
+    if media_type and media_type.partition(";")[0].strip().lower() != "application/json":
         raise RequestError.of_parameter("content-type", media_type, "application/json", 415)
     if coding:
         raise RequestError.of_parameter("content-encoding", coding, "a body as it is", 415)
     return await body_of(request, MAX_BODY)
+
+
+def files_of(snapshot: Snapshot, asked: PlaybackRequest, service: str) -> list[str]:
+    """Return the files that a request asks for: for a device, those of the title that it plays. Raises RequestError."""
+    if asked.device is None:
+        return asked.files
+    try:
+        device = DEVICES.decode(asked.device)
+    except (msgspec.DecodeError, UnicodeError):
+        raise RequestError.of_parameter("device", asked.device.decode(), DEVICE_RULE) from None
+    streams = snapshot.playlists.find(service, asked.title, "streams") if snapshot.playlists else None
+    if service not in snapshot.services or streams is None:
+        raise RequestError.of_parameter(
+            "title", asked.title, f"service {service[:63]!r} has no catalogue of its streams", 404
+        )
+    if files := files_for(read_catalogue(streams.head), device):
+        return files
+    raise RequestError.of_parameter("device", asked.device.decode(), "it plays none of the title's streams", 404)

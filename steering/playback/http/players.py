@@ -5,29 +5,21 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
-from starlette.convertors import Convertor, register_url_convertor
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from _fastpath.hints import PLAYLISTS
 from steering.playback.answers import players
 from steering.playback.answers.players import Asked
 from steering.playback.answers.playlist import MEDIA_TYPES, make_playlist
 from steering.playback.answers.steering_manifests import MEDIA_TYPE
-from steering.playback.http.context import PLAYER_HEADERS, PREFLIGHT_HEADERS, STEERING_HEADERS, Context, peer_of
+from steering.playback.http.context import PLAYER_HEADERS, STEERING_HEADERS, Context, add_preflight, peer_of
 from steering.playback.http.openapi import PLAYLIST_RESPONSES, STEERING_RESPONSES, hint_parameters
 
 
-class Anything(Convertor[str]):
+class Anything(PathConvertor):
     """The rest of a path, with the line ends that `path` does not match."""
 
     regex = "(?s:.*)"
-
-    def convert(self, value: str) -> str:
-        """Return it as it is."""
-        return value
-
-    def to_string(self, value: str) -> str:
-        """Return it as it is."""
-        return value
 
 
 register_url_convertor("anything", Anything())
@@ -68,9 +60,6 @@ def add_players(app: FastAPI, context: Context) -> None:
     async def playlist(request: Request) -> Response:
         return answer_playlist(request, context)
 
-    async def preflight() -> Response:
-        return Response(status_code=204, headers=PREFLIGHT_HEADERS)
-
     @app.head("/v1/hls/{service}/{title}/master.m3u8", include_in_schema=False)
     @app.get("/v1/hls/{service}/{title}/master.m3u8", responses=PLAYLIST_RESPONSES)
     async def master(request: Request) -> Response:
@@ -98,4 +87,4 @@ def add_players(app: FastAPI, context: Context) -> None:
     for protocol in PLAYLISTS:
         for path in (f"/v1/{protocol}", f"/v1/{protocol}/{{rest:anything}}"):
             app.add_api_route(path, playlist, methods=["GET", "HEAD"], include_in_schema=False)
-            app.add_api_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)
+            add_preflight(app, path)

@@ -8,7 +8,7 @@ from typing import Final
 from fastapi import FastAPI, Request, Response
 from starlette.background import BackgroundTask
 
-from steering.playback.http.context import PLAYER_HEADERS, POST_PREFLIGHT_HEADERS, Context, body_of
+from steering.playback.http.context import PLAYER_HEADERS, Context, add_preflight, body_of
 from steering.playback.http.openapi import REPORT_BODY, REPORT_RESPONSES
 from steering.playback.signing.tags import read_tag
 from steering.playback.telemetry import cmcd
@@ -27,9 +27,7 @@ def add_reports(app: FastAPI, context: Context) -> None:
         later = BackgroundTask(take_reports, context, body, client.packed, read_tag(request.scope["query_string"]))
         return Response(status_code=204, headers=PLAYER_HEADERS, background=later)
 
-    @app.options("/v1/cmcd", include_in_schema=False)
-    async def report_preflight() -> Response:
-        return Response(status_code=204, headers=POST_PREFLIGHT_HEADERS)
+    add_preflight(app, "/v1/cmcd", "POST, OPTIONS")
 
 
 async def take_reports(context: Context, body: bytes, packed: bytes, tag: str) -> None:

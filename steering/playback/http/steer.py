@@ -16,30 +16,27 @@ from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.playback.answers.problem import region_error
 from steering.playback.answers.redirect import redirect
-from steering.playback.http.context import PLAYER_HEADERS, PREFLIGHT_HEADERS, Context
-from steering.playback.http.openapi import STEER_RESPONSES
+from steering.playback.http.context import PLAYER_HEADERS, Context, add_preflight
+from steering.playback.http.openapi import FAMILY, NUMBER, STEER_RESPONSES, parameter
 
-PARAMETERS: Final[dict[str, dict[str, Any]]] = {
-    "title": {"description": "what is to be played: 1 to 256 bytes of UTF-8", "type": "string"},
-    "service": {"description": "the kind of traffic; where absent, the default service", "type": "string"},
-    "session": {"description": "the viewer's session, at most 256 characters; never stored", "type": "string"},
-    "n": {"description": "how many targets; else as the service says", "type": "integer", "minimum": 1, "maximum": 8},
-    "family": {
-        "description": "only appliances up on this IP version; else the client's",
-        "type": "integer",
-        "enum": [4, 6],
-    },
-    "ip": {"description": "ask for this client; trusted callers only", "type": "string"},
-    "explain": {"description": "1: say why; trusted callers only", "type": "integer", "enum": [0, 1]},
-    "redirect": {"description": "1: answer 302, the other targets in Link headers", "type": "integer", "enum": [0, 1]},
-}
+FLAG: Final = {"type": "integer", "enum": [0, 1]}
+PARAMETERS: Final = {
+    "title": parameter("title", "what is to be played: 1 to 256 bytes of UTF-8", required=True),
+    "service": parameter("service", "the kind of traffic; where absent, the default service"),
+    "session": parameter("session", "the viewer's session, at most 256 characters; never stored"),
+    "n": parameter("n", "how many targets; else as the service says", NUMBER),
+    "family": parameter("family", "only appliances up on this IP version; else the client's", FAMILY),
+    "ip": parameter("ip", "ask for this client; trusted callers only"),
+    "explain": parameter("explain", "1: say why; trusted callers only", FLAG),
+    "redirect": parameter("redirect", "1: answer 302, the other targets in Link headers", FLAG),
+}  # `_fastpath/request.pyx` reads them
 
 
 def add_steer(app: FastAPI, context: Context) -> None:
     """Add the endpoint to an app."""
 
     @app.head("/v1/steer", include_in_schema=False)
-    @app.get("/v1/steer", responses=STEER_RESPONSES, openapi_extra=steer_parameters())
+    @app.get("/v1/steer", responses=STEER_RESPONSES, openapi_extra={"parameters": list(PARAMETERS.values())})
     async def steer(request: Request) -> Response:
         """Return the appliances to play a title from, best first; the service's fallback ends a list that is short."""
         snapshot = context.served()
@@ -55,9 +52,7 @@ def add_steer(app: FastAPI, context: Context) -> None:
             raise region_error(region, asked.service, refused_url)
         return answer(context, snapshot, client, asked)
 
-    @app.options("/v1/steer", include_in_schema=False)
-    async def preflight() -> Response:
-        return Response(status_code=204, headers=PREFLIGHT_HEADERS)
+    add_preflight(app, "/v1/steer")
 
 
 def answer(context: Context, snapshot: Snapshot, client: Client, asked: SteerRequest) -> Response:
@@ -101,19 +96,3 @@ def redirected(urls: list[str]) -> Response:
 def options_of(asked: SteerRequest) -> dict[str, Any]:
     """Return the parameters of a request that the decision takes by name."""
     return {"service": asked.service, "session": asked.session, "n": asked.n, "family": asked.family}
-
-
-def steer_parameters() -> dict[str, Any]:
-    """Return the query of /v1/steer; `_fastpath/request.pyx` reads it."""
-    return {
-        "parameters": [
-            {
-                "name": name,
-                "in": "query",
-                "description": schema["description"],
-                "required": name == "title",
-                "schema": {key: value for key, value in schema.items() if key != "description"},
-            }
-            for name, schema in PARAMETERS.items()
-        ]
-    }

@@ -24,7 +24,6 @@ from _fastpath.client import UNKNOWN, Trust, pack
 from _fastpath.connection import Connection
 from _fastpath.fast_path import Peer
 from steering.playback.answers.encoding import encode
-from steering.playback.http.playback_body import MAX_BODY
 from steering.playback.server.connections import Connections
 from steering.playback.server.last_answers import UNKNOWN_PEER, cheapest_answer
 from steering.playback.server.proxy_protocol import read_header
@@ -242,7 +241,7 @@ class HttpProtocol(Connection, asyncio.Protocol):
     def answer_playback(self, data: bytes, start: int) -> bytes | None:
         """Return the answer to the playback request at an offset. None: the fallback path's, or its body is due."""
         found = self.fast_path.read_playback(data, start, self.peer)
-        if found is None or self.fast_path.end - found[0] > MAX_BODY:
+        if found is None:
             return None
         body_start, accepts = found
         if self.fast_path.end > len(data):

@@ -54,6 +54,7 @@ class DecisionLog:
         self.dropped = 0
         self.written = 0
         self.descriptor = -1
+        self.is_new = False  # the file has no record yet, and files beyond KEPT_FILES are still there
         self.queue: queue.Queue[Callable[[], Decision] | None] = queue.Queue(QUEUED)
         self.thread: threading.Thread | None = None
 
@@ -98,30 +99,51 @@ class DecisionLog:
             os.close(self.descriptor)
 
     def write(self, record: bytes) -> None:
-        """Append a record, to the next file where this one is full."""
-        if self.descriptor < 0 or self.written + len(record) > self.file_bytes:
-            self.rotate()
-        done = os.write(self.descriptor, record)
-        self.written += done
-        if done < len(record):  # the disk is full: the next record begins a new file
-            self.written = self.file_bytes
-            raise OSError(f"{done} of {len(record)} bytes written")
+        """Append a record, to the next file where this one is full.
 
-    def rotate(self) -> None:
-        """Begin the next file, and remove the oldest."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
-        numbers = sorted(
-            int(match[2])
-            for path in self.folder.iterdir()
-            if (match := NAME.fullmatch(path.name)) and int(match[1]) == self.worker
-        )
-        for number in numbers[: max(len(numbers) - KEPT_FILES + 1, 0)]:
-            (self.folder / f"decisions.{self.worker}.{number}").unlink(missing_ok=True)
-        path = self.folder / f"decisions.{self.worker}.{numbers[-1] + 1 if numbers else 1}"
+        The oldest file goes once the next one has a record, so a full disk costs new records and no old ones.
+        """
+        if self.descriptor < 0 or self.written + len(record) > self.file_bytes:
+            self.begin_file()
+        self.append(record)
+        if self.is_new:
+            numbers = self.numbers()
+            for number in numbers[: max(len(numbers) - KEPT_FILES, 0)]:
+                self.path_of(number).unlink(missing_ok=True)
+            self.is_new = False
+
+    def append(self, data: bytes) -> None:
+        """Write bytes to the end of the file, all or none."""
+        done = os.write(self.descriptor, data)
+        if done < len(data):
+            os.ftruncate(self.descriptor, self.written)
+            raise OSError(f"{done} of {len(data)} bytes written")
+        self.written += done
+
+    def begin_file(self) -> None:
+        """Begin the next file; where that fails, the one before stays in use."""
+        path = self.path_of(max(self.numbers(), default=0) + 1)
+        before = self.descriptor, self.written
         self.descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self.written = os.write(self.descriptor, HEADER.pack(MAGIC, BYTE_ORDER))
+        self.written = 0
+        try:
+            self.append(HEADER.pack(MAGIC, BYTE_ORDER))
+        except OSError:
+            os.close(self.descriptor)
+            self.descriptor, self.written = before
+            path.unlink(missing_ok=True)
+            raise
+        if before[0] >= 0:
+            os.close(before[0])
+        self.is_new = True
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of this worker's files, in order."""
+        matches = (NAME.fullmatch(path.name) for path in self.folder.iterdir())
+        return sorted(int(match[2]) for match in matches if match and int(match[1]) == self.worker)
+
+    def path_of(self, number: int) -> Path:
+        return self.folder / f"decisions.{self.worker}.{number}"
 
 
 def decision_of(

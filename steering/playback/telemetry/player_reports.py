@@ -5,16 +5,17 @@ player's events name one. A start-up takes as long as the player reports, or the
 
 Anyone can report anything, so these counts are published and decide nothing. Only attested reports may decide: their
 viewers bring a tag that we signed (`tags.py`), and each is counted once in WINDOW_S at an appliance to which its
-network can be steered.
+network can be steered, by whichever worker it reaches.
 
-Kept in memory and never written: a keyed hash of each session with its last appliance, and one bit of a filter for each
-attested viewer.
+Kept in memory and never written: a keyed hash of each session with its last appliance, and one byte of a filter, which
+all workers share, for each attested viewer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import mmap
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from steering.playback.signing.tokens import SigningKey, network_of
 from steering.playback.telemetry.cmcd import MAX_START_MS, Report, brings_cmcd, read_headers, read_query
 
 WINDOW_S: Final = 60.0
-FILTER_BITS: Final = 1 << 20  # 128 KiB; at 60,000 viewers a window one in twenty is wrongly taken as seen
+FILTER_BYTES: Final = 1 << 20  # at 60,000 viewers a window one in twenty is wrongly taken as seen
 MAX_SESSIONS: Final = 1 << 14  # beyond this, the oldest are forgotten
 STARTED: Final = -1
 LEARNING_S: Final = 2.0  # the longest time that reports wait for the names of appliances
@@ -44,28 +45,33 @@ class Sampler(Protocol):
 
 
 class Window:
-    """A one-hash Bloom filter for WINDOW_S: no false "new", some false "seen"."""
+    """A one-hash filter for WINDOW_S by the clock: no false "new", some false "seen". All workers use one.
 
-    def __init__(self) -> None:
-        self.began_at = 0.0
-        self.seen = bytearray(FILTER_BITS // 8)
+    A byte has the number of the window in which its key was seen last, so a new window begins without clearing. Workers
+    are forks of one process: their hashes are equal, and secret. Two that look at a byte within the same microsecond
+    may both find it new, which nobody can aim at.
+    """
+
+    def __init__(self, shared: bytearray | mmap.mmap) -> None:
+        self.seen = shared
+        self.number = 0
 
     def turn(self, now: float) -> None:
-        """Start a new window if the old one is over."""
-        if now - self.began_at >= WINDOW_S:
-            self.began_at = now
-            self.seen = bytearray(FILTER_BITS // 8)
+        self.number = int(now // WINDOW_S) % 255 + 1
 
     def is_new(self, *key: object) -> bool:
         """Tell whether the window has not seen this key, and note it."""
-        index, bit = divmod(hash(key) % FILTER_BITS, 8)
-        is_new = not self.seen[index] >> bit & 1
-        self.seen[index] |= 1 << bit
+        index = hash(key) % FILTER_BYTES
+        is_new = self.seen[index] != self.number
+        self.seen[index] = self.number
         return is_new
 
 
 class PlayerReports:
-    """Counts the reports that one worker receives; of steering requests with CMCD, one in `every` (0: none)."""
+    """Counts the reports that one worker receives; of steering requests with CMCD, one in `every` (0: none).
+
+    `seen` is the memory of the filter that workers share, of FILTER_BYTES.
+    """
 
     def __init__(
         self,
@@ -74,13 +80,14 @@ class PlayerReports:
         sampler: Sampler | None = None,
         every: int = 0,
         clock: Callable[[], float] = time.time,
+        seen: bytearray | mmap.mmap | None = None,
     ) -> None:
         self.counters = counters
         self.keys = keys
         self.sampler = sampler
         self.every = every
         self.clock = clock
-        self.window = Window()
+        self.window = Window(bytearray(FILTER_BYTES) if seen is None else seen)
         # By session: its last (slot, cluster); and the time of its first start-up event: above 0 where it began to
         # wait, below STARTED (as STARTED - time) where it reported first that it played, STARTED once it has started.
         self.sessions: dict[int, tuple[tuple[int, int], int]] = {}

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.health.appliance_state import ApplianceState
-from steering.control.health.player_signal import FEWEST, MARGIN, RATE, losses, next_factors
+from steering.control.health.player_signal import FEWEST, MARGIN, RATE, losses, next_factors, update_factors
+from steering.settings import Settings
 from tests.support.appliances import state_of
 
 
@@ -100,6 +101,38 @@ def test_the_judge(members: list[ApplianceState]) -> None:
             assert member.failing / member.attested > failing / attested * (1 - 1e-3) + MARGIN - 0.02
         elif min(member.attested, attested) > 400 and member.failing / member.attested > failing / attested + 0.35:
             raise AssertionError(member)
+
+
+def play_minutes(rates: list[tuple[float, float]], minutes: int = 60, cap: float = 0.5) -> list[float]:
+    """Return the factors of a cluster whose appliances get so many attested and failing reports a minute."""
+    states = [state_of(slot) for slot in range(len(rates))]
+    settings = Settings(player_signal=cap)
+    for second in range(60 * minutes):
+        due = second % 60 == 0
+        attested = {slot: round(rate) for slot, (rate, _) in enumerate(rates) if due}
+        failing = {slot: round(rate) for slot, (_, rate) in enumerate(rates) if due}
+        update_factors({"a": states}, attested, failing, settings, 1.0)
+    return [state.player_factor for state in states]
+
+
+ONE_NETWORK: list[tuple[str, list[tuple[float, float]], float]] = [
+    # a network has VIEWERS_PER_NETWORK reports a minute at each appliance, however many tags and workers there are
+    ("alone", [(4, 4), (0, 0), (0, 0)], 1.0),
+    ("it praises the others", [(4, 4), (4, 0), (4, 0)], 1.0),
+    ("beside few viewers", [(14 + 4, 4), (14, 0), (14, 0), (14, 0)], 0.9),
+    ("beside some viewers", [(40 + 4, 4), (40, 1), (40, 1)], 1.0),
+    ("beside many viewers", [(400 + 4, 4), (400, 8), (400, 8)], 1.0),
+    ("five networks are beyond chance, and the cap holds", [(20, 20), (40, 0), (40, 0)], 0.5),
+]
+
+
+@pytest.mark.parametrize(("name", "rates", "least"), ONE_NETWORK, ids=[row[0] for row in ONE_NETWORK])
+def test_one_network_hardly_lowers_a_weight_and_none_beyond_the_cap(
+    name: str, rates: list[tuple[float, float]], least: float
+) -> None:
+    factors = play_minutes(rates)
+    assert factors[0] >= least - 1e-9
+    assert factors[1:] == [1.0] * (len(rates) - 1)
 
 
 @pytest.mark.parametrize("seed", range(5))

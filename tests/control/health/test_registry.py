@@ -119,20 +119,37 @@ def test_when_too_many_fall_silent_their_ejection_is_suppressed_until_released(b
 def test_a_monitor_that_reports_everything_down_ejects_none(bench: Bench) -> None:
     every = list(bench.slots)
     for _ in range(5):
-        bench.say(*every, health=Health("failed", "no route"), own=False)
+        bench.say(*every, health=Health("failed", "no route"), monitor=0)
         bench.tick()
     assert all(bench.status(name) == 1000 | BOTH for name in every)
     for _ in range(2):
-        bench.say(*every, own=False)
+        bench.say(*every, monitor=0)
     bench.tick()
     assert set(bench.states().values()) == {"serving"}
     assert all(bench.status(name) == 1000 | BOTH for name in every), "an appliance that was never out has no slow start"
 
 
+@pytest.mark.parametrize("repeats", ["one at a time", "late ones too"])
+def test_one_report_of_a_monitor_sent_again_and_again_ejects_none(bench: Bench, repeats: str) -> None:
+    failed = Health("failed", "no route")
+    reports = [Report("m", 2, 100.0, failed)] * 3
+    if repeats == "late ones too":
+        reports += [Report("m", 1, 99.0, failed), Report("m", 3, 100.0, failed)] * 3
+    verdicts = [bench.registry.report("c0-bom001", report, monitor=7) for report in reports]
+    bench.tick()
+    assert verdicts[0] == "accepted"
+    assert set(verdicts[1:]) <= {"repeated", "late"}
+    assert bench.status("c0-bom001") == 1000 | BOTH
+    for seq in (3, 4):
+        assert bench.registry.report("c0-bom001", Report("m", seq, 98.0 + seq, failed), monitor=7) == "accepted"
+    bench.tick()
+    assert bench.status("c0-bom001") & UNHEALTHY, "three observations"
+
+
 def test_a_monitor_ejects_one_after_three_observations_and_half_a_cluster_at_most(bench: Bench) -> None:
     for _ in range(3):
         assert bench.status("c0-bom001") == 1000 | BOTH
-        bench.say(*MUMBAI[:3], health=Health("failed", "no route"), own=False)
+        bench.say(*MUMBAI[:3], health=Health("failed", "no route"), monitor=0)
         bench.tick()
     assert [bench.states()[name] for name in MUMBAI] == ["unhealthy", "unhealthy", "suppressed", "serving"]
     assert describe(bench.registry, "c2-bom001")["suppressed"] == "bom001-a"
@@ -175,7 +192,7 @@ def test_a_record_survives_as_json_and_an_unreadable_one_is_new() -> None:
     registry = Registry(Settings(), clock=lambda: 5.0)
     registry.take_fleet(make_fleet(bom001=1), {}, {})
     heard = {4: RoutesHeard(9, "ab"), 6: RoutesHeard(0, "")}
-    registry.report("c0-bom001", Report("b", 3, 1.0, Health("degraded", "nic", 1.0, 2.0, 3, 0.5, 0.25), heard), True)
+    registry.report("c0-bom001", Report("b", 3, 1.0, Health("degraded", "nic", 1.0, 2.0, 3, 0.5, 0.25), heard))
     (text,) = registry.take_unsaved().values()
     assert read_record(text, 5.0) == registry.states["c0-bom001"].record
     assert registry.routes_heard() == {"c0-bom001": heard}
@@ -191,7 +208,7 @@ def test_an_appliance_that_leaves_is_forgotten(bench: Bench) -> None:
     assert list(bench.registry.states) == ["c0-bom001"]
     assert describe(bench.registry, "c0-bom001")["state"] == "unhealthy"
     with pytest.raises(RequestError, match="c1-bom001"):
-        bench.registry.report("c1-bom001", Report("b", 1), True)
+        bench.registry.report("c1-bom001", Report("b", 1))
     bench.registry.observe("c1-bom001", False, "ignored")
 
 
@@ -210,8 +227,8 @@ def test_the_steady_clock_has_the_time_and_goes_forward() -> None:
 def let_players_report(seconds: int, bench: Bench, **failing: float) -> None:
     """Let players report for some seconds: 60 a minute of each appliance in Mumbai, of which a share fails."""
     for second in range(seconds):
-        attested = {bench.slots[name]: (1, int(second % 10 < 10 * failing.get(name[:2], 0.0))) for name in MUMBAI}
-        bench.tick(attested=attested)
+        fails = {bench.slots[name]: int(second % 10 < 10 * failing.get(name[:2], 0.0)) for name in MUMBAI}
+        bench.tick(attested=dict.fromkeys(fails, 1), failing=fails)
 
 
 def test_an_appliance_that_fails_players_loses_weight_within_the_cap_and_regains_it(tmp_path: Path) -> None:

@@ -151,6 +151,37 @@ def test_no_ramp_moves_by_more_than_a_step(headrooms: list[float | None], step: 
         record = stepped
 
 
+Heard = tuple[int, str, int, float | None]  # token, boot, seq, at
+
+MONITORS: list[tuple[str, list[Heard], list[str]]] = [
+    ("in order", [(1, "m", 1, 5.0), (1, "m", 2, 6.0), (1, "m", 9, None)], ["accepted"] * 3),
+    ("one report three times", [(1, "m", 1, 5.0)] * 3, ["accepted", "repeated", "repeated"]),
+    ("without a clock", [(1, "m", 1, None)] * 3, ["accepted", "repeated", "repeated"]),
+    ("one observation sent as new", [(1, "m", 1, 5.0), (1, "m", 2, 5.0)], ["accepted", "repeated"]),
+    ("out of order", [(1, "m", 3, 7.0), (1, "m", 2, 6.0), (1, "m", 4, 8.0)], ["accepted", "late", "accepted"]),
+    ("a clock set back", [(1, "m", 1, 7.0), (1, "m", 2, 6.0)], ["accepted", "accepted"]),
+    ("a monitor restarts", [(1, "m", 9, 7.0), (1, "n", 0, 8.0), (1, "n", 0, 8.0)], ["accepted", "accepted", "repeated"]),
+    ("two monitors of a token", [(1, "m", 1, 5.0), (1, "n", 1, 5.0), (1, "m", 1, 5.0)], ["accepted", "accepted", "repeated"]),
+    ("two tokens", [(1, "m", 1, 5.0), (2, "m", 1, 5.0), (2, "m", 1, 5.0)], ["accepted", "accepted", "repeated"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "given", "expected"), MONITORS, ids=[row[0] for row in MONITORS])
+def test_a_monitors_report_counts_once(name: str, given: list[Heard], expected: list[str]) -> None:
+    record, verdicts = NEW, []
+    for token, boot, seq, sent_at in given:
+        record, verdict = health.heard_from(record, Report(boot, seq, sent_at), token)
+        verdicts.append(verdict)
+    assert verdicts == expected
+
+
+def test_only_the_last_boots_of_monitors_are_kept() -> None:
+    record = NEW
+    for boot in range(100):
+        record, _ = health.heard_from(record, Report(f"boot-{boot}", 0), 1)
+    assert list(record.observers) == [f"1 boot-{boot}" for boot in range(92, 100)]
+
+
 OBSERVATIONS: list[tuple[str, str, bool]] = [
     ("two bad ones are too few", "--", True),
     ("three bad ones in a row", "---", False),

@@ -282,6 +282,31 @@ async def test_who_leaves_the_fleet_is_checked_no_more_and_who_comes_is(monkeypa
     assert job.planned == {"one", "two"}
 
 
+async def test_a_check_that_fails_in_an_unknown_way_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with server(OK) as port:
+        good, bad = (appliance(f"http://{name}:{port}/", "127.0.0.1", name=name) for name in ("good", "bad"))
+        seen: asyncio.Queue[str] = asyncio.Queue()
+        job = CheckAppliances(
+            FakeControl(settings(), fleet_of(bad, good), lambda name, *_, **__: seen.put_nowait(name)),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+        )
+        check_address = job.ask
+
+        async def ask(url: str, address: str) -> str:
+            if "bad" in url:
+                raise UnicodeError("label too long")
+            return await check_address(url, address)
+
+        monkeypatch.setattr(job, "ask", ask)
+        running = asyncio.create_task(job.run())
+        async with asyncio.timeout(10):
+            assert [await seen.get() for _ in range(5)] == ["good"] * 5
+        assert not running.done()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
 async def test_a_certificate_is_to_be_for_the_host_of_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     openssl = shutil.which("openssl")
     if not openssl:

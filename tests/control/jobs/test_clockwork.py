@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from steering.control.jobs import clockwork
-from steering.control.jobs.clockwork import ControlThread, Job, run_jobs
+from steering.control.jobs.clockwork import ControlThread, Job, going_on, run_jobs
 from steering.settings import Settings
 
 
@@ -65,6 +65,28 @@ def test_a_job_that_fails_is_begun_again_and_the_others_go_on(
     assert failing.rounds == 3, "a job without a period that returns is over"
     assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == ["a fault of ours"] * 2
     assert "job failing failed; again in" in caplog.text
+
+
+def test_an_error_of_one_item_is_logged_and_the_others_are_done(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(clockwork, "said_at", {})
+    done = []
+    for item in range(10):
+        with going_on(f"item {item % 3}"):
+            if item % 3 == 0:
+                raise UnicodeEncodeError("ascii", "é", 0, 1, "not in range")
+            done.append(item)
+    assert done == [1, 2, 4, 5, 7, 8]
+    assert [record.getMessage() for record in caplog.records] == [
+        "item 0: 'ascii' codec can't encode character '\\xe9' in position 0: not in range"
+    ], "once a minute"
+    with pytest.raises(asyncio.CancelledError), going_on("item"):
+        raise asyncio.CancelledError
+    for item in range(5000):
+        with going_on(f"item {item}"):
+            raise ValueError
+    assert len(clockwork.said_at) <= clockwork.MOST_SAID
 
 
 def test_a_late_round_is_not_made_up_for() -> None:

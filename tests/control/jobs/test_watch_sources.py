@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import http.server
 import os
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -169,11 +170,58 @@ def test_a_first_answer_that_nothing_changed_is_no_answer(state: Path, site: Sit
         fetch(site.url, state, MIB)
 
 
-def test_a_fetch_that_takes_too_long_ends(state: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_module, "TOTAL_S", -1.0)
-    with pytest.raises(FeedError, match="took over"):
-        fetch(site.url, state, MIB)
+@contextlib.contextmanager
+def dripping(head: bytes, drop: bytes) -> Iterator[str]:
+    """Give the URL of a server that answers each connection with a head, and then a drop every 20 ms, for ever."""
+
+    class Dripping(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(head)
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.02):
+                    self.request.sendall(drop)
+
+    ended = threading.Event()
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Dripping) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/routes.csv"
+        ended.set()
+        server.shutdown()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+SLOW = [
+    ("no answer", b"", b""),
+    ("a head in drops", OK, b"x-drop: 1\r\n"),
+    ("a header in drops", OK + b"x-drop: ", b"1"),
+    ("a status line in drops", b"HTTP/1.1 200 ", b"O"),
+    ("a body in drops", OK + b"content-length: 1000000\r\n\r\n", b"x"),
+    ("a body without length in drops", OK + b"\r\n", b"x"),
+    ("chunks in drops", OK + b"transfer-encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+    ("one chunk in drops", OK + b"transfer-encoding: chunked\r\n\r\nfffff\r\n", b"x"),
+    ("informational answers without end", b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+]
+
+
+@pytest.mark.parametrize(("name", "head", "drop"), SLOW, ids=[row[0] for row in SLOW])
+def test_a_fetch_ends_in_time_however_slowly_the_answer_comes(
+    state: Path, name: str, head: bytes, drop: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "FIRST_S", 0.5)
+    began = time.monotonic()
+    with dripping(head, drop) as url, pytest.raises(FeedError, match=r"took over \d+\.\d s"):
+        fetch(url, state, MIB)
+    assert time.monotonic() - began < 10
     assert files(state) == {}
+
+
+@pytest.mark.parametrize("validator", ["caf\xe9", '"\u4e2d"', '"\x7f"', "x" * 5000])
+def test_a_validator_that_cannot_be_sent_back_is_not_kept(state: Path, site: Site, validator: str) -> None:
+    site.headers["ETag"] = validator.encode("utf-8").decode("latin-1")
+    assert fetch(site.url, state, MIB).changed
+    assert not fetch(site.url, state, MIB).changed
+    assert "if-none-match" not in site.asked[1]
+    assert "if-modified-since" in site.asked[1]
 
 
 def test_a_redirect_on_the_same_host_is_followed(state: Path, site: Site) -> None:
@@ -322,6 +370,40 @@ def test_a_changed_url_is_published_and_a_bad_one_is_left_alone_for_longer_and_l
         assert 1 <= len(site.asked) - asked <= 9  # after 0.05 s, 0.1 s, then each 0.2 s
         site.status, site.body, site.headers["ETag"] = 200, HOME.encode(), '"3"'
         wait_until(lambda: served(settings.state) == "bom001-a")
+
+
+def test_a_slow_url_and_one_that_fails_in_an_unknown_way_delay_no_file(
+    anywhere: Control, settings: Settings, fleet: Fleet, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "routes.csv"
+    path.write_text(HOME)
+    quick = settings.model_copy(update={"fetch_s": 0.05})
+    anywhere.fleet.replace(fleet, "test")
+    other = site.url.replace("routes.csv", "other.csv")
+    sources = [FeedSource("csv", str(path)), FeedSource("csv", site.url), FeedSource("csv", other)]
+    site.body = (HEADER + "203.0.112.0/24,bom001-a\n").encode()
+    anywhere.tables.publish(sources, "test")
+    asked: set[str] = set()
+
+    async def fetch_badly(url: str, *_: Any) -> Any:
+        asked.add(url)
+        if url == other:
+            raise RecursionError("a fault of ours")
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr("steering.control.jobs.watch_sources.update_copy", fetch_badly)
+    with watching(anywhere, quick):
+        wait_until(lambda: asked == {site.url, other})
+        path.write_text(AWAY)
+        wait_until(lambda: served(settings.state) == "del001-a")
+
+
+def test_a_pipe_in_the_place_of_a_feed_is_refused(control: Control, fleet: Fleet, tmp_path: Path) -> None:
+    control.fleet.replace(fleet, "test")
+    for name in ("pipe.csv", "pipe.csv.gz", "pipe.jsonl", "pipe.mmdb"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(FeedError, match=r"is no file"):
+            control.tables.publish(list(sources_of((str(tmp_path / name),))), "test")
 
 
 def test_nothing_is_published_while_a_table_is_pinned(

@@ -18,8 +18,10 @@ from click.testing import CliRunner
 
 from _fastpath.request import Client
 from steering.cli import main
+from steering.control.jobs import refresh_playlists
 from steering.control.jobs.refresh_playlists import RefreshPlaylists
 from steering.control.routes.feeds import FeedSource
+from steering.control.services import playlists as playlist_service
 from steering.control.services.control import Control
 from steering.control.services.playlists import bring
 from steering.decision.snapshot import Snapshot
@@ -42,12 +44,13 @@ class Origin:
     def __init__(self) -> None:
         self.text = HLS
         self.status = 200
+        self.tags = '"{}"'
         self.asked: list[tuple[str, str | None]] = []
         origin = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                tag = f'"{hash(origin.text)}"'
+                tag = origin.tags.format(hash(origin.text))
                 known = self.headers["if-none-match"]
                 origin.asked.append((self.path, known))
                 body = origin.text.encode()
@@ -256,6 +259,12 @@ def test_a_catalogue_of_streams_answers_for_a_device(serving: Control, settings:
         files()
 
 
+async def play_round(job: RefreshPlaylists, now: float) -> None:
+    """Begin the rounds that are due, and wait for them."""
+    job.begin(await job.call(job.control.playlists.fetched), now)
+    await asyncio.gather(*job.rounds.values())
+
+
 def test_an_origin_is_asked_at_once_and_again_where_it_changed(
     serving: Control, settings: Settings, fleet: Fleet, origin: Origin
 ) -> None:
@@ -271,7 +280,7 @@ def test_an_origin_is_asked_at_once_and_again_where_it_changed(
     every = settings.playlist_refresh_s
 
     def look(now: float) -> dict[str, Any]:
-        asyncio.run(job.refresh(now))
+        asyncio.run(play_round(job, now))
         return serving.playlists.get("video", "a b", "hls")
 
     look(0.0)
@@ -297,7 +306,87 @@ def test_an_origin_is_asked_at_once_and_again_where_it_changed(
 def test_an_origin_cannot_send_elsewhere_or_too_much(tmp_path: Path, origin: Origin, fleet: Fleet) -> None:
     service: Service = with_origin(fleet, origin.url).services[0]
     origin.text = "#" * ((1 << 20) + 1)
-    assert "at most 1 MiB" in bring(tmp_path, service, "t", "hls").problem
+    assert "at most 1 MiB" in asyncio.run(bring(tmp_path, service, "t", "hls")).problem
+
+
+async def call_here(verb: Callable[[], T]) -> T:
+    return verb()
+
+
+@pytest.mark.parametrize(
+    "tags", ['"caf\xe9-{}"', '"\x7f{}"', "x" * 5000 + "{}", ""], ids=["latin", "control", "long", "none"]
+)
+def test_an_etag_that_cannot_be_sent_back_stops_no_refresh(
+    serving: Control, settings: Settings, fleet: Fleet, origin: Origin, tags: str
+) -> None:
+    serving.fleet.replace(with_origin(fleet, origin.url), "test")
+    origin.tags = tags
+    for title in ("a", "b"):
+        serving.playlists.put("video", title, "hls", None, "test")
+    job = RefreshPlaylists(serving, call_here)
+    asyncio.run(play_round(job, 0.0))
+    origin.text = HLS.replace("low/v", "lower/v")
+    asyncio.run(play_round(job, 2 * settings.playlist_refresh_s))
+    for title in ("a", "b"):
+        assert serving.playlists.get("video", title, "hls")["who"] == "origin"
+
+
+def test_one_playlist_that_fails_in_an_unknown_way_stops_no_other(
+    serving: Control, settings: Settings, fleet: Fleet, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving.fleet.replace(with_origin(fleet, origin.url), "test")
+    for title in ("a", "b", "c", "d"):
+        serving.playlists.put("video", title, "hls", None, "test")
+    prepare, every = playlist_service.prepare, settings.playlist_refresh_s
+
+    async def bring_all_but_a(state: Path, service: Service, title: str, kind: str) -> Any:
+        if title == "a":
+            raise LookupError("a fault of ours")
+        return await bring(state, service, title, kind)
+
+    def prepare_all_but_b(service: str, title: str, *more: Any) -> Any:
+        if title == "b":
+            raise RecursionError("another")
+        return prepare(service, title, *more)
+
+    monkeypatch.setattr(refresh_playlists, "bring", bring_all_but_a)
+    monkeypatch.setattr(playlist_service, "prepare", prepare_all_but_b)
+    job = RefreshPlaylists(serving, call_here)
+    asyncio.run(play_round(job, 0.0))
+    origin.text = HLS.replace("low/v", "lower/v")
+    asyncio.run(play_round(job, 2 * every))
+    authors = {title: serving.playlists.get("video", title, "hls")["who"] for title in ("a", "b", "c", "d")}
+    assert authors == {"a": "test", "b": "test", "c": "origin", "d": "origin"}
+
+
+def test_a_slow_origin_delays_no_other(
+    serving: Control, settings: Settings, fleet: Fleet, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = with_origin(fleet, origin.url).services[0]
+    other = dataclasses.replace(video, id="slow")
+    serving.fleet.replace(dataclasses.replace(fleet, services=(video, other)), "test")
+    for service in ("slow", "video"):
+        serving.playlists.put(service, "t", "hls", None, "test")
+
+    async def bring_slowly(state: Path, service: Service, title: str, kind: str) -> Any:
+        if service.id == "slow":
+            await asyncio.sleep(3600)
+        return await bring(state, service, title, kind)
+
+    monkeypatch.setattr(refresh_playlists, "bring", bring_slowly)
+    job, every = RefreshPlaylists(serving, call_here), settings.playlist_refresh_s
+    origin.text = HLS.replace("low/v", "lower/v")
+
+    async def play() -> None:
+        sources = serving.playlists.fetched()
+        for number in range(3):
+            job.begin(sources, 2 * number * every)
+            while "video" in job.rounds and not job.rounds["video"].done():
+                await asyncio.sleep(0.01)
+        assert not job.rounds["slow"].done()
+
+    asyncio.run(play())
+    assert serving.playlists.get("video", "t", "hls")["who"] == "origin"
 
 
 def test_the_command_line_and_the_door_do_the_same(serving: Control, settings: Settings, tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from steering.decision.explain import describe
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError
 from steering.playback.telemetry.decision_log import KEPT_FILES, QUEUED, DecisionLog
-from steering.state.decision_log import HEADER, Decision, decode, encode, read_decisions
+from steering.state.decision_log import HEADER, Decision, decode, encode, log_files, read_decisions
 
 NUMBERS = st.integers(0, 2**32 - 1)
 PAIRS = st.lists(st.tuples(NUMBERS, NUMBERS), max_size=40).map(tuple)
@@ -149,6 +151,56 @@ def test_files_are_rotated_and_the_oldest_removed(tmp_path: Path, snapshot: Snap
     assert numbers[0] > 20
     assert all(path.stat().st_size <= 300 for path in tmp_path.glob("decisions.3.*"))
     assert all(len(list(read_decisions(path))) > 0 for path in tmp_path.glob("decisions.3.*"))
+
+
+class Disk:
+    """A disk with so many free bytes, for the files of a log; `os.write` fails as write(2) does."""
+
+    def __init__(self, free: int, is_exact: bool) -> None:
+        self.free = free
+        self.is_exact = is_exact  # it takes as much of a write as there is room for
+        self.write_for_real = os.write
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if "decisions." not in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            return self.write_for_real(descriptor, data)
+        room = min(len(data), self.free) if self.is_exact or self.free >= len(data) else 0
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.free -= room
+        return self.write_for_real(descriptor, data[:room])
+
+
+@pytest.mark.parametrize("is_exact", [True, False], ids=["partial writes", "no partial writes"])
+@pytest.mark.parametrize("free", [0, 3, 16, 20, 100, 150, 280])
+def test_a_full_disk_costs_new_records_and_no_old_ones(
+    tmp_path: Path, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, free: int, is_exact: bool
+) -> None:
+    packed, trace = steered(snapshot, "t", "203.0.113.7")
+
+    def record(count: int, file_bytes: int = 300) -> int:
+        log = DecisionLog(tmp_path, 3, Always(), file_bytes=file_bytes)
+        log.start()
+        for _ in range(count):
+            log.note(snapshot, packed, "video", 3, 0, trace)
+        log.stop()
+        return log.dropped
+
+    def read_all() -> list[Decision]:
+        return [decision for path in log_files([tmp_path]) for decision in read_decisions(path)]
+
+    assert record(60) == 0
+    before = read_all()
+    disk = Disk(free, is_exact)
+    monkeypatch.setattr("os.write", disk.write)
+    for _ in range(3):  # also when the worker is started again and again
+        assert record(40) > 0
+    assert read_all()[: len(before)] == before or free >= 100, "a file that got a record replaces the oldest"
+    assert len(read_all()) >= len(before)
+    disk.free = 1 << 20
+    assert record(60) == 0
+    assert len(read_all()) >= len(before)
+    assert len(list(tmp_path.glob("decisions.3.*"))) == KEPT_FILES
 
 
 def test_what_the_thread_cannot_keep_up_with_is_dropped_and_counted(log: DecisionLog, snapshot: Snapshot) -> None:

@@ -18,7 +18,7 @@ from steering.decision.snapshot import Snapshot
 from steering.playback.signing.tags import tag_for
 from steering.playback.signing.tokens import SigningKey
 from steering.playback.telemetry.cmcd import Report
-from steering.playback.telemetry.player_reports import MAX_SESSIONS, WINDOW_S, PlayerReports
+from steering.playback.telemetry.player_reports import FILTER_BYTES, MAX_SESSIONS, WINDOW_S, PlayerReports
 
 KEYS = {"tag-1": SigningKey("tag-1", "s" * 40)}
 ISP = ipaddress.ip_address("203.0.113.7").packed  # of partner number 1, at bom001 and del001
@@ -220,6 +220,38 @@ def test_a_flood_is_a_few_attested_viewers(
     attested, failing = player_reports.counters.attested().get(0, (0, 0))
     assert failing <= attested <= most
     assert counted(player_reports)[0]["errors"] == 1000  # counted all the same
+
+
+WORKERS = [("one worker", 1), ("four workers", 4), ("many workers", 16)]
+
+
+@pytest.mark.parametrize("workers", [row[1] for row in WORKERS], ids=[row[0] for row in WORKERS])
+@pytest.mark.parametrize(("client", "most"), [row[1:] for row in FLOODS], ids=[row[0] for row in FLOODS])
+def test_a_flood_over_all_workers_is_no_more_attested_viewers(
+    tmp_path: Path, snapshot: Snapshot, clock: Clock, client, most: int, workers: int
+) -> None:  # type: ignore[no-untyped-def]
+    assert snapshot.appliances_by_name
+    seen = bytearray(FILTER_BYTES)
+    each = [
+        PlayerReports(
+            Counters(str(tmp_path / f"worker.{number}"), 16, writable=True), lambda: KEYS, clock=clock, seen=seen
+        )
+        for number in range(1, workers + 1)
+    ]
+    for minute in range(1, 4):
+        for number in range(300):
+            for player_reports in each:
+                fail(player_reports, snapshot, *client(number))
+        totals = [player_reports.counters.attested().get(0, (0, 0)) for player_reports in each]
+        assert sum(failing for _, failing in totals) <= sum(attested for attested, _ in totals) <= most * minute
+        clock.now += WINDOW_S
+
+
+def test_windows_begin_without_clearing(snapshot: Snapshot, player_reports: PlayerReports, clock: Clock) -> None:
+    for minute in range(600):
+        fail(player_reports, snapshot, ISP, tag_at(ISP, now=clock.now))
+        assert player_reports.counters.attested() == {0: (minute + 1, minute + 1)}
+        clock.now += WINDOW_S
 
 
 def test_an_attested_report_counts_where_its_network_can_be_steered_to(

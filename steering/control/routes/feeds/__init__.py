@@ -303,6 +303,8 @@ def read_bytes(path: Path) -> tuple[bytes, str]:
 
 
 def sha256_of(path: Path) -> str:
+    if not path.is_file() and path.exists():
+        raise FeedError(f"{path}: is no file that can be read to its end")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
