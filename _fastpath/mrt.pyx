@@ -27,7 +27,7 @@ from _fastpath.texts cimport text_piece, text_table, texts_begin, texts_end, tex
 from _fastpath.wide cimport high_of, last_of, low_of, wide, wide_of
 
 MAX_PATH = 255  # ASNs in a path
-MAX_COMMUNITIES = 1024  # a BGP message of 4,096 bytes holds 1,023
+MAX_COMMUNITIES = 256
 
 cdef enum:
     HEADER = 12

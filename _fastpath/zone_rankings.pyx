@@ -3,8 +3,9 @@
 
 Every route on every covering prefix makes its cluster a candidate. A candidate's key is a number for each key of the
 policy, in the policy's order, lower is better: `prefix`, how many covering prefixes are longer; `distance` in steps;
-any other is an attribute of the route. A cluster with several routes keeps its best one. Clusters are sorted by key;
-equal keys share a rank. The region's fallback clusters follow, by distance. Equal rankings are stored once.
+any other is an attribute of the route. A cluster with several routes keeps its best one. A route
+that excludes its cluster keeps it out, unless a longer prefix adds it. Clusters are sorted by key; equal keys share a
+rank. The region's fallback clusters follow, by distance. Equal rankings are stored once.
 """
 
 from array import array
@@ -27,6 +28,7 @@ cdef uint32_t FALLBACK_BIT = 1 << 31  # as FALLBACK of `ranking`
 cdef enum:
     MAX_KEYS = 8
     NO_STEP = 0xFFFFFFFF  # above any distance step and any depth
+    EXCLUDED = 0xFFFFFFFF  # in place of an index
 
 
 cdef struct ranking_entry:
@@ -71,6 +73,8 @@ cdef class RankingBuilder:
     cdef const double[::1] cluster_vectors, region_vectors
     cdef double step_km
     cdef const uint32_t* columns[MAX_KEYS]   # by key of the policy; NULL for prefix and distance
+    cdef const uint32_t[::1] excludes        # by route: whether it keeps its cluster away from the prefix
+    cdef bint any_excludes
     cdef Py_ssize_t keys, distance_key, count
     cdef uint32_t region, stamp  # of the (chain, region) whose ranking is being made
     cdef ranking_entry* entries
@@ -99,6 +103,7 @@ cdef class RankingBuilder:
         for i in range(self.keys):
             if policy[i] not in ("prefix", "distance"):
                 self.columns[i] = (<c_array.array?> routes[policy[i]]).data.as_uints
+        self.excludes, self.any_excludes = routes["excludes"], any(routes["excludes"])
         self.out = zeros("I", 2 * clusters + 2)
         self.steps = self.out.data.as_uints
         self.entries = <ranking_entry*> malloc((clusters + 1) * sizeof(ranking_entry))
@@ -127,6 +132,8 @@ cdef class RankingBuilder:
         cdef Py_ssize_t i
         if route >= self.cluster.shape[0]:
             raise IndexError(f"a set names route {route}, there are {self.cluster.shape[0]}")
+        if self.excludes[route]:
+            return 0
         cluster = self.cluster[route]
         memset(&entry, 0, sizeof(ranking_entry))
         for i in range(self.keys):
@@ -140,8 +147,15 @@ cdef class RankingBuilder:
             self.index_of[cluster] = <uint32_t> self.count
             self.entries[self.count] = entry
             self.count += 1
-        elif compare_keys(&entry, self.entries + self.index_of[cluster]) < 0:
+        elif self.index_of[cluster] != EXCLUDED and compare_keys(&entry, self.entries + self.index_of[cluster]) < 0:
             self.entries[self.index_of[cluster]] = entry
+        return 0
+
+    cdef int exclude(self, uint32_t route) except -1:
+        """Keep the cluster of a route that excludes it out of the ranking, unless a longer prefix has added it."""
+        if self.excludes[route] and self.stamp_of[self.cluster[route]] != self.stamp:
+            self.stamp_of[self.cluster[route]] = self.stamp
+            self.index_of[self.cluster[route]] = EXCLUDED
         return 0
 
     cdef uint32_t partner(self) noexcept:
@@ -226,6 +240,8 @@ def make_rankings(
         builder.begin(region)
         depth = 0
         while chain:
+            for i in range(first[chain_set[chain]], first[chain_set[chain] + 1] if builder.any_excludes else 0):
+                builder.exclude(members[i])
             for i in range(first[chain_set[chain]], first[chain_set[chain] + 1]):
                 builder.add_route(members[i], depth)
             chain = parent[chain]

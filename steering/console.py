@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from steering.errors import SteeringError
+from steering.escape import for_csv, for_terminal
 
 WIDTH_IN_PIPE: Final = 160  # a pipe has no width, and rich would fold lines at 80
 
@@ -34,13 +35,13 @@ def output() -> Console:
 def show_progress() -> Iterator[Progress]:
     """Yield a function that takes the name of each step: a moving bar on a terminal, else one line a step."""
     if not sys.stderr.isatty():
-        yield lambda step: click.echo(f"… {step}", err=True)
+        yield lambda step: click.echo(f"… {for_terminal(step)}", err=True)
         return
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     console = Console(stderr=True, highlight=False)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Bars(*columns, console=console, transient=True) as bars:
         task = bars.add_task("", total=None)
         name, began = "", time.monotonic()
@@ -52,8 +53,8 @@ def show_progress() -> Iterator[Progress]:
         def step(next_name: str) -> None:
             nonlocal name, began
             end_step()
-            name, began = next_name, time.monotonic()
-            bars.update(task, description=next_name)
+            name, began = for_terminal(next_name), time.monotonic()
+            bars.update(task, description=name)
 
         yield step
         end_step()
@@ -61,34 +62,35 @@ def show_progress() -> Iterator[Progress]:
 
 def print_json(report: Any) -> None:
     """Print a report as one JSON document."""
-    click.echo(json.dumps(report, ensure_ascii=False, indent=2))
+    click.echo(json_text(report))
+
+
+def json_text(report: Any) -> str:
+    """Return a report as JSON on several lines; where a text has a hidden character, all but ASCII is escaped."""
+    text = json.dumps(report, ensure_ascii=False, indent=2)
+    return text if text.replace("\n", "").isprintable() else json.dumps(report, indent=2).replace("\x7f", "\\u007f")
 
 
 def print_error(error: SteeringError, as_json: bool) -> None:
     """Print an error and its hint."""
     if as_json:
         document = {"error": type(error).__name__, "detail": error.message}
-        click.echo(json.dumps(document | ({"hint": error.hint} if error.hint else {}), ensure_ascii=False), err=True)
+        click.echo(json_text(document | ({"hint": error.hint} if error.hint else {})), err=True)
         return
-    click.echo(click.style("error: ", fg="red", bold=True) + printable(error.message), err=True)
+    click.echo(click.style("error: ", fg="red", bold=True) + for_terminal(error.message, lines=True), err=True)
     if error.hint:
-        click.echo(click.style("hint:  ", fg="cyan") + printable(error.hint), err=True)
+        click.echo(click.style("hint:  ", fg="cyan") + for_terminal(error.hint, lines=True), err=True)
 
 
 def print_done(text: str) -> None:
     """Print that something is done."""
-    click.echo(click.style(printable(text), fg="green"))
+    click.echo(click.style(for_terminal(text), fg="green"))
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
     """Print warnings, one a line."""
     for warning in warnings:
-        click.echo(click.style("warning: ", fg="yellow") + printable(warning), err=True)
-
-
-def printable(text: str) -> str:
-    """Return a text in which control characters, which could drive a terminal, are replaced; line ends stay."""
-    return "".join(char if char == "\n" or char.isprintable() else "�" for char in text)
+        click.echo(click.style("warning: ", fg="yellow") + for_terminal(warning), err=True)
 
 
 def print_title(title: str) -> None:
@@ -108,7 +110,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: st
         is_number = bool(listed) and all(is_amount(row[index]) for row in listed)
         table.add_column(column, justify="right" if is_number else "left", overflow="fold")
     for row in listed:
-        table.add_row(*(Text(printable(shown(value))) for value in row))
+        table.add_row(*(Text(for_terminal(shown(value))) for value in row))
     output().print(table)
 
 
@@ -145,7 +147,7 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print rows as CSV, for spreadsheets and scripts."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([for_csv(value) for value in row] for row in rows)
 
 
 def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
@@ -153,7 +155,7 @@ def print_facts(facts: Iterable[tuple[str, Any]]) -> None:
     kept = [(name, value) for name, value in facts if value not in (None, "", [])]
     width = max((len(name) for name, _ in kept), default=0)
     for name, value in kept:
-        click.echo(click.style(f"{name:<{width}}  ", dim=True) + printable(shown(value)))
+        click.echo(click.style(f"{name:<{width}}  ", dim=True) + for_terminal(shown(value)))
 
 
 def shown(value: Any) -> str:

@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     max_prefixes: int = Field(100_000, ge=1)
     """the most prefixes that a partner may announce in a feed; with more, nothing is published"""
     asn: int = Field(0, ge=0, le=4294967294)
-    """our AS number: the communities <asn>:0, :80 and :120 are obeyed; 0 obeys none"""
+    """our AS number: the communities <asn>:0, :1, :80 and :120 are obeyed; 0 obeys none"""
     rpki: Path | None = None
     """the JSON output of an RPKI validator; routes that are invalid by it are refused"""
     bgp: Path | None = None
@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     """how much better another appliance of the same rank must be to move a player"""
     playlist_refresh_s: float = Field(300.0, ge=10, le=86_400)
     """seconds between two fetches of a playlist from a service's origin"""
+    feed_sources: Texts = Field((), max_length=100)
+    """the folders and beginnings of URLs (ending with /) of feeds that a token may name; comma-separated"""
     watch: bool = False
     """publish again when a file or URL of the last publish changes"""
     fetch_s: float = Field(300.0, ge=1, le=86_400)
@@ -214,7 +216,15 @@ class Settings(BaseSettings):
                 raise ValueError("an http:// or https:// URL with a host")
         return value or None
 
-    @pydantic.field_validator("decision_titles", "geofeeds", mode="before")
+    @pydantic.field_validator("feed_sources")
+    @classmethod
+    def check_feed_sources(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            if not (text.startswith("/") or (text.startswith(("http://", "https://")) and text.endswith("/"))):
+                raise ValueError(f"{text!r} is neither an absolute folder nor the beginning of a URL that ends with /")
+        return value
+
+    @pydantic.field_validator("decision_titles", "geofeeds", "feed_sources", mode="before")
     @classmethod
     def split_texts(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -20,7 +20,7 @@ FASTAPI = ("steering.playback.http", "steering.control.api", "steering.control.a
 # A module may import what stands on a line below its own, and its own package; never what stands beside it.
 LAYERS = (
     ("_fastpath", "geo_data"),
-    ("steering.errors",),
+    ("steering.errors", "steering.escape"),
     ("steering.model",),
     ("steering.settings", "steering.console", "steering.process", "steering.uvicorn_adapter"),
     ("steering.state",),

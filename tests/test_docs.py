@@ -95,6 +95,7 @@ def test_every_way_to_extend_is_described() -> None:
         "A new feed",
         "A new ranking key",
         "A new job",
+        "A new verb of control",
     }
 
 

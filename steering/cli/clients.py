@@ -99,7 +99,7 @@ def show_routes(report: dict[str, Any]) -> None:
 def print_routes(routes: list[dict[str, Any]]) -> None:
     """Print routes, one a row."""
     path = ("AS path", lambda route: " ".join(str(asn) for asn in route["as_path"]))
-    med = ("MED", lambda route: str(route["med"]))
+    med = ("MED", lambda route: "excludes" if route["excludes"] else str(route["med"]))
     console.print_title("routes" if routes else "no route")
     console.table_of("prefix", "cluster", "class", path, med, "feed", ("RPKI", "rpki"))(routes)
 

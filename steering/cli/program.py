@@ -17,6 +17,7 @@ import click
 from steering import console
 from steering.cli.command import FAILED, Answer, fail, options, print_report, progress_shown, who
 from steering.errors import SettingsError, SteeringError
+from steering.escape import log_to_stderr
 from steering.settings import Settings, meanings, read_settings
 
 
@@ -42,11 +43,8 @@ def serve(
     An empty state folder gets a synthetic fleet over real networks, and the shipped table of the whole Internet.
     SIGTERM finishes the requests in flight and exits; SIGHUP reads the feeds again.
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    level = logging.INFO if verbose else logging.WARNING
+    log_to_stderr(level, "%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     from steering.supervisor.serve import serve as serve_all

@@ -11,6 +11,7 @@ import click
 
 from steering import console
 from steering.cli.command import COUNT, FAILED, MOST_SHOWN, Answer, options, print_report, services
+from steering.escape import for_terminal
 from steering.settings import Settings
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def show_replay(result: Replay) -> None:
         ]
         console.table_of(("when", console.time_of("at")), ("clients", "scope"), "key", *answers)(result.differences)
     for reason, count in result.missing.items():
-        click.echo(f"{count} records cannot be replayed: {console.printable(reason)}")
+        click.echo(f"{count} records cannot be replayed: {for_terminal(reason)}")
     click.echo(
         f"{result.answers:,} answers replayed: {result.answers - result.different:,} the same, "
         f"{result.different:,} different, {result.first_moved:,} with another appliance first"

@@ -24,6 +24,7 @@ from steering.cli.command import (
     who,
 )
 from steering.errors import FeedError
+from steering.escape import for_terminal
 from steering.settings import Settings
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def show_diff(changes: dict[str, Any]) -> None:
     for family, _ in FAMILIES:
         for verb, prefixes in changes["prefixes"][family]["first"].items():
             if prefixes:
-                click.echo(f"{verb}: {', '.join(prefixes)}")
+                click.echo(for_terminal(f"{verb}: {', '.join(prefixes)}"))
 
 
 @table.command()
@@ -234,7 +235,7 @@ def show_table(report: dict[str, Any], done: str = "published") -> None:
         show_changes(report["changes"])
     console.print_warnings(report.get("warnings", []))
     for guard in report["guards"]:
-        click.echo(click.style("guard: ", fg="red") + guard, err=True)
+        click.echo(click.style("guard: ", fg="red") + for_terminal(guard), err=True)
     serving = report["serving"]
     state = f"table {serving['table']} is serving" if serving else "nothing is serving"
     console.print_done(f"{done} in {report['seconds']:.2f} s; {state}")
@@ -265,7 +266,7 @@ def show_refusals(report: dict[str, Any]) -> bool:
             [(feed["feed"], rows, rule) for feed in report["feeds"] for rule, rows in feed["refused_by"].items()],
         )
     for conflict in report["conflicts"][:MOST_CONFLICTS]:
-        click.echo(f"conflict: {console.printable(conflict)}")
+        click.echo(f"conflict: {for_terminal(conflict)}")
     if len(report["conflicts"]) > MOST_CONFLICTS:
         click.echo("there are more conflicts; --json has them")
     return bool(refusals or others or report["conflicts"])

@@ -19,8 +19,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from steering.console import printable
 from steering.errors import SteeringError
+from steering.escape import for_terminal
 
 MOST_ROWS: Final = 100
 HEAD_ROWS: Final = 3
@@ -60,7 +60,7 @@ def watch(look: Callable[[], dict[str, Any]], every_s: float) -> None:
             try:
                 report = look()
             except SteeringError as error:
-                trouble = error.message
+                trouble = for_terminal(error.message)
             width, height = console.size
             if report:
                 live.update(frame(report, width, height, trouble), refresh=True)
@@ -102,7 +102,7 @@ def frame(report: Mapping[str, Any], width: int, height: int = 0, trouble: str =
     space = [""] if height >= SPACIOUS or not height else []
     parts: list[RenderableType] = [*head_of(report, width, live=bool(height))]
     if trouble:
-        parts.append(line(Text(f"not live: {printable(trouble)}", style="bold white on red"), width))
+        parts.append(line(Text(f"not live: {for_terminal(trouble)}", style="bold white on red"), width))
     if alarms:
         parts += [*space, heading("ALARMS", len(alarms), rows[0], "bold red")]
         parts.append(rows_of([alarm_row(row) for row in alarms[: rows[0]]], width))
@@ -180,8 +180,8 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
             if state != "serving":
                 others.append(f"{count} {state}", style).append(" ")
         table.add_row(
-            Text(printable(row["cluster"])),
-            Text(printable(f"{row['city']} {row['country']}")),
+            Text(for_terminal(row["cluster"])),
+            Text(for_terminal(f"{row['city']} {row['country']}")),
             Text(f"{serving}/{row['appliances']}", style="bold red" if not serving else ""),
             Text(f"{100 * row['share']:.1f} %"),
             others,
@@ -191,15 +191,15 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
 
 def alarm_row(row: Mapping[str, Any]) -> tuple[Text, Text]:
     """Return the row of an alarm."""
-    return clock(row["at"]), Text(printable(row["text"]), style="red")
+    return clock(row["at"]), Text(for_terminal(row["text"]), style="red")
 
 
 def change_row(row: Mapping[str, Any]) -> tuple[Text, Text, Text]:
     """Return the row of a change."""
     became = Text.assemble(
-        (row["before"], "dim"), " → ", (row["after"], STATES.get(row["after"], "")), f"  {printable(row['why'])}"
+        (row["before"], "dim"), " → ", (row["after"], STATES.get(row["after"], "")), f"  {for_terminal(row['why'])}"
     )
-    return clock(row["at"]), Text(printable(row["appliance"])), became
+    return clock(row["at"]), Text(for_terminal(row["appliance"])), became
 
 
 def rows_of(rows: Sequence[tuple[Text, ...]], width: int) -> Table:

@@ -20,7 +20,7 @@ import httpx
 from steering.control.records.documents import format_fleet, parse_fleet
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
-from steering.control.verbs import CALLABLE, Verb
+from steering.control.verbs import CALLABLE, Runs, Verb
 from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
@@ -30,7 +30,8 @@ PATIENCE_S: Final = 10.0  # a control process that starts, or another command's 
 PAUSE_S: Final = 0.1
 CLASSES: Final = {"SettingsError": SettingsError, "FeedError": FeedError, "SnapshotError": SnapshotError}
 CONNECT_S: Final = 5.0
-TIMEOUT: Final = httpx.Timeout(CONNECT_S, read=900.0)  # a publish of a large table answers when it serves
+SHORT_S: Final = 30.0  # for the answer of a verb that nothing is in front of
+LONG_S: Final = 900.0  # of one that publishes, or that runs after a publish
 
 
 class RemoteVerbs:
@@ -58,7 +59,7 @@ class RemoteControl(RemoteVerbs):
         self.path = str(settings.state / SOCKET)
         # There is no TLS on this socket, and loading the certificates of all authorities takes 20 ms.
         transport = httpx.HTTPTransport(uds=self.path, verify=False)
-        self.client = httpx.Client(transport=transport, base_url="http://control", timeout=TIMEOUT)
+        self.client = httpx.Client(transport=transport, base_url="http://control", timeout=CONNECT_S)
 
     def __enter__(self) -> RemoteControl:
         return self
@@ -95,8 +96,15 @@ class RemoteControl(RemoteVerbs):
         headers = {"Steering-Who": quote(who)} if (who := given.pop("who", "")) else {}
         values = {**verb.fixed, **{verb.takes[name]: encoded(value) for name, value in given.items()}}
         path, request = request_of(verb, values)
+        most_s = LONG_S if verb.runs is Runs.AFTER_PUBLISH else SHORT_S
+        timeout = httpx.Timeout(CONNECT_S, read=most_s, write=SHORT_S)
         try:
-            answer = self.client.request(verb.method, path, headers=headers, **request)
+            answer = self.client.request(verb.method, path, headers=headers, timeout=timeout, **request)
+        except httpx.TimeoutException as error:
+            raise SettingsError(
+                f"control did not answer {verb.method} {path} within {most_s:.0f} s",
+                hint="the change may have been made; the log of control says what it does",
+            ) from error
         except httpx.TransportError as error:
             raise SettingsError(
                 f"control went away during {verb.method} {path}: {error}",
@@ -155,14 +163,17 @@ def error_of(answer: httpx.Response) -> SteeringError:
 
 
 def open_control(
-    settings: Settings, patience_s: float = PATIENCE_S, pause: Callable[[float], None] = time.sleep
+    settings: Settings,
+    patience_s: float = PATIENCE_S,
+    pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Control | RemoteControl:
     """Return the services of the running control process or, without one, services in this process.
 
     When another process has the lock and does not answer, it waits up to `patience_s`, then raises SettingsError.
     """
     make_folder(settings.state)
-    tries = max(1, round(patience_s / PAUSE_S))
+    until, tries = clock() + patience_s, max(1, round(patience_s / PAUSE_S))
     while True:
         tries -= 1
         if (settings.state / SOCKET).exists():
@@ -173,6 +184,6 @@ def open_control(
         try:
             return Control(settings)
         except LockHeldError:
-            if not tries:
+            if not tries or clock() > until:
                 raise
         pause(PAUSE_S)

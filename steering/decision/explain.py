@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -82,6 +83,7 @@ def explain(
         "refused_region": snapshot.refused_region(packed, service),
         "policy": policy,
         "routes": routes,
+        "excluded": excluded_by(routes),
         "refused": [dataclasses.asdict(refusal) for refusal in accepted.refused_for(packed)],
         "candidates": candidates,
         "fan_out": trace.fan_out,
@@ -115,6 +117,17 @@ def narrowed(scope: str, packed: bytes) -> str:
     return str(ipaddress.ip_network((packed, length), strict=False))
 
 
+def excluded_by(routes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the routes that keep their clusters away: no longer prefix announces the cluster. Longest prefix first."""
+    decided: set[str] = set()
+    excluded = []
+    for _, same_prefix in itertools.groupby(routes, key=lambda route: str(route["prefix"])):
+        own = sorted(same_prefix, key=lambda route: not route["excludes"])
+        excluded += [route for route in own if route["excludes"] and route["cluster"] not in decided]
+        decided |= {route["cluster"] for route in own}
+    return excluded
+
+
 def name_deciding_keys(
     ranking: list[dict[str, Any]],
     routes: list[dict[str, Any]],
@@ -130,6 +143,8 @@ def name_deciding_keys(
     best: dict[str, tuple[int, ...]] = {}
     known = [key for key in policy if key != "distance"]
     for route, announcement in zip(routes, announcements, strict=True):
+        if announcement.excludes:
+            continue
         key = tuple(
             prefixes.index(route["prefix"]) if name == "prefix" else getattr(announcement, RANKING_KEYS[name])
             for name in known

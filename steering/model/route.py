@@ -6,9 +6,6 @@ import dataclasses
 import enum
 from typing import Final
 
-MAX_PATH: Final = 255  # ASNs
-MAX_COMMUNITIES: Final = 1024  # a BGP message of 4,096 bytes holds 1,023
-
 
 class RouteClass(enum.IntEnum):
     """How a cluster reaches a route's network, nearest to the client first. The number is the sorting key."""
@@ -43,6 +40,7 @@ class Announcement:
     med: int = 0
     communities: tuple[str, ...] = ()
     feed: str = ""
+    excludes: bool = False  # the cluster is kept away from the prefix, whatever shorter prefix or fallback leads to it
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

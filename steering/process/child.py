@@ -26,7 +26,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -37,8 +36,9 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
 from steering.errors import SettingsError, SteeringError
+from steering.escape import log_to_stderr
 
-LOOK_S: Final = 0.2
+LOOK_S: Final = 0.02  # a drain during a publish waits for the next look
 MAX_REASON: Final = 500  # characters
 PATIENCE_S: Final = 10.0
 STEP_S: Final = 300.0  # the longest step is a minute: the whole table of the Internet on a slow machine
@@ -189,7 +189,7 @@ def be_child(
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        logging.basicConfig(level=log[0], format=log[1], stream=sys.stderr)  # nothing where a fork has handlers
+        log_to_stderr(*log)
         threading.Thread(target=end_with, args=(theirs,), daemon=True).start()
         yield_to_others(gently)
         try:

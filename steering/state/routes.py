@@ -128,8 +128,8 @@ class Routes:
     @staticmethod
     def announcement(item: list[Any]) -> Announcement:
         """Return an announcement read back from JSON."""
-        cluster, route_class, via, hops, origin, med, communities, feed = item
-        return Announcement(cluster, RouteClass(route_class), tuple(via), hops, origin, med, tuple(communities), feed)
+        cluster, route_class, via, hops, origin, med, communities, *rest = item
+        return Announcement(cluster, RouteClass(route_class), tuple(via), hops, origin, med, tuple(communities), *rest)
 
     def rows_of(self, family: int, number: int, length: int) -> Iterator[int]:
         """Yield the rows of exactly this prefix."""
@@ -206,6 +206,7 @@ class Routes:
                 "origin": ORIGIN_NAMES[item.origin],
                 "med": item.med,
                 "communities": list(item.communities),
+                "excludes": item.excludes,
                 "feed": item.feed,
                 "rpki": state,
             }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import subprocess
@@ -213,6 +215,31 @@ def test_before_the_first_publish_looking_says_so(run: Run) -> None:
 def test_control_characters_of_others_do_not_reach_the_terminal(served: Run, tmp_path: Path) -> None:
     (tmp_path / "evil.csv").write_text("prefix,cluster\n203.0.113.0/24,\x1b[31mred\n203.0.113.0/24,bom001-a\n")
     assert "\x1b" not in served("table", "check", "evil.csv").output
+
+
+HOSTILE = {
+    "an escape sequence": "\x1b[31mred",
+    "a C1 control": "\x9b31mred",
+    "right to left": "\u202egnp.exe",
+    "a formula": "=HYPERLINK(0)",
+    "a call": "@SUM(A1)",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=list(HOSTILE))
+def test_what_a_feed_says_acts_neither_on_a_terminal_nor_on_a_spreadsheet(
+    served: Run, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "evil.csv").write_text(f"prefix,cluster\n203.0.113.0/24,{text}\n{text},x\n203.0.113.0/24,bom001-a\n")
+    shown = served("table", "check", "evil.csv").output
+    cells = served("table", "check", "evil.csv", "--csv").output
+    document = served("table", "check", "evil.csv", "--json").output
+    for output in (shown, cells, document):
+        assert output.replace("\n", "").isprintable()
+    for row in csv.reader(io.StringIO(cells)):
+        assert not any(cell.startswith(("=", "@", "+")) for cell in row)
+    values = [row["value"] for row in json.loads(document)["feeds"][0]["refusals"]]
+    assert text in [value.strip() for value in values]
 
 
 def test_settings_are_listed_with_their_meaning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,44 @@ def test_a_body_is_not_read_before_the_token_is_good(door: ControlApp) -> None:
         assert connection.recv(100).startswith(b"HTTP/1.1 401 ")
 
 
+BEFORE_THE_BODY: list[tuple[str, str, str, int]] = [
+    ("partner:as64500", "POST /v1/tables/publish", "Content-Length: 63000000", 403),
+    ("partner:as64500", "POST /v1/fleet", "Content-Length: 63000000", 403),
+    ("partner:as64500", "PUT /v1/appliances/c001-bom001", "Content-Length: 63000000", 403),
+    ("partner:as64500", "PUT /v1/playlists/video/a/b/hls", "Content-Length: 63000000", 403),
+    ("partner:as64500", "POST /v1/overrides", "Content-Length: 63000000", 413),
+    ("appliance:c001-bom001", "POST /v1/overrides", "Content-Length: 63000000", 403),
+    ("appliance:c001-bom001", "POST /v1/reports", "Content-Length: 63000000", 413),
+    ("ops", "POST /v1/tables/check", "Content-Length: 65537", 413),
+    ("ops", "POST /v1/pin", "Content-Length: 65537", 413),
+    ("ops", "PUT /v1/services/video", "Content-Length: 65537", 413),
+    ("ops", "PUT /v1/playlists/video/a/b/hls", "Content-Length: 1048577", 413),
+    ("ops", "POST /v1/fleet", "Content-Length: 67108865", 413),
+    ("ops", "POST /v1/overrides", "Transfer-Encoding: chunked", 411),
+    ("ops", "GET /v1/tables", "Content-Length: 63000000", 413),
+    ("ops", "POST /no/such/thing", "Content-Length: 63000000", 413),
+    ("ops", "PATCH /v1/fleet", "Content-Length: 63000000", 405),
+]
+
+
+def test_role_method_and_length_are_looked_at_before_a_body_is_read(door: ControlApp) -> None:
+    tokens = {role: door.make_token(role)["authorization"] for role in {row[0] for row in BEFORE_THE_BODY}}
+    for role, request, length, status in BEFORE_THE_BODY:
+        with socket.create_connection(door.address, timeout=20) as connection:
+            head = f"{request} HTTP/1.1\r\nHost: x\r\nAuthorization: {tokens[role]}\r\n{length}\r\n\r\n"
+            connection.sendall(head.encode())
+            assert connection.recv(100).split()[1] == str(status).encode(), (role, request)
+
+
+def test_control_redirects_nowhere_and_names_the_allowed_methods(door: ControlApp) -> None:
+    with door.client(door.make_token("ops")) as client:
+        for path in ("/v1/tables/", "/v1/fleet/", "//v1/tables"):
+            assert client.get(path, headers={"host": "evil.example"}).status_code == 404
+        refused = client.patch("/v1/overrides")
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
+        assert client.post("/openapi.json").headers["allow"] in ("GET", "GET, HEAD", "HEAD, GET")
+
+
 @pytest.mark.parametrize("role", ["partner:as64500", "appliance:c001-bom001", "ops"])
 def test_each_role_comes_in_where_it_may_and_nowhere_else(door: ControlApp, role: str) -> None:
     with door.client(door.make_token(role)) as client:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import socket
 import stat
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -213,3 +216,54 @@ def test_control_going_away_in_the_middle_is_told(settings: Settings, fleet: Fle
         remote = open_control(settings)
     with remote, pytest.raises(SettingsError, match="control went away during GET /v1/tables"):
         remote.tables.list()
+
+
+@contextlib.contextmanager
+def hung(settings: Settings, answers: int) -> Iterator[None]:
+    """Listen on control's socket, answer so many requests with 200, and then none."""
+    settings.state.mkdir(mode=0o700, exist_ok=True)
+
+    def answer_some() -> None:
+        kept = []
+        for number in itertools.count():
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                break
+            kept.append(connection)
+            if number < answers:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        for connection in kept:
+            connection.close()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(settings.state / SOCKET))
+        listener.listen()
+        answering = threading.Thread(target=answer_some)
+        answering.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            answering.join()
+
+
+def test_a_control_process_that_does_not_answer_is_given_up_in_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("steering.control.remote.CONNECT_S", 0.2)
+    with Control(settings), hung(settings, answers=0):
+        began = time.monotonic()
+        with pytest.raises(SettingsError, match="holds its lock"):
+            open_control(settings, patience_s=1)
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("limit", ["SHORT_S", "LONG_S"])
+def test_each_verb_has_a_deadline(settings: Settings, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setattr(f"steering.control.remote.{limit}", 0.2)
+    with hung(settings, answers=1), open_control(settings) as control:
+        verb = control.tables.list if limit == "SHORT_S" else lambda: control.tables.reload("test")
+        with pytest.raises(SettingsError, match=r"did not answer .* within 0 s"):
+            verb()

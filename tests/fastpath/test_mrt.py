@@ -182,7 +182,7 @@ def test_skipped_records_are_counted_by_what_they_are() -> None:
     assert (sum(skipped.values()), len(skipped), skipped["other records"]) == (40, 17, 24)
 
 
-@pytest.mark.parametrize("count", [64, 65, 1023, mrt.MAX_COMMUNITIES])
+@pytest.mark.parametrize("count", [64, 65, mrt.MAX_COMMUNITIES])
 def test_every_community_is_read(count: int) -> None:
     communities = [f"64500:{number}" for number in range(count)]
     assert mrt.attributes(dumps.attributes([1], communities=communities))[4] == tuple(communities)
@@ -190,8 +190,8 @@ def test_every_community_is_read(count: int) -> None:
 
 def test_more_communities_than_a_message_holds_are_refused() -> None:
     large = dumps.attribute(32, struct.pack(">3I", 64500, 1, 2))
-    packed = dumps.attributes([1], communities=[f"64500:{number}" for number in range(1024)]) + large
-    with pytest.raises(ValueError, match="at most 1024 communities; this has 1025"):
+    packed = dumps.attributes([1], communities=[f"64500:{number}" for number in range(256)]) + large
+    with pytest.raises(ValueError, match="at most 256 communities; this has 257"):
         mrt.attributes(packed)
 
 

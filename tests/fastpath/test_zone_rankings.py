@@ -25,6 +25,9 @@ def vector(latitude: float, longitude: float) -> list[float]:
     return [math.cos(north) * math.cos(east), math.cos(north) * math.sin(east), math.sin(north)]
 
 
+COLUMNS = ("cluster", "class", "as_path", "origin", "med", "excludes")
+
+
 def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     """Haversine: another formula than the one judged."""
     (north_a, east_a), (north_b, east_b) = (tuple(map(math.radians, place)) for place in (a, b))
@@ -52,7 +55,7 @@ def build_ranking(
     wanted.intern(intervals.value[0], 0)
     found = zone_rankings.make_rankings(
         wanted, chains, first, array("I", range(len(flat))),
-        {name: array("I", (route[name] for route in flat)) for name in ("cluster", "class", "as_path", "origin", "med")},
+        {name: array("I", (route[name] for route in flat)) for name in COLUMNS},
         array("d", itertools.chain.from_iterable(vector(*SITES[cluster]) for cluster in sorted(SITES))),
         array("I", [0, 7, 0, 8, 0, 9]), array("d", vector(*region)),
         array("I", [0, len(fallback)]), array("I", fallback), policy, 100,
@@ -62,11 +65,14 @@ def build_ranking(
     return routes, [(cluster, rank & 0x7FFFFFFF) for cluster, rank in steps if rank >> 31], found.partner[0]
 
 
-def route(cluster: int, as_path: int = 1, med: int = 0, route_class: int = 0, origin: int = 0) -> dict[str, int]:
-    return {"cluster": cluster, "as_path": as_path, "med": med, "class": route_class, "origin": origin}
+def route(
+    cluster: int, as_path: int = 1, med: int = 0, route_class: int = 0, origin: int = 0, excludes: int = 0
+) -> dict[str, int]:
+    return dict(zip(COLUMNS, (cluster, route_class, as_path, origin, med, excludes), strict=True))
 
 
 HERE = (0.0, 0.0)
+AWAY = route(0, excludes=1)
 RANKING_ROWS: list[tuple[str, list[list[dict[str, int]]], list[tuple[int, int]], list[tuple[int, int]]]] = [
     # name, routes longest prefix first, prefix_first ranking, local_first ranking
     ("the longest prefix wins over everything", [[route(2, 9, 99, 2)], [route(0)]], [(2, 0), (0, 1)], [(2, 0), (0, 1)]),
@@ -77,6 +83,11 @@ RANKING_ROWS: list[tuple[str, list[list[dict[str, int]]], list[tuple[int, int]],
     ("all equal but distance: nearer first", [[route(2), route(0)]], [(0, 0), (2, 1)], [(0, 0), (2, 1)]),
     ("all equal within a step of 100 km: a shared rank", [[route(0), route(1)]], [(0, 0), (1, 0)], [(0, 0), (1, 0)]),
     ("a cluster heard twice keeps its longest prefix", [[route(0, 5)], [route(0, 1), route(1, 1)]], [(0, 0), (1, 1)], [(0, 0), (1, 1)]),
+    ("an exclusion keeps a cluster away", [[AWAY, route(1)]], [(1, 0)], [(1, 0)]),
+    ("an exclusion counts for shorter prefixes", [[AWAY], [route(0), route(1)]], [(1, 0)], [(1, 0)]),
+    ("a longer prefix announces an excluded cluster", [[route(0)], [AWAY, route(1)]], [(0, 0), (1, 1)], [(0, 0), (1, 1)]),
+    ("an exclusion wins over a route of its prefix", [[route(0), AWAY, route(1)]], [(1, 0)], [(1, 0)]),
+    ("only exclusions", [[AWAY], [route(1, excludes=1)]], [], []),
     ("a cluster heard in two ways keeps the better", [[route(0, 5), route(0, 1), route(1, 2)]], [(0, 0), (1, 1)], [(0, 0), (1, 1)]),
 ]  # fmt: skip
 
@@ -97,13 +108,26 @@ def test_fallback_ranking_entries_follow_by_distance_and_no_cluster_stands_twice
     assert partner == 7
 
 
+def test_an_excluded_cluster_is_no_fallback_and_no_partner() -> None:
+    routes, fallback, partner = build_ranking(
+        [[route(3, excludes=1)], [route(1), route(3)]], RANKING_POLICIES["prefix_first"], HERE, [3, 5]
+    )
+    assert (routes, fallback, partner) == ([(1, 0)], [(5, 1)], 7)
+
+
 def test_where_no_route_leads_the_fallback_begins_at_rank_0() -> None:
     assert build_ranking([[]], RANKING_POLICIES["prefix_first"], (51.5, 0.0), [4, 5, 0])[1] == [(4, 0), (5, 0), (0, 1)]
 
 
 routes_of_a_prefix = st.lists(
     st.builds(
-        route, st.integers(0, 5), st.integers(0, 2), st.sampled_from((0, 100)), st.integers(0, 3), st.integers(0, 2)
+        route,
+        st.integers(0, 5),
+        st.integers(0, 2),
+        st.sampled_from((0, 100)),
+        st.integers(0, 3),
+        st.integers(0, 2),
+        st.sampled_from((0, 0, 0, 1)),
     ),
     max_size=6,
 )
@@ -131,7 +155,7 @@ def test_rankings_match_the_reference_for_any_policy_and_any_order(
 def test_rankings_refuse_clusters_and_policies_that_there_are_none_of() -> None:
     chains, wanted = Chains(), Pairs()
     wanted.intern(0, 0)
-    routes = {name: array("I", [9]) for name in ("cluster", "class", "as_path", "origin", "med")}
+    routes = {name: array("I", [9]) for name in COLUMNS}
     none, place, policy = array("I"), array("d", [1.0, 0.0, 0.0]), RANKING_POLICIES["prefix_first"]
 
     def make(

@@ -46,8 +46,12 @@ def ranking(
 ) -> list[tuple[int, int]]:
     """Return (cluster, rank) of a ranking: `routes_by_prefix` are the covering prefixes' routes, longest first."""
     best: dict[int, tuple[int, ...]] = {}
+    excluded: set[int] = set()
     for depth, routes in enumerate(routes_by_prefix):
+        excluded |= {route["cluster"] for route in routes if route.get("excludes")} - best.keys()
         for route in routes:
+            if route.get("excludes") or route["cluster"] in excluded:
+                continue
             values = {**route, "prefix": depth, "distance": steps[route["cluster"]]}
             key = tuple(values[name] for name in policy)
             best[route["cluster"]] = min(best.get(route["cluster"], key), key)

@@ -33,6 +33,7 @@ from steering.control.services.control import Control
 from steering.control.services.events import Hub
 from steering.control.verbs import BY_NAME, Runs, Verb
 from steering.errors import RequestError
+from steering.escape import for_json
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Struct)
@@ -233,4 +234,4 @@ def encoded(answer: Any) -> bytes | Response:
     """Return an answer as JSON, nothing for None, and a whole response as it is."""
     if isinstance(answer, Response):
         return answer
-    return b"" if answer is None else msgspec.json.encode(answer)
+    return b"" if answer is None else for_json(answer)

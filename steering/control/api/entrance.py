@@ -13,12 +13,15 @@ from steering.control.api.problems import problem_of
 from steering.control.records.auth import Caller, caller_of
 from steering.control.services.control import Control
 from steering.control.services.events import CONNECTION
-from steering.control.verbs import SMALL, VERBS
+from steering.control.verbs import SMALL, VERBS, Verb
 from steering.errors import RequestError
 
 LOCAL: Final = "is_local"  # the key in the state of a request: it came over control.sock
 MAX_WHO: Final = 600  # bytes, percent-encoded
-PATTERNS: Final = [(verb, compile_path(verb.path)[0]) for verb in VERBS]
+PATTERNS: Final = [(compile_path(verb.path)[0], verb) for verb in VERBS if "{" in verb.path]
+STATIC: Final[dict[str, dict[str, Verb]]] = {}  # by path and method
+for item in VERBS:
+    STATIC.setdefault(item.path, {})[item.method] = item
 
 
 class Entrance:
@@ -59,7 +62,7 @@ class Entrance:
             caller = caller_of(authorization, self.control.tokens.known, self.control.clock())
         if caller is None:
             raise RequestError(f"{request}: no good bearer token", hint="steering token make ROLE", status=401)
-        verbs = {verb.method: verb for verb, pattern in PATTERNS if pattern.match(scope["path"])}
+        verbs = STATIC.get(scope["path"]) or {verb.method: verb for rule, verb in PATTERNS if rule.match(scope["path"])}
         verb = verbs.get(scope["method"])
         if verbs and not verb:
             methods = ", ".join(verbs)

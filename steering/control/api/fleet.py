@@ -16,6 +16,7 @@ from steering.control.records.documents import format_fleet, parse_fleet
 from steering.control.services.control import Control
 from steering.control.services.playlists import bring
 from steering.errors import FeedError, RequestError
+from steering.escape import escaped_json
 
 WITH_STATE = ("appliances", "clusters")
 OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
@@ -25,7 +26,7 @@ IfNoneMatch = Annotated[str, Header(max_length=1000, description="* to make an o
 
 @answers("fleet.current")
 def export_fleet(api: Api) -> Response:
-    return Response(format_fleet(api.control.fleet.current()), media_type="application/json")
+    return Response(escaped_json(format_fleet(api.control.fleet.current()).encode()), media_type="application/json")
 
 
 @answers("fleet.replace")

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from steering.errors import RequestError, SteeringError, problem_document
+from steering.escape import for_json
 
 
-def problem_of(error: SteeringError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def problem_of(error: SteeringError, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer to an error. Its member `error` is the class, which the remote client raises again."""
     document = problem_document(error) | {"error": type(error).__name__}
     headers = headers or {401: {"www-authenticate": "Bearer"}, 503: {"retry-after": "1"}}.get(document["status"])
-    return JSONResponse(document, document["status"], headers, media_type="application/problem+json")
+    return Response(for_json(document), document["status"], headers, "application/problem+json")
 
 
-async def answer_error(request: Request, error: Exception) -> JSONResponse:
+async def answer_error(request: Request, error: Exception) -> Response:
     """Return the answer to an error of this project, of validation or of routing."""
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]

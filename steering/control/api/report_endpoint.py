@@ -33,9 +33,11 @@ from steering.control.health.registry import Registry
 from steering.control.records.auth import Caller
 from steering.control.verbs import BY_NAME
 from steering.errors import RequestError
+from steering.escape import escaped_json
 
 PATH: Final = BY_NAME["reports"].path
-SMALL_BODY: Final = 16_384  # bytes that are parsed in the loop: at most a millisecond, also for a compression bomb
+SMALL_BODY: Final = 16_384  # bytes that are parsed in the loop: at most a millisecond
+MOST_PACKED: Final = 64  # how many bytes a byte of gzip is taken for: a bomb has a thousand
 MOST_WAITING: Final = 256 << 20  # bytes of all bodies at once
 ROWS_AT_ONCE: Final = 200  # of a batch; after them the loop answers others
 
@@ -113,7 +115,7 @@ class ReportsEndpoint:
         encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
         rows = await self.read(int(headers.get(b"content-length", b"0")), encoding, receive)
         if not isinstance(rows, list):
-            return ENCODER.encode(await self.finish(rows, self.take(rows, caller)))
+            return escaped_json(ENCODER.encode(await self.finish(rows, self.take(rows, caller))))
         results: list[RowResult] = []
         for number, row in enumerate(rows):
             try:
@@ -123,7 +125,7 @@ class ReportsEndpoint:
             results.append(await self.finish(row, result))
             if number % ROWS_AT_ONCE == ROWS_AT_ONCE - 1:
                 await asyncio.sleep(0)
-        return ENCODER.encode(BatchResult(results))
+        return escaped_json(ENCODER.encode(BatchResult(results)))
 
     async def read(self, length: int, encoding: str, receive: Receive) -> ReportRow | Fault | list[ReportRow | Fault]:
         """Return the reports in the body of a request. Raises RequestError."""
@@ -141,7 +143,7 @@ class ReportsEndpoint:
                 body = b"".join(parts)
             if message["type"] != "http.request":
                 raise RequestError("the client closed the connection before the end of the body")
-            if len(body) <= SMALL_BODY:
+            if len(body) * (MOST_PACKED if encoding else 1) <= SMALL_BODY:
                 return parse(unpack(body, encoding))
             return await self.in_thread(lambda: parse(unpack(body, encoding)))
         finally:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request
 from msgspec import Meta, Struct
 
 from steering.control.api.endpoints import Api, Asking, Why, answers
+from steering.control.records.auth import Caller
 from steering.control.routes.feeds import FeedSource, Kind
-from steering.control.routes.fetch import is_url
+from steering.control.routes.fetch import is_below, is_url
 from steering.control.routes.proposed import propose
 from steering.decision import what_if
 from steering.decision.snapshot import Snapshot
 from steering.decision.what_if import Question, first_address
+from steering.errors import RequestError
 
 
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,19 +46,24 @@ class PublishRequest(Struct, frozen=True, forbid_unknown_fields=True):
     force: Why = ""
     canary: Annotated[float, Meta(ge=0, lt=1)] = 0.0
 
-    def feeds(self) -> list[FeedSource]:
-        """Return the sources for the table service."""
+    def feeds(self, caller: Caller, allowed: Sequence[str]) -> list[FeedSource]:
+        """Return the sources for the table service. Raises RequestError 403 for one that a token may not name."""
+        for source in self.sources:
+            if caller.token and source.path and not is_below(source.path, allowed):
+                rule = "a feed named with a token is below one of the setting feed_sources"
+                raise RequestError.of_parameter("path", source.path, rule, status=403)
         return [FeedSource(source.kind, source.path) for source in self.sources]
 
 
 @answers("tables.check")
-def check(api: Api, body: PublishRequest) -> dict[str, Any]:
-    return api.control.tables.check(body.feeds())
+def check(api: Api, body: PublishRequest, caller: Asking) -> dict[str, Any]:
+    return api.control.tables.check(body.feeds(caller, api.control.settings.feed_sources))
 
 
 @answers("tables.publish")
 def publish(api: Api, body: PublishRequest, caller: Asking) -> dict[str, Any]:
-    return api.control.tables.publish(body.feeds(), caller.who, body.why, force=body.force, canary=body.canary)
+    feeds = body.feeds(caller, api.control.settings.feed_sources)
+    return api.control.tables.publish(feeds, caller.who, body.why, force=body.force, canary=body.canary)
 
 
 async def question_of(

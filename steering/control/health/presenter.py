@@ -19,6 +19,7 @@ from steering.settings import Settings
 
 # The share of an appliance that is lost in each state that no operator set. Overloaded is normal for a busy appliance.
 LOST: Final = {"unhealthy": 1.0, "stale": 1.0, "unknown": 1.0, "full": 0.5, "suppressed": 0.5, "partial": 0.5}
+AT_ONCE: Final = 200  # appliances that are described before reports have their turn: some 5 ms
 SERVING: Final = {"serving", "ramping", "suppressed", "overloaded", "partial"}
 
 
@@ -32,11 +33,13 @@ def suppressed_ejections(registry: Registry) -> list[dict[str, Any]]:
     """Return the appliances that seem to be down and keep serving, because a limit suppresses their ejection."""
     with registry.lock:
         total = registry.balancer.total
-        return [
-            {"appliance": name, **describe_state(state, registry.settings, total)}
-            for name, state in registry.states.items()
-            if state.suppressed
-        ]
+        suppressed = [(name, state) for name, state in registry.states.items() if state.suppressed]
+    rows = []
+    for first in range(0, len(suppressed), AT_ONCE):
+        with registry.lock:  # reports wait for it
+            for name, state in suppressed[first : first + AT_ONCE]:
+                rows.append({"appliance": name, **describe_state(state, registry.settings, total)})
+    return rows
 
 
 def describe_cluster(registry: Registry, name: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import httpx
 from steering.control.health.alarms import Alarm
 from steering.control.jobs.clockwork import Call, Job, going_on
 from steering.control.services.control import Control
+from steering.escape import for_json
 from steering.process.backoff import Backoff
 
 QUEUE: Final = 1000
@@ -103,11 +104,12 @@ class SendAlarms(Job):
 
         It uses a transport: a client would log the URL.
         """
-        headers = {"user-agent": "steering", "idempotency-key": body["id"]}
+        headers = {"user-agent": "steering", "content-type": "application/json", "idempotency-key": body["id"]}
         if self.url.userinfo:
             headers["authorization"] = f"Basic {base64.b64encode(self.url.userinfo).decode()}"
         timeout = httpx.Timeout(self.timeout_s).as_dict()
-        request = httpx.Request("POST", self.url, headers=headers, json=body, extensions={"timeout": timeout})
+        content = for_json(body)
+        request = httpx.Request("POST", self.url, headers=headers, content=content, extensions={"timeout": timeout})
         try:
             async with asyncio.timeout(self.timeout_s):
                 answer = await transport.handle_async_request(request)

@@ -24,6 +24,7 @@ BASE_URL: Final = f"{{{DASH}}}BaseURL"
 SCHEMA_INSTANCE: Final = "{http://www.w3.org/2001/XMLSchema-instance"
 XML: Final = "{http://www.w3.org/XML/1998/namespace"
 XLINK: Final = "{http://www.w3.org/1999/xlink"
+MAX_ATTRIBUTES: Final = 500
 POSITION: Final = "steering-pathways"  # the processing instruction that marks where service locations go
 REMOVED: Final = {"Location", "PatchLocation", "ContentSteering"}
 # Attributes that hold a URL of the title, by element.
@@ -98,6 +99,9 @@ def parse(body: bytes) -> Element:
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
     )
+    # The parser compares each attribute of an element with all others.
+    if max(part.count(b"=") for part in body.split(b"<")) > MAX_ATTRIBUTES:
+        raise FeedError(f"an element has at most {MAX_ATTRIBUTES} attributes")
     try:
         root = etree.fromstring(body, parser)
     except (etree.XMLSyntaxError, ValueError) as error:

@@ -86,6 +86,18 @@ class Records(Transaction):
                 hint="run the version of steering that wrote it",
             )
 
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Give the repositories over a connection of their own, for a long read in any thread."""
+        connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+        connection.row_factory = sqlite3.Row
+        try:
+            yield Transaction(connection)
+        except sqlite3.Error as error:
+            raise SettingsError(f"{self.path}: {error}") from error
+        finally:
+            connection.close()
+
     def close(self) -> None:
         """Close the database; every acknowledged change is on disk already."""
         self.connection.close()

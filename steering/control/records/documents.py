@@ -37,7 +37,8 @@ REQUIRED: Final = object()
 
 ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 COUNTRY = re.compile(r"[A-Z]{2}")
-LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+# Neither control characters nor invisible ones, such as those that change the direction of text.
+LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]{1,200}")
 # RFC 1123 2.1; the last label holds a letter, so that an address does not pass for a name.
 HOST = re.compile(
     r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*(?![0-9]+$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -130,7 +131,7 @@ URL_OR_NONE = "an http(s) URL of at most 500 characters, or none"
 REGION_RULE = "a country (ISO 3166-1) or a part of one (ISO 3166-2), such as IN or IN-MH"
 PATHWAY_RULE = "an id of 1 to 64 letters, digits and ._- and one of classes, clusters (lists of them) and host"
 COUNTRY_RULE = "a country is two capital letters (ISO 3166-1)"
-LABEL_RULE = "1 to 200 characters without control characters"
+LABEL_RULE = "1 to 200 characters without control or invisible characters"
 URL_RULE = "an http(s) URL with {host} once in the place of its host, {title} once behind it, and {token} where signed"
 FALLBACK_RULE = "an http(s) URL with a host of its own, {title} once behind it, and no {host}"
 

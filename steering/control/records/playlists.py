@@ -42,13 +42,14 @@ class PlaylistRepository:
         ).fetchone()
         return PlaylistRow(**row) if row else None
 
-    def after(self, service: str, title: str, kind: str, count: int) -> list[PlaylistRow]:
-        """Return the next so many playlists after that one, in the order of their keys."""
+    def after(self, service: str, title: str, kind: str, count: int) -> Iterator[PlaylistRow]:
+        """Yield the next so many playlists after that one, in the order of their keys."""
         rows = self.connection.execute(
             "SELECT * FROM playlists WHERE (service, title, kind) > (?, ?, ?) ORDER BY service, title, kind LIMIT ?",
             (service, title, kind, count),
         )
-        return [PlaylistRow(**row) for row in rows]
+        for row in rows:  # one at a time: a body may have 1 MiB
+            yield PlaylistRow(**row)
 
     def count(self) -> int:
         """Return how many playlists are registered."""

@@ -157,12 +157,14 @@ class MergedRoutes:
                 by_cluster[self.announcements[member].cluster].append(self.announcements[member])
             twice = [names.get(cluster, f"#{cluster}") for cluster, items in by_cluster.items() if len(items) > 1]
             if twice:
-                contested[number] = ", ".join(sorted(twice))
+                excluded = any(self.announcements[member].excludes for member in self.sets[number])
+                rule = "an exclusion is used" if excluded else "the best is used"
+                contested[number] = f"{', '.join(sorted(twice))}; {rule}"
         for family in (4, 6) if contested else ():
             columns = self.prefixes[family]
             for i in prefix_rows.rows_with_values(columns, contested, MAX_CONFLICTS):
                 prefix = prefix_at(family, columns, i)
-                yield f"{prefix}: different routes at {contested[columns.value[i]]}; the best is used"
+                yield f"{prefix}: different routes at {contested[columns.value[i]]}"
 
 
 def make_rankings(
@@ -194,7 +196,7 @@ def make_rankings(
         routes.set_members,
         {
             name: array("I", map(operator.attrgetter(attribute), routes.announcements))
-            for name, attribute in {"cluster": "cluster", **RANKING_KEYS}.items()
+            for name, attribute in {"cluster": "cluster", "excludes": "excludes", **RANKING_KEYS}.items()
             if attribute
         },
         cluster_vectors,

@@ -16,12 +16,12 @@ import os
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx
 
@@ -52,6 +52,15 @@ class Fetched:
 
 def is_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
+
+
+def is_below(source: str, allowed: Sequence[str]) -> bool:
+    """Return whether a feed is in one of these folders, links followed, or its URL begins with one of these URLs."""
+    if not is_url(source):
+        path = Path(source).resolve()
+        return any(path.is_relative_to(Path(folder).resolve()) for folder in allowed if not is_url(folder))
+    steps = set(re.split(r"[/\\]", unquote(path_of(source))))
+    return not steps & {".", ".."} and any(source.startswith(url) for url in allowed if is_url(url))
 
 
 def path_of(url: str) -> str:

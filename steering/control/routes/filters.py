@@ -3,7 +3,8 @@
 - Prefix lengths outside of the accepted range: settings `accept_v4` and `accept_v6`, or the partner's own.
 - Special-purpose space (RFC 6890 and its registries), unless the setting `special_prefixes` accepts it.
 - Origins that are neither among a partner's `asns` nor its `allowed_asns`, if it has any of the latter.
-- Routes with the community `<asn>:0` (setting `asn`). Other communities lower or raise a route's preference.
+- Routes with the community `<asn>:0` (setting `asn`). With `<asn>:1`, a route excludes its cluster from the prefix;
+  other communities lower or raise the preference.
 
 A partner that announces more than its `max_prefixes` stops the publish: it is probably a leak.
 """
@@ -29,6 +30,7 @@ from steering.state.routes import ALL_ONES, prefix_at
 IS_ZERO: Final = bytes([1]) + bytes(255)
 LESS_HOPS: Final = 3  # as if the path had been prepended three times
 DO_NOT_SERVE: Final = 0
+EXCLUDE: Final = 1
 PREFER_LESS: Final = 80
 PREFER: Final = 120
 
@@ -87,7 +89,7 @@ class FeedFilter(FeedBuilder):
         self.rules: dict[int, str] = {}  # by attributes number: why its rows are refused
 
     def obey_communities(self) -> None:
-        """Apply the communities of each announcement: prefer it, prefer it less, or do not serve it."""
+        """Apply the communities of each announcement: prefer it, prefer it less, exclude it, or do not serve it."""
         if not self.settings.asn:
             return
         self.sets = [tuple(filter(None, map(self.apply_communities, members))) for members in self.sets]
@@ -98,6 +100,8 @@ class FeedFilter(FeedBuilder):
     def apply_communities(self, item: Announcement) -> Announcement | None:
         """Return an announcement changed by its communities, None if it is not to be served."""
         communities = {community.strip() for community in item.communities}
+        if f"{self.settings.asn}:{EXCLUDE}" in communities:
+            return dataclasses.replace(item, excludes=True)
         if f"{self.settings.asn}:{DO_NOT_SERVE}" in communities:
             return None
         if f"{self.settings.asn}:{PREFER_LESS}" in communities:
@@ -121,7 +125,7 @@ class FeedFilter(FeedBuilder):
             if self.set_of[number] in concerned and number not in self.rules:
                 self.keep_announcements(
                     number,
-                    lambda item: item.cluster not in allowed or origin in allowed[item.cluster],  # noqa: B023 (called here)
+                    lambda item: item.excludes or item.cluster not in allowed or origin in allowed[item.cluster],  # noqa: B023 (called here)
                     f"an origin is the partner's or among its allowed_asns; AS{origin} is neither",
                 )
 

@@ -19,14 +19,15 @@ from steering.settings import Settings
 from steering.state.routes import aligned
 from steering.state.table import BuiltTable
 
-FIELDS = ["cluster", "as_path", "med", "class", "origin"]
+FIELDS = ["cluster", "as_path", "med", "class", "origin", "exclude"]
 MAX_ROUTES = 100
 
 
 def propose(settings: Settings, rows: Sequence[str]) -> BuildProposed | None:
     """Return what builds the table with proposed routes, for `what_if`; None without any.
 
-    The rows are `prefix,cluster,as_path,med,class,origin`, the last four optional. The builder raises RequestError.
+    The rows are `prefix,cluster,as_path,med,class,origin,exclude`, of which the first two are required. The builder
+    raises RequestError.
     """
     if not rows:
         return None

@@ -151,6 +151,7 @@ class RouteFindings:
             routes.announcements[member].cluster
             for i in sets
             for member in routes.set_members[routes.set_first[i] : routes.set_first[i + 1]]
+            if not routes.announcements[member].excludes
         )
 
     def add_sets(self, family: int, grouped: prefix_rows.Columns, clusters_of: list[frozenset[int]]) -> None:

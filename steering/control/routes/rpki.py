@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath import prefix_rows, rib
-from steering.control.routes.feeds import MAX_LISTED, PREFIX_RULE, CheckedRows, Feed, RowCollector, listed, read_bytes
+from steering.control.routes.feeds import MAX_LISTED, PREFIX_RULE, CheckedRows, Feed, RowCollector, listed, read_json
 from steering.control.routes.feeds.asn import parse_asn
 from steering.errors import FeedError
 from steering.model.route import Refusal, Rpki
@@ -41,7 +41,7 @@ class Payloads(CheckedRows):
 
 def read_payloads(path: Path) -> Payloads:
     """Return the payloads of a validator's JSON; a wrong payload is refused. Raises FeedError."""
-    data, digest = read_bytes(path)
+    data, digest = read_json(path)
     try:
         payloads = json.loads(data)["roas"]
         if not isinstance(payloads, list):

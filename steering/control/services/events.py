@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import json
 import time
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
@@ -22,6 +21,7 @@ from typing import Any, Final
 from steering.control.health.alarms import Alarm
 from steering.control.health.registry import Registry, StateChange
 from steering.errors import RequestError
+from steering.escape import for_json
 
 KEPT: Final = 4096  # events, about 1 MB: a site of 1,000 appliances that fails and recovers twice
 QUEUE: Final = 1024  # events that may wait for a listener
@@ -186,7 +186,7 @@ class Listener:
 def message(kind: str, data: dict[str, Any], event_id: str = "") -> bytes:
     """Return a server-sent event (WHATWG HTML, 9.2); JSON has no line end in it, which would end the data."""
     head = f"id: {event_id}\n" if event_id else ""
-    return f"{head}event: {kind}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    return f"{head}event: {kind}\ndata: ".encode() + for_json(data) + b"\n\n"
 
 
 def is_news(change: dict[str, Any]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
+from typing import Final
 
 from steering.control.fill.holdings import HoldingsReported
 from steering.control.health.appliance_state import OverrideOrigin
@@ -10,6 +12,8 @@ from steering.control.health.registry import Registry
 from steering.control.records.database import Records
 from steering.errors import RequestError
 from steering.model.fleet import Appliance, Fleet
+
+NEAR: Final = 100
 
 
 class FleetOnRecord:
@@ -46,7 +50,9 @@ class FleetOnRecord:
         try:
             return self.by_id[name]
         except KeyError:
-            near = difflib.get_close_matches(name, self.by_id, 1)
+            ids = sorted(self.by_id)  # only ids around it are compared: all 19,000 would take half a second
+            index = bisect.bisect(ids, name)
+            near = difflib.get_close_matches(name[:63], ids[max(index - NEAR, 0) : index + NEAR], 1)
             raise RequestError(
                 f"appliance {name!r}: the fleet has none of this id",
                 hint=f"did you mean {near[0]}?" if near else "",

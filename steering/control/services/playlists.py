@@ -80,7 +80,8 @@ class PlaylistService:
         """Return the next `count` playlists after `service/title/kind`, without their texts."""
         service, _, rest = after.partition("/")
         title, _, kind = rest.rpartition("/")
-        return [described(row) for row in self.records.playlists.after(service, title, kind, count)]
+        with self.records.reading() as records:
+            return [described(row) for row in records.playlists.after(service, title, kind, count)]
 
     def get(self, service: str, title: str, kind: str) -> dict[str, Any]:
         row = self.find(service, title, kind)

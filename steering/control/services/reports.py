@@ -32,4 +32,5 @@ class Audit:
 
     def list(self, count: int = 100, below: int | None = None) -> Rows:
         """Return the newest entries of the audit log, newest first; with `below`, those of a smaller number."""
-        return self.records.audit.newest(count, below)
+        with self.records.reading() as records:
+            return records.audit.newest(count, below)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, Final
 
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
-from starlette.responses import JSONResponse
 
 from _fastpath.ranking import Trace
 from _fastpath.request import Client, SteerRequest, read_steer_query
 from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
+from steering.escape import for_json
 from steering.playback.answers.problem import region_error
 from steering.playback.answers.redirect import redirect
 from steering.playback.http.context import PLAYER_HEADERS, Context, add_preflight
@@ -80,8 +79,10 @@ async def explained(snapshot: Snapshot, client: Client, asked: SteerRequest) -> 
     if not client.trusted:
         raise RequestError.of_parameter("explain", "1", "for callers whose every hop is trusted", 403)
     # Explaining reads files, so it runs in a thread, and other requests are answered meanwhile.
-    explained_answer = functools.partial(explain, snapshot, client.packed, asked.title, **options_of(asked))
-    return JSONResponse(await anyio.to_thread.run_sync(explained_answer), headers=PLAYER_HEADERS)
+    content = await anyio.to_thread.run_sync(
+        lambda: for_json(explain(snapshot, client.packed, asked.title, **options_of(asked)))
+    )
+    return Response(content, media_type="application/json", headers=PLAYER_HEADERS)
 
 
 def redirected(urls: list[str]) -> Response:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from _fastpath.counters import BOUNDS, PATHS, QUALITY, Counters
 from _fastpath.status_words import REASONS
 from steering.decision.snapshot import Snapshot
+from steering.escape import for_label
 from steering.state.folder import worker_files
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -205,10 +206,5 @@ def about(name: str, metric_type: str, meaning: str) -> tuple[str, str]:
 
 def sample(name: str, value: float, **labels: object) -> str:
     """Return one sample."""
-    pairs = ",".join(f'{key}="{escaped(str(text))}"' for key, text in labels.items())
+    pairs = ",".join(f'{key}="{for_label(str(text))}"' for key, text in labels.items())
     return f"{name}{{{pairs}}} {value}" if pairs else f"{name} {value}"
-
-
-def escaped(text: str) -> str:
-    """Return a label's value as it stands in quotes."""
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")

@@ -97,6 +97,25 @@ def test_an_appliances_own_report_counts_at_once(door: ControlApp, appliance: ht
     assert found["why"] == "disk failed"
 
 
+def test_a_components_name_is_escaped_wherever_it_is_shown(
+    door: ControlApp, appliance: httpx.Client, ops: httpx.Client
+) -> None:
+    name = "fan\x1b[2J\x9b31m\u202e\u2066x"
+    with ops.stream("GET", "/v1/events") as events:
+        lines = events.iter_lines()
+        assert post(appliance, row(health={"components": {name: "failed"}})) == TAKEN
+        door.in_loop(door.control.registry.tick)
+        said = next(line for line in lines if line.startswith("data: ") and "failed" in line)
+        assert said.isprintable()
+        assert json.loads(said.removeprefix("data: "))["why"] == f"{name} failed"
+    for path in ("/v1/appliances", f"/v1/appliances/{OURS}", "/v1/state", "/v1/alarms"):
+        answer = ops.get(path)
+        assert answer.text.isprintable(), path
+    assert ops.get(f"/v1/appliances/{OURS}").json()["state"]["why"] == f"{name} failed"
+    wrong = appliance.post("/v1/reports", json=row(2, health={name: 1}))
+    assert (wrong.status_code, wrong.text.isprintable()) == (422, True)
+
+
 def test_a_monitors_report_is_used_for_inference_only(door: ControlApp, ops: httpx.Client) -> None:
     for seq in range(door.control.settings.down_after):
         assert describe(door.control.registry, OURS)["state"] == "serving"

@@ -80,7 +80,7 @@ HEADERS = ["", "cluster,prefix", "prefix", "prefix,cluster,colour", "prefix,clus
 
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_csv_must_name_its_columns(tmp_path: Path, fleet: Fleet, header: str) -> None:
-    with pytest.raises(FeedError, match=r"row 1: .*does not name the columns") as caught:
+    with pytest.raises(FeedError, match=r"row 1: does not name the columns") as caught:
         feed_of(tmp_path, fleet, f"{header}\n10.0.0.0/8,bom001-a\n")
     assert caught.value.hint.startswith("the first line begins with prefix, has cluster")
 

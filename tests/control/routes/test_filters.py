@@ -208,3 +208,52 @@ def test_a_community_moves_clients_to_the_site_that_asks_for_them(tmp_path: Path
             control.tables.publish([FeedSource("csv", str(path))], "test")
         target = explain(Snapshot.map(state), "8.8.8.8", "t", service="video")["targets"][0]
         assert (target["site"], target["rank"]) == (site, 0)
+
+
+# ---- not from here
+
+AWAY = [
+    # name, rows of prefix, cluster, as_path, communities and exclude; the clusters of a client, excluded clusters
+    ("a route", ["198.51.100.0/24,bom001-a,64500,,"], ["bom001-a", "bom002-a", "lhr001-a"], []),
+    ("an exclusion by attribute", ["198.51.100.0/24,bom001-a,64500,,yes"], ["bom002-a", "lhr001-a"], ["bom001-a"]),
+    ("an exclusion by community", ["198.51.100.0/24,bom001-a,64500,64512:1,"], ["bom002-a", "lhr001-a"], ["bom001-a"]),
+    ("beside do not serve", ["198.51.100.0/24,bom001-a,64500,64512:1 64512:0,"], ["bom002-a", "lhr001-a"], ["bom001-a"]),
+    ("of a covering route", ["198.51.0.0/16,bom001-a,64500,,", "198.51.100.0/24,bom001-a,,,yes"], ["bom002-a", "lhr001-a"], ["bom001-a"]),
+    ("a longer route", ["198.51.100.0/24,bom001-a,64500,,no", "198.51.0.0/16,bom001-a,,,yes"], ["bom001-a", "bom002-a", "lhr001-a"], []),
+    ("beside a route of the prefix", ["198.51.100.0/24,bom001-a,64500,,", "198.51.100.0/24,bom001-a,64501,,yes"], ["bom002-a", "lhr001-a"], ["bom001-a"]),
+    ("of a fallback", ["198.51.100.0/24,bom002-a,,,yes", "198.51.100.0/24,del001-a,64500,,"], ["del001-a", "lhr001-a"], ["bom002-a"]),
+    ("of all", ["198.51.100.0/24,bom002-a,,,yes", "198.51.100.0/24,lhr001-a,,,yes"], [], ["bom002-a", "lhr001-a"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "rows", "ranking", "excluded"), AWAY, ids=[row[0] for row in AWAY])
+def test_a_partner_keeps_a_cluster_away_from_a_prefix(
+    tmp_path: Path, fleet: Fleet, name: str, rows: list[str], ranking: list[str], excluded: list[str]
+) -> None:
+    path = tmp_path / "routes.csv"
+    always = "192.0.2.0/24,bom001-a,64500,,"
+    path.write_text("prefix,cluster,as_path,communities,exclude\n" + "".join(f"{row}\n" for row in [always, *rows]))
+    settings = Settings(state=tmp_path / "state", asn=64512, special_prefixes="accept")
+    with Control(settings) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([FeedSource("csv", str(path))], "test")
+    snapshot = Snapshot.map(settings.state)
+    report = explain(snapshot, "198.51.100.9", "t", service="video")
+    found = report["explain"]
+    assert [entry["cluster"] for entry in found["ranking"]] == ranking
+    assert sorted(route["cluster"] for route in found["excluded"]) == excluded
+    assert not {row["cluster"] for row in found["candidates"]} & set(excluded)
+    assert all(route["excludes"] for route in found["excluded"])
+
+
+def test_an_exclusion_needs_no_origin_of_the_partner(feed_file: Path, fleet: Fleet) -> None:
+    fleet = two_partners(fleet, {"allowed_asns": (1,)})
+    feed_file.write_text("prefix,cluster,as_path,exclude\n8.8.8.0/24,bom001-a,,yes\n9.9.9.0/24,bom001-a,7,no\n")
+    feed = filter_feed(read_feed(FeedSource("csv", str(feed_file)), fleet), fleet, Settings(state=feed_file.parent))
+    assert (feed.accepted, feed.refused) == (1, 1)
+
+
+def test_exclude_is_yes_or_no(feed_file: Path, fleet: Fleet) -> None:
+    feed_file.write_text("prefix,cluster,exclude\n8.8.8.0/24,bom001-a,yes\n9.9.9.0/24,bom001-a,maybe\n")
+    feed = read_feed(FeedSource("csv", str(feed_file)), fleet)
+    assert [item.rule for item in feed.refusals] == ["exclude is yes or no; not 'maybe'"]

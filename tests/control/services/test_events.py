@@ -133,7 +133,7 @@ def test_the_stream_has_what_comes_signs_of_life_between_and_an_end() -> None:
         b"retry: 2000\n\n",
         b":\nid: b-0\n\n",
         b":\nid: b-0\n\n",
-        'id: b-1\nevent: alarm\ndata: {"text": "ä\\nb"}\n\n'.encode(),
+        'id: b-1\nevent: alarm\ndata: {"text":"ä\\nb"}\n\n'.encode(),
         b":\nid: b-1\n\n",
         b"event: bye\ndata: {}\n\n",
     ]

@@ -137,7 +137,8 @@ def test_a_secret_is_in_the_keys_file_and_in_the_answer_that_tells_it_and_nowher
     settings: Settings, fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with running_control_app(settings) as door, door.client(door.make_token("ops")) as client:
+    configured = settings.model_copy(update={"feed_sources": (str(settings.state.parent),)})
+    with running_control_app(configured) as door, door.client(door.make_token("ops")) as client:
         made = client.post("/v1/keys", json={"id": "k1"})
         assert (made.status_code, made.headers["cache-control"]) == (201, "no-store")
         (secret,) = secrets_of(door)

@@ -106,7 +106,7 @@ BAD_FEEDS: list[tuple[str, Callable[[Path], FeedSource], str]] = [
     (
         "refused rows only",
         lambda folder: text(folder, "prefix,cluster\n1.2.3.0/24,x\n"),
-        "a cluster is one of the fleet; there is no 'x'",
+        "the first of 1 refused rows is row 2: a cluster is one of the fleet",
     ),
     ("a last line cut off", lambda folder: text(folder, "prefix,cluster\n203.0.113.0/24,bom"), "no line end"),
     ("a cut-off xz file", cut_off, "routes.csv.xz: cut off or damaged"),

@@ -11,7 +11,7 @@ import pytest
 from _fastpath.counters import BOUNDS, Counters
 from _fastpath.status_words import DISABLED, StatusWords
 from steering.decision.snapshot import Snapshot
-from steering.playback.telemetry.metrics import escaped, metrics_text
+from steering.playback.telemetry.metrics import metrics_text, sample
 
 ROOT = Path(__file__).parents[3]
 NOW = 1_800_000_000.0
@@ -142,7 +142,7 @@ def test_no_worker_at_all_is_still_text(tmp_path: Path) -> None:
 
 
 def test_labels_are_escaped() -> None:
-    assert escaped('a"b\\c\nd') == r"a\"b\\c\nd"
+    assert sample("x", 1, title='a"b\\c\nd\x9b\u202e') == r'x{title="a\"b\\c\nd��"} 1'
 
 
 def test_the_board_asks_for_nothing_that_is_not_told(state: Path) -> None:

@@ -8,7 +8,6 @@ them back as routes of sessions that are down.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import ipaddress
 import itertools
@@ -20,15 +19,17 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from steering.control.routes.feeds.csv import MAX_COMMUNITIES, MAX_PATH
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet
-from steering.model.route import MAX_COMMUNITIES, MAX_PATH
 from steering.state.sections import write_atomically
 
 FILE: Final = "bgp.csv"
 HEADER: Final = "prefix,cluster,as_path,origin,med,communities\n"
 SESSION_LINE: Final = "# session "
-MIN_TEXTS: Final = 10_000
+MAX_REASON: Final = 200
+MOST_UNUSED: Final = 10_000  # texts of rows that no route has any more
+SHAPE_ERRORS: Final = (ValueError, LookupError, TypeError, AttributeError, msgspec.ValidationError)
 MAX_SESSIONS: Final = 10_000
 
 Key = tuple[str, str]  # our address, the peer's
@@ -124,7 +125,21 @@ class SessionRoutes:
     reason: str = "not connected yet"
     routes: dict[str, str] = dataclasses.field(default_factory=dict)
     stale: set[str] = dataclasses.field(default_factory=set)
+    is_complete: bool = False  # the End-of-RIB has arrived
     refused: int = 0
+    last_refused: str = ""
+
+    def refuse(self, count: int, reason: str) -> None:
+        """Count routes that are not accepted, and keep the reason."""
+        self.refused += count
+        self.last_refused = "".join(letter if letter.isprintable() else "?" for letter in reason[:MAX_REASON])
+
+    @property
+    def explained(self) -> str:
+        """The reason of the state, or why a session that is up has no route."""
+        if self.is_up and self.is_complete and not self.routes:
+            return f"no route is accepted; {self.last_refused}" if self.refused else "the router announces no route"
+        return self.reason
 
 
 Asn = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]  # AS 0 is in no path (RFC 7607)
@@ -135,7 +150,7 @@ U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 class Segment(msgspec.Struct):
     """A segment of an AS path; a path with a set has no single origin and is refused (RFC 9774)."""
 
-    element: Literal["as-sequence", "as-confed-sequence"]
+    element: str
     value: list[Asn]
 
 
@@ -157,8 +172,7 @@ class LiveRoutes:
         self.received = {session.key: SessionRoutes(since=now) for session in sessions}
         self.hold_s = hold_s
         self.changed = 0
-        self.texts: dict[str, str] = {}  # rows that routes share; those of no route are dropped now and then
-        self.most_texts = MIN_TEXTS
+        self.texts: dict[str, str] = {}
 
     # ---- the speaker's events
 
@@ -174,22 +188,23 @@ class LiveRoutes:
         received = self.received.get(key)
         if received is None:
             return
-        with contextlib.suppress(
-            ValueError, KeyError, TypeError, AttributeError
-        ):  # an event of another shape is skipped
+        try:
             if event["type"] == "state" and neighbor["state"] in ("up", "down"):
                 self.set_state(received, neighbor["state"] == "up", str(neighbor.get("reason", "")), now)
             elif event["type"] == "update" and received.is_up:
                 message = neighbor["message"]
-                if "eor" in message:
-                    self.drop_stale(received)
-                else:
+                if "eor" not in message:
                     self.update(key, received, message["update"])
+                elif message["eor"]["afi"] == f"ipv{self.sessions[key].family}":
+                    self.drop_stale(received)
+                    received.is_complete = True
+        except SHAPE_ERRORS as error:
+            received.refuse(1, f"an event of another shape: {type(error).__name__}: {error}")
 
     def set_state(self, received: SessionRoutes, is_up: bool, reason: str, now: float) -> None:
         """Record that a session came up or went down; its routes become stale."""
         if is_up or received.is_up:
-            received.is_up, received.reason, received.since = is_up, reason, now
+            received.is_up, received.reason, received.since, received.is_complete = is_up, reason, now, False
             received.stale = set(received.routes)
 
     def all_down(self, reason: str, now: float) -> None:
@@ -202,6 +217,8 @@ class LiveRoutes:
         for received in self.received.values():
             if received.stale and now - received.since >= self.hold_s:
                 self.drop_stale(received)
+        if len(self.texts) > MOST_UNUSED + 2 * sum(len(received.routes) for received in self.received.values()):
+            self.texts = {text: text for received in self.received.values() for text in received.routes.values()}
 
     def drop_stale(self, received: SessionRoutes) -> None:
         for prefix in received.stale:
@@ -214,17 +231,19 @@ class LiveRoutes:
         family = f"ipv{self.sessions[key].family} unicast"
         for prefix in prefixes_of(update.get("withdraw", {}).get(family, [])):
             self.withdraw(received, prefix)
-        announced = update.get("announce", {}).get(family, {})
-        if not announced:
-            return
+        announced = dict(update.get("announce", {}))
+        own = announced.pop(family, {})
+        for other, listed in announced.items():
+            received.refuse(sum(map(len, listed.values())), f"{other}: a session has one family, and this has {family}")
+        row = rule = None
         try:
-            row = self.row_of(key, update.get("attribute", {}))
-        except (ValueError, msgspec.ValidationError):
-            row = None
-        for prefix in (prefix for listed in announced.values() for prefix in prefixes_of(listed)):
+            row = self.row_of(key, update.get("attribute", {})) if own else None
+        except SHAPE_ERRORS as error:
+            rule = str(error) or type(error).__name__
+        for prefix in (prefix for listed in own.values() for prefix in prefixes_of(listed)):
             received.stale.discard(prefix)
             if row is None:  # treated as withdrawn (RFC 7606, RFC 9774)
-                received.refused += 1
+                received.refuse(1, f"{prefix}: {rule}")
                 self.withdraw(received, prefix)
             elif received.routes.get(prefix) != row:
                 received.routes[prefix] = row
@@ -238,16 +257,20 @@ class LiveRoutes:
     def row_of(self, key: Key, received: Any) -> str:
         """Return the feed row of some attributes, without the prefix; equal rows share one text.
 
-        Raises ValueError or msgspec.ValidationError: the attributes have another shape, or break a rule.
+        Raises one of SHAPE_ERRORS: the attributes have another shape, or break a rule.
         """
         attributes = msgspec.convert(received, Attributes)
         path: list[int] = []
         for segment in attributes.as_path.values():
+            if segment.element not in ("as-sequence", "as-confed-sequence"):
+                raise ValueError("a path has no AS_SET")
             if segment.element == "as-sequence":
                 path += segment.value
+        if len(path) > MAX_PATH:
+            raise ValueError(f"a path has at most {MAX_PATH} ASNs; this has {len(path)}")
         communities = [*attributes.community, *attributes.large_community]
-        if len(path) > MAX_PATH or len(communities) > MAX_COMMUNITIES:
-            raise ValueError(f"a route has at most {MAX_PATH} ASNs and {MAX_COMMUNITIES} communities")
+        if len(communities) > MAX_COMMUNITIES:
+            raise ValueError(f"a route has at most {MAX_COMMUNITIES} communities; this has {len(communities)}")
         fields = (
             self.sessions[key].cluster,
             " ".join(map(str, path)),
@@ -256,10 +279,6 @@ class LiveRoutes:
             " ".join(":".join(map(str, community)) for community in communities),
         )
         text = ",".join(fields) + "\n"
-        if len(self.texts) >= self.most_texts:
-            used = (rows.routes.values() for rows in self.received.values())
-            self.texts = {row: row for row in itertools.chain.from_iterable(used)}
-            self.most_texts = 2 * len(self.texts) + MIN_TEXTS
         return self.texts.setdefault(text, text)
 
     # ---- the feed
@@ -291,10 +310,11 @@ class LiveRoutes:
                 **{name: getattr(session, name) for name in ("cluster", "peer", "peer_asn", "local", "family")},
                 "state": "up" if self.received[key].is_up else "down",
                 "since": self.received[key].since,
-                "reason": self.received[key].reason,
+                "reason": self.received[key].explained,
                 "routes": len(self.received[key].routes),
                 "stale": len(self.received[key].stale),
                 "refused": self.received[key].refused,
+                "last_refused": self.received[key].last_refused,
             }
             for key, session in self.sessions.items()
         ]

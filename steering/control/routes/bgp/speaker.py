@@ -29,6 +29,11 @@ START_S: Final = 20.0
 STOP_S: Final = 5.0
 PRIVATE: Final = Path("/dev/shm")  # noqa: S108 (a folder of mode 0700 is made in it)
 HOLD_TIME_S: Final = 30
+# IPv4 routes may have IPv6 next hops (RFC 8950); the speaker then negotiates both families.
+FAMILIES: Final = {
+    4: "    nexthop { ipv4 unicast ipv6; }\n    family { ipv4 unicast; ipv6 unicast; }\n",
+    6: "    family { ipv6 unicast; }\n",
+}
 VERSION: Final = re.compile(rb"ExaBGP\s*:\s*5\.")
 MAX_VERSION: Final = 4096
 MAX_REASON: Final = 300
@@ -84,7 +89,7 @@ def configuration(sessions: Sequence[Session], socket: Path) -> str:
             + (f"    outgoing-ttl {session.ttl};\n" if session.ttl > 1 else "")
             + (f'    md5-password "{password}";\n' if password else "")
             + "    capability { graceful-restart 120; route-refresh; asn4; }\n"
-            f"    family {{ ipv{session.family} unicast; }}\n"
+            f"{FAMILIES[session.family]}"
             "    api { processes [ steering ]; neighbor-changes; receive { parsed; update; } }\n"
             "}\n"
         )
@@ -118,7 +123,8 @@ async def speaking(
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """Yield the running speaker, and pass its lines to `take`; stop it on exit."""
     program = find_speaker()
-    await require_version(program)
+    if Path(program).parent != Path(sys.executable).parent:  # the one that was installed with us has the version
+        await require_version(program)
     private = PRIVATE if PRIVATE.is_dir() and os.access(PRIVATE, os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="steering-bgp-", dir=private))
     connected = asyncio.Event()

@@ -18,11 +18,12 @@ import dataclasses
 import gzip
 import hashlib
 import importlib
+import io
 import lzma
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, get_args
 
@@ -32,7 +33,15 @@ from steering.model.fleet import Fleet
 from steering.model.route import Announcement, Refusal
 from steering.state.routes import prefix_at
 
-MAX_TEXT: Final = 4 << 30  # bytes of a feed once unpacked; 16 M routes take about 1 GB
+# Bounds of a feed once it is unpacked. The whole Internet's routes are 1.1 M rows and 70 MB.
+MAX_TEXT: Final = 512 << 20  # bytes of a text
+MAX_ROWS: Final = 12_000_000  # lines, the empty ones too
+MAX_LINE: Final = 16_384  # bytes of a line that is parsed
+MAX_JSON: Final = 128 << 20  # bytes of a JSON document
+MAX_CONTAINERS: Final = 2_000_000  # objects and lists of a JSON document; the whole RPKI has some 700,000
+MAX_ITEMS: Final = 8_000_000  # commas of a JSON document
+MAX_XZ_MEMORY: Final = 128 << 20  # of a decompressor; xz -9 needs 65 MiB
+CHUNK: Final = 1 << 20
 MAX_LISTED: Final = 1000  # refusals listed with their rows; all are counted
 
 MAX_REASON: Final = 500  # characters
@@ -48,6 +57,12 @@ SUFFIXES: Final[dict[str, Kind]] = {
     ".mmdb": "mmdb",
     ".mrt": "mrt",
     ".json": "zones",
+}
+# Any: the decompressors of the standard library have no common type.
+UNPACKERS: Final[dict[str, Callable[[], Any]]] = {
+    ".gz": lambda: zlib.decompressobj(wbits=31),
+    ".bz2": bz2.BZ2Decompressor,
+    ".xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_XZ_MEMORY),
 }
 DUMP_NAMES: Final = ("bview.", "rib.", "latest-bview")  # how RIPE RIS and RouteViews name table dumps
 
@@ -202,29 +217,40 @@ class RowCollector:
     """The rows of a format without lines `prefix tail`; they are numbered from 1 as they are added."""
 
     def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.refused: list[tuple[int, str, str]] = []
+        self.rows = 0
+        self.text = bytearray()
+        self.refusals: list[tuple[int, str, str]] = []
+        self.refused_by: Counter[str] = Counter()
 
     def skip(self) -> None:
-        self.lines.append("")
+        self.rows += 1
+        self.text += b"\n"
 
     def add(self, prefix: Any, value: int) -> None:
         """Add a row. ValueError: the prefix is no text of one word."""
         if not (isinstance(prefix, str) and prefix.isascii() and prefix.isprintable()) or {" ", ","} & set(prefix):
             raise ValueError(PREFIX_RULE)
-        self.lines.append(f"{prefix} {value}")
+        self.rows += 1
+        self.text += f"{prefix} {value}\n".encode()
 
     def refuse(self, value: str, rule: str) -> None:
         """Add a row that breaks a rule."""
         self.skip()
-        self.refused.append((len(self.lines), value, rule))
+        self.refuse_also(value, rule)
+
+    def refuse_also(self, value: str, rule: str) -> None:
+        """Refuse a part of the row that was added last."""
+        self.refused_by[rule_of(rule)] += 1
+        if len(self.refusals) < MAX_LISTED:
+            self.refusals.append((self.rows, value, rule))
 
     def builder(self, name: str) -> FeedBuilder:
         """Return the builder of the feed: the prefixes are parsed, and the rows have their values."""
-        builder, tails = FeedBuilder.from_lines(name, "\n".join([*self.lines, ""]).encode())
+        builder, tails = FeedBuilder.from_lines(name, bytes(self.text))
         builder.relabel(tails)
-        for refusal in self.refused:
-            builder.refuse(*refusal)
+        for refusal in self.refusals:
+            builder.list_refusal(*refusal)
+        builder.refused_by += self.refused_by
         return builder
 
 
@@ -268,38 +294,83 @@ def read_feed(source: FeedSource, fleet: Fleet) -> Feed:
         reason = f"cannot be read as {source.kind}: {type(error).__name__}: {error}"
         raise FeedError(f"{source.path or source.kind}: {reason}"[:MAX_REASON]) from error
     if not feed.accepted and source.kind != "bgp":  # all sessions may have withdrawn all their routes
-        first = f"; the first of {feed.refused} refused rows: {feed.refusals[0]}" if feed.refusals else ""
-        raise FeedError(f"{feed.name}: holds no route for this fleet{first}")
+        # The file may be no feed at all, and its text a secret: it is not shown.
+        first = feed.refusals[0] if feed.refusals else None
+        rows = f"; the first of {feed.refused} refused rows is row {first.row}: {rule_of(first.rule)}" if first else ""
+        raise FeedError(f"{feed.name}: holds no route for this fleet{rows}")
     return feed
 
 
 def read_text(path: Path) -> tuple[bytes, str]:
     """Return a feed's text, unpacked, and the SHA-256 of the file.
 
-    Raises FeedError if the file cannot be read, is empty or cut off, or is over 4 GiB.
+    Raises FeedError if the file cannot be read, is empty or cut off, or is too large.
     """
     text, digest = read_bytes(path)
     if not text or text.isspace():
         raise FeedError(f"{path.name}: is empty")
     if not text.endswith(b"\n"):
         raise FeedError(f"{path.name}: cut off: its last line has no line end", hint="the sender did not finish it")
+    if (rows := text.count(b"\n")) > MAX_ROWS:
+        raise FeedError(f"{path.name}: {rows} lines; at most {MAX_ROWS}")
     return text, digest
 
 
-def read_bytes(path: Path) -> tuple[bytes, str]:
+def lines_of(text: bytes) -> Iterator[bytes]:
+    """Yield the lines of a text without their ends, one at a time; a byte order mark is dropped."""
+    for line in io.BytesIO(text.removeprefix(b"\xef\xbb\xbf")):
+        yield line.removesuffix(b"\n")
+
+
+def read_json(path: Path, most_items: int = MAX_ITEMS) -> tuple[bytes, str]:
+    """Return a JSON document, unpacked, and the SHA-256 of the file. FeedError: it would take too much memory."""
+    data, digest = read_bytes(path, MAX_JSON)
+    containers, items = data.count(b"{") + data.count(b"["), data.count(b",")
+    if containers > MAX_CONTAINERS or items > most_items:
+        rule = f"at most {MAX_CONTAINERS} and {most_items}"
+        raise FeedError(f"{path.name}: {containers} objects and lists with {items} commas; {rule}")
+    return data, digest
+
+
+def read_bytes(path: Path, most: int = MAX_TEXT) -> tuple[bytes, str]:
     """Return a feed's bytes, unpacked by its ending (.gz, .bz2, .xz), and the SHA-256 of the file. Raises FeedError."""
     try:
+        if path.exists() and not path.is_file():
+            raise FeedError(f"{path}: is no file")
         digest = sha256_of(path)
-        with open_packed(path) as unpacked:
-            data = unpacked.read(MAX_TEXT + 1)
+        with path.open("rb") as file:
+            data = file.read(most + 1) if path.suffix not in UNPACKERS else unpacked(file, path.suffix, most)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise FeedError(f"{path.name}: cut off or damaged: {error}") from error
     except OSError as error:
         damaged = error.strerror is None  # as bz2 reports damage
         raise FeedError(f"{path.name}: damaged: {error}" if damaged else f"{path}: {error.strerror}") from error
-    if len(data) > MAX_TEXT:
-        raise FeedError(f"{path.name}: over {MAX_TEXT >> 30} GiB once unpacked")
+    if len(data) > most:
+        raise FeedError(f"{path.name}: over {most >> 20} MiB once unpacked")
     return data, digest
+
+
+def unpacked(file: BinaryIO, suffix: str, most: int) -> bytes:
+    """Return what a file unpacks to, its streams one after the other; over `most` bytes only a part."""
+    parts: list[bytes] = []
+    size, packed = 0, b""
+    unpacker = UNPACKERS[suffix]()
+    while size <= most:
+        if unpacker.eof:
+            packed = unpacker.unused_data.lstrip(b"\0") or file.read(CHUNK).lstrip(b"\0")
+            if not packed:
+                return b"".join(parts)
+            unpacker = UNPACKERS[suffix]()
+        elif suffix == ".gz":
+            packed = unpacker.unconsumed_tail or file.read(CHUNK)
+        else:
+            packed = file.read(CHUNK) if unpacker.needs_input else b""
+        if not packed and (suffix == ".gz" or unpacker.needs_input):
+            raise EOFError("its last stream has no end")
+        part = unpacker.decompress(packed, CHUNK)
+        size += len(part)
+        parts.append(part)
+    return b"".join(parts)
 
 
 def sha256_of(path: Path) -> str:
@@ -307,14 +378,3 @@ def sha256_of(path: Path) -> str:
         raise FeedError(f"{path}: is no file that can be read to its end")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def open_packed(path: Path) -> BinaryIO | gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File:
-    match path.suffix:
-        case ".gz":
-            return gzip.open(path, "rb")
-        case ".bz2":
-            return bz2.open(path, "rb")
-        case ".xz":
-            return lzma.open(path, "rb")
-    return path.open("rb")

@@ -32,10 +32,11 @@ def read(path: str, fleet: Fleet) -> Feed:
 
 def read_lines(name: str, text: bytes, digest: str, fleet: Fleet) -> Feed:
     builder, tails = FeedBuilder.from_lines(name, text)
-    asns = array("q", (int(tail) if tail.isdigit() and int(tail) <= MAX_ASN else -1 for tail in tails))
+    numbers = (int(tail) if tail.isdigit() and len(tail) <= 10 else -1 for tail in tails)
+    asns = array("q", (number if number <= MAX_ASN else -1 for number in numbers))
     rule = f"an ASN is a number from 0 to {MAX_ASN}"
     wrong = {index: rule for index, asn in enumerate(asns) if asn < 0}
-    builder.refuse_values(len(asns), wrong, lambda index: tails[index].decode("utf-8", "replace"))
+    builder.refuse_values(len(asns), wrong, lambda index: tails[index][:160].decode("utf-8", "replace"))
 
     columns, networks = builder.columns, NetworkClusters(fleet, name)
     first, shares, routed = array("I"), array("I"), array("B")

@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath import prefix_rows
-from steering.control.routes.feeds import MAX_LISTED, CheckedRows, FeedBuilder, RowCollector, listed, read_text
+from steering.control.routes.feeds import (
+    MAX_LISTED,
+    CheckedRows,
+    FeedBuilder,
+    RowCollector,
+    lines_of,
+    listed,
+    read_text,
+)
 from steering.model.route import Refusal, Region
 
 MAX_LINE: Final = 1000
@@ -42,8 +50,8 @@ def read_geofeed(path: Path, codes: frozenset[str], places: Places) -> Geofeed:
     numbers: dict[Region, int] = {}
     rows = RowCollector()
     warnings: list[Refusal] = []
-    for row, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        content = line if b"#" not in line else without_comment(line)
+    for row, line in enumerate(lines_of(text), 1):
+        content = without_comment(line) if b"#" in line and len(line) <= MAX_LINE else line
         shown = content[:80].decode("utf-8", "replace").strip()
         if not shown:
             rows.skip()

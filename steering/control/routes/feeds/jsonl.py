@@ -13,11 +13,9 @@ from typing import Final
 
 import msgspec
 
-from steering.control.routes.feeds import AttributeTable, Feed, RowCollector, read_text
+from steering.control.routes.feeds import MAX_LINE, AttributeTable, Feed, RowCollector, lines_of, read_text
 from steering.control.routes.feeds.csv import COLUMNS, add_attributes
 from steering.model.fleet import Fleet
-
-MAX_LINE: Final = 16_384
 
 
 class Line(msgspec.Struct, forbid_unknown_fields=True):
@@ -30,6 +28,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
     med: str | int = ""
     route_class: str = msgspec.field(name="class", default="")
     communities: str | int | list[str | int] = ""
+    exclude: str | bool = ""
 
 
 DECODER: Final = msgspec.json.Decoder(Line)
@@ -41,7 +40,7 @@ def read(path: str, fleet: Fleet) -> Feed:
     clusters = {cluster.id: cluster for cluster in fleet.clusters}
     attributes, numbers, values = AttributeTable(), dict[tuple[str, ...], int](), list[str]()
     rows = RowCollector()
-    for line in text.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+    for line in lines_of(text):
         if not line.strip():
             rows.skip()
             continue
@@ -68,6 +67,8 @@ def fields_of(line: bytes) -> tuple[str, dict[str, str]]:
         raise ValueError(f"a line is a JSON object with the fields of a route; {error}") from None
     prefix = fields.pop("prefix")
     fields["class"] = fields.pop("route_class")
+    if isinstance(fields["exclude"], bool):
+        fields["exclude"] = "yes" if fields["exclude"] else "no"
     return prefix, {
         name: " ".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in fields.items()
     }

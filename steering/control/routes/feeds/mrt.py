@@ -10,6 +10,7 @@ import dataclasses
 from array import array
 from collections import defaultdict
 from pathlib import Path
+from typing import Final
 
 from _fastpath import mrt, prefix_rows
 from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, read_bytes
@@ -17,11 +18,13 @@ from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet
 from steering.model.route import Announcement
 
+MAX_DUMP: Final = 4 << 30  # bytes; the largest dumps of collectors unpack to some 3 GiB
+
 
 def read(path: str, fleet: Fleet) -> Feed:
     """Return the routes of a dump; its refusals' rows are the offsets of records."""
     file = Path(path)
-    data, digest = read_bytes(file)
+    data, digest = read_bytes(file, MAX_DUMP)
     try:
         peers, columns, routes, refusals, refused_by, skipped = mrt.read(data)
     except ValueError as error:

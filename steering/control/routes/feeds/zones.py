@@ -1,20 +1,24 @@
-"""The `zones` feed: coverage-zone JSON as Traffic Control reads it, and its deep variant.
+"""The `zones` feed: coverage-zone JSON, as request routers of other networks read it, and its deep variant.
 
     {"coverageZones": {"bom001-a": {"network": ["203.0.113.0/24"], "network6": ["2001:db8::/32"],
-                                    "coordinates": {"latitude": 19.09, "longitude": 72.87}}}}
+                                    "coordinates": {"latitude": 19.09, "longitude": "72.87"}}}}
 
-A zone of `deepCoverageZones` also has `caches`, names of appliances. A zone's prefixes are routed to the clusters of
-its caches; else to the cluster, or to all clusters of the site, with its name; else to the clusters that accept off-net
-clients at the site nearest to its coordinates. A prefix in several zones belongs to the first; the other rows are
-refused.
+A zone of `deepCoverageZones` also has `caches`, names of appliances. Its prefixes are routed to the clusters of its
+caches, or else to the cluster, or to all clusters of the site, with its name. The clusters that accept off-net clients
+follow, by their distance from its coordinates. The MED has this order: 0 for caches, 1 for names, and 2 and the steps
+of distance for others, so a deep zone is before a plain one. A prefix in several zones belongs to the first; the other
+rows are refused.
 
-Rows are numbered over the whole file, in its order.
+Networks are read as their owners read them: host bits are dropped, and an address is a network of one. A cache that is
+not in the fleet is refused, and the zone keeps its others. Rows are numbered over the whole file, in its order.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import math
+import re
 from array import array
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -22,28 +26,35 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath import prefix_rows
-from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, RowCollector, read_bytes
+from _fastpath.zone_rankings import EARTH_RADIUS_KM
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, RowCollector, read_json
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet, Site
+from steering.model.policy import DISTANCE_STEP_KM
 from steering.model.route import Announcement
 
 TOPS: Final = ("coverageZones", "deepCoverageZones")
 PARTS: Final = {"network", "network6", "coordinates", "caches"}
+NAMED_MED: Final = 1
+FAR_MED: Final = 2  # and the steps of distance
+MOST_SITES: Final = 64  # of which a zone has the open clusters
+NUMBER: Final = re.compile(r"[+-]?\d{1,3}(\.\d{0,30})?")
+MAX_ITEMS: Final = 2_000_000  # commas: networks, above all
+CACHE_RULE: Final = "a cache is an appliance of the fleet"
 
 
 def read(path: str, fleet: Fleet) -> Feed:
     """Return the routes of a coverage-zone file. Raises FeedError if it is none."""
     file = Path(path)
-    data, digest = read_bytes(file)
+    data, digest = read_json(file, MAX_ITEMS)
     zones = zones_of(file.name, data)
-    finder = ClusterFinder(fleet)
+    finder = ClusterFinder(fleet, file.name)
     attributes, names = AttributeTable(), list[str]()
     rows = RowCollector()
     for name, zone in zones.items():
+        unknown: list[str] = []
         try:
-            clusters = finder.clusters_of(name, zone)
-            members = tuple(Announcement(c.number, c.route_class, hops=1, feed=file.name) for c in clusters)
-            number = attributes.add(members, 0)
+            number = attributes.add(finder.announcements_of(name, zone, unknown), 0)
         except ValueError as error:
             number = attributes.refuse(str(error))
         names.append(name)
@@ -52,9 +63,12 @@ def read(path: str, fleet: Fleet) -> Feed:
             rows.refuse(name, attributes.rules[number])
         for value in networks:
             try:
-                rows.add(value, number)
+                rows.add(network_text(value), number)
             except ValueError as error:
                 rows.refuse(f"{name}: {value!r}", str(error))
+        if number not in attributes.rules:
+            for cache in unknown:
+                rows.refuse_also(name, f"{CACHE_RULE}; there is no {cache[:63]!r}")
     builder = rows.builder(file.name)
     builder.refuse_values(len(attributes), attributes.rules, names.__getitem__)
     refuse_repeated(builder, names)
@@ -78,8 +92,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return a JSON object. Raises ValueError for a key that it has twice."""
     document = dict(pairs)
     if len(document) != len(pairs):
-        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
-        raise ValueError(f"{twice!r} is given twice in one object")
+        raise ValueError("a name is given twice in one object")
     return document
 
 
@@ -109,60 +122,85 @@ def refuse_repeated(builder: FeedBuilder, names: Sequence[str]) -> None:
 class ClusterFinder:
     """Finds the clusters that serve a zone, by names of the fleet and locations of its sites."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, feed: str) -> None:
+        self.feed = feed
         self.clusters = {cluster.id: cluster for cluster in fleet.clusters}
         self.cluster_of = {appliance.id: appliance.cluster for appliance in fleet.appliances}
         self.cluster_of |= {appliance.host: appliance.cluster for appliance in fleet.appliances}
         self.at_site: dict[str, list[Cluster]] = defaultdict(list)
+        self.open_at_site: dict[str, list[Cluster]] = defaultdict(list)
         for cluster in fleet.clusters:
             self.at_site[cluster.site].append(cluster)
-        self.sites = [site for site in fleet.sites if any(c.accepts_off_net for c in self.at_site[site.id])]
+            if cluster.accepts_off_net:
+                self.open_at_site[cluster.site].append(cluster)
+        self.sites = [site for site in fleet.sites if site.id in self.open_at_site]
+        self.made: dict[tuple[str, int], Announcement] = {}  # many zones share them
 
-    def clusters_of(self, name: str, zone: Any) -> list[Cluster]:
-        """Return the clusters that serve a zone. ValueError names the rule that it breaks."""
+    def announcements_of(self, name: str, zone: Any, unknown: list[str]) -> tuple[Announcement, ...]:
+        """Return the announcements of a zone, and add its unknown caches to `unknown`. ValueError names the rule."""
         if not isinstance(zone, dict):
             raise ValueError("a zone is an object")
-        if unknown := sorted(zone.keys() - PARTS):
-            raise ValueError(f"a zone has {', '.join(sorted(PARTS))}; not {unknown[0][:40]!r}")
+        if other := sorted(zone.keys() - PARTS):
+            raise ValueError(f"a zone has {', '.join(sorted(PARTS))}; not {other[0][:40]!r}")
+        meds: dict[str, int] = {}
         if caches := zone.get("caches"):
-            return self.clusters_with(caches)
-        if name in self.clusters:
-            return [self.clusters[name]]
-        if name in self.at_site:
-            return self.at_site[name]
-        if "coordinates" not in zone:
-            raise ValueError("a zone is named as a cluster or site is, or has coordinates")
-        return self.nearest(zone["coordinates"])
+            meds = dict.fromkeys(self.clusters_with(caches, unknown), 0)
+        elif named := [self.clusters[name]] if name in self.clusters else self.at_site.get(name):
+            meds = {cluster.id: NAMED_MED for cluster in named}
+        if "coordinates" in zone:
+            meds = self.by_distance(zone["coordinates"]) | meds
+        if not meds:
+            if "coordinates" in zone:
+                raise ValueError("a zone that no cluster is named after needs a cluster that accepts off-net clients")
+            raise ValueError(
+                f"{CACHE_RULE}; there is no {unknown[0][:63]!r}"
+                if unknown
+                else "a zone is named as a cluster or site is, or has coordinates"
+            )
+        return tuple(self.announcement(cluster, med) for cluster, med in sorted(meds.items()))
 
-    def clusters_with(self, caches: Any) -> list[Cluster]:
-        """Return the clusters of some appliances, named by id or host."""
+    def announcement(self, cluster: str, med: int) -> Announcement:
+        if (cluster, med) not in self.made:
+            number, route_class = self.clusters[cluster].number, self.clusters[cluster].route_class
+            self.made[cluster, med] = Announcement(number, route_class, hops=1, med=med, feed=self.feed)
+        return self.made[cluster, med]
+
+    def clusters_with(self, caches: Any, unknown: list[str]) -> set[str]:
+        """Return the ids of the clusters of some appliances, named by id or host; add the other names to `unknown`."""
         if not isinstance(caches, list) or not all(isinstance(cache, str) for cache in caches):
             raise ValueError("caches are a list of names")
-        for cache in caches:
-            if cache not in self.cluster_of:
-                raise ValueError(f"a cache is an appliance of the fleet; there is no {cache[:63]!r}")
-        return [self.clusters[name] for name in sorted({self.cluster_of[cache] for cache in caches})]
+        unknown += [cache for cache in caches if cache not in self.cluster_of]
+        return {self.cluster_of[cache] for cache in caches if cache in self.cluster_of}
 
-    def nearest(self, coordinates: Any) -> list[Cluster]:
-        """Return the open clusters of the site nearest to some coordinates."""
+    def by_distance(self, coordinates: Any) -> dict[str, int]:
+        """Return the MEDs of the open clusters at the sites nearest to some coordinates."""
         location = coordinates if isinstance(coordinates, dict) else {}
-        latitude: Any = location.get("latitude")
-        longitude: Any = location.get("longitude")
-        if not (is_degrees(latitude, 90) and is_degrees(longitude, 180)):
+        latitude, longitude = degrees(location.get("latitude"), 90), degrees(location.get("longitude"), 180)
+        if latitude is None or longitude is None:
             raise ValueError("coordinates have a latitude from -90 to 90 and a longitude from -180 to 180")
-        if not self.sites:
-            raise ValueError("a zone that no cluster is named after needs a cluster that accepts off-net clients")
-        site = min(self.sites, key=lambda site: (distance(site, latitude, longitude), site.id))
-        return [cluster for cluster in self.at_site[site.id] if cluster.accepts_off_net]
+        steps = {site.id: int(distance_km(site, latitude, longitude) / DISTANCE_STEP_KM) for site in self.sites}
+        nearest = sorted(steps, key=lambda site: (steps[site], site))[:MOST_SITES]
+        return {cluster.id: FAR_MED + steps[site] for site in nearest for cluster in self.open_at_site[site]}
 
 
-def is_degrees(value: Any, most: int) -> bool:
-    return type(value) in (int, float) and -most <= value <= most
+def network_text(value: Any) -> Any:
+    """Return a network without host bits; a value that is none as it is."""
+    try:
+        return str(ipaddress.ip_network(value.strip(" "), strict=False)) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
-def distance(site: Site, latitude: float, longitude: float) -> float:
-    """Return the angle between a site and a location, in radians (haversine)."""
+def degrees(value: Any, most: int) -> float | None:
+    """Return a number, or a text of one, of at most `most` either way."""
+    if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    return float(value) if type(value) in (int, float) and -most <= value <= most else None
+
+
+def distance_km(site: Site, latitude: float, longitude: float) -> float:
+    """Return the distance of a site from a location (haversine)."""
     north, other = math.radians(site.latitude), math.radians(latitude)
     east = math.radians(longitude - site.longitude)
     half = math.sin((other - north) / 2) ** 2 + math.cos(north) * math.cos(other) * math.sin(east / 2) ** 2
-    return math.asin(math.sqrt(min(1.0, half)))
+    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, half)))

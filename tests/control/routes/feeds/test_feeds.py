@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import lzma
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steering.control.routes.build import build_table
 from steering.control.routes.feeds import Feed, FeedSource, Kind, kind_of, read_feed
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
@@ -23,6 +25,7 @@ from steering.errors import FeedError
 from steering.model.fleet import Fleet
 from steering.model.route import RouteClass
 from steering.settings import Settings
+from steering.state.table import BuiltTable, ranking_entries_of
 from tests.support import dumps
 
 
@@ -38,7 +41,16 @@ def routes_of(feed: Feed) -> list[tuple[Any, ...]]:
         for place in range(len(columns)):
             kind = columns.value[place]
             members = [
-                (item.cluster, item.route_class, item.via, item.hops, item.origin, item.med, item.communities)
+                (
+                    item.cluster,
+                    item.route_class,
+                    item.via,
+                    item.hops,
+                    item.origin,
+                    item.med,
+                    item.communities,
+                    item.excludes,
+                )
                 for item in feed.sets[feed.set_of[kind]]
             ]
             where = (family, columns.high[place], columns.low[place], columns.length[place])
@@ -106,6 +118,7 @@ ROUTES = st.fixed_dictionaries(
         "med": st.integers(0, 2**32),
         "class": st.sampled_from(["embedded", "transit", ""]),
         "communities": st.lists(st.sampled_from(["64500:1", "64500:0"]), max_size=2),
+        "exclude": st.sampled_from(["yes", "no", "", "maybe", True, False]),
     },
 )
 
@@ -116,12 +129,14 @@ def test_json_lines_say_what_csv_says(
 ) -> None:
     folder = tmp_path_factory.mktemp("feeds")
     good = {"prefix": "192.0.2.0/24", "cluster": "bom001-a"}
-    columns = ["prefix", "cluster", "as_path", "origin", "med", "class", "communities"]
+    columns = ["prefix", "cluster", "as_path", "origin", "med", "class", "communities", "exclude"]
     text = io.StringIO()
     table = csv.DictWriter(text, columns)
     table.writeheader()
     for route in (good, *routes):
-        table.writerow({name: " ".join(map(str, v)) if isinstance(v, list) else v for name, v in route.items()})
+        words = {True: "yes", False: "no"}
+        fields = {name: words[v] if isinstance(v, bool) else v for name, v in route.items()}
+        table.writerow({name: " ".join(map(str, v)) if isinstance(v, list) else v for name, v in fields.items()})
     (folder / "routes.csv").write_text(text.getvalue())
     (folder / "routes.jsonl").write_text("".join(json.dumps(route) + "\n" for route in (good, *routes)))
     one, other = read(folder / "routes.csv", fleet), read(folder / "routes.jsonl", fleet)
@@ -209,12 +224,19 @@ def test_a_dump_is_heard_by_the_clusters_of_its_routers(
     )
     feed = read(path, listening)
     assert (feed.accepted, feed.unheard, feed.refused) == (3, 1, 0)
-    both = (RouteClass.embedded, (64500,), 2, 1, 20, ("64500:120",))
+    both = (RouteClass.embedded, (64500,), 2, 1, 20, ("64500:120",), False)
     exchange = (RouteClass.exchange, *both[1:])
     ten, doc = 10 << 56, 0x20010DB8 << 32
     assert routes_of(feed) == [
         (4, ten, 0, 8, [(0, *both), (3, *exchange)], 64501),
-        (4, ten, 0, 8, [(1, RouteClass.exchange, (), 1, 0, 0, ()), (3, RouteClass.exchange, (), 1, 0, 0, ())], 64511),
+        (
+            4,
+            ten,
+            0,
+            8,
+            [(1, RouteClass.exchange, (), 1, 0, 0, (), False), (3, RouteClass.exchange, (), 1, 0, 0, (), False)],
+            64511,
+        ),
         (6, doc, 0, 32, [(1, *exchange), (3, *exchange)], 64501),
     ]
 
@@ -269,24 +291,90 @@ def write_zones(tmp_path: Path, zones: Any, top: str = "coverageZones") -> Path:
     return path
 
 
-def test_a_zone_is_heard_where_its_name_or_its_coordinates_say(tmp_path: Path, fleet: Fleet) -> None:
+def clusters_in_order(feed: Feed) -> dict[int, list[tuple[int, ...]]]:
+    """Return by the first byte of each IPv4 prefix the clusters of each MED, lowest first."""
+    found = {}
+    for row in routes_of(feed):
+        meds: dict[int, list[int]] = {}
+        for cluster, *_, med, _, _ in row[4]:
+            meds.setdefault(med, []).append(cluster)
+        if row[0] == 4:
+            found[row[1] >> 56] = [tuple(meds[med]) for med in sorted(meds)]
+    return found
+
+
+def test_a_zone_is_routed_by_its_name_then_by_its_coordinates(tmp_path: Path, fleet: Fleet) -> None:
     zones = {
         "del001-a": {"network": ["10.0.0.0/8"], "network6": ["2001:db8::/32"]},
         "lhr001": {"network": ["11.0.0.0/8"], "coordinates": {"latitude": 0, "longitude": 0}},
-        "us-ny-newyork": {"network": ["12.0.0.0/8"], "coordinates": {"latitude": 40.7, "longitude": -74.0}},
-        "sg": {"network": ["13.0.0.0/8"], "coordinates": {"latitude": 1.3, "longitude": 103.8}},
+        "us-ny-newyork": {"network": ["12.0.0.0/8"], "coordinates": {"latitude": "40.7", "longitude": "-74.0"}},
+        "sg": {"network": ["13.0.0.0/8"], "coordinates": {"latitude": "1.3", "longitude": 103.8}},
     }
     feed = read(write_zones(tmp_path, zones), fleet)
     assert feed.refused == 0
-    heard = {row[1] >> 56 if row[0] == 4 else "v6": [member[0] for member in row[4]] for row in routes_of(feed)}
+    assert [[member[0] for member in row[4]] for row in routes_of(feed) if row[0] == 6] == [[2]]
     # New York is nearest to London's exchange, Singapore to Mumbai's; Mumbai's embedded cluster is not open to them.
-    assert heard == {10: [2], "v6": [2], 11: [3], 12: [3], 13: [1]}
+    assert clusters_in_order(feed) == {10: [(2,)], 11: [(3,), (1,)], 12: [(3,), (1,)], 13: [(1,), (3,)]}
 
 
-def test_a_deep_zone_is_heard_by_the_clusters_of_its_caches(tmp_path: Path, fleet: Fleet) -> None:
+def test_a_deep_zone_is_routed_to_the_clusters_of_its_caches(tmp_path: Path, fleet: Fleet) -> None:
     caches = ["c001-bom001", "c002-bom001.cdn.example", "c001-del001"]
     path = write_zones(tmp_path, {"any": {"network": ["10.0.0.0/8"], "caches": caches}}, "deepCoverageZones")
-    assert [[member[0] for member in row[4]] for row in routes_of(read(path, fleet))] == [[0, 2]]
+    assert clusters_in_order(read(path, fleet)) == {10: [(0, 2)]}
+
+
+def test_deep_zones_are_before_plain_ones(tmp_path: Path, fleet: Fleet, build: Callable[..., BuiltTable]) -> None:
+    at = {"latitude": "51.5", "longitude": "-0.1"}
+    deep = {"x": {"network": ["198.51.100.0/24"], "caches": ["c001-del001"], "coordinates": at}}
+    plain = {"bom001-a": {"network": ["198.51.100.0/24"], "coordinates": at}}
+    (tmp_path / "deep").mkdir()
+    feeds = [
+        read(write_zones(tmp_path / "deep", deep, "deepCoverageZones"), fleet),
+        read(write_zones(tmp_path, plain), fleet),
+    ]
+    table = build_table(feeds, fleet, Settings(state=tmp_path))
+    zone = max(table.zones, key=lambda zone: zone.count)
+    ranking = list(ranking_entries_of(zone, table.ranking_entries))
+    assert [(cluster, rank) for cluster, rank, _ in ranking] == [(2, 0), (0, 1), (3, 2), (1, 3)]
+    assert not any(fallback for *_, fallback in ranking)
+
+
+def test_unknown_caches_are_refused_and_the_others_taken(tmp_path: Path, fleet: Fleet) -> None:
+    zones = {
+        "a": {"network": ["10.0.0.0/8"], "caches": ["x", "c001-del001", "y"]},
+        "b": {"network": ["11.0.0.0/8"], "caches": ["x"]},
+        "c": {"network": ["12.0.0.0/8"], "caches": ["z"], "coordinates": {"latitude": 51, "longitude": 0}},
+    }
+    feed = read(write_zones(tmp_path, zones, "deepCoverageZones"), fleet)
+    assert clusters_in_order(feed) == {10: [(2,)], 12: [(3,), (1,)]}
+    rule = "a cache is an appliance of the fleet; there is no"
+    assert [(item.row, item.value, item.rule) for item in feed.refusals] == [
+        (1, "a", f"{rule} 'x'"),
+        (1, "a", f"{rule} 'y'"),
+        (2, "b", f"{rule} 'x'"),
+        (3, "c", f"{rule} 'z'"),
+    ]
+
+
+NETWORKS = [
+    # as it is written, and the prefix
+    ("203.0.113.7/24", (4, 0xCB007100, 24)),
+    ("203.0.113.7", (4, 0xCB007107, 32)),
+    (" 203.0.113.0/24 ", (4, 0xCB007100, 24)),
+    ("203.0.113.0/255.255.255.0", (4, 0xCB007100, 24)),
+    ("2001:db8:1::9/48", (6, 0x20010DB80001, 48)),
+    ("2001:DB8:1:0::", (6, 0x20010DB80001, 128)),
+]
+
+
+@pytest.mark.parametrize(("text", "prefix"), NETWORKS, ids=[row[0] for row in NETWORKS])
+def test_networks_are_read_as_their_owners_read_them(
+    tmp_path: Path, fleet: Fleet, text: str, prefix: tuple[int, int, int]
+) -> None:
+    feed = read(write_zones(tmp_path, {"del001-a": {"network": [text]}}), fleet)
+    (row,) = routes_of(feed)
+    assert (row[0], row[1] >> (32 if prefix[0] == 4 else 16), row[3]) == prefix
+    assert not feed.refusals
 
 
 def test_a_prefix_in_several_zones_is_the_first_ones(tmp_path: Path, fleet: Fleet) -> None:
@@ -308,7 +396,7 @@ def test_a_prefix_in_several_zones_is_the_first_ones(tmp_path: Path, fleet: Flee
 BAD_ZONES = [
     (["10.0.0.0/8"], "a zone is an object"),
     ({"networks": ["10.0.0.0/8"]}, "a zone has caches, coordinates, network, network6; not 'networks'"),
-    ({"network": ["10.0.0.1/8"]}, "host bits are set; write 10.0.0.0/8"),
+    ({"network": ["10.0.0.1/8.1"]}, "the length is a decimal number without leading zeros"),
     ({"network": [7]}, "a prefix is written address/length"),
     ({"network": "10.0.0.0/8 0"}, "a prefix is written address/length"),
     ({"network": ["10.0.0.0/8\n"]}, "a prefix is written address/length"),
@@ -318,7 +406,9 @@ BAD_ZONES = [
     ({"network": ["10.0.0.0/8"], "caches": ["nosuch"]}, "a cache is an appliance of the fleet; there is no 'nosuch'"),
 ]
 PLACES: list[Any] = [
-    None, [], {"latitude": 1}, {"latitude": "1", "longitude": 1}, {"latitude": 91, "longitude": 1},
+    None, [], {"latitude": 1}, {"latitude": "1e1", "longitude": 1}, {"latitude": 91, "longitude": 1},
+    {"latitude": "91", "longitude": 1}, {"latitude": "nan", "longitude": 1}, {"latitude": "1_0", "longitude": 1},
+    {"latitude": "", "longitude": 1}, {"latitude": "1" * 9999, "longitude": 1}, {"latitude": "1", "longitude": [1]},
     {"latitude": 10**400, "longitude": 1}, {"latitude": True, "longitude": 1}, {"latitude": float("nan"), "longitude": 1},
 ]  # fmt: skip
 PLACE_RULE = "coordinates have a latitude from -90 to 90 and a longitude from -180 to 180"
