@@ -15,13 +15,14 @@ import json
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from steering.control.routes.feeds.csv import MAX_COMMUNITIES, MAX_PATH
 from steering.errors import SettingsError
 from steering.model.fleet import Fleet
+from steering.state.routes import ORIGIN_NAMES
 from steering.state.sections import write_atomically
 
 FILE: Final = "bgp.csv"
@@ -142,7 +143,6 @@ class SessionRoutes:
         return self.reason
 
 
-Asn = Annotated[int, msgspec.Meta(ge=1, le=2**32 - 1)]  # AS 0 is in no path (RFC 7607)
 U16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
 U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 
@@ -151,15 +151,15 @@ class Segment(msgspec.Struct):
     """A segment of an AS path; a path with a set has no single origin and is refused (RFC 9774)."""
 
     element: str
-    value: list[Asn]
+    value: list[int]
 
 
 class Attributes(msgspec.Struct, rename="kebab"):
     """The attributes of an announced route that its feed row has, as the speaker writes them."""
 
     as_path: dict[str, Segment] = {}
-    origin: Literal["igp", "egp", "incomplete"] = "incomplete"
-    med: U32 = 0
+    origin: Any = "incomplete"
+    med: Any = 0
     community: list[tuple[U16, U16]] = []
     large_community: list[tuple[U32, U32, U32]] = []
 
@@ -266,8 +266,11 @@ class LiveRoutes:
                 raise ValueError("a path has no AS_SET")
             if segment.element == "as-sequence":
                 path += segment.value
-        if len(path) > MAX_PATH:
-            raise ValueError(f"a path has at most {MAX_PATH} ASNs; this has {len(path)}")
+        if len(path) > MAX_PATH or not all(is_number(asn, 1, 2**32 - 1) for asn in path):
+            raise ValueError(f"a path has at most {MAX_PATH} ASNs from 1 to {2**32 - 1} (RFC 7607)")
+        if attributes.origin not in ORIGIN_NAMES or not is_number(attributes.med, 0, 2**32 - 1):
+            rule = f"origin is one of {', '.join(ORIGIN_NAMES)}, and a MED is a number"
+            raise ValueError(f"{rule}; not {attributes.origin!r} and {attributes.med!r}")
         communities = [*attributes.community, *attributes.large_community]
         if len(communities) > MAX_COMMUNITIES:
             raise ValueError(f"a route has at most {MAX_COMMUNITIES} communities; this has {len(communities)}")
