@@ -2,7 +2,7 @@
 """The compiled part of a connection: requests that the fast path answers, sent straight to the socket.
 
 The event loop calls `data_received`, which calls `FastPath.answer` and send(2): no Python code runs and no object but
-the answer is made for a request, as long as nothing is out of the ordinary.
+the answer is made for a request, as long as nothing is out of the ordinary. Under TLS, `tls.pyx` stands between.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -40,6 +40,11 @@ cdef class Connection:
     cdef bint send_or_buffer(self, bytes answer) except? False:
         """Send an answer; return whether the socket took all of it."""
         cdef Py_ssize_t size = PyBytes_GET_SIZE(answer), sent = 0
+        if self.direct and self.tls is not None:
+            if self.tls.send(answer):
+                return True
+            self.send_buffered(b"")
+            return False
         if self.direct:
             sent = send_now(self.fd, PyBytes_AS_STRING(answer), size, MSG_NOSIGNAL | MSG_DONTWAIT)
             if sent == size:

@@ -13,6 +13,8 @@ cdef enum:
     C_BUCKETS = 20
     C_RANKS = 6
     C_MAX_REASONS = 16
+    C_KNOWN_EVENTS = 11
+    C_KNOWN_GAUGES = 10
     FAILED_OPEN = 4  # among the events
     MOVED = 5
     # Offsets in cells: each table of counts begins where the one before ends.
@@ -21,8 +23,8 @@ cdef enum:
     C_LATENCY_NS = C_LATENCY + 2 * C_BUCKETS
     C_TARGETS = C_LATENCY_NS + 2
     C_EVENTS = C_TARGETS + C_RANKS
-    C_GAUGES = C_EVENTS + 8
-    C_REASONS = C_GAUGES + 9
+    C_GAUGES = C_EVENTS + C_KNOWN_EVENTS
+    C_REASONS = C_GAUGES + C_KNOWN_GAUGES
     C_REPORTED = C_REASONS + C_MAX_REASONS  # how many rows of appliances, and of partners, have ever been stored to
     C_CELLS = C_REPORTED + 2
     # What players report: a row without an appliance, one for each slot, one for each partner's number.

@@ -38,9 +38,13 @@ PATHS = ("fast", "fallback")
 ENDPOINTS = ("steer", "healthz", "readyz", "hls", "dash", "playlist", "playback", "cmcd", "other")
 STATUSES = (200, 204, 302, 400, 403, 404, 405, 411, 413, 415, 431, 451, 500, 503)
 RANKS = ("0", "1", "2", "3", "4+", "fallback")
-EVENTS = ("handed_over", "shed", "cut_off", "unreadable", "failed_open", "moved", "odd_hints", "unread_reports")
+EVENTS = (
+    "handed_over", "shed", "cut_off", "unreadable", "failed_open", "moved", "odd_hints", "unread_reports", "handshakes",
+    "failed_handshakes", "refused_certificates",
+)
 GAUGES = (
     "generation", "table", "fleet", "mapped_at", "refused", "connections", "huge_pages", "published_at", "holdings",
+    "certificate_expires_at",
 )
 # Of an appliance or a partner: counts and sums of reported figures. `attested` counts viewers with a session tag that
 # we signed, each once a window, and `failing` those of them that had a stall or an error.
@@ -63,7 +67,8 @@ cdef enum:
 cdef bytes MAGIC = b"STEERCN3"
 
 assert HEADER.size == HEADER_SIZE and len(BOUNDS) == C_BUCKETS - 1 and len(STATUSES) == C_STATUSES
-assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS and len(EVENTS) == 8 and len(GAUGES) == 9
+assert len(RANKS) == C_RANKS and len(ENDPOINTS) == C_ENDPOINTS
+assert len(EVENTS) == C_KNOWN_EVENTS and len(GAUGES) == C_KNOWN_GAUGES
 assert len(REASONS) <= C_MAX_REASONS and EVENTS[FAILED_OPEN] == "failed_open"
 assert len(QUALITY) == C_QUALITY and QUALITY[ATTESTED:] == ("attested", "failing")
 

@@ -35,9 +35,11 @@ SECRETS = {"alarm_url"}  # values that are never shown
 MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its end, unix(7)
 
 PUBLIC_URL = r"^(https?://[A-Za-z0-9.:\[\]_-]+(/[A-Za-z0-9._~/-]*[A-Za-z0-9._~-])?)?$"
+TLS = "tls:"  # the beginning of a listener that speaks TLS
 LENGTHS = re.compile(r"([0-9]{1,3})-([0-9]{1,3})", re.ASCII)
 
 Networks = Annotated[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], NoDecode]
+Paths = Annotated[tuple[Path, ...], NoDecode]
 Texts = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -49,9 +51,17 @@ class Settings(BaseSettings):
     state: Path = Path("state")
     """the state folder; it is made with mode 0700 if it does not exist"""
     listen: Texts = ("127.0.0.1:8080",)
-    """the playback listeners, comma-separated: 127.0.0.1:8080, [::1]:8080, unix:/path"""
+    """the playback listeners, comma-separated: 127.0.0.1:8080, [::1]:8080, tls:0.0.0.0:8443, unix:/path"""
     control_listen: Texts = ("127.0.0.1:8081",)
     """the control listeners, for callers with tokens; comma-separated, empty for control.sock only"""
+    tls_cert: Paths = Field((), max_length=100)
+    """PEM files of certificate chains for listeners that begin with tls:, comma-separated; a client gets the one for
+    the name that it asks for, else the first"""
+    tls_key: Paths = Field((), max_length=100)
+    """the PEM files of their private keys, in the same order"""
+    control_client_ca: Path | None = None
+    """a PEM file of CAs: on TLS control listeners, a client certificate of theirs for an appliance's id stands in for
+    the appliance's token"""
     workers: int = Field(2, ge=1, le=256)
     """playback worker processes"""
     max_connections: int = Field(10_000, ge=1)
@@ -194,6 +204,20 @@ class Settings(BaseSettings):
             raise ValueError(f"low_headroom {self.low_headroom} is not below high_headroom {self.high_headroom}")
         return self
 
+    @pydantic.model_validator(mode="after")
+    def check_tls(self) -> Settings:
+        """Refuse TLS listeners without certificates, and settings of TLS that do not go together."""
+        if len(self.tls_cert) != len(self.tls_key):
+            raise ValueError(
+                f"tls_cert names {len(self.tls_cert)} files and tls_key {len(self.tls_key)}: each certificate has a key"
+            )
+        secure = [listener for listener in (*self.listen, *self.control_listen) if is_tls(listener)]
+        if secure and not self.tls_cert:
+            raise ValueError(f"{secure[0]} needs a certificate: set tls_cert and tls_key")
+        if self.control_client_ca and not any(map(is_tls, self.control_listen)):
+            raise ValueError("control_client_ca is for TLS: begin a listener of control_listen with tls:")
+        return self
+
     @pydantic.field_validator("accept_v4", "accept_v6")
     @classmethod
     def check_lengths(cls, value: str, info: pydantic.ValidationInfo) -> str:
@@ -224,7 +248,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"{text!r} is neither an absolute folder nor the beginning of a URL that ends with /")
         return value
 
-    @pydantic.field_validator("decision_titles", "geofeeds", "feed_sources", mode="before")
+    @pydantic.field_validator("decision_titles", "geofeeds", "feed_sources", "tls_cert", "tls_key", mode="before")
     @classmethod
     def split_texts(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -261,7 +285,7 @@ class Settings(BaseSettings):
             raise ValueError("name at least one listener")
         for listener in listeners:
             if unix_path(listener) is None:
-                split_address(listener)
+                split_address(listener.removeprefix(TLS))
         return listeners
 
     @pydantic.field_validator("control_listen", mode="before")
@@ -270,7 +294,7 @@ class Settings(BaseSettings):
         """Accept `a, b` as well as a list of addresses, or nothing."""
         listeners = () if value == "" else split_listeners(value)
         for listener in listeners:
-            split_address(listener)
+            split_address(listener.removeprefix(TLS))
         return listeners
 
     @classmethod
@@ -297,6 +321,11 @@ def split_listeners(value: Any) -> tuple[str, ...]:
     return listeners
 
 
+def is_tls(listener: str) -> bool:
+    """Return whether a listener of the settings speaks TLS."""
+    return listener.startswith(TLS)
+
+
 def is_length_range(value: Any, most: int) -> bool:
     """Return whether a value is a range of prefix lengths such as `8-24`."""
     match = LENGTHS.fullmatch(value) if isinstance(value, str) else None
@@ -305,6 +334,8 @@ def is_length_range(value: Any, most: int) -> bool:
 
 def split_address(text: str) -> tuple[str, int]:
     """Return host and port of `127.0.0.1:8080` or `[::1]:8080`; ValueError for other texts."""
+    if text.startswith("unix:"):
+        raise ValueError(f"{text!r}: TLS is for addresses, and control's Unix socket is control.sock")
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     ipaddress.ip_address(host)

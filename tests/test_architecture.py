@@ -24,6 +24,7 @@ LAYERS = (
     ("steering.model",),
     ("steering.settings", "steering.console", "steering.process", "steering.uvicorn_adapter"),
     ("steering.state",),
+    ("steering.tls",),
     ("steering.decision",),
     ("steering.playback", "steering.control"),
     ("steering.supervisor",),

@@ -23,7 +23,9 @@ from steering.settings import Settings, meanings, read_settings
 
 @click.command()
 @click.option(
-    "--listen", help="The playback listeners, comma-separated (default: 127.0.0.1:8080); unix:/path is a Unix socket."
+    "--listen",
+    help="The playback listeners, comma-separated (default: 127.0.0.1:8080); unix:/path is a Unix socket,"
+    " tls:0.0.0.0:443 speaks TLS.",
 )
 @click.option("--workers", type=int, help="Playback worker processes (default: 2).")
 @click.option("--appliances", type=click.IntRange(1), help="The size of the synthetic fleet for an empty state folder.")

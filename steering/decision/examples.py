@@ -8,7 +8,6 @@ import math
 from collections import Counter
 from typing import Any, Final
 
-from steering.decision.explain import describe
 from steering.decision.snapshot import Snapshot
 
 LARGEST: Final = 40  # partners to choose from: those with most appliances, whose names people know
@@ -64,14 +63,11 @@ def find_addresses(snapshot: Snapshot, partners: list[str]) -> dict[str, str]:
         owner = owners.get(number)
         if owner and (owner not in largest or lengths[row] < lengths[largest[owner]]):
             largest[owner] = row
-    addresses = {owner: str(ipaddress.IPv4Address((high[row] >> 32) + 10)) for owner, row in largest.items()}
-    return {owner: address for owner, address in addresses.items() if partner_of(snapshot, address) == owner}
-
-
-def partner_of(snapshot: Snapshot, address: str) -> str | None:
-    """Return the id of the partner that an address resolves to."""
-    partner = describe(snapshot, address)["partner"]
-    return partner["id"] if partner else None
+    addresses = {owner: ipaddress.IPv4Address((high[row] >> 32) + 10) for owner, row in largest.items()}
+    resolved = {
+        owner: snapshot.names.partner(snapshot.zone_of(each.packed).partner) for owner, each in addresses.items()
+    }
+    return {owner: str(addresses[owner]) for owner, partner in resolved.items() if partner and partner["id"] == owner}
 
 
 def distance(a: dict[str, Any], b: dict[str, Any]) -> float:

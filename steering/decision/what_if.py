@@ -39,8 +39,7 @@ class Question:
 
     def answered_by(self, snapshot: Snapshot) -> dict[str, Any]:
         """Return the answer of a snapshot with its reasons."""
-        asked = {"service": self.service, "session": self.session, "n": self.n, "family": self.family}
-        return explain(snapshot, self.address, self.title, **asked)  # type: ignore[arg-type]
+        return explain(snapshot, **dataclasses.asdict(self))
 
 
 def first_address(text: str) -> str:

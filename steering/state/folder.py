@@ -46,6 +46,15 @@ def check_folder(state: Path) -> None:
         )
 
 
+def stamp_of(path: Path) -> tuple[int, ...] | None:
+    """Return a value that changes with a file or its mode, None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode
+
+
 def worker_file(state: Path, number: int) -> Path:
     """Return the path of a worker's counters; workers are numbered from 1."""
     return state / f"worker.{number}"

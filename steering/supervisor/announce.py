@@ -6,6 +6,7 @@ import http.client
 import logging
 import shlex
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -42,7 +43,8 @@ def announce(
     if examples:
         say("Try:")
     first = next((listener for listener in listeners if not listener.path), listeners[0])
-    curl, url = "curl" + " --haproxy-protocol" * settings.proxy_protocol, str(first)
+    curl = "curl" + " --insecure" * first.is_tls + " --haproxy-protocol" * settings.proxy_protocol
+    url = str(first)
     if first.path:
         curl, url = f"{curl} --unix-socket {shlex.quote(str(first.path))}", "http://localhost"
     for example in examples:
@@ -57,6 +59,8 @@ def check(listener: Listener, settings: Settings) -> None:
         client.sock = listener.connect(HEALTH_S)
         if settings.proxy_protocol and is_trusted(client.sock, settings):
             client.sock.sendall(LOCAL)
+        if listener.is_tls:  # its names are those of its clients
+            client.sock = ssl._create_unverified_context().wrap_socket(client.sock)  # noqa: S323
         client.request("GET", "/healthz")
         status = client.getresponse().status
     except (OSError, http.client.HTTPException) as error:

@@ -27,11 +27,12 @@ from steering.errors import SettingsError
 from steering.playback.server.listeners import Listener, bound
 from steering.process import notify
 from steering.process.child import FORK, SIGNALS, run
-from steering.settings import Settings
+from steering.settings import Settings, is_tls
 from steering.state.folder import worker_files
 from steering.supervisor.announce import announce, check, status_line
 from steering.supervisor.children import READY, RELOADED, Child, Pipes
 from steering.supervisor.tasks import GRACE_S, Tasks
+from steering.tls.certificates import Certificates
 
 READY_S: Final = 60.0
 RELOAD_POLL_S: Final = 0.1
@@ -61,6 +62,10 @@ def serve(
         closing.callback(signal.pthread_sigmask, signal.SIG_UNBLOCK, SIGNALS)
         listeners = closing.enter_context(bound(settings.listen, settings.workers))
         control_listeners = closing.enter_context(bound(settings.control_listen, 1))
+        pairs = list(zip(settings.tls_cert, settings.tls_key, strict=True))
+        certificates = Certificates(pairs) if any(map(is_tls, settings.listen)) else None
+        ca = settings.control_client_ca
+        control_certificates = Certificates(pairs, ca) if any(map(is_tls, settings.control_listen)) else None
         raise_file_limit()
 
         def prepare(_: Progress) -> None:
@@ -73,7 +78,7 @@ def serve(
             importlib.import_module(name)
         gc.collect()
         gc.freeze()
-        Supervisor(settings, listeners, control_listeners, say).run()
+        Supervisor(settings, listeners, control_listeners, say, certificates, control_certificates).run()
 
 
 def remove_counts(state: Path, workers: int) -> None:
@@ -110,6 +115,8 @@ class Supervisor:
         listeners: Sequence[Listener],
         control_listeners: Sequence[Listener],
         say: Callable[[str], None],
+        certificates: Certificates | None = None,
+        control_certificates: Certificates | None = None,
     ) -> None:
         self.settings = settings
         self.listeners = listeners
@@ -117,7 +124,7 @@ class Supervisor:
         self.say = say
         self.pipes = Pipes()
         self.reloading = False
-        tasks = Tasks(settings, listeners, control_listeners, self.pipes)
+        tasks = Tasks(settings, listeners, control_listeners, self.pipes, certificates, control_certificates)
         self.control = Child("control", tasks.be_control)
         workers = [
             Child(f"worker {number}", functools.partial(tasks.be_worker, number, sockets))
@@ -170,7 +177,8 @@ class Supervisor:
             if number == signal.SIGHUP:
                 notify.reloading()
                 self.reloading = True
-                self.control.signal(signal.SIGHUP)
+                for child in self.children:
+                    child.signal(signal.SIGHUP)  # control loads feeds, workers certificates
             if RELOADED in self.pipes.read():
                 self.end_reload()
 

@@ -8,9 +8,10 @@ import logging
 import math
 import mmap
 import os
+import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import uvicorn
@@ -22,12 +23,14 @@ from steering.playback.http import app as playback_app
 from steering.playback.server.connections import Connections
 from steering.playback.server.follower import Follower
 from steering.playback.server.listeners import BACKLOG, Listener
-from steering.playback.server.protocol import http_class
+from steering.playback.server.protocol import http_class, tls_of
 from steering.playback.telemetry.decision_log import DecisionLog
 from steering.playback.telemetry.player_reports import FILTER_BYTES, PlayerReports
 from steering.settings import Settings
 from steering.state.folder import worker_file
 from steering.supervisor.children import READY, RELOADED, Pipes
+from steering.tls.certificates import Certificates
+from steering.tls.transport import Tls, ignore_odd_names
 
 GRACE_S: Final = 10.0
 CONTROL_NICENESS: Final = 10  # a tenth of a core that workers want too, setpriority(2)
@@ -46,21 +49,35 @@ class Tasks:
         listeners: Sequence[Listener],
         control_listeners: Sequence[Listener],
         pipes: Pipes,
+        certificates: Certificates | None = None,
+        control_certificates: Certificates | None = None,
     ) -> None:
         self.settings = settings
         self.pipes = pipes
+        self.certificates = certificates
+        self.control_certificates = control_certificates
         self.seen = mmap.mmap(-1, FILTER_BYTES)  # anonymous and shared: by the workers, and their successors
         self.control_sockets = [listener.sockets[0] for listener in control_listeners]
         every = (*listeners, *control_listeners)
         self.sockets = {listening for listener in every for listening in listener.sockets}
+        self.tls_sockets = {listening for listener in every if listener.is_tls for listening in listener.sockets}
 
     def be_control(self) -> None:
         """Be the control process. A publish takes a core for a second: answers of workers go first."""
         os.nice(CONTROL_NICENESS)
         self.leave_others(self.control_sockets)
 
+        certificates = self.control_certificates
+        tls = Tls(certificates) if certificates else None
+        ignore_odd_names()
+
+        async def tick() -> None:
+            if certificates:
+                certificates.step()
+
         def answer(app: Any, listening: socket.socket) -> None:
-            self.answer(app, [listening, *self.control_sockets], lifespan="on", http=control_app.ControlProtocol)
+            sockets = [listening, *self.control_sockets]
+            self.answer(app, sockets, tls, lifespan="on", http=control_app.ControlProtocol, callback_notify=tick)
 
         try:
             control_app.run(self.settings, answer, functools.partial(self.pipes.send, RELOADED))
@@ -74,7 +91,11 @@ class Tasks:
         sys.setswitchinterval(SWITCH_S)
         settings = self.settings
         counters = Counters(str(worker_file(settings.state, number)), SLOTS, writable=True)
-        connections = Connections(settings, counters)
+        ignore_odd_names()
+        connections = Connections(settings, counters, self.certificates)
+        if self.certificates:
+            signal.signal(signal.SIGHUP, self.certificates.hurry)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         follower = Follower(settings.state, settings.poll_s, take=connections.serve, refuse=connections.refuse)
         follower.start()
         decisions = start_decisions(settings, number, connections)
@@ -87,9 +108,9 @@ class Tasks:
             self.answer(
                 app,
                 sockets,
+                tls_of(connections, self.certificates) if self.certificates else None,
                 http=http_class(connections),
                 callback_notify=connections.tick,
-                timeout_notify=-math.inf,  # each second, whatever the wall clock shows: it may have been set back
             )
         finally:
             follower.stop()
@@ -102,7 +123,7 @@ class Tasks:
         for listening in self.sockets.difference(own):
             listening.close()
 
-    def answer(self, app: Any, sockets: Sequence[socket.socket], **options: Any) -> None:
+    def answer(self, app: Any, sockets: Sequence[socket.socket], tls: Tls | None, **options: Any) -> None:
         """Run the server on these sockets until SIGTERM, or the supervisor's end."""
         config = uvicorn.Config(
             app,
@@ -114,22 +135,40 @@ class Tasks:
             server_header=False,
             backlog=BACKLOG,
             timeout_graceful_shutdown=int(GRACE_S) - 2,
-            **{"lifespan": "off", **options},
+            # Each second, whatever the wall clock shows: it may have been set back.
+            **{"lifespan": "off", "timeout_notify": -math.inf, **options},
         )
-        Server(config, self.pipes).run(sockets=list(sockets))
+        Server(config, self.pipes, self.tls_sockets, tls).run(sockets=list(sockets))
 
 
 class Server(uvicorn.Server):
     """A server that reports when it is ready, and ends when the supervisor is gone."""
 
-    def __init__(self, config: uvicorn.Config, pipes: Pipes) -> None:
+    def __init__(
+        self, config: uvicorn.Config, pipes: Pipes, tls_sockets: Collection[socket.socket], tls: Tls | None
+    ) -> None:
         super().__init__(config)
         self.pipes = pipes
+        self.tls_sockets = tls_sockets
+        self.tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Start to answer."""
+        sockets = sockets or []
+        await super().startup([listening for listening in sockets if listening not in self.tls_sockets])
+        if self.tls:
+            await self.start_tls([listening for listening in sockets if listening in self.tls_sockets], self.tls)
         asyncio.get_running_loop().add_reader(self.pipes.life, self.end)
         self.pipes.send(READY)
+
+    async def start_tls(self, sockets: Sequence[socket.socket], tls: Tls) -> None:
+        """Accept connections on sockets that speak TLS, with the same protocol behind it."""
+        config, state = self.config, self.server_state
+        made = {"config": config, "server_state": state, "app_state": self.lifespan.state}
+        make = tls.protocol_class(functools.partial(config.http_protocol_class, **made))
+        for listening in sockets:
+            loop = asyncio.get_running_loop()
+            self.servers.append(await loop.create_server(make, sock=listening, backlog=BACKLOG))
 
     def end(self) -> None:
         """Finish what is in flight and return."""

@@ -25,6 +25,7 @@ from tests.bench import load, servers
 from tests.bench.load import Cores, Row, require
 from tests.bench.measure import Report, Table
 from tests.bench.servers import Server, Steering
+from tests.support.certificates import make_certificate
 
 PAIRS = 5
 PUBLISH_EVERY_S = 5.0
@@ -103,6 +104,42 @@ def assert_geo_map_is_right(nginx: Server, table: Table) -> None:
         for address in table.addresses[family][:100]:
             with urllib.request.urlopen(f"{nginx.url}/v1/steer?title=80000000&ip={address}") as answer:
                 assert answer.read().startswith(b'{"zone":%s,' % trie[address].encode()), address
+
+
+def test_https_steer_beside_nginx(
+    report: Report,
+    cores: Cores | None,
+    table: Table,
+    snapshot: Snapshot,
+    state: Path,
+    requests: Path,
+    seconds: int,
+    tmp_path: Path,
+) -> None:
+    """The same over TLS on connections that stay open, and what a new connection costs: a whole handshake."""
+    rows: list[Row] = [("https_steer_cpu_us", "us", "nginx"), ("https_handshake_cpu_us", "us", "nginx")]
+    server, _ = require(report, cores, ("wrk", "nginx", "openssl"), *rows)
+    pair = make_certificate(tmp_path, "bench.example")
+    body_bytes = round(
+        statistics.mean(len(snapshot.steer(ip, "80000000", service="video")) for ip in table.addresses[4][:10_000])
+    )
+    with (
+        servers.serve_nginx(tmp_path, [server], {}, body_bytes - NGINX_ONLY, pair) as nginx,
+        servers.serve_steering(state, [server], pair=pair) as steering,
+    ):
+        ours, theirs = compare(steering, nginx, requests, seconds)
+        pairs = [[handshake_us(each, seconds) for each in (steering, nginx)] for _ in range(PAIRS)]
+    report.add("https_steer_cpu_us", ours.cpu_us, "us", "nginx", theirs.cpu_us)
+    print("cpu_us of a handshake, ours and nginx's:", pairs)
+    new, theirs_new = (statistics.median(costs) for costs in zip(*pairs, strict=True))
+    report.add("https_handshake_cpu_us", new, "us", "nginx", theirs_new)
+
+
+def handshake_us(server: Server, seconds: int) -> float:
+    """Return the CPU time of the server for a connection with a whole handshake: ECDSA P-256, TLS 1.3."""
+    before = server.cpu_s()
+    count = load.run_s_time(server.url, seconds)
+    return (server.cpu_s() - before) * 1e6 / count
 
 
 def test_http_steer_beside_the_floor(

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -105,6 +106,20 @@ def run_wrk(url: str, requests: Path, seconds: int, script: Path = SCRIPT) -> Lo
     """Send requests on 64 keep-alive connections for `seconds`."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), url, "--", str(requests)]
     return read_wrk(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def run_s_time(url: str, seconds: int) -> int:
+    """Make one TLS connection after another, without resuming sessions, for `seconds`; return their number."""
+    command = ["openssl", "s_time", "-connect", url.removeprefix("https://"), "-new", "-time", str(seconds)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    return read_s_time(done.stdout)
+
+
+def read_s_time(text: str) -> int:
+    """Return the number of connections from the last line but for empty ones."""
+    match = re.search(r"^(\d+) connections in \d+ real seconds", text, re.MULTILINE)
+    assert match, text
+    return int(match[1])
 
 
 def read_wrk(text: str) -> Load:

@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from steering.control.remote import RemoteControl
 from steering.settings import Settings
+from steering.tls.certificates import CIPHERS, Pair
 from tests.bench.load import find
 
 ROOT = Path(__file__).parents[2]
@@ -123,29 +125,38 @@ def running(command: Sequence[str], cores: Iterable[int], env: dict[str, str]) -
 
 @contextlib.contextmanager
 def serve_steering(
-    state: Path, cores: Iterable[int], workers: int = 1, fast_path: bool = True, control: str = ""
+    state: Path,
+    cores: Iterable[int],
+    workers: int = 1,
+    fast_path: bool = True,
+    control: str = "",
+    pair: Pair | None = None,
 ) -> Iterator[Steering]:
     """Serve a published state folder; with `fast_path` off, FastAPI answers every request.
 
-    `control` is the TCP address that the control API listens on.
+    `control` is the TCP address that the control API listens on; with a certificate and its key, playback speaks TLS.
     """
     env = {**os.environ, "STEERING_CONTROL_LISTEN": control, "STEERING_FAST_PATH": str(int(fast_path))}
+    if pair:
+        env |= {"STEERING_TLS_CERT": str(pair[0]), "STEERING_TLS_KEY": str(pair[1])}
     command = [sys.executable, "-m", "steering.cli", "serve", "--state", str(state)]
-    command += ["--listen", "127.0.0.1:0", "--workers", str(workers)]
+    command += ["--listen", f"{'tls:' if pair else ''}127.0.0.1:0", "--workers", str(workers)]
     with running(command, cores, env) as process:
         yield Steering(process, state)
 
 
 @contextlib.contextmanager
-def serve_nginx(folder: Path, cores: Iterable[int], zones: Mapping[str, str], body_bytes: int) -> Iterator[Server]:
+def serve_nginx(
+    folder: Path, cores: Iterable[int], zones: Mapping[str, str], body_bytes: int, pair: Pair | None = None
+) -> Iterator[Server]:
     """Serve from nginx with the configuration of `nginx_config`."""
     port = free_port()
     config, errors = folder / "nginx.conf", folder / "error.log"
-    config.write_text(nginx_config(folder, port, zones, body_bytes))
+    config.write_text(nginx_config(folder, port, zones, body_bytes, pair))
     nginx = find("nginx")
     assert nginx
     with running([nginx, "-p", str(folder), "-c", str(config), "-e", str(errors)], cores, dict(os.environ)) as process:
-        yield wait_until_it_answers(process, port, errors)
+        yield wait_until_it_answers(process, port, errors, "https" if pair else "http")
 
 
 @contextlib.contextmanager
@@ -173,9 +184,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_it_answers(process: subprocess.Popen[str], port: int, log: Path) -> Server:
+def wait_until_it_answers(process: subprocess.Popen[str], port: int, log: Path, scheme: str = "http") -> Server:
     """Return the server once it answers; AssertionError with its log if it ends or stays silent."""
-    server = Server(process, f"http://127.0.0.1:{port}")
+    server = Server(process, f"{scheme}://127.0.0.1:{port}")
     deadline = time.monotonic() + PATIENCE_S
     while not answers(f"{server.url}/v1/steer?ip=192.0.2.1"):
         assert process.poll() is None, log.read_text()
@@ -187,7 +198,7 @@ def wait_until_it_answers(process: subprocess.Popen[str], port: int, log: Path) 
 def answers(url: str) -> bool:
     """Tell whether a URL is answered with success."""
     try:
-        with urllib.request.urlopen(url, timeout=PATIENCE_S):
+        with urllib.request.urlopen(url, timeout=PATIENCE_S, context=ssl._create_unverified_context()):
             return True
     except urllib.error.URLError:
         return False
@@ -204,12 +215,22 @@ def floor_answer(total_bytes: int) -> bytes:
     return (head.format(length=f"{len(body):0{len(str(total_bytes))}}") + body).encode()
 
 
-def nginx_config(folder: Path, port: int, zones: Mapping[str, str], body_bytes: int) -> str:
+def nginx_config(folder: Path, port: int, zones: Mapping[str, str], body_bytes: int, pair: Pair | None = None) -> str:
     """Return a configuration with one worker that looks up `ip=` in a geo map of prefix to ASN and answers the ASN.
 
     With an ASN of five digits the body has `body_bytes` bytes; players get a fixed body of the same size. The headers
     are those of steering, plus the ones that nginx always sends. nginx logs nothing and keeps every connection open.
+    With a certificate and its key, it speaks TLS 1.2 and 1.3 with the ciphers that steering takes.
     """
+    tls = (
+        f"""
+  ssl_certificate {pair[0]};
+  ssl_certificate_key {pair[1]};
+  ssl_protocols TLSv1.2 TLSv1.3;
+  ssl_ciphers {CIPHERS};"""
+        if pair
+        else ""
+    )
     geo = "".join(f"  {prefix} {asn};\n" for prefix, asn in zones.items())
     start, end = '{"zone":', ',"targets":""}'
     filler = "t" * (body_bytes - len(start) - len("64500") - len(end))
@@ -243,7 +264,7 @@ http {{
   default 0;
 {geo} }}
  server {{
-  listen 127.0.0.1:{port} reuseport backlog=2048;
+  listen 127.0.0.1:{port}{" ssl" if pair else ""} reuseport backlog=2048;{tls}
   location = /v1/steer {{
    default_type application/json;
    add_header cache-control no-store;

@@ -5,7 +5,7 @@
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
-const [modules, executablePath, root] = process.argv.slice(2);
+const [modules, executablePath, root, trusted] = process.argv.slice(2);
 const { chromium } = createRequire(`${modules}/`)("playwright-core");
 
 const tell = (line) => process.stdout.write(`${JSON.stringify({ ...line, at: Date.now() / 1000 })}\n`);
@@ -14,6 +14,7 @@ const browser = await chromium.launch({
   executablePath,
   args: [
     ...(root === "root" ? ["--no-sandbox"] : []),
+    ...(trusted ? [`--ignore-certificate-errors-spki-list=${trusted}`] : []),
     "--autoplay-policy=no-user-gesture-required", "--disable-gpu", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--no-first-run",
     "--disable-background-timer-throttling", "--disable-renderer-backgrounding", "--disable-backgrounding-occluded-windows",

@@ -16,6 +16,7 @@ import json
 import queue
 import socket
 import socketserver
+import ssl
 import subprocess
 import threading
 import time
@@ -25,6 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests.players.tools import modules, need, running_as_root
+from tests.support.certificates import Pair
 
 HERE = Path(__file__).parent
 TYPES = {
@@ -73,14 +75,19 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
+    def __init__(self, address: tuple[str, int], handler: type[Handler], pair: Pair | None = None) -> None:
         self.connections: set[socket.socket] = set()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if pair else None
+        if self.context and pair:
+            self.context.load_cert_chain(*pair)
         super().__init__(address, handler)
         self.thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
+        if self.context:
+            connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         self.connections.add(connection)
         return connection, address
 
@@ -131,8 +138,9 @@ class Appliance:
 class Front:
     """What stands before the service, and can be made to fail. `mode` is ok, 503 or hang, for steering requests alone."""
 
-    def __init__(self, page: Path) -> None:
+    def __init__(self, page: Path, pair: Pair | None = None) -> None:
         self.mode = "ok"
+        self.scheme = "https" if pair else "http"
         self.listener = ("127.0.0.1", 0)
         self.hanging = threading.Event()
         front = self
@@ -158,11 +166,11 @@ class Front:
                     status, body, kind = found.status, found.read(), found.getheader("content-type", "")
                 self.reply(status, body, kind, cache_control="no-store")
 
-        self.server = Server(("127.0.0.1", 0), Passing)
+        self.server = Server(("127.0.0.1", 0), Passing, pair)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+        return f"{self.scheme}://127.0.0.1:{self.server.server_address[1]}"
 
     def close(self) -> None:
         self.hanging.set()
@@ -170,15 +178,16 @@ class Front:
 
 
 class Browser:
-    """Chromium, driven by Node, and what its pages reported."""
+    """Chromium, driven by Node, and what its pages reported. It trusts a certificate with a fingerprint."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: str = "") -> None:
         command = [
             need("node"),
             str(HERE / "driver.mjs"),
             str(modules()),
             need("chromium"),
             "root" if running_as_root() else "",
+            trusted,
         ]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.events: list[dict[str, Any]] = []

@@ -6,13 +6,14 @@ for longer than a segment.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -25,8 +26,10 @@ from steering.model.fleet import Cluster, Fleet, Partner, Site
 from steering.model.route import RouteClass
 from steering.model.service import Pathway, Service
 from steering.settings import read_settings
+from tests.bench.servers import free_port
 from tests.players.stage import HERE, Appliance, Browser, Front, appliances
 from tests.players.tools import SEGMENT_S, make_media, modules, need
+from tests.support.certificates import Pair, fingerprint, make_certificate
 from tests.support.processes import serving
 from tests.support.steering_rules import broken_rules
 
@@ -52,13 +55,14 @@ class Stage:
     control: RemoteControl
     browser: Browser
     title: str
+    public_url: str
 
     def open(self, *names: str, service: str = "video", reports: str = "") -> None:
         """Let players begin, and report to a URL."""
         urls = {}
         for name in names or PLAYERS:
             player, protocol, file = PLAYERS[name]
-            playlist = f"{self.front.url}/v1/{protocol}/{service}/{self.title}/{file}?player={player}"
+            playlist = f"{self.public_url}/v1/{protocol}/{service}/{self.title}/{file}?player={player}"
             reporting = f"&reports={quote(reports, safe='')}" * bool(reports)
             urls[name] = f"{self.front.url}/page.html?player={player}&url={quote(playlist, safe='')}{reporting}"
         self.browser.open(urls)
@@ -145,15 +149,20 @@ def find_title(state: Path) -> str:
     raise AssertionError("no title is near enough")
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+@contextlib.contextmanager
+def staged(folder: Path, pair: Pair | None = None) -> Iterator[Stage]:
+    """Give a stage; with a certificate, the page and the service are reached over https, and nothing stands between."""
     for program in ("node", "npm", "chromium", "ffmpeg"):
         need(program)
     modules()
-    folder = tmp_path_factory.mktemp("players")
     make_media(folder / "media")
-    front = Front(HERE)
-    os.environ |= {"STEERING_PUBLIC_URL": front.url, "STEERING_CMCD_SAMPLE": "1"}
+    front = Front(HERE, pair)
+    listen = f"tls:127.0.0.1:{free_port()}" if pair else "127.0.0.1:0"
+    public_url = listen.replace("tls:", "https://") if pair else front.url
+    changed = {"STEERING_PUBLIC_URL": public_url, "STEERING_CMCD_SAMPLE": "1"}
+    if pair:
+        changed |= {"STEERING_TLS_CERT": str(pair[0]), "STEERING_TLS_KEY": str(pair[1])}
+    os.environ |= changed
     try:
         with appliances([NEAR, NEXT, FAR, ORIGIN], folder / "media") as machines:
             state = folder / "state"
@@ -169,18 +178,25 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                 for kind, name in (("hls", "master.m3u8"), ("dash", "manifest.mpd")):
                     for service in ("mapped", "video"):
                         control.playlists.put(service, title, kind, (folder / "media" / name).read_bytes(), "test")
-            with serving(state) as served:
-                host, _, port = served.url.removeprefix("http://").partition(":")
+            with serving(state, listen=listen) as served:
+                host, _, port = urlsplit(served.url).netloc.partition(":")
                 front.listener = (host, int(port))
-                browser = Browser()
+                browser = Browser(fingerprint(pair[0]) if pair else "")
                 try:
                     with RemoteControl(settings) as control:
-                        yield Stage(machines, front, control, browser, title)
+                        yield Stage(machines, front, control, browser, title, public_url)
                 finally:
                     browser.quit()
     finally:
-        del os.environ["STEERING_PUBLIC_URL"], os.environ["STEERING_CMCD_SAMPLE"]
+        for name in changed:
+            del os.environ[name]
         front.close()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with staged(tmp_path_factory.mktemp("players")) as found:
+        yield found
 
 
 @pytest.fixture
@@ -310,3 +326,18 @@ def test_what_players_report_is_counted_where_it_belongs(scene: Stage) -> None:
     for name in PLAYERS:
         posted = [found for found in scene.browser.of(name, "response") if found["url"].endswith("/v1/cmcd")]
         assert {found["status"] for found in posted} == {204}, name
+
+
+def test_players_on_an_https_page_play_from_a_tls_listener(tmp_path: Path) -> None:
+    """No front relays: the browsers speak TLS with the service, whose certificate they were told to trust."""
+    with staged(tmp_path, make_certificate(tmp_path, "127.0.0.1")) as scene:
+        assert scene.public_url.startswith("https://127.0.0.1:")
+        scene.open()
+        scene.wait_to_play(seconds=2 * TTL_S)
+        for name in PLAYERS:
+            assert set(scene.browser.media(name)) == {NEAR}, name
+            asked = scene.browser.of(name, "steering")
+            assert {row["url"].partition("/v1/")[0] for row in asked} == {scene.public_url}
+        scene.control.overrides.drain([NAMES[NEAR]], "test")
+        scene.wait_for(NEXT)
+        scene.check()

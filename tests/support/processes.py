@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -112,6 +113,12 @@ def until(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> float:
         assert time.monotonic() - began < seconds, "it did not happen"
         time.sleep(0.02)
     return time.monotonic() - began
+
+
+def is_listening(port: int) -> bool:
+    """Tell whether a process accepts connections on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def is_running(pid: int) -> bool:

@@ -202,3 +202,10 @@ def test_a_short_soak_fails_no_request_and_keeps_memory(tmp_path: Path, fleet: F
         growth = soak(steering, requests, 20_000, 1, said.append)
     assert growth <= MOST_GROWTH, said
     assert len(said) > WARM_CHUNKS
+
+
+def test_handshakes_are_read_from_s_time() -> None:
+    text = "Collecting connection statistics for 1 seconds\n***\n\n3 connections in 0.01s; 300.00 connections/user sec, bytes read 0\n3 connections in 2 real seconds, 0 bytes read per connection\n"
+    assert load.read_s_time(text) == 3
+    with pytest.raises(AssertionError, match="refused"):
+        load.read_s_time("connection refused")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.supervisor.serve import READY_S
 from steering.supervisor.tasks import GRACE_S
-from tests.support.processes import Served, publish_tiny_fleet, serving
+from tests.support.processes import Served, is_listening, publish_tiny_fleet, serving
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "steering.service"
@@ -90,6 +91,39 @@ def test_the_service_gains_no_privileges_and_needs_no_memory_that_is_written_and
         assert served.steer()["targets"]
         for pid in served.children():
             assert "NoNewPrivs:\t1" in Path(f"/proc/{pid}/status").read_text()
+
+
+def test_one_capability_is_enough_for_a_port_below_1024(tmp_path: Path, fleet: Fleet) -> None:
+    text = (ROOT / "deploy" / "steering-port-443.conf").read_text()
+    (capability,) = set(re.findall(r"^(?:AmbientCapabilities|CapabilityBoundingSet)=(\S+)$", text, re.MULTILINE))
+    name = capability.removeprefix("CAP_").lower()
+    setpriv = shutil.which("setpriv")
+    first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if not setpriv or os.geteuid() or first < 444:
+        pytest.skip("only root can give capabilities, with setpriv(1)")
+    state = publish_tiny_fleet(tmp_path, fleet)
+    ports = (port for port in range(443, first) if not is_listening(port))
+    listen = f"127.0.0.1:{next(ports)}"
+    walls = [setpriv, "--no-new-privs", "--inh-caps", f"-all,+{name}", "--ambient-caps", f"-all,+{name}"]
+    with serving(state, listen=listen, through=(*walls, "--bounding-set", f"-all,+{name}")) as served:
+        assert served.url == f"http://{listen}"
+        assert served.steer()["targets"]
+    command = [
+        *walls[:2],
+        "--inh-caps",
+        "-all",
+        "--bounding-set",
+        "-all",
+        sys.executable,
+        "-m",
+        "steering.cli",
+        "serve",
+    ]
+    refused = subprocess.run(
+        [*command, "--state", str(state), "--listen", listen], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert refused.returncode == 2
+    assert f"cannot listen on {listen}: Permission denied" in refused.stderr
 
 
 def test_the_container_is_built_of_what_is_there_and_is_nobody_special() -> None:

@@ -28,7 +28,7 @@ from steering.control.remote import RemoteControl
 from steering.control.routes.feeds import FeedSource
 from steering.errors import SteeringError
 from steering.model.fleet import Fleet
-from steering.playback.server.time_limits import HEAD_S, READ_S
+from steering.playback.server.states import HEAD_S, READ_S
 from steering.state.current import Current, read_current, write_current
 from steering.state.sections import FORMATS, StateFile
 from tests.bench.servers import memory_of

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from steering.model.service import Service
-from steering.playback.signing.tokens import Signing, SigningKey, Verdict, token_for, verify
+from steering.playback.signing.tokens import Signing, SigningKey, token_for
+from tests.support.token_verifier import Verdict, verify
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "nginx-appliance.conf"
 SECRETS = {"k1": "old-0123456789abcdefghijklmnopqrstuvwxyz._~", "k2": "new+0123456789abcdefghijklmnopqrstuvwxyz/=="}

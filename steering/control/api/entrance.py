@@ -17,6 +17,7 @@ from steering.control.verbs import SMALL, VERBS, Verb
 from steering.errors import RequestError
 
 LOCAL: Final = "is_local"  # the key in the state of a request: it came over control.sock
+CERTIFICATE: Final = "certificate"  # the common name in the client's certificate, empty where it has none
 MAX_WHO: Final = 600  # bytes, percent-encoded
 PATTERNS: Final = [(compile_path(verb.path)[0], verb) for verb in VERBS if "{" in verb.path]
 STATIC: Final[dict[str, dict[str, Verb]]] = {}  # by path and method
@@ -27,7 +28,8 @@ for item in VERBS:
 class Entrance:
     """Answers 401, 403, 405, 411 or 413 before a body is read. The application finds `request.state.caller`.
 
-    A caller over `control.sock` is ops; over TCP, a good token names its role. /healthz needs neither.
+    A caller over `control.sock` is ops; over TCP, a good token names its role, and without a token a client certificate
+    the appliance. /healthz needs neither.
     """
 
     def __init__(self, app: ASGIApp, control: Control) -> None:
@@ -55,8 +57,11 @@ class Entrance:
         headers = dict(scope["headers"])
         request = f"{scope['method']} {scope['path'][:200]}"
         caller: Caller | None
-        if scope.get("state", {}).get(LOCAL) is True:
+        state = scope.get("state", {})
+        if state.get(LOCAL) is True:
             caller = Caller("ops", "", unquote(headers.get(b"steering-who", b"local")[:MAX_WHO].decode("latin-1")))
+        elif state.get(CERTIFICATE) and b"authorization" not in headers:
+            caller = Caller("appliance", state[CERTIFICATE], f"certificate of {state[CERTIFICATE]}")
         else:
             authorization = headers.get(b"authorization", b"").decode("latin-1")
             caller = caller_of(authorization, self.control.tokens.known, self.control.clock())

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import socket
-from typing import Final
+from typing import Any, Final
 
-from steering.control.api.entrance import LOCAL
+from steering.control.api.entrance import CERTIFICATE, LOCAL
+from steering.control.records.documents import ID
 from steering.control.services.events import CONNECTION, Connection
 from steering.uvicorn_adapter import FallbackPath, Position, UvicornServer, protocol_class
 
@@ -39,6 +40,13 @@ class LoopClock:
         return int(self.loop.time())
 
 
+def appliance_of(certificate: dict[str, Any] | None) -> str:
+    """Return the common name in a client's certificate where it can be the id of an appliance, else nothing."""
+    subject = (certificate or {}).get("subject", ())
+    names = [value for row in subject for field, value in row if field == "commonName"]
+    return names[0] if len(names) == 1 and ID.fullmatch(names[0]) else ""
+
+
 class ControlConnection(asyncio.Protocol):
     """One connection. It tells the application whether it came over `control.sock`."""
 
@@ -59,7 +67,9 @@ class ControlConnection(asyncio.Protocol):
         self.transport = transport
         self.is_local = transport.get_extra_info("socket").family == socket.AF_UNIX
         self.seen = Connection(transport.abort)
-        self.server.app_state = {**self.server.app_state, LOCAL: self.is_local, CONNECTION: self.seen}
+        name = appliance_of(transport.get_extra_info("peercert"))
+        about = {LOCAL: self.is_local, CERTIFICATE: name, CONNECTION: self.seen}
+        self.server.app_state = {**self.server.app_state, **about}
         self.fallback = self.server.open_fallback(self, transport, None)
         if not self.is_local:
             self.make_room()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Final
 
 from _fastpath.client import Trust
 from _fastpath.counters import Counters
@@ -12,16 +13,26 @@ from _fastpath.fast_path import FastPath
 from _fastpath.hashing import key_of
 from steering.decision.snapshot import Snapshot
 from steering.playback.answers.players import compiled
-from steering.playback.server.time_limits import end_if_late
+from steering.playback.server.states import BODY_S, HEAD_S, IDLE_S, LIMITS, Event, State
 from steering.settings import Settings
+from steering.tls.certificates import Certificates
+from steering.uvicorn_adapter import Position
+
+# LIMITS of the fallback path, by the position in a request, counted from the request's first byte.
+FALLBACK_LIMITS: Final = {Position.HEAD: (HEAD_S, True), Position.BODY: (BODY_S, False)}
 
 
 class Connections:
     """The open connections of one worker, and what they share."""
 
-    def __init__(self, settings: Settings, counters: Counters | None = None) -> None:
+    def __init__(
+        self, settings: Settings, counters: Counters | None = None, certificates: Certificates | None = None
+    ) -> None:
         self.trust = Trust(settings.trusted)
         self.counters = counters
+        self.certificates = certificates
+        if certificates:
+            certificates.refused = lambda: self.count("refused_certificates")
         logs = settings.decision_log is not None
         self.fast_path = FastPath(
             self.trust,
@@ -45,19 +56,25 @@ class Connections:
         self.snapshot = snapshot
         manifests = compiled(snapshot, self.steer_gain)
         self.fast_path.serve(snapshot.picker, snapshot.services, self.default_service, manifests)
+        for name, value in (
+            ("generation", snapshot.current.generation),
+            ("table", snapshot.table_version),
+            ("fleet", snapshot.fleet_version),
+            ("holdings", snapshot.holdings_version or 0),
+            ("published_at", round(snapshot.current.published_at * 1000)),
+            ("refused", 0),
+            ("huge_pages", snapshot.table_file.lies_in_huge_pages()),
+        ):
+            self.set_gauge(name, value)
+
+    def set_gauge(self, name: str, value: int) -> None:
+        """Set a gauge of the worker."""
         if self.counters:
-            self.counters.set_gauge("generation", snapshot.current.generation)
-            self.counters.set_gauge("table", snapshot.table_version)
-            self.counters.set_gauge("fleet", snapshot.fleet_version)
-            self.counters.set_gauge("holdings", snapshot.holdings_version or 0)
-            self.counters.set_gauge("published_at", round(snapshot.current.published_at * 1000))
-            self.counters.set_gauge("refused", 0)
-            self.counters.set_gauge("huge_pages", snapshot.table_file.lies_in_huge_pages())
+            self.counters.set_gauge(name, value)
 
     def refuse(self) -> None:
         """Note that the newest files could not be used."""
-        if self.counters:
-            self.counters.set_gauge("refused", 1)
+        self.set_gauge("refused", 1)
 
     def count(self, event: str) -> None:
         """Count an event that is no answer."""
@@ -69,10 +86,35 @@ class Connections:
         self.fast_path.set_date(formatdate(usegmt=True).encode())
 
     async def tick(self) -> None:
-        """Do what is due once a second: set the date, and end connections whose client is too slow."""
+        """Do what is due once a second: set the date, follow the certificates, end connections whose client is slow."""
         self.fast_path.second += 1
         self.set_date()
-        if self.counters:
-            self.counters.set_gauge("connections", len(self.open))
+        self.set_gauge("connections", len(self.open))
+        if self.certificates:
+            self.certificates.step()
+            self.set_gauge("certificate_expires_at", round(self.certificates.expires_at()))
         for connection in list(self.open):
             end_if_late(connection, self.count)
+
+
+def end_if_late(connection: Any, count: Callable[[str], None]) -> None:
+    """End a connection whose client takes too long; one that is cut off is counted."""
+    if connection.transport.is_closing() and connection.state is not State.CLOSING:
+        connection.move(Event.CLOSE)  # uvicorn has closed it
+    since, fallback = connection.since, connection.fallback
+    if connection.state is State.FALLBACK:
+        if fallback.unparsed or fallback.position is Position.BETWEEN:
+            return  # it is the service's turn
+        since = fallback.began_at
+        limit_s, is_cut_off = FALLBACK_LIMITS[fallback.position]
+    elif connection.state in LIMITS:
+        limit_s, is_cut_off = LIMITS[connection.state]
+    else:
+        since, limit_s, is_cut_off = connection.active_at, IDLE_S, False
+    if connection.clock.second - since <= limit_s:
+        return
+    if is_cut_off:
+        count("cut_off")
+        connection.transport.abort()
+    else:
+        connection.close()

@@ -15,8 +15,8 @@ from typing import Final
 
 from steering.decision.snapshot import Snapshot
 from steering.errors import SnapshotError
-from steering.playback.signing.keyring import Keyring
-from steering.playback.signing.signer import Signer
+from steering.playback.signing.signer import Keyring, Signer
+from steering.state.folder import stamp_of
 
 RETRY_S: Final = 2.0
 
@@ -46,7 +46,7 @@ class Follower:
         self.keyring = Keyring(state)
         self.signer = Signer(self.keyring)
         self.error: SnapshotError | None = None
-        self.seen: tuple[int, int, int] | None = (0, 0, 0)  # equals no file: the first step always maps
+        self.seen: tuple[int, ...] | None = ()  # equals no file: the first step always maps
         self.retry_at = 0.0
         self.stopping = threading.Event()
         self.thread: threading.Thread | None = None
@@ -54,7 +54,7 @@ class Follower:
     def step(self) -> None:
         """Look at `current` once, and map its files if it has changed."""
         self.keyring.step()
-        seen = self.look()
+        seen = stamp_of(self.state / "current")
         if seen == self.seen and (self.error is None or self.clock() < self.retry_at):
             return
         self.seen = seen
@@ -77,14 +77,6 @@ class Follower:
             snapshot.fleet_version,
             snapshot.current.generation,
         )
-
-    def look(self) -> tuple[int, int, int] | None:
-        """Return a value that changes with `current`, None where there is none."""
-        try:
-            status = (self.state / "current").stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_ino, status.st_size
 
     def start(self) -> None:
         """Map what is published now, then follow in a thread."""

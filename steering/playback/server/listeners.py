@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from steering.errors import SettingsError
-from steering.settings import split_address, unix_path
+from steering.settings import TLS, is_tls, split_address, unix_path
 
 BACKLOG: Final = 2048
 
@@ -29,13 +29,14 @@ class Listener:
     sockets: tuple[socket.socket, ...]
     path: Path | None = None
     file: tuple[int, int] = (0, 0)  # device and inode that the path had when it was bound
+    is_tls: bool = False
 
     def __str__(self) -> str:
         """Return `http://127.0.0.1:8080` or `unix:/run/steering/playback.sock`, as this machine reaches it."""
         if self.path:
             return f"unix:{self.path}"
         host, port = self.address()
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"http{'s' * self.is_tls}://{f'[{host}]' if ':' in host else host}:{port}"
 
     def address(self) -> tuple[str, int]:
         """Return host and port by which this machine reaches a TCP listener."""
@@ -77,7 +78,8 @@ def bound(listen: Sequence[str], count: int) -> Iterator[list[Listener]]:
         for text in listen:
             try:
                 path = unix_path(text)
-                listener = bind_unix(path, count) if path else bind_tcp(*split_address(text), count)
+                address = text.removeprefix(TLS)
+                listener = bind_unix(path, count) if path else bind_tcp(*split_address(address), count, is_tls(text))
             except OSError as error:
                 taken = error.errno == errno.EADDRINUSE
                 raise SettingsError(
@@ -91,7 +93,7 @@ def bound(listen: Sequence[str], count: int) -> Iterator[list[Listener]]:
         yield listeners
 
 
-def bind_tcp(host: str, port: int, count: int) -> Listener:
+def bind_tcp(host: str, port: int, count: int, is_tls: bool = False) -> Listener:
     """Return a listener of so many sockets on one address. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Without SO_REUSEPORT, which would let us share the port with another of our user's services.
@@ -110,7 +112,7 @@ def bind_tcp(host: str, port: int, count: int) -> Listener:
             listening.setblocking(False)
             sockets.append(listening)
         on_error.pop_all()
-    return Listener(tuple(sockets))
+    return Listener(tuple(sockets), is_tls=is_tls)
 
 
 def set_options(listening: socket.socket, family: socket.AddressFamily) -> None:

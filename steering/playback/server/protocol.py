@@ -7,8 +7,8 @@ the state. While the state is FAST, the compiled `Connection.data_received` answ
 With the setting `proxy_protocol`, a connection from a trusted address begins with a PROXY protocol header.
 
 Everything that a client may do slowly or without end is bounded: a head by size and time, a body by time, an idle
-connection, a client that does not read (`time_limits.py`), requests that wait behind another, connections and pending
-requests. Beyond the last two, requests get the cheapest correct answer (`last_answers.py`).
+connection, a client that does not read (LIMITS of `states.py`), requests that wait behind another, connections and
+pending requests. Beyond the last two, requests get the cheapest correct answer (`last_answers.py`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ from typing import Final
 from _fastpath.client import UNKNOWN, Trust, pack
 from _fastpath.connection import Connection
 from _fastpath.fast_path import Peer
+from _fastpath.tls import Records
 from steering.playback.answers.encoding import encode
 from steering.playback.server.connections import Connections
 from steering.playback.server.last_answers import UNKNOWN_PEER, cheapest_answer
 from steering.playback.server.proxy_protocol import read_header
 from steering.playback.server.states import TRANSITIONS, Event, State
+from steering.tls.certificates import Certificates
+from steering.tls.transport import Tls
 from steering.uvicorn_adapter import FallbackPath, UvicornServer, protocol_class
 
 MAX_PENDING: Final = 256  # requests on the fallback path: about 0.1 s of work
@@ -39,6 +42,20 @@ NO_ADDRESS: Final = ("", 0)  # a client without an address, as FastAPI sees it: 
 def http_class(connections: Connections) -> Callable[..., HttpProtocol]:
     """Return the protocol of a worker's connections, as `uvicorn.Config(http=…)` takes it."""
     return protocol_class(functools.partial(HttpProtocol, connections))
+
+
+def tls_of(connections: Connections, certificates: Certificates) -> Tls:
+    """Return what the TLS connections of a worker share: they may begin with a PROXY protocol header, before TLS."""
+
+    def expects_preface(transport: asyncio.Transport) -> bool:
+        peer = find_peer(transport, connections.trust) if connections.proxy_protocol else None
+        return peer is not None and peer.trusted
+
+    def size_of_preface(data: bytes) -> int | None:
+        header = read_header(data)
+        return header.size if header else None
+
+    return Tls(certificates, connections.count, expects_preface, size_of_preface)
 
 
 class Waiting(bytearray):
@@ -80,6 +97,7 @@ class HttpProtocol(Connection, asyncio.Protocol):
         """Begin, as far as the limits allow."""
         self.transport = transport
         self.fd = transport.get_extra_info("socket").fileno()
+        self.tls = transport if isinstance(transport, Records) else None
         peer = find_peer(transport, self.shared.trust)
         self.relayed = None if peer else NO_ADDRESS
         self.peer = peer or UNKNOWN_PEER

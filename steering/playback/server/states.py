@@ -15,7 +15,7 @@ code alone answers, and sends straight to the socket. A request that the fast pa
 leave in the order of their requests, and two writers never share the socket.
 
 A connection in CLOSING has been closed by us and still sends its last answer. STUCK, BODY, FALLBACK and PREFACE wait
-for the client, and each has a limit in seconds (`time_limits.py`). An event that the table does not name is a bug.
+for the client, and each has a limit in seconds, LIMITS. An event that the table does not name is a bug.
 """
 
 from __future__ import annotations
@@ -82,4 +82,19 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, State]]] = {
     State.OVER_LIMIT: ENDS,
     State.CLOSING: {Event.LOST: State.CLOSED},
     State.CLOSED: {},
+}
+
+# How long a connection may wait for its client, in seconds. A head takes one packet; a player's connection is idle
+# between plays; a client that stops reading is gone. A head or a body that comes drop by drop has the same limit as one
+# that does not come: the time counts from its first byte.
+HEAD_S: Final = 10
+IDLE_S: Final = 75
+BODY_S: Final = 30
+READ_S: Final = 30
+# By state, counted from its beginning: the limit, and whether the connection is cut off or closed in order.
+LIMITS: Final = {
+    State.PREFACE: (HEAD_S, True),
+    State.BODY: (BODY_S, False),
+    State.STUCK: (READ_S, True),
+    State.CLOSING: (READ_S, True),
 }

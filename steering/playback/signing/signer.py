@@ -1,17 +1,46 @@
-"""Makes the tokens of a worker's answers with the current keys and time: one token for all URLs of an answer."""
+"""Makes the tokens of a worker's answers with the current keys and time: one token for all URLs of an answer.
+
+The keys are read again when the `keys` file changes, and swapped by one assignment.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from steering.errors import SnapshotError
 from steering.model.service import Service
-from steering.playback.signing.keyring import Keyring
 from steering.playback.signing.tags import tag_for
-from steering.playback.signing.tokens import Signing, token_for
+from steering.playback.signing.tokens import Signing, SigningKey, token_for
+from steering.state.folder import stamp_of
+from steering.state.keys import FILE, read_keys
 
 logger = logging.getLogger("steering.playback")
+
+
+class Keyring:
+    """Holds `keys` by id. A file that cannot be used is logged once, and the last good keys go on signing."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.keys: Mapping[str, SigningKey] = {}
+        self.seen: tuple[int, ...] | None = None
+
+    def step(self) -> None:
+        """Look at the file once, and read it if it has changed."""
+        seen = stamp_of(self.state / FILE)
+        if seen == self.seen:
+            return
+        self.seen = seen
+        try:
+            keys = read_keys(self.state)
+        except SnapshotError as error:
+            logger.error("%s; the old keys go on signing", error.message)
+            return
+        self.keys = {name: SigningKey(name, key.secret) for name, key in keys.items()}
+        logger.info("%d keys: %s", len(keys), ", ".join(keys))
 
 
 class Signer:

@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from _fastpath.fast_path import FastPath
 from _fastpath.ranking import Trace
 from steering.decision.snapshot import Snapshot
 from steering.errors import SteeringError
@@ -26,28 +27,21 @@ QUEUED: Final = 1000
 logger = logging.getLogger("steering.playback")
 
 
-class Sampler(Protocol):
-    """Who decides which requests are sampled: `_fastpath.fast_path.FastPath`, for its own requests and the others."""
-
-    def is_sampled(self) -> bool:
-        """Tell whether the request at hand is one to record."""
-
-
 class DecisionLog:
-    """The log of one worker. `note` never waits and never raises."""
+    """The log of one worker, whose fast path draws the requests to record. `note` never waits and never raises."""
 
     def __init__(
         self,
         folder: Path,
         worker: int,
-        sampler: Sampler,
+        fast_path: FastPath,
         titles: Sequence[str] = (),
         file_bytes: int = 64 << 20,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.folder = folder
         self.worker = worker
-        self.sampler = sampler
+        self.fast_path = fast_path
         self.titles = frozenset(titles)
         self.file_bytes = file_bytes
         self.clock = clock
@@ -60,7 +54,7 @@ class DecisionLog:
 
     def wants(self, title: str) -> bool:
         """Tell whether the answer to this request is to be recorded."""
-        return self.sampler.is_sampled() or title in self.titles
+        return self.fast_path.is_sampled() or title in self.titles
 
     def note(self, snapshot: Snapshot, packed: bytes, service: str, n: int, family: int, trace: Trace) -> None:
         """Record an answer; its trace is as `Snapshot.steer` fills it."""

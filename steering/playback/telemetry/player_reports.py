@@ -19,9 +19,10 @@ import mmap
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from _fastpath.counters import Counters
+from _fastpath.fast_path import FastPath
 from steering.decision.snapshot import Snapshot
 from steering.playback.signing.tags import attested_viewer, read_tag
 from steering.playback.signing.tokens import SigningKey, network_of
@@ -35,13 +36,6 @@ LEARNING_S: Final = 2.0  # the longest time that reports wait for the names of a
 MAX_WAITING: Final = 256  # bodies of reports that wait
 NOWHERE: Final = (-1, -1)  # slot, cluster
 UNSEEN: Final = (NOWHERE, 0)
-
-
-class Sampler(Protocol):
-    """Decides which steering requests with CMCD are read: `_fastpath.fast_path.FastPath`, for both paths."""
-
-    def is_cmcd_drawn(self) -> bool:
-        """Tell whether the request at hand is drawn."""
 
 
 class Window:
@@ -70,6 +64,7 @@ class Window:
 class PlayerReports:
     """Counts the reports that one worker receives; of steering requests with CMCD, one in `every` (0: none).
 
+    The fast path draws that one, for both paths.
     `seen` is the memory of the filter that workers share, of FILTER_BYTES.
     """
 
@@ -77,14 +72,14 @@ class PlayerReports:
         self,
         counters: Counters,
         keys: Callable[[], Mapping[str, SigningKey]] = dict,
-        sampler: Sampler | None = None,
+        fast_path: FastPath | None = None,
         every: int = 0,
         clock: Callable[[], float] = time.time,
         seen: bytearray | mmap.mmap | None = None,
     ) -> None:
         self.counters = counters
         self.keys = keys
-        self.sampler = sampler
+        self.fast_path = fast_path
         self.every = every
         self.clock = clock
         self.window = Window(bytearray(FILTER_BYTES) if seen is None else seen)
@@ -120,9 +115,9 @@ class PlayerReports:
         self, snapshot: Snapshot, query: bytes, headers: Sequence[tuple[bytes, bytes]], packed: bytes, playing: str = ""
     ) -> None:
         """Count the report that a steering request carries, if it is drawn; `playing` is the pathway that it names."""
-        if not self.every or self.sampler is None:
+        if not self.every or self.fast_path is None:
             return
-        if not brings_cmcd(query, headers) or not self.sampler.is_cmcd_drawn():
+        if not brings_cmcd(query, headers) or not self.fast_path.is_cmcd_drawn():
             return
         report = read_query(query) or read_headers(headers)
         if report is None:

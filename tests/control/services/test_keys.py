@@ -19,11 +19,11 @@ from steering.control.services.control import Control
 from steering.control.services.keys import MAX_KEYS, make_key
 from steering.errors import RequestError, SnapshotError
 from steering.model.fleet import Fleet
-from steering.playback.signing.tokens import Verdict, verify
 from steering.settings import Settings
 from steering.state.keys import FILE, Key, read_keys, write_keys
 from tests.support.control_app import ControlApp, running_control_app
 from tests.support.processes import publish_tiny_fleet, serving, until
+from tests.support.token_verifier import Verdict, verify
 
 GIVEN = "given-0123456789abcdefghijklmnopqrstuvwxyz"
 

@@ -18,8 +18,7 @@ from steering.playback.server import protocol
 from steering.playback.server.connections import Connections
 from steering.playback.server.follower import Follower
 from steering.playback.server.protocol import HttpProtocol
-from steering.playback.server.states import State
-from steering.playback.server.time_limits import BODY_S, HEAD_S, IDLE_S, READ_S
+from steering.playback.server.states import BODY_S, HEAD_S, IDLE_S, READ_S, State
 from steering.settings import Settings
 from steering.uvicorn_adapter import SLICE, FallbackPath
 from tests.support.playback_app import Listening

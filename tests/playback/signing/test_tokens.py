@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from _fastpath.client import pack, unwrap
 from steering.model.service import Service
 from steering.playback.signing import tokens as signing
-from steering.playback.signing.tokens import Signing, SigningKey, Verdict, token_for, verify
+from steering.playback.signing.tokens import Signing, SigningKey, token_for
+from tests.support.token_verifier import Verdict, verify
 
 NOW = 1_767_225_000.0
 SECRETS = {"k1": "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG", "k2": "GFEDCBAzyxwvutsrqponmlkjihgfedcba9876543210"}

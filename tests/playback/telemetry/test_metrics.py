@@ -142,7 +142,7 @@ def test_no_worker_at_all_is_still_text(tmp_path: Path) -> None:
 
 
 def test_labels_are_escaped() -> None:
-    assert sample("x", 1, title='a"b\\c\nd\x9b\u202e') == r'x{title="a\"b\\c\nd��"} 1'
+    assert sample("x", {"title": 'a"b\\c\nd\x9b\u202e'}, 1) == r'x{title="a\"b\\c\nd��"} 1'
 
 
 def test_the_board_asks_for_nothing_that_is_not_told(state: Path) -> None:
