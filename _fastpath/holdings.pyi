@@ -7,6 +7,9 @@ from typing_extensions import Buffer
 MAX_SERVICES: int
 """How many services may have holdings in one file."""
 
+MAX_PROBES: int
+"""How many entries of the index a search reads at most."""
+
 class Holdings:
     """Which appliance holds which title, from the sections of a holdings file, which may be mapped. Frozen.
 

@@ -5,12 +5,16 @@ A title has an index. Titles are cut into blocks of 256. For each cluster and bl
 the *palette*, which are the sets of members (a bit each, a *mask*) that hold some title of the block, and for each
 title the number of its set, in as few bits as the palette needs:
 
-    keys:   content key -> index          index >> 8: the block, index & 255: the position in it
+    index:  content key -> index          index >> 8: the block, index & 255: the position in it
     cluster -> row of the directory; directory[row][block] -> offset of the block's bytes:
 
         last        1 byte: sets in the palette, less one; the width of a code follows from it: 0 to 8 bits
         palette     the masks, in order of first appearance, each of (members of the cluster / 8) bytes
         codes       256 codes, packed from the lowest bit
+
+**The index** is open addressing, at most half full. Appliances choose the ids that they report, so where a key belongs
+is decided by a random seed of the file, which stands behind the entries, and a search takes `MAX_PROBES` steps at most:
+the builder draws another seed if a title would lie further away, and a file that has such a title is refused.
 
 A request costs one search of the key, and for each cluster the address of a mask: three cache lines. Then each
 candidate is one bit.
@@ -40,7 +44,14 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cimport cython
 
+from _fastpath.hashing cimport mix
+
 MAX_SERVICES = C_MAX_SERVICES
+MAX_PROBES = C_MAX_PROBES
+
+cdef enum:
+    C_MAX_PROBES = 128  # a million titles half full: the longest search has some 60 steps
+    SEED_ENTRIES = 2  # of the index, behind the others
 
 PART_NAMES = ("keys", "index", "text_ends", "text", "clusters", "members", "directory", "blocks", "services")
 assert len(PART_NAMES) == PARTS
@@ -101,9 +112,9 @@ cdef class Holdings:
         self.clusters = <uint32_t> sizes[4]
         self.member_count = <uint32_t> sizes[5]
         self.block_count = (self.titles + BLOCK - 1) >> 8 if self.titles else 0
-        if sizes[1] & (sizes[1] - 1) or sizes[1] <= self.titles:
+        if sizes[1] <= self.titles + SEED_ENTRIES or (sizes[1] - SEED_ENTRIES) & (sizes[1] - SEED_ENTRIES - 1):
             raise ValueError(f"holdings: an index of {sizes[1]} entries for {self.titles} titles")
-        self.index_mask = <uint32_t> sizes[1] - 1
+        self.index_mask = <uint32_t> sizes[1] - SEED_ENTRIES - 1
         if sizes[2] != self.titles:
             raise ValueError(f"holdings: {sizes[2]} ends of text for {self.titles} titles")
         if sizes[6] % max(self.block_count, 1) or (sizes[6] and not self.block_count):
@@ -121,17 +132,14 @@ cdef class Holdings:
 
     cdef uint64_t wrong_titles(self, uint64_t text_length, uint32_t services) noexcept nogil:
         """Return the number of the first invalid title, plus one; 0 if all are valid."""
-        cdef uint64_t i, used = 0
+        cdef uint64_t i
         cdef uint32_t before = 0
         for i in range(<uint64_t> self.index_mask + 1):
             if self.index[i] > self.titles:
                 return i + 1
-            used += self.index[i] != 0
-        if used > self.index_mask:
-            return 1  # a search for an absent key would not end
         for i in range(self.titles):
             if self.text_ends[i] <= before or self.text_ends[i] > text_length \
-                    or <uint8_t> self.text[before] >= services:
+                    or <uint8_t> self.text[before] >= services or self.find(self.keys[i]) < 0:
                 return i + 1
             before = self.text_ends[i]
         return 0
@@ -164,15 +172,15 @@ cdef class Holdings:
 
     cdef int64_t find(self, uint64_t key) noexcept nogil:
         """Return the index of a title by its content key, -1 for a title that was never reported."""
-        # The loop ends: the index has an empty entry.
-        cdef uint32_t position = <uint32_t> key & self.index_mask, entry
-        while True:
-            entry = self.index[position]
+        cdef const uint32_t* seed = self.index + self.index_mask + 1
+        cdef uint32_t position = <uint32_t> mix(key ^ (<uint64_t> seed[1] << 32 | seed[0])), entry, i
+        for i in range(C_MAX_PROBES):
+            entry = self.index[(position + i) & self.index_mask]
             if entry == 0:
                 return -1
             if self.keys[entry - 1] == key:
                 return entry - 1
-            position = (position + 1) & self.index_mask
+        return -1
 
     cdef const uint8_t* mask_of(self, uint32_t cluster, uint32_t title) noexcept nogil:
         """Return the mask of the holders of a title, a bit for each member by its position; NULL without holders."""

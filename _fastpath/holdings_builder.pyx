@@ -12,6 +12,7 @@ from libc.stdint cimport int16_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
+import os
 from array import array
 
 from _fastpath.hashing cimport content_key, hash_bytes, mix
@@ -19,6 +20,12 @@ from _fastpath.holdings cimport (
     BLOCK, BLOCK_BYTES, C_MAX_SERVICES, MAX_MEMBERS, NO_ROW, PAD, Holdings, cluster_members, mask_bytes_of, member,
     size_of_block, width_of,
 )
+
+from _fastpath.texts cimport text_hash
+
+from _fastpath.holdings import MAX_PROBES as MAX_PROBES_OF_HOLDINGS
+
+cdef uint32_t MAX_PROBES = MAX_PROBES_OF_HOLDINGS
 
 cdef enum:
     BUCKETS = 1024  # of the palette while it is made: at most a quarter in use
@@ -33,14 +40,11 @@ cdef class HoldingsBuilder:
     cdef bytearray text, blocks, directory
     cdef uint64_t* table  # hash of a block -> its offset
     cdef dict clusters  # number -> (members, row)
-    cdef uint64_t used, blocks_kept, table_mask, rows
+    cdef uint64_t used, blocks_kept, table_mask, rows, seed
     cdef bint done
 
     def __cinit__(self, Holdings base, titles not None):
         cdef uint64_t key
-        cdef uint32_t[::1] index
-        cdef uint64_t[::1] keys
-        cdef uint32_t i, entry, mask
         cdef dict salts = {}
         cdef bytes text
         self.base = base
@@ -66,19 +70,12 @@ cdef class HoldingsBuilder:
             self.text_ends.append(len(self.text))
         self.titles = len(self.keys)
         self.block_count = (self.titles + BLOCK - 1) >> 8
-        self.index = array("I", bytes(4 << (2 * self.titles).bit_length()))
-        if self.titles:
-            index, keys = self.index, self.keys
-            mask = <uint32_t> index.shape[0] - 1
-            for i in range(self.titles):
-                entry = <uint32_t> keys[i] & mask
-                while index[entry] and keys[index[entry] - 1] != keys[i]:
-                    entry = (entry + 1) & mask
-                if not index[entry]:  # otherwise another title has the same key, and counts for both
-                    index[entry] = i + 1
+        self.index = None
+        while self.index is None:
+            self.index = index_of(self.keys, array("I", os.urandom(8)))
         self.blocks = bytearray()
         self.directory = bytearray()
-        self.table_mask = (1 << 11) - 1
+        self.table_mask, self.seed = (1 << 11) - 1, int.from_bytes(os.urandom(8), "little")
         self.table = <uint64_t*> calloc(self.table_mask + 1, 8)
         if self.table == NULL:
             raise MemoryError
@@ -240,7 +237,7 @@ cdef class HoldingsBuilder:
         # An entry is half of the hash, and the offset of the block plus one. `reserve` keeps some entries empty.
         cdef const char* block = <const char*> blocks + self.used
         cdef uint64_t* table = self.table
-        cdef uint64_t tag = hash_bytes(block, size) >> 32, entry = tag & self.table_mask, offset
+        cdef uint64_t tag = text_hash(self.seed, 0, block, size) >> 32, entry = tag & self.table_mask, offset
         while table[entry]:
             offset = (table[entry] & 0xFFFFFFFFu) - 1
             if table[entry] >> 32 == tag and offset + size <= self.used and memcmp(blocks + offset, block, size) == 0:
@@ -276,6 +273,27 @@ cdef class HoldingsBuilder:
             "blocks": self.blocks,
             "services": "\n".join(self.services).encode(),
         }
+
+
+cdef index_of(keys_of, seed):
+    """Return the index of `Holdings` for titles with these keys and a seed; None if one is too far from its place."""
+    cdef const uint64_t[::1] keys = keys_of
+    cdef const uint32_t[::1] words = seed
+    cdef uint64_t key_seed = <uint64_t> words[1] << 32 | words[0]
+    cdef uint32_t count = <uint32_t> keys.shape[0], i, entry, probes, mask = (1 << (2 * count).bit_length()) - 1
+    index = array("I", bytes(4 * (<uint64_t> mask + 1))) + seed
+    cdef uint32_t[::1] entries = index
+    for i in range(count):
+        entry = <uint32_t> mix(keys[i] ^ key_seed) & mask
+        probes = 1
+        while entries[entry] and keys[entries[entry] - 1] != keys[i]:
+            entry = (entry + 1) & mask
+            probes += 1
+        if probes > MAX_PROBES:
+            return None
+        if not entries[entry]:  # otherwise another title has the same key, and counts for both
+            entries[entry] = i + 1
+    return index
 
 
 cdef void transpose(

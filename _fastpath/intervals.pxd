@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 cdef class Pairs:
     cdef uint64_t* slots  # number + 1 of the pair that has the slot, 0 if it is empty
-    cdef uint64_t mask
+    cdef uint64_t mask, factor
     cdef readonly c_array.array left, right
     cdef uint32_t count
 

@@ -10,6 +10,8 @@ the shorter prefixes, set of the longest), so a table of a million prefixes has 
 coverings. `overlay` lays two cuts together: routes and regions, or two tables.
 """
 
+import os
+
 cimport cython
 from cpython cimport array as c_array
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -37,6 +39,7 @@ cdef class Pairs:
     """Distinct (left, right) pairs, numbered in order of first use: open addressing, at most half full."""
 
     def __cinit__(self):
+        self.factor = int.from_bytes(os.urandom(8), "little") | 1  # so that no feed can choose what collides
         self.mask = (1 << 12) - 1
         self.slots = <uint64_t*> calloc(self.mask + 1, sizeof(uint64_t))
         if self.slots == NULL:
@@ -55,7 +58,7 @@ cdef class Pairs:
         return self.number(left, right)
 
     cdef uint64_t slot_of(self, uint32_t left, uint32_t right) noexcept:
-        cdef uint64_t slot = ((<uint64_t> left << 32 | right) * 0x9E3779B97F4A7C15u) >> 20 & self.mask
+        cdef uint64_t slot = ((<uint64_t> left << 32 | right) * self.factor) >> 20 & self.mask
         cdef uint64_t pair
         while True:
             pair = self.slots[slot]

@@ -13,6 +13,6 @@ def read(
     list[tuple[int, bytes]],
     list[tuple[int, str, str]],
     dict[str, int],
-    int,
+    dict[str, int],
 ]: ...
 def attributes(packed: bytes) -> tuple[tuple[int, ...], bool, int, int, tuple[str, ...]]: ...

@@ -22,7 +22,7 @@ from libc.string cimport memcpy, memset
 
 from _fastpath.address cimport load_big_endian_32 as u32
 from _fastpath.address cimport load_big_endian_64
-from _fastpath.prefix_rows cimport MAX_LISTED, RowWriter, prefix_text
+from _fastpath.prefix_rows cimport MAX_LISTED, RowWriter, prefix_struct, text_of, unwrap
 from _fastpath.texts cimport text_piece, text_table, texts_begin, texts_end, texts_number
 from _fastpath.wide cimport high_of, last_of, low_of, wide, wide_of
 
@@ -31,6 +31,7 @@ MAX_COMMUNITIES = 256  # as of every feed
 
 cdef enum:
     HEADER = 12
+    MAX_SKIPPED = 16  # kinds of skipped records that are counted apart
     PEER_INDEX_TABLE = 1
     RIB_IPV4_UNICAST = 2
     RIB_IPV6_UNICAST = 4
@@ -72,11 +73,11 @@ cdef class Reader:
     ) except -1:
         """Read one record: a prefix and its entries."""
         cdef uint32_t length, entries, peer, size
-        cdef uint64_t high, low
         cdef int64_t value
         cdef uint32_t head = 12 if paths else 8
-        cdef RowWriter rows = self.rows6 if six else self.rows4
-        cdef int family = 6 if six else 4
+        cdef RowWriter rows
+        cdef prefix_struct prefix
+        cdef str rule
         if end - at < 5:
             return self.refuse(offset, "", "a record holds a prefix")
         length = at[4]
@@ -85,27 +86,32 @@ cdef class Reader:
             return self.refuse(offset, f"/{length}", f"an IPv{6 if six else 4} length is at most {128 if six else 32}")
         if end - at < (length + 7) // 8 + 2:
             return self.refuse(offset, f"/{length}", "a record holds its prefix")
-        read_prefix(at, length, &high, &low)
+        read_prefix(at, length, &prefix.high, &prefix.low)
+        prefix.family, prefix.length = 6 if six else 4, length
+        rule = unwrap(&prefix)
+        if rule is not None:
+            return self.refuse(offset, text_of(&prefix), rule)
+        rows = self.rows4 if prefix.family == 4 else self.rows6
         at += (length + 7) // 8
         entries = u16(at)
         at += 2
         for _ in range(entries):
             if end - at < head:
-                return self.refuse(offset, prefix_text(family, high, low, length), "a record holds all its entries")
+                return self.refuse(offset, text_of(&prefix), "a record holds all its entries")
             peer, size = u16(at), u16(at + head - 2)
             at += head
             if end - at < size:
-                return self.refuse(offset, prefix_text(family, high, low, length), "an entry holds its attributes")
+                return self.refuse(offset, text_of(&prefix), "an entry holds its attributes")
             if peer >= peers.shape[0]:
                 self.refuse(
-                    offset, prefix_text(family, high, low, length),
+                    offset, text_of(&prefix),
                     f"an entry's peer is in the peer index; it has {peers.shape[0]}, not {peer}",
                 )
             else:
                 value = texts_number(&self.routes, peers[peer], <const char*> at, size)
                 if value < 0:
                     raise MemoryError
-                rows.append(high, low, length, <uint32_t> value, <uint32_t> offset)
+                rows.append(prefix.high, prefix.low, prefix.length, <uint32_t> value, <uint32_t> offset)
             at += size
         return 0
 
@@ -156,7 +162,7 @@ cdef Reader measured(bytes data, dict last):
         elif u16(at + 4) == 13 and is_rib(subtype):
             limits[is_six(subtype)] += rows_in(at + HEADER, size)
         at += HEADER + size
-    return Reader(limits[0], limits[1])
+    return Reader(limits[0] + limits[1], limits[1])  # an IPv6 prefix may be unwrapped to IPv4
 
 
 def read(bytes data not None):
@@ -165,16 +171,15 @@ def read(bytes data not None):
     Peers are (address, ASN), numbered over all the file's peer index tables. Columns are by family 4 and 6; `value` is
     an index into routes, `row` the offset of the record. Routes are the distinct (peer, attributes as bytes). Refusals
     are (offset, value, rule), the first 1,000; `refused_by` counts them by rule. `skipped` counts the records of other
-    types, and of dumps that a later one replaces.
+    types, and of dumps that a later one replaces, by what they are.
     ValueError if the file is cut off or no table dump.
     """
     cdef const uint8_t* start = data
     cdef const uint8_t* end = start + len(data)
     cdef const uint8_t* at = start
     cdef uint32_t type_, subtype, size
-    cdef Py_ssize_t skipped = 0
     cdef bint indexed = False, replaced = False
-    cdef dict numbers = {}, last = {}
+    cdef dict numbers = {}, last = {}, skipped = {}
     cdef uint32_t[::1] peers = array("I", [0])
     cdef Reader reader = measured(data, last)
     while at < end:
@@ -185,8 +190,10 @@ def read(bytes data not None):
             if not replaced:
                 peers = array("I", read_peers(table, numbers))
             indexed = True
-        elif type_ != 13 or replaced or not is_rib(subtype):
-            skipped += 1
+        elif type_ != 13 or not is_rib(subtype):
+            count_record(skipped, f"records of type {type_}, subtype {subtype}")
+        elif replaced:
+            count_record(skipped, "records of a dump that a later one replaces")
         elif not indexed:
             raise ValueError(f"the record at byte {at - start} stands before any peer index table")
         else:
@@ -198,6 +205,15 @@ def read(bytes data not None):
         raise ValueError("holds no table dump (TABLE_DUMP_V2, RFC 6396)")
     columns = {4: reader.rows4.finish(), 6: reader.rows6.finish()}
     return list(numbers), columns, reader.all_routes(), reader.refusals, reader.refused_by, skipped
+
+
+cdef int count_record(dict skipped, str what) except -1:
+    # The first of each kind: a file may have as many kinds as records.
+    if what in skipped or len(skipped) < MAX_SKIPPED:
+        skipped[what] = skipped.get(what, 0) + 1
+    else:
+        skipped["other records"] = skipped.get("other records", 0) + 1
+    return 0
 
 
 cdef Py_ssize_t rows_in(const uint8_t* at, uint32_t size) noexcept nogil:
@@ -292,6 +308,9 @@ cdef class PathAttributes:
                 raise ValueError("AS_PATH ends with a segment")
             segment, count = at[i], at[i + 1]
             i += 2
+            for j in range(count):
+                if u32(at + i + 4 * j) == 0:
+                    raise ValueError("AS 0 is in no path (RFC 7607)")
             if segment == 1 or segment == 4:
                 self.sets = True
             elif segment != 2 and segment != 3:

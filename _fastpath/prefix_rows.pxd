@@ -6,7 +6,15 @@ cdef enum:
 
 cdef c_array.array zeros(str code, Py_ssize_t count)
 cdef c_array.array uninitialized(str code, Py_ssize_t count)
-cdef str prefix_text(int family, uint64_t high, uint64_t low, unsigned length)
+
+cdef struct prefix_struct:
+    uint64_t high
+    uint64_t low
+    unsigned length
+    int family
+
+cdef str unwrap(prefix_struct* prefix)
+cdef str text_of(const prefix_struct* prefix)
 
 
 cdef class RowWriter:

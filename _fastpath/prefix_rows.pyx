@@ -100,13 +100,6 @@ cdef class RowWriter:
 # ---- text to columns
 
 
-cdef struct prefix_struct:
-    uint64_t high
-    uint64_t low
-    unsigned length
-    int family
-
-
 cdef inline bint is_space(char character) noexcept nogil:
     return character == b" " or character == b"\t" or character == b"\r"
 
@@ -149,14 +142,39 @@ cdef str parse_prefix(const char* text, const char* end, prefix_struct* prefix):
         return f"an IPv{prefix.family} length is at most {32 if prefix.family == 4 else 128}"
     if wide_of(prefix.high, prefix.low) & last_of(0, prefix.length):
         start = wide_of(prefix.high, prefix.low) & ~last_of(0, prefix.length)
-        return f"host bits are set; write {prefix_text(prefix.family, high_of(start), low_of(start), prefix.length)}"
+        prefix.high, prefix.low = high_of(start), low_of(start)
+        return f"host bits are set; write {text_of(prefix)}"
+    return unwrap(prefix)
+
+
+cdef str unwrap(prefix_struct* prefix):
+    """Make an IPv4-mapped, NAT64 or 6to4 prefix the IPv4 prefix inside it: its clients are answered by that address.
+
+    Return None, or the rule that the prefix breaks.
+    """
+    cdef unsigned start = 96  # bits before the IPv4 address
+    if prefix.family == 4:
+        return None
+    if prefix.high >> 48 == 0x2002 and prefix.length >= 16:
+        start = 16
+        if prefix.length > 48:
+            return "a 6to4 prefix has a length up to 48, where the IPv4 address inside it ends"
+    elif prefix.length < 96 or not (
+        (prefix.high == 0 and prefix.low >> 32 == 0xFFFF)
+        or (prefix.high == 0x0064FF9B00000000u and prefix.low >> 32 == 0)
+    ):
+        return None
+    if prefix.length == start and prefix.high:
+        return "a prefix is no whole range of translated addresses; for IPv4 clients write 0.0.0.0/0"
+    prefix.high = prefix.low << 32 if start == 96 else prefix.high << 16 & 0xFFFFFFFF00000000u
+    prefix.low, prefix.length, prefix.family = 0, prefix.length - start, 4
     return None
 
 
-cdef str prefix_text(int family, uint64_t high, uint64_t low, unsigned length):
-    number = (<object> high) << 64 | <object> low
-    address = ipaddress.IPv4Address(number >> 96) if family == 4 else ipaddress.IPv6Address(number)
-    return f"{address}/{length}"
+cdef str text_of(const prefix_struct* prefix):
+    number = (<object> prefix.high) << 64 | <object> prefix.low
+    address = ipaddress.IPv4Address(number >> 96) if prefix.family == 4 else ipaddress.IPv6Address(number)
+    return f"{address}/{prefix.length}"
 
 
 cdef class LineReader:

@@ -24,22 +24,24 @@ typedef struct {
     uint32_t count;
 } text_table;
 
-static inline uint64_t text_mixed(uint64_t hash, uint64_t word)
+/* The seed multiplies, and the upper half of the product comes back: without the seed nobody can tell which words make
+ * equal hashes. With a fixed factor, or the lower half alone, some do whatever the seed. */
+static inline uint64_t text_mixed(uint64_t seed, uint64_t hash, uint64_t word)
 {
-    hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
-    return hash ^ hash >> 29;
+    unsigned __int128 product = (unsigned __int128)(hash ^ word) * (seed | 1);
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
 static inline uint64_t text_hash(uint64_t seed, uint32_t tag, const char *at, size_t length)
 {
-    uint64_t hash = text_mixed(seed, (uint64_t)tag << 32 ^ length), word;
+    uint64_t hash = text_mixed(seed, ~seed, (uint64_t)tag << 32 ^ length), word;
     for (; length >= 8; at += 8, length -= 8) {
         memcpy(&word, at, 8);
-        hash = text_mixed(hash, word);
+        hash = text_mixed(seed, hash, word);
     }
     word = 0;
     memcpy(&word, at, length);
-    return text_mixed(hash, word);
+    return text_mixed(seed, text_mixed(seed, hash, word), seed);
 }
 
 /* Give a table so many slots, a power of two, and put its pieces into them. Returns 0 where there is no memory. */

@@ -11,6 +11,7 @@ cdef extern from "texts.h":
         text_piece* pieces
         uint32_t count
 
+    uint64_t text_hash(uint64_t seed, uint32_t tag, const char* at, size_t length) noexcept nogil
     int texts_begin(text_table*, uint64_t seed) noexcept nogil
     void texts_end(text_table*) noexcept nogil
     int64_t texts_number(text_table*, uint32_t tag, const char* at, size_t length) noexcept nogil

@@ -19,6 +19,7 @@ from _fastpath.ranking import Trace
 from _fastpath.status_words import REASONS
 from steering.decision.snapshot import Snapshot
 from steering.model.policy import RANKING_KEYS
+from steering.model.prefix import parse_address
 from steering.model.route import Announcement
 from steering.state.routes import Routes
 
@@ -31,8 +32,8 @@ def describe(snapshot: Snapshot, address: str | bytes) -> dict[str, Any]:
 
     Raises ValueError for a wrong address.
     """
-    number = snapshot.prefixes.lookup(address)
-    packed = address if isinstance(address, bytes) else ipaddress.ip_address(address).packed
+    packed = parse_address(address if isinstance(address, str) else str(ipaddress.ip_address(address)))
+    number = snapshot.prefixes.lookup(packed)
     zone = snapshot.table_file.zone(number)
     matched = routes_of(snapshot, number).matched(packed)
     canary = snapshot.table_file.meta.get("canary")
@@ -71,11 +72,11 @@ def explain(
 ) -> dict[str, Any]:
     """Return the answer that `Snapshot.steer` gives, as a dict, with its reasons under `explain`."""
     trace = Trace()
-    body = snapshot.steer(
-        address, title, service=service, session=session, n=n, family=family, failed=failed, trace=trace
-    )
     resolved = describe(snapshot, address)
     packed = ipaddress.ip_address(resolved["address"]).packed
+    body = snapshot.steer(
+        packed, title, service=service, session=session, n=n, family=family, failed=failed, trace=trace
+    )
     if not session and (trace.fan_out > 1 or any(held for *_, held in trace.candidates)):
         resolved["scope"] = narrowed(resolved["scope"], packed)
     accepted = routes_of(snapshot, resolved["zone"])

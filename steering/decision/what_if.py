@@ -17,7 +17,7 @@ from _fastpath.status_words import DISABLED
 from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
-from steering.model.prefix import parse_prefix
+from steering.model.prefix import parse_address, parse_prefix
 from steering.state.current import read_current
 from steering.state.status import write_status
 from steering.state.table import BuiltTable, write_table
@@ -47,11 +47,9 @@ def first_address(text: str) -> str:
     if "/" in text:
         return str(parse_prefix(text).network_address)
     try:
-        if "%" not in text:
-            return str(ipaddress.ip_address(text))
+        return str(ipaddress.ip_address(parse_address(text)))
     except ValueError:
-        pass
-    raise RequestError.of_parameter("ip", text, "an IPv4 or IPv6 address without a zone id, or a prefix")
+        raise RequestError.of_parameter("ip", text, "an IPv4 or IPv6 address without a zone id, or a prefix") from None
 
 
 def what_if(

@@ -19,6 +19,7 @@ from typing import Any
 
 from _fastpath.intervals import Intervals
 from _fastpath.prefix_rows import Columns
+from steering.model.prefix import UNWRAPPED, unwrap_prefix
 from steering.model.route import Announcement, Refusal, RouteClass, Rpki
 from steering.state.sections import Data, StateFile
 
@@ -227,7 +228,7 @@ class Routes:
         covering = []
         for refusal in self.refusals:
             with contextlib.suppress(ValueError):
-                if parsed in ipaddress.ip_network(refusal.value.partition(" ")[0], strict=False):
+                if parsed in unwrap_prefix(ipaddress.ip_network(refusal.value.partition(" ")[0], strict=False)):
                     covering.append(refusal)
         return covering
 
@@ -284,6 +285,10 @@ class Routes:
             after = bisect_right(low, number & LOW, first, after)
         start = high[after - 1] << 64 | (low[after - 1] if low is not None else 0)
         end = high[after] << 64 | (low[after] if low is not None else 0) if after < len(high) else ALL_ONES + 1
+        for around in UNWRAPPED if family == 6 else ():  # whose clients are answered as IPv4
+            first, last = int(around.network_address), int(around.broadcast_address)
+            start = last + 1 if start <= last < number else start
+            end = first if number < first < end else end
         for length in range(len(address) * 8 + 1):
             network = number & ~(ALL_ONES >> length)
             if network >= start and (network | ALL_ONES >> length) < end:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Callable
 from typing import Any
@@ -12,9 +13,9 @@ from click.testing import CliRunner
 from steering.cli import main
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
-from steering.decision.explain import name_deciding_keys
+from steering.decision.explain import describe, name_deciding_keys
 from steering.decision.snapshot import Snapshot
-from steering.decision.what_if import first_address
+from steering.decision.what_if import Question, first_address
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.policy import RANKING_KEYS
@@ -51,6 +52,41 @@ def test_refused_rows_that_cover_the_client_are_shown(settings: Settings, fleet:
         control.tables.publish([feed], "test")
     why = CLIENT.answered_by(Snapshot.map(settings.state))["explain"]
     assert [(item["row"], item["value"], item["rule"]) for item in why["refused"]] == [(3, "203.0.113.0/25", with_rule)]
+
+
+FORMS = ["::ffff:203.0.113.9", "::ffff:cb00:7109", "64:ff9b::203.0.113.9", "2002:cb00:7109::1", "2002:cb00:7109:1::"]
+
+
+@pytest.mark.parametrize("address", FORMS)
+def test_an_address_means_one_thing_however_it_is_written(rich: Control, settings: Settings, address: str) -> None:
+    snapshot = Snapshot.map(settings.state)
+    plain, asked = CLIENT.answered_by(snapshot), Question(address, "80100172", "video").answered_by(snapshot)
+    for answer in (plain, asked):
+        del answer["explain"]["versions"]
+    assert asked == plain
+    assert describe(snapshot, ipaddress.ip_address(address).packed) == describe(snapshot, "203.0.113.9")
+    looked_up = [
+        CliRunner().invoke(main, ["lookup", "--json", "--state", str(settings.state), text], catch_exceptions=False)
+        for text in ("203.0.113.9", address)
+    ]
+    assert looked_up[0].output == looked_up[1].output
+
+
+def test_the_first_address_of_a_prefix_is_unwrapped() -> None:
+    for text in ("203.0.113.0/24", "::ffff:203.0.113.0/120", "64:ff9b::203.0.113.0/120", "2002:cb00:7100::/40"):
+        assert first_address(text) == "203.0.113.0"
+    with pytest.raises(RequestError, match="a 6to4 prefix has a length up to 48"):
+        first_address("2002:cb00:7109:1::/64")
+
+
+def test_a_mapped_prefix_that_was_refused_is_told(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
+    strict = settings.model_copy(update={"accept_v4": "8-24"})
+    feed = write_feed(HOME, "::ffff:203.0.113.0/121,lhr001-a,1,0\n")
+    with Control(strict) as control:
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([feed], "test")
+    why = CLIENT.answered_by(Snapshot.map(settings.state))["explain"]
+    assert [item["value"] for item in why["refused"]] == ["203.0.113.0/25"]
 
 
 STEPS = [

@@ -6,7 +6,7 @@ import itertools
 import random
 import struct
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _fastpath.hashing import content_key_of, key_of
-from _fastpath.holdings import MAX_SERVICES, Holdings
+from _fastpath.holdings import MAX_PROBES, MAX_SERVICES, Holdings
 from _fastpath.holdings_builder import HoldingsBuilder
 from steering.errors import SnapshotError
 from steering.state.sections import StateFile, write_sections
@@ -208,6 +208,75 @@ def test_two_ids_of_one_key_are_answered_for_by_the_first() -> None:
     assert result.holders(0, index) == [1]
 
 
+SALT = key_of("video")
+MASK = 2**64 - 1
+
+
+def named_for(key: int) -> str | None:
+    """Return the id of eight ASCII characters that has a content key, which anyone can compute; None if none has."""
+    state = unmixed(unmixed(key) ^ SALT)
+    text = (state ^ 8 * 0x9E3779B97F4A7C15 & MASK).to_bytes(8, "little")
+    return text.decode() if max(text) < 128 else None
+
+
+def crowd(count: int, bits: int) -> list[str]:
+    """Return ids whose content keys agree in their low bits, in which an index without a seed would crowd them."""
+    rnd = random.Random(11)
+    ids: dict[str, None] = {}
+    while len(ids) < count:
+        if name := named_for(rnd.getrandbits(64 - bits) << bits):
+            ids[name] = None
+    return list(ids)
+
+
+def probes_of(sections: Mapping[str, Any], keys: Iterable[int]) -> list[int]:
+    """Return how many entries of the index a search for each key reads, by the rule in docs/formats.md."""
+    index = array("I", bytes(memoryview(sections["index"]).cast("B")))
+    known = array("Q", bytes(memoryview(sections["keys"]).cast("B")))
+    seed, mask = index[-1] << 32 | index[-2], len(index) - 3
+    found = []
+    for key in keys:
+        position = mixed(key ^ seed) & mask
+        probes = 1
+        while (entry := index[position]) and known[entry - 1] != key:
+            position = (position + 1) & mask
+            probes += 1
+        found.append(probes)
+    return found
+
+
+def test_ids_chosen_to_collide_do_not_crowd_the_index() -> None:
+    names = crowd(600, 12)
+    keys = [content_key_of("video", name) for name in names]
+    assert len({key & 0xFFF for key in keys}) == 1
+    sections = HoldingsBuilder(None, [("video", name) for name in names]).sections()
+    probes = probes_of(sections, keys)
+    assert max(probes) <= MAX_PROBES
+    assert sum(probes) < 3 * len(probes)  # without a seed, three hundred each
+    found = Holdings(sections)
+    assert [found.index_of(key) for key in keys] == list(range(len(names)))
+    absent = [content_key_of("video", f"absent {number}") for number in range(2000)]
+    assert not any(found.index_of(key) for key in absent)
+
+
+def test_each_file_has_a_seed_of_its_own() -> None:
+    first, second = (HoldingsBuilder(None, [("video", "a")]).sections()["index"][-2:] for _ in range(2))
+    assert first != second
+
+
+def test_an_index_that_leads_a_search_too_far_is_refused() -> None:
+    sections = {name: bytes(memoryview(part).cast("B")) for name, part in HoldingsBuilder(
+        None, [("video", f"t{number}") for number in range(300)]
+    ).sections().items()}  # fmt: skip
+    index = array("I", sections["index"])
+    index[-1] ^= 1  # another seed than the one that placed the titles
+    with pytest.raises(ValueError, match=r"title .* points outside the index"):
+        Holdings(sections | {"index": index.tobytes()})
+    full = array("I", [1] * (len(index) - 2)) + index[-2:]  # no empty entry: a search ends all the same
+    with pytest.raises(ValueError, match=r"title .* points outside the index"):
+        Holdings(sections | {"index": full.tobytes()})
+
+
 REFUSED: list[tuple[str, Any]] = [
     ("slots do not ascend", (0, [2, 1], [VIDEO, VIDEO], [b"", b""])),
     ("slots do not ascend", (0, [1, 1], [VIDEO, VIDEO], [b"", b""])),
@@ -274,7 +343,7 @@ DAMAGED = [
     ("section keys is cut off", GOOD | {"keys": GOOD["keys"][:-1]}),
     ("an index of 3 entries", GOOD | {"index": bytes(12)}),
     ("an index of 256 entries", GOOD | {"index": bytes(4 * 256)}),
-    ("title 0 points outside", GOOD | {"index": array("I", [1] * 512).tobytes()}),
+    ("title 1 points outside", GOOD | {"index": array("I", [1] * 1026).tobytes()}),
     ("title 5 points outside", changed(GOOD, "index", 20, 301)),
     ("299 ends of text", GOOD | {"text_ends": GOOD["text_ends"][:-4]}),
     ("title 1 points outside", changed(GOOD, "text_ends", 4, 0)),

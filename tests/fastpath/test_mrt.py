@@ -80,7 +80,7 @@ PREFIXES = st.one_of(
         lambda drawn: str(ipaddress.IPv6Network((drawn[1], drawn[0]), strict=False))
     ),
 )
-ASNS = st.integers(0, 2**32 - 1)
+ASNS = st.integers(1, 2**32 - 1)  # AS 0 is refused
 ATTRIBUTES = st.builds(
     dumps.attributes,
     path=st.lists(ASNS, max_size=5),
@@ -154,7 +154,7 @@ def test_the_last_dump_of_a_view_counts() -> None:
     other = dumps.peer_index(peers, "master6") + dumps.rib("2001:db8::/32", [(0, dumps.attributes([1]))])
     second = dumps.peer_index(peers, "master4") + dumps.rib("11.0.0.0/8", [(0, dumps.attributes([1]))])
     assert [entry[0] for entry in ours(first + other + second)] == ["2001:db8::/32", "11.0.0.0/8"]
-    assert mrt.read(first + other + second)[5] == 1
+    assert mrt.read(first + other + second)[5] == {"records of a dump that a later one replaces": 1}
 
 
 def test_another_collectors_view_of_that_name_is_another() -> None:
@@ -164,6 +164,60 @@ def test_another_collectors_view_of_that_name_is_another() -> None:
         for number in (1, 2)
     ]
     assert [entry[0] for entry in ours(b"".join(parts))] == ["1.0.0.0/8", "2.0.0.0/8"]
+
+
+# ---- nothing is dropped in silence
+
+
+def test_skipped_records_are_counted_by_what_they_are() -> None:
+    peers = dumps.peer_index([("192.0.2.1", 64500)])
+    good = dumps.rib("10.0.0.0/8", [(0, dumps.attributes([1]))])
+    updates = dumps.record(4, b"\0" * 20, kind=16) * 3 + dumps.record(3, b"\0" * 9)
+    assert mrt.read(peers + updates + good)[5] == {
+        "records of type 16, subtype 4": 3,
+        "records of type 13, subtype 3": 1,
+    }
+    many = b"".join(dumps.record(subtype, b"", kind=17) for subtype in range(40))
+    skipped = mrt.read(peers + many + good)[5]
+    assert (sum(skipped.values()), len(skipped), skipped["other records"]) == (40, 17, 24)
+
+
+@pytest.mark.parametrize("count", [64, 65, mrt.MAX_COMMUNITIES])
+def test_every_community_is_read(count: int) -> None:
+    communities = [f"64500:{number}" for number in range(count)]
+    assert mrt.attributes(dumps.attributes([1], communities=communities))[4] == tuple(communities)
+
+
+def test_more_communities_than_a_message_holds_are_refused() -> None:
+    large = dumps.attribute(32, struct.pack(">3I", 64500, 1, 2))
+    packed = dumps.attributes([1], communities=[f"64500:{number}" for number in range(256)]) + large
+    with pytest.raises(ValueError, match="at most 256 communities; this has 257"):
+        mrt.attributes(packed)
+
+
+@pytest.mark.parametrize("segment", [1, 2, 3, 4])
+@pytest.mark.parametrize("path", [(0,), (64500, 0), (0, 64500), (64500, 0, 64501)])
+def test_as_0_is_in_no_path(segment: int, path: tuple[int, ...]) -> None:
+    packed = dumps.attribute(2, struct.pack(f">BB{len(path)}I", segment, len(path), *path))
+    with pytest.raises(ValueError, match="AS 0 is in no path"):
+        mrt.attributes(packed)
+
+
+@pytest.mark.parametrize("prefix", ["::ffff:203.0.113.0/120", "64:ff9b::203.0.113.0/120", "2002:cb00:7100::/40"])
+def test_a_prefix_of_translated_addresses_is_the_ipv4_prefix_inside_it(prefix: str) -> None:
+    dump = dumps.peer_index([("192.0.2.1", 64500)]) + dumps.rib(prefix, [(0, dumps.attributes([1]))] * 2)
+    _, columns, _, refusals, _, _ = mrt.read(dump)
+    assert refusals == []
+    assert [row[0] for row in texts(columns[4], 4)] == ["203.0.113.0/24"] * 2
+    assert len(columns[6]) == 0
+
+
+@pytest.mark.parametrize("prefix", ["2002:cb00:7109:1::/64", "2002::/16", "64:ff9b::/96"])
+def test_a_prefix_that_can_match_no_client_is_refused(prefix: str) -> None:
+    dump = dumps.peer_index([("192.0.2.1", 64500)]) + dumps.rib(prefix, [(0, dumps.attributes([1]))])
+    _, columns, _, refusals, refused_by, _ = mrt.read(dump)
+    assert (len(columns[4]), len(columns[6]), len(refusals), sum(refused_by.values())) == (0, 0, 1, 1)
+    assert refusals[0][1] == prefix
 
 
 # ---- what is wrong
@@ -242,7 +296,7 @@ def test_refusals_beyond_a_thousand_are_counted() -> None:
 
 def test_records_of_other_types_are_passed_over() -> None:
     others = dumps.record(4, b"\0" * 50, kind=16) + dumps.record(6, b"\0" * 9)
-    assert mrt.read(others + INDEX + others + GOOD)[5] == 4
+    assert sum(mrt.read(others + INDEX + others + GOOD)[5].values()) == 4
 
 
 def test_more_kinds_than_the_first_table_of_them_holds() -> None:

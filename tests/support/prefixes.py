@@ -37,3 +37,13 @@ FEW = st.sampled_from(["10.0.0.0/8", "10.0.0.0/9", "11.0.0.0/8", "2001:db8::/32"
 ROWS = st.lists(st.tuples(st.one_of(prefixes(4), prefixes(6)), st.integers(0, 5)), max_size=40) | st.lists(
     st.tuples(FEW, st.integers(0, 5)), max_size=200
 )
+
+
+def mapped_forms(network: ipaddress.IPv4Network) -> list[str]:
+    """Return the ways to write an IPv4 prefix: as it is, IPv4-mapped, and inside NAT64 and 6to4 prefixes."""
+    number, length = int(network.network_address), network.prefixlen
+    forms = [str(network), f"::ffff:{network.network_address}/{96 + length}"]
+    if length:
+        forms.append(f"64:ff9b::{network.network_address}/{96 + length}")
+        forms.append(f"2002:{number >> 16:x}:{number & 0xFFFF:x}::/{16 + length}")
+    return forms

@@ -67,6 +67,7 @@ def filter_feed(feed: Feed, fleet: Fleet, settings: Settings) -> Feed:
         feed_filter.set_of,
         feed_filter.origin_of,
         feed.unheard,
+        skipped=feed.skipped,
     )
 
 

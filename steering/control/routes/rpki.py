@@ -24,6 +24,7 @@ from steering.model.route import Refusal, Rpki
 from steering.state.routes import prefix_at
 
 MAX_ASN: Final = 2**32 - 1
+WRAPPED: Final = ("::ffff:", "64:ff9b::", "2002:")
 INVALID: Final = "RPKI invalid (RFC 6811)"
 
 
@@ -74,6 +75,8 @@ def read_payload(item: Any) -> tuple[str, int, int]:
         raise ValueError(f"asn is a number from 0 to {MAX_ASN}, or AS and one")
     if not isinstance(prefix, str):
         raise ValueError(PREFIX_RULE)
+    if prefix.lower().startswith(WRAPPED):
+        raise ValueError("a payload for IPv4 is written as IPv4")
     length = prefix.rpartition("/")[2]
     least = int(length) if length.isdigit() and len(length) <= 3 else 0
     most = 128 if ":" in prefix else 32

@@ -198,7 +198,7 @@ class Tables(Concern):
         """Return the report of a publish with what serves now."""
         return {
             **report,
-            "warnings": warnings_of(self.settings, self.fleet()),
+            "warnings": [*warnings_of(self.settings, self.fleet()), *warnings_of_skipped(report["feeds"])],
             "serving": self.hand_over.serving(),
             "seconds": round(time.perf_counter() - began, 3),
         }
@@ -245,3 +245,12 @@ def alarms_of(sources: Sequence[Mapping[str, Any]], now: float) -> dict[tuple[st
     """Return an alarm for each source of a publish that could not be used."""
     texts = {row["path"]: f"{row['kind']} {row['path']}: {row['problem']}" for row in sources if "problem" in row}
     return {("source", path): Alarm(now, "source", path, text) for path, text in texts.items()}
+
+
+def warnings_of_skipped(feeds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each kind of records that a feed's reader skipped."""
+    return [
+        f"{feed['feed']}: {count} {what} are skipped; they hold no routes of a table dump"
+        for feed in feeds
+        for what, count in feed["skipped"].items()
+    ]

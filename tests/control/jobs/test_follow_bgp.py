@@ -110,9 +110,9 @@ def test_a_path_with_a_set_or_too_long_is_treated_as_withdrawn(live: LiveRoutes)
 DROPPED: list[tuple[str, dict[str, Any], str]] = [
     # name, attributes, the reason that the session shows
     ("an AS 0", {"as-path": {"0": {"element": "as-sequence", "value": [1, 0]}}}, "10.0.0.0/8: a path has at most 255 ASNs from 1"),
-    ("a text in the path", {"as-path": {"0": {"element": "as-sequence", "value": ["1,2"]}}}, "10.0.0.0/8: a path has"),
-    ("a path of another shape", {"as-path": [7]}, "10.0.0.0/8: 'list' object"),
-    ("communities of another shape", {"community": [7]}, "10.0.0.0/8: 'int' object is not iterable"),
+    ("a text in the path", {"as-path": {"0": {"element": "as-sequence", "value": ["1,2"]}}}, "10.0.0.0/8: Expected `int`"),
+    ("a path of another shape", {"as-path": [7]}, "10.0.0.0/8: Expected `object`"),
+    ("communities of another shape", {"community": [7]}, "10.0.0.0/8: Expected `array`"),
     ("many communities", {"community": [[1, i] for i in range(256)] + [[65000, 0]]}, "10.0.0.0/8: a route has at most 256"),
     ("an origin of nobody", {"origin": "igp,x"}, "10.0.0.0/8: origin is one of"),
     ("a negative MED", {"med": -1}, "10.0.0.0/8: origin is one of"),
@@ -164,6 +164,52 @@ def test_texts_of_rows_are_freed(live: LiveRoutes) -> None:
         live.take(update(ONE, ["10.0.0.0/8"], med=med), NOW)
     live.expire(NOW)
     assert len(live.texts) == 1
+
+
+WRONG_ATTRIBUTES: list[dict[str, Any]] = [
+    {"as-path": {"0": {"element": "as-sequence", "value": [64500, 0]}}},
+    {"as-path": {"0": {"element": "as-sequence", "value": ["64500"]}}},
+    {"as-path": {"0": {"element": "as-sequence", "value": [2**32]}}},
+    {"as-path": {"0": {"value": [1]}}},
+    {"as-path": {"0": [1]}},
+    {"as-path": [1]},
+    {"as-path": "1"},
+    {"as-path": None},
+    {"origin": "elsewhere"},
+    {"origin": 7},
+    {"med": -1},
+    {"med": 2**32},
+    {"med": "7"},
+    {"community": [[64500, 1, 2]]},
+    {"community": [[64500, 65536]]},
+    {"community": ["64500:1"]},
+    {"community": {"0": [1, 2]}},
+    {"community": [[64500, number] for number in range(257)]},
+    {"large-community": [[1, 2]]},
+    {"large-community": [["1,2\n10.9.0.0/16", 1, 1]]},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG_ATTRIBUTES, ids=str)
+def test_attributes_of_a_wrong_shape_withdraw_the_route(live: LiveRoutes, wrong: dict[str, Any]) -> None:
+    live.take(update(ONE, ["10.0.0.0/8", "11.0.0.0/8"]), NOW)
+    live.take(update(ONE, ["10.0.0.0/8"], **wrong), NOW)
+    assert [row.partition(",")[0] for row in rows(live)] == ["11.0.0.0/8"]
+    assert live.describe()[0]["refused"] == 1
+
+
+@pytest.mark.parametrize("attributes", [None, [], "x", 7])
+def test_attributes_that_are_no_object_withdraw_the_route(live: LiveRoutes, attributes: Any) -> None:
+    live.take(update(ONE, ["10.0.0.0/8"]), NOW)
+    message = json.loads(update(ONE, ["10.0.0.0/8"]))
+    message["neighbor"]["message"]["update"]["attribute"] = attributes
+    live.take(json.dumps(message).encode(), NOW)
+    assert rows(live) == []
+
+
+def test_every_community_is_kept(live: LiveRoutes) -> None:
+    live.take(update(ONE, ["10.0.0.0/8"], community=[[64500, number] for number in range(200)]), NOW)
+    assert rows(live)[0].endswith(" 64500:199")
 
 
 def test_a_reset_empties_no_table_and_routes_not_announced_again_go_with_the_end_of_rib(live: LiveRoutes) -> None:

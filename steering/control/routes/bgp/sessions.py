@@ -15,7 +15,9 @@ import json
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
 
 from steering.control.routes.feeds.csv import MAX_COMMUNITIES, MAX_PATH
 from steering.errors import SettingsError
@@ -28,7 +30,7 @@ HEADER: Final = "prefix,cluster,as_path,origin,med,communities\n"
 SESSION_LINE: Final = "# session "
 MAX_REASON: Final = 200
 MOST_UNUSED: Final = 10_000  # texts of rows that no route has any more
-SHAPE_ERRORS: Final = (ValueError, LookupError, TypeError, AttributeError)
+SHAPE_ERRORS: Final = (ValueError, LookupError, TypeError, AttributeError, msgspec.ValidationError)
 MAX_SESSIONS: Final = 10_000
 
 Key = tuple[str, str]  # our address, the peer's
@@ -141,6 +143,27 @@ class SessionRoutes:
         return self.reason
 
 
+U16 = Annotated[int, msgspec.Meta(ge=0, le=2**16 - 1)]
+U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+
+
+class Segment(msgspec.Struct):
+    """A segment of an AS path; a path with a set has no single origin and is refused (RFC 9774)."""
+
+    element: str
+    value: list[int]
+
+
+class Attributes(msgspec.Struct, rename="kebab"):
+    """The attributes of an announced route that its feed row has, as the speaker writes them."""
+
+    as_path: dict[str, Segment] = {}
+    origin: Any = "incomplete"
+    med: Any = 0
+    community: list[tuple[U16, U16]] = []
+    large_community: list[tuple[U32, U32, U32]] = []
+
+
 class LiveRoutes:
     """The routes of all sessions. `changed` counts up with whatever would change the feed."""
 
@@ -231,33 +254,32 @@ class LiveRoutes:
         if received.routes.pop(prefix, None) is not None:
             self.changed += 1
 
-    def row_of(self, key: Key, attributes: dict[str, Any]) -> str:
-        """Return the feed row of some attributes, without the prefix; equal rows share one text. Raises ValueError."""
+    def row_of(self, key: Key, received: Any) -> str:
+        """Return the feed row of some attributes, without the prefix; equal rows share one text.
+
+        Raises one of SHAPE_ERRORS: the attributes have another shape, or break a rule.
+        """
+        attributes = msgspec.convert(received, Attributes)
         path: list[int] = []
-        for segment in attributes.get("as-path", {}).values():
-            if segment["element"] not in ("as-sequence", "as-confed-sequence"):
+        for segment in attributes.as_path.values():
+            if segment.element not in ("as-sequence", "as-confed-sequence"):
                 raise ValueError("a path has no AS_SET")
-            if segment["element"] == "as-sequence":
-                path += segment["value"]
+            if segment.element == "as-sequence":
+                path += segment.value
         if len(path) > MAX_PATH or not all(is_number(asn, 1, 2**32 - 1) for asn in path):
             raise ValueError(f"a path has at most {MAX_PATH} ASNs from 1 to {2**32 - 1} (RFC 7607)")
-        origin, med = attributes.get("origin", "incomplete"), attributes.get("med", 0)
-        if origin not in ORIGIN_NAMES or not is_number(med, 0, 2**32 - 1):
+        if attributes.origin not in ORIGIN_NAMES or not is_number(attributes.med, 0, 2**32 - 1):
             rule = f"origin is one of {', '.join(ORIGIN_NAMES)}, and a MED is a number"
-            raise ValueError(f"{rule}; not {origin!r} and {med!r}")
-        communities = [
-            ":".join(map(str, community))
-            for name in ("community", "large-community")
-            for community in attributes.get(name, [])
-        ]
+            raise ValueError(f"{rule}; not {attributes.origin!r} and {attributes.med!r}")
+        communities = [*attributes.community, *attributes.large_community]
         if len(communities) > MAX_COMMUNITIES:
             raise ValueError(f"a route has at most {MAX_COMMUNITIES} communities; this has {len(communities)}")
         fields = (
             self.sessions[key].cluster,
             " ".join(map(str, path)),
-            origin,
-            str(med),
-            " ".join(communities),
+            attributes.origin,
+            str(attributes.med),
+            " ".join(":".join(map(str, community)) for community in communities),
         )
         text = ",".join(fields) + "\n"
         return self.texts.setdefault(text, text)

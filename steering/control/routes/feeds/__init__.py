@@ -23,7 +23,7 @@ import lzma
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, get_args
 
@@ -105,7 +105,8 @@ class CheckedRows:
 class Feed(CheckedRows):
     """The checked routes of one feed. `unheard` counts rows that no cluster of the fleet receives.
 
-    `state_of` is an Rpki by attributes number, None if the feed was not validated.
+    `state_of` is an Rpki by attributes number, None if the feed was not validated. `skipped` counts the records of a
+    dump that hold no routes of it, by what they are.
     """
 
     sets: list[tuple[Announcement, ...]]
@@ -113,10 +114,11 @@ class Feed(CheckedRows):
     origin_of: array[int]
     unheard: int = 0
     state_of: array[int] | None = None
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        refused_by = dict(self.refused_by.most_common())
-        return {**super().describe(), "refused_by": refused_by, "unheard": self.unheard}
+        counted = {"refused_by": dict(self.refused_by.most_common()), "skipped": dict(self.skipped)}
+        return {**super().describe(), **counted, "unheard": self.unheard}
 
 
 class AttributeTable:

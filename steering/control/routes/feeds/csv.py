@@ -85,7 +85,7 @@ def announcement_of(fields: Mapping[str, str], clusters: Mapping[str, Cluster], 
     cluster = clusters.get(fields.get("cluster", ""))
     if cluster is None:
         raise ValueError(f"a cluster is one of the fleet; there is no {fields.get('cluster', '')[:63]!r}")
-    path = [number(asn, "as_path", 2**32 - 1) for asn in fields.get("as_path", "").split()]
+    path = [number(asn, "as_path", 2**32 - 1, 1) for asn in fields.get("as_path", "").split()]
     if len(path) > MAX_PATH:
         raise ValueError(f"an as_path has at most {MAX_PATH} ASNs; this has {len(path)}")
     origin = fields.get("origin") or ORIGIN_NAMES[0]
@@ -113,8 +113,8 @@ def announcement_of(fields: Mapping[str, str], clusters: Mapping[str, Cluster], 
     return announcement, path[-1] if path else 0
 
 
-def number(text: str, name: str, most: int) -> int:
-    """Return a decimal number from 0 to `most`, or raise ValueError naming the field."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= most):
-        raise ValueError(f"{name} has numbers from 0 to {most}; not {text[:40]!r}")
+def number(text: str, name: str, most: int, least: int = 0) -> int:
+    """Return a decimal number from `least` to `most`, or raise ValueError naming the field."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and least <= int(text) <= most):
+        raise ValueError(f"{name} has numbers from {least} to {most}; not {text[:40]!r}")
     return int(text)

@@ -19,6 +19,7 @@ from steering.control.routes.feeds import Feed, sha256_of
 from steering.control.routes.feeds.asn import parse_asn, read_lines
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
+from steering.model.prefix import UNWRAPPED
 
 MAX_BYTES: Final = 1 << 30
 MAX_NODES: Final = 16_000_000  # the largest city databases have some 10 M
@@ -63,6 +64,8 @@ def read_networks(path: Path, value_of: Callable[[Any], T]) -> Iterator[tuple[st
             values: dict[int, T] = {}
             for pointer, number, depth in walk(path.name, tree, reader.metadata()):
                 address, network = network_at(number, depth, reader.metadata().ip_version)
+                if ":" in network and any(ipaddress.IPv6Network(network).subnet_of(around) for around in UNWRAPPED):
+                    continue  # its clients are answered as IPv4, which the database has below ::/96
                 if pointer not in values:
                     try:
                         values[pointer] = value_of(reader.get(address))

@@ -6,6 +6,7 @@ of other routers are skipped. A path with an AS_SET has no single origin and is 
 
 from __future__ import annotations
 
+import dataclasses
 from array import array
 from collections import defaultdict
 from pathlib import Path
@@ -25,7 +26,7 @@ def read(path: str, fleet: Fleet) -> Feed:
     file = Path(path)
     data, digest = read_bytes(file, MAX_DUMP)
     try:
-        peers, columns, routes, refusals, refused_by, _ = mrt.read(data)
+        peers, columns, routes, refusals, refused_by, skipped = mrt.read(data)
     except ValueError as error:
         raise FeedError(f"{file.name}: {error}") from error
     by_peer = clusters_by_peer(fleet)
@@ -51,9 +52,10 @@ def read(path: str, fleet: Fleet) -> Feed:
             add_attributes(attributes, packed, clusters_of[peer], file.name)
         else:
             attributes.add((), 0)
-    return builder.feed(
+    feed = builder.feed(
         digest, attributes, lambda i: f"{peers[routes[i][0]][0]} {routes[i][1].hex()}", before - builder.rows
     )
+    return dataclasses.replace(feed, skipped=skipped)
 
 
 def add_attributes(attributes: AttributeTable, packed: bytes, clusters: list[Cluster], feed: str) -> None:

@@ -58,6 +58,53 @@ def routes_of(feed: Feed) -> list[tuple[Any, ...]]:
     return sorted(result)
 
 
+# ---- what holds of every format
+
+MAPPED = """prefix,cluster,as_path
+203.0.113.0/24,bom001-a,64500
+::ffff:198.51.100.0/120,bom001-a,64500
+64:ff9b::192.0.2.0/120,bom001-a,64500
+2002:6442::/32,bom001-a,64500
+2002:cb00:7109:1::/64,bom001-a,64500
+2002::/16,bom001-a,64500
+64:ff9b::/96,bom001-a,64500
+2001:db8::/32,bom001-a,64500
+"""
+
+
+def test_prefixes_of_translated_addresses_are_those_inside_or_refused(tmp_path: Path, fleet: Fleet) -> None:
+    (tmp_path / "mapped.csv").write_text(MAPPED)
+    plain = ["203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24", "100.66.0.0/16", "2001:db8::/32"]
+    (tmp_path / "plain.csv").write_text(
+        "prefix,cluster,as_path\n" + "".join(f"{prefix},bom001-a,64500\n" for prefix in plain)
+    )
+    mapped = read(tmp_path / "mapped.csv", fleet)
+    assert routes_of(mapped) == routes_of(read(tmp_path / "plain.csv", fleet))
+    assert [(refusal.row, refusal.value) for refusal in mapped.refusals] == [
+        (6, "2002:cb00:7109:1::/64"),
+        (7, "2002::/16"),
+        (8, "64:ff9b::/96"),
+    ]
+    assert mapped.refused == 3
+
+
+@pytest.mark.parametrize("path", ["0", "0 64500", "64500 0", "64500 0 64501"])
+def test_as_0_is_in_no_path(tmp_path: Path, fleet: Fleet, path: str) -> None:
+    (tmp_path / "r.csv").write_text(f"prefix,cluster,as_path\n10.0.0.0/8,bom001-a,64500\n11.0.0.0/8,bom001-a,{path}\n")
+    feed = read(tmp_path / "r.csv", fleet)
+    assert (feed.accepted, feed.refused) == (1, 1)
+    assert feed.refusals[0].rule.startswith("as_path has numbers from 1 to 4294967295")
+
+
+def test_skipped_records_of_a_dump_are_counted(tmp_path: Path, fleet: Fleet) -> None:
+    listening = dataclasses.replace(
+        fleet, clusters=(dataclasses.replace(fleet.clusters[0], peers=("192.0.2.1",)), *fleet.clusters[1:])
+    )
+    dump = dumps.peer_index([("192.0.2.1", 64500)]) + dumps.record(4, b"\0" * 20, kind=16) * 2
+    (tmp_path / "d.mrt").write_bytes(dump + dumps.rib("10.0.0.0/8", [(0, dumps.attributes([64500]))]))
+    assert read(tmp_path / "d.mrt", listening).describe()["skipped"] == {"records of type 16, subtype 4": 2}
+
+
 # ---- JSON Lines
 
 ROUTES = st.fixed_dictionaries(
