@@ -20,11 +20,23 @@
 #define BATCH 16
 #define MAX_LEVELS 10
 
+#define TABLE_MAGIC 0x3142415458465250u /* "PRFXTAB1", little-endian */
+#define FORMAT 2
+#define PADDING INT64_MAX /* the key behind the last of a node */
+
+/* The start of a block: numbers, and the offsets of its parts in bytes. */
+typedef struct {
+    uint64_t magic, format, length, zones, wide;
+    uint64_t directory, records, record_words, deep, deep_lines;
+    uint64_t levels, intervals, leaves, fine, fine_blocks, fine_keys, fine_leaves, fine_count;
+    uint64_t level[MAX_LEVELS], nodes[MAX_LEVELS];
+} table_header;
+
 typedef struct {
     const uint32_t *directory; /* 2^18 entries, by the top 18 bits: where the record begins, in 8-byte units */
     const uint64_t *records;   /* bitmap of run starts over 64 /24 slots, then one leaf per run */
-    const void *deep;          /* 256 leaves for each /24 with longer prefixes inside */
-    uint32_t zones;            /* a leaf from here on names deep block leaf - zones */
+    const uint64_t *deep;      /* by line of 8: bitmap of run starts over a /24's 256 addresses, then one leaf per run */
+    uint32_t zones;            /* a leaf from here on names deep line leaf - zones */
     int wide;                  /* leaves are 4 bytes, else 2 */
 } table_v4;
 
@@ -38,6 +50,11 @@ typedef struct {
     const uint64_t *fine_keys;
     const uint32_t *fine_leaves;
 } table_v6;
+
+static inline uint32_t leaf_of(const uint64_t *leaves, uint64_t run, int wide)
+{
+    return wide ? ((const uint32_t *)leaves)[run] : ((const uint16_t *)leaves)[run];
+}
 
 static inline uint64_t popcount_portable(uint64_t x)
 {
@@ -80,10 +97,14 @@ static inline uint32_t fine_lookup(const table_v6 *table, uint32_t block, uint64
     {                                                                                                                 \
         uint64_t starts = record[0] & (~(uint64_t)0 >> (63 - (address >> 8 & 63)));                                   \
         uint64_t run = POPCOUNT(starts) - 1;                                                                          \
-        uint32_t leaf = table->wide ? ((const uint32_t *)(record + 1))[run] : ((const uint16_t *)(record + 1))[run];  \
+        uint32_t leaf = leaf_of(record + 1, run, table->wide);                                                        \
         if (__builtin_expect(leaf >= table->zones, 0)) {                                                              \
-            size_t slot = (size_t)(leaf - table->zones) * 256 + (address & 255);                                      \
-            leaf = table->wide ? ((const uint32_t *)table->deep)[slot] : ((const uint16_t *)table->deep)[slot];       \
+            const uint64_t *deep = table->deep + (size_t)(leaf - table->zones) * 8;                                   \
+            unsigned word = address >> 6 & 3;                                                                         \
+            run = POPCOUNT(deep[word] & (~(uint64_t)0 >> (63 - (address & 63)))) - 1;                                 \
+            while (word)                                                                                              \
+                run += POPCOUNT(deep[--word]);                                                                        \
+            leaf = leaf_of(deep + 4, run, table->wide);                                                               \
         }                                                                                                             \
         return leaf;                                                                                                  \
     }                                                                                                                 \

@@ -4,10 +4,19 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cdef extern from "kernels.h":
     enum:
         MAX_LEVELS
+        FORMAT
+    uint64_t TABLE_MAGIC
+    int64_t PADDING
+    ctypedef struct table_header:
+        uint64_t magic, format, length, zones, wide
+        uint64_t directory, records, record_words, deep, deep_lines
+        uint64_t levels, intervals, leaves, fine, fine_blocks, fine_keys, fine_leaves, fine_count
+        uint64_t level[10]
+        uint64_t nodes[10]
     ctypedef struct table_v4:
         const uint32_t* directory
         const uint64_t* records
-        const void* deep
+        const uint64_t* deep
         uint32_t zones
         int wide
     ctypedef struct table_v6:
@@ -27,6 +36,7 @@ cdef extern from "kernels.h":
         const char* name
     kernels choose_kernels(int portable)
     uint64_t popcount_portable(uint64_t) noexcept nogil
+    uint32_t leaf_of(const uint64_t* leaves, uint64_t run, int wide) noexcept nogil
 
 
 cdef extern from "Python.h":
@@ -37,7 +47,6 @@ cdef extern from "Python.h":
 
 cdef class PrefixTable:
     cdef Py_buffer buffer
-    cdef bint is_held
     cdef table_v4 v4
     cdef table_v6 v6
 
@@ -45,4 +54,4 @@ cdef class PrefixTable:
     cdef uint32_t zone_v6(self, uint64_t high, uint64_t low) noexcept nogil
     cdef uint32_t find(self, object address, int* family, uint64_t* upper) except? 0xFFFFFFFF
     cdef int open(self) except -1
-    cdef const unsigned char* part(self, int position, uint64_t count, uint64_t width) except NULL
+    cdef const unsigned char* part(self, uint64_t offset, uint64_t count, uint64_t width) except NULL

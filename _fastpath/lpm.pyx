@@ -10,9 +10,9 @@ IPv4, a run record for each /18:
                                           then one leaf for each run of equal slots
     leaf = leaves[popcount(bitmap up to the slot) - 1]
 
-Blocks of one zone share one record. A /24 with longer prefixes inside has a leaf at or above the number of zones:
-the number of a flat block of 256 leaves. Two dependent cache lines a lookup; leaves are 2 bytes while zones and
-blocks fit 65,536, else 4.
+Blocks of one zone share one record. A /24 with longer prefixes inside has a leaf at or above the number of zones,
+which leads to its deep record: the same over its 256 addresses, a bitmap of four words and a leaf for each run. Two
+dependent cache lines a lookup, three in such a /24; leaves are 2 bytes while zones and deep lines fit 65,536, else 4.
 
 IPv6, a static 9-ary search tree over the interval boundaries of the upper 64 bits: eight keys fill one cache line,
 levels are contiguous, children are found by counting, so there are no pointers. The few boundaries below /64 hang as
@@ -30,34 +30,7 @@ from cpython.unicode cimport PyUnicode_Check
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from _fastpath.address cimport load_big_endian_32, load_big_endian_64, parse_v4, parse_v6
-from _fastpath.lpm_block cimport (
-    DIRECTORY,
-    FORMAT,
-    H_DEEP,
-    H_DEEP_BLOCKS,
-    H_DIRECTORY,
-    H_FINE,
-    H_FINE_BLOCKS,
-    H_FINE_COUNT,
-    H_FINE_KEYS,
-    H_FINE_LEAVES,
-    H_FORMAT,
-    H_INTERVALS,
-    H_LEAVES,
-    H_LENGTH,
-    H_LEVEL,
-    H_LEVELS,
-    H_MAGIC,
-    H_NODES,
-    H_RECORD_WORDS,
-    H_RECORDS,
-    H_WIDE,
-    H_ZONES,
-    HEADER_WORDS,
-    PADDING,
-    TABLE_MAGIC,
-    build_block,
-)
+from _fastpath.lpm_block cimport DIRECTORY, build_block, deep_lines_of
 
 cimport cython
 
@@ -72,12 +45,10 @@ KERNEL = KERNELS.name.decode()
 cdef class PrefixTable:
     def __cinit__(self, block not None):
         PyObject_GetBuffer(block, &self.buffer, PyBUF_SIMPLE)
-        self.is_held = True
         self.open()
 
     def __dealloc__(self):
-        if self.is_held:
-            PyBuffer_Release(&self.buffer)
+        PyBuffer_Release(&self.buffer)
 
     @staticmethod
     def build(v4, v6, uint32_t zones):
@@ -188,38 +159,38 @@ cdef class PrefixTable:
 
     cdef int open(self) except -1:
         """Point the two tables into the block, after checking everything that a lookup relies on."""
-        cdef const uint8_t* base = <const uint8_t*> self.buffer.buf
-        cdef const uint64_t* header = <const uint64_t*> base
+        cdef const table_header* header = <const table_header*> self.buffer.buf
         cdef bint is_right_v4, is_right_v6
         cdef int i
-        if self.buffer.len < HEADER_WORDS * 8 or <uint64_t> base % 8:
+        if self.buffer.len < <Py_ssize_t> sizeof(table_header) or <uint64_t> self.buffer.buf % 8:
             raise ValueError("prefix table: shorter than its header, or not aligned")
-        if header[H_MAGIC] != TABLE_MAGIC:
+        if header.magic != TABLE_MAGIC:
             raise ValueError("prefix table: wrong magic or byte order")
-        if header[H_FORMAT] != FORMAT:
-            raise ValueError(f"prefix table: format {header[H_FORMAT]}, this build reads {FORMAT}")
-        if header[H_LENGTH] != <uint64_t> self.buffer.len:
-            raise ValueError(f"prefix table: {self.buffer.len} bytes, its header says {header[H_LENGTH]}")
-        if not 1 <= header[H_ZONES] < 0xFFFFFFFF or header[H_WIDE] > 1:
+        if header.format != FORMAT:
+            raise ValueError(f"prefix table: format {header.format}, this build reads {FORMAT}")
+        if header.length != <uint64_t> self.buffer.len:
+            raise ValueError(f"prefix table: {self.buffer.len} bytes, its header says {header.length}")
+        if not 1 <= header.zones < 0xFFFFFFFF or header.wide > 1:
             raise ValueError("prefix table: zones or leaf width out of range")
-        for i in (H_RECORD_WORDS, H_DEEP_BLOCKS, H_FINE_BLOCKS, H_FINE_COUNT, *range(H_NODES, H_NODES + MAX_LEVELS)):
-            if header[i] > header[H_LENGTH]:  # so that no product below overflows
-                raise ValueError(f"prefix table: count {i} is larger than the block")
-        self.v4.zones = self.v6.zones = <uint32_t> header[H_ZONES]
-        self.v4.wide = <int> header[H_WIDE]
-        self.v4.directory = <const uint32_t*> self.part(H_DIRECTORY, DIRECTORY, 4)
-        self.v4.records = <const uint64_t*> self.part(H_RECORDS, header[H_RECORD_WORDS], 8)
-        self.v4.deep = <const void*> self.part(H_DEEP, header[H_DEEP_BLOCKS] * 256, 4 if self.v4.wide else 2)
-        if not 1 <= header[H_LEVELS] <= MAX_LEVELS or not 1 <= header[H_INTERVALS] < 0xFFFFFFFF:
+        nodes = [header.nodes[i] for i in range(MAX_LEVELS)]
+        for count in (header.record_words, header.deep_lines, header.fine_blocks, header.fine_count, *nodes):
+            if count > header.length:  # so that no product below overflows
+                raise ValueError(f"prefix table: a count of {count} is larger than the block")
+        self.v4.zones = self.v6.zones = <uint32_t> header.zones
+        self.v4.wide = <int> header.wide
+        self.v4.directory = <const uint32_t*> self.part(header.directory, DIRECTORY, 4)
+        self.v4.records = <const uint64_t*> self.part(header.records, header.record_words, 8)
+        self.v4.deep = <const uint64_t*> self.part(header.deep, header.deep_lines, 64)
+        if not 1 <= header.levels <= MAX_LEVELS or not 1 <= header.intervals < 0xFFFFFFFF:
             raise ValueError("prefix table: IPv6 levels or intervals out of range")
-        self.v6.levels = <int> header[H_LEVELS]
-        self.v6.intervals = <uint32_t> header[H_INTERVALS]
-        self.v6.leaves = <const uint32_t*> self.part(H_LEAVES, header[H_INTERVALS], 4)
-        self.v6.fine = <const uint32_t*> self.part(H_FINE, header[H_FINE_BLOCKS] + 1, 4)
-        self.v6.fine_keys = <const uint64_t*> self.part(H_FINE_KEYS, header[H_FINE_COUNT], 8)
-        self.v6.fine_leaves = <const uint32_t*> self.part(H_FINE_LEAVES, header[H_FINE_COUNT], 4)
+        self.v6.levels = <int> header.levels
+        self.v6.intervals = <uint32_t> header.intervals
+        self.v6.leaves = <const uint32_t*> self.part(header.leaves, header.intervals, 4)
+        self.v6.fine = <const uint32_t*> self.part(header.fine, header.fine_blocks + 1, 4)
+        self.v6.fine_keys = <const uint64_t*> self.part(header.fine_keys, header.fine_count, 8)
+        self.v6.fine_leaves = <const uint32_t*> self.part(header.fine_leaves, header.fine_count, 4)
         for i in range(self.v6.levels):
-            self.v6.level[i] = <const int64_t*> self.part(H_LEVEL + i, header[H_NODES + i] * 8, 8)
+            self.v6.level[i] = <const int64_t*> self.part(header.level[i], header.nodes[i] * 8, 8)
         with nogil:  # a worker goes on answering meanwhile
             is_right_v4, is_right_v6 = check_v4(&self.v4, header), check_v6(&self.v6, header)
         if not is_right_v4:
@@ -228,74 +199,84 @@ cdef class PrefixTable:
             raise ValueError("prefix table: the IPv6 tree is not in order, or points outside its part")
         return 0
 
-    cdef const uint8_t* part(self, int position, uint64_t count, uint64_t width) except NULL:
-        cdef const uint64_t* header = <const uint64_t*> self.buffer.buf
-        cdef uint64_t offset = header[position], length = header[H_LENGTH]
-        if offset % 8 or offset < HEADER_WORDS * 8 or offset > length or count > (length - offset) // width:
-            raise ValueError(f"prefix table: part {position} lies outside the block")
+    cdef const uint8_t* part(self, uint64_t offset, uint64_t count, uint64_t width) except NULL:
+        cdef uint64_t length = self.buffer.len
+        if offset % 8 or offset < sizeof(table_header) or offset > length or count > (length - offset) // width:
+            raise ValueError(f"prefix table: a part at byte {offset} lies outside the block")
         return <const uint8_t*> self.buffer.buf + offset
 
 
-cdef bint check_v4(const table_v4* table, const uint64_t* header) noexcept nogil:
-    cdef uint64_t words = header[H_RECORD_WORDS], limit = header[H_ZONES] + header[H_DEEP_BLOCKS]
-    cdef uint64_t i, run, runs, record, previous = words
-    cdef const uint16_t* narrow
-    cdef const uint32_t* wide
+cdef bint check_v4(const table_v4* table, const table_header* header) noexcept nogil:
+    cdef uint64_t i, run, runs, record, line, deep_line = 0, previous = header.record_words
+    cdef const uint64_t* words
     for i in range(DIRECTORY):
         record = table.directory[i]
         if record == previous:
             continue
         previous = record
-        if record >= words or not table.records[record] & 1:
+        if record >= header.record_words or not table.records[record] & 1:
             return False
-        runs = popcount_portable(table.records[record])
-        if runs * (4 if table.wide else 2) > (words - record - 1) * 8:
+        words = table.records + record
+        runs = popcount_portable(words[0])
+        if runs * (4 if table.wide else 2) > (header.record_words - record - 1) * 8:
             return False
-        narrow = <const uint16_t*> (table.records + record + 1)
-        wide = <const uint32_t*> narrow
         for run in range(runs):
-            if (wide[run] if table.wide else narrow[run]) >= limit:
-                return False
-    narrow = <const uint16_t*> table.deep
-    wide = <const uint32_t*> table.deep
-    for i in range(header[H_DEEP_BLOCKS] * 256):
-        if (wide[i] if table.wide else narrow[i]) >= header[H_ZONES]:
-            return False
+            if leaf_of(words + 1, run, table.wide) >= header.zones:
+                line = leaf_of(words + 1, run, table.wide) - header.zones
+                if line < deep_line or line >= header.deep_lines:  # in order: a record is checked once
+                    return False
+                deep_line = line + check_deep(table, table.deep + line * 8, header.deep_lines - line)
+                if deep_line == line:
+                    return False
     return True
 
 
-cdef bint check_v6(const table_v6* table, const uint64_t* header) noexcept nogil:
+cdef uint64_t check_deep(const table_v4* table, const uint64_t* deep, uint64_t lines) noexcept nogil:
+    """Return the lines of a deep record; 0 if it is wrong, or longer than `lines`."""
+    cdef uint64_t i, runs = 0, needed
+    for i in range(4):
+        runs += popcount_portable(deep[i])
+    needed = deep_lines_of(runs, 4 if table.wide else 2)
+    if not deep[0] & 1 or needed > lines:
+        return 0
+    for i in range(runs):
+        if leaf_of(deep + 4, i, table.wide) >= table.zones:
+            return 0
+    return needed
+
+
+cdef bint check_v6(const table_v6* table, const table_header* header) noexcept nogil:
     cdef uint64_t i, nodes, child
     cdef int level
     cdef const int64_t* keys
-    if header[H_NODES] != 1:
+    if header.nodes[0] != 1:
         return False
     for level in range(table.levels):
         keys = table.level[level]
-        nodes = header[H_NODES + level]
+        nodes = header.nodes[level]
         for i in range(nodes * 8):
             if i and keys[i - 1] >= keys[i] and keys[i] != PADDING:
                 return False
             if level + 1 < table.levels:
                 child = (i // 8) * 9 + i % 8 + 1
-                if child >= header[H_NODES + level + 1] and keys[i] != PADDING:
+                if child >= header.nodes[level + 1] and keys[i] != PADDING:
                     return False
             elif i >= table.intervals and keys[i] != PADDING:
                 return False
         if level + 1 < table.levels:
-            if (nodes - 1) * 9 >= header[H_NODES + level + 1]:
+            if (nodes - 1) * 9 >= header.nodes[level + 1]:
                 return False
         elif nodes * 8 < table.intervals or keys[0] != -PADDING - 1:
             return False
     for i in range(table.intervals):
-        if table.leaves[i] >= header[H_ZONES] + header[H_FINE_BLOCKS]:
+        if table.leaves[i] >= header.zones + header.fine_blocks:
             return False
-    if table.fine[0] != 0 or table.fine[header[H_FINE_BLOCKS]] != header[H_FINE_COUNT]:
+    if table.fine[0] != 0 or table.fine[header.fine_blocks] != header.fine_count:
         return False
-    for i in range(header[H_FINE_BLOCKS]):
-        if table.fine[i] >= table.fine[i + 1] or table.fine[i + 1] > header[H_FINE_COUNT]:
+    for i in range(header.fine_blocks):
+        if table.fine[i] >= table.fine[i + 1] or table.fine[i + 1] > header.fine_count:
             return False
-    for i in range(header[H_FINE_COUNT]):
-        if table.fine_leaves[i] >= header[H_ZONES]:
+    for i in range(header.fine_count):
+        if table.fine_leaves[i] >= header.zones:
             return False
     return True

@@ -2,40 +2,37 @@
 """The builder of a prefix table's block: a header, then the parts of both families; `lpm.pyx` says what they are."""
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from array import array
+from _fastpath.lpm cimport FORMAT, PADDING, TABLE_MAGIC, table_header
 
 cdef enum:
     LINE = 64
+    NARROW = 1 << 16  # leaves of two bytes are below
 
 
 cdef bytearray build_block(v4, v6, uint32_t zones):
     """Return the block of a prefix table for the intervals of both families; `PrefixTable.build` has their shape."""
+    cdef table_header header
+    cdef bytearray block = bytearray((sizeof(table_header) + LINE - 1) // LINE * LINE)
     if not 1 <= zones < 0xFFFFFFFF:
         raise ValueError(f"a table has 1 to 2**32 - 2 zones, not {zones}")
-    cdef list parts = []
-    cdef bytearray block
-    cdef uint64_t header[HEADER_WORDS]
-    cdef uint64_t offset = HEADER_WORDS * 8
-    memset(header, 0, sizeof(header))
-    header[H_MAGIC] = TABLE_MAGIC
-    header[H_FORMAT] = FORMAT
-    header[H_ZONES] = zones
-    for position, data, count_position, count in (*build_v4(v4, zones), *build_v6(v6, zones)):
-        if position is not None:
-            header[<int> position] = offset
-            parts.append(data)
-            # A pad keeps every part on a cache line of its own, and loads past a part's end inside the block.
-            parts.append(bytes(LINE - len(data) % LINE))
-            offset += len(data) + LINE - len(data) % LINE
-        if count_position is not None:
-            header[<int> count_position] = count
-    header[H_LENGTH] = offset
-    block = bytearray((<char*> header)[:HEADER_WORDS * 8])
-    for data in parts:
-        block += data
+    memset(&header, 0, sizeof(table_header))
+    header.magic, header.format, header.zones = TABLE_MAGIC, FORMAT, zones
+    build_v4(block, &header, v4, zones)
+    build_v6(block, &header, v6, zones)
+    header.length = len(block)
+    memcpy(<char*> block, &header, sizeof(table_header))
     return block
+
+
+cdef uint64_t add_part(bytearray block, part) except 0:
+    """Append a part to a block, and return its offset."""
+    cdef uint64_t offset = len(block)
+    # A pad keeps every part on cache lines of its own, and loads past a part's end inside the block.
+    block += part
+    block += bytes(LINE - len(part) % LINE)
+    return offset
 
 
 cdef int check_intervals(
@@ -66,11 +63,11 @@ cdef inline void move_to(v4_space* space, uint64_t address) noexcept nogil:
 
 
 cdef uint64_t fill_runs(
-    v4_space* space, uint64_t block, uint32_t zones, char* deep, int width, uint64_t* deep_blocks, uint64_t* bitmap,
+    v4_space* space, uint64_t block, uint32_t zones, uint64_t* deep, int width, uint64_t* deep_lines, uint64_t* bitmap,
     uint32_t* leaves
 ) noexcept nogil:
-    """Fill the bitmap and the leaves of a /18, and the flat blocks of the /24s that it cuts; return the runs."""
-    cdef uint64_t slot, address, following, runs = 0, i
+    """Fill the bitmap and the leaves of a /18, and the deep records of the /24s that it cuts; return the runs."""
+    cdef uint64_t slot, address, following, runs = 0
     cdef uint32_t leaf
     bitmap[0] = 0
     for slot in range(SLOTS):
@@ -78,11 +75,8 @@ cdef uint64_t fill_runs(
         following = address + (<uint64_t> 1 << 40)
         move_to(space, address)
         if space.at + 1 < space.count and (space.high[space.at + 1] < following or following == 0):
-            leaf = zones + <uint32_t> deep_blocks[0]
-            for i in range(256):
-                move_to(space, address | i << 32)
-                put_leaf(deep, deep_blocks[0] * 256 + i, space.value[space.at], width)
-            deep_blocks[0] += 1
+            leaf = zones + <uint32_t> deep_lines[0]
+            deep_lines[0] += fill_deep(space, address, deep + deep_lines[0] * 8, width)
         else:
             leaf = space.value[space.at]
         if runs == 0 or leaf != leaves[runs - 1]:
@@ -92,29 +86,44 @@ cdef uint64_t fill_runs(
     return runs
 
 
-cdef uint64_t count_deep(const uint64_t[::1] high) noexcept:
-    """Return the number of /24s that have boundaries inside."""
-    cdef uint64_t slot, last = 1 << 24, blocks = 0
+cdef uint64_t fill_deep(v4_space* space, uint64_t start, uint64_t* deep, int width) noexcept nogil:
+    """Fill the deep record of a /24, and return its lines."""
+    cdef uint64_t i, runs = 0
+    cdef uint32_t last = 0
+    for i in range(256):
+        move_to(space, start | i << 32)
+        if runs == 0 or space.value[space.at] != last:
+            last = space.value[space.at]
+            deep[i >> 6] |= <uint64_t> 1 << (i & 63)
+            put_leaf(<char*> (deep + 4), runs, last, width)
+            runs += 1
+    return deep_lines_of(runs, width)
+
+
+cdef uint64_t most_deep_lines(const uint64_t[::1] high) noexcept:
+    """Return a bound of the lines of deep records: of the /24s that have boundaries inside."""
+    cdef uint64_t slot, last = 1 << 24, blocks = 0, inside = 0
     cdef Py_ssize_t i
     for i in range(high.shape[0]):
         slot = high[i] >> 40
-        if high[i] >> 32 & 255 and slot != last:
-            blocks += 1
+        if high[i] >> 32 & 255:
+            inside += 1
+            blocks += slot != last
             last = slot
-    return blocks
+    return blocks + (inside + blocks) // 8
 
 
-cdef list build_v4(intervals, uint32_t zones):
+cdef int build_v4(bytearray block_bytes, table_header* header, intervals, uint32_t zones) except -1:
     cdef const uint64_t[::1] high = intervals.high
     cdef const uint32_t[::1] value = intervals.value
     check_intervals(high, intervals.low, value, zones)
     cdef v4_space space = v4_space(&high[0], &value[0], high.shape[0], 0)
-    cdef uint64_t deep_blocks = count_deep(high), block, words = 0, need, run, bitmap, runs
-    cdef int width = 4 if zones + deep_blocks > 65536 else 2
+    cdef uint64_t deep_lines = most_deep_lines(high), block, words = 0, need, run, bitmap, runs
+    cdef int width = 4 if zones + deep_lines > NARROW else 2
     cdef bytearray directory_bytes = bytearray(DIRECTORY * 4)
     # The most a record takes is its bitmap and 64 leaves, rounded up, and a pad to the next cache line.
     cdef bytearray record_bytes = bytearray((space.count + 1) * (16 + 4 * width) + 2 * DIRECTORY * 8 + LINE)
-    cdef bytearray deep_bytes = bytearray(deep_blocks * 256 * width)
+    cdef bytearray deep_bytes = bytearray(deep_lines * LINE)
     cdef uint32_t* directory = <uint32_t*> <char*> directory_bytes
     cdef uint64_t* records = <uint64_t*> <char*> record_bytes
     cdef uint32_t leaves[SLOTS]
@@ -122,7 +131,7 @@ cdef list build_v4(intervals, uint32_t zones):
     # By zone: where its one-run record begins, plus one.
     cdef bytearray shared_bytes = bytearray(zones * 4)
     cdef uint32_t* shared = <uint32_t*> <char*> shared_bytes
-    deep_blocks = 0
+    deep_lines = 0
     for block in range(DIRECTORY):
         move_to(&space, block << 46)
         if space.at + 1 == space.count or high[space.at + 1] >> 46 > block:
@@ -132,7 +141,9 @@ cdef list build_v4(intervals, uint32_t zones):
                 directory[block] = shared[leaves[0]] - 1
                 continue
         else:
-            runs = fill_runs(&space, block, zones, <char*> deep_bytes, width, &deep_blocks, &bitmap, leaves)
+            runs = fill_runs(
+                &space, block, zones, <uint64_t*> <char*> deep_bytes, width, &deep_lines, &bitmap, leaves
+            )
         need = 1 + (runs * width + 7) // 8
         # A record of one line or less does not straddle two.
         if need <= 8 and words % 8 + need > 8:
@@ -149,12 +160,11 @@ cdef list build_v4(intervals, uint32_t zones):
             shared[leaves[0]] = <uint32_t> words + 1
         words += need
     del record_bytes[words * 8:]
-    return [
-        (None, None, H_WIDE, width == 4),
-        (H_DIRECTORY, directory_bytes, None, None),
-        (H_RECORDS, record_bytes, H_RECORD_WORDS, words),
-        (H_DEEP, deep_bytes, H_DEEP_BLOCKS, deep_blocks),
-    ]
+    del deep_bytes[deep_lines * LINE:]
+    header.wide, header.record_words, header.deep_lines = width == 4, words, deep_lines
+    header.directory, header.records = add_part(block_bytes, directory_bytes), add_part(block_bytes, record_bytes)
+    header.deep = add_part(block_bytes, deep_bytes)
+    return 0
 
 
 cdef inline void put_leaf(char* leaves, uint64_t position, uint32_t leaf, int width) noexcept nogil:
@@ -164,7 +174,7 @@ cdef inline void put_leaf(char* leaves, uint64_t position, uint32_t leaf, int wi
         (<uint16_t*> leaves)[position] = <uint16_t> leaf
 
 
-cdef list build_v6(intervals, uint32_t zones):
+cdef int build_v6(bytearray block, table_header* header, intervals, uint32_t zones) except -1:
     cdef const uint64_t[::1] high = intervals.high
     cdef const uint64_t[::1] low = intervals.low
     cdef const uint32_t[::1] value = intervals.value
@@ -173,6 +183,7 @@ cdef list build_v6(intervals, uint32_t zones):
     # An upper half with boundaries inside becomes one key, and the one after it another.
     cdef bytearray key_bytes = bytearray((2 * count + 1) * 8)
     cdef bytearray leaf_bytes = bytearray((2 * count + 1) * 4)
+    cdef bytearray fine_bytes = bytearray((count + 1) * 4)  # by fine block: its first interval; one more at the end
     cdef bytearray fine_key_bytes = bytearray(2 * count * 8)
     cdef bytearray fine_leaf_bytes = bytearray(2 * count * 4)
     cdef int64_t* keys = <int64_t*> <char*> key_bytes
@@ -180,8 +191,7 @@ cdef list build_v6(intervals, uint32_t zones):
     cdef uint64_t* fine_keys = <uint64_t*> <char*> fine_key_bytes
     cdef uint32_t* fine_leaves = <uint32_t*> <char*> fine_leaf_bytes
     cdef uint64_t half
-    cdef uint32_t used = 0, fine_used = 0, before = 0
-    cdef list fine = []
+    cdef uint32_t used = 0, fine_blocks = 0, fine_used = 0, before = 0
     while at < count:
         half = high[at]
         end = at
@@ -191,8 +201,9 @@ cdef list build_v6(intervals, uint32_t zones):
         if end == at + 1 and low[at] == 0:
             leaves[used] = value[at]
         else:
-            leaves[used] = zones + <uint32_t> len(fine)
-            fine.append(fine_used)
+            leaves[used] = zones + fine_blocks
+            put_leaf(<char*> fine_bytes, fine_blocks, fine_used, 4)
+            fine_blocks += 1
             if low[at]:
                 fine_keys[fine_used] = 0
                 fine_leaves[fine_used] = before
@@ -208,19 +219,19 @@ cdef list build_v6(intervals, uint32_t zones):
             leaves[used] = before
             used += 1
         at = end
-    fine.append(fine_used)
+    put_leaf(<char*> fine_bytes, fine_blocks, fine_used, 4)
     del leaf_bytes[used * 4:]
+    del fine_bytes[(fine_blocks + 1) * 4:]
     del fine_key_bytes[fine_used * 8:]
     del fine_leaf_bytes[fine_used * 4:]
-    levels = build_levels(keys, used)
-    return [
-        (H_LEAVES, leaf_bytes, H_INTERVALS, used),
-        (H_FINE, array("I", fine).tobytes(), H_FINE_BLOCKS, len(fine) - 1),
-        (H_FINE_KEYS, fine_key_bytes, H_FINE_COUNT, fine_used),
-        (H_FINE_LEAVES, fine_leaf_bytes, None, None),
-        (None, None, H_LEVELS, len(levels)),
-        *((H_LEVEL + i, level, H_NODES + i, len(level) // 64) for i, level in enumerate(levels)),
-    ]
+    header.intervals, header.fine_blocks, header.fine_count = used, fine_blocks, fine_used
+    header.leaves, header.fine = add_part(block, leaf_bytes), add_part(block, fine_bytes)
+    header.fine_keys, header.fine_leaves = add_part(block, fine_key_bytes), add_part(block, fine_leaf_bytes)
+    for level in build_levels(keys, used):
+        header.nodes[header.levels] = len(level) // LINE
+        header.level[header.levels] = add_part(block, level)
+        header.levels += 1
+    return 0
 
 
 cdef list build_levels(const int64_t* keys, uint32_t count):

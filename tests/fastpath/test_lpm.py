@@ -66,6 +66,9 @@ ROWS = [
         ],
     ),
     ("a more-specific that ends where its parent ends", [("2001:db8::/48", 1), ("2001:db8:0:ffff:ffff::/80", 2)]),
+    ("every address of a /24 another", [(f"10.1.2.{i}/32", i) for i in range(256)]),
+    ("every second address, in neighbouring /24s", [(f"10.1.{i >> 7}.{2 * (i & 127)}/32", i % 3) for i in range(512)]),
+    ("the first and the last address of a /24", [("10.1.2.0/32", 1), ("10.1.2.255/32", 2), ("10.1.2.64/26", 3)]),
     ("more than 65,535 zones", [(f"{10 + (i >> 16)}.{i >> 8 & 255}.{i & 255}.0/24", i) for i in range(70_000)]),
 ]
 
@@ -82,6 +85,13 @@ def test_both_edges_of_every_prefix_and_the_addresses_outside_match_the_referenc
             assert table.lookup(address) == table.lookup(ipaddress.ip_address(address).packed)
     for address in ("0.0.0.0", "255.255.255.255", "::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "192.0.2.7"):
         assert values[table.lookup(address)] == judge.lookup(address)
+
+
+def test_scattered_host_routes_take_a_cache_line_each() -> None:
+    rows = [(f"{10 + (i >> 12)}.{i >> 4 & 255}.{16 * (i & 15)}.{i % 251}/32", i % 7) for i in range(20_000)]
+    table, _ = build(rows)
+    empty, _ = build([])
+    assert table.nbytes - empty.nbytes < 110 * len(rows)  # 200,000 are 22 MB; flat blocks would be 1 KiB each
 
 
 def networks(version: int) -> st.SearchStrategy[str]:
@@ -212,7 +222,7 @@ def test_a_block_reads_back_from_any_place() -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.integers(0, 511), st.integers(1, 255), st.integers(0, 2**32 - 1))
+@given(st.integers(0, 303), st.integers(1, 255), st.integers(0, 2**32 - 1))
 def test_a_damaged_block_is_refused_or_still_answers(place: int, change: int, address: int) -> None:
     table, _ = build([("10.0.0.0/8", 1), ("10.0.0.0/25", 2), ("2001:db8::/32", 3), ("2001:db8::1/128", 4)])
     block = bytearray(table.block())
@@ -233,7 +243,7 @@ def test_a_block_damaged_in_its_parts_is_refused_or_still_answers(data: st.DataO
     )
     block = bytearray(table.block())
     for _ in range(data.draw(st.integers(1, 4))):
-        block[data.draw(st.integers(512, len(block) - 1))] = data.draw(st.integers(0, 255))
+        block[data.draw(st.integers(304, len(block) - 1))] = data.draw(st.integers(0, 255))
     try:
         damaged = lpm.PrefixTable(block)
     except ValueError:
@@ -243,13 +253,13 @@ def test_a_block_damaged_in_its_parts_is_refused_or_still_answers(data: st.DataO
         assert 0 <= damaged.lookup((0x20010DB80000 + i << 80 | i).to_bytes(16, "big")) < damaged.zones
 
 
-@pytest.mark.parametrize("place", [7, 9, 14, 17, 40, 41, 44])
+@pytest.mark.parametrize("place", [7, 9, 14, 17, 28, 29, 32])
 @pytest.mark.parametrize("count", [1 << 61, (1 << 61) + 1, (1 << 56) + 1, 2**64 - 1])
 def test_counts_whose_products_overflow_are_refused(place: int, count: int) -> None:
     table, _ = build([("10.0.0.0/8", 1), ("2001:db8::/32", 2), ("2001:db8::1/128", 3)])
     block = bytearray(table.block())
     block[8 * place : 8 * place + 8] = count.to_bytes(8, "little")
-    with pytest.raises(ValueError, match=f"prefix table: count {place} is larger than the block"):
+    with pytest.raises(ValueError, match=f"prefix table: a count of {count} is larger than the block"):
         lpm.PrefixTable(block)
 
 

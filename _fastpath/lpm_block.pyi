@@ -1,1 +1,0 @@
-"""`lpm_block.pyx` has nothing public: `lpm.PrefixTable.build` calls it."""
