@@ -190,7 +190,7 @@ CURRENT_FAULTS: list[tuple[str, Callable[[Path, bytes], object], str]] = [
     ("torn", lambda path, text: path.write_bytes(text[: len(text) // 2]), "torn or not ours"),
     ("empty", lambda path, _: path.write_bytes(b""), "torn or not ours"),
     ("not text", lambda path, _: path.write_bytes(b"\xff\xfe\x00"), "torn or not ours"),
-    ("a folder", lambda path, _: (path.unlink(), path.mkdir()), "Is a directory"),
+    ("a folder", lambda path, _: (path.unlink(), path.mkdir()), "not a regular file"),
     ("naming a missing table", lambda path, text: path.write_bytes(resealed(text, b'"table.', b'"table.99')), "table.99"),
     ("naming missing weights", lambda path, text: path.write_bytes(resealed(text, b'"status.', b'"status.99')), "status.99"),
     ("naming a file elsewhere", lambda path, text: path.write_bytes(resealed(text, b'"table.', b'"../table.')), r"$.table"),
