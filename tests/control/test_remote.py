@@ -67,6 +67,7 @@ def test_a_fleet_is_imported_published_overridden_and_listed_as_by_local_service
         ours, theirs = (without_times(one.tables.publish([feed], "test", "why not")) for one in (remote, local))
         assert ours == theirs
         assert ours["feeds"][0]["refusals"][0]["row"] == 3
+        Path(feed.path).write_text("prefix,cluster\n203.0.113.0/24,bom001-a\n203.0.114.0/24,bom001-a\n")
         assert remote.tables.reload("test")["serving"]["table"] == local.tables.reload("test")["serving"]["table"] == 2
         assert [row["why"] for row in remote.tables.list()] == ["reload of table 1", "why not"]
         for verb in ("drain", "enable"):

@@ -36,10 +36,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlApp]:
         app.thread.submit(app.control.fleet.replace, fleet, "test").result()
         names = [appliance.id for appliance in fleet.appliances]
         app.thread.submit(app.control.overrides.weight, names, 7, "test").result()
-        down = Report("boot", 1, None, Health("failed", "no uplink"))
-        for _ in range(app.control.settings.down_after):
+        for number in range(app.control.settings.down_after):
+            down = Report("boot", number + 1, None, Health("failed", "no uplink"))
             for name in names:
-                app.control.registry.report(name, down, own=False)
+                app.control.registry.report(name, down, monitor=1)
             app.in_loop(app.control.registry.tick)
         app.thread.submit(app.control.tokens.make_many, [f"appliance:{name}" for name in names], "x", "test").result()
         yield app

@@ -412,6 +412,9 @@ def test_a_live_version_that_serves_again_is_not_forgotten(
     serving_live.tables.rollback(4, "test")
     assert serving_live.tables.publish_live() is None  # pinned
     serving_live.tables.unpin("test")
+    assert serving_live.tables.publish_live()["unchanged"]  # type: ignore[index]
+    assert [row["table"] for row in serving_live.tables.list()] == [4, 1]
+    (settings.state / FILE).write_text("prefix,cluster,med\n203.0.113.0/24,bom001-a,4\n")
     serving_live.tables.publish_live()
     assert [row["table"] for row in serving_live.tables.list()] == [5, 1]
 

@@ -212,6 +212,8 @@ class Delayed:
 
 def test_a_drain_does_not_wait_for_a_publish(app: ControlApp, ops: httpx.Client, tmp_path: Path) -> None:
     released = tmp_path / "released"
+    (feed,), _ = app.thread.submit(app.control.tables.sources).result()
+    Path(feed.path).write_text("prefix,cluster\n203.0.113.0/24,bom001-a\n203.0.114.0/24,bom001-a\n")
     run = app.control.tables.run
     app.control.tables.run = lambda name, task, progress: run(name, Delayed(task, released), progress)
     with ThreadPoolExecutor(1) as other:

@@ -32,11 +32,11 @@ CSV_ROWS = [
     ("banana,bom001-a,64500", "banana", "a prefix is written address/length"),
     ("10.0.0.0/8,bom999-a,64500", "bom999-a,64500", "a cluster is one of the fleet; there is no 'bom999-a'"),
     ("10.0.0.0/8", "", "a cluster is one of the fleet; there is no ''"),
-    ("10.0.0.0/8,bom001-a,sixty", "bom001-a,sixty", "as_path has numbers from 0 to 4294967295; not 'sixty'"),
+    ("10.0.0.0/8,bom001-a,sixty", "bom001-a,sixty", "as_path has numbers from 1 to 4294967295; not 'sixty'"),
     (
         "10.0.0.0/8,bom001-a,4294967296",
         "bom001-a,4294967296",
-        "as_path has numbers from 0 to 4294967295; not '4294967296'",
+        "as_path has numbers from 1 to 4294967295; not '4294967296'",
     ),
     (
         "10.0.0.0/8,bom001-a," + "1 " * 256,

@@ -81,6 +81,9 @@ def test_after_the_loss_of_the_folder_a_restored_one_answers_the_same_and_rememb
         assert [row["name"] for row in control.tokens.list()] == ["ci"]
         entry = control.audit.list(1)[0]
         assert (entry["who"], entry["what"], entry["subject"]) == ("bob", "restore", "backup.tar")
+        assert control.tables.reload("bob")["unchanged"]
+        (feed,), _ = control.tables.sources()
+        Path(feed.path).write_text("prefix,cluster\n203.0.113.0/24,bom002-a\n")
         assert control.tables.reload("bob")["serving"]["table"] == 2
 
 
@@ -153,8 +156,8 @@ def test_a_publish_in_the_middle_does_not_take_a_file_away(
 
     def publish_meanwhile(*arguments: object) -> list[str]:
         names = whole(*arguments)  # type: ignore[arg-type]
-        if read_current(serving.settings.state).generation < 4:
-            serving.tables.publish([write_feed("203.0.113.0/24,lhr001-a,64500,0\n")], "test")
+        if (generation := read_current(serving.settings.state).generation) < 4:
+            serving.tables.publish([write_feed(f"203.0.113.0/24,lhr001-a,64500,{generation}\n")], "test")
         (serving.settings.state / "table.1").unlink(missing_ok=True)
         return names
 
