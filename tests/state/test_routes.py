@@ -16,7 +16,8 @@ from _fastpath import prefix_rows, rib
 from _fastpath.intervals import Chains, sweep
 from steering.model.prefix import parse_address
 from steering.model.route import Announcement, RouteClass
-from steering.state.routes import RouteRows, Routes, write_routes
+from steering.state.routes import RouteRows, Routes, routes_sections
+from steering.state.sections import write_sections
 from tests.support import reference
 
 RANGES = ("::ffff:0:0/96", "64:ff9b::/96", "2002::/16")  # whose clients are answered by the IPv4 address inside
@@ -38,7 +39,8 @@ def routes_of(prefixes: list[str]) -> Routes:
         patch.setattr(os, "fsync", lambda _: None)  # hundreds of files that nobody keeps
         path = Path(folder) / "routes.1"
         announcements = [Announcement(0, RouteClass.embedded)]
-        write_routes(path, {}, rows, zones, announcements, array("I", [0, 1]), array("I", [0]))
+        sections = routes_sections({}, rows, zones, announcements, array("I", [0, 1]), array("I", [0]))
+        write_sections(path, "routes", sections)
         return Routes(path)
 
 
