@@ -29,8 +29,9 @@ class Internet:
 
     def __init__(self) -> None:
         text, _ = read_text(geo_data.ASN_PREFIXES)
-        # One prefix has two origins, and so two lines.
+        # One prefix has two origins, and so two lines. 6to4 clients are looked up by the IPv4 address inside theirs.
         self.prefixes = list(dict.fromkeys(line.split()[0] for line in text.decode().splitlines()))
+        self.prefixes.remove("2002::/16")
         self.judge = reference.Table((prefix, place) for place, prefix in enumerate(self.prefixes))
         self.tries = {4: pytricia.PyTricia(32), 6: pytricia.PyTricia(128)}
         for place, prefix in enumerate(self.prefixes):

@@ -41,7 +41,8 @@ def test_who_fails_its_players_loses_weight_and_whoever_shouts_does_not(
             asked = {"x-forwarded-for": client}
             playlist = ASKING.get(f"{served.url}/v1/hls/video/t/master.m3u8?session=s", headers=asked).text
             url = playlist.partition('SERVER-URI="')[2].partition('"')[0]
-            assert url.startswith("https://steer.example/v1/hls/video/t?session=s&tag=tag-1~"), playlist
+            assert url.startswith("https://steer.example/v1/hls/video/t?session=s&declared="), playlist
+            assert "&tag=tag-1~" in url
             return parse_qs(urlsplit(url).query)["tag"][0]
 
         def report(client: str, appliance: str, event: str, tag: str = "") -> None:
