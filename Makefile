@@ -25,7 +25,7 @@ demo: $(VENV)/.run  ## three real players, three nginx appliances, and buttons t
 	@$(BIN)/python -m deploy.demo.run
 
 test: $(VENV)/.dev  ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(VENV)/.dev  ## measure against peers and write bench.json
 	@$(BIN)/steering bench

@@ -21,6 +21,7 @@ from steering.decision.explain import describe, explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import SnapshotError
 from steering.model.fleet import Fleet
+from steering.model.prefix import parse_address
 from steering.model.service import Pathway
 from steering.state.current import Current, read_current, write_current
 from steering.state.fleet import write_fleet
@@ -112,6 +113,7 @@ def test_any_address_gets_an_answer_and_explain_gives_the_same_one(
     snapshot = Snapshot.map(state)
     if title in (".", ".."):
         return
+    address = ipaddress.ip_address(parse_address(str(address)))  # as listeners do
     answer = snapshot.steer(str(address), title, service="video", n=n, family=family)
     explained = explain(snapshot, str(address), title, service="video", n=n, family=family)
     why = explained.pop("explain")
