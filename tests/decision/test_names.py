@@ -16,8 +16,8 @@ def test_appliances_have_their_cluster_and_site(snapshot: Snapshot) -> None:
 
 def test_a_cluster_that_left_shows_its_number(snapshot: Snapshot) -> None:
     number = snapshot.names.appliances[0][1]
-    found = snapshot.names.cluster(number)
-    assert (found["cluster"], found["site"], found["country"]) == ("bom001-a", "bom001", "IN")
+    result = snapshot.names.cluster(number)
+    assert (result["cluster"], result["site"], result["country"]) == ("bom001-a", "bom001", "IN")
     assert snapshot.names.cluster(4_000_000) == {
         "cluster": "#4000000",
         "site": None,
@@ -28,8 +28,8 @@ def test_a_cluster_that_left_shows_its_number(snapshot: Snapshot) -> None:
 
 
 def test_a_partner_has_its_id_and_none_has_none(snapshot: Snapshot) -> None:
-    found = snapshot.names.partner(1)
-    assert found is not None
-    assert found["id"] == "as64500"
+    result = snapshot.names.partner(1)
+    assert result is not None
+    assert result["id"] == "as64500"
     assert snapshot.names.partner(0) is None
     assert snapshot.names.partner(9_999) is None

@@ -261,8 +261,8 @@ def test_what_players_report_is_summed_up_by_slot_and_partner(path: str) -> None
 
 def fill(folder: Path) -> None:
     """Leave no room on a disk."""
-    found = os.statvfs(folder)
-    (folder / "filler").write_bytes(bytes(found.f_bavail * found.f_frsize))
+    result = os.statvfs(folder)
+    (folder / "filler").write_bytes(bytes(result.f_bavail * result.f_frsize))
 
 
 def test_a_file_without_room_is_counted_in_memory(tmp_path: Path, snapshot: Snapshot) -> None:
@@ -284,12 +284,12 @@ def test_a_file_without_room_is_counted_in_memory(tmp_path: Path, snapshot: Snap
                 sparse.write_bytes(head)
                 os.truncate(sparse, Path(path).stat().st_size)
                 fill(folder)
-            found = Counters(str(sparse), 8, writable=True)
-            assert found.unshared.startswith(f"{sparse}: No space left on device; this worker counts in memory")
+            result = Counters(str(sparse), 8, writable=True)
+            assert result.unshared.startswith(f"{sparse}: No space left on device; this worker counts in memory")
             for title in range(3000):
-                snapshot.steer("203.0.113.7", str(title), service="video", counters=found)
-            assert sum(found.targets().values()) > 3000
-            assert found.slots == 8
+                snapshot.steer("203.0.113.7", str(title), service="video", counters=result)
+            assert sum(result.targets().values()) > 3000
+            assert result.slots == 8
             assert not (folder / f"{name}.new").exists()
         (folder / "filler").unlink()
         assert Counters(str(folder / "worker.3"), 8, writable=True).unshared == ""
@@ -297,7 +297,7 @@ def test_a_file_without_room_is_counted_in_memory(tmp_path: Path, snapshot: Snap
 
 
 def test_whatever_a_file_holds_is_read(path: str) -> None:
-    """A worker's file may be torn by a crash of the machine: its readers live on, and no count is beyond belief."""
+    """A worker's file may be torn by a crash of the machine: its readers live on, and no count is impossible."""
     Counters(path, 8, writable=True).note("steer", 200, 0.001)
     size = Path(path).stat().st_size
     random_bytes = random.Random(7)
@@ -313,15 +313,15 @@ def test_whatever_a_file_holds_is_read(path: str) -> None:
 
 
 def read_all(path: str) -> None:
-    found = Counters(path)
+    result = Counters(path)
     for name in ("answers", "targets", "events", "reasons", "appliances"):
-        assert all(0 <= count <= 1 << 56 for count in getattr(found, name)().values())
-    for rows in (found.quality_of_appliances(), found.quality_of_partners(), found.attested()):
+        assert all(0 <= count <= 1 << 56 for count in getattr(result, name)().values())
+    for rows in (result.quality_of_appliances(), result.quality_of_partners(), result.attested()):
         assert all(0 <= count <= 1 << 56 for row in rows.values() for count in row)
-    for rows in (found.popularity(), found.misses()):
+    for rows in (result.popularity(), result.misses()):
         assert all(0 <= row[-3] <= 1 << 56 and row[-1].encode() is not None for row in rows)
-    assert found.gauges().keys() == set(GAUGES)
-    assert found.latency("fast")[1] >= 0
+    assert result.gauges().keys() == set(GAUGES)
+    assert result.latency("fast")[1] >= 0
     assert "steering_answers_total" in metrics_text(Path(path).parent, None, True, 0.0)
 
 

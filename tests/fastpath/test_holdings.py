@@ -234,15 +234,15 @@ def probes_of(sections: Mapping[str, Any], keys: Iterable[int]) -> list[int]:
     index = array("I", bytes(memoryview(sections["index"]).cast("B")))
     known = array("Q", bytes(memoryview(sections["keys"]).cast("B")))
     seed, mask = index[-1] << 32 | index[-2], len(index) - 3
-    found = []
+    result = []
     for key in keys:
         position = mixed(key ^ seed) & mask
         probes = 1
         while (entry := index[position]) and known[entry - 1] != key:
             position = (position + 1) & mask
             probes += 1
-        found.append(probes)
-    return found
+        result.append(probes)
+    return result
 
 
 def test_ids_chosen_to_collide_do_not_crowd_the_index() -> None:
@@ -253,10 +253,10 @@ def test_ids_chosen_to_collide_do_not_crowd_the_index() -> None:
     probes = probes_of(sections, keys)
     assert max(probes) <= MAX_PROBES
     assert sum(probes) < 3 * len(probes)  # without a seed, three hundred each
-    found = Holdings(sections)
-    assert [found.index_of(key) for key in keys] == list(range(len(names)))
+    result = Holdings(sections)
+    assert [result.index_of(key) for key in keys] == list(range(len(names)))
     absent = [content_key_of("video", f"absent {number}") for number in range(2000)]
-    assert not any(found.index_of(key) for key in absent)
+    assert not any(result.index_of(key) for key in absent)
 
 
 def test_each_file_has_a_seed_of_its_own() -> None:

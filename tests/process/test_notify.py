@@ -42,6 +42,7 @@ def test_the_manager_receives_when_the_service_is_ready_reloading_and_stopping(
         ready = ["READY=1", f"STATUS={served.lines[-1]}"]
         assert receive(manager) == ready
         before = time.monotonic_ns() // 1000
+        (tmp_path / "routes.csv").write_text("prefix,cluster\n203.0.113.0/24,bom001-a\n")
         served.process.send_signal(signal.SIGHUP)
         begun, when = receive(manager)
         assert begun == "RELOADING=1"

@@ -285,7 +285,7 @@ class Registry:
             elapsed_s = 0.0 if self.ticked_at is None else max(now - self.ticked_at, 0.0)
             self.ticked_at = now
             self.set_maintenance(maintenance or {})
-            self.mark_stale(now)
+            self._mark_stale(now)
             for state in self.limiter.update(now):
                 self.refresh(state, now)
             self.move_ramps(now, elapsed_s)
@@ -318,7 +318,7 @@ class Registry:
             if self.balancer.fan_out(asked, elapsed_s) and self.files:
                 self.files.set_hot(self.balancer.fan_outs)
 
-    def mark_stale(self, now: float) -> None:
+    def _mark_stale(self, now: float) -> None:
         """Mark appliances stale that were silent for too long; the caller has the lock."""
         stale_s = self.settings.stale_s
         for state in self.states.values():

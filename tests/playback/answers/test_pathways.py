@@ -97,16 +97,16 @@ def test_without_picks_players_stay_where_it_is_only_full(
     failed: tuple[str, ...],
     expected: tuple[str, ...],
 ) -> None:
-    found = pathways.order(service, [], True, current, 0.25, full, declared, failed)
-    assert found.ids == expected
-    assert found.moves == (bool(current) and expected[0] not in current)
+    result = pathways.order(service, [], True, current, 0.25, full, declared, failed)
+    assert result.ids == expected
+    assert result.moves == (bool(current) and expected[0] not in current)
 
 
 def test_a_pathway_that_failed_is_last_and_keeps_no_player() -> None:
     assert pathways.order(VIDEO, [A, B], True, ("a",), 0.25, failed=("a",)).ids == ("b", "cdn", "a")
-    found = pathways.order(MAPPED, [A, FAR], True, ("isp",), 0.25, failed=("isp",))
-    assert found.ids == ("ix", "other-cdn", "del", "isp")
-    assert found.moves
+    result = pathways.order(MAPPED, [A, FAR], True, ("isp",), 0.25, failed=("isp",))
+    assert result.ids == ("ix", "other-cdn", "del", "isp")
+    assert result.moves
 
 
 UNDECIDED = [

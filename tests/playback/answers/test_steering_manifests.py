@@ -60,9 +60,9 @@ def test_a_static_body_can_be_made_ahead_and_lives_longer() -> None:
     video = Service("video", "https://{host}/v/{title}", "https://origin.example/v/{title}", steer_ttl_s=100)
     hints = Hints(pathways=("c002",), declared=("c001", "c002"), failed=("c003",))
     for service, least, most in ((video, 450, 550), (None, 270, 330)):
-        found = json.loads(manifests.static_body(service, hints, 7, "t"))
-        assert found["PATHWAY-PRIORITY"] == ["c002", "c001", "cdn"]
-        assert least <= found["TTL"] <= most
+        result = json.loads(manifests.static_body(service, hints, 7, "t"))
+        assert result["PATHWAY-PRIORITY"] == ["c002", "c001", "cdn"]
+        assert least <= result["TTL"] <= most
         assert json.loads(manifests.static_body(service))["PATHWAY-PRIORITY"] == ["cdn"]
     assert b'["c001","cdn","c002"]' in manifests.static_body(video, hints, 7, "t", ["c002"])
     failed = hints._replace(failed=("c002",))

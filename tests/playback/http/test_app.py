@@ -154,9 +154,9 @@ async def test_a_failed_target_is_passed_over_for_that_answer(ask: Ask, snapshot
     plain = (await ask("/v1/steer?title=t", peer=ISP)).json()
     assert plain["targets"][0]["appliance"] == first.appliance
     for failed in (first.appliance, first.host, f"nobody,{first.appliance}", f"{first.appliance}.0123abcd"):
-        found = (await ask(f"/v1/steer?title=t&failed={failed}", peer=ISP)).json()
-        assert found["targets"][0]["appliance"] == second.appliance
-        assert first.appliance not in [target.get("appliance") for target in found["targets"]]
+        result = (await ask(f"/v1/steer?title=t&failed={failed}", peer=ISP)).json()
+        assert result["targets"][0]["appliance"] == second.appliance
+        assert first.appliance not in [target.get("appliance") for target in result["targets"]]
         redirected = await ask(f"/v1/steer?title=t&redirect=1&failed={failed}", peer=ISP)
         assert second.host in redirected.headers["location"]
         steered = (await ask(f"/v1/hls/video/t?_HLS_pathway={first.appliance}&failed={failed}", peer=ISP)).json()

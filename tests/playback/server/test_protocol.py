@@ -363,9 +363,9 @@ async def test_requests_that_wait_for_a_slow_answer_wait_unparsed(
     writer.close()
 
 
-async def slow(until: asyncio.Event) -> dict[str, Any]:
+async def slow(until: asyncio.Event) -> str:
     await until.wait()
-    return {}
+    return "{}"
 
 
 BROKEN_BODY = b"POST /v1/steer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -440,8 +440,8 @@ async def test_overload_gives_trusted_callers_the_fallback_for_others_too(listen
     ):
         for version in (b"HTTP/1.1", b"HTTP/1.0"):
             request_ = FAST.replace(b"Host: x", lines).replace(b"HTTP/1.1", version)
-            found = await listening.exchange([request_])
-            assert found.startswith(b"HTTP/1.1 %d " % status), (lines, version)
+            result = await listening.exchange([request_])
+            assert result.startswith(b"HTTP/1.1 %d " % status), (lines, version)
     assert (await listening.exchange([FAST[:-2]])).startswith(b"HTTP/1.1 503 ")
     for _, writer in kept:
         writer.close()
@@ -484,9 +484,9 @@ TARGETS = [
 @pytest.mark.parametrize("target", TARGETS)
 async def test_players_targets_are_answered_whatever_they_hold(listening: Listening, target: bytes) -> None:
     request_ = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % target
-    found = await listening.exchange([request_ + FALLBACK + request_ + LAST])
-    assert found.count(b"HTTP/1.1 200 OK\r\n") == found.count(b"HTTP/1.1 ") >= 3, found
-    assert found.count(b"PATHWAY-PRIORITY") == 2
+    result = await listening.exchange([request_ + FALLBACK + request_ + LAST])
+    assert result.count(b"HTTP/1.1 200 OK\r\n") == result.count(b"HTTP/1.1 ") >= 3, result
+    assert result.count(b"PATHWAY-PRIORITY") == 2
     other = await listening.exchange(
         [request_.replace(b"/v1/hls/", b"/v1/other/").replace(b"/v1/dash/", b"/v1/other/") + LAST]
     )
@@ -582,8 +582,8 @@ async def test_a_client_that_a_proxy_does_not_know_is_not_trusted(behind_a_proxy
         b"GET /metrics HTTP/1.1\r\n\r\n",
         b"POST /v1/playback HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body),
     ):
-        found = await behind_a_proxy.exchange([header + request + LAST])
-        assert found.startswith(b"HTTP/1.1 403 "), request
+        result = await behind_a_proxy.exchange([header + request + LAST])
+        assert result.startswith(b"HTTP/1.1 403 "), request
 
 
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n\r\n", b"PROXY TCP4 1.2.3 x\r\n", b"\x16\x03\x01"])
