@@ -162,6 +162,7 @@ def staged(folder: Path, pair: Pair | None = None) -> Iterator[Stage]:
     changed = {"STEERING_PUBLIC_URL": public_url, "STEERING_CMCD_SAMPLE": "1"}
     if pair:
         changed |= {"STEERING_TLS_CERT": str(pair[0]), "STEERING_TLS_KEY": str(pair[1])}
+    before = dict(os.environ)
     os.environ |= changed
     try:
         with appliances([NEAR, NEXT, FAR, ORIGIN], folder / "media") as machines:
@@ -188,8 +189,8 @@ def staged(folder: Path, pair: Pair | None = None) -> Iterator[Stage]:
                 finally:
                     browser.quit()
     finally:
-        for name in changed:
-            del os.environ[name]
+        os.environ.clear()
+        os.environ.update(before)
         front.close()
 
 
