@@ -126,8 +126,6 @@ class Measure:
         usable = {number for number in self.affected if not status_of(world.appliances[number].slot) & self.bits}
         if self.usable is None:
             self.usable = usable
-        elif self.ended is None:
-            self.usable |= usable  # the fault may have taken some out before the first look
         out = len(self.usable - usable)
         self.suppressed = max(self.suppressed, suppressed)
         self.alarms += [alarm for alarm in alarms if alarm not in self.alarms]
