@@ -25,7 +25,8 @@ demo: $(VENV)/.run  ## three real players, three nginx appliances, and buttons t
 	@$(BIN)/python -m deploy.demo.run
 
 test: $(VENV)/.dev  ## run the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest tests/players  # real players need the machine for themselves
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/players
 
 bench: $(VENV)/.dev  ## measure against peers and write bench.json
 	@$(BIN)/steering bench
