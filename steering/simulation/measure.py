@@ -59,13 +59,17 @@ class Row:
 
 
 class Measure:
-    """Counts from now on. `affected` are the numbers of the fault's appliances; one with any of `bits` is out."""
+    """Counts from now on. `affected` are the numbers of the fault's appliances; one with any of `bits` is out.
+
+    `status_of` returns the status word of a slot now, before the fault.
+    """
 
     def __init__(
         self,
         world: World,
         affected: AbstractSet[int],
         named_before: dict[int, int],
+        status_of: Callable[[int], int],
         settles_s: float = 0.0,
         bits: int = OUT,
     ) -> None:
@@ -84,7 +88,7 @@ class Measure:
         self.tick: Counter[int] = Counter()
         self.given: Counter[int] = Counter()
         self.fair: dict[int, float] = {}
-        self.usable: set[int] | None = None  # of the affected, when it began
+        self.usable_before = self.usable(status_of)
         self.alarms: list[str] = []
         self.reasons: Mapping[str, int] = {}
         self.reasons_before: Mapping[str, int] | None = None
@@ -123,10 +127,7 @@ class Measure:
         if self.reasons_before is None:
             self.reasons_before = reasons
         self.compare(status_of)
-        usable = {number for number in self.affected if not status_of(world.appliances[number].slot) & self.bits}
-        if self.usable is None:
-            self.usable = usable
-        out = len(self.usable - usable)
+        out = len(self.usable_before - self.usable(status_of))
         self.suppressed = max(self.suppressed, suppressed)
         self.alarms += [alarm for alarm in alarms if alarm not in self.alarms]
         if self.ended is None:
@@ -136,6 +137,11 @@ class Measure:
                 self.most_acted, self.acted_at = acted, world.now
         elif self.recovered_at is None and not out and not alarms and not suppressed:
             self.recovered_at = world.now
+
+    def usable(self, status_of: Callable[[int], int]) -> set[int]:
+        """Return the affected appliances that are not out."""
+        appliances = self.world.appliances
+        return {number for number in self.affected if not status_of(appliances[number].slot) & self.bits}
 
     def compare(self, status_of: Callable[[int], int]) -> None:
         """Compare the answers of each appliance since the last look with its share of its cluster's."""

@@ -71,7 +71,8 @@ class Play:
         self.named_before: dict[int, int] = {}
         self.is_on = False
         self.next_at = plan.first_s
-        self.measure = Measure(world, frozenset(), {})
+        self.status_of: Callable[[int], int] = lambda _: 0  # at the last look
+        self.measure = Measure(world, frozenset(), {}, self.status_of)
 
     @property
     def fault(self) -> Fault:
@@ -109,7 +110,9 @@ class Play:
             if self.done:
                 return
         fault = self.fault
-        self.measure = Measure(self.world, fault.affected, self.named_before, fault.settles_s, fault.bits)
+        self.measure = Measure(
+            self.world, fault.affected, self.named_before, self.status_of, fault.settles_s, fault.bits
+        )
         fault.begin()
         self.is_on = True
         self.next_at = now + (self.plan.on_s if self.part else self.plan.quiet_s)
@@ -125,4 +128,5 @@ class Play:
         self, status_of: Callable[[int], int], alarms: Sequence[str], suppressed: int, reasons: Mapping[str, int]
     ) -> None:
         """Look at the state of the service, once a second."""
+        self.status_of = status_of
         self.measure.look(status_of, alarms, suppressed, reasons, self.fault.acted_count())

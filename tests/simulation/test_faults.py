@@ -85,8 +85,7 @@ def test_what_a_cluster_cannot_deliver_goes_to_the_next_rank(rows: dict[str, Row
 
 
 def test_reports_of_flapping_appliances_count_at_once_and_move_only_their_clients(rows: dict[str, Row]) -> None:
-    # Out are those that the first look, a second after the first reports, still saw usable.
-    assert rows["flap"].out >= 0.5 * APPLIANCES // 20
+    assert rows["flap"].out >= 0.8 * APPLIANCES // 20
     assert rows["flap"].to_down == 0
     assert rows["flap"].switches < 2.5
     assert "suppressed" not in rows["flap"].alarms

@@ -99,8 +99,8 @@ def test_a_full_appliance_refuses_until_it_has_room_again(world: World) -> None:
 
 
 def test_switches_overload_and_answers_that_name_the_dead_are_counted(world: World) -> None:
-    measure = Measure(world, frozenset(range(8)), {})
     statuses = dict.fromkeys(range(8), 1000 | IPV4_UP)
+    measure = Measure(world, frozenset(range(8)), {}, statuses.__getitem__)
     one, two = number_of(world, "c001-bom001"), number_of(world, "c002-bom001")
     measure.look(statuses.__getitem__, [], 0, {"H": 5}, 0)
     for second in range(1, 101):
@@ -124,8 +124,8 @@ def test_switches_overload_and_answers_that_name_the_dead_are_counted(world: Wor
 
 
 def test_when_steering_acted_and_when_all_was_well_again_is_timed(world: World) -> None:
-    measure = Measure(world, frozenset({0, 1}), {})
     statuses = dict.fromkeys(range(8), 1000 | IPV4_UP)
+    measure = Measure(world, frozenset({0, 1}), {}, statuses.__getitem__)
     for now, bits, alarms in (
         (1, 0, []),
         (2, STALE, ["suppressed"]),
@@ -141,3 +141,13 @@ def test_when_steering_acted_and_when_all_was_well_again_is_timed(world: World) 
     row = measure.row("some")
     assert (row.out, row.suppressed, row.alarms) == (1, 1, ["suppressed"])
     assert (row.acted_s, row.recovered_s) == (2.0, 3.0)
+
+
+def test_an_appliance_that_a_fault_takes_out_before_the_first_look_is_out(world: World) -> None:
+    statuses = dict.fromkeys(range(8), 1000 | IPV4_UP)
+    early, before = (world.appliances[number].slot for number in (0, 1))
+    statuses[before] |= STALE
+    measure = Measure(world, frozenset({0, 1}), {}, statuses.__getitem__)
+    statuses[early] |= STALE
+    measure.look(statuses.__getitem__, [], 0, {}, 0)
+    assert measure.row("some").out == 1
