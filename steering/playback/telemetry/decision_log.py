@@ -95,7 +95,7 @@ class DecisionLog:
     def write(self, record: bytes) -> None:
         """Append a record, to the next file where this one is full.
 
-        The oldest file goes once the next one has a record, so a full disk costs new records and no old ones.
+        The oldest file goes once the next one has a record: a full disk costs no old records before there is a new one.
         """
         if self.descriptor < 0 or self.written + len(record) > self.file_bytes:
             self.begin_file()

@@ -178,8 +178,8 @@ def test_a_full_disk_costs_new_records_and_no_old_ones(
 ) -> None:
     packed, trace = steered(snapshot, "t", "203.0.113.7")
 
-    def record(count: int, file_bytes: int = 300) -> int:
-        log = DecisionLog(tmp_path, 3, Always(), file_bytes=file_bytes)
+    def record(count: int) -> int:
+        log = DecisionLog(tmp_path, 3, Always(), file_bytes=200)  # room for one record
         log.start()
         for _ in range(count):
             log.note(snapshot, packed, "video", 3, 0, trace)
@@ -196,7 +196,7 @@ def test_a_full_disk_costs_new_records_and_no_old_ones(
     for _ in range(3):  # also when the worker is started again and again
         assert record(40) > 0
     assert read_all()[: len(before)] == before or free >= 100, "a file that got a record replaces the oldest"
-    assert len(read_all()) >= len(before) - (free >= 100), "it holds one record less, where no second one had room"
+    assert len(read_all()) >= len(before)
     disk.free = 1 << 20
     assert record(60) == 0
     assert len(read_all()) >= len(before)
