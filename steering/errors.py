@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from typing import Any
 
@@ -86,3 +87,8 @@ def problem_document(error: SteeringError) -> dict[str, Any]:
     if error.hint:
         document["hint"] = error.hint
     return document
+
+
+def problem_body(error: SteeringError) -> bytes:
+    """Return an error as the body of a problem document, in ASCII."""
+    return json.dumps(problem_document(error), separators=(",", ":")).encode()

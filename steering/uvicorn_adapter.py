@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import json
 from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
@@ -25,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from _fastpath.fast_path import MAX_HEAD
-from steering.errors import RequestError, problem_document
+from steering.errors import RequestError, problem_body
 
 SLICE: Final = 2048  # bytes parsed at a time: a request that waits parsed takes thirty times its bytes
 FRAMING: Final = (b"content-length", b"transfer-encoding")
@@ -305,8 +304,7 @@ class FallbackPath(HttpToolsProtocol):
 
 def refusal(error: RequestError, *headers: str) -> bytes:
     """Return a problem document as a whole answer."""
-    body = json.dumps(problem_document(error), separators=(",", ":")).encode()
-    return last_answer(HTTPStatus(error.status), "application/problem+json", body, *headers)
+    return last_answer(HTTPStatus(error.status), "application/problem+json", problem_body(error), *headers)
 
 
 def last_answer(status: HTTPStatus, media_type: str, body: bytes, *headers: str) -> bytes:

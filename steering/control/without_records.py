@@ -7,14 +7,14 @@ after RETRY_S and at SIGHUP; the supervisor then starts control again. Playback 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from pathlib import Path
 from typing import Any, Final
 
+from steering.control.api.problems import problem_of
 from steering.control.records.database import NAME, RecordsError
-from steering.errors import problem_document
+from steering.errors import SettingsError
 
 RETRY_S: Final = 60.0
 POLL_S: Final = 0.5
@@ -26,8 +26,8 @@ class WithoutRecords:
     def __init__(self, state: Path, error: RecordsError) -> None:
         self.path = state / NAME
         self.seen = self.look()
-        document = problem_document(error) | {"error": "SettingsError"}
-        self.body = json.dumps(document, ensure_ascii=False).encode()
+        as_remote_clients_know_it = SettingsError(error.message, error.hint)
+        self.answer = problem_of(as_remote_clients_know_it, {"retry-after": f"{RETRY_S:.0f}"})
 
     def look(self) -> tuple[int, int, int] | None:
         """Return a value that changes with the database, None where there is none."""
@@ -48,13 +48,7 @@ class WithoutRecords:
             watching.cancel()
             await send({"type": "lifespan.shutdown.complete"})
         elif scope["type"] == "http":
-            headers = [
-                (b"content-type", b"application/problem+json"),
-                (b"content-length", b"%d" % len(self.body)),
-                (b"retry-after", b"%d" % RETRY_S),
-            ]
-            await send({"type": "http.response.start", "status": 503, "headers": headers})
-            await send({"type": "http.response.body", "body": self.body})
+            await self.answer(scope, receive, send)
 
     async def end_when_mended(self) -> None:
         """End this process once the database is another file, or has waited long enough to be tried again."""

@@ -55,6 +55,17 @@ def stamp_of(path: Path) -> tuple[int, ...] | None:
     return status.st_mtime_ns, status.st_ino, status.st_size, status.st_mode
 
 
+def read_small(path: Path, most_bytes: int) -> tuple[bytes | None, int]:
+    """Return the bytes of a file and its mode; None for what is no regular file, or is larger. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not be waited for
+    try:
+        mode = os.fstat(descriptor).st_mode
+        data = os.read(descriptor, most_bytes + 1) if stat.S_ISREG(mode) else None
+    finally:
+        os.close(descriptor)
+    return (None if data is None or len(data) > most_bytes else data), mode
+
+
 def worker_file(state: Path, number: int) -> Path:
     """Return the path of a worker's counters; workers are numbered from 1."""
     return state / f"worker.{number}"

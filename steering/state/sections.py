@@ -24,6 +24,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import msgspec
 
 from steering.errors import SnapshotError
+from steering.state.folder import read_small
 
 Data: TypeAlias = "bytes | bytearray | memoryview | array[int] | array[float]"
 
@@ -76,13 +77,8 @@ def read_checked(path: Path, kind: type[T], forbidden_mode: int = 0) -> T:
 
     Raises SnapshotError where it is damaged, or its mode has a forbidden bit; OSError where it cannot be read.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not be waited for
-    try:
-        mode = os.fstat(descriptor).st_mode
-        data = os.read(descriptor, MAX_CHECKED + 1) if stat.S_ISREG(mode) else None
-    finally:
-        os.close(descriptor)
-    if data is None or len(data) > MAX_CHECKED:
+    data, mode = read_small(path, MAX_CHECKED)
+    if data is None:
         raise SnapshotError(f"{path}: not a regular file of at most {MAX_CHECKED} bytes")
     if mode & forbidden_mode:
         raise SnapshotError(f"{path}: mode {stat.S_IMODE(mode):04o} lets others read secrets", f"chmod 600 {path}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import re
 import ssl
 import stat
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from steering.errors import SettingsError
-from steering.state.folder import stamp_of
+from steering.state.folder import read_small, stamp_of
 
 # For TLS 1.2, as Mozilla's "intermediate" recommends: forward secrecy and authenticated encryption. The client orders
 # them by what its processor does best. Those of TLS 1.3 are all recommended.
@@ -51,8 +50,8 @@ class Certificate:
 class Certificates:
     """The certificates of (certificate, key) files in the order of the settings; the first is for unknown names.
 
-    With `client_ca`, a client may bring a certificate of one of the CAs in this file. `count` is called when files
-    that have changed are refused; then the last good certificates serve on. Raises SettingsError.
+    With `client_ca`, a client may bring a certificate of one of the CAs in this file. `refused` is called when files
+    that have changed cannot be used; then the last good certificates serve on. Raises SettingsError.
     """
 
     def __init__(
@@ -192,18 +191,14 @@ def load_certificate(certificate: Path, key: Path, client_ca: Path | None = None
 def read_text(setting: str, path: Path) -> str:
     """Return the text of a file of a setting. Raises SettingsError unless it is a readable file of at most MAX_FILE."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a FIFO would wait
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE:
-                raise SettingsError(f"{setting} {path}: no file of at most {MAX_FILE} bytes")
-            if setting == "tls_key" and status.st_mode & stat.S_IROTH:
-                logger.warning("tls_key %s: mode %04o lets everybody read it", path, stat.S_IMODE(status.st_mode))
-            return os.read(descriptor, MAX_FILE).decode("ascii", "replace")
-        finally:
-            os.close(descriptor)
+        data, mode = read_small(path, MAX_FILE)
     except OSError as error:
         raise SettingsError(f"{setting} {path}: {error.strerror}") from error
+    if data is None:
+        raise SettingsError(f"{setting} {path}: no file of at most {MAX_FILE} bytes")
+    if setting == "tls_key" and mode & stat.S_IROTH:
+        logger.warning("tls_key %s: mode %04o lets everybody read it", path, stat.S_IMODE(mode))
+    return data.decode("ascii", "replace")
 
 
 def try_handshake(context: ssl.SSLContext, pem: str) -> dict[str, Any]:
@@ -222,5 +217,5 @@ def try_handshake(context: ssl.SSLContext, pem: str) -> dict[str, Any]:
             side.do_handshake()
         except ssl.SSLWantReadError:
             waiting.append(side)
-    found: dict[str, Any] = client.getpeercert() or {}
-    return found
+    served: dict[str, Any] = client.getpeercert() or {}
+    return served

@@ -1,4 +1,4 @@
-"""A request that ranking refuses is told which parameter is wrong, and by which rule."""
+"""The refusals of ranking name the wrong parameter and its rule."""
 
 from __future__ import annotations
 

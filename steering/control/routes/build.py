@@ -259,7 +259,7 @@ def locations_of(regions: RegionMap, vectors: list[Vector]) -> Locations:
     first = len(regions.regions) - len(names)
     labels = array("I", [*bytes(first), *range(len(names))])
     rows = {}
-    for family, columns in regions.overrides.items():
+    for family, columns in regions.geofeed_rows.items():
         rows[family] = columns.alias()
         rows[family].value = prefix_rows.relabel(columns.value, labels)
     return Locations(

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 from typing import Final
 
 from _fastpath.request import Refusal
-from steering.errors import RequestError, problem_document
+from steering.errors import RequestError
 
 MEDIA_TYPE: Final = "application/problem+json"
-
-
-def problem(error: RequestError) -> bytes:
-    """Return an error as the body of a problem document."""
-    return json.dumps(problem_document(error), separators=(",", ":")).encode()
 
 
 def error_of(refusal: Refusal) -> RequestError:

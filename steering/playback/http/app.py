@@ -22,9 +22,9 @@ from _fastpath.client import Trust
 from _fastpath.counters import Counters
 from _fastpath.hints import PLAYLISTS
 from _fastpath.request import Refusal
-from steering.errors import RequestError
+from steering.errors import RequestError, problem_body
 from steering.playback.answers.playlist import Sign, Tag
-from steering.playback.answers.problem import MEDIA_TYPE, error_of, problem
+from steering.playback.answers.problem import MEDIA_TYPE, error_of
 from steering.playback.http.context import PLAYER_HEADERS, Context, Holder
 from steering.playback.http.operations import add_health, add_operations
 from steering.playback.http.playback import add_playback
@@ -144,7 +144,7 @@ def add_error_answers(app: FastAPI) -> None:
         headers = dict(PLAYER_HEADERS)
         if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["retry-after"] = "1"
-        return Response(problem(error), error.status, headers, MEDIA_TYPE)
+        return Response(problem_body(error), error.status, headers, MEDIA_TYPE)
 
     @app.exception_handler(Refusal)
     async def answer_refusal(request: Request, refusal: Refusal) -> Response:
@@ -161,7 +161,7 @@ def add_error_answers(app: FastAPI) -> None:
             hint=f"allowed: {headers['allow']}" if "allow" in headers else "",
             status=error.status_code,
         )
-        return Response(problem(worded), error.status_code, headers, MEDIA_TYPE)
+        return Response(problem_body(worded), error.status_code, headers, MEDIA_TYPE)
 
     @app.exception_handler(ClientDisconnect)
     async def answer_disconnect(_: Request, error: ClientDisconnect) -> Response:  # noqa: ARG001 (the client is gone)
@@ -170,4 +170,4 @@ def add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def answer_failure(_: Request, error: Exception) -> Response:  # noqa: ARG001 (the server logs it)
         worded = RequestError("an error of ours; it is in the log", status=500)
-        return Response(problem(worded), 500, PLAYER_HEADERS, MEDIA_TYPE)
+        return Response(problem_body(worded), 500, PLAYER_HEADERS, MEDIA_TYPE)

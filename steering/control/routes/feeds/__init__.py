@@ -336,8 +336,6 @@ def read_json(path: Path, most_items: int = MAX_ITEMS) -> tuple[bytes, str]:
 def read_bytes(path: Path, most: int = MAX_TEXT) -> tuple[bytes, str]:
     """Return a feed's bytes, unpacked by its ending (.gz, .bz2, .xz), and the SHA-256 of the file. Raises FeedError."""
     try:
-        if path.exists() and not path.is_file():
-            raise FeedError(f"{path}: is no file")
         digest = sha256_of(path)
         with path.open("rb") as file:
             data = file.read(most + 1) if path.suffix not in UNPACKERS else unpacked(file, path.suffix, most)

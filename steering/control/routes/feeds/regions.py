@@ -36,7 +36,7 @@ class RegionMap:
     intervals: dict[int, Intervals]
     regions: list[Region]
     geofeeds: tuple[Geofeed, ...] = ()
-    overrides: Mapping[int, prefix_rows.Columns] = dataclasses.field(default_factory=dict)  # rows of all the geofeeds
+    geofeed_rows: Mapping[int, prefix_rows.Columns] = dataclasses.field(default_factory=dict)  # one a prefix
 
 
 class Read(Protocol):
@@ -65,7 +65,7 @@ def read_regions(mmdb: Path | None = None, geofeeds: Sequence[Path] = (), read: 
     reader = functools.partial(read_geofeed, codes=geo_data.read_region_codes(), places=places)
     feeds = [feed for path in geofeeds if (feed := read("geofeed", path, reader))]
     intervals, named, rows = apply_geofeeds(regions.intervals, regions.regions, feeds)
-    return dataclasses.replace(regions, intervals=intervals, regions=named, geofeeds=tuple(feeds), overrides=rows)
+    return dataclasses.replace(regions, intervals=intervals, regions=named, geofeeds=tuple(feeds), geofeed_rows=rows)
 
 
 def read_map(mmdb: Path | None = None) -> RegionMap:
