@@ -42,7 +42,7 @@ PLAYERS = {
 }
 NEAR, NEXT, FAR, ORIGIN = "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5"
 NAMES = {NEAR: "c001-bom001", NEXT: "c002-bom001", FAR: "c001-del001"}
-TTL_S = 2
+TTL_S = 4  # Shaka 5.2.12 ends its polls for good where the first is due before it has loaded
 PATIENCE_S = 25.0  # on a machine with more to do
 
 
