@@ -40,5 +40,8 @@ class Holdings:
     def bitmap(self, cluster: int, slot: int) -> bytes | None:
         """Return what a member holds, a bit a title by index, lowest first; None if that is not known."""
 
+    def held_titles(self) -> bytes:
+        """Return the titles that anyone holds, a bit each by index, lowest first; takes 0.1 s for a large fleet."""
+
     def holders(self, cluster: int, index: int) -> list[int]:
         """Return the slots of a cluster's members that hold a title."""

@@ -65,6 +65,27 @@ cdef inline const uint8_t* mask_in(const uint8_t* block, uint32_t mask_bytes, ui
     return block + 1 + code * mask_bytes if code <= block[0] else NULL
 
 
+cdef inline bint is_empty(const uint8_t* mask, uint32_t mask_bytes) noexcept nogil:
+    cdef uint32_t i
+    for i in range(mask_bytes):
+        if mask[i]:
+            return False
+    return True
+
+
+cdef void add_held(const uint8_t* block, uint32_t mask_bytes, uint32_t titles, uint8_t* bits) noexcept nogil:
+    """Set the bits of the titles of a block that somebody holds."""
+    cdef uint32_t i
+    cdef const uint8_t* mask
+    if block[0] == 0 and is_empty(block + 1, mask_bytes):  # most clusters hold nothing of most blocks, or all of it
+        return
+    for i in range(titles):
+        if not bits[i >> 3] >> (i & 7) & 1:
+            mask = mask_in(block, mask_bytes, i)
+            if mask != NULL and not is_empty(mask, mask_bytes):
+                bits[i >> 3] |= 1 << (i & 7)
+
+
 @cython.no_gc  # a view must not be cleared before what is exported of it
 cdef class Holdings:
     def __cinit__(self, sections not None):
@@ -257,6 +278,25 @@ cdef class Holdings:
                 mask = mask_in(self.blocks + row[i >> 8], mask_bytes, i & 255)
                 if mask != NULL:
                     bits[i >> 3] |= (mask[position >> 3] >> (position & 7) & 1) << (i & 7)
+        return out
+
+    def held_titles(self):
+        cdef bytes out = bytes((self.titles + 7) // 8)
+        cdef uint8_t* bits = <uint8_t*> PyBytes_AS_STRING(out)
+        cdef const cluster_members* members
+        cdef const uint32_t* row
+        cdef uint32_t cluster, block, first, titles, mask_bytes
+        with nogil:
+            for cluster in range(self.clusters):
+                members = self.cluster_table + cluster
+                if members.row == NO_ROW:
+                    continue
+                mask_bytes = mask_bytes_of(members.count)
+                row = self.directory + <uint64_t> members.row * self.block_count
+                for block in range(self.block_count):
+                    first = block << 8
+                    titles = min(self.titles - first, <uint32_t> BLOCK)
+                    add_held(self.blocks + row[block], mask_bytes, titles, bits + (first >> 3))
         return out
 
     def holders(self, uint32_t cluster, uint32_t index):

@@ -1,19 +1,25 @@
 """The public interface of `holdings_builder.pyx`."""
 
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from _fastpath.holdings import Holdings
 
 class HoldingsBuilder:
     """Builds a holdings file: `set_cluster` or `keep_cluster` once for each cluster, then `sections`.
 
-    Titles of `base` keep their index; `titles`, as (service, id), follow them. Use it from one thread; it releases the
-    GIL for long work. Raises ValueError naming the fault.
+    Titles of `base` keep their index; `titles`, as (service, id), follow them. `renamed` are other titles in the places
+    of titles that nobody holds, by index. Use it from one thread; it releases the GIL for long work. Raises ValueError
+    naming the fault.
     """
 
     titles: int
-    def __init__(self, base: Holdings | None, titles: Sequence[tuple[str, str]]) -> None: ...
+    def __init__(
+        self,
+        base: Holdings | None,
+        titles: Sequence[tuple[str, str]],
+        renamed: Mapping[int, tuple[str, str]] | None = None,
+    ) -> None: ...
     def set_cluster(
         self,
         number: int,

@@ -40,34 +40,29 @@ cdef class HoldingsBuilder:
     cdef bytearray text, blocks, directory
     cdef uint64_t* table  # hash of a block -> its offset
     cdef dict clusters  # number -> (members, row)
+    cdef dict salts  # service -> the hash of its id
     cdef uint64_t used, blocks_kept, table_mask, rows, seed
     cdef bint done
 
-    def __cinit__(self, Holdings base, titles not None):
-        cdef uint64_t key
-        cdef dict salts = {}
-        cdef bytes text
+    def __cinit__(self, Holdings base, titles not None, renamed=None):
+        cdef uint32_t start = 0, index
         self.base = base
         self.services = list(base.services) if base is not None else []
         self.clusters = {}
         self.keys = array("Q")
         self.text_ends = array("I")
         self.text = bytearray()
+        self.salts = {}
+        for index, (service, name) in sorted((renamed or {}).items()):
+            if base is None or index >= base.titles:
+                raise ValueError(f"title {index} is not in the base")
+            self.copy_titles(start, index)
+            self.add_title(service, name)
+            start = index + 1
         if base is not None:
-            self.keys.frombytes((<char*> base.keys)[:8 * <Py_ssize_t> base.titles])
-            self.text_ends.frombytes((<char*> base.text_ends)[:4 * <Py_ssize_t> base.titles])
-            self.text += base.text[:base.views[3].len]
+            self.copy_titles(start, base.titles)
         for service, name in titles:
-            number = self.number_of(service)
-            if service not in salts:
-                text = (<str?> service).encode()
-                salts[service] = hash_bytes(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
-            text = (<str?> name).encode()
-            key = content_key(hash_bytes(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)), salts[service])
-            self.keys.append(key)
-            self.text.append(number)
-            self.text += text
-            self.text_ends.append(len(self.text))
+            self.add_title(service, name)
         self.titles = len(self.keys)
         self.block_count = (self.titles + BLOCK - 1) >> 8
         self.index = None
@@ -82,6 +77,32 @@ cdef class HoldingsBuilder:
 
     def __dealloc__(self):
         free(self.table)
+
+    cdef int copy_titles(self, uint32_t start, uint32_t end) except -1:
+        """Append titles of the base."""
+        cdef uint32_t i, first = self.base.text_ends[start - 1] if start else 0
+        cdef uint32_t last = self.base.text_ends[end - 1] if end else 0
+        cdef uint32_t moved = <uint32_t> len(self.text) - first  # modulo 2^32
+        self.keys.frombytes((<char*> (self.base.keys + start))[:8 * <Py_ssize_t> (end - start)])
+        self.text += (<char*> self.base.text + first)[:last - first]
+        if moved == 0:
+            self.text_ends.frombytes((<char*> (self.base.text_ends + start))[:4 * <Py_ssize_t> (end - start)])
+        else:
+            self.text_ends.extend([<uint32_t> (self.base.text_ends[i] + moved) for i in range(start, end)])
+        return 0
+
+    cdef int add_title(self, service, name) except -1:
+        cdef int number = self.number_of(service)
+        cdef bytes text
+        if service not in self.salts:
+            text = (<str?> service).encode()
+            self.salts[service] = hash_bytes(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+        text = (<str?> name).encode()
+        self.keys.append(content_key(hash_bytes(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text)), self.salts[service]))
+        self.text.append(number)
+        self.text += text
+        self.text_ends.append(len(self.text))
+        return 0
 
     cdef int number_of(self, service) except -1:
         """Return the number of a service, giving the next one to a new service."""

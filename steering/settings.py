@@ -189,6 +189,10 @@ class Settings(BaseSettings):
     """the least seconds between two publishes of holdings"""
     max_titles: int = Field(1_000_000, ge=1, le=4_000_000)
     """the most titles and files that all appliances together may report"""
+    max_titles_by_appliance: int = Field(250_000, ge=1, le=4_000_000)
+    """the most of max_titles that an appliance may report while no other reports them"""
+    max_titles_by_partner: int = Field(400_000, ge=1, le=4_000_000)
+    """the most of max_titles that a partner's appliances may report while no others report them"""
     retain: int = Field(8, ge=2, le=1000)
     """how many published tables to keep"""
     poll_s: float = Field(0.1, gt=0, le=0.2)

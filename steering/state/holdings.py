@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from _fastpath.holdings import Holdings
@@ -11,10 +12,15 @@ from steering.errors import SnapshotError
 from steering.state.sections import StateFile, write_sections
 
 
-def write_holdings(state: Path, version: int, builder: HoldingsBuilder, digests: bytes = b"") -> str:
-    """Write `holdings.<version>` and return its name; `digests` are for control. Most of a second for a whole fleet."""
+def write_holdings(
+    state: Path, version: int, builder: HoldingsBuilder, for_control: Mapping[str, bytes] | None = None
+) -> str:
+    """Write `holdings.<version>`, with sections that only control reads, and return its name.
+
+    This takes most of a second for a whole fleet.
+    """
     meta = json.dumps({"version": version}).encode()
-    sections = {"meta": meta, **builder.sections(), "digests": digests}
+    sections = {"meta": meta, **builder.sections(), **(for_control or {})}
     write_sections(state / f"holdings.{version}", "holdings", sections)
     return f"holdings.{version}"
 

@@ -20,6 +20,7 @@ import atheris
 with atheris.instrument_imports(include=["steering"]):
     from steering.control.api import report_format as wire
     from steering.control.fill.holdings import HoldingsReported
+    from steering.control.fill.titles import Titles
     from steering.control.routes.bgp.sessions import LiveRoutes, Session, lines_of
     from steering.control.routes.feeds import FeedSource, read_feed
     from steering.control.routes.feeds.geofeed import read_geofeed
@@ -57,7 +58,7 @@ FLEET = Fleet(
     clusters=(Cluster("bom001-a", "bom001", RouteClass.exchange, None, ("IN",), True, 0, ("192.0.2.1",)),),
     appliances=(Appliance("c001", "bom001-a", "c001.cdn.example", 100.0, slot=0),),
 )
-HELD = HoldingsReported(10_000)
+HELD = HoldingsReported(Titles(10_000, 10_000, 10_000))
 HELD.use_fleet(dataclasses.replace(FLEET, services=(Service("video", "", ""), Service("games", "", ""))))
 
 

@@ -48,12 +48,19 @@ def build(titles: int, fleet: Mapping[int, Members], base: Holdings | None = Non
     return Holdings(builder.sections())
 
 
-def judge(result: Holdings, titles: int, fleet: Mapping[int, Members]) -> None:
+def judge(
+    result: Holdings, titles: int, fleet: Mapping[int, Members], renamed: Mapping[int, tuple[str, str]] | None = None
+) -> None:
     """Compare everything that holdings say with what was put in."""
     assert result.titles == titles
+    held = {index for members in fleet.values() for indexes in members.values() for index in indexes or ()}
+    assert result.held_titles() == bitmap_of(held).ljust(-(-titles // 8), b"\0")
     for index in range(titles):
-        assert result.title(index) == ("video", f"t{index}")
-        assert result.index_of(content_key_of("video", f"t{index}")) == index
+        title = (renamed or {}).get(index, ("video", f"t{index}"))
+        assert result.title(index) == title
+        assert result.index_of(content_key_of(*title)) == index
+    for index in renamed or ():
+        assert result.index_of(content_key_of("video", f"t{index}")) is None
     for number in range(max(fleet, default=-1) + 3):
         members = fleet.get(number, {})
         assert result.members(number) == [
@@ -113,6 +120,26 @@ def test_a_version_grown_from_the_one_before_is_what_it_would_be_made_anew(
     judge(grown, before + more, {number: members or {} for number, members in merged.items()})
     anew = build(before + more, {number: members or {} for number, members in merged.items()})
     assert grown.nbytes == anew.nbytes
+
+
+@settings(max_examples=100)
+@given(st.data(), st.sampled_from([1, 7, 255, 256, 300]), st.sampled_from([0, 1, 20]))
+def test_other_titles_take_the_places_of_those_that_nobody_holds(data: st.DataObject, before: int, more: int) -> None:
+    fleet = data.draw(fleets(before))
+    base = build(before, fleet)
+    free = [index for index in range(before) if not base.held_titles()[index >> 3] >> (index & 7) & 1]
+    chosen = data.draw(st.lists(st.sampled_from(free), unique=True)) if free else []
+    renamed = {index: ("games" if index % 3 else "video", f"{'long' * (index % 5)}{index}") for index in chosen}
+    builder = HoldingsBuilder(base, [("video", f"t{index}") for index in range(before, before + more)], renamed)
+    for number in fleet:
+        builder.keep_cluster(number)
+    judge(Holdings(builder.sections()), before + more, fleet, renamed)
+
+
+def test_a_title_that_the_base_has_not_cannot_be_renamed() -> None:
+    for base in (None, build(3, {})):
+        with pytest.raises(ValueError, match="title 3 is not in the base"):
+            HoldingsBuilder(base, [], {3: ("video", "a")})
 
 
 def size_of_blocks(titles: int, fleet: Mapping[int, Members]) -> int:

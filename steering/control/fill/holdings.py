@@ -2,7 +2,7 @@
 
     full, delta, unknown ─> checked by digests ─> changes, in memory ─> built apart, written ─> `current.holdings`
 
-Every title that was ever reported has an index, which it keeps; the holdings of an appliance are an integer with a bit
+Every title has an index, which it keeps while anyone holds it; the holdings of an appliance are an integer with a bit
 for each. Only the changes since the last published file are kept here, the rest is read from that file.
 
 **Digests** (`holdings_rows.py`). A delta names the digest before and the digest after. If either is not ours, nothing
@@ -17,8 +17,8 @@ yet published are gone: the next delta finds another digest and is answered `res
 they are never newer than the file on disk. A database would make each of 19,000 lists durable at the cost of one more
 list.
 
-**Titles** that no appliance holds any more keep their index: that costs a bit in every set, and equal sets are stored
-once. The setting `max_titles` bounds the dictionary, and so the damage of a faulty reporter.
+**Titles** that no appliance holds any more give their index to new ones, and each reporter may bring so many only
+(`titles.py`).
 
 `take` may be called from any thread; one lock is between it and the writer's thread, which publishes.
 """
@@ -27,9 +27,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -46,15 +45,13 @@ from steering.control.fill.holdings_rows import (
     Member,
     Unknown,
     digest_text,
-    hash_of,
     unpack_digests,
 )
+from steering.control.fill.titles import RefusedError, Reporter, Titles, bits_of
 from steering.errors import SnapshotError
 from steering.model.fleet import Fleet
 from steering.state.holdings import HoldingsFile
 
-MAX_ID: Final = 256  # bytes of UTF-8, as a title has
-MAX_SERVICES: Final = 32  # with holdings in one file
 MOST_PENDING: Final = 512 << 20  # bytes of unpublished changes; from half of it on, a publish is due
 NOT_A_MEMBER: Final = (-1, -1)
 
@@ -67,10 +64,6 @@ class Taken:
     error: str = ""
 
 
-class RefusedError(Exception):
-    """A list that breaks a rule; the message names it."""
-
-
 class WrongDigestError(RefusedError):
     """A full list with the digest of another set."""
 
@@ -78,10 +71,11 @@ class WrongDigestError(RefusedError):
 class HoldingsReported:
     """The holdings that appliances reported. See the module for the rules."""
 
-    def __init__(self, max_titles: int) -> None:
-        self.max_titles = max_titles
+    def __init__(self, titles: Titles) -> None:
+        self.titles = titles
         self.lock = threading.Lock()
         self.member_of: dict[str, Member] = {}
+        self.reporters: dict[str, Reporter] = {}
         self.members: dict[int, list[int]] = {}
         self.services: frozenset[str] = frozenset()
         self.path: Path | None = None
@@ -90,25 +84,26 @@ class HoldingsReported:
 
     def clear(self) -> None:
         """Forget all holdings and titles."""
-        self.titles: list[tuple[str, str]] = []
-        self.hashes = array("Q")
-        self.index: dict[str, dict[str, int]] = {}
-        self.masks: dict[str, int] = {}
+        self.titles.clear()
         self.digests: dict[Member, dict[str, Digest]] = {}
         self.changed: dict[Member, int] = {}
         self.publishing: Mapping[Member, int] = {}
 
     def use_fleet(self, fleet: Fleet) -> None:
         """Use the appliances and services of a new fleet."""
-        numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
+        clusters = {cluster.id: cluster for cluster in fleet.clusters}
         members = defaultdict(list)
         member_of = {}
+        reporters = {}
         for appliance in fleet.appliances:
-            number = numbers[appliance.cluster]
+            cluster = clusters[appliance.cluster]
+            number = cluster.number
+            reporters[appliance.id] = Reporter(appliance.id, cluster.partner or "")
             member_of[appliance.id] = number, appliance.slot
             members[number].append(appliance.slot)
         with self.lock:
             self.member_of = member_of
+            self.reporters = reporters
             self.members = {number: sorted(slots) for number, slots in members.items()}
             self.services = frozenset(service.id for service in fleet.services)
             self.drop_absent()
@@ -126,13 +121,15 @@ class HoldingsReported:
         try:
             digests = unpack_digests(file.sections.get("digests", b""))
             titles = [base.title(index) for index in range(base.titles)]
+            held = int.from_bytes(base.held_titles(), "little")
+            with self.lock:
+                self.clear()
+                self.path, self.base, self.digests = path, base, digests
+                self.titles.begin(titles, file.sections.get("by_appliance", b""), file.sections.get("by_partner", b""))
+                self.titles.set_held(held, base.titles)
+                self.drop_absent()
         except (ValueError, msgspec.DecodeError) as error:
             raise SnapshotError(f"{path.name}: {error}") from error
-        with self.lock:
-            self.clear()
-            self.path, self.base, self.digests = path, base, digests
-            self.add_titles(titles, [hash_of(name) for _, name in titles])
-            self.drop_absent()
 
     # ---- reports
 
@@ -157,9 +154,10 @@ class HoldingsReported:
             member = self.member_of.get(name)
             if member is None:
                 return Taken(error=f"appliance = {name!r}: it has left the fleet")
+            reporter = self.reporters[name]
             for number, row in enumerate(rows):
                 try:
-                    if not self.take_row(member, row) and row.service not in resync:
+                    if not self.take_row(member, reporter, row) and row.service not in resync:
                         resync.append(row.service)
                 except WrongDigestError as error:
                     resync.append(row.service)
@@ -168,34 +166,37 @@ class HoldingsReported:
                     errors.append(f"holdings[{number}].{error}")
         return Taken(tuple(resync), "; ".join(errors))
 
-    def take_row(self, member: Member, row: HoldingsRow) -> bool:
+    def take_row(self, member: Member, reporter: Reporter, row: HoldingsRow) -> bool:
         """Use the row of one service; return False if the full list is needed. Raises RefusedError."""
         if row.service not in self.services:
             raise RefusedError(f"service = {row.service!r}: the fleet has no such service")
         if isinstance(row, Unknown):
-            self.keep(member, row.service, self.bits(member) & ~self.masks.get(row.service, 0), None)
+            self.keep(member, row.service, self.bits(member) & ~self.titles.mask(row.service), None)
             return True
         pending = len(self.changed) + len(self.publishing)
         if member not in self.changed and (pending + 1) * len(self.titles) > 8 * MOST_PENDING:
             return False  # a publish is due and will make room
-        return self.take_full(member, row) if isinstance(row, Full) else self.take_delta(member, row)
+        if isinstance(row, Full):
+            return self.take_full(member, reporter, row)
+        return self.take_delta(member, reporter, row)
 
-    def take_full(self, member: Member, row: Full) -> bool:
+    def take_full(self, member: Member, reporter: Reporter, row: Full) -> bool:
         """Use a full list. Raises WrongDigestError, RefusedError."""
-        index = self.index.get(row.service, {})
+        index = self.titles.of(row.service)
         names = set(row.full)
         known = [number for number in map(index.get, names) if number is not None]
         fresh = [name for name in names if name not in index] if len(known) < len(names) else []
-        fresh_hashes = self.check_fresh(row.service, fresh, "full")
-        digest = len(names), (sum(map(self.hashes.__getitem__, known)) + sum(fresh_hashes)) % MODULUS
+        fresh_hashes = self.titles.check_new(reporter, row.service, fresh, "full")
+        digest = len(names), (sum(map(self.titles.hashes.__getitem__, known)) + sum(fresh_hashes)) % MODULUS
         if digest_text(digest) != row.digest:
             raise WrongDigestError(f"digest = {row.digest!r}: the list's is {digest_text(digest)!r}")
-        held = [*known, *self.add_titles([(row.service, name) for name in fresh], fresh_hashes)]
-        others = self.bits(member) & ~self.masks.get(row.service, 0)
+        self.titles.confirm(reporter, known)
+        held = [*known, *self.titles.add(reporter, row.service, fresh, fresh_hashes)]
+        others = self.bits(member) & ~self.titles.mask(row.service)
         self.keep(member, row.service, others | bits_of(held, len(self.titles)), digest)
         return True
 
-    def take_delta(self, member: Member, row: Delta) -> bool:
+    def take_delta(self, member: Member, reporter: Reporter, row: Delta) -> bool:
         """Use a delta whose digests are ours before and after; a delta that was used already changes nothing."""
         before = self.digests.get(member, {}).get(row.service)
         if before is None:
@@ -204,20 +205,21 @@ class HoldingsReported:
             return True
         if digest_text(before) != row.base:
             return False
-        index = self.index.get(row.service, {})
+        index = self.titles.of(row.service)
         bits = self.bits(member)
         packed = packed_of(bits, len(self.titles))
         add = set(row.add)
         fresh = [name for name in add if name not in index]
         gained = [index[name] for name in add if name in index and not has(packed, index[name])]
         lost = [index[name] for name in {*row.remove} - add if name in index and has(packed, index[name])]
-        fresh_hashes = self.check_fresh(row.service, fresh, "add")
-        change = sum(map(self.hashes.__getitem__, gained)) + sum(fresh_hashes)
-        change -= sum(map(self.hashes.__getitem__, lost))
+        fresh_hashes = self.titles.check_new(reporter, row.service, fresh, "add")
+        change = sum(map(self.titles.hashes.__getitem__, gained)) + sum(fresh_hashes)
+        change -= sum(map(self.titles.hashes.__getitem__, lost))
         after = before[0] + len(gained) + len(fresh) - len(lost), (before[1] + change) % MODULUS
         if digest_text(after) != row.digest:
             return False
-        gained += self.add_titles([(row.service, name) for name in fresh], fresh_hashes)
+        self.titles.confirm(reporter, gained)
+        gained += self.titles.add(reporter, row.service, fresh, fresh_hashes)
         size = len(self.titles)
         self.keep(member, row.service, (bits | bits_of(gained, size)) & ~bits_of(lost, size), after)
         return True
@@ -247,31 +249,6 @@ class HoldingsReported:
         self.digests[member] = {**others, service: digest} if digest else others
         self.changed[member] = bits
 
-    def check_fresh(self, service: str, names: Sequence[str], field: str) -> list[int]:
-        """Return the hashes of new ids. Raises RefusedError for an invalid id, and for too many titles or services."""
-        for name in names:
-            if not 1 <= len(name) <= MAX_ID or len(name.encode()) > MAX_ID or name in (".", ".."):
-                raise RefusedError(f"{field} = {name[:64]!r}: 1 to {MAX_ID} bytes of UTF-8, and not . or ..")
-        if len(self.titles) + len(names) > self.max_titles:
-            rule = f"more than {self.max_titles} titles in all (setting max_titles)"
-            raise RefusedError(f"{field} = {len(names)} new ids: {rule}")
-        if service not in self.index and len(self.index) >= MAX_SERVICES:
-            raise RefusedError(f"service = {service!r}: holdings of at most {MAX_SERVICES} services are kept")
-        return [hash_of(name) for name in names]
-
-    def add_titles(self, titles: Sequence[tuple[str, str]], hashes: Sequence[int]) -> range:
-        """Give new titles the next indexes, and return those."""
-        first = len(self.titles)
-        fresh: dict[str, list[int]] = defaultdict(list)
-        for index, (service, name) in enumerate(titles, first):
-            self.index.setdefault(service, {})[name] = index
-            fresh[service].append(index)
-        self.titles += titles
-        self.hashes.extend(hashes)
-        for service, indexes in fresh.items():
-            self.masks[service] = self.masks.get(service, 0) | bits_of(indexes, len(self.titles))
-        return range(first, len(self.titles))
-
     # ---- publishing, in the writer's thread
 
     @property
@@ -286,28 +263,27 @@ class HoldingsReported:
                 return None
             self.publishing, self.changed = self.changed, {}
             published = self.base.titles if self.base else 0
-            titles = tuple(self.titles[published:])
-            return Changes(self.path, titles, self.publishing, dict(self.digests), self.members)
+            titles, renamed = self.titles.begin_publish(published)
+            by_appliance, by_partner = self.titles.by_appliance.alone.tobytes(), self.titles.by_partner.alone.tobytes()
+            digests = dict(self.digests)
+            return Changes(self.path, titles, renamed, by_appliance, by_partner, self.publishing, digests, self.members)
 
     def end(self, path: Path | None, holdings: Holdings | None) -> None:
         """Read from a new file from now on; None if it failed, and the changes wait for the next one."""
+        held = int.from_bytes(holdings.held_titles(), "little") if holdings else 0
         with self.lock:
+            self.titles.end_publish(holdings is not None)
             if holdings:
                 self.path, self.base = path, holdings
+                for bits in self.changed.values():
+                    held |= bits
+                self.titles.set_held(held, holdings.titles)
             else:
                 self.changed = {**self.publishing, **self.changed}
             self.publishing = {}
 
 
 # ---- sets of title indexes, as integers with a bit for each
-
-
-def bits_of(indexes: Iterable[int], size: int) -> int:
-    """Return an integer of `size` bits with these bits set; the loop is in C, one step an index."""
-    digits = bytearray(b"0") * size
-    for index in indexes:
-        digits[~index] = 49
-    return int(digits, 2) if size else 0
 
 
 def packed_of(bits: int, size: int) -> bytes:

@@ -9,15 +9,21 @@ from pathlib import Path
 from _fastpath.holdings import Holdings
 from _fastpath.holdings_builder import HoldingsBuilder
 from steering.control.fill.holdings_rows import Digest, Member, pack_digests
+from steering.control.fill.titles import Title
 from steering.state.holdings import HoldingsFile, write_holdings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Changes:
-    """The input of a new file: the file before, the titles since then, what changed, all digests, all members."""
+    """The input of a new file: the file before, the titles since then, those that took the index of a title that nobody
+    holds, who alone brought each title, what changed, all digests, all members.
+    """
 
     base: Path | None
-    titles: tuple[tuple[str, str], ...]
+    titles: tuple[Title, ...]
+    renamed: Mapping[int, Title]
+    by_appliance: bytes
+    by_partner: bytes
     held: Mapping[Member, int]
     digests: Mapping[Member, Mapping[str, Digest]]
     members: Mapping[int, Sequence[int]]
@@ -26,7 +32,7 @@ class Changes:
 def write_changes(state: Path, version: int, changes: Changes) -> Path:
     """Build and write `holdings.<version>`, check that it opens, and return its path. Slow; changes nothing else."""
     base = HoldingsFile(changes.base).holdings if changes.base else None
-    builder = HoldingsBuilder(base, changes.titles)
+    builder = HoldingsBuilder(base, changes.titles, changes.renamed)
     touched = {cluster for cluster, _ in changes.held}
     digests = {}
     for cluster, slots in changes.members.items():
@@ -39,7 +45,12 @@ def write_changes(state: Path, version: int, changes: Changes) -> Path:
         elif known:
             bitmaps = [bitmap_of(changes, base, (cluster, slot)) for slot in known]
             builder.set_cluster(cluster, list(known), list(services.values()), bitmaps)
-    path = state / write_holdings(state, version, builder, pack_digests(digests))
+    for_control = {
+        "digests": pack_digests(digests),
+        "by_appliance": changes.by_appliance,
+        "by_partner": changes.by_partner,
+    }
+    path = state / write_holdings(state, version, builder, for_control)
     HoldingsFile(path)
     return path
 

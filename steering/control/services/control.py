@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from steering.control.fill.holdings import HoldingsReported
+from steering.control.fill.titles import Titles
 from steering.control.health.registry import Registry
 from steering.control.records.database import NAME, RESTORE, UNREADABLE, Records, RecordsError
 from steering.control.services.concern import Concern
@@ -71,7 +72,9 @@ class Control:
         """Make every service, over the records as the last control process left them."""
         settings, records = self.settings, self.records
         self.registry = Registry(settings)
-        self.intake = HoldingsReported(settings.max_titles)
+        self.intake = HoldingsReported(
+            Titles(settings.max_titles, settings.max_titles_by_appliance, settings.max_titles_by_partner)
+        )
         self.on_record = FleetOnRecord(records, self.registry, self.intake)
         self.registry.files = StatusFiles(settings.state)
         self.hand_over = HandOver(

@@ -21,6 +21,7 @@ from steering.control.api import report_format as wire
 from steering.control.api.report_endpoint import ReportsEndpoint
 from steering.control.fill.holdings import HoldingsReported
 from steering.control.fill.holdings_rows import Delta, digest_of
+from steering.control.fill.titles import Titles
 from steering.control.health.presenter import describe
 from steering.control.health.registry import Registry
 from steering.control.records.auth import Caller
@@ -330,7 +331,7 @@ def test_a_report_changes_the_answers_of_every_worker_and_holdings_outlive_a_kil
 @contextlib.contextmanager
 def endpoint(fleet: Fleet) -> Iterator[Callable[..., list[dict[str, Any]]]]:
     """Give a function that asks the endpoint itself, with the messages of a server, and returns what it sends."""
-    registry, holdings = Registry(Settings()), HoldingsReported(10)
+    registry, holdings = Registry(Settings()), HoldingsReported(Titles(10, 10, 10))
     registry.take_fleet(fleet, {}, {})
     holdings.use_fleet(fleet)
 

@@ -17,6 +17,7 @@ from steering.control.fill import holdings
 from steering.control.fill.holdings import HoldingsReported, Taken
 from steering.control.fill.holdings_file import Changes, write_changes
 from steering.control.fill.holdings_rows import Delta, Full, HoldingsRow, Unknown, digest_of
+from steering.control.fill.titles import Titles
 from steering.errors import SnapshotError
 from steering.model.fleet import Fleet
 from steering.model.service import Service
@@ -37,7 +38,7 @@ def fleet_of_two_services(fleet: Fleet) -> Fleet:
 @pytest.fixture
 def reported(fleet_of_two_services: Fleet) -> HoldingsReported:
     """Return empty holdings of the tiny fleet with two services."""
-    result = HoldingsReported(1000)
+    result = HoldingsReported(Titles(1000, 1000, 1000))
     result.use_fleet(fleet_of_two_services)
     return result
 
@@ -152,7 +153,7 @@ def test_a_list_that_breaks_a_rule_is_refused_and_changes_nothing(
     assert result.error.startswith(error)
     assert result.resync == ()
     assert reported.begin() is None
-    assert reported.titles == []
+    assert len(reported.titles) == 0
 
 
 def test_a_full_list_unlike_its_digest_is_requested_again_with_the_right_digest(
@@ -161,7 +162,7 @@ def test_a_full_list_unlike_its_digest_is_requested_again_with_the_right_digest(
     result = reported.take(OURS, [full("a", digest=judged("b"))])
     assert result.resync == ("video",)
     assert result.error == f"holdings[0].digest = {judged('b')!r}: the list's is {judged('a')!r}"
-    assert reported.titles == []
+    assert len(reported.titles) == 0
 
 
 def test_the_longest_id_and_the_last_title_there_may_be_are_taken(reported: HoldingsReported) -> None:
@@ -231,7 +232,7 @@ def test_a_restart_begins_with_the_file_and_asks_again_for_what_came_later(
     reported.take("c002-bom001", [full("b")])
     path = published(reported, tmp_path / "holdings.1")
     assert reported.take(OURS, [delta("a", "c")]) == DONE
-    again = HoldingsReported(1000)
+    again = HoldingsReported(Titles(1000, 1000, 1000))
     again.use_fleet(fleet_of_two_services)
     again.adopt(path)
     assert again.begin() is None
@@ -248,6 +249,98 @@ def test_titles_keep_their_index_from_file_to_file(reported: HoldingsReported, t
     reported.take(OURS, [full("c", "b")])
     after = HoldingsFile(published(reported, tmp_path / "holdings.2")).holdings
     assert [after.title(index) for index in range(3)] == [*map(before.title, range(2)), ("video", "c")]
+
+
+OTHER, EXCHANGE = "c001-lhr001", "c001-bom002"
+
+
+def limited(fleet: Fleet, most: int, by_appliance: int, by_partner: int) -> HoldingsReported:
+    """Return empty holdings with these limits; OTHER is another partner's, EXCHANGE the operator's own."""
+    result = HoldingsReported(Titles(most, by_appliance, by_partner))
+    clusters = [
+        dataclasses.replace(cluster, partner="as64501") if cluster.id == "lhr001-a" else cluster
+        for cluster in fleet.clusters
+    ]
+    result.use_fleet(dataclasses.replace(fleet, clusters=tuple(clusters)))
+    return result
+
+
+def test_the_index_of_a_title_that_nobody_holds_is_used_again(fleet_of_two_services: Fleet, tmp_path: Path) -> None:
+    reported = limited(fleet_of_two_services, 3, 3, 3)
+    assert reported.take(OURS, [full("a", "b")]) == DONE
+    assert reported.take(OTHER, [full("b", "c")]) == DONE
+    assert "more than 3 titles" in reported.take(OTHER, [full("b", "d")]).error
+    published(reported, tmp_path / "holdings.1")
+    assert reported.take(OURS, [full("b")]) == DONE
+    assert "more than 3 titles" in reported.take(OTHER, [full("b", "d")]).error  # the file that serves has it
+    second = published(reported, tmp_path / "holdings.2")
+    assert reported.take(OTHER, [full("b", "c"), full("d", service="games")]) == DONE
+    assert "more than 3 titles" in reported.take(OURS, [full("a", "b")]).error
+    third = published(reported, tmp_path / "holdings.3")
+    assert sets_in(second, fleet_of_two_services) == {(OURS, "video"): {"b"}, (OTHER, "video"): {"b", "c"}}
+    after = {(OURS, "video"): {"b"}, (OTHER, "video"): {"b", "c"}, (OTHER, "games"): {"d"}}
+    assert sets_in(third, fleet_of_two_services) == after
+    assert HoldingsFile(third).holdings.titles == 3
+
+
+def test_a_title_that_returns_before_its_index_is_used_again_keeps_it(
+    fleet_of_two_services: Fleet, tmp_path: Path
+) -> None:
+    reported = limited(fleet_of_two_services, 2, 2, 2)
+    assert reported.take(OURS, [full("a", "b")]) == DONE
+    published(reported, tmp_path / "holdings.1")
+    assert reported.take(OURS, [full("b")]) == DONE
+    published(reported, tmp_path / "holdings.2")
+    assert reported.take(OURS, [delta("b", "a")]) == DONE
+    assert "more than 2 titles" in reported.take(OTHER, [full("c")]).error
+    assert sets_in(published(reported, tmp_path / "holdings.3"), fleet_of_two_services) == {(OURS, "video"): {"a", "b"}}
+
+
+def test_an_appliance_that_invents_ids_takes_no_more_than_its_share_and_gives_it_back(
+    fleet_of_two_services: Fleet, tmp_path: Path
+) -> None:
+    reported = limited(fleet_of_two_services, 100, 10, 15)
+    invented = [f"x{number}" for number in range(11)]
+    error = reported.take(OURS, [full(*invented)]).error
+    assert error == (
+        f"holdings[0].full = 11 new ids: {OURS} alone reports 0 already; at most 10 (setting max_titles_by_appliance)"
+    )
+    assert reported.take(OURS, [full(*invented[:10])]) == DONE
+    error = reported.take(OURS, [delta(invented[:10], ["y"])]).error
+    assert error.startswith(f"holdings[0].add = 1 new ids: {OURS} alone reports 10 already; at most 10")
+    assert reported.take("c002-bom001", [full(*(f"y{number}" for number in range(5)))]) == DONE
+    error = reported.take("c002-bom001", [full("z")]).error
+    assert error.startswith("holdings[0].full = 1 new ids: as64500 alone reports 15 already; at most 15")
+    assert error.endswith("(setting max_titles_by_partner)")
+    assert reported.take(OTHER, [full(*(f"z{number}" for number in range(10)))]) == DONE  # nobody else is touched
+    published(reported, tmp_path / "holdings.1")
+    assert reported.take(OURS, [full("x0")]) == DONE
+    published(reported, tmp_path / "holdings.2")
+    assert reported.take(OURS, [full(*(f"new{number}" for number in range(9)), "x0")]) == DONE
+
+
+def test_what_others_report_too_counts_against_nobody(fleet_of_two_services: Fleet, tmp_path: Path) -> None:
+    reported = limited(fleet_of_two_services, 100, 2, 3)
+    assert reported.take(OURS, [full("a", "b")]) == DONE
+    assert reported.take("c002-bom001", [full("a", "b")]) == DONE  # the same partner's
+    assert reported.take(OURS, [delta("ab", "c")]) == DONE
+    assert "as64500 alone reports 3 already" in reported.take(OURS, [delta("abc", "d")]).error
+    assert reported.take(OTHER, [full("a")]) == DONE  # another partner's
+    path = published(reported, tmp_path / "holdings.1")
+    again = limited(fleet_of_two_services, 100, 2, 3)
+    again.adopt(path)
+    for one in (reported, again):
+        assert one.take(OURS, [delta("abc", "d")]) == DONE
+        assert "as64500 alone reports 3 already" in one.take("c002-bom001", [delta("ab", "e")]).error
+    assert reported.take(EXCHANGE, [full("b", "c", "d")]) == DONE  # the operator's
+    assert reported.take(OURS, [delta("abcd", "ef")]) == DONE
+
+
+def test_the_operators_own_appliances_have_no_quota_of_a_partner(fleet_of_two_services: Fleet) -> None:
+    reported = limited(fleet_of_two_services, 100, 10, 1)
+    assert reported.take(EXCHANGE, [full("a", "b", "c")]) == DONE
+    assert "as64500 alone reports 0 already; at most 1" in reported.take(OURS, [full("x", "y")]).error
+    assert reported.take(OURS, [full("a", "b", "c", "d")]) == DONE
 
 
 def test_who_moves_or_leaves_is_unknown_also_when_it_returns(
@@ -315,42 +408,52 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS)
+def is_over(taken: Taken, most: int) -> bool:
+    """Return whether a report was refused for the room it needs; with a thousand indexes none is."""
+    return most < 1000 and f"more than {most} titles" in taken.error
+
+
+@given(STEPS, st.sampled_from([1000, 6, 3]))
 def test_any_order_of_reports_publishes_and_restarts_gives_the_sets_of_a_dict_of_sets(
-    fleet_of_two_services: Fleet, steps: list[tuple[str, tuple[str, str], set[str], set[str]]]
+    fleet_of_two_services: Fleet, steps: list[tuple[str, tuple[str, str], set[str], set[str]]], most: int
 ) -> None:
     judge: dict[tuple[str, str], set[str]] = {}
     saved: dict[tuple[str, str], set[str]] = {}
-    reported = HoldingsReported(1000)
-    reported.use_fleet(fleet_of_two_services)
+    reported = limited(fleet_of_two_services, most, most, most)
     with tempfile.TemporaryDirectory() as folder:
         files = 0
         for step, (name, service), some, others in steps:
             who = name, service
             path = Path(folder, f"holdings.{files}")
             if step == "full":
-                assert reported.take(name, [full(*some, service=service)]) == DONE
-                judge[who] = some
+                taken = reported.take(name, [full(*some, service=service)])
+                if not is_over(taken, most):
+                    assert taken == DONE
+                    judge[who] = some
             elif step == "unknown":
                 assert reported.take(name, [Unknown(service)]) == DONE
                 judge.pop(who, None)
             elif step == "delta":
                 expected = DONE if who in judge else Taken((service,))
-                assert reported.take(name, [delta(judge.get(who, ()), some, others, service)]) == expected
-                if who in judge:
-                    judge[who] = judge[who] - others | some
+                taken = reported.take(name, [delta(judge.get(who, ()), some, others, service)])
+                if not is_over(taken, most):
+                    assert taken == expected
+                    if who in judge:
+                        judge[who] = judge[who] - others | some
             elif step == "late delta":
                 row = delta(others, some, (), service)
                 agrees = who in judge and judge[who] in (others, others | some)
-                assert reported.take(name, [row]) == (DONE if agrees else Taken((service,)))
+                taken = reported.take(name, [row])
+                if is_over(taken, most):
+                    continue
+                assert taken == (DONE if agrees else Taken((service,)))
                 if agrees:
                     judge[who] = others | some
             elif step == "fail":
                 reported.begin()
                 reported.end(None, None)
             elif step == "restart":
-                reported = HoldingsReported(1000)
-                reported.use_fleet(fleet_of_two_services)
+                reported = limited(fleet_of_two_services, most, most, most)
                 if files:
                     reported.adopt(Path(folder, f"holdings.{files - 1}"))
                 judge = dict(saved)
@@ -360,5 +463,6 @@ def test_any_order_of_reports_publishes_and_restarts_gives_the_sets_of_a_dict_of
                 files += 1
                 saved = dict(judge)
                 assert sets_in(path, fleet_of_two_services) == saved
+                assert HoldingsFile(path).holdings.titles <= most
             else:
                 assert saved == judge
