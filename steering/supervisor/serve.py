@@ -36,6 +36,7 @@ from steering.tls.certificates import Certificates
 
 READY_S: Final = 60.0
 RELOAD_POLL_S: Final = 0.1
+MOST_RELOADS: Final = 2  # attempts at one reload; each may end control
 END: Final = {signal.SIGTERM, signal.SIGINT}
 # What uvicorn imports when it starts; imported before the fork it is shared.
 PRELOADED: Final = ("uvloop", "uvicorn.loops.uvloop", "uvicorn.protocols.http.httptools_impl", "uvicorn.lifespan.on")
@@ -123,7 +124,7 @@ class Supervisor:
         self.control_listeners = control_listeners
         self.say = say
         self.pipes = Pipes()
-        self.reloading = False
+        self.reloads_left = 0  # how often control may still begin the reload that SIGHUP asked for
         tasks = Tasks(settings, listeners, control_listeners, self.pipes, certificates, control_certificates)
         self.control = Child("control", tasks.be_control)
         workers = [
@@ -171,7 +172,7 @@ class Supervisor:
         while True:
             due = [look_at, *(child.due_at for child in self.children if child.process is None)]
             wait_s = max(0.0, min(due) - time.monotonic())
-            number = next_signal(min(wait_s, RELOAD_POLL_S) if self.reloading else wait_s)
+            number = next_signal(min(wait_s, RELOAD_POLL_S) if self.reloads_left else wait_s)
             if number in END:
                 return
             if time.monotonic() >= look_at:
@@ -180,7 +181,7 @@ class Supervisor:
             self.restart_ended(time.monotonic())
             if number == signal.SIGHUP:
                 notify.reloading()
-                self.reloading = True
+                self.reloads_left = MOST_RELOADS
                 for child in self.children:
                     child.signal(signal.SIGHUP)  # control loads feeds, workers certificates
             if RELOADED in self.pipes.read():
@@ -193,10 +194,11 @@ class Supervisor:
                 logger.error("%s has not run for %.0f s, and is killed", child.name, MOST_MISSED * LOOK_S)
                 child.signal(signal.SIGKILL)
 
-    def end_reload(self) -> None:
-        if self.reloading:
+    def end_reload(self, left: int = 0) -> None:
+        """Note that a reload has ended, or that so many attempts at it are left."""
+        if self.reloads_left and not left:
             notify.ready(status_line(self.listeners))
-            self.reloading = False
+        self.reloads_left = left
 
     def restart_ended(self, now: float) -> None:
         """Start the children that are due, and schedule those that have ended."""
@@ -204,11 +206,11 @@ class Supervisor:
             if child.process is None:
                 if now >= child.due_at:
                     child.start()
-                    if child is self.control and self.reloading:
+                    if child is self.control and self.reloads_left:
                         child.signal(signal.SIGHUP)
             elif (status := child.status()) is not None:
-                if child is self.control:  # it may be the reload that ended it, so it is not done again
-                    self.end_reload()
+                if child is self.control:  # it may be the reload that ended it, so it is not tried for ever
+                    self.end_reload(max(self.reloads_left - 1, 0))
                 pause_s = child.schedule_restart(now)
                 logger.error("%s ended with status %d; back in %.1f s", child.name, status, pause_s)
 

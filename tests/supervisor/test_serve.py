@@ -130,6 +130,16 @@ def test_a_sighup_is_not_lost_while_control_is_down(served: Served, tmp_path: Pa
     assert served.steer()["targets"][0]["site"] == "lhr001"
 
 
+def test_a_sighup_is_not_lost_when_control_ends_before_it_reloads(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "routes.csv").write_text("prefix,cluster\n203.0.113.0/24,lhr001-a\n")
+    (control,) = served.pids("control")
+    os.kill(control, signal.SIGSTOP)
+    served.process.send_signal(signal.SIGHUP)
+    until(lambda: has_pending(control, signal.SIGHUP))
+    os.kill(control, signal.SIGKILL)
+    until(lambda: {served.steer()["table"] for _ in range(12)} == {2})
+
+
 def test_a_sighup_is_not_lost_during_start_up(tmp_path: Path, fleet: Fleet) -> None:
     state = publish_tiny_fleet(tmp_path, fleet)
     (tmp_path / "routes.csv").write_text("prefix,cluster\n203.0.113.0/24,lhr001-a\n")
@@ -146,7 +156,16 @@ def test_a_sighup_is_not_lost_during_start_up(tmp_path: Path, fleet: Fleet) -> N
 
 def has_blocked(pid: int, number: signal.Signals) -> bool:
     """Return whether a process holds a signal back, proc(5)."""
-    mask = re.search(r"^SigBlk:\s+(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return is_in_mask(pid, "SigBlk", number)
+
+
+def has_pending(pid: int, number: signal.Signals) -> bool:
+    """Return whether a signal waits for a process, proc(5)."""
+    return is_in_mask(pid, "ShdPnd", number)
+
+
+def is_in_mask(pid: int, name: str, number: signal.Signals) -> bool:
+    mask = re.search(rf"^{name}:\s+(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     return bool(mask and int(mask[1], 16) >> (number - 1) & 1)
 
 
