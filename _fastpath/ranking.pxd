@@ -1,9 +1,10 @@
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from _fastpath.counters cimport Counters
 from _fastpath.holdings cimport Holdings
-from _fastpath.lpm cimport PrefixTable
+from _fastpath.lpm cimport PrefixTable, PyUnicode_1BYTE_DATA, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII
 from _fastpath.service cimport Service
 from _fastpath.status_words cimport StatusWords
 
@@ -125,6 +126,7 @@ cdef class Picker:
     cdef void choose(
         self, uint32_t zone, Service service, decision* made, note* notes, uint32_t* noted
     ) noexcept nogil
+    cdef uint32_t judge_all(self, uint32_t zone, Service service, const decision* made, note* notes) noexcept nogil
     cdef int decide_traced(self, const question* asked, Service service, decision* made, object trace) except -1
     cdef int read(
         self, object address, str title, int n, int family, str session, Counters counters, object failed,
@@ -173,4 +175,9 @@ cdef inline bint has_failed(Picker picker, const appliance_record* appliance, co
     return False
 
 
-cdef const char* text_of(str text, Py_ssize_t* length) except NULL
+cdef inline const char* text_of(str text, Py_ssize_t* length) except NULL:
+    """Return the UTF-8 of a string, as long as the string lives."""
+    if PyUnicode_IS_COMPACT_ASCII(text):
+        length[0] = PyUnicode_GET_LENGTH(text)
+        return <const char*> PyUnicode_1BYTE_DATA(text)
+    return PyUnicode_AsUTF8AndSize(text, length)

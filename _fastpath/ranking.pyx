@@ -17,10 +17,9 @@ shares are proportional to weight, and a changed appliance moves only its own ke
 table of 257 points, interpolated, in 32 fractional bits; two candidates are compared by multiplying crosswise, without
 a division. Costs are below 2**39 and weights below 2**16: a product fits 64 bits.
 
-The key is the title's where an appliance's holdings are unknown: the title stays at its appliances, and caches fill. It
-is the viewer's, of title and session together, where the appliance holds the title: viewers spread over the copies. A
-viewer is a session; without one, the client's /24 or /48. A hot title has a *fan-out* k in the status file, and with
-it k keys, of which a viewer has one: k orders of the same appliances instead of one.
+The key is the title's where an appliance's holdings are unknown, so that caches fill. It is the viewer's, of title and
+session together, where it holds the title: viewers spread over the copies. A viewer is a session; without one, the
+client's /24 or /48. A hot title has a *fan-out* k in the status file: k keys, of which a viewer has one.
 
 One round takes at most two picks of a site, one where two are requested, so that two sites serve where two can. Rounds
 repeat over the candidates not picked yet, until there are n picks or a round adds none. Where no candidate is left and
@@ -28,7 +27,6 @@ the service fails open, the ranking is walked again and the reasons U, S and H d
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp
@@ -37,7 +35,6 @@ from _fastpath.atomics cimport load_word
 from _fastpath.counters cimport FAILED_OPEN
 from _fastpath.hashing cimport content_key, hash_bytes, key_of_viewer, mix
 from _fastpath.holdings cimport cluster_members, member
-from _fastpath.lpm cimport PyUnicode_1BYTE_DATA, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII
 from _fastpath.service cimport REGION_WORDS
 from _fastpath.status_words cimport C_DISABLED, C_IPV4_UP, C_IPV6_UP, C_NO_HEADROOM, C_OVER_LIMIT, C_STALE
 from _fastpath.status_words cimport C_UNHEALTHY, C_WEIGHT
@@ -53,7 +50,7 @@ MAX_TITLE = C_MAX_TITLE  # bytes of UTF-8
 MAX_PICKS = C_MAX_PICKS
 MAX_SESSION = C_MAX_SESSION
 
-# The records of `ranking.pxd`, for their writers.
+# The records of `ranking.pxd`.
 ZONE = struct.Struct("=III8s")
 CLUSTER = struct.Struct("=IIII")
 APPLIANCE = struct.Struct("=IIIHH")
@@ -88,6 +85,7 @@ cdef struct walk_state:
     int site_limit
     bint repeats  # candidates may be picked already
     bint forgives
+    bint everywhere  # candidates are judged also where nothing is left to pick
     uint32_t refused_flags
     uint32_t least_weight
     uint32_t services
@@ -186,7 +184,7 @@ cdef inline void walk_cluster(
         if notes != NULL and not walk.repeats:
             notes[noted[0]] = note(i, walk.current.rank, word, held, reason)
             noted[0] += 1
-        if reason != ABLE or (walk.repeats and is_picked(made.picks, walk.round_start, i)):
+        if reason != ABLE or walk.rank_start == made.n or (walk.repeats and is_picked(made.picks, walk.round_start, i)):
             continue
         walk.current.appliance = i
         walk.current.weight = max(word & C_WEIGHT, walk.least_weight)
@@ -198,9 +196,10 @@ cdef inline void walk_cluster(
 
 
 cdef void walk_ranking(
-    Picker picker, uint32_t zone, Service service, bint forgives, decision* made, note* notes, uint32_t* noted
+    Picker picker, uint32_t zone, Service service, bint forgives, bint everywhere, decision* made, note* notes,
+    uint32_t* noted
 ) noexcept nogil:
-    """Fill the picks from a zone's ranking, walked once a round."""
+    """Fill the picks from a zone's ranking, walked once a round; with `everywhere`, once to its end."""
     cdef const ranking_entry_record* first = picker.ranking_entries + picker.zones[zone].first
     cdef const ranking_entry_record* end = first + picker.zones[zone].count
     cdef const ranking_entry_record* entry
@@ -208,6 +207,7 @@ cdef void walk_ranking(
     walk.found = 0
     walk.site_limit = 1 if made.n == 2 else 2
     walk.repeats = walk.forgives = forgives
+    walk.everywhere = everywhere
     walk.refused_flags = C_DISABLED | C_FAILED if forgives else C_DISABLED | C_FAILED | FORGIVABLE
     walk.least_weight = 1 if forgives else 0
     walk.services = service.holdings_bit if picker.seats != NULL else 0
@@ -215,14 +215,14 @@ cdef void walk_ranking(
     while True:
         walk.round_start = walk.found
         entry = first
-        while entry < end and walk.found < made.n:
+        while entry < end and (walk.found < made.n or everywhere):
             walk.rank_start = walk.found
             walk.current.rank = entry.rank & RANK
             while entry < end and entry.rank & RANK == walk.current.rank:
                 if entry.cluster < picker.cluster_count:
                     walk_cluster(picker, entry.cluster, service, &walk, made, notes, noted)
                 entry += 1
-        if walk.found == made.n or walk.found == walk.round_start:
+        if walk.found == made.n or walk.found == walk.round_start or everywhere:
             made.count = walk.found
             return
         walk.repeats = True
@@ -352,10 +352,17 @@ cdef class Picker:
         """Fill the picks for the keys of a decision; note every candidate where `notes` is given."""
         made.reasons = made.missed = 0
         made.failed_open = False
-        walk_ranking(self, zone, service, False, made, notes, noted)
+        walk_ranking(self, zone, service, False, False, made, notes, noted)
         if made.count == 0 and service.fail_open:
-            walk_ranking(self, zone, service, True, made, NULL, NULL)
+            walk_ranking(self, zone, service, True, False, made, NULL, NULL)
             made.failed_open = made.count > 0
+
+    cdef uint32_t judge_all(self, uint32_t zone, Service service, const decision* made, note* notes) noexcept nogil:
+        """Note every candidate of a ranking, for the keys of a decision, and return how many there are."""
+        cdef uint32_t noted = 0
+        cdef decision again = made[0]
+        walk_ranking(self, zone, service, False, True, &again, notes, &noted)
+        return noted
 
     cdef int decide_traced(self, const question* asked, Service service, decision* made, object trace) except -1:
         """Decide a request, and fill a `Trace` where one is given."""
@@ -485,11 +492,3 @@ class Trace:
 
 def cost(uint64_t key, uint32_t slot):
     return cost_of(key, slot)
-
-
-cdef const char* text_of(str text, Py_ssize_t* length) except NULL:
-    """Return the UTF-8 of a string, as long as the string lives."""
-    if PyUnicode_IS_COMPACT_ASCII(text):
-        length[0] = PyUnicode_GET_LENGTH(text)
-        return <const char*> PyUnicode_1BYTE_DATA(text)
-    return PyUnicode_AsUTF8AndSize(text, length)

@@ -9,6 +9,8 @@ cdef enum:
     C_OVER_LIMIT = 1 << 20
     C_IPV4_UP = 1 << 21
     C_IPV6_UP = 1 << 22
+    HELD_BACK_SHIFT = 23  # so many in 64 of those who play elsewhere may not move up to it yet
+    HELD_BACK_BITS = 6
     C_WEIGHT = 0xFFFF
 
 

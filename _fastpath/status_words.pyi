@@ -10,6 +10,8 @@ STALE: int
 OVER_LIMIT: int
 IPV4_UP: int
 IPV6_UP: int
+HELD_BACK: int  # one of 64 parts of the viewers who play elsewhere; a word has it 0 to MOST_HELD_BACK times
+MOST_HELD_BACK: int
 REASONS: dict[str, str]
 """Why a candidate is passed over, in words, by letter."""
 MAX_HOT: int

@@ -1,7 +1,8 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
 """StatusWords: one 32-bit word for each appliance slot, and the hot titles, in a file that workers map.
 
-A word is 16 bits of weight and the flags below. Each pick reads the words with one relaxed atomic load each, so a
+A word is 16 bits of weight, the flags below, and how many in 64 of the viewers elsewhere are held back from moving up
+to the appliance. Each pick reads the words with one relaxed atomic load each, so a
 changed word counts at the next pick of every worker. Behind the words stands an open-addressed table of hot titles:
 the content key, and the fan-out of the title's viewers. A title's cell follows from its key and the file's random seed,
 and it is at most MAX_PROBES behind it, so that no choice of titles makes a search long.
@@ -30,6 +31,8 @@ STALE = C_STALE
 OVER_LIMIT = C_OVER_LIMIT
 IPV4_UP = C_IPV4_UP
 IPV6_UP = C_IPV6_UP
+HELD_BACK = 1 << HELD_BACK_SHIFT
+MOST_HELD_BACK = (1 << HELD_BACK_BITS) - 1
 
 # Why a candidate is passed over. Counters hold them in this order; `ranking.reason_of` decides which comes first.
 REASONS = {

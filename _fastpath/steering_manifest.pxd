@@ -1,12 +1,19 @@
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint32_t
 
-from _fastpath.ranking cimport C_MAX_PICKS, Picker, decision, piece, question
+from _fastpath.ranking cimport C_MAX_PICKS, Picker, decision, note, piece, question
 from _fastpath.service cimport Service
 
 cdef enum:
     C_MAX_ID = 64
     C_MAX_REPORTED = 16
     C_MAX_PATHWAYS = 16
+    C_CLONE = 9  # characters that the id of a clone has beyond its appliance's
+    # The state of a pathway.
+    BARRED = -1  # it failed for the player
+    UNFIT = 0
+    FULL = 1  # only full: it keeps who plays there
+    ABLE = 2
+    OTHER = 3  # another network
     # Bytes: the opening, 8 appliances with ids of 96 characters, and 48 pathways, used or declared, of 64.
     C_MAX_MANIFEST = 4608
 
@@ -19,8 +26,14 @@ cdef struct choice:  # a pathway, and the number of the pick it is for
     piece id
     int pick
 
+cdef struct standing:  # how a pathway stands that a player uses, or that its playlist declared
+    int state
+    uint32_t rank  # of the best appliance that it stands for; RANK for another network
+    int pick  # its number, -1 where that is no pick
+    uint32_t appliance
+
 cdef struct listing:
-    piece ids[C_MAX_PICKS + C_MAX_PATHWAYS + 2 * C_MAX_REPORTED + 1]
+    piece ids[C_MAX_PICKS + C_MAX_PATHWAYS + 2 * C_MAX_REPORTED + 2]
     int count
 
 
@@ -40,13 +53,28 @@ cdef class Manifest:
     cdef Py_ssize_t write(
         self, Picker picker, const question* asked, const decision* made, const report* reported,
         const report* declared, bint shed, char* out, bint* moves
-    ) noexcept
-    cdef void list_appliances(
-        self, Picker picker, const decision* made, const report* reported, listing* listed
     ) noexcept nogil
-    cdef void list_mapped(self, const decision* made, const report* reported, listing* listed) noexcept nogil
-    cdef int find_full(
-        self, Picker picker, const question* asked, const decision* made, const report* reported
-    ) noexcept
-    cdef bint names(self, Picker picker, uint32_t appliance, const piece* id) noexcept nogil
-    cdef void keep_current(self, choice* best, int count, const decision* made, const report* reported) noexcept nogil
+    cdef int arrange(
+        self, Picker picker, const question* asked, const decision* made, const report* reported,
+        const report* declared, listing* listed
+    ) noexcept nogil
+    cdef void judge(
+        self, Picker picker, const question* asked, const decision* made, const report* reported, standing* used,
+        const report* declared, standing* brought
+    ) noexcept nogil
+    cdef bint judge_by_picks(
+        self, Picker picker, const question* asked, const decision* made, const piece* name, standing* found
+    ) noexcept nogil
+    cdef void judge_by_note(
+        self, Picker picker, const note* candidate, const piece* name, standing* found
+    ) noexcept nogil
+    cdef int find_kept(
+        self, Picker picker, const question* asked, const decision* made, const report* reported,
+        const standing* used, const report* declared, const standing* brought
+    ) noexcept nogil
+    cdef void list_appliances(
+        self, Picker picker, const decision* made, const report* declared, const standing* brought, listing* listed
+    ) noexcept nogil
+    cdef void list_mapped(self, const decision* made, listing* listed) noexcept nogil
+    cdef bint is_other(self, const piece* name) noexcept nogil
+    cdef bint stands_for(self, Picker picker, uint32_t appliance, const piece* name) noexcept nogil

@@ -3,20 +3,30 @@
 
     {"VERSION":1,"TTL":28,"PATHWAY-PRIORITY":["c001-bom001","c002-bom001","cdn"]}
 
-The bytes are those that `steering/playback/answers/steering_manifests.py: steering_body` makes of the order of
-`steering/playback/answers/pathways.py`, which has the rules; here they are made without a Python object. The fallback
-path alone makes clones, bodies without a viewer, and bodies for hints that it passes over.
+The pathways are in the order of the picks. A player that uses one of them already stays there, first in the list,
+while that can serve, unless it is to move (`find_kept`):
+
+    full             who plays at a full appliance stays; it only takes no new clients
+    a better rank    a move up is paced: the best appliance's status word holds back so many in 64 of its viewers,
+                     each by a number of its own, and lets all come back in time
+    the same rank    the best must be better than what is used by the share `gain`, and is paced too
+
+What its playlist declared and could serve comes before the fallback, and a player that can use none of the picks is
+not moved for them. What failed comes last. The rules stand here only: FastAPI's endpoints call `order`. Clones and
+static bodies are made there, in `steering/playback/answers/`.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp
 
-from _fastpath.hashing cimport jittered_ttl
-from _fastpath.ranking cimport C_MAX_PICKS, Picker, appliance_record, candidate, decision, draw_of, note, piece
-from _fastpath.ranking cimport question
+from _fastpath.atomics cimport load_word
+from _fastpath.hashing cimport jittered_ttl, mix
+from _fastpath.ranking cimport C_MAX_PICKS, RANK, Picker, appliance_record, decision, draw_of, note, piece, question
+from _fastpath.ranking cimport text_of
 from _fastpath.service cimport Service
+from _fastpath.status_words cimport HELD_BACK_BITS, HELD_BACK_SHIFT
 from _fastpath.writing cimport join, write_number
 
 cdef piece FALLBACK = piece(b"cdn", 3)
@@ -50,27 +60,15 @@ cdef class Manifest:
     cdef Py_ssize_t write(
         self, Picker picker, const question* asked, const decision* made, const report* reported,
         const report* declared, bint shed, char* out, bint* moves
-    ) noexcept:
+    ) noexcept nogil:
         """Write the body for these picks, and return its length; `moves` is whether the player is to change pathways.
 
-        The keys of title and viewer give the TTL its jitter; with `shed` it is long. Without picks, what the player
-        uses stays first where it is only full, and what its playlist declared is listed.
+        The keys of title and viewer give the TTL its jitter; with `shed` it is long.
         """
         cdef listing listed
         cdef char* end = out
-        cdef int i, full = -1
-        listed.count = 0
-        if self.count:
-            self.list_mapped(made, reported, &listed)
-        else:
-            self.list_appliances(picker, made, reported, &listed)
-        if made.count == 0:
-            if reported.count:
-                full = self.find_full(picker, asked, made, reported)
-            if full >= 0:
-                put_first(reported.ids + full, &listed)
-            for i in range(0 if self.count else declared.count):
-                add(declared.ids + i, &listed)
+        cdef int i
+        self.arrange(picker, asked, made, reported, declared, &listed)
         moves[0] = reported.count > 0 and not among(&listed.ids[0], reported.ids, reported.count)
         end = join(end, b'{"VERSION":1,"TTL":', 19)
         end = write_number(end, jittered_ttl(
@@ -84,26 +82,152 @@ cdef class Manifest:
             end = join(end, b'"', 1)
         return join(end, b"]}", 2) - out
 
-    cdef void list_appliances(
-        self, Picker picker, const decision* made, const report* reported, listing* listed
+    def order(
+        self, Picker picker not None, address, str title not None, str session not None, int family, current,
+        declared, failed
+    ):
+        cdef question asked
+        cdef decision made
+        cdef report reported, brought
+        cdef listing listed
+        cdef int i, kept
+        read_names(current, &reported)
+        read_names(declared, &brought)
+        picker.read(address, title, self.most, family, session, None, failed, &asked)
+        picker.decide(&asked, self.service, &made)
+        kept = self.arrange(picker, &asked, &made, &reported, &brought, &listed)
+        ids = tuple([listed.ids[i].at[:listed.ids[i].length].decode() for i in range(listed.count)])
+        return ids, None if kept < 0 else current[kept]
+
+    cdef int arrange(
+        self, Picker picker, const question* asked, const decision* made, const report* reported,
+        const report* declared, listing* listed
     ) noexcept nogil:
-        """List the picked appliances, then the fallback; without picks, then what the player uses."""
+        """List the pathways, best first; return the number of the one that the player uses and keeps, -1 for none."""
+        cdef standing used[C_MAX_REPORTED]
+        cdef standing brought[C_MAX_REPORTED]
+        cdef int i, kept
+        cdef const report* own = declared  # what limits the player to its own appliances
+        if self.count:
+            own = NULL
+        self.judge(picker, asked, made, reported, used, own, brought)
+        listed.count = 0
+        if self.count:
+            self.list_mapped(made, listed)
+        else:
+            self.list_appliances(picker, made, declared, brought, listed)
+        kept = self.find_kept(picker, asked, made, reported, used, own, brought)
+        for i in range(0 if self.count or made.count else reported.count):
+            add(reported.ids + i, listed)
+        for i in range(0 if self.count or made.count else declared.count):
+            add(declared.ids + i, listed)
+        if kept >= 0:
+            put_first(reported.ids + kept, listed)
+        if asked.failed_count:
+            put_last(asked.failed, asked.failed_count, listed)
+        return kept
+
+    cdef void judge(
+        self, Picker picker, const question* asked, const decision* made, const report* reported, standing* used,
+        const report* declared, standing* brought
+    ) noexcept nogil:
+        """Find how each pathway stands that the player uses, and each that its playlist declared, NULL for none."""
+        cdef int i, missing = 0
+        cdef uint32_t noted, j
+        cdef note* notes
+        for i in range(reported.count):
+            missing += self.judge_by_picks(picker, asked, made, reported.ids + i, used + i)
+        for i in range(declared.count if declared != NULL else 0):
+            missing += self.judge_by_picks(picker, asked, made, declared.ids + i, brought + i)
+        if not missing:
+            return
+        notes = <note*> malloc((picker.most_candidates + 1) * sizeof(note))
+        if notes == NULL:
+            return
+        noted = picker.judge_all(asked.zone, self.service, made, notes)
+        for j in range(noted):
+            if notes[j].reason != b"-" and notes[j].reason != b"H":
+                continue
+            for i in range(reported.count):
+                self.judge_by_note(picker, notes + j, reported.ids + i, used + i)
+            for i in range(declared.count if declared != NULL else 0):
+                self.judge_by_note(picker, notes + j, declared.ids + i, brought + i)
+        free(notes)
+
+    cdef bint judge_by_picks(
+        self, Picker picker, const question* asked, const decision* made, const piece* name, standing* found
+    ) noexcept nogil:
+        """Find the best pick that a pathway stands for; return whether other candidates have to be looked at."""
+        cdef int i
+        found.state, found.rank, found.pick, found.appliance = UNFIT, RANK, -1, 0
+        if asked.failed_count and among(name, asked.failed, asked.failed_count):
+            found.state = BARRED
+            return False
+        if self.is_other(name):
+            found.state = OTHER
+            return False
+        for i in range(made.count):
+            if self.stands_for(picker, made.picks[i].appliance, name) and made.picks[i].rank < found.rank:
+                found.state, found.rank, found.pick = ABLE, made.picks[i].rank, i
+                found.appliance = made.picks[i].appliance
+        return found.pick < 0
+
+    cdef void judge_by_note(
+        self, Picker picker, const note* candidate, const piece* name, standing* found
+    ) noexcept nogil:
+        """Take a candidate that can serve, or is only full, for a pathway that stands for no pick, if it is better."""
+        cdef bint able = candidate.reason == b"-"
+        if found.pick >= 0 or found.state == OTHER or found.state == BARRED:
+            return
+        if candidate.rank < found.rank or (candidate.rank == found.rank and able and found.state == FULL):
+            if self.stands_for(picker, candidate.appliance, name):
+                found.state, found.rank = ABLE if able else FULL, candidate.rank
+                found.appliance = candidate.appliance
+
+    cdef int find_kept(
+        self, Picker picker, const question* asked, const decision* made, const report* reported,
+        const standing* used, const report* declared, const standing* brought
+    ) noexcept nogil:
+        """Return the number of the pathway that the player uses and keeps, -1 where it is to move or uses none."""
+        cdef const standing* kept = NULL
+        cdef standing best
+        cdef int i
+        for i in range(reported.count):
+            if used[i].state > UNFIT and (kept == NULL or goes_before(used + i, kept)):
+                kept = used + i
+        if kept == NULL:
+            return -1
+        best.state = UNFIT
+        if declared == NULL or declared.count == 0:
+            if made.count:
+                best = standing(ABLE, made.picks[0].rank, 0, made.picks[0].appliance)
+        else:
+            for i in range(declared.count):
+                if brought[i].state == ABLE and (best.state == UNFIT or goes_before(brought + i, &best)):
+                    best = brought[i]
+        if best.state == UNFIT or kept.rank < best.rank or (kept.rank == best.rank and kept.state == FULL):
+            return <int> (kept - used)
+        if kept.rank == best.rank and kept.pick >= 0 and best.pick >= 0:
+            if draw_of(made.picks + kept.pick) <= draw_of(made.picks + best.pick) * (1 + self.gain):
+                return <int> (kept - used)
+        return <int> (kept - used) if is_held_back(picker, best.appliance, asked.viewer) else -1
+
+    cdef void list_appliances(
+        self, Picker picker, const decision* made, const report* declared, const standing* brought, listing* listed
+    ) noexcept nogil:
+        """List the picked appliances, the declared ones that could serve as well, and the fallback."""
         cdef const appliance_record* appliance
-        cdef choice best[C_MAX_PICKS]
         cdef int i
         for i in range(made.count):
             appliance = picker.appliances + made.picks[i].appliance
-            best[i].id = piece(picker.text + appliance.id, appliance.id_length)
-            best[i].pick = i
-        self.keep_current(best, made.count, made, reported)
-        for i in range(made.count):
-            listed.ids[i] = best[i].id
+            listed.ids[i] = piece(picker.text + appliance.id, appliance.id_length)
         listed.count = made.count
+        for i in range(declared.count):
+            if brought[i].state == ABLE and brought[i].pick < 0:
+                add(declared.ids + i, listed)
         add(&FALLBACK, listed)
-        for i in range(0 if made.count else reported.count):
-            add(reported.ids + i, listed)
 
-    cdef void list_mapped(self, const decision* made, const report* reported, listing* listed) noexcept nogil:
+    cdef void list_mapped(self, const decision* made, listing* listed) noexcept nogil:
         """List all declared pathways: those that stand for a pick, by their best pick, then the others."""
         cdef choice best[C_MAX_PATHWAYS]
         cdef choice current
@@ -121,11 +245,10 @@ cdef class Manifest:
             used |= <uint32_t> 1 << j
             at = count
             count += 1
-            while at and goes_before(made, current.pick, best[at - 1].pick):
+            while at and comes_first(made, current.pick, best[at - 1].pick):
                 best[at] = best[at - 1]
                 at -= 1
             best[at] = current
-        self.keep_current(best, count, made, reported)
         for i in range(count):
             listed.ids[i] = best[i].id
         listed.count = count
@@ -137,56 +260,43 @@ cdef class Manifest:
                     listed.ids[listed.count] = self.pathways[j]
                     listed.count += 1
 
-    cdef void keep_current(
-        self, choice* best, int count, const decision* made, const report* reported
-    ) noexcept nogil:
-        """Move the first pathway that the player uses to the front, unless the front is better by the gain."""
-        cdef const candidate* first
-        cdef const candidate* used
-        cdef choice kept
-        cdef int i
-        for i in range(count if reported.count else 0):
-            if among(&best[i].id, reported.ids, reported.count):
-                first = &made.picks[best[0].pick]
-                used = &made.picks[best[i].pick]
-                if used.rank == first.rank and draw_of(used) <= draw_of(first) * (1 + self.gain):
-                    kept = best[i]
-                    while i:
-                        best[i] = best[i - 1]
-                        i -= 1
-                    best[0] = kept
-                return
-
-    cdef int find_full(
-        self, Picker picker, const question* asked, const decision* made, const report* reported
-    ) noexcept:
-        """Return the first pathway that the player uses and that is passed over for its load alone, -1 for none."""
-        cdef note* notes = <note*> malloc((picker.most_candidates + 1) * sizeof(note))
-        cdef decision again = made[0]
-        cdef uint32_t noted = 0, i
-        cdef int j, found = -1
-        if notes == NULL:
-            return -1
-        picker.choose(asked.zone, self.service, &again, notes, &noted)
-        for j in range(reported.count):
-            for i in range(noted):
-                if found < 0 and notes[i].reason == b"H" and self.names(picker, notes[i].appliance, reported.ids + j):
-                    found = j
-        free(notes)
-        return found
-
-    cdef bint names(self, Picker picker, uint32_t appliance, const piece* id) noexcept nogil:
-        """Return whether a pathway stands for an appliance."""
-        cdef const appliance_record* record = picker.appliances + appliance
-        cdef piece own = piece(picker.text + record.id, record.id_length)
+    cdef bint is_other(self, const piece* name) noexcept nogil:
+        """Return whether a pathway leads to another network: the fallback, or one that names its host."""
         cdef int j
         for j in range(self.count):
-            if among(id, self.pathways + j, 1):
-                return self.stands[appliance] >> j & 1
-        return self.count == 0 and among(id, &own, 1)
+            if self.hosted >> j & 1 and among(name, self.pathways + j, 1):
+                return True
+        return self.count == 0 and among(name, &FALLBACK, 1)
+
+    cdef bint stands_for(self, Picker picker, uint32_t appliance, const piece* name) noexcept nogil:
+        """Return whether a pathway stands for an appliance: a mapped one, or with its id or that of its clone."""
+        cdef const appliance_record* record = picker.appliances + appliance
+        cdef const char* id = picker.text + record.id
+        cdef int j
+        for j in range(self.count):
+            if self.stands[appliance] >> j & 1 and among(name, self.pathways + j, 1):
+                return True
+        if name.length == record.id_length or (self.clones and name.length == record.id_length + C_CLONE):
+            if name.length == record.id_length or name.at[record.id_length] == b".":
+                return memcmp(name.at, id, record.id_length) == 0
+        return False
 
 
-cdef inline bint goes_before(const decision* made, int left, int right) noexcept nogil:
+cdef inline bint is_held_back(Picker picker, uint32_t appliance, uint64_t viewer) noexcept nogil:
+    """Return whether a viewer may not yet move up to an appliance: by a number of the two, and the status word."""
+    cdef uint32_t slot = picker.appliances[appliance].slot
+    cdef uint32_t word = load_word(picker.status.words + slot)
+    return mix(viewer ^ slot + 1) >> (64 - HELD_BACK_BITS) < word >> HELD_BACK_SHIFT & ((1 << HELD_BACK_BITS) - 1)
+
+
+cdef inline bint goes_before(const standing* left, const standing* right) noexcept nogil:
+    """Return whether a pathway is better: by rank, then in the order of the picks, before those that are no picks."""
+    if left.rank != right.rank or (left.pick < 0 and right.pick < 0):
+        return left.rank < right.rank
+    return <uint32_t> left.pick < <uint32_t> right.pick  # -1 is the largest
+
+
+cdef inline bint comes_first(const decision* made, int left, int right) noexcept nogil:
     """Return whether a pick comes before another: by rank, then in the order of the picks."""
     if made.picks[left].rank != made.picks[right].rank:
         return made.picks[left].rank < made.picks[right].rank
@@ -209,11 +319,35 @@ cdef inline void add(const piece* name, listing* listed) noexcept nogil:
 
 
 cdef inline void put_first(const piece* name, listing* listed) noexcept nogil:
-    """Move an id to the front of those that are listed."""
+    """Put an id in front, from its place if it is listed."""
     cdef int i = 0
-    while i < listed.count - 1 and not among(name, listed.ids + i, 1):
+    while i < listed.count and not among(name, listed.ids + i, 1):
         i += 1
+    listed.count += i == listed.count
     while i:
         listed.ids[i] = listed.ids[i - 1]
         i -= 1
     listed.ids[0] = name[0]
+
+
+cdef inline void put_last(const piece* names, int count, listing* listed) noexcept nogil:
+    """Put the ids that are among `names` behind the others."""
+    cdef listing all = listed[0]
+    cdef int turn, i
+    listed.count = 0
+    for turn in range(2):
+        for i in range(all.count):
+            if among(all.ids + i, names, count) == turn:
+                listed.ids[listed.count] = all.ids[i]
+                listed.count += 1
+
+
+cdef int read_names(names, report* out) except -1:
+    """Read pathways from Python strings, which outlive it."""
+    out.count = 0
+    if len(names) > C_MAX_REPORTED:
+        raise ValueError(f"{len(names)} pathways; at most {C_MAX_REPORTED}")
+    for name in names:
+        out.ids[out.count].at = text_of(name, &out.ids[out.count].length)
+        out.count += 1
+    return 0

@@ -175,6 +175,8 @@ class Settings(BaseSettings):
     """how much an appliance's weight may change in a tick, as a share of its full weight"""
     slow_start_s: float = Field(60.0, ge=0, le=3600)
     """how many seconds a recovered appliance takes from a tenth to its full weight"""
+    return_s: float = Field(600.0, ge=0, le=86_400)
+    """in how many seconds viewers come back to an appliance that was full, out or drained and has room again"""
     load_excess: float = Field(0.15, gt=0, le=10)
     """load above the share of the cluster: fewer clients from half of this, none from four times this"""
     player_signal: float = Field(0.0, ge=0, le=0.5)

@@ -159,7 +159,7 @@ def staged(folder: Path, pair: Pair | None = None) -> Iterator[Stage]:
     front = Front(HERE, pair)
     listen = f"tls:127.0.0.1:{free_port()}" if pair else "127.0.0.1:0"
     public_url = listen.replace("tls:", "https://") if pair else front.url
-    changed = {"STEERING_PUBLIC_URL": public_url, "STEERING_CMCD_SAMPLE": "1"}
+    changed = {"STEERING_PUBLIC_URL": public_url, "STEERING_CMCD_SAMPLE": "1", "STEERING_RETURN_S": "4"}
     if pair:
         changed |= {"STEERING_TLS_CERT": str(pair[0]), "STEERING_TLS_KEY": str(pair[1])}
     before = dict(os.environ)
@@ -242,16 +242,20 @@ def test_a_failed_appliance_costs_no_segment(scene: Stage) -> None:
     scene.wait_to_play(seconds=2.0)
     scene.machines[NEAR].fail()
     time.sleep(1)  # until whoever watches appliances has seen it
-    scene.control.overrides.weight([NAMES[NEAR]], 0, "test")
+    scene.control.overrides.drain([NAMES[NEAR]], "test")
     scene.wait_for(NEXT)
     scene.play_on(3.0)
     scene.check()
 
 
-def test_an_appliance_at_its_limit_loses_viewers_to_its_neighbour_and_a_site_to_the_next(scene: Stage) -> None:
+def test_an_appliance_at_its_limit_keeps_its_viewers_and_a_drained_site_gives_them_to_the_next(scene: Stage) -> None:
     scene.open()
     scene.wait_to_play()
     scene.control.overrides.weight([NAMES[NEAR], NAMES[NEXT]], 0, "test")
+    scene.play_on(2.5 * TTL_S)
+    for name in PLAYERS:
+        assert set(scene.browser.media(name)) == {NEAR}, f"{name} left an appliance that takes no new clients"
+    scene.control.overrides.drain([NAMES[NEAR], NAMES[NEXT]], "test")
     scene.wait_for(FAR)
     scene.check()
 

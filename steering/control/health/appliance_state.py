@@ -9,7 +9,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
+from _fastpath.status_words import (
+    DISABLED,
+    HELD_BACK,
+    IPV4_UP,
+    IPV6_UP,
+    MOST_HELD_BACK,
+    NO_HEADROOM,
+    OVER_LIMIT,
+    STALE,
+    UNHEALTHY,
+)
 from steering.control.health import rules as health
 from steering.control.health.rules import Health, HealthRecord
 from steering.control.records.overrides import Override
@@ -18,6 +28,7 @@ from steering.settings import Settings
 
 NO_OVERRIDE: Final = Override()
 WEIGHT: Final = 0xFFFF
+PACED: Final = WEIGHT | MOST_HELD_BACK * HELD_BACK  # the bits of a word that move in small steps
 OUT: Final = UNHEALTHY | STALE
 FAMILIES: Final = IPV4_UP | IPV6_UP
 
@@ -133,8 +144,11 @@ def name_of(state: ApplianceState, settings: Settings) -> tuple[str, str]:
         return "partial", f"not up over {' and '.join(lost)}" + ("" if reason.holds else f": {reason.why}")
     if reported and record.ramping:
         return "ramping", "slow start"
-    factor = state.player_factor
-    return "serving", f"players fail on it: it keeps {factor:.0%} of its weight" if factor < 1.0 else ""
+    if (factor := state.player_factor) < 1.0:
+        return "serving", f"players fail on it: it keeps {factor:.0%} of its weight"
+    if (returned := record.returned) < 1.0:
+        return "serving", f"its viewers come back: {returned:.0%} of those who play elsewhere may"
+    return "serving", ""
 
 
 def lost_families(state: ApplianceState) -> list[str]:

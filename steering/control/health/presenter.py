@@ -73,6 +73,7 @@ def describe_state(state: ApplianceState, settings: Settings, total: float) -> d
         "suppressed": state.suppressed or None,
         "weight": status & WEIGHT,
         "ramp": round(record.ramp, 3) if reported else 1.0,
+        "returned": round(record.returned, 3),
         "load_factor": round(state.load_factor, 3),
         "players": {
             "attested": round(state.attested, 1),

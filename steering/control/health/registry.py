@@ -19,13 +19,14 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from _fastpath.status_words import OVER_LIMIT
+from _fastpath.status_words import DISABLED, OVER_LIMIT
 from steering.control.health import player_signal as players
 from steering.control.health import rules as health
 from steering.control.health.alarms import Alarm, changed_alarms, find_alarms
 from steering.control.health.appliance_state import (
     NO_OVERRIDE,
     OUT,
+    PACED,
     WEIGHT,
     ApplianceState,
     Location,
@@ -76,7 +77,7 @@ class Registry:
         self.limiter = EjectionLimiter(settings)
         self.balancer = LoadBalancer(settings.load_excess)
         self.in_maintenance: set[str] = set()
-        self.off_target: set[str] = set()  # their ramp is not at its target
+        self.off_target: set[str] = set()  # their ramp is not at its target, or viewers are held back
         self.unsaved: set[str] = set()  # their record is newer than the database's
         self.pending: list[StateChange] = []
         self.raised: dict[tuple[str, str], Alarm] = {}
@@ -128,7 +129,9 @@ class Registry:
                 if name in records:
                     state.record = read_record(records[name], now)
                     if status and (full := health.full_weight(state.appliance, state.override)):
-                        state.record = dataclasses.replace(state.record, ramp=min((status & WEIGHT) / full, 1.0))
+                        state.record = dataclasses.replace(
+                            state.record, ramp=min((status & WEIGHT) / full, 1.0), returned=health.returned_by(status)
+                        )
                         self.off_target.add(name)
                 state.ejected = bool(status & OUT) and health.is_suspect(state.record, state.override, self.settings)
                 state.overloaded = bool(status & OVER_LIMIT)
@@ -238,10 +241,15 @@ class Registry:
             target = health.target_ramp(state.record.health, state.appliance.capacity_gbps, self.settings)
             if state.record.ramp != target:
                 self.off_target.add(name)
+        if state.status & ~status & DISABLED:
+            state.record = health.with_slow_return(state.record)
+            status = self.status_of(state)
+        if state.record.returned < 1.0:
+            self.off_target.add(name)
         if status != state.status:
             if self.files:
                 self.files.set_words({state.appliance.slot: status})
-            if (status ^ state.status) & ~WEIGHT:
+            if (status ^ state.status) & ~PACED:
                 self.unsaved.add(name)
             state.status = status
         new_name, reason = name_of(state, self.settings)

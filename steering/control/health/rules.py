@@ -5,7 +5,8 @@
     inference      silence; observations of the checker and of monitors  after several in a row, and only as far as
                                                                          the ejection limits allow (ejection_limits.py)
     ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-    status word    16 bits of weight; D disabled, H full or overloaded, U unhealthy, S stale, address families
+    status word    16 bits of weight; D disabled, H full or overloaded, U unhealthy, S stale, address families;
+                   how many of the viewers who play elsewhere are held back from moving up to it
 
 An *assumed* appliance has the weight of its capacity; only overrides and the checker change its status word. A
 *reported* appliance follows its own reports, and is not usable before its first one. Its weight is its full weight
@@ -20,10 +21,21 @@ nothing.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, NO_HEADROOM, OVER_LIMIT, STALE, UNHEALTHY
+from _fastpath.status_words import (
+    DISABLED,
+    HELD_BACK,
+    IPV4_UP,
+    IPV6_UP,
+    MOST_HELD_BACK,
+    NO_HEADROOM,
+    OVER_LIMIT,
+    STALE,
+    UNHEALTHY,
+)
 from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
 from steering.model.route import RoutesHeard
@@ -102,6 +114,7 @@ class HealthRecord:
     ramp: float = 1.0
     ramping: bool = False  # slowly, after a recovery
     full: bool = False
+    returned: float = 1.0  # the share of the viewers who play elsewhere that may come back
 
     @property
     def reports(self) -> bool:
@@ -162,6 +175,7 @@ def with_report(
         healthy = Condition(health.state != "failed", now, health.why)
     elif health and not healthy.holds and health.why != healthy.why:
         healthy = dataclasses.replace(healthy, why=health.why)
+    full = is_full(health, capacity_gbps, record.full, settings)
     return dataclasses.replace(
         record,
         healthy=healthy,
@@ -173,7 +187,8 @@ def with_report(
         skew_s=None if report.sent_at is None else report.sent_at - now,
         health=health,
         routes=report.routes if report.routes is not None else record.routes,
-        full=is_full(health, capacity_gbps, record.full, settings),
+        full=full,
+        returned=0.0 if full else record.returned,
     )
 
 
@@ -206,18 +221,29 @@ def with_silence(record: HealthRecord, now: float, settings: Settings) -> Health
 
 def with_slow_start(record: HealthRecord) -> HealthRecord:
     """Return the record of an appliance that was unhealthy or stale and recovered: its ramp starts low."""
-    return dataclasses.replace(record, ramp=FIRST_RAMP, ramping=True)
+    return dataclasses.replace(record, ramp=FIRST_RAMP, ramping=True, returned=0.0)
+
+
+def with_slow_return(record: HealthRecord) -> HealthRecord:
+    """Return the record of an appliance that operators let serve again: its viewers come back a share at a time."""
+    return dataclasses.replace(record, returned=0.0)
 
 
 def with_step(record: HealthRecord, capacity_gbps: float, elapsed_s: float, settings: Settings) -> HealthRecord:
-    """Return the record with its ramp one step nearer to its target; after a recovery the steps up are smaller."""
+    """Return the record with its ramp one step nearer to its target, and more viewers let back as there is room.
+
+    After a recovery the steps up are smaller.
+    """
     target = target_ramp(record.health, capacity_gbps, settings)
     up = elapsed_s / settings.slow_start_s if record.ramping and settings.slow_start_s else 1.0
     ramp = min(max(target, record.ramp - settings.weight_step), record.ramp + min(up, settings.weight_step))
     ramping = record.ramping and ramp < target
-    if ramp == record.ramp and ramping == record.ramping:
+    returned = record.returned
+    if returned < 1.0 and not record.full:
+        returned = min(returned + elapsed_s * target / settings.return_s, 1.0) if settings.return_s else 1.0
+    if (ramp, ramping, returned) == (record.ramp, record.ramping, record.returned):
         return record
-    return dataclasses.replace(record, ramp=ramp, ramping=ramping)
+    return dataclasses.replace(record, ramp=ramp, ramping=ramping, returned=returned)
 
 
 def target_ramp(health: Health | None, capacity_gbps: float, settings: Settings) -> float:
@@ -277,7 +303,13 @@ def status_of(
     weight = max(round(weight * load_factor), min(weight, 1))
     status |= OVER_LIMIT * overloaded
     status |= DISABLED * (not (enabled and override.enabled))
+    status |= math.ceil(MOST_HELD_BACK * (1.0 - record.returned)) * HELD_BACK
     return status | weight | IPV4_UP * ipv4 | IPV6_UP * ipv6
+
+
+def returned_by(status: int) -> float:
+    """Return the share of the viewers who play elsewhere that a status word lets come back."""
+    return 1.0 - (status // HELD_BACK & MOST_HELD_BACK) / MOST_HELD_BACK
 
 
 def is_suspect(record: HealthRecord, override: Override, settings: Settings) -> bool:

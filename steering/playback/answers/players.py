@@ -13,6 +13,7 @@ import dataclasses
 from array import array
 from collections.abc import Sequence
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from _fastpath.client import Trust
 from _fastpath.counters import Counters
@@ -27,10 +28,12 @@ from steering.errors import RequestError
 from steering.model.service import Service, jitter_s
 from steering.playback.answers import pathways
 from steering.playback.answers import steering_manifests as manifests
+from steering.playback.answers.pathways import Order
 from steering.settings import Settings
 
 Headers = Sequence[tuple[bytes, bytes]]
 UNFIT: Final = DISABLED | UNHEALTHY | STALE
+MANIFESTS: Final[WeakKeyDictionary[Snapshot, tuple[float, dict[str, Manifest]]]] = WeakKeyDictionary()
 MAX_JUDGED: Final = 8  # pathways of a static body; each costs a walk over the fleet's ids, up to 20 µs
 
 
@@ -78,33 +81,52 @@ def steer(snapshot: Snapshot | None, asked: Asked, settings: Settings, counters:
         picks = pick(snapshot, service, asked, counters, trace)
     if snapshot is None or service is None or picks is None:
         return Steered(static_answer(snapshot, asked.service, hints, viewer, asked.title, settings.default_service))
-    walked_out = len(picks) < pathways.most(service)
-    full = [snapshot.pick_of(index, 0, rank, 0.0) for index, rank, _, reason, *_ in trace.candidates if reason == "H"]
-    ordered = pathways.order(
-        service, picks, walked_out, hints.pathways, settings.steer_gain, full, hints.declared, hints.failed
+    current: Sequence[str] = hints.pathways
+    offers = takes_clones(service, hints)
+    if offers:
+        fit = [(index, rank) for index, rank, _, reason, *_ in trace.candidates if reason in "-H"]
+        near = [snapshot.pick_of(index, 0, rank, 0.0) for index, rank in fit]
+        current = pathways.appliances_of(service, near, current, hints.declared)
+    ids, kept = compiled(snapshot, settings.steer_gain)[service.id].order(
+        snapshot.picker,
+        asked.client.packed,
+        asked.title,
+        hints.session,
+        hints.family,
+        current,
+        () if offers else hints.declared,
+        hints.failed,
     )
-    if takes_clones(service, hints):
-        ordered = pathways.with_clones(ordered, service, picks, hints.pathways, settings.steer_gain, hints.declared)
+    ordered = Order(ids, moves=bool(hints.pathways) and ids[0] not in hints.pathways)
+    if offers:
+        stays = None if kept is None else hints.pathways[current.index(kept)]
+        ordered = pathways.with_clones(ids, service, picks, hints.pathways, stays, hints.declared)
     body = manifests.steering_body(service, ordered, viewer, asked.title)
     return Steered(body, ordered.moves)
 
 
-def compiled(snapshot: Snapshot, gain: float) -> list[Manifest]:
-    """Return, for each service, what makes the same manifests as `steer` in the fast path."""
-    return [
-        Manifest(
-            snapshot.services[service.id],
-            service.steer_ttl_s,
-            jitter_s(service.steer_ttl_s, service.ttl_jitter),
-            gain,
-            pathways.most(service),
-            [(pathway.id, bool(pathway.host)) for pathway in service.pathways],
-            stands_of(snapshot, service) if service.pathways else None,
-            bool(service.clones),
-            *manifests.long_ttl(service),
-        )
-        for service in snapshot.rules.values()
-    ]
+def compiled(snapshot: Snapshot, gain: float) -> dict[str, Manifest]:
+    """Return what makes the manifests of each service, by its id; made once for a snapshot."""
+    made = MANIFESTS.get(snapshot)
+    if made is None or made[0] != gain:
+        made = MANIFESTS[snapshot] = gain, {name: compile_one(snapshot, name, gain) for name in snapshot.rules}
+    return made[1]
+
+
+def compile_one(snapshot: Snapshot, name: str, gain: float) -> Manifest:
+    """Return what makes the manifests of a service."""
+    service = snapshot.rules[name]
+    return Manifest(
+        snapshot.services[name],
+        service.steer_ttl_s,
+        jitter_s(service.steer_ttl_s, service.ttl_jitter),
+        gain,
+        pathways.most(service),
+        [(pathway.id, bool(pathway.host)) for pathway in service.pathways],
+        stands_of(snapshot, service) if service.pathways else None,
+        bool(service.clones),
+        *manifests.long_ttl(service),
+    )
 
 
 def stands_of(snapshot: Snapshot, service: Service) -> array[int]:

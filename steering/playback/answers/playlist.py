@@ -45,7 +45,7 @@ def make_playlist(
         )
     hosts = pathways.hosts(service, picks)
     declared = [(name, base_of(service, host, asked.title, asked.client.packed, sign)) for name, host in hosts]
-    first = pathways.order(service, picks, len(picks) < pathways.most(service), (), 0.0).ids[0]
+    first = hosts[0][0]
     brought: list[str] = []
     if not service.pathways:
         brought = [name for name, host in hosts if host]

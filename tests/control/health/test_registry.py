@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from _fastpath.status_words import DISABLED, IPV4_UP, NO_HEADROOM, STALE, UNHEALTHY
+from _fastpath.status_words import DISABLED, HELD_BACK, IPV4_UP, MOST_HELD_BACK, NO_HEADROOM, STALE, UNHEALTHY
 from steering.control.health.appliance_state import Maintenance, OverrideOrigin
 from steering.control.health.presenter import describe
 from steering.control.health.registry import Registry, read_record, steady_clock
@@ -17,7 +17,8 @@ from steering.model.route import RoutesHeard
 from steering.settings import Settings
 from tests.support.appliances import BOTH, MUMBAI, Bench, make_fleet
 
-BITS = 0xFFFF0000
+BITS = 0x007F0000  # the flags of a word
+NOBODY_RETURNS = MOST_HELD_BACK * HELD_BACK
 
 
 def test_an_appliances_own_report_counts_at_once(bench: Bench) -> None:
@@ -44,16 +45,16 @@ def test_a_reported_appliance_is_not_usable_before_its_first_report(bench: Bench
     assert bench.status("c0-bom001") == 1000 | BOTH | STALE
     assert bench.states()["c0-bom001"] == "unknown"
     bench.report("c0-bom001")
-    assert bench.status("c0-bom001") == 100 | BOTH, "slow start"
+    assert bench.status("c0-bom001") == 100 | BOTH | NOBODY_RETURNS, "slow start"
     bench.registry.set_overrides({"c0-bom001": Override(health_source="assumed")}, OverrideOrigin(bench.now, "noc"))
-    assert bench.status("c0-bom001") == 1000 | BOTH
+    assert bench.status("c0-bom001") == 1000 | BOTH | NOBODY_RETURNS
 
 
 def test_a_recovered_appliance_starts_slowly_and_listeners_are_called(bench: Bench) -> None:
     bench.report("c0-bom001")
     bench.report("c0-bom001", health=Health("failed", "disk"))
     bench.report("c0-bom001")
-    assert bench.status("c0-bom001") == 100 | BOTH
+    assert bench.status("c0-bom001") == 100 | BOTH | NOBODY_RETURNS
     weights = []
     for _ in range(60):
         bench.tick()
@@ -61,7 +62,7 @@ def test_a_recovered_appliance_starts_slowly_and_listeners_are_called(bench: Ben
         weights.append(bench.status("c0-bom001") & 0xFFFF)
     assert weights[30] == pytest.approx(600, abs=1)
     assert weights == sorted(weights)
-    assert bench.status("c0-bom001") == 1000 | BOTH
+    assert bench.status("c0-bom001") & ~NOBODY_RETURNS == 1000 | BOTH
     assert [(change.before, change.after) for change in bench.changes] == [
         ("serving", "unhealthy"),
         ("unhealthy", "ramping"),
@@ -89,7 +90,7 @@ def test_an_appliance_silent_for_three_reports_is_stale_until_the_next(bench: Be
     assert bench.status("c0-bom001") == 1000 | BOTH | STALE
     assert bench.states()["c0-bom001"] == "stale"
     bench.report("c0-bom001")
-    assert bench.status("c0-bom001") == 100 | BOTH
+    assert bench.status("c0-bom001") == 100 | BOTH | NOBODY_RETURNS
 
 
 def test_when_too_many_fall_silent_their_ejection_is_suppressed_until_released(bench: Bench) -> None:
@@ -167,7 +168,30 @@ def test_maintenance_begins_and_ends_by_itself(bench: Bench) -> None:
     result = describe(bench.registry, "c0-bom001")
     assert (result["state"], result["why"], result["maintenance"]["until"]) == ("maintenance", "new disks", 5000.0)
     bench.tick()
+    assert bench.status("c0-bom001") == 1000 | BOTH | NOBODY_RETURNS
+
+
+def test_viewers_come_back_a_share_at_a_time_to_who_was_drained(bench: Bench) -> None:
+    bench.tick(maintenance={"c0-bom001": Maintenance(5000.0, "new disks")})
+    bench.tick()
+    shares = []
+    for _ in range(601):
+        bench.tick()
+        shares.append(bench.status("c0-bom001") // HELD_BACK & MOST_HELD_BACK)
+    assert shares == sorted(shares, reverse=True)
+    assert shares[300] == pytest.approx(MOST_HELD_BACK / 2, abs=1)
+    assert shares[-1] == 0
+    assert describe(bench.registry, "c0-bom001")["returned"] == 1.0
     assert bench.status("c0-bom001") == 1000 | BOTH
+
+
+def test_a_step_of_the_return_is_not_recorded(bench: Bench) -> None:
+    bench.tick(maintenance={"c0-bom001": Maintenance(5000.0, "new disks")})
+    bench.tick()
+    bench.registry.take_unsaved()
+    for _ in range(100):
+        bench.tick()
+    assert bench.registry.take_unsaved() == {}
 
 
 def test_a_restart_begins_where_the_last_process_ended(tmp_path: Path, bench: Bench) -> None:

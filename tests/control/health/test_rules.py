@@ -55,7 +55,7 @@ STATUS_WORDS: list[tuple[str, int, int]] = [
     ("suspect over IPv6 alone", status(NO_IPV6, ejected=True), 1000 | IPV4_UP),
     ("overloaded", status(overloaded=True), 1000 | BOTH | OVER_LIMIT),
     ("no IPv4 by its own report", status(reported(Report("b", 1, health=Health(ipv4=False)))), 1000 | IPV6_UP),
-    ("full", status(reported(Report("b", 1, health=Health(headroom_gbps=5.0)))), 1000 | BOTH | NO_HEADROOM),
+    ("full", status(reported(Report("b", 1, health=Health(headroom_gbps=5.0)))), 1000 | BOTH | NO_HEADROOM | 63 << 23),
     ("nearly full", status(reported(Report("b", 1, health=Health(headroom_gbps=5.1)))), 1000 | BOTH),
 ]
 
@@ -123,8 +123,9 @@ def test_a_full_appliance_takes_clients_again_only_well_above_the_low_mark() -> 
 def test_a_recovered_appliance_ramps_up_slowly_to_its_full_weight() -> None:
     record = health.with_slow_start(reported())
     ramps = [record.ramp]
-    for _ in range(60):
-        record = health.with_step(record, 100.0, 1.0, SETTINGS)
+    settings = SETTINGS.model_copy(update={"return_s": 60.0})
+    for _ in range(61):
+        record = health.with_step(record, 100.0, 1.0, settings)
         ramps.append(record.ramp)
     assert ramps[0] == health.FIRST_RAMP
     assert ramps[30] == pytest.approx(0.6)
@@ -132,6 +133,29 @@ def test_a_recovered_appliance_ramps_up_slowly_to_its_full_weight() -> None:
     assert ramps[60] == 1.0
     assert not record.ramping
     assert health.with_step(record, 100.0, 1.0, SETTINGS) is record
+
+
+RETURNS = [
+    # name, headroom of 100 Gbps, the share of its viewers back after 60 of 600 s
+    ("with all its headroom", 100.0, 0.1),
+    ("from the high mark on", 20.0, 0.1),
+    ("with half of the way between the marks", 12.5, 0.05),
+    ("with none beyond the low mark", 5.1, 0.1 * 0.1 / 15),
+    ("while it is full", 5.0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("headroom", "back"), [row[1:] for row in RETURNS], ids=[row[0] for row in RETURNS])
+def test_viewers_come_back_as_there_is_room(headroom: float, back: float) -> None:
+    record = reported(Report("b", 1, health=Health(headroom_gbps=1.0)))
+    record = health.with_report(record, Report("b", 2, health=Health(headroom_gbps=50.0)), 100.0, 0.0, SETTINGS)
+    assert record.returned == 0.0
+    record = health.with_report(record, Report("b", 3, health=Health(headroom_gbps=headroom)), 100.0, 0.0, SETTINGS)
+    for _ in range(60):
+        record = health.with_step(record, 100.0, 1.0, SETTINGS)
+    assert record.returned == pytest.approx(back)
+    word = status(record)
+    assert health.returned_by(word) == pytest.approx(back, abs=1 / 63)
 
 
 @given(
