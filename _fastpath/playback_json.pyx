@@ -11,8 +11,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memset
 
 from _fastpath.atomics cimport load_word
+from _fastpath.file_records cimport appliance_record, site_record
 from _fastpath.hashing cimport hash_bytes, jittered_ttl, mix
-from _fastpath.ranking cimport C_MAX_TITLE, appliance_record, decision, is_dots, site_record, text_of
+from _fastpath.ranking cimport C_MAX_TITLE, decision, is_dots, text_of
 from _fastpath.status_words cimport C_IPV4_UP, C_IPV6_UP
 from _fastpath.steer_json cimport sign_picks
 from _fastpath.writing cimport digits_of, escape, join, join_bytes, write_json_string, write_number

@@ -2,11 +2,13 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
+from _fastpath.appliance_ids cimport ApplianceIds
 from _fastpath.counters cimport Counters
+from _fastpath.file_records cimport appliance_record, cluster_record, ranking_entry_record, site_record, zone_record
 from _fastpath.holdings cimport Holdings
 from _fastpath.lpm cimport PrefixTable, PyUnicode_1BYTE_DATA, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII
 from _fastpath.service cimport Service
-from _fastpath.status_words cimport StatusWords
+from _fastpath.status_words cimport C_WEIGHT, StatusWords
 
 cdef enum:
     C_MAX_PICKS = 8
@@ -21,34 +23,7 @@ cdef enum:
     NOT_HELD = 0
     HELD = 1
     RANK = 0x7FFFFFFF
-
-# The records of a table file and a fleet file, in native byte order.
-cdef packed struct zone_record:
-    uint32_t first
-    uint32_t count
-    uint32_t partner
-    char region[8]
-
-cdef packed struct ranking_entry_record:
-    uint32_t cluster
-    uint32_t rank  # with FALLBACK set where no route leads
-
-cdef packed struct cluster_record:
-    uint32_t first
-    uint32_t count
-    uint32_t site
-    uint32_t region
-
-cdef packed struct appliance_record:
-    uint32_t slot
-    uint32_t host  # offsets in the text
-    uint32_t id
-    uint16_t host_length
-    uint16_t id_length
-
-cdef packed struct site_record:
-    uint32_t id
-    uint32_t id_length
+    ABLE = 45  # "-", the reason of a candidate that could serve
 
 cdef struct piece:  # of a text
     const char* at
@@ -108,6 +83,7 @@ cdef class Picker:
     cdef readonly StatusWords status
     cdef readonly Holdings holdings
     cdef seat* seats
+    cdef ApplianceIds ids
     cdef Py_buffer buffers[6]
     cdef int buffer_count
     cdef const zone_record* zones
@@ -126,7 +102,7 @@ cdef class Picker:
     cdef void choose(
         self, uint32_t zone, Service service, decision* made, note* notes, uint32_t* noted
     ) noexcept nogil
-    cdef uint32_t judge_all(self, uint32_t zone, Service service, const decision* made, note* notes) noexcept nogil
+    cdef char judge(self, uint32_t number, uint32_t i, Service service, const decision* made) noexcept nogil
     cdef int decide_traced(self, const question* asked, Service service, decision* made, object trace) except -1
     cdef int read(
         self, object address, str title, int n, int family, str session, Counters counters, object failed,
@@ -145,6 +121,18 @@ cdef inline bint better(const candidate* a, const candidate* b) noexcept nogil:
     """Return whether a comes before b within a rank."""
     cdef uint64_t left = a.cost * b.weight, right = b.cost * a.weight
     return left < right or (left == right and a.appliance < b.appliance)
+
+
+cdef inline int held_of(const seat* own, uint32_t services, const uint8_t* mask) noexcept nogil:
+    """Return whether an appliance holds the title that the mask of its cluster is for; NULL for no holder."""
+    if not own.services & services:
+        return UNKNOWN
+    return mask != NULL and mask[own.member >> 3] >> (own.member & 7) & 1  # one of those that the mask has bits for
+
+
+cdef inline bint is_able(uint32_t word, uint32_t refused, uint32_t family_bit, bint allowed, int held) noexcept nogil:
+    """Return whether a candidate can serve: whether no reason holds."""
+    return word & refused == 0 and word & family_bit and word & C_WEIGHT and allowed and held
 
 
 cdef inline bint is_picked(const candidate* picks, int count, uint32_t appliance) noexcept nogil:

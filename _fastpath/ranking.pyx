@@ -29,8 +29,8 @@ the service fails open, the ranking is walked again and the reasons U, S and H d
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp
 
+from _fastpath.appliance_ids cimport ApplianceIds
 from _fastpath.atomics cimport load_word
 from _fastpath.counters cimport FAILED_OPEN
 from _fastpath.hashing cimport content_key, hash_bytes, key_of_viewer, mix
@@ -58,7 +58,6 @@ SITE = struct.Struct("=II")
 FALLBACK = 1 << 31  # set in the rank of an entry that no route leads to
 
 cdef enum:
-    ABLE = 45  # "-", the reason of a candidate that could serve
     FORGIVABLE = C_UNHEALTHY | C_STALE | C_NO_HEADROOM | C_OVER_LIMIT  # where a service fails open
 
 # The bit of a reason in `decision.reasons`, by letter.
@@ -85,7 +84,6 @@ cdef struct walk_state:
     int site_limit
     bint repeats  # candidates may be picked already
     bint forgives
-    bint everywhere  # candidates are judged also where nothing is left to pick
     uint32_t refused_flags
     uint32_t least_weight
     uint32_t services
@@ -158,7 +156,7 @@ cdef inline void walk_cluster(
     cdef const uint8_t* mask = NULL
     cdef bint allowed = service.any_region or service.regions[cluster.region >> 6] >> (cluster.region & 63) & 1
     cdef bint reports = False, holds = False
-    cdef uint32_t i, word, bit
+    cdef uint32_t i, word
     cdef int held = UNKNOWN
     cdef char reason
     walk.current.site = cluster.site
@@ -170,13 +168,10 @@ cdef inline void walk_cluster(
         if made.failed_count and has_failed(picker, appliance, made):
             word |= C_FAILED
         if walk.services:
-            held = UNKNOWN
-            if picker.seats[i].services & walk.services:
-                bit = picker.seats[i].member  # one of those that the mask has bits for
-                held = mask != NULL and mask[bit >> 3] >> (bit & 7) & 1
-                reports = True
-                holds |= held
-        if word & walk.refused_flags == 0 and word & made.family_bit and word & C_WEIGHT and allowed and held:
+            held = held_of(picker.seats + i, walk.services, mask)
+            reports |= held != UNKNOWN
+            holds |= held == HELD
+        if is_able(word, walk.refused_flags, made.family_bit, allowed, held):
             reason = ABLE
         else:
             reason = reason_of(word, made.family_bit, allowed, held, walk.forgives)
@@ -184,7 +179,7 @@ cdef inline void walk_cluster(
         if notes != NULL and not walk.repeats:
             notes[noted[0]] = note(i, walk.current.rank, word, held, reason)
             noted[0] += 1
-        if reason != ABLE or walk.rank_start == made.n or (walk.repeats and is_picked(made.picks, walk.round_start, i)):
+        if reason != ABLE or (walk.repeats and is_picked(made.picks, walk.round_start, i)):
             continue
         walk.current.appliance = i
         walk.current.weight = max(word & C_WEIGHT, walk.least_weight)
@@ -196,10 +191,9 @@ cdef inline void walk_cluster(
 
 
 cdef void walk_ranking(
-    Picker picker, uint32_t zone, Service service, bint forgives, bint everywhere, decision* made, note* notes,
-    uint32_t* noted
+    Picker picker, uint32_t zone, Service service, bint forgives, decision* made, note* notes, uint32_t* noted
 ) noexcept nogil:
-    """Fill the picks from a zone's ranking, walked once a round; with `everywhere`, once to its end."""
+    """Fill the picks from a zone's ranking, walked once a round."""
     cdef const ranking_entry_record* first = picker.ranking_entries + picker.zones[zone].first
     cdef const ranking_entry_record* end = first + picker.zones[zone].count
     cdef const ranking_entry_record* entry
@@ -207,7 +201,6 @@ cdef void walk_ranking(
     walk.found = 0
     walk.site_limit = 1 if made.n == 2 else 2
     walk.repeats = walk.forgives = forgives
-    walk.everywhere = everywhere
     walk.refused_flags = C_DISABLED | C_FAILED if forgives else C_DISABLED | C_FAILED | FORGIVABLE
     walk.least_weight = 1 if forgives else 0
     walk.services = service.holdings_bit if picker.seats != NULL else 0
@@ -215,14 +208,14 @@ cdef void walk_ranking(
     while True:
         walk.round_start = walk.found
         entry = first
-        while entry < end and (walk.found < made.n or everywhere):
+        while entry < end and walk.found < made.n:
             walk.rank_start = walk.found
             walk.current.rank = entry.rank & RANK
             while entry < end and entry.rank & RANK == walk.current.rank:
                 if entry.cluster < picker.cluster_count:
                     walk_cluster(picker, entry.cluster, service, &walk, made, notes, noted)
                 entry += 1
-        if walk.found == made.n or walk.found == walk.round_start or everywhere:
+        if walk.found == made.n or walk.found == walk.round_start:
             made.count = walk.found
             return
         walk.repeats = True
@@ -252,6 +245,8 @@ cdef class Picker:
         self.site_count = <uint32_t> (self.buffers[4].len // sizeof(site_record))
         self.check_text()
         self.check()
+        self.ids = ApplianceIds()
+        self.ids.fill(self.appliances, self.appliance_count, self.clusters, self.cluster_count, self.text)
         if holdings is not None:
             self.assign_seats()
 
@@ -352,17 +347,29 @@ cdef class Picker:
         """Fill the picks for the keys of a decision; note every candidate where `notes` is given."""
         made.reasons = made.missed = 0
         made.failed_open = False
-        walk_ranking(self, zone, service, False, False, made, notes, noted)
+        walk_ranking(self, zone, service, False, made, notes, noted)
         if made.count == 0 and service.fail_open:
-            walk_ranking(self, zone, service, True, False, made, NULL, NULL)
+            walk_ranking(self, zone, service, True, made, NULL, NULL)
             made.failed_open = made.count > 0
 
-    cdef uint32_t judge_all(self, uint32_t zone, Service service, const decision* made, note* notes) noexcept nogil:
-        """Note every candidate of a ranking, for the keys of a decision, and return how many there are."""
-        cdef uint32_t noted = 0
-        cdef decision again = made[0]
-        walk_ranking(self, zone, service, False, True, &again, notes, &noted)
-        return noted
+    cdef char judge(self, uint32_t number, uint32_t i, Service service, const decision* made) noexcept nogil:
+        """Return why an appliance of a cluster is passed over, by the keys of a decision, ABLE where it could serve."""
+        cdef const cluster_record* cluster = self.clusters + number
+        cdef uint32_t word = load_word(self.status.words + self.appliances[i].slot)
+        cdef bint allowed = service.any_region or service.regions[cluster.region >> 6] >> (cluster.region & 63) & 1
+        cdef const uint8_t* mask = NULL
+        cdef int held = UNKNOWN
+        cdef int64_t title
+        if made.failed_count and has_failed(self, self.appliances + i, made):
+            word |= C_FAILED
+        if service.holdings_bit and self.seats != NULL:
+            title = self.holdings.find(made.content)
+            if title >= 0:
+                mask = self.holdings.mask_of(number, <uint32_t> title)
+            held = held_of(self.seats + i, service.holdings_bit, mask)
+        if is_able(word, C_DISABLED | C_FAILED | FORGIVABLE, made.family_bit, allowed, held):
+            return ABLE
+        return reason_of(word, made.family_bit, allowed, held, False)
 
     cdef int decide_traced(self, const question* asked, Service service, decision* made, object trace) except -1:
         """Decide a request, and fill a `Trace` where one is given."""
@@ -444,11 +451,8 @@ cdef class Picker:
     def slot_of(self, str id not None):
         cdef Py_ssize_t length
         cdef const char* name = text_of(id, &length)
-        cdef uint32_t i
-        for i in range(self.appliance_count):
-            if self.appliances[i].id_length == length and memcmp(self.text + self.appliances[i].id, name, length) == 0:
-                return self.appliances[i].slot
-        return -1
+        cdef int64_t number = self.ids.find(name, length)
+        return self.appliances[number].slot if number >= 0 else -1
 
     def picks(
         self, address, str title not None, Service service not None, int n, int family, str session not None="",

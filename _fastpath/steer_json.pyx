@@ -11,8 +11,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint64_t
 
 from _fastpath.counters cimport Counters
+from _fastpath.file_records cimport appliance_record, site_record
 from _fastpath.hashing cimport jittered_ttl
-from _fastpath.ranking cimport C_MAX_TITLE, appliance_record, candidate, question, site_record
+from _fastpath.ranking cimport C_MAX_TITLE, candidate, question
 from _fastpath.writing cimport digits_of, escape, join, join_bytes, write_number
 
 

@@ -1,6 +1,6 @@
 from libc.stdint cimport uint32_t
 
-from _fastpath.ranking cimport C_MAX_PICKS, Picker, decision, note, piece, question
+from _fastpath.ranking cimport C_MAX_PICKS, Picker, decision, piece, question
 from _fastpath.service cimport Service
 
 cdef enum:
@@ -9,10 +9,9 @@ cdef enum:
     C_MAX_PATHWAYS = 16
     C_CLONE = 9  # characters that the id of a clone has beyond its appliance's
     # The state of a pathway.
-    BARRED = -1  # it failed for the player
     UNFIT = 0
     FULL = 1  # only full: it keeps who plays there
-    ABLE = 2
+    OPEN = 2
     OTHER = 3  # another network
     # Bytes: the opening, 8 appliances with ids of 96 characters, and 48 pathways, used or declared, of 64.
     C_MAX_MANIFEST = 4608
@@ -59,15 +58,15 @@ cdef class Manifest:
         const report* declared, listing* listed
     ) noexcept nogil
     cdef void judge(
-        self, Picker picker, const question* asked, const decision* made, const report* reported, standing* used,
-        const report* declared, standing* brought
-    ) noexcept nogil
-    cdef bint judge_by_picks(
         self, Picker picker, const question* asked, const decision* made, const piece* name, standing* found
     ) noexcept nogil
-    cdef void judge_by_note(
-        self, Picker picker, const note* candidate, const piece* name, standing* found
+    cdef void judge_own(
+        self, Picker picker, const question* asked, const decision* made, uint32_t own, standing* found
     ) noexcept nogil
+    cdef void judge_mapped(
+        self, Picker picker, const question* asked, const decision* made, uint32_t bit, standing* found
+    ) noexcept nogil
+    cdef void take(self, char reason, uint32_t rank, uint32_t appliance, standing* found) noexcept nogil
     cdef int find_kept(
         self, Picker picker, const question* asked, const decision* made, const report* reported,
         const standing* used, const report* declared, const standing* brought
@@ -77,4 +76,3 @@ cdef class Manifest:
     ) noexcept nogil
     cdef void list_mapped(self, const decision* made, listing* listed) noexcept nogil
     cdef bint is_other(self, const piece* name) noexcept nogil
-    cdef bint stands_for(self, Picker picker, uint32_t appliance, const piece* name) noexcept nogil

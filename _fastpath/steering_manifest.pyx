@@ -17,13 +17,13 @@ static bodies are made there, in `steering/playback/answers/`.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp
 
 from _fastpath.atomics cimport load_word
+from _fastpath.file_records cimport appliance_record, ranking_entry_record
 from _fastpath.hashing cimport jittered_ttl, mix
-from _fastpath.ranking cimport C_MAX_PICKS, RANK, Picker, appliance_record, decision, draw_of, note, piece, question
+from _fastpath.ranking cimport ABLE, C_MAX_PICKS, RANK, Picker, decision, draw_of, piece, question
 from _fastpath.ranking cimport text_of
 from _fastpath.service cimport Service
 from _fastpath.status_words cimport HELD_BACK_BITS, HELD_BACK_SHIFT
@@ -110,7 +110,10 @@ cdef class Manifest:
         cdef const report* own = declared  # what limits the player to its own appliances
         if self.count:
             own = NULL
-        self.judge(picker, asked, made, reported, used, own, brought)
+        for i in range(reported.count):
+            self.judge(picker, asked, made, reported.ids + i, used + i)
+        for i in range(0 if self.count else declared.count):
+            self.judge(picker, asked, made, declared.ids + i, brought + i)
         listed.count = 0
         if self.count:
             self.list_mapped(made, listed)
@@ -128,61 +131,68 @@ cdef class Manifest:
         return kept
 
     cdef void judge(
-        self, Picker picker, const question* asked, const decision* made, const report* reported, standing* used,
-        const report* declared, standing* brought
-    ) noexcept nogil:
-        """Find how each pathway stands that the player uses, and each that its playlist declared, NULL for none."""
-        cdef int i, missing = 0
-        cdef uint32_t noted, j
-        cdef note* notes
-        for i in range(reported.count):
-            missing += self.judge_by_picks(picker, asked, made, reported.ids + i, used + i)
-        for i in range(declared.count if declared != NULL else 0):
-            missing += self.judge_by_picks(picker, asked, made, declared.ids + i, brought + i)
-        if not missing:
-            return
-        notes = <note*> malloc((picker.most_candidates + 1) * sizeof(note))
-        if notes == NULL:
-            return
-        noted = picker.judge_all(asked.zone, self.service, made, notes)
-        for j in range(noted):
-            if notes[j].reason != b"-" and notes[j].reason != b"H":
-                continue
-            for i in range(reported.count):
-                self.judge_by_note(picker, notes + j, reported.ids + i, used + i)
-            for i in range(declared.count if declared != NULL else 0):
-                self.judge_by_note(picker, notes + j, declared.ids + i, brought + i)
-        free(notes)
-
-    cdef bint judge_by_picks(
         self, Picker picker, const question* asked, const decision* made, const piece* name, standing* found
     ) noexcept nogil:
-        """Find the best pick that a pathway stands for; return whether other candidates have to be looked at."""
+        """Find how a pathway stands that a player uses, or that its playlist declared."""
+        cdef int64_t own
         cdef int i
         found.state, found.rank, found.pick, found.appliance = UNFIT, RANK, -1, 0
         if asked.failed_count and among(name, asked.failed, asked.failed_count):
-            found.state = BARRED
-            return False
+            return
         if self.is_other(name):
             found.state = OTHER
-            return False
-        for i in range(made.count):
-            if self.stands_for(picker, made.picks[i].appliance, name) and made.picks[i].rank < found.rank:
-                found.state, found.rank, found.pick = ABLE, made.picks[i].rank, i
-                found.appliance = made.picks[i].appliance
-        return found.pick < 0
-
-    cdef void judge_by_note(
-        self, Picker picker, const note* candidate, const piece* name, standing* found
-    ) noexcept nogil:
-        """Take a candidate that can serve, or is only full, for a pathway that stands for no pick, if it is better."""
-        cdef bint able = candidate.reason == b"-"
-        if found.pick >= 0 or found.state == OTHER or found.state == BARRED:
             return
-        if candidate.rank < found.rank or (candidate.rank == found.rank and able and found.state == FULL):
-            if self.stands_for(picker, candidate.appliance, name):
-                found.state, found.rank = ABLE if able else FULL, candidate.rank
-                found.appliance = candidate.appliance
+        for i in range(self.count):
+            if among(name, self.pathways + i, 1):
+                self.judge_mapped(picker, asked, made, <uint32_t> 1 << i, found)
+                return
+        own = picker.ids.find(name.at, name.length)
+        if own < 0 and self.clones and name.length > C_CLONE and name.at[name.length - C_CLONE] == b".":
+            own = picker.ids.find(name.at, name.length - C_CLONE)
+        if own >= 0:
+            self.judge_own(picker, asked, made, <uint32_t> own, found)
+
+    cdef void judge_own(
+        self, Picker picker, const question* asked, const decision* made, uint32_t own, standing* found
+    ) noexcept nogil:
+        """Find how an appliance stands: as a pick, or where the ranking has its cluster."""
+        cdef const ranking_entry_record* entry = picker.ranking_entries + picker.zones[asked.zone].first
+        cdef const ranking_entry_record* end = entry + picker.zones[asked.zone].count
+        cdef uint32_t home = picker.ids.homes[own]
+        cdef int i
+        for i in range(made.count):
+            if made.picks[i].appliance == own:
+                found[0] = standing(OPEN, made.picks[i].rank, i, own)
+                return
+        while entry < end and entry.cluster != home:
+            entry += 1
+        if entry < end:
+            self.take(picker.judge(home, own, self.service, made), entry.rank & RANK, own, found)
+
+    cdef void judge_mapped(
+        self, Picker picker, const question* asked, const decision* made, uint32_t bit, standing* found
+    ) noexcept nogil:
+        """Find how a mapped pathway stands: by its best pick, or the nearest appliance that can serve or is full."""
+        cdef const ranking_entry_record* entry = picker.ranking_entries + picker.zones[asked.zone].first
+        cdef const ranking_entry_record* end = entry + picker.zones[asked.zone].count
+        cdef uint32_t first, j
+        cdef int i
+        for i in range(made.count):
+            if self.stands[made.picks[i].appliance] & bit and made.picks[i].rank < found.rank:
+                found[0] = standing(OPEN, made.picks[i].rank, i, made.picks[i].appliance)
+        while entry < end and found.pick < 0 and entry.rank & RANK <= found.rank:
+            if entry.cluster < picker.cluster_count:
+                first = picker.clusters[entry.cluster].first
+                for j in range(first, first + picker.clusters[entry.cluster].count):
+                    if self.stands[j] & bit:
+                        self.take(picker.judge(entry.cluster, j, self.service, made), entry.rank & RANK, j, found)
+            entry += 1
+
+    cdef void take(self, char reason, uint32_t rank, uint32_t appliance, standing* found) noexcept nogil:
+        """Take an appliance that can serve, or is only full, for a pathway, unless that has a better one."""
+        cdef int state = OPEN if reason == ABLE else FULL if reason == b"H" else UNFIT
+        if rank < found.rank and state > UNFIT or rank == found.rank and state > found.state:
+            found[0] = standing(state, rank, -1, appliance)
 
     cdef int find_kept(
         self, Picker picker, const question* asked, const decision* made, const report* reported,
@@ -200,10 +210,10 @@ cdef class Manifest:
         best.state = UNFIT
         if declared == NULL or declared.count == 0:
             if made.count:
-                best = standing(ABLE, made.picks[0].rank, 0, made.picks[0].appliance)
+                best = standing(OPEN, made.picks[0].rank, 0, made.picks[0].appliance)
         else:
             for i in range(declared.count):
-                if brought[i].state == ABLE and (best.state == UNFIT or goes_before(brought + i, &best)):
+                if brought[i].state == OPEN and (best.state == UNFIT or goes_before(brought + i, &best)):
                     best = brought[i]
         if best.state == UNFIT or kept.rank < best.rank or (kept.rank == best.rank and kept.state == FULL):
             return <int> (kept - used)
@@ -223,7 +233,7 @@ cdef class Manifest:
             listed.ids[i] = piece(picker.text + appliance.id, appliance.id_length)
         listed.count = made.count
         for i in range(declared.count):
-            if brought[i].state == ABLE and brought[i].pick < 0:
+            if brought[i].state == OPEN and brought[i].pick < 0:
                 add(declared.ids + i, listed)
         add(&FALLBACK, listed)
 
@@ -267,19 +277,6 @@ cdef class Manifest:
             if self.hosted >> j & 1 and among(name, self.pathways + j, 1):
                 return True
         return self.count == 0 and among(name, &FALLBACK, 1)
-
-    cdef bint stands_for(self, Picker picker, uint32_t appliance, const piece* name) noexcept nogil:
-        """Return whether a pathway stands for an appliance: a mapped one, or with its id or that of its clone."""
-        cdef const appliance_record* record = picker.appliances + appliance
-        cdef const char* id = picker.text + record.id
-        cdef int j
-        for j in range(self.count):
-            if self.stands[appliance] >> j & 1 and among(name, self.pathways + j, 1):
-                return True
-        if name.length == record.id_length or (self.clones and name.length == record.id_length + C_CLONE):
-            if name.length == record.id_length or name.at[record.id_length] == b".":
-                return memcmp(name.at, id, record.id_length) == 0
-        return False
 
 
 cdef inline bint is_held_back(Picker picker, uint32_t appliance, uint64_t viewer) noexcept nogil:
