@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {
     IN_NAME = 1,        /* a header's name: a token, RFC 9110 5.6.2 */
@@ -32,6 +33,17 @@ static const uint8_t CHARACTERS[256] = {
     2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
     2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
 };
+
+/* Whether eight bytes are all ASCII without "%" and "+", which a percent-encoded value may have for others. */
+static inline int are_plain(const char *bytes)
+{
+    const uint64_t ones = 0x0101010101010101, tops = 0x8080808080808080;
+    uint64_t word, percents, pluses;
+    memcpy(&word, bytes, 8);
+    percents = word ^ '%' * ones;
+    pluses = word ^ '+' * ones;
+    return !((word | ((percents - ones) & ~percents) | ((pluses - ones) & ~pluses)) & tops);
+}
 
 static inline int is_in(char character, int classes)
 {

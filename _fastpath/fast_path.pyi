@@ -1,7 +1,7 @@
 """The public shape of `fast_path.pyx`."""
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from _fastpath.client import Trust
 from _fastpath.counters import Counters
@@ -50,7 +50,7 @@ class FastPath:
         picker: Picker | None,
         services: Mapping[str, Service],
         default_service: str,
-        manifests: Iterable[Manifest] = (),
+        manifests: Mapping[str, Manifest] | None = None,
     ) -> None:
         """Answer from these from now on; None where nothing is published yet.
 

@@ -66,7 +66,7 @@ cdef class Served:
         self.picker = picker
         self.services = tuple(services.values())
         self.default = services.get(default_service)
-        self.manifests = tuple(manifests)
+        self.manifests = tuple(manifests.values())
         for manifest in self.manifests:
             if manifest.stands is not None and manifest.stands.shape[0] < picker.appliance_count:
                 raise ValueError("some appliances have no pathways that stand for them")
@@ -108,8 +108,8 @@ cdef class FastPath:
     def set_date(self, bytes date not None):
         self.opening = b"HTTP/1.1 200 OK\r\ndate: " + date
 
-    def serve(self, picker, services, default_service, manifests=()):
-        self.served = None if picker is None else Served(picker, services, default_service, manifests)
+    def serve(self, picker, services, default_service, manifests=None):
+        self.served = None if picker is None else Served(picker, services, default_service, manifests or {})
 
     def is_sampled(self):
         return is_drawn(&self.decisions)

@@ -15,9 +15,9 @@ from collections import namedtuple
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr, memcmp, memcpy
 
-from _fastpath.characters cimport IN_ID, SPACE, is_in
+from _fastpath.characters cimport IN_ID, SPACE, are_plain, is_in
 from _fastpath.client cimport (
     CHOSEN, NOT_TRUSTED, Trust, address, choose_address, packed_of_address, parse_address, unwrap_address,
 )
@@ -258,6 +258,10 @@ cdef Py_ssize_t decode(
     cdef Py_ssize_t length = 0, start = 0
     cdef int high, low, missing = 0  # bytes of a character
     cdef uint8_t byte, least = 0x80, most = 0xBF  # which the next one may be
+    while end - at >= 8 and are_plain(at):
+        memcpy(out + length, at, 8)
+        at += 8
+        length += 8
     while at < end:
         byte = at[0]
         at += 1

@@ -54,7 +54,7 @@ class Connections:
     def serve(self, snapshot: Snapshot) -> None:
         """Answer from this snapshot from now on. Any thread may call it."""
         self.snapshot = snapshot
-        manifests = compiled(snapshot, self.steer_gain).values()
+        manifests = compiled(snapshot, self.steer_gain)
         self.fast_path.serve(snapshot.picker, snapshot.services, self.default_service, manifests)
         for name, value in (
             ("generation", snapshot.current.generation),
