@@ -175,12 +175,20 @@ def test_http_steer_beside_fastapi(
 
 @pytest.mark.parametrize("protocol", ["hls", "dash"])
 def test_http_players_beside_nginx(
-    report: Report, cores: Cores | None, table: Table, state: Path, seconds: int, tmp_path: Path, protocol: str
+    report: Report,
+    cores: Cores | None,
+    table: Table,
+    snapshot: Snapshot,
+    state: Path,
+    seconds: int,
+    tmp_path: Path,
+    protocol: str,
 ) -> None:
     """Steering manifests for players that play, beside a fixed body of as many bytes from nginx."""
     name = f"http_{protocol}_cpu_us"
     server, _ = require(report, cores, ("wrk", "nginx"), (name, "us", "nginx"))
-    polls = load.write_polls(tmp_path / "polls", protocol, [*table.addresses[4][:80_000], *table.addresses[6][:20_000]])
+    addresses = [*table.addresses[4][:80_000], *table.addresses[6][:20_000]]
+    polls = load.write_polls(tmp_path / "polls", protocol, addresses, snapshot)
     with servers.serve_steering(state, [server]) as steering:
         body_bytes = round(
             statistics.mean(len(body_of(steering, path)) for path in polls.read_text().splitlines()[::200])

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import pytest
 
+from steering.decision.snapshot import Snapshot
 from tests.bench.measure import SEED, Report
 
 SCRIPT = Path(__file__).parent / "steer.lua"
@@ -81,14 +82,22 @@ def write_requests(path: Path, v4: Sequence[str], v6: Sequence[str]) -> Path:
     return path
 
 
-def write_polls(path: Path, protocol: str, addresses: Sequence[str]) -> Path:
-    """Write the paths that players of `hls` or `dash` request while they play, one a line, and return the file."""
+def write_polls(path: Path, protocol: str, addresses: Sequence[str], snapshot: Snapshot) -> Path:
+    """Write the paths that players of `hls` or `dash` request while they play, one a line, and return the file.
+
+    Each plays from its first appliance, and its playlist declared the first three.
+    """
     prefix, quote = f"_{protocol.upper()}_", "%22" if protocol == "dash" else ""
     with path.open("w") as out:
         for index, address in enumerate(addresses):
-            hints = f"{prefix}pathway={quote}c001-bom001{quote}&{prefix}throughput={5_000_000 + index}"
-            title, session = 80_000_000 + index % TITLES, f"{index:08x}-7c1e-4b52-9d55-3f0a6c2d41e7"
-            out.write(f"/v1/{protocol}/video/{title}?{hints}&session={session}&ip={address}\n")
+            title, session = str(80_000_000 + index % TITLES), f"{index:08x}-7c1e-4b52-9d55-3f0a6c2d41e7"
+            declared = [
+                pick.appliance for pick in snapshot.picks(address, title, service="video", session=session, n=3)
+            ]
+            hints = f"{prefix}throughput={5_000_000 + index}&session={session}&declared={'%2C'.join(declared)}"
+            if declared:
+                hints = f"{prefix}pathway={quote}{declared[0]}{quote}&{hints}"
+            out.write(f"/v1/{protocol}/video/{title}?{hints}&ip={address}\n")
     return path
 
 

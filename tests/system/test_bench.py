@@ -15,6 +15,7 @@ import pytest
 
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
+from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
 from steering.settings import read_settings
 from tests.bench import load, servers
@@ -132,7 +133,7 @@ def needs(*tools: str) -> pytest.MarkDecorator:
 
 
 @needs("nginx", "wrk", "h2load")
-def test_nginx_answers_from_its_geo_map_and_both_clients_measure_it(tmp_path: Path) -> None:
+def test_nginx_answers_from_its_geo_map_and_both_clients_measure_it(tmp_path: Path, snapshot: Snapshot) -> None:
     zones = {"192.0.2.0/24": "64500", "192.0.2.128/25": "64501", "2001:db8::/32": "64502"}
     requests = load.write_requests(tmp_path / "requests", ["192.0.2.1"], ["2001:db8::1"])
     with servers.serve_nginx(tmp_path, os.sched_getaffinity(0), zones, 300) as nginx:
@@ -142,8 +143,9 @@ def test_nginx_answers_from_its_geo_map_and_both_clients_measure_it(tmp_path: Pa
             assert answer.headers["content-type"] == "application/json"
             assert answer.headers["cache-control"] == "no-store"
         for protocol in ("hls", "dash"):
-            polls = load.write_polls(tmp_path / protocol, protocol, ["192.0.2.1"])
+            polls = load.write_polls(tmp_path / protocol, protocol, ["203.0.113.9"], snapshot)
             answer = httpx.get(f"{nginx.url}{polls.read_text().strip()}")
+            assert "pathway=" in polls.read_text()
             assert answer.headers["content-type"] == "application/vnd.apple.steering-list"
             assert answer.json()["VERSION"] == 1
         result = load.run_wrk(nginx.url, requests, 1)
