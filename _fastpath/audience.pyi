@@ -1,0 +1,33 @@
+"""The public shape of `audience.pyx`."""
+
+from typing_extensions import Buffer
+
+from _fastpath.ranking import Picker
+from _fastpath.service import Service
+from _fastpath.steering_manifest import Manifest
+
+NONE: int
+FALLBACK: int
+MAX_DECLARED: int
+
+class Audience:
+    """Simulated viewers that ask in one step: columns of zones (I), keys of titles and viewers (Q), families (B).
+
+    Raises ValueError for columns of different lengths, an unknown zone, or a family other than 4 and 6.
+    """
+
+    count: int
+    def __init__(self, picker: Picker, zones: Buffer, titles: Buffer, viewers: Buffer, families: Buffer) -> None: ...
+    def pick(self, service: Service, n: int, picks: Buffer) -> None:
+        """Fill each viewer's row of `picks` (i) with up to n appliances, best first, and NONE behind them."""
+
+    def steer(
+        self, manifest: Manifest, current: Buffer, declared: Buffer, order: Buffer, ttls: Buffer, first: Buffer
+    ) -> None:
+        """Answer a poll of each player, with the bytes that the fast path would answer with.
+
+        `current` (i) is the appliance that a player uses or FALLBACK, `declared` (i, a row each) are the appliances of
+        its playlist, NONE behind them. Filled are `order` (i, one longer), the declared ones and FALLBACK as the
+        steering manifest lists them, NONE behind them; `ttls` (I); and `first` (i), the appliance that workers count
+        the answer for, or NONE. Raises ValueError for an appliance that does not exist.
+        """
