@@ -62,8 +62,9 @@ class Demand:
         times = np.arange(-WARM_UP_S, LENGTH_S + 1)
         highest = max(scenario.level(float(now)) for now in times)
         peaks = highest * np.where(self.surging, self.surge_factor(float(LENGTH_S)), 1.0)
-        unit = world.groups.gbps.sum() / sessions
-        seats = np.maximum(np.rint(world.groups.gbps / unit), FEWEST_SEATS)
+        # As many seats for each appliance, whatever its size: so chance weighs the same everywhere.
+        needed = world.groups.gbps / world.groups.appliance_gbps
+        seats = np.maximum(np.rint(sessions * needed / needed.sum()), FEWEST_SEATS)
         counts = np.ceil(seats * peaks).astype(np.int64)
         self.group: Ints = np.repeat(np.arange(len(counts)), counts)
         offsets = np.arange(len(self.group)) - np.repeat(np.cumsum(counts) - counts, counts)

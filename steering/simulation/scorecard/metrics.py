@@ -44,6 +44,7 @@ class Sample:
     cost: float
     demanded: float
     delivered: float
+    lost: float  # what full appliances did not deliver
     rank_0: float
     km: float  # the sum of Gbit/s times km, of what appliances deliver
     sources: tuple[float, ...]
@@ -68,8 +69,9 @@ def take_sample(now: int, world: World, players: Players, conditions: Conditions
     return Sample(
         now,
         cost,
-        delivered + lost,
+        float(demand.gbps[demand.taken].sum()),
         delivered,
+        lost,
         float(served[options.rank[chosen] == 0].sum()),
         float((served * options.km[chosen]).sum()),
         tuple(sources.tolist()),

@@ -180,6 +180,7 @@ class Run:
     def __init__(self, runner: Runner, demand: Demand, conditions: Conditions, policy: str, number: int) -> None:
         self.world, self.demand, self.conditions = runner.world, demand, conditions
         self.requests = runner.plan.requests
+        self.tick_s = max(round(runner.plan.settings.tick_s), 1)
         self.plane: ControlPlane | None = None
         self.policy: Policy
         if policy in ("random", "geographic", "greedy"):
@@ -229,6 +230,8 @@ class Run:
         assert isinstance(self.policy, Steering)
         plane.advance(now, load, self.conditions)
         self.policy.count_requests(self.requests, now)
+        if now % self.tick_s:
+            return
         plane.tick(*self.policy.take_counted(), self.demand.titles, self.conditions.in_maintenance)
 
     def options(self) -> Ints:

@@ -86,9 +86,9 @@ class Scenario:
 
 
 def friday_evening(busiest: float) -> Levels:
-    """Return the rise from 19:00 to 21:30, in the time of a scenario."""
+    """Return the rise from 16:30 to 21:30, in the time of a scenario."""
     peak = level_of_day(21.5)
-    hours = [19 + index / 4 for index in range(11)]
+    hours = [16.5 + index / 2 for index in range(11)]
     return tuple((LENGTH_S * index / 10, busiest * level_of_day(hour) / peak) for index, hour in enumerate(hours))
 
 

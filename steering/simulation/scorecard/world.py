@@ -86,13 +86,17 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Groups:
-    """Clients of one zone and family. `gbps` is their demand when demand equals the fleet's capacity."""
+    """Clients of one zone and family. `gbps` is their demand when demand equals the fleet's capacity.
+
+    `appliance_gbps` is the mean capacity of their nearest appliances.
+    """
 
     zone: Ints
     family: NDArray[np.uint8]
     region: Ints  # index into `regions`
     regions: tuple[str, ...]
     gbps: Floats
+    appliance_gbps: Floats
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -216,24 +220,27 @@ def read_groups(snapshot: Snapshot, appliances: Appliances, clusters: Clusters, 
     population = spaces[4] ** 0.6 + (spaces[4] == 0) * (spaces[6] / 2**20) ** 0.6
     nearest: dict[int, list[int]] = defaultdict(list)
     for number, zone in enumerate(zones):
-        if zone.count and population[number] > 0 and zone.region:
+        if zone.count and population[number] > 0:
             begin, end = options.first[number], options.first[number + 1]
             for option in range(begin, end):
                 if options.rank[option] == options.rank[begin] and options.source[option] != TRANSIT:
                     nearest[int(options.cluster[option])].append(number)
-    planned = np.zeros(len(zones))
+    planned, appliance_count = np.zeros(len(zones)), np.zeros(len(zones))
     for cluster in sorted(nearest):
         members = nearest[cluster]
-        planned[members] += capacity[cluster] * population[members] / population[members].sum()
+        share = population[members] / population[members].sum()
+        planned[members] += capacity[cluster] * share
+        appliance_count[members] += clusters.count[cluster] * share
+    appliance_gbps = np.divide(planned, appliance_count, out=np.ones(len(zones)), where=appliance_count > 0)
     rng = np.random.default_rng([seed, 1])
     names = sorted({(zone.partner, zone.region) for zone in zones})
     errors = dict(zip(names, np.exp(UNEVEN * rng.standard_normal(len(names))), strict=True))
     planned *= np.array([errors[zone.partner, zone.region] for zone in zones])
     planned *= capacity.sum() / planned.sum()
-    return split_families(planned, spaces, [zone.region for zone in zones])
+    return split_families(planned, appliance_gbps, spaces, [zone.region for zone in zones])
 
 
-def split_families(planned: Floats, spaces: dict[int, Floats], codes: list[str]) -> Groups:
+def split_families(planned: Floats, appliance_gbps: Floats, spaces: dict[int, Floats], codes: list[str]) -> Groups:
     """Return the groups of zones with this demand."""
     regions = tuple(sorted(set(codes)))
     rows = []
@@ -242,12 +249,14 @@ def split_families(planned: Floats, spaces: dict[int, Floats], codes: list[str])
         share = IPV6_SHARE if has4 and has6 else float(has6)
         for family, part in ((4, 1 - share), (6, share)):
             if part:
-                rows.append((int(zone), family, regions.index(codes[zone]), float(planned[zone]) * part))
-    zone_column, family_column, region_column, gbps_column = zip(*rows, strict=True)
+                gbps = float(planned[zone]) * part
+                rows.append((int(zone), family, regions.index(codes[zone]), gbps, float(appliance_gbps[zone])))
+    zone_column, family_column, region_column, gbps_column, appliance_column = zip(*rows, strict=True)
     return Groups(
         np.array(zone_column, np.int64),
         np.array(family_column, np.uint8),
         np.array(region_column, np.int64),
         regions,
         np.array(gbps_column),
+        np.array(appliance_column),
     )
