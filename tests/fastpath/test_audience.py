@@ -17,7 +17,13 @@ from steering.decision.snapshot import Snapshot
 from steering.playback.answers.players import Asked, compiled, steer
 from steering.settings import Settings
 
-ADDRESSES = (b"\xcb\x00\x71\x05", b"\xcb\x00\x01\x05", b"\xc6\x33\x64\x05", b"\x20\x01\x0d\xb8" + bytes(12), b"\x08" * 4)
+ADDRESSES = (
+    b"\xcb\x00\x71\x05",
+    b"\xcb\x00\x01\x05",
+    b"\xc6\x33\x64\x05",
+    b"\x20\x01\x0d\xb8" + bytes(12),
+    b"\x08" * 4,
+)
 TITLES = tuple(f"8010{number:04}" for number in range(30))
 GAIN = Settings().steer_gain
 
@@ -87,9 +93,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("column", "value", "message"), REFUSED)
-def test_viewers_that_cannot_be_are_refused(
-    snapshot: Snapshot, column: str, value: np.ndarray, message: str
-) -> None:
+def test_viewers_that_cannot_be_are_refused(snapshot: Snapshot, column: str, value: np.ndarray, message: str) -> None:
     columns = {
         "zones": np.zeros(1, np.uint32),
         "titles": np.zeros(1, np.uint64),

@@ -15,14 +15,20 @@ class Conditions:
     def __init__(self, world: World, scenario: Scenario, seed: int) -> None:
         self.appliances = world.appliances
         self.clusters = len(world.clusters.ids)
-        self.faults = [
-            (fault, CHOICES[fault.where](world, np.random.default_rng([seed, 2]))) for fault in scenario.faults
-        ]
+        self.world, self.seed = world, seed
+        self.take(scenario)
         self.alive: Flags = np.ones(len(world.appliances.ids), np.bool_)
         self.gbps: Floats = world.appliances.gbps
         self.claimed: Floats = world.appliances.gbps
         self.ipv6: Flags = world.appliances.ipv6
         self.in_maintenance: Ints = np.zeros(0, np.int64)
+
+    def take(self, scenario: Scenario) -> None:
+        """Use the faults of a scenario from now on."""
+        self.faults = [
+            (fault, CHOICES[fault.where](self.world, np.random.default_rng([self.seed, 2])))
+            for fault in scenario.faults
+        ]
 
     def advance(self, now: float) -> None:
         """Make the conditions of a time."""

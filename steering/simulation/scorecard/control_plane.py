@@ -34,13 +34,17 @@ class ControlPlane:
         self.now = 0.0
         self.registry = Registry(settings, clock=lambda: BEGAN + self.now)
         self.registry.take_fleet(fleet, {}, {})
-        self.registry.files = files
-        files.set_words(self.registry.status_words())
-        files.set_hot({})
+        self.use(files)
         self.report_s = round(settings.report_s)
         order = np.random.default_rng([seed, 6]).permutation(len(world.appliances.ids))
         self.turns = [order[turn :: self.report_s] for turn in range(self.report_s)]
         self.seq = 0
+
+    def use(self, files: StatusFiles) -> None:
+        """Store the status words and the hot titles in these files from now on."""
+        self.registry.files = files
+        files.set_words(self.registry.status_words())
+        files.set_hot(self.registry.balancer.fan_outs)
 
     def advance(self, now: int, load: Floats, conditions: Conditions) -> None:
         """Advance to a second, and take the reports that are due in it."""

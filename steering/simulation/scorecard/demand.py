@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from _fastpath.hashing import content_key_of, key_of
 from steering.simulation.popularity import TITLES, regional_shares
-from steering.simulation.scorecard.scenarios import LENGTH_S, WARM_UP_S, Scenario
+from steering.simulation.scorecard.scenarios import LENGTH_S, Scenario
 from steering.simulation.scorecard.world import Flags, Floats, Ints, World
 
 MEAN_SESSION_S: Final = 1800.0
+MOST_GBPS_OF_APPLIANCE: Final = 100.0  # a seat is a hundredth of it at most
 FEWEST_SEATS: Final = 4  # of a group
 FIRST_TITLE: Final = 80_000_000
+SURGE: Final = 3.0  # the most that demand grows in that country
 SURGE_MOST: Final = 0.05  # of all demand: the country of a live event is the largest one below it
 Keys = NDArray[np.uint64]
 
@@ -59,11 +61,12 @@ class Demand:
         self.rng = np.random.default_rng([seed, 4])
         self.extra_rng = np.random.default_rng([seed, 5])
         self.surging: Flags = world.groups.region == self.surge_region()
-        times = np.arange(-WARM_UP_S, LENGTH_S + 1)
-        highest = max(scenario.level(float(now)) for now in times)
-        peaks = highest * np.where(self.surging, self.surge_factor(float(LENGTH_S)), 1.0)
+        highest = max(level for _, level in scenario.levels) + scenario.spread
+        peaks = highest * np.where(self.surging, SURGE, 1.0)
+        spread = np.random.default_rng([seed, 8]).uniform(-scenario.spread, scenario.spread, len(world.groups.regions))
+        self.deviation: Floats = spread[world.groups.region] / scenario.level(0.0)
         # As many seats for each appliance, whatever its size: so chance weighs the same everywhere.
-        needed = world.groups.gbps / world.groups.appliance_gbps
+        needed = world.groups.gbps / np.minimum(world.groups.appliance_gbps, MOST_GBPS_OF_APPLIANCE)
         seats = np.maximum(np.rint(sessions * needed / needed.sum()), FEWEST_SEATS)
         counts = np.ceil(seats * peaks).astype(np.int64)
         self.group: Ints = np.repeat(np.arange(len(counts)), counts)
@@ -88,7 +91,7 @@ class Demand:
 
     def levels(self, now: float) -> Floats:
         """Return the demand of each group as a share of its planned demand."""
-        return self.scenario.level(now) * np.where(self.surging, self.surge_factor(now), 1.0)
+        return self.scenario.level(now) * (1.0 + self.deviation) * np.where(self.surging, self.surge_factor(now), 1.0)
 
     def advance(self, now: int) -> tuple[Ints, Ints]:
         """Advance to a second; return the seats that were left, and those where a session begins."""

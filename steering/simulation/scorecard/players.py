@@ -20,6 +20,8 @@ from _fastpath.audience import FALLBACK, NONE, Audience
 from _fastpath.ranking import Picker
 from _fastpath.service import Service
 from _fastpath.steering_manifest import Manifest
+from steering.decision.snapshot import Snapshot
+from steering.playback.answers.players import compiled
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand, Keys, schedule
 from steering.simulation.scorecard.scenarios import LENGTH_S
@@ -52,6 +54,12 @@ class Steering:
         # What workers counted since the last `take_counted`: the appliances that answers named first, and the titles.
         self.answered: list[Ints] = []
         self.asked: list[Ints] = []
+
+    def use(self, snapshot: Snapshot, gain: float) -> None:
+        """Answer from this snapshot from now on."""
+        self.picker, self.service = snapshot.picker, snapshot.services[self.service.id]
+        if self.manifest:
+            (self.manifest,) = compiled(snapshot, gain)
 
     def audience(self, groups: Ints, titles: Ints, viewers: Keys) -> Audience:
         keys = self.demand.titles.keys[titles]

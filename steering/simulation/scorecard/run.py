@@ -6,9 +6,11 @@ Nothing waits and nothing reads a clock: the same arguments give the same figure
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +21,7 @@ from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.control.services.synthetic_fleet import synthesize
 from steering.decision.snapshot import Snapshot
+from steering.errors import SettingsError
 from steering.model.fleet import Fleet
 from steering.playback.answers.players import compiled
 from steering.settings import Settings
@@ -44,6 +47,11 @@ MOST_REQUESTS: Final = 8_000
 STATUS_EPOCH: Final = 1_000  # the files of runs are named from here on
 
 
+BASELINE_TYPES: Final[dict[str, type[Baseline]]] = {"greedy": Greedy, "geographic": Geographic, "random": Random}
+ORACLE: Final = "oracle"
+FORK: Final = multiprocessing.get_context("fork")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
     """What is run: every policy in every scenario with every seed, over one published folder."""
@@ -57,7 +65,17 @@ class Plan:
     requests: int
 
 
-Task = tuple[Scenario, str, int]  # a scenario, a policy and a seed
+@dataclasses.dataclass(frozen=True, slots=True)
+class Task:
+    """What one process runs at a time: the scenarios of one warm-up. Its status files are named from `epoch` on."""
+
+    scenarios: tuple[Scenario, ...]
+    policy: str
+    seed: int
+    epoch: int
+
+
+Result = list[Optimum] | Meter
 Show = Callable[[str, int], None]  # called with the name of a part and how many parts are done
 
 
@@ -82,20 +100,34 @@ def requests_of(appliances: int) -> int:
 
 def run_all(plan: Plan, fleet: Fleet, processes: int, show: Show) -> list[dict[str, Any]]:
     """Return a row of figures for each scenario, policy and seed, in that order."""
-    policies = ("oracle", *plan.policies)
-    tasks = [(scenario, policy, seed) for seed in plan.seeds for scenario in plan.scenarios for policy in policies]
-    done: dict[Task, Any] = {}
-    for number, (task, result) in enumerate(results(plan, fleet, tasks, processes), 1):
-        done[task] = result
-        show(f"{task[0].name}, {task[1]}", number)
+    done: dict[tuple[str, str, int], Any] = {}
+    for task, outcomes in results(plan, fleet, tasks_of(plan), processes):
+        for scenario, outcome in zip(task.scenarios, outcomes, strict=True):
+            done[scenario.name, task.policy, task.seed] = outcome
+            show(f"{scenario.name}, {task.policy}", len(done))
     rows = []
     for scenario in plan.scenarios:
         for policy in plan.policies:
             for seed in plan.seeds:
-                optima: list[Optimum] = done[scenario, "oracle", seed]
-                figures = figures_of(done[scenario, policy, seed], optima, scenario.event_s)
+                optima: list[Optimum] = done[scenario.name, ORACLE, seed]
+                figures = figures_of(done[scenario.name, policy, seed], optima, scenario.event_s)
                 rows.append({"scenario": scenario.name, "players": policy, "seed": seed, **figures})
     return rows
+
+
+def tasks_of(plan: Plan) -> list[Task]:
+    """Return the tasks: scenarios with one warm-up are one task for each policy and seed, the longest first."""
+    together: dict[Scenario, list[Scenario]] = {}
+    for scenario in plan.scenarios:
+        together.setdefault(scenario.warm_up(), []).append(scenario)
+    grouped = sorted(together.values(), key=lambda scenarios: -len(scenarios))
+    numbers = itertools.count(STATUS_EPOCH, len(plan.scenarios) + 1)
+    return [
+        Task(tuple(scenarios), policy, seed, next(numbers))
+        for seed in plan.seeds
+        for scenarios in grouped
+        for policy in (*plan.policies, ORACLE)
+    ]
 
 
 def report_of(plan: Plan, appliances: int, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -112,16 +144,15 @@ def report_of(plan: Plan, appliances: int, rows: Sequence[dict[str, Any]]) -> di
     }
 
 
-def results(plan: Plan, fleet: Fleet, tasks: Sequence[Task], processes: int) -> Iterator[tuple[Task, Any]]:
-    """Yield each task with its result, in order."""
-    numbered = list(enumerate(tasks))
+def results(plan: Plan, fleet: Fleet, tasks: Sequence[Task], processes: int) -> Iterator[tuple[Task, list[Result]]]:
+    """Yield each task with the results of its scenarios, in order."""
     if processes == 1:
         runner = Runner(plan, fleet)
-        yield from ((task, runner.run(*task, number)) for number, task in numbered)
+        yield from ((task, runner.run(task)) for task in tasks)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, context, start_process, (plan, fleet)) as pool:
-        yield from zip(tasks, pool.map(run_in_process, numbered), strict=True)
+        yield from zip(tasks, pool.map(run_in_process, tasks), strict=True)
 
 
 def start_process(plan: Plan, fleet: Fleet) -> None:
@@ -129,9 +160,8 @@ def start_process(plan: Plan, fleet: Fleet) -> None:
     runner_of_process = Runner(plan, fleet)
 
 
-def run_in_process(numbered: tuple[int, Task]) -> Any:
-    number, task = numbered
-    return runner_of_process.run(*task, number)
+def run_in_process(task: Task) -> list[Result]:
+    return runner_of_process.run(task)
 
 
 class Runner:
@@ -150,17 +180,19 @@ class Runner:
             self.oracle = Oracle(self.world)
             self.seed = seed
 
-    def run(self, scenario: Scenario, policy: str, seed: int, number: int) -> list[Optimum] | Meter:
-        """Return the optima of a scenario, or what a policy did in it."""
-        self.prepare(seed)
+    def run(self, task: Task) -> list[Result]:
+        """Return for each scenario the optima, or what a policy did in it."""
+        self.prepare(task.seed)
+        if task.policy == ORACLE:
+            return [self.solve(scenario, task.seed) for scenario in task.scenarios]
+        run = Run(self, task)
+        run.play(-WARM_UP_S, 0)
+        return [run.in_child(scenario, number) for number, scenario in enumerate(task.scenarios, 1)]
+
+    def solve(self, scenario: Scenario, seed: int) -> list[Optimum]:
+        """Return the optimum of each sampled moment."""
         demand = Demand(self.world, self.titles, scenario, self.plan.sessions, seed)
         conditions = Conditions(self.world, scenario, seed)
-        if policy == "oracle":
-            return self.solve(demand, conditions)
-        return Run(self, demand, conditions, policy, number).play()
-
-    def solve(self, demand: Demand, conditions: Conditions) -> list[Optimum]:
-        """Return the optimum of each sampled moment."""
         optima = []
         for now in range(-WARM_UP_S, LENGTH_S + 1):
             demand.advance(now)
@@ -175,61 +207,92 @@ def is_sampled(now: int) -> bool:
 
 
 class Run:
-    """One policy in one scenario."""
+    """One policy in the scenarios of one warm-up."""
 
-    def __init__(self, runner: Runner, demand: Demand, conditions: Conditions, policy: str, number: int) -> None:
-        self.world, self.demand, self.conditions = runner.world, demand, conditions
-        self.requests = runner.plan.requests
-        self.tick_s = max(round(runner.plan.settings.tick_s), 1)
+    def __init__(self, runner: Runner, task: Task) -> None:
+        self.runner, self.task = runner, task
+        self.world, self.plan = runner.world, runner.plan
+        warm_up = task.scenarios[0].warm_up()
+        self.tick_s = max(round(self.plan.settings.tick_s), 1)
+        self.demand = Demand(self.world, runner.titles, warm_up, self.plan.sessions, task.seed)
+        self.conditions = Conditions(self.world, warm_up, task.seed)
         self.plane: ControlPlane | None = None
         self.policy: Policy
-        if policy in ("random", "geographic", "greedy"):
-            types: dict[str, type[Baseline]] = {"random": Random, "geographic": Geographic, "greedy": Greedy}
-            self.policy = types[policy](self.world, demand, conditions, runner.seed or 0)
+        if task.policy in BASELINE_TYPES:
+            self.policy = BASELINE_TYPES[task.policy](self.world, self.demand, self.conditions, task.seed)
         else:
-            self.policy = self.steering(runner, policy, number)
-        self.players = Players(demand, conditions, self.policy)
+            self.policy = self.steering()
+        self.players = Players(self.demand, self.conditions, self.policy)
         if isinstance(self.policy, Greedy):
             self.policy.players = self.players
+        self.load: Floats = np.zeros(len(self.world.appliances.ids))
+        self.meter = Meter()
 
-    def steering(self, runner: Runner, policy: str, number: int) -> Steering:
+    def steering(self) -> Steering:
         """Return the policy under test, over status words of its own."""
-        plan = runner.plan
-        files = StatusFiles(plan.state)
-        epoch = STATUS_EPOCH + number
-        slots = runner.snapshot.status.slots
-        name = write_status(plan.state, epoch, [0] * slots)
-        files.use(name)
-        snapshot = Snapshot(plan.state, dataclasses.replace(read_current(plan.state), status=name))
-        plane = ControlPlane(self.world, runner.fleet, files, plan.settings, runner.seed or 0)
-        if policy != "ranking":
+        plan = self.plan
+        files, snapshot = self.own_status(self.task.epoch, [0] * self.runner.snapshot.status.slots)
+        plane = ControlPlane(self.world, self.runner.fleet, files, plan.settings, self.task.seed)
+        if self.task.policy != "ranking":
             self.plane = plane
-        manifests = compiled(snapshot, plan.settings.steer_gain)
-        manifest = next(manifest for manifest in manifests) if policy == "steered" else None
-        return Steering(snapshot.picker, snapshot.services[SERVICE], manifest, self.demand)
+        (manifest,) = compiled(snapshot, plan.settings.steer_gain)
+        is_steered = self.task.policy == "steered"
+        return Steering(snapshot.picker, snapshot.services[SERVICE], manifest if is_steered else None, self.demand)
 
-    def play(self) -> Meter:
-        """Play the scenario."""
-        meter = Meter()
-        load = np.zeros(len(self.world.appliances.ids))
-        for now in range(-WARM_UP_S, LENGTH_S + 1):
+    def own_status(self, epoch: int, words: Sequence[int]) -> tuple[StatusFiles, Snapshot]:
+        """Return a status file with these words, and a snapshot that reads it."""
+        files = StatusFiles(self.plan.state)
+        name = write_status(self.plan.state, epoch, words)
+        files.use(name)
+        current = dataclasses.replace(read_current(self.plan.state), status=name)
+        return files, Snapshot(self.plan.state, current)
+
+    def in_child(self, scenario: Scenario, number: int) -> Meter:
+        """Return what the policy does in a scenario, played in a copy of this process: the next one begins anew."""
+        receiver, sender = FORK.Pipe(duplex=False)
+        child = FORK.Process(target=self.play_scenario, args=(scenario, number, sender))
+        child.start()
+        sender.close()
+        try:
+            meter: Meter = receiver.recv()
+        except EOFError:
+            raise SettingsError(f"the process of the scenario {scenario.name} ended without a result") from None
+        finally:
+            child.join()
+        return meter
+
+    def play_scenario(self, scenario: Scenario, number: int, sender: Connection) -> None:
+        """Play a scenario and send its meter."""
+        self.demand.scenario = scenario
+        self.conditions.take(scenario)
+        if isinstance(self.policy, Steering):
+            words = [self.policy.picker.status.word(slot) for slot in range(self.policy.picker.status.slots)]
+            files, snapshot = self.own_status(self.task.epoch + number, words)
+            self.policy.use(snapshot, self.plan.settings.steer_gain)
+            if self.plane:
+                self.plane.use(files)
+        self.play(0, LENGTH_S + 1)
+        sender.send(self.meter)
+
+    def play(self, first: int, end: int) -> None:
+        """Play from a second to before another."""
+        for now in range(first, end):
             self.conditions.advance(float(now))
             self.players.advance(now)
-            before, load = load, self.players.load()
+            before, self.load = self.load, self.players.load()
             if now >= 0:
-                meter.count(self.players, self.conditions, load, before)
+                self.meter.count(self.players, self.conditions, self.load, before)
             if is_sampled(now):
                 option = self.options()
-                meter.samples.append(take_sample(now, self.world, self.players, self.conditions, option))
+                self.meter.samples.append(take_sample(now, self.world, self.players, self.conditions, option))
             if self.plane:
-                self.control(self.plane, now, load)
-        return meter
+                self.control(self.plane, now, self.load)
 
     def control(self, plane: ControlPlane, now: int, load: Floats) -> None:
         """Let control work for a second: reports, then a tick."""
         assert isinstance(self.policy, Steering)
         plane.advance(now, load, self.conditions)
-        self.policy.count_requests(self.requests, now)
+        self.policy.count_requests(self.plan.requests, now)
         if now % self.tick_s:
             return
         plane.tick(*self.policy.take_counted(), self.demand.titles, self.conditions.in_maintenance)

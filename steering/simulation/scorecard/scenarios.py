@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from steering.simulation.popularity import level_of_day
-
-WARM_UP_S: Final = 300  # demand rises for WARM_RISE_S of it, then loads settle
-WARM_RISE_S: Final = 200
-LENGTH_S: Final = 900
+WARM_UP_S: Final = 480
+# The share of the demand at the end of the warm-up: fast while all have room, then slowly, as on an evening.
+WARM_RISE: Final = ((0.0, 0.0), (100.0, 0.6), (400.0, 1.0))
+LENGTH_S: Final = 480
 FOREVER: Final = float("inf")
 Levels = tuple[tuple[float, float], ...]
 
@@ -60,7 +59,7 @@ class Rise:
 class Scenario:
     """A scenario. `levels` are times with the demand at each, linear between them.
 
-    With `surge` one country's demand grows by so many times its usual demand; with `flash` one title grows to this
+    The countries' levels differ from that by up to `spread`. With `surge` one country's demand grows by so many times its usual demand; with `flash` one title grows to this
     share of all session starts. `event_s` is when the event begins from which loads must settle.
     """
 
@@ -71,25 +70,27 @@ class Scenario:
     surge: Rise | None = None
     flash: Rise | None = None
     event_s: float | None = None
+    spread: float = 0.0
 
     def level(self, now: float) -> float:
         """Return the demand at a time as a share of capacity, without the surge."""
-        before = self.levels[0]
-        if now <= before[0]:
-            return before[1] * min((now + WARM_UP_S + 1) / WARM_RISE_S, 1.0)
-        for after in self.levels[1:]:
-            if now < after[0]:
-                share = (now - before[0]) / (after[0] - before[0])
-                return before[1] + share * (after[1] - before[1])
-            before = after
-        return before[1]
+        level = between(self.levels, now)
+        return level * between(WARM_RISE, now + WARM_UP_S + 1) if now < 0 else level
+
+    def warm_up(self) -> Scenario:
+        """Return the scenario as it is until time 0; equal ones need one warm-up."""
+        faults = tuple(fault for fault in self.faults if fault.begins_s < 0)
+        return Scenario("", "", flat(self.level(0)), faults, spread=self.spread)
 
 
-def friday_evening(busiest: float) -> Levels:
-    """Return the rise from 16:30 to 21:30, in the time of a scenario."""
-    peak = level_of_day(21.5)
-    hours = [16.5 + index / 2 for index in range(11)]
-    return tuple((LENGTH_S * index / 10, busiest * level_of_day(hour) / peak) for index, hour in enumerate(hours))
+def between(levels: Levels, now: float) -> float:
+    """Return the level at a time, linear between the times of `levels`."""
+    before = levels[0]
+    for after in levels[1:]:
+        if now < after[0]:
+            return before[1] + max(now - before[0], 0.0) / (after[0] - before[0]) * (after[1] - before[1])
+        before = after
+    return before[1]
 
 
 def flat(level: float) -> Levels:
@@ -98,27 +99,27 @@ def flat(level: float) -> Levels:
 
 USUAL: Final = 0.75
 SCENARIOS: Final = (
-    Scenario("friday", "Friday peak: 70 to 90 % of capacity", friday_evening(0.9)),
+    Scenario("friday", "Friday peak: 70 to 90 % of capacity, by country", flat(0.8), spread=0.1),
     Scenario(
         "live_event",
         "live event: one country's demand triples within five minutes",
         flat(USUAL),
-        surge=Rise(2.0, 60, 300),
-        event_s=60,
+        surge=Rise(2.0, 30, 300),
+        event_s=30,
     ),
     Scenario(
         "sites_lost",
         "the largest sites of ten countries are lost",
         flat(USUAL),
-        (Fault("dead", "largest_sites", 120),),
-        event_s=120,
+        (Fault("dead", "largest_sites", 30),),
+        event_s=30,
     ),
     Scenario(
         "isp_lost",
         "all appliances of one ISP are lost",
         flat(USUAL),
-        (Fault("dead", "largest_isp", 120),),
-        event_s=120,
+        (Fault("dead", "largest_isp", 30),),
+        event_s=30,
     ),
     Scenario("overload", "1.15 times more demand than capacity", flat(1.15)),
     Scenario(
@@ -137,43 +138,43 @@ SCENARIOS: Final = (
         "flapping",
         "the largest exchange fails for 45 s of every 90 s",
         flat(USUAL),
-        (Fault("dead", "largest_exchange", 120, period_s=90),),
-        event_s=120,
+        (Fault("dead", "largest_exchange", 30, period_s=90),),
+        event_s=30,
     ),
     Scenario(
         "mass_return",
         "the largest sites of ten countries return after an outage",
         flat(USUAL),
-        (Fault("dead", "largest_sites", -FOREVER, 240),),
-        event_s=240,
+        (Fault("dead", "largest_sites", -FOREVER, 30),),
+        event_s=30,
     ),
     Scenario(
         "slow_leak",
         "a twentieth of the appliances slowly loses 70 % of its capacity",
         flat(USUAL),
-        (Fault("delivers", "twentieth", 60, LENGTH_S, factor=0.3, gradual=True),),
-        event_s=60,
+        (Fault("delivers", "twentieth", 30, LENGTH_S, factor=0.3, gradual=True),),
+        event_s=30,
     ),
     Scenario(
         "flash_title",
         "one title grows to a third of all session starts within five minutes",
         flat(USUAL),
-        flash=Rise(1 / 3, 60, 300),
-        event_s=60,
+        flash=Rise(1 / 3, 30, 300),
+        event_s=30,
     ),
     Scenario(
         "maintenance",
         "night-time maintenance of a tenth of the appliances",
         ((0.0, 0.35), (LENGTH_S, 0.3)),
-        (Fault("maintenance", "tenth", 120),),
-        event_s=120,
+        (Fault("maintenance", "tenth", 30),),
+        event_s=30,
     ),
     Scenario(
         "ipv6_lost",
         "the appliances of ten ISPs lose IPv6 alone",
         flat(USUAL),
-        (Fault("no_ipv6", "ten_isps", 120),),
-        event_s=120,
+        (Fault("no_ipv6", "ten_isps", 30),),
+        event_s=30,
     ),
 )
 BY_NAME: Final = {scenario.name: scenario for scenario in SCENARIOS}

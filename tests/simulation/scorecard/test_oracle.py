@@ -18,7 +18,7 @@ DEAD_ISP = Fault("dead", "largest_isp")
 ISP_WITHOUT_IPV6 = Fault("no_ipv6", "largest_isp")
 
 
-def solve(world: World, snapshot: Snapshot, demand: dict[tuple[str, int], float], *faults: Fault):  # noqa: ANN201
+def solve(world: World, snapshot: Snapshot, demand: dict[tuple[str, int], float], *faults: Fault):
     """Return the optimum, and the prices of the ISP's clients in the order of their ranking."""
     wanted = np.zeros(len(world.groups.gbps))
     for (address, family), gbps in demand.items():
