@@ -26,7 +26,8 @@ MOST_APPLIANCES = 100_000
     "policies",
     multiple=True,
     metavar="KIND",
-    help="Only sticky or steered players, or a baseline: greedy, ranking, geographic, random; may be repeated.",
+    help="sticky, steered, or a baseline: greedy, ranking, geographic, random; may be repeated (default: the first two"
+    " and greedy).",
 )
 @click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="How many seeds, from 1 on.")
 @click.option(
@@ -69,7 +70,7 @@ def scorecard(
     if unknown := [policy for policy in policies if policy not in known]:
         raise click.UsageError(f"{unknown[0]!r} is no kind of players and no baseline: {', '.join(known)}")
     scenarios = tuple(scenario for scenario in SCENARIOS if not names or scenario.name in names)
-    chosen = tuple(policy for policy in known if not policies or policy in policies)
+    chosen = tuple(policy for policy in known if policy in (policies or (*run.KINDS, "greedy")))
     try:
         with tempfile.TemporaryDirectory(prefix="steering-scorecard-") as folder:
             settings = settings_of_drill(read_settings(), Path(folder) / "state")

@@ -133,7 +133,8 @@ class Players:
         """Return what is demanded of each appliance, in Gbit/s."""
         playing = self.current >= 0
         count = len(self.conditions.gbps)
-        return np.bincount(self.current[playing], self.demand.gbps[playing], minlength=count)
+        load = np.bincount(self.current[playing], self.demand.gbps[playing], minlength=count)
+        return load.astype(np.float64)  # without players it is one of integers
 
     def fail_over(self, now: int) -> None:
         """Move players whose appliance does not answer any more to the next one of their last answer."""

@@ -40,9 +40,9 @@ from steering.state.status import StatusFiles, write_status
 KINDS: Final = ("sticky", "steered")
 BASELINES: Final = ("greedy", "ranking", "geographic", "random")
 SERVICE: Final = "video"
-SESSIONS_OF_APPLIANCE: Final = 100  # simulated, at capacity
+SESSIONS_OF_APPLIANCE: Final = 75  # simulated, at capacity
 MOST_SESSIONS: Final = 400_000
-REQUESTS_OF_APPLIANCE: Final = 2  # a second, that workers count
+REQUESTS_OF_APPLIANCE: Final = 1  # a second, that workers count
 MOST_REQUESTS: Final = 8_000
 STATUS_EPOCH: Final = 1_000  # the files of runs are named from here on
 
