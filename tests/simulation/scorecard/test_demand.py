@@ -17,12 +17,21 @@ def play(demand: Demand, last: int) -> list[tuple[int, int]]:
     return [(len(left), len(begun)) for left, begun in map(demand.advance, range(-WARM_UP_S, last + 1))]
 
 
-@pytest.mark.parametrize("now", [-200, 0, 450, LENGTH_S])
+@pytest.mark.parametrize("now", [-200, 0, 240, LENGTH_S])
 def test_demand_follows_the_curve(world: World, titles: Titles, now: int) -> None:
-    demand = Demand(world, titles, BY_NAME["friday"], 4000, 1)
+    demand = Demand(world, titles, BY_NAME["maintenance"], 4000, 1)
     play(demand, now)
-    assert demand.by_group().sum() == pytest.approx(800 * BY_NAME["friday"].level(now), rel=0.003)
-    assert demand.by_group() == pytest.approx(world.groups.gbps * BY_NAME["friday"].level(now), rel=0.02, abs=0.25)
+    level = BY_NAME["maintenance"].level(now)
+    assert demand.by_group().sum() == pytest.approx(800 * level, rel=0.005)
+    assert demand.by_group() == pytest.approx(world.groups.gbps * level, rel=0.02, abs=0.3)
+
+
+def test_countries_differ_on_friday(world: World, titles: Titles) -> None:
+    demand = Demand(world, titles, BY_NAME["friday"], 4000, 1)
+    play(demand, 0)
+    levels = demand.levels(0.0)
+    assert np.all((levels >= 0.7) & (levels <= 0.9))
+    assert len(set(levels.tolist())) == len(set(world.groups.region.tolist()))
 
 
 def test_a_live_event_triples_one_country(world: World, titles: Titles) -> None:

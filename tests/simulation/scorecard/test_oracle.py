@@ -9,7 +9,7 @@ import pytest
 
 from steering.decision.snapshot import Snapshot
 from steering.simulation.scorecard.conditions import Conditions
-from steering.simulation.scorecard.oracle import Oracle
+from steering.simulation.scorecard.oracle import Optimum, Oracle
 from steering.simulation.scorecard.scenarios import BY_NAME, Fault
 from steering.simulation.scorecard.world import ORIGIN, World
 
@@ -18,58 +18,59 @@ DEAD_ISP = Fault("dead", "largest_isp")
 ISP_WITHOUT_IPV6 = Fault("no_ipv6", "largest_isp")
 
 
-def solve(world: World, snapshot: Snapshot, demand: dict[tuple[str, int], float], *faults: Fault):
-    """Return the optimum, and the prices of the ISP's clients in the order of their ranking."""
+def solve(world: World, snapshot: Snapshot, demand: dict[tuple[str, int], float], *faults: Fault) -> Optimum:
+    """Return the optimum for these Gbit/s by address and family."""
     wanted = np.zeros(len(world.groups.gbps))
     for (address, family), gbps in demand.items():
         zone = snapshot.prefixes.lookup(address)
         wanted[(world.groups.zone == zone) & (world.groups.family == family)] = gbps
     conditions = Conditions(world, dataclasses.replace(BY_NAME["friday"], faults=faults), 1)
     conditions.advance(0.0)
-    zone = snapshot.prefixes.lookup(ISP)
-    prices = world.options.price[world.options.first[zone] : world.options.first[zone + 1]]
-    return Oracle(world).solve(wanted, conditions), prices
+    return Oracle(world).solve(wanted, conditions)
 
 
-ROWS = [  # demand over IPv4, faults, and what the ISP's clients get from each cluster of their ranking and the origin
-    (150, (), (150, 0, 0, 0, 0)),
-    (250, (), (200, 50, 0, 0, 0)),
-    (500, (), (200, 200, 100, 0, 0)),
-    (1000, (), (200, 200, 200, 200, 200)),
-    (250, (DEAD_ISP,), (0, 0, 200, 50, 0)),
-    (250, (ISP_WITHOUT_IPV6,), (200, 50, 0, 0, 0)),
-    (100, (Fault("delivers", "largest_isp", factor=0.25),), (50, 50, 0, 0, 0)),
-    (100, (Fault("claims", "largest_isp", factor=0.25), Fault("maintenance", "largest_isp")), (100, 0, 0, 0, 0)),
+def prices_of(world: World, snapshot: Snapshot, address: str) -> dict[str, float]:
+    """Return the price of each site for a client."""
+    zone = snapshot.prefixes.lookup(address)
+    part = slice(world.options.first[zone], world.options.first[zone + 1])
+    sites = [world.clusters.site[cluster] for cluster in world.options.cluster[part]]
+    return dict(zip(sites, world.options.price[part].tolist(), strict=True)) | {"origin": 12.0}
+
+
+ROWS = [  # demand over IPv4 of the ISP's clients, faults, and what each site serves; Delhi is nearer than Mumbai
+    (150, (), {"del001": 150}),
+    (250, (), {"del001": 200, "bom001": 50}),
+    (500, (), {"del001": 200, "bom001": 200, "bom002": 100}),
+    (1000, (), {"del001": 200, "bom001": 200, "bom002": 200, "lhr001": 200, "origin": 200}),
+    (250, (DEAD_ISP,), {"bom002": 200, "lhr001": 50}),
+    (250, (ISP_WITHOUT_IPV6,), {"del001": 200, "bom001": 50}),
+    (100, (Fault("delivers", "largest_isp", factor=0.25),), {"del001": 50, "bom001": 50}),
+    (100, (Fault("claims", "largest_isp", factor=0.25), Fault("maintenance", "largest_isp")), {"del001": 100}),
 ]
 
 
 @pytest.mark.parametrize(("gbps", "faults", "served"), ROWS)
-def test_the_least_cost_fills_the_nearest_clusters_first(
-    world: World, snapshot: Snapshot, gbps: float, faults: tuple[Fault, ...], served: tuple[float, ...]
+def test_the_least_cost_fills_the_cheapest_clusters_first(
+    world: World, snapshot: Snapshot, gbps: float, faults: tuple[Fault, ...], served: dict[str, float]
 ) -> None:
-    optimum, prices = solve(world, snapshot, {(ISP, 4): gbps}, *faults)
+    optimum = solve(world, snapshot, {(ISP, 4): gbps}, *faults)
+    prices = prices_of(world, snapshot, ISP)
     assert optimum.gbps == pytest.approx(gbps)
-    assert optimum.cost == pytest.approx(float(np.dot(served, [*prices, 12.0])))
-    assert optimum.rank_0 == pytest.approx(served[0])
-    assert optimum.sources[ORIGIN] == pytest.approx(served[-1])
+    assert optimum.cost == pytest.approx(sum(amount * prices[site] for site, amount in served.items()))
+    assert optimum.rank_0 == pytest.approx(served.get("bom001", 0))
+    assert optimum.sources[ORIGIN] == pytest.approx(served.get("origin", 0))
 
 
 def test_a_scarce_cluster_serves_those_who_save_most(world: World, snapshot: Snapshot) -> None:
     """The exchange serves its own clients; the ISP's clients have a site of their own farther away."""
-    optimum, (first, second, *_) = solve(world, snapshot, {(ISP, 4): 300.0, (EXCHANGE, 4): 200.0})
-    zone = snapshot.prefixes.lookup(EXCHANGE)
-    exchange = world.options.price[world.options.first[zone]]
-    assert optimum.cost == pytest.approx(200 * first + 100 * second + 200 * exchange)
+    optimum = solve(world, snapshot, {(ISP, 4): 300.0, (EXCHANGE, 4): 200.0})
+    isp, exchange = prices_of(world, snapshot, ISP), prices_of(world, snapshot, EXCHANGE)
+    assert optimum.cost == pytest.approx(200 * isp["del001"] + 100 * isp["bom001"] + 200 * exchange["bom002"])
 
 
 def test_clients_over_ipv6_are_not_served_where_it_is_down(world: World, snapshot: Snapshot) -> None:
-    zone6 = "2001:db8::1"
-    optimum, _ = solve(world, snapshot, {(zone6, 6): 100.0}, ISP_WITHOUT_IPV6)
-    zone = snapshot.prefixes.lookup(zone6)
-    begin, end = world.options.first[zone], world.options.first[zone + 1]
-    other = [
-        world.options.price[option]
-        for option in range(begin, end)
-        if world.clusters.partner[world.options.cluster[option]] == ""
-    ]
-    assert optimum.cost == pytest.approx(100.0 * min(other))
+    optimum = solve(world, snapshot, {("2001:db8::1", 6): 100.0, (ISP, 4): 50.0}, ISP_WITHOUT_IPV6)
+    own = prices_of(world, snapshot, ISP)["del001"]
+    prices = prices_of(world, snapshot, "2001:db8::1")
+    others = min(price for site, price in prices.items() if site not in ("bom001", "del001"))
+    assert optimum.cost == pytest.approx(50.0 * own + 100.0 * others)

@@ -36,9 +36,9 @@ def test_the_options_of_a_zone_are_its_ranking(world: World, snapshot: Snapshot)
     assert clusters == ["bom001-a", "del001-a", "bom002-a", "lhr001-a"]
     assert world.options.rank[begin:end].tolist() == [0, 1, 2, 3]
     assert world.options.source[begin:end].tolist() == [0, 0, 2, TRANSIT]
-    # Clients in India are assumed at the mean of its three sites, between Mumbai and Delhi.
-    near_mumbai, delhi, _, london = world.options.km[begin:end].tolist()
-    assert (near_mumbai, delhi, london) == 0
+    # A documentation prefix lies in no country: its clients are assumed at the mean of all sites.
+    mumbai, delhi, _, london = world.options.km[begin:end].tolist()
+    assert (mumbai, delhi, london) == pytest.approx((1817, 1454, 5422), abs=1)
     assert delhi == pytest.approx(760, abs=15)
     assert london == pytest.approx(7000, abs=150)
     assert SOURCES[ORIGIN] == "origin"
@@ -57,10 +57,12 @@ def test_demand_equals_capacity_and_splits_by_family(world: World, snapshot: Sna
     groups = world.groups
     assert groups.gbps.sum() == pytest.approx(800.0)
     assert set(groups.family.tolist()) == {4, 6}
-    for zone in np.unique(groups.zone).tolist():
-        over = {int(family): gbps for family, gbps in zip(groups.family, groups.gbps, strict=True)}
-        members = groups.zone == zone
-        if members.sum() == 2:
-            over = dict(zip(groups.family[members].tolist(), groups.gbps[members].tolist(), strict=True))
-            assert over[6] / (over[4] + over[6]) == pytest.approx(IPV6_SHARE)
+    zone = snapshot.prefixes.lookup("203.0.113.5")
+    assert zone == snapshot.prefixes.lookup("2001:db8::1")  # the same ranking and region
+    over = {
+        int(family): float(gbps)
+        for each, family, gbps in zip(groups.zone, groups.family, groups.gbps, strict=True)
+        if each == zone
+    }
+    assert over[6] / (over[4] + over[6]) == pytest.approx(IPV6_SHARE)
     assert "GB" in groups.regions
