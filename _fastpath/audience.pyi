@@ -1,10 +1,12 @@
 """The public shape of `audience.pyx`."""
 
-from typing_extensions import Buffer
+from typing import Any
 
 from _fastpath.ranking import Picker
 from _fastpath.service import Service
 from _fastpath.steering_manifest import Manifest
+
+Column = Any  # a buffer of numbers; to type checkers numpy's arrays are none before Python 3.12
 
 NONE: int
 FALLBACK: int
@@ -17,12 +19,12 @@ class Audience:
     """
 
     count: int
-    def __init__(self, picker: Picker, zones: Buffer, titles: Buffer, viewers: Buffer, families: Buffer) -> None: ...
-    def pick(self, service: Service, n: int, picks: Buffer) -> None:
+    def __init__(self, picker: Picker, zones: Column, titles: Column, viewers: Column, families: Column) -> None: ...
+    def pick(self, service: Service, n: int, picks: Column) -> None:
         """Fill each viewer's row of `picks` (i) with up to n appliances, best first, and NONE behind them."""
 
     def steer(
-        self, manifest: Manifest, current: Buffer, declared: Buffer, order: Buffer, ttls: Buffer, first: Buffer
+        self, manifest: Manifest, current: Column, declared: Column, order: Column, ttls: Column, first: Column
     ) -> None:
         """Answer a poll of each player, with the bytes that the fast path would answer with.
 

@@ -35,7 +35,8 @@ WEEKEND: Final = 1.15  # Friday to Sunday
 def title_weights(count: int = TITLES) -> NDArray[np.float64]:
     """Return the weights of titles by rank, the most popular first; their sum is 1."""
     weights: NDArray[np.float64] = np.log(STRETCH * count / np.arange(1, count + 1)) ** EXPONENT
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def launch_boosts(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -61,5 +62,5 @@ def level_of_day(hour: float, weekend: bool = False) -> float:
     since = (hour - QUIETEST_HOUR) % 24
     rising = BUSIEST_HOUR - QUIETEST_HOUR
     distance = 1 - since / rising if since <= rising else (since - rising) / (24 - rising)
-    level = QUIETEST + (1 - QUIETEST) * ((1 + math.cos(math.pi * distance)) / 2) ** DAY_EXPONENT
+    level: float = QUIETEST + (1 - QUIETEST) * ((1 + math.cos(math.pi * distance)) / 2) ** DAY_EXPONENT
     return level * (WEEKEND if weekend else 1.0)

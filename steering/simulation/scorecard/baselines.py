@@ -25,6 +25,10 @@ class Baseline:
         self.world, self.demand, self.conditions = world, demand, conditions
         self.rng = np.random.default_rng([seed, 7])
 
+    def start(self, seats: Ints, now: int) -> Picks:
+        """Return the picks of these sessions."""
+        raise NotImplementedError
+
     def poll(self, seats: Ints, players: Players) -> None:
         """Return None: nobody asks again."""
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from steering.simulation.scorecard.places import CHOICES
 from steering.simulation.scorecard.scenarios import Scenario
-from steering.simulation.scorecard.world import Flags, Floats, Ints, World
+from steering.simulation.scorecard.world import Flags, Floats, Ints, World, sums
 
 
 class Conditions:
@@ -61,8 +61,8 @@ class Conditions:
 
     def capacity_of_clusters(self) -> Floats:
         """Return what each cluster can deliver."""
-        return np.bincount(self.appliances.cluster, self.gbps, minlength=self.clusters)
+        return sums(self.appliances.cluster, self.gbps, self.clusters)
 
     def ipv6_of_clusters(self) -> Floats:
         """Return what each cluster can deliver over IPv6."""
-        return np.bincount(self.appliances.cluster, self.gbps * self.ipv6, minlength=self.clusters)
+        return sums(self.appliances.cluster, self.gbps * self.ipv6, self.clusters)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from _fastpath.hashing import content_key_of, key_of
 from steering.simulation.popularity import TITLES, regional_shares
 from steering.simulation.scorecard.scenarios import LENGTH_S, Scenario
-from steering.simulation.scorecard.world import Flags, Floats, Ints, World
+from steering.simulation.scorecard.world import Flags, Floats, Ints, World, sums
 
 MEAN_SESSION_S: Final = 1800.0
 MOST_GBPS_OF_APPLIANCE: Final = 100.0  # a seat is a hundredth of it at most
@@ -82,7 +82,7 @@ class Demand:
 
     def surge_region(self) -> int:
         """Return the country of a live event."""
-        wanted = np.bincount(self.groups.region, self.groups.gbps, minlength=len(self.groups.regions))
+        wanted = sums(self.groups.region, self.groups.gbps, len(self.groups.regions))
         below = np.where(wanted <= SURGE_MOST * wanted.sum(), wanted, -1.0)
         return int(np.argmax(below if below.max() > 0 else wanted))
 
@@ -130,7 +130,7 @@ class Demand:
 
     def by_group(self) -> Floats:
         """Return the demand of each group now, in Gbit/s."""
-        return np.bincount(self.group[self.taken], self.gbps[self.taken], minlength=len(self.groups.gbps))
+        return sums(self.group[self.taken], self.gbps[self.taken], len(self.groups.gbps))
 
 
 def schedule(due: dict[int, list[Ints]], times: Ints, seats: Ints, last: int) -> None:

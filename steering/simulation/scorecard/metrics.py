@@ -24,6 +24,7 @@ from steering.simulation.scorecard.world import (
     Floats,
     Ints,
     World,
+    sums,
 )
 
 SAMPLE_S: Final = 30
@@ -61,7 +62,7 @@ def take_sample(now: int, world: World, players: Players, conditions: Conditions
     wanted = demand.gbps[playing]
     served = wanted * share[players.current[playing]]
     origin = float(demand.gbps[players.current == FALLBACK].sum())
-    sources = np.bincount(options.source[chosen], served, minlength=len(SOURCES))
+    sources = sums(options.source[chosen], served, len(SOURCES))
     sources[ORIGIN] = origin
     lost = float(wanted.sum() - served.sum())
     cost = float((served * options.price[chosen]).sum()) + COST_OF_ORIGIN * origin + COST_OF_NOTHING * lost
@@ -87,7 +88,7 @@ def unfairness(world: World, load: Floats, conditions: Conditions) -> float:
     clusters = len(world.clusters.ids)
     cluster = world.appliances.cluster
     capacity = conditions.capacity_of_clusters()
-    total = np.bincount(cluster, load, minlength=clusters)
+    total = sums(cluster, load, clusters)
     living = np.bincount(cluster, conditions.gbps > 0, minlength=clusters)
     busy = np.divide(load, conditions.gbps, out=np.zeros_like(load), where=conditions.gbps > 0)
     busiest = np.zeros(clusters)

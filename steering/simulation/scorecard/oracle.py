@@ -21,7 +21,7 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_array, csr_array, vstack
 
 from steering.simulation.scorecard.conditions import Conditions
-from steering.simulation.scorecard.world import COST_OF_ORIGIN, ORIGIN, SOURCES, Floats, Ints, World
+from steering.simulation.scorecard.world import COST_OF_ORIGIN, ORIGIN, SOURCES, Floats, Ints, World, sums
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class Oracle:
     def solve(self, demand: Floats, conditions: Conditions) -> Optimum:
         """Return the least cost for the demand of each group under the conditions of a moment."""
         groups = self.world.groups
-        wanted = np.bincount(self.merged, demand, minlength=self.zones)
-        over_ipv4 = np.bincount(self.merged, demand * (groups.family == 4), minlength=self.zones)
+        wanted = sums(self.merged, demand, self.zones)
+        over_ipv4 = sums(self.merged, demand * (groups.family == 4), self.zones)
         capacity = conditions.capacity_of_clusters()
         parts, bounds = [self.of_zones, self.of_clusters], [wanted, capacity]
         without = np.flatnonzero((capacity > 0) & (conditions.ipv6_of_clusters() == 0))
@@ -80,7 +80,7 @@ class Oracle:
         served = np.maximum(solved.x, 0.0)
         total = float(wanted.sum())
         options = self.world.options
-        sources = np.bincount(options.source[self.option], served, minlength=len(SOURCES))
+        sources = sums(options.source[self.option], served, len(SOURCES))
         sources[ORIGIN] = total - served.sum()
         rank_0 = float(served[options.rank[self.option] == 0].sum())
         return Optimum(float(solved.fun) + COST_OF_ORIGIN * total, total, rank_0, sources)

@@ -25,7 +25,7 @@ from steering.playback.answers.players import compiled
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand, Keys, schedule
 from steering.simulation.scorecard.scenarios import LENGTH_S
-from steering.simulation.scorecard.world import Flags, Floats, Ints
+from steering.simulation.scorecard.world import Flags, Floats, Ints, sums
 
 DECLARED: Final = 3
 MANIFEST_PICKS: Final = 6  # a playlist declares the first of what a steering manifest lists (`answers.pathways.most`)
@@ -132,9 +132,7 @@ class Players:
     def load(self) -> Floats:
         """Return what is demanded of each appliance, in Gbit/s."""
         playing = self.current >= 0
-        count = len(self.conditions.gbps)
-        load = np.bincount(self.current[playing], self.demand.gbps[playing], minlength=count)
-        return load.astype(np.float64)  # without players it is one of integers
+        return sums(self.current[playing], self.demand.gbps[playing], len(self.conditions.gbps))
 
     def fail_over(self, now: int) -> None:
         """Move players whose appliance does not answer any more to the next one of their last answer."""
@@ -171,7 +169,8 @@ class Players:
         before = self.current[seats]
         self.current[seats] = self.choose(seats, now)
         self.plan_polls(seats, now + ttls)
-        return seats[before != self.current[seats]]
+        moved: Ints = seats[before != self.current[seats]]
+        return moved
 
     def plan_polls(self, seats: Ints, times: Ints) -> None:
         self.next_poll[seats] = times
@@ -194,7 +193,8 @@ class Players:
 
     def is_avoided(self, seats: Ints, candidate: Picks, now: int) -> Flags:
         """Return whether a player avoids a candidate because it failed."""
-        return np.any((self.declared[seats] == candidate[:, None]) & (self.avoided[seats] > now), axis=1)
+        avoided: Flags = (self.declared[seats] == candidate[:, None]) & (self.avoided[seats] > now)
+        return np.asarray(avoided.any(axis=1))
 
     def avoid(self, seats: Ints, candidate: Picks, failed: Flags, now: int) -> None:
         """Let players avoid candidates that failed."""

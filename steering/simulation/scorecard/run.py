@@ -155,13 +155,15 @@ def results(plan: Plan, fleet: Fleet, tasks: Sequence[Task], processes: int) -> 
         yield from zip(tasks, pool.map(run_in_process, tasks), strict=True)
 
 
+RUNNERS: Final[list[Runner]] = []  # the one of this process
+
+
 def start_process(plan: Plan, fleet: Fleet) -> None:
-    global runner_of_process  # noqa: PLW0603 (one of each process, set once)
-    runner_of_process = Runner(plan, fleet)
+    RUNNERS.append(Runner(plan, fleet))
 
 
 def run_in_process(task: Task) -> list[Result]:
-    return runner_of_process.run(task)
+    return RUNNERS[0].run(task)
 
 
 class Runner:

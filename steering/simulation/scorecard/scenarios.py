@@ -59,9 +59,9 @@ class Rise:
 class Scenario:
     """A scenario. `levels` are times with the demand at each, linear between them.
 
-    The countries' levels differ from that by up to `spread`. With `surge` one country's demand grows by so many times its
-    usual demand; with `flash` one title grows to this share of all session starts. `event_s` is when the event begins
-    from which loads must settle.
+    The countries' levels differ from that by up to `spread`. With `surge` one country's demand grows by so many times
+    its usual demand; with `flash` one title grows to this share of all session starts. `event_s` is when the event
+    begins from which loads must settle.
     """
 
     name: str

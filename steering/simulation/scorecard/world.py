@@ -42,6 +42,11 @@ IPV6_SHARE: Final = 0.35  # of the demand of a zone with both families
 UNEVEN: Final = 0.45  # sigma of the log-normal error of the planning, by partner or country
 
 
+def sums(indexes: NDArray[np.integer], weights: Floats, count: int) -> Floats:
+    """Return the sum of the weights of each index below `count`."""
+    return np.bincount(indexes, weights, minlength=count).astype(np.float64)  # of no weights it is one of integers
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Appliances:
     """The appliances in the order of the fleet file. `cluster` is the number of the cluster."""
@@ -205,7 +210,7 @@ def address_space(snapshot: Snapshot, family: int) -> Floats:
         high >>= np.uint64(32)
     end = float(1 << 32 if family == 4 else 1 << 64)
     sizes = np.diff(high.astype(np.float64), append=end)
-    return np.bincount(zones, sizes, minlength=len(read_zones(snapshot.table_file)))
+    return sums(zones, sizes, len(read_zones(snapshot.table_file)))
 
 
 def read_groups(snapshot: Snapshot, appliances: Appliances, clusters: Clusters, options: Options, seed: int) -> Groups:
@@ -216,7 +221,7 @@ def read_groups(snapshot: Snapshot, appliances: Appliances, clusters: Clusters, 
     """
     zones = read_zones(snapshot.table_file)
     spaces = {family: address_space(snapshot, family) for family in (4, 6)}
-    capacity = np.bincount(appliances.cluster, appliances.gbps, minlength=len(clusters.ids))
+    capacity = sums(appliances.cluster, appliances.gbps, len(clusters.ids))
     population = spaces[4] ** 0.6 + (spaces[4] == 0) * (spaces[6] / 2**20) ** 0.6
     nearest: dict[int, list[int]] = defaultdict(list)
     for number, zone in enumerate(zones):

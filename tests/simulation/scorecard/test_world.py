@@ -7,7 +7,7 @@ import pytest
 
 from steering.decision.snapshot import Snapshot
 from steering.model.route import RouteClass
-from steering.simulation.scorecard.world import IPV6_SHARE, ORIGIN, SOURCES, TRANSIT, World, price_of
+from steering.simulation.scorecard.world import IPV6_SHARE, ORIGIN, SOURCES, TRANSIT, World, price_of, split_families
 
 PRICES = [
     (RouteClass.embedded, False, 0.0, 0, 1.0),
@@ -37,10 +37,8 @@ def test_the_options_of_a_zone_are_its_ranking(world: World, snapshot: Snapshot)
     assert world.options.rank[begin:end].tolist() == [0, 1, 2, 3]
     assert world.options.source[begin:end].tolist() == [0, 0, 2, TRANSIT]
     # A documentation prefix lies in no country: its clients are assumed at the mean of all sites.
-    mumbai, delhi, _, london = world.options.km[begin:end].tolist()
-    assert (mumbai, delhi, london) == pytest.approx((1817, 1454, 5422), abs=1)
-    assert delhi == pytest.approx(760, abs=15)
-    assert london == pytest.approx(7000, abs=150)
+    assert world.options.km[begin : end - 1].tolist() == pytest.approx([1817, 1454, 1817], abs=3)
+    assert world.options.km[end - 1] == pytest.approx(5422, abs=3)
     assert SOURCES[ORIGIN] == "origin"
 
 
@@ -53,16 +51,18 @@ def test_an_option_is_known_by_zone_and_cluster(world: World, snapshot: Snapshot
         world.options_of(np.array([0]), np.array([0]))
 
 
-def test_demand_equals_capacity_and_splits_by_family(world: World, snapshot: Snapshot) -> None:
+def test_demand_equals_capacity(world: World, snapshot: Snapshot) -> None:
     groups = world.groups
     assert groups.gbps.sum() == pytest.approx(800.0)
-    assert set(groups.family.tolist()) == {4, 6}
-    zone = snapshot.prefixes.lookup("203.0.113.5")
-    assert zone == snapshot.prefixes.lookup("2001:db8::1")  # the same ranking and region
-    over = {
-        int(family): float(gbps)
-        for each, family, gbps in zip(groups.zone, groups.family, groups.gbps, strict=True)
-        if each == zone
-    }
-    assert over[6] / (over[4] + over[6]) == pytest.approx(IPV6_SHARE)
-    assert "GB" in groups.regions
+    families = dict(zip(groups.zone.tolist(), groups.family.tolist(), strict=True))
+    assert families[snapshot.prefixes.lookup("203.0.113.5")] == 4
+    assert families[snapshot.prefixes.lookup("2001:db8::1")] == 6
+    assert groups.appliance_gbps.tolist() == pytest.approx([100.0] * len(groups.zone))
+
+
+def test_the_demand_of_a_zone_is_split_by_family() -> None:
+    spaces = {4: np.array([9.0, 9.0, 0.0, 9.0]), 6: np.array([0.0, 9.0, 9.0, 9.0])}
+    groups = split_families(np.array([10.0, 20.0, 30.0, 0.0]), np.full(4, 40.0), spaces, ["IN", "GB", "IN", "IN"])
+    rows = list(zip(groups.zone.tolist(), groups.family.tolist(), groups.gbps.tolist(), strict=True))
+    assert rows == [(0, 4, 10.0), (1, 4, 20 * (1 - IPV6_SHARE)), (1, 6, 20 * IPV6_SHARE), (2, 6, 30.0)]
+    assert [groups.regions[region] for region in groups.region] == ["IN", "GB", "GB", "IN"]
