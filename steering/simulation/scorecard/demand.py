@@ -23,7 +23,7 @@ MOST_GBPS_OF_APPLIANCE: Final = 100.0  # a seat is a hundredth of it at most
 FEWEST_SEATS: Final = 4  # of a group
 FIRST_TITLE: Final = 80_000_000
 SURGE: Final = 3.0  # the most that demand grows in that country
-SURGE_MOST: Final = 0.05  # of all demand: the country of a live event is the largest one below it
+SURGE_MOST: Final = 0.02  # of all demand: the country of a live event is the largest one below it
 Keys = NDArray[np.uint64]
 
 

@@ -13,6 +13,7 @@ from steering.simulation.scorecard.world import Ints, World
 TENTH: Final = 10
 TWENTIETH: Final = 20
 COUNTRIES: Final = 10
+LARGE: Final = 30  # countries of which those are drawn
 ISPS: Final = 10
 
 
@@ -30,13 +31,14 @@ def sizes_by(world: World, labels: tuple[str, ...]) -> list[str]:
     return sorted(sizes, key=lambda label: (-sizes[label], label))
 
 
-def largest_sites(world: World, _: np.random.Generator) -> Ints:
-    """Return the appliances of the largest site of each of the ten countries that have most appliances."""
+def largest_sites(world: World, rng: np.random.Generator) -> Ints:
+    """Return the appliances of the largest site of each of ten countries, drawn from those with most appliances."""
     country_of = dict(zip(world.clusters.site, world.clusters.country, strict=True))
     lost: dict[str, str] = {}
     for site in sizes_by(world, world.clusters.site):
         lost.setdefault(country_of[site], site)
-    sites = {lost[country] for country in sizes_by(world, world.clusters.country)[:COUNTRIES]}
+    large = sizes_by(world, world.clusters.country)[:LARGE]
+    sites = {lost[country] for country in rng.permutation(large)[:COUNTRIES].tolist()}
     return members_of(world, [number for number, site in enumerate(world.clusters.site) if site in sites])
 
 
