@@ -9,7 +9,8 @@ of a title, the key of a viewer, an address family. Appliances are their indexes
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
-from _fastpath.ranking cimport C_MAX_PICKS, Picker, appliance_record, decision, piece, question
+from _fastpath.file_records cimport appliance_record
+from _fastpath.ranking cimport C_MAX_PICKS, Picker, decision, piece, question
 from _fastpath.service cimport Service
 from _fastpath.steering_manifest cimport C_MAX_MANIFEST, Manifest, report
 

@@ -70,7 +70,7 @@ def test_manifests_are_those_of_players(
         status.set_word(slot, status.word(slot) | (NO_HEADROOM if slot % 2 else NO_HEADROOM | UNHEALTHY))
     order = np.zeros((len(TITLES), 4), np.int32)
     ttls, first = np.zeros(len(TITLES), np.uint32), np.zeros(len(TITLES), np.int32)
-    (manifest,) = compiled(snapshot, GAIN)
+    manifest = compiled(snapshot, GAIN)["video"]
     asked(snapshot, packed).steer(manifest, current, declared, order, ttls, first)
     for row, title in enumerate(TITLES):
         names = {snapshot.fleet_file.appliance(index)[1]: index for index in declared[row].tolist() if index != NONE}
@@ -105,7 +105,7 @@ def test_viewers_that_cannot_be_are_refused(snapshot: Snapshot, column: str, val
 
 
 def test_appliances_that_do_not_exist_are_refused(snapshot: Snapshot) -> None:
-    (manifest,) = compiled(snapshot, GAIN)
+    manifest = compiled(snapshot, GAIN)["video"]
     viewer = asked(snapshot, ADDRESSES[0], TITLES[:1])
     columns = np.zeros((1, 4), np.int32), np.zeros(1, np.uint32), np.zeros(1, np.int32)
     declared = np.array([[0, 1, NONE]], np.int32)

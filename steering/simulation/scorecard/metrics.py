@@ -149,7 +149,7 @@ def figures_of(meter: Meter, optima: Sequence[Optimum], event_s: float | None) -
         "rank_0_of_oracle": sum(optimum.rank_0 for optimum in optima) / best_gbps,
         "fallback": float(sources[ORIGIN]),
         "fallback_of_oracle": float(best_sources[ORIGIN]),
-        "not_delivered": 1 - delivered / demanded,
+        "not_delivered": max(1 - delivered / demanded, 0.0),
         "overload_appliance_s": meter.overloaded,
         "overload_tb": meter.excess / GBPS_S_PER_TB,
         "distance_km": sum(sample.km for sample in samples) / from_appliances if from_appliances else 0.0,
@@ -161,7 +161,7 @@ def figures_of(meter: Meter, optima: Sequence[Optimum], event_s: float | None) -
         **{f"from_{name}": float(share) for name, share in zip(SOURCES, sources, strict=True)},
         **{f"from_{name}_of_oracle": float(share) for name, share in zip(SOURCES, best_sources, strict=True)},
     }
-    return {name: round(value, DIGITS) if isinstance(value, float) else value for name, value in figures.items()} | {
+    return {name: round(value, DIGITS) + 0.0 if isinstance(value, float) else value for name, value in figures.items()} | {
         "at": [sample.at for sample in samples],
         "cost_ratios": [round(ratio, DIGITS) for ratio in ratios],
     }

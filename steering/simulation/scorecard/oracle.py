@@ -89,7 +89,7 @@ class Oracle:
         total = float(wanted.sum())
         options = self.world.options
         sources = sums(options.source[self.option], served, len(SOURCES))
-        sources[ORIGIN] = total - served.sum()
+        sources[ORIGIN] = max(total - served.sum(), 0.0)
         rank_0 = float(served[options.rank[self.option] == 0].sum())
         return Optimum(float(solved.fun) + COST_OF_ORIGIN * total, total, rank_0, sources)
 

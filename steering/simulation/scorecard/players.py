@@ -59,7 +59,7 @@ class Steering:
         """Answer from this snapshot from now on."""
         self.picker, self.service = snapshot.picker, snapshot.services[self.service.id]
         if self.manifest:
-            (self.manifest,) = compiled(snapshot, gain)
+            self.manifest = compiled(snapshot, gain)[self.service.id]
 
     def audience(self, groups: Ints, titles: Ints, viewers: Keys) -> Audience:
         keys = self.demand.titles.keys[titles]

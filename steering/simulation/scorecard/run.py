@@ -237,7 +237,7 @@ class Run:
         plane = ControlPlane(self.world, self.runner.fleet, files, plan.settings, self.task.seed)
         if self.task.policy != "ranking":
             self.plane = plane
-        (manifest,) = compiled(snapshot, plan.settings.steer_gain)
+        manifest = compiled(snapshot, plan.settings.steer_gain)[SERVICE]
         is_steered = self.task.policy == "steered"
         return Steering(snapshot.picker, snapshot.services[SERVICE], manifest if is_steered else None, self.demand)
 
