@@ -161,7 +161,9 @@ def figures_of(meter: Meter, optima: Sequence[Optimum], event_s: float | None) -
         **{f"from_{name}": float(share) for name, share in zip(SOURCES, sources, strict=True)},
         **{f"from_{name}_of_oracle": float(share) for name, share in zip(SOURCES, best_sources, strict=True)},
     }
-    return {name: round(value, DIGITS) + 0.0 if isinstance(value, float) else value for name, value in figures.items()} | {
+    return {
+        name: round(value, DIGITS) + 0.0 if isinstance(value, float) else value for name, value in figures.items()
+    } | {
         "at": [sample.at for sample in samples],
         "cost_ratios": [round(ratio, DIGITS) for ratio in ratios],
     }
