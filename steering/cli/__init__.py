@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import click
 
-from steering.cli import access, appliances, clients, program, records, reports, tables
+from steering.cli import access, appliances, clients, program, records, reports, scorecard, tables
 from steering.cli.command import Commands
 
 __all__ = ["main"]
@@ -31,6 +31,6 @@ for command in (  # in the order of the help, frequent commands first
     *(access.token, access.key, access.audit, tables.table, tables.reload),
     *(reports.report, reports.missing, reports.quality, reports.sessions, reports.replay),
     *(records.playlist, records.fleet, records.backup, records.restore),
-    *(program.bench, program.drill, program.show_settings, program.show_version),
+    *(program.bench, program.drill, scorecard.scorecard, program.show_settings, program.show_version),
 ):
     main.add_command(command)

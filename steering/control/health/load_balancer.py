@@ -182,6 +182,8 @@ class LoadBalancer:
             compared = [state for state in members if state.usable]
             overloaded = find_overloaded(compared, self.excess)
             factors = load_factors(compared, self.excess)
+        if not factors and not overloaded and not any(state.overloaded for state in members):
+            return []
         changed = []
         for state in members:
             slot = state.appliance.slot
