@@ -312,3 +312,8 @@ async def test_openapi_documents_every_parameter(ask: Ask) -> None:
         "title", "service", "session", "n", "family", "ip", "explain", "redirect", "failed",
     ]  # fmt: skip
     assert {"200", "302", "400", "403", "404", "503"} <= set(operation["responses"])
+    body = document["paths"]["/v1/playback"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert sorted(body["properties"]) == [
+        "device", "failed", "family", "files", "ip", "n", "service", "session", "title",
+    ]  # fmt: skip
+    assert body["properties"]["failed"]["type"] == "array"
