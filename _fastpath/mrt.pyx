@@ -289,12 +289,12 @@ cdef class PathAttributes:
                 raise ValueError("MULTI_EXIT_DISC has four bytes")
             self.med = u32(at)
         elif code == 8:
-            if size % 4:
+            if size % 4 or not size:  # RFC 7606, section 7.8
                 raise ValueError("COMMUNITIES have four bytes each")
             for i in range(0, size, 4):
                 self.communities.append(f"{u16(at + i)}:{u16(at + i + 2)}")
         elif code == 32:
-            if size % 12:
+            if size % 12 or not size:  # RFC 8092, section 6
                 raise ValueError("LARGE_COMMUNITY has twelve bytes each")
             for i in range(0, size, 12):
                 self.communities.append(f"{u32(at + i)}:{u32(at + i + 4)}:{u32(at + i + 8)}")
@@ -308,6 +308,8 @@ cdef class PathAttributes:
                 raise ValueError("AS_PATH ends with a segment")
             segment, count = at[i], at[i + 1]
             i += 2
+            if count == 0:
+                raise ValueError("a segment of AS_PATH has an ASN (RFC 7606, section 7.2)")
             for j in range(count):
                 if u32(at + i + 4 * j) == 0:
                     raise ValueError("AS 0 is in no path (RFC 7607)")

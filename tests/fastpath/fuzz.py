@@ -87,9 +87,9 @@ def mrt(data: bytes) -> None:
         path, _, origin, _, communities = mrt_reader.attributes(data)
     except ValueError:
         return
-    assert len(path) <= 255
+    assert len(path) <= mrt_reader.MAX_PATH
     assert origin <= 2
-    assert len(communities) <= 64
+    assert len(communities) <= mrt_reader.MAX_COMMUNITIES
 
 
 def zones(data: bytes) -> None:

@@ -112,6 +112,22 @@ def test_forwarded_is_read_as_in_rfc_7239(value: str, hops: list[str]) -> None:
 
 
 PORTS = [
+    # mapped, in capitals, with quoted pairs, beside other pairs, and over several elements
+    ('for="[::ffff:203.0.113.9]:_p1"', CLIENT, False),
+    ('FOR="203.0.113.9\\:80";By="[::1]"', CLIENT, False),
+    ('for="2001:db8::9"', "2001:db8::9", False),
+    ('for=203.0.113.9;ext=a;by=_x;proto="ht\\"tp"', CLIENT, False),
+    ('for=203.0.113.9;ext="a,for=127.0.0.1"', CLIENT, False),
+    ("for=203.0.113.9 ;\tproto=https , ,", CLIENT, False),
+    (',;,;for="10.0.0.3:_a";,', "10.0.0.3", False),  # the element before names no client
+    ('for=203.0.113.9, for="10.0.0.2:_y";;', CLIENT, False),
+    ("for=203.0.113.9, ;;", PROXY, False),
+    ("for = 203.0.113.9", PROXY, False),
+    ('for="[2001:db8::9%25eth0]:_p1"', PROXY, False),
+    ('for="[203.0.113.9]:_p1"', PROXY, False),
+    ('for="unknown:_p1"', PROXY, False),
+    ('for=""', PROXY, False),
+    ('for="203.0.113.9:_p1', PROXY, False),
     ('for="203.0.113.9:_p1"', CLIENT, False),
     ("for=203.0.113.9:_p1", CLIENT, False),
     ('for="[2001:db8::9]:_p1"', "2001:db8::9", False),

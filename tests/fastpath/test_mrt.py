@@ -259,6 +259,15 @@ BAD_ATTRIBUTES = [
     (dumps.attribute(4, b"\0\0\0"), "MULTI_EXIT_DISC has four bytes"),
     (dumps.attribute(8, b"\0\0\0"), "COMMUNITIES have four bytes each"),
     (dumps.attribute(32, b"\0" * 11), "LARGE_COMMUNITY has twelve bytes each"),
+    # RFC 7606, sections 7.2 and 7.8: empty ones have a wrong shape too
+    (dumps.attribute(1, b""), "ORIGIN is 0, 1 or 2, in one byte"),
+    (dumps.attribute(2, b"\2\0"), r"a segment of AS_PATH has an ASN \(RFC 7606, section 7.2\)"),
+    (dumps.attribute(2, b"\2\1\0\0\0\1\3\0"), r"a segment of AS_PATH has an ASN \(RFC 7606, section 7.2\)"),
+    (dumps.attribute(2, b"\1\0\2\1\0\0\0\1"), r"a segment of AS_PATH has an ASN \(RFC 7606, section 7.2\)"),
+    (dumps.attribute(4, b""), "MULTI_EXIT_DISC has four bytes"),
+    (dumps.attribute(8, b""), "COMMUNITIES have four bytes each"),
+    (dumps.attribute(32, b""), "LARGE_COMMUNITY has twelve bytes each"),
+    (b"\x50\x08\x00\x05" + bytes(5), "COMMUNITIES have four bytes each"),
 ]
 
 

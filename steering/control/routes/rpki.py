@@ -10,6 +10,7 @@ with an unknown origin is not validated.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import itertools
 import json
 from array import array
@@ -20,11 +21,12 @@ from _fastpath import prefix_rows, rib
 from steering.control.routes.feeds import MAX_LISTED, PREFIX_RULE, CheckedRows, Feed, RowCollector, listed, read_json
 from steering.control.routes.feeds.asn import parse_asn
 from steering.errors import FeedError
+from steering.model.prefix import UNWRAPPED
 from steering.model.route import Refusal, Rpki
 from steering.state.routes import prefix_at
 
 MAX_ASN: Final = 2**32 - 1
-WRAPPED: Final = ("::ffff:", "64:ff9b::", "2002:")
+UNWRAPPED_BEGIN: Final = (":", "0", "64:", "2002:")  # how the text of a prefix inside one of UNWRAPPED begins
 INVALID: Final = "RPKI invalid (RFC 6811)"
 
 
@@ -75,7 +77,7 @@ def read_payload(item: Any) -> tuple[str, int, int]:
         raise ValueError(f"asn is a number from 0 to {MAX_ASN}, or AS and one")
     if not isinstance(prefix, str):
         raise ValueError(PREFIX_RULE)
-    if prefix.lower().startswith(WRAPPED):
+    if prefix.startswith(UNWRAPPED_BEGIN) and is_unwrapped(prefix):
         raise ValueError("a payload for IPv4 is written as IPv4")
     length = prefix.rpartition("/")[2]
     least = int(length) if length.isdigit() and len(length) <= 3 else 0
@@ -84,6 +86,15 @@ def read_payload(item: Any) -> tuple[str, int, int]:
     if type(longest) is not int or not least <= longest <= most:
         raise ValueError("maxLength is a number from the prefix's length to that of an address")
     return prefix, asn, longest
+
+
+def is_unwrapped(prefix: str) -> bool:
+    """Return whether a prefix is an IPv4-mapped, NAT64 or 6to4 one, however it is written."""
+    try:
+        network = ipaddress.IPv6Network(prefix, strict=False)
+    except ValueError:
+        return False
+    return any(network.subnet_of(around) for around in UNWRAPPED)
 
 
 def validated(feed: Feed, payloads: Payloads) -> Feed:
