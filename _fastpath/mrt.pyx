@@ -252,6 +252,7 @@ cdef list read_peers(bytes table, dict numbers):
         if end - at < 5 + width + (4 if flags & 2 else 2):
             raise ValueError(f"a peer index table of {count} peers ends at peer {i}")
         address = ipaddress.ip_address(at[5:5 + width])
+        address = getattr(address, "ipv4_mapped", None) or address  # as fleets have it
         at += 5 + width
         asn = u32(at) if flags & 2 else u16(at)
         at += 4 if flags & 2 else 2

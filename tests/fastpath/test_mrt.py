@@ -35,7 +35,7 @@ def judged_views(dump: bytes) -> list[tuple[str, list[tuple[Any, ...]]]]:
         subtype = next(iter(data["subtype"]))
         if subtype == 1:
             listed = data["peer_entries"]
-            peers = [(str(ipaddress.ip_address(peer["peer_ip"])), int(peer["peer_as"])) for peer in listed]
+            peers = [(unmapped(peer["peer_ip"]), int(peer["peer_as"])) for peer in listed]
             views.append((data["view_name"], []))
             continue
         for entry in data["rib_entries"]:
@@ -58,6 +58,11 @@ def judged_views(dump: bytes) -> list[tuple[str, list[tuple[Any, ...]]]]:
                 )
             )
     return views
+
+
+def unmapped(text: str) -> str:
+    address = ipaddress.ip_address(text)
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def ours(data: bytes) -> list[tuple[Any, ...]]:
@@ -210,6 +215,13 @@ def test_a_prefix_of_translated_addresses_is_the_ipv4_prefix_inside_it(prefix: s
     assert refusals == []
     assert [row[0] for row in texts(columns[4], 4)] == ["203.0.113.0/24"] * 2
     assert len(columns[6]) == 0
+
+
+def test_a_router_with_a_mapped_address_has_the_ipv4_address() -> None:
+    index = dumps.peer_index([("::ffff:192.0.2.1", 64500), ("2001:db8::1", 1), ("192.0.2.1", 64500)])
+    peers, _, routes, _, _, _ = mrt.read(index + dumps.rib("10.0.0.0/8", [(0, b""), (1, b""), (2, b"")]))
+    assert peers == [("192.0.2.1", 64500), ("2001:db8::1", 1)]
+    assert [peer for peer, _ in routes] == [0, 1]
 
 
 @pytest.mark.parametrize("prefix", ["2002:cb00:7109:1::/64", "2002::/16", "64:ff9b::/96"])
