@@ -4,7 +4,7 @@
 
 as Routinator, rpki-client and OctoRPKI write it. A route is valid if a payload covers its prefix, names its origin and
 allows its length; invalid if payloads cover it and none allows it; else not found. Invalid routes are refused. A route
-with an unknown origin is not validated.
+with an unknown origin, or one that keeps its cluster away from its prefix, is not validated.
 """
 
 from __future__ import annotations
@@ -97,14 +97,28 @@ def is_unwrapped(prefix: str) -> bool:
     return any(network.subnet_of(around) for around in UNWRAPPED)
 
 
+def origins_to_validate(feed: Feed) -> array[int]:
+    """Return the origin of each attributes number, 0 where it is not validated.
+
+    A route that keeps its cluster away from a prefix takes no traffic, so anybody may announce it.
+    """
+    excluding = {index for index, members in enumerate(feed.sets) if members and all(item.excludes for item in members)}
+    if not excluding:
+        return feed.origin_of
+    return array(
+        "I", (0 if index in excluding else asn for index, asn in zip(feed.set_of, feed.origin_of, strict=True))
+    )
+
+
 def validated(feed: Feed, payloads: Payloads) -> Feed:
     """Return the feed without its invalid routes; `state_of` has the state of the others."""
     columns = {}
+    validated_origin = origins_to_validate(feed)
     refusals, refused_by = list(feed.refusals), feed.refused_by.copy()
     count = len(feed.set_of)
     for family in (4, 6):
         ordered = prefix_rows.sort(feed.columns[family])
-        origins = prefix_rows.relabel(ordered.value, feed.origin_of)
+        origins = prefix_rows.relabel(ordered.value, validated_origin)
         states = rib.validate_origins(ordered, origins, payloads.columns[family], payloads.asns, payloads.longest)
         invalid = states.tobytes().translate(bytes(number == Rpki.invalid for number in range(256)))
         for i in itertools.islice(itertools.compress(range(len(states)), invalid), max(0, MAX_LISTED - len(refusals))):

@@ -181,6 +181,20 @@ def test_the_state_reaches_explain_and_the_invalid_route_is_not_served(
     }
 
 
+def test_a_route_that_keeps_its_cluster_away_is_not_validated(tmp_path: Path, fleet: Fleet) -> None:
+    path = tmp_path / "routes.csv"
+    path.write_text(
+        "prefix,cluster,as_path,exclude\n203.0.113.0/24,bom001-a,64511,yes\n203.0.113.0/24,del001-a,64511\n"
+        "203.0.113.0/25,del001-a,64500,no\n"
+    )
+    feed = read_feed(FeedSource("csv", str(path)), fleet)
+    payloads = write_payloads(tmp_path / "vrps.json", [("203.0.113.0/24", 64500, 25)])
+    result = validated(feed, payloads)
+    assert states_of(result) == [("203.0.113.0/24", 64511, Rpki.not_found), ("203.0.113.0/25", 64500, Rpki.valid)]
+    assert [item.row for item in result.refusals] == [3]
+    assert [item.excludes for members in result.sets for item in members] == [True, False]
+
+
 def test_without_a_validator_no_state_is_shown(serving: Control, settings: Settings) -> None:
     why = explain(Snapshot.map(settings.state), "203.0.113.1", "t", service="video")["explain"]
     assert [route["rpki"] for route in why["routes"]] == [None]

@@ -182,9 +182,7 @@ def test_a_geofeed_of_comments_has_no_row(tmp_path: Path, text: str) -> None:
 def test_what_is_no_geofeed_is_refused_whole(tmp_path: Path) -> None:
     path = tmp_path / "geofeed.csv"
     path.write_text("# a page\n<html>\n<title>404\n")
-    with pytest.raises(
-        FeedError, match=r"has no row of a geofeed; the first of 2 rows, 2: no IPv4 or IPv6 address$"
-    ):
+    with pytest.raises(FeedError, match=r"has no row of a geofeed; the first of 2 rows, 2: no IPv4 or IPv6 address$"):
         read_geofeed(path, CODES, PLACES)
 
 
