@@ -293,6 +293,65 @@ def test_a_token_that_was_good_and_one_that_is_nearly_good_are_refused(service: 
         assert client.get("/v1/tables").status_code == 200
 
 
+HOSTILE: list[Any] = [
+    "\ud800",
+    "a\0b",
+    "x" * 70_000,
+    10**400,
+    float("nan"),
+    True,
+    None,
+    [],
+    {"a": {"b": []}},
+    "..",
+    "\u202e/",
+    -1,
+]
+LONG_WORK = {"/v1/tables/publish", "/v1/tables/check", "/v1/reload", "/v1/events"}
+ODD_PATHS = [
+    "/v1%2Ftables", "/v1/tables%2F1", "/%2e%2e/v1/tables", "/v1/tables/..%2f..", "/v1/%ff", "/v1/partners/%00", "/%",
+    "/v1/tables/%ed%a0%80", "//", "/v1//tables", "/v1/tables;x=1", "/v1/playlists/a%2Fb/c/hls", "/v1/tables/" + "9" * 5000,
+]  # fmt: skip
+
+
+def hostile_requests(service: ControlApp, value: Any) -> Iterator[tuple[str, str, bytes]]:
+    """Yield requests that have a value in each place of each endpoint: the path, the query, the body and its members."""
+    paths = service.app.openapi()["paths"]
+    schemas = service.app.openapi()["components"]["schemas"]
+    text = value if isinstance(value, str) else json.dumps(value)
+    raw = "".join(f"%{byte:02x}" for byte in text[:300].encode("utf-8", "surrogatepass"))
+    for method, path in ENDPOINTS:
+        if path in LONG_WORK:
+            continue
+        about = paths.get(path, {}).get(method.lower(), {})
+        plain, body = re.sub(r"\{[^}]*\}", "1", path), b"{}" if method in ("POST", "PUT") else b""
+        if "{" in path:
+            yield method, re.sub(r"\{[^}]*\}", raw, path), body
+        for parameter in about.get("parameters", []):
+            if parameter["in"] == "query":
+                yield method, f"{plain}?{parameter['name']}={raw}", body
+        if body:
+            schema = about.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            schema = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
+            yield method, plain, json.dumps(value).encode()
+            for name in schema.get("properties", ["id", "name"]):
+                yield method, plain, json.dumps(BODIES.get(path, {}) | {name: value}).encode()
+
+
+def test_no_value_in_any_place_is_an_error_of_ours(service: ControlApp, caplog: pytest.LogCaptureFixture) -> None:
+    headers = service.make_token("ops") | {"content-type": "application/json"}
+    with service.client(headers) as client:
+        requests = [request for value in HOSTILE for request in hostile_requests(service, value)]
+        for method, path, body in [*requests, *(("GET", path, b"") for path in ODD_PATHS)]:
+            answer = client.request(
+                method, path, content=body, headers={"if-none-match": "*"} if method == "PUT" else {}
+            )
+            assert answer.status_code < 500, (method, path[:80], body[:80], answer.text)
+            assert answer.is_success or answer.headers["content-type"] == "application/problem+json"
+            assert len(answer.content) < 1 << 20
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 def walk_as_partner(service: ControlApp, own: int) -> Iterator[tuple[str, str]]:
     """Yield every endpoint that a partner may read, and all that it says to one, by name and as a list."""
     with service.client(service.make_token(f"partner:{KINDS['partners'][own]}")) as client:
