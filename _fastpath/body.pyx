@@ -13,18 +13,21 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp
 
 from _fastpath.playback_json cimport C_MAX_FILES, named
-from _fastpath.ranking cimport C_MAX_SESSION, piece
+from _fastpath.ranking cimport C_MAX_FAILED, C_MAX_SESSION, piece
 from _fastpath.request cimport (
-    ARE_FILES, BODY, COUNT, DEVICE, FAMILY, FILES, IP, IS_A_DEVICE, IS_A_FAMILY, IS_A_NUMBER, IS_A_SERVICE,
-    IS_A_SESSION, IS_A_TITLE, IS_AN_ADDRESS, IS_FOR_A_TITLE, IS_JSON, N, SERVICE, SESSION, TITLE, characters_of,
-    check_digit, find_parameter, is_title, refusal, refuse, refused, text_of, value_of_hex,
+    ARE_APPLIANCES, ARE_FILES, BODY, COUNT, DEVICE, FAILED, FAMILY, FILES, IP, IS_A_DEVICE, IS_A_FAMILY, IS_A_NUMBER,
+    IS_A_SERVICE, IS_A_SESSION, IS_A_TITLE, IS_AN_ADDRESS, IS_FOR_A_TITLE, IS_JSON, N, SERVICE, SESSION, TITLE,
+    characters_of, check_digit, find_parameter, is_appliance, is_title, refusal, refuse, refused, text_of, value_of_hex,
 )
 from _fastpath.writing cimport join
 
 from _fastpath.request import PARAMETERS, RULES, Refusal
 
 cdef enum:
-    OF_BODY = 1 << TITLE | 1 << SERVICE | 1 << SESSION | 1 << N | 1 << FAMILY | 1 << IP | 1 << FILES | 1 << DEVICE
+    OF_BODY = (
+        1 << TITLE | 1 << SERVICE | 1 << SESSION | 1 << N | 1 << FAMILY | 1 << IP | 1 << FAILED | 1 << FILES
+        | 1 << DEVICE
+    )
     MAX_DEPTH = 64  # of values in one another
     ITEM = 1  # what `go_on` returns
     END = 0
@@ -33,14 +36,14 @@ cdef enum:
 MAX_BODY = C_MAX_BODY
 cdef dict _rules = {
     TITLE: IS_A_TITLE, SERVICE: IS_A_SERVICE, SESSION: IS_A_SESSION, N: IS_A_NUMBER, FAMILY: IS_A_FAMILY,
-    IP: IS_AN_ADDRESS, FILES: ARE_FILES, DEVICE: IS_A_DEVICE,
+    IP: IS_AN_ADDRESS, FAILED: ARE_APPLIANCES, FILES: ARE_FILES, DEVICE: IS_A_DEVICE,
 }
 MEMBERS = {PARAMETERS[member]: RULES[rule] for member, rule in _rules.items()}
 cdef int RULE_OF[COUNT]
 for _member, _rule in _rules.items():
     RULE_OF[_member] = _rule
 
-PlaybackRequest = namedtuple("PlaybackRequest", "title service session files device n family ip")
+PlaybackRequest = namedtuple("PlaybackRequest", "title service session files device n family ip failed")
 
 cdef struct reading:
     const char* at
@@ -75,6 +78,7 @@ def read_playback_body(bytes body not None):
             found.n,
             found.family,
             text_of(&found.ip) if found.seen & 1 << IP else None,
+            tuple([text_of(found.failed + i) for i in range(found.failed_count)]),
         )
     finally:
         free(files)
@@ -91,7 +95,7 @@ cdef bint read_body(
     cdef piece rest
     out.seen = 0
     out.service.length = out.title.length = out.session.length = 0
-    out.n = out.family = out.count = 0
+    out.n = out.family = out.count = out.failed_count = 0
     why.parameter = WRONG
     if not read_members(&body, out, files, why):
         rest = piece(body.at, end - body.at)
@@ -139,6 +143,8 @@ cdef bint read_member(
     out.seen |= 1 << member
     if member == FILES:
         return read_files(body, files, &out.count, why)
+    if member == FAILED:
+        return read_failed_list(body, out, why)
     if member == N or member == FAMILY:
         if not skip_value(body, 0) or check_digit(member, start[0]) or not is_digit_alone(start, body.at):
             return False
@@ -178,6 +184,19 @@ cdef bint read_files(reading* body, named* files, int* count, refusal* why) noex
         count[0] += 1
         step = go_on(body, b"]")
     return step == END
+
+
+cdef bint read_failed_list(reading* body, playback_request* out, refusal* why) noexcept nogil:
+    cdef piece text
+    cdef int step = open_list(body, b"[")
+    out.failed_count = 0
+    while step == ITEM and out.failed_count < C_MAX_FAILED and read_text(body, &text):
+        if not is_appliance(&text):
+            return refuse(why, FAILED, ARE_APPLIANCES, &text)
+        out.failed[out.failed_count] = text
+        out.failed_count += 1
+        step = go_on(body, b"]")
+    return step == END and out.failed_count > 0
 
 
 cdef inline bint is_digit_alone(const char* digit, const char* end) noexcept nogil:

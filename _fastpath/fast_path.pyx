@@ -29,7 +29,7 @@ from _fastpath.head cimport C_MAX_HEAD, body_head, head, read_head
 from _fastpath.hints cimport player_request, read_player
 from _fastpath.playback_json cimport answer_files
 from _fastpath.ranking cimport C_MAX_SESSION, Picker, decision, piece, question
-from _fastpath.request cimport CMCD, DEVICE, IP, RARE, SERVICE, is_title, read_steer, refusal, steer_request
+from _fastpath.request cimport CMCD, DEVICE, FAILED, IP, RARE, SERVICE, is_title, read_steer, refusal, steer_request
 from _fastpath.service cimport Service
 from _fastpath.steer_json cimport answer_parts, measure, prepare, write
 from _fastpath.steering_manifest cimport C_MAX_MANIFEST, Manifest
@@ -225,7 +225,7 @@ cdef class FastPath:
             return None
         if not read_body(base + start, base + self.end, NULL, &asked, self.files, &why) or not asked.is_ascii:
             return None
-        if asked.seen & 1 << DEVICE:
+        if asked.seen & (1 << DEVICE | 1 << FAILED):
             return None
         service = served.find(asked.service.at, asked.service.length) if asked.service.length else served.default
         if service is None:

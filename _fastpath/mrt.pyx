@@ -252,6 +252,7 @@ cdef list read_peers(bytes table, dict numbers):
         if end - at < 5 + width + (4 if flags & 2 else 2):
             raise ValueError(f"a peer index table of {count} peers ends at peer {i}")
         address = ipaddress.ip_address(at[5:5 + width])
+        address = getattr(address, "ipv4_mapped", None) or address  # as fleets have it
         at += 5 + width
         asn = u32(at) if flags & 2 else u16(at)
         at += 4 if flags & 2 else 2
@@ -289,12 +290,12 @@ cdef class PathAttributes:
                 raise ValueError("MULTI_EXIT_DISC has four bytes")
             self.med = u32(at)
         elif code == 8:
-            if size % 4:
+            if size % 4 or not size:  # RFC 7606, section 7.8
                 raise ValueError("COMMUNITIES have four bytes each")
             for i in range(0, size, 4):
                 self.communities.append(f"{u16(at + i)}:{u16(at + i + 2)}")
         elif code == 32:
-            if size % 12:
+            if size % 12 or not size:  # RFC 8092, section 6
                 raise ValueError("LARGE_COMMUNITY has twelve bytes each")
             for i in range(0, size, 12):
                 self.communities.append(f"{u32(at + i)}:{u32(at + i + 4)}:{u32(at + i + 8)}")
@@ -308,6 +309,8 @@ cdef class PathAttributes:
                 raise ValueError("AS_PATH ends with a segment")
             segment, count = at[i], at[i + 1]
             i += 2
+            if count == 0:
+                raise ValueError("a segment of AS_PATH has an ASN (RFC 7606, section 7.2)")
             for j in range(count):
                 if u32(at + i + 4 * j) == 0:
                     raise ValueError("AS 0 is in no path (RFC 7607)")

@@ -77,6 +77,7 @@ cdef char digit_of(const piece* value) noexcept nogil
 cdef void open_list(const char** at, const char** end) noexcept nogil
 cdef void next_item(const char** at, const char* end, piece* item) noexcept nogil
 cdef int read_failed(const piece* text, piece* failed, bint* wrong) noexcept nogil
+cdef bint is_appliance(const piece* text) noexcept nogil
 cdef int value_of_hex(char character) noexcept nogil
 cdef Py_ssize_t characters_of(const piece* text) noexcept nogil
 

@@ -370,16 +370,22 @@ cdef int read_failed(const piece* text, piece* failed, bint* wrong) noexcept nog
     cdef const char* at = text.at
     cdef const char* end = at + text.length
     cdef piece item
-    cdef Py_ssize_t i
     cdef int count = 0
     open_list(&at, &end)
     wrong[0] = at == NULL
     while at != NULL and not wrong[0]:
         next_item(&at, end, &item)
-        wrong[0] = count == C_MAX_FAILED or not 1 <= item.length <= MAX_HOST
-        for i in range(item.length):
-            wrong[0] = wrong[0] or not is_in(item.at[i], IN_ID)
+        wrong[0] = count == C_MAX_FAILED or not is_appliance(&item)
         if not wrong[0]:
             failed[count] = item
             count += 1
     return count
+
+
+cdef bint is_appliance(const piece* text) noexcept nogil:
+    """Return whether a text can be the id or the host of an appliance."""
+    cdef Py_ssize_t i
+    for i in range(min(text.length, MAX_HOST)):
+        if not is_in(text.at[i], IN_ID):
+            return False
+    return 1 <= text.length <= MAX_HOST

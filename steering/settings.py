@@ -25,6 +25,7 @@ from pydantic_settings import (
 from steering.errors import SettingsError
 from steering.model.fields import is_length_range
 from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
+from steering.model.prefix import unmapped
 
 DEFAULT_FILE = "steering.toml"
 # Read elsewhere: the path of the settings file, and whether to use the portable lookups.
@@ -263,9 +264,14 @@ class Settings(BaseSettings):
     @pydantic.field_validator("trusted", mode="before")
     @classmethod
     def split_networks(cls, value: Any) -> Any:
-        """Accept `a, b` as well as a list; a network with host bits set is an error."""
+        """Accept `a, b` as well as a list; a network with host bits set is an error. IPv4-mapped ones are IPv4.
+
+        A NAT64 or 6to4 network stays: hops are compared before the IPv4 address is taken out of them.
+        """
         parts = value.split(",") if isinstance(value, str) else value
-        return tuple(ipaddress.ip_network(part.strip() if isinstance(part, str) else part) for part in parts)
+        if zoned := [part for part in parts if "%" in str(part)]:
+            raise ValueError(f"{zoned[0]!r}: a network has no zone id")
+        return tuple(unmapped(ipaddress.ip_network(part.strip() if isinstance(part, str) else part)) for part in parts)
 
     @pydantic.field_validator("ranking_policy", mode="before")
     @classmethod

@@ -293,6 +293,10 @@ class FallbackPath(HttpToolsProtocol):
         """Start the answer. An error ends the parsing."""
         if self.parser.get_http_version() not in ("1.0", "1.1"):
             raise ValueError("only HTTP/1.0 and HTTP/1.1 are spoken here")
+        # Another reader may leave out a coding that it does not know, or that HTTP/1.0 does not have (RFC 9112, 6.1).
+        codings = [value.strip(b" \t").lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings and (codings != [b"chunked"] or self.parser.get_http_version() == "1.0"):
+            raise ValueError("the one transfer coding is chunked, in HTTP/1.1")
         super().on_headers_complete()
         self.position = Position.BODY
 

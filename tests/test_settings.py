@@ -58,6 +58,26 @@ def test_a_wrong_listener_is_refused_with_its_rule(listen: object, rule: str) ->
     assert rule in caught.value.message
 
 
+TRUSTED = [
+    ("10.0.0.0/8, ::1/128", "10.0.0.0/8 ::1/128"),
+    ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+    (["::FFFF:127.0.0.1"], "127.0.0.1/32"),
+    ("::ffff:0:0/96", "0.0.0.0/0"),
+    ("64:ff9b::/96, 2002:a00::/24, ::/0, ::fffe:0:0/95", "64:ff9b::/96 2002:a00::/24 ::/0 ::fffe:0:0/95"),
+]
+
+
+@pytest.mark.parametrize(("written", "networks"), TRUSTED)
+def test_a_trusted_network_of_mapped_addresses_is_ipv4(written: object, networks: str) -> None:
+    assert [str(network) for network in read_settings(trusted=written).trusted] == networks.split()
+
+
+@pytest.mark.parametrize("written", ["::ffff:10.0.0.1/104", "10.0.0.1/8", "10.0.0.0/33", "x", "", "fe80::%1/64"])
+def test_a_wrong_trusted_network_is_refused(written: str) -> None:
+    with pytest.raises(SettingsError, match="setting trusted = "):
+        read_settings(trusted=written)
+
+
 def test_a_socket_path_of_the_greatest_length_is_taken() -> None:
     path = "/" + "x" * (MAX_SOCKET_PATH - 1)
     assert unix_path(f"unix:{path}") == Path(path)

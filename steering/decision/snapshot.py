@@ -9,10 +9,11 @@ change alone.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Required, TypedDict, TypeVar, Unpack
@@ -56,6 +57,17 @@ class Options(TypedDict, total=False):
     family: int
     failed: Sequence[str]
     counters: Counters | None
+
+
+@contextlib.contextmanager
+def written_by_us(name: str) -> Iterator[None]:
+    """Raise SnapshotError where a file has right checksums, but content that this version does not write."""
+    try:
+        yield
+    except SnapshotError:
+        raise
+    except UNREADABLE as error:
+        raise SnapshotError(f"{name} is unusable: {type(error).__name__}: {error}") from error
 
 
 class Signs(Protocol):
@@ -131,13 +143,8 @@ class Snapshot:
         Without `signer`, URLs of services with tokens keep `{token}`, and sessions have no tags.
         """
         current = read_current(state)
-        try:
+        with written_by_us(f"one of {', '.join(current.names())}"):
             return cls(state, current, before, signer)
-        except SnapshotError:
-            raise
-        except UNREADABLE as error:  # the checksums match, but this version does not write such content
-            names = ", ".join(current.names())
-            raise SnapshotError(f"one of {names} is unusable: {type(error).__name__}: {error}") from error
 
     def make_picker(self) -> Picker:
         """Return what picks from these files. Raises ValueError where a record points outside the others."""
@@ -263,20 +270,24 @@ class Snapshot:
 
     @cached_property
     def routes(self) -> Routes:
-        """The accepted routes, mapped on first use."""
-        return Routes(self.state / self.current.routes)
+        """The accepted routes, mapped on first use. Raises SnapshotError."""
+        with written_by_us(self.current.routes):
+            return Routes(self.state / self.current.routes)
 
     @cached_property
     def routes_before(self) -> Routes:
-        """The accepted routes of the table that served before a canary, mapped on first use."""
-        return Routes(self.state / f"routes.{self.table_file.meta['canary']['before']}")
+        """The accepted routes of the table that served before a canary, mapped on first use. Raises SnapshotError."""
+        name = f"routes.{self.table_file.meta['canary']['before']}"
+        with written_by_us(name):
+            return Routes(self.state / name)
 
     # ---- names and versions
 
     @cached_property
     def names(self) -> FleetNames:
-        """The fleet's names, read on first use."""
-        return FleetNames(self.fleet_file)
+        """The fleet's names, read on first use. Raises SnapshotError."""
+        with written_by_us(self.current.fleet):
+            return FleetNames(self.fleet_file)
 
     @property
     def knows_names(self) -> bool:

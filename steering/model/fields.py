@@ -54,11 +54,12 @@ def is_length_range(value: Any, most: int) -> bool:
 
 
 def is_address(value: str) -> bool:
-    """Return whether a text is an IP address, written as the ipaddress module writes it."""
+    """Return whether a text is an IP address, written as the ipaddress module writes it; IPv4 as IPv4."""
     try:
-        return "%" not in value and str(ipaddress.ip_address(value)) == value
+        address = ipaddress.ip_address(value)
     except ValueError:
         return False
+    return "%" not in value and str(address) == value and getattr(address, "ipv4_mapped", None) is None
 
 
 Id = Annotated[str, text(ID.pattern, ID_RULE)]

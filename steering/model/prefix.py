@@ -49,6 +49,12 @@ def unwrap_prefix(network: Network) -> Network:
     return network
 
 
+def unmapped(network: Network) -> Network:
+    """Return the IPv4 network inside an IPv4-mapped one, else the network."""
+    is_mapped = isinstance(network, ipaddress.IPv6Network) and network.subnet_of(UNWRAPPED[0])
+    return unwrap_prefix(network) if is_mapped else network
+
+
 def parse_address(text: str) -> bytes:
     """Return an address packed and unwrapped. Raises ValueError naming the text."""
     packed = pack(text)

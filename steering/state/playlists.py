@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from steering.errors import SnapshotError
 from steering.state.sections import StateFile, write_sections
 
 KINDS: Final = ("hls", "dash", "streams")
@@ -71,6 +72,7 @@ class Playlists:
     """The mapped playlists. Raises SnapshotError."""
 
     def __init__(self, path: Path) -> None:
+        self.name = path.name
         file = StateFile(path, "playlists")
         self.meta: dict[str, Any] = json.loads(bytes(file["meta"]))
         self.keys = file["keys"].cast("Q")
@@ -80,13 +82,20 @@ class Playlists:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def playlist(self, entry: int) -> Playlist:
+        """Return a playlist by its position. SnapshotError: the checksums match, but the content is none of ours."""
+        try:
+            text = bytes(self.text[self.places[entry] : self.places[entry + 1]])
+            return Playlist(*text.decode().split(SEPARATOR))
+        except (ValueError, TypeError, IndexError) as error:
+            raise SnapshotError(f"{self.name}: playlist {entry} is unusable: {type(error).__name__}: {error}") from None
+
     def find(self, service: str, title: str, kind: str) -> Playlist | None:
         """Return a playlist, None without a registered one."""
         key = key_of(service, title, kind)
         entry = bisect_left(self.keys, key)
         while entry < len(self.keys) and self.keys[entry] == key:
-            text = bytes(self.text[self.places[entry] : self.places[entry + 1]]).decode()
-            playlist = Playlist(*text.split(SEPARATOR))
+            playlist = self.playlist(entry)
             if (playlist.service, playlist.title, playlist.kind) == (service, title, kind):
                 return playlist
             entry += 1

@@ -92,9 +92,9 @@ def refusals_of(path: str, body: bytes, folder: Path) -> Iterable[FeedError]:
         return []
     file = folder / Path(path).name
     file.write_bytes(body)
-    if path.endswith(".csv"):
-        return read_csv(file)
     try:
+        if path.endswith(".csv"):
+            return read_csv(file)
         read_mmdb(file)
     except FeedError as error:
         return [error]

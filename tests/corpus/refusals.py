@@ -66,8 +66,8 @@ REFUSALS: Final = (
     Right("geoip2", ("*Invalid-Node-Count.mmdb",), "is no MMDB", DAMAGED),
     Right("geoip2", BROKEN, "its record cannot be read", DAMAGED),
     Right("geoip2", ("*/MaxMind-DB-test-broken-search-tree-24.mmdb",), "the search tree is a tree", DAMAGED),
+    Right("geofeed-tools", ("tests/fixtures/invalid_geofeed.csv",), "has no row of a geofeed", DAMAGED),
     Right("geofeed-tools", ("tests/fixtures/*",), "host bits are set", "the line may mean the address or its network"),
     Right("geofeed-tools", ("tests/fixtures/*",), "a prefix is given once", "RFC 8805 calls it an error, to be logged"),
     Right("geofeed-tools", ("tests/fixtures/*",), "no IPv4 or IPv6 address", "165.254.252.023: is it octal?"),
-    Right("geofeed-tools", ("tests/fixtures/invalid_geofeed.csv",), "a prefix is written address/length", DAMAGED),
 )

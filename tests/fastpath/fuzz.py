@@ -21,6 +21,7 @@ with atheris.instrument_imports(include=["steering"]):
     from steering.control.api import report_format as wire
     from steering.control.fill.holdings import HoldingsReported
     from steering.control.fill.titles import Titles
+    from steering.control.playlists.prepare import prepare
     from steering.control.routes.bgp.sessions import LiveRoutes, Session, lines_of
     from steering.control.routes.feeds import FeedSource, read_feed
     from steering.control.routes.feeds.geofeed import read_geofeed
@@ -32,6 +33,7 @@ with atheris.instrument_imports(include=["steering"]):
     from steering.playback.answers.encoding import takes_gzip
     from steering.playback.telemetry import cmcd as player_reports
     from steering.settings import Settings
+    from steering.state.playlists import BASE
     from steering.state.sections import StateFile, write_sections
 
 from _fastpath import mrt as mrt_reader
@@ -87,9 +89,9 @@ def mrt(data: bytes) -> None:
         path, _, origin, _, communities = mrt_reader.attributes(data)
     except ValueError:
         return
-    assert len(path) <= 255
+    assert len(path) <= mrt_reader.MAX_PATH
     assert origin <= 2
-    assert len(communities) <= 64
+    assert len(communities) <= mrt_reader.MAX_COMMUNITIES
 
 
 def zones(data: bytes) -> None:
@@ -115,6 +117,21 @@ def geofeed(data: bytes) -> None:
         return
     for columns in result.columns.values():
         assert all(value < len(result.regions) for value in columns.value)
+
+
+def playlists(data: bytes) -> None:
+    """Cut a playlist: every URL that is left leads below the title, and only a FeedError may come out."""
+    for kind, head, tail in (
+        ("hls", b"#EXTM3U\n", b"\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8\n"),
+        ("dash", b'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011">', b"<Period/></MPD>"),
+    ):
+        for body in (data, head + data, head + data + tail):
+            try:
+                made = prepare("video", "t", kind, body, "http://o.example/o/t/x")
+            except FeedError:
+                continue
+            lines = made.pathway.splitlines() if kind == "hls" else []
+            assert all(line.startswith((BASE, "#")) for line in lines)
 
 
 def rpki(data: bytes) -> None:
@@ -236,7 +253,24 @@ def cmcd(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (head, query, forwarded, mrt, zones, routes, geofeed, rpki, session, reports, state, playback, cmcd)
+    for target in (
+        *(
+            head,
+            query,
+            forwarded,
+            mrt,
+            zones,
+            routes,
+            geofeed,
+            playlists,
+            rpki,
+            session,
+            reports,
+            state,
+            playback,
+            cmcd,
+        ),
+    )
 }
 
 if __name__ == "__main__":

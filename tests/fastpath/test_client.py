@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 import socket
 from collections.abc import Callable
 
@@ -112,6 +113,22 @@ def test_forwarded_is_read_as_in_rfc_7239(value: str, hops: list[str]) -> None:
 
 
 PORTS = [
+    # mapped, in capitals, with quoted pairs, beside other pairs, and over several elements
+    ('for="[::ffff:203.0.113.9]:_p1"', CLIENT, False),
+    ('FOR="203.0.113.9\\:80";By="[::1]"', CLIENT, False),
+    ('for="2001:db8::9"', "2001:db8::9", False),
+    ('for=203.0.113.9;ext=a;by=_x;proto="ht\\"tp"', CLIENT, False),
+    ('for=203.0.113.9;ext="a,for=127.0.0.1"', CLIENT, False),
+    ("for=203.0.113.9 ;\tproto=https , ,", CLIENT, False),
+    (',;,;for="10.0.0.3:_a";,', "10.0.0.3", False),  # the element before names no client
+    ('for=203.0.113.9, for="10.0.0.2:_y";;', CLIENT, False),
+    ("for=203.0.113.9, ;;", PROXY, False),
+    ("for = 203.0.113.9", PROXY, False),
+    ('for="[2001:db8::9%25eth0]:_p1"', PROXY, False),
+    ('for="[203.0.113.9]:_p1"', PROXY, False),
+    ('for="unknown:_p1"', PROXY, False),
+    ('for=""', PROXY, False),
+    ('for="203.0.113.9:_p1', PROXY, False),
     ('for="203.0.113.9:_p1"', CLIENT, False),
     ("for=203.0.113.9:_p1", CLIENT, False),
     ('for="[2001:db8::9]:_p1"', "2001:db8::9", False),
@@ -272,6 +289,69 @@ def test_the_client_is_found_as_the_reference_finds_it(
     assert outcome(lambda: find_client(peer, headers, TRUST, header, ip)) == outcome(
         lambda: reference_reader.find_client(peer, headers, REFERENCE, header, ip)
     )
+
+
+CHAINS = 4000
+SPELLINGS = [
+    # of Forwarded (RFC 7239) and of X-Forwarded-For, how a hop is written
+    ("forwarded", "for={}", ","), ("forwarded", 'For="{}"', ", "), ("forwarded", 'for="{}:_p1";proto=https', " ,"),
+    ("forwarded", ';for={};;by="a,b"', ","), ("forwarded", 'proto="x\\"";for={};', ",,"), ("forwarded", 'for="{}:443"', ","),
+    ("x-forwarded-for", "{}", ","), ("x-forwarded-for", " {} ", ", "), ("x-forwarded-for", "{}:80", " ,\t"), ("x-forwarded-for", "{}", ",,"),
+]  # fmt: skip
+
+
+def test_who_is_trusted_in_thousands_of_chains_is_named_by_trusted_hops_alone() -> None:
+    """A client behind trusted proxies, which writes what it likes in front: nothing of that is ever read."""
+    chance = random.Random(7)
+    trusted = ["10.0.0.2", "127.0.0.9", "2001:db8:aaaa::7", "10.255.0.1"]
+    clients = ["203.0.113.9", "198.51.100.7", "2001:db8::9", "2002:cb00:7109::1", "64:ff9b::203.0.113.9"]
+    lies = [
+        *trusted,
+        *clients,
+        "unknown",
+        "_hidden",
+        "127.0.0.1",
+        "::1",
+        '"',
+        "\\",
+        ";",
+        ",",
+        "for=127.0.0.1",
+        "",
+        "\x00",
+        "é",
+    ]
+
+    def written(hop: str, form: str) -> str:
+        return form.format(f"[{hop}]" if ":" in hop and ("forwarded" in form or '"' in form or ":80" in form) else hop)
+
+    for number in range(CHAINS):
+        header, form, comma = SPELLINGS[number % len(SPELLINGS)]
+        client = chance.choice(clients)
+        proxies = chance.choices(trusted, k=chance.randrange(4))
+        front = [chance.choice(lies) for _ in range(chance.randrange(5))]
+        known = [written(hop, form) for hop in (client, *proxies)]
+        lines = [",".join(front), comma.join(known)] if number % 2 else [comma.join([*front, *known])]
+        if header == "forwarded" and number % 2 == 0 and not all(is_cut(lie) for lie in front):
+            lines = [comma.join(known)]  # what follows a malformed element cannot be cut into elements
+        expected = str(ipaddress.ip_address(unwrap(packed(client))))
+        headers = [(header.encode(), line.encode("latin-1")) for line in lines]
+        result = find_client(PROXY, headers, TRUST, header)
+        whole = (number, lines)
+        assert not result.trusted, whole
+        judge = reference_reader.find_client(PROXY, headers, REFERENCE, header)
+        assert (result.packed, result.trusted) == judge, whole
+        if header != "forwarded" or all(is_cut(lie) for lie in front):
+            assert str(ipaddress.ip_address(result.packed)) == expected, whole
+        for ip in ("203.0.113.1", "10.0.0.1"):
+            with pytest.raises(Refusal) as caught:
+                find_client(PROXY, headers, TRUST, header, ip)
+            assert caught.value.status == 403
+
+
+def is_cut(lie: str) -> bool:
+    """Return whether a text in front of an element leaves the elements behind it readable."""
+    return b"x" in split_forwarded(f"{lie},for=x".encode("latin-1"))
 
 
 @settings(max_examples=1000, deadline=None)

@@ -35,7 +35,7 @@ def judged_views(dump: bytes) -> list[tuple[str, list[tuple[Any, ...]]]]:
         subtype = next(iter(data["subtype"]))
         if subtype == 1:
             listed = data["peer_entries"]
-            peers = [(str(ipaddress.ip_address(peer["peer_ip"])), int(peer["peer_as"])) for peer in listed]
+            peers = [(unmapped(peer["peer_ip"]), int(peer["peer_as"])) for peer in listed]
             views.append((data["view_name"], []))
             continue
         for entry in data["rib_entries"]:
@@ -58,6 +58,11 @@ def judged_views(dump: bytes) -> list[tuple[str, list[tuple[Any, ...]]]]:
                 )
             )
     return views
+
+
+def unmapped(text: str) -> str:
+    address = ipaddress.ip_address(text)
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def ours(data: bytes) -> list[tuple[Any, ...]]:
@@ -212,6 +217,13 @@ def test_a_prefix_of_translated_addresses_is_the_ipv4_prefix_inside_it(prefix: s
     assert len(columns[6]) == 0
 
 
+def test_a_router_with_a_mapped_address_has_the_ipv4_address() -> None:
+    index = dumps.peer_index([("::ffff:192.0.2.1", 64500), ("2001:db8::1", 1), ("192.0.2.1", 64500)])
+    peers, _, routes, _, _, _ = mrt.read(index + dumps.rib("10.0.0.0/8", [(0, b""), (1, b""), (2, b"")]))
+    assert peers == [("192.0.2.1", 64500), ("2001:db8::1", 1)]
+    assert [peer for peer, _ in routes] == [0, 1]
+
+
 @pytest.mark.parametrize("prefix", ["2002:cb00:7109:1::/64", "2002::/16", "64:ff9b::/96"])
 def test_a_prefix_that_can_match_no_client_is_refused(prefix: str) -> None:
     dump = dumps.peer_index([("192.0.2.1", 64500)]) + dumps.rib(prefix, [(0, dumps.attributes([1]))])
@@ -259,6 +271,15 @@ BAD_ATTRIBUTES = [
     (dumps.attribute(4, b"\0\0\0"), "MULTI_EXIT_DISC has four bytes"),
     (dumps.attribute(8, b"\0\0\0"), "COMMUNITIES have four bytes each"),
     (dumps.attribute(32, b"\0" * 11), "LARGE_COMMUNITY has twelve bytes each"),
+    # RFC 7606, sections 7.2 and 7.8: empty ones have a wrong shape too
+    (dumps.attribute(1, b""), "ORIGIN is 0, 1 or 2, in one byte"),
+    (dumps.attribute(2, b"\2\0"), r"a segment of AS_PATH has an ASN \(RFC 7606, section 7.2\)"),
+    (dumps.attribute(2, b"\2\1\0\0\0\1\3\0"), r"a segment of AS_PATH has an ASN \(RFC 7606, section 7.2\)"),
+    (dumps.attribute(2, b"\1\0\2\1\0\0\0\1"), r"a segment of AS_PATH has an ASN \(RFC 7606, section 7.2\)"),
+    (dumps.attribute(4, b""), "MULTI_EXIT_DISC has four bytes"),
+    (dumps.attribute(8, b""), "COMMUNITIES have four bytes each"),
+    (dumps.attribute(32, b""), "LARGE_COMMUNITY has twelve bytes each"),
+    (b"\x50\x08\x00\x05" + bytes(5), "COMMUNITIES have four bytes each"),
 ]
 
 

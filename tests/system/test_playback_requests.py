@@ -52,6 +52,10 @@ MEMBERS = {
     "n": st.sampled_from([1, 2, 3, 8, 0, 9, 1.5, "3", None, True]),
     "family": st.sampled_from([4, 6, 5, "4"]),
     "ip": st.sampled_from(["203.0.113.7", "2001:db8::1", "64:ff9b::cb00:7107", "1.2.3", "", None]),
+    "failed": st.one_of(
+        st.lists(st.sampled_from(["c001-bom001", "a b", "", "x" * 253, "x" * 254, "\xe9", 7]), max_size=9),
+        st.sampled_from(["c001-bom001", None, {}, [["c001-bom001"]]]),
+    ),
     "extra": st.recursive(st.none() | st.text(max_size=3), st.lists, max_leaves=3),
 }
 GOOD = {
@@ -60,6 +64,11 @@ GOOD = {
     "session": st.text(max_size=9),
     "n": st.integers(1, 8),
     "family": st.sampled_from([4, 6]),
+    "failed": st.lists(
+        st.sampled_from(["c001-bom001", "c002-bom001.cdn.example", "c001-del001.0123abcd", "nobody"]),
+        min_size=1,
+        max_size=8,
+    ),
     "extra": MEMBERS["extra"],
 }
 ANY_CHARACTERS = st.characters(exclude_categories=["Cs"])
@@ -71,7 +80,7 @@ def names_of(characters: st.SearchStrategy[str]) -> st.SearchStrategy[list[str]]
     return st.lists(names, min_size=1, max_size=40, unique=True).filter(lambda files: not {".", ".."} & set(files))
 
 
-PLAIN = {name: member for name, member in GOOD.items() if name != "extra"} | {
+PLAIN = {name: member for name, member in GOOD.items() if name not in ("extra", "failed")} | {
     "session": st.text(PLAIN_CHARACTERS, max_size=9),
     "ip": st.sampled_from(["203.0.113.7", "2001:db8::1", "64:ff9b::cb00:7107"]),
 }
@@ -333,6 +342,20 @@ WRONG = [
     (b'{"title":"t","device":{},"files":["a"]}', 400, "device"),
     (b'{"device":{}}', 400, "device"),
     (b'{"files":["a"],"service":"nosuch"}', 404, "service"),
+    (asked(failed="c001-bom001"), 400, "failed"),
+    (asked(failed=[]), 400, "failed"),
+    (asked(failed=None), 400, "failed"),
+    (asked(failed={}), 400, "failed"),
+    (asked(failed=["a", 7]), 400, "failed"),
+    (asked(failed=["a", ""]), 400, "failed"),
+    (asked(failed=["a,b"]), 400, "failed"),
+    (asked(failed=["a b"]), 400, "failed"),
+    (asked(failed=["\xe9"]), 400, "failed"),
+    (asked(failed=["x" * 254]), 400, "failed"),
+    (asked(failed=list("abcdefghi")), 400, "failed"),
+    (asked(failed=["a\n"]), 400, "failed"),
+    (b'{"files":["a"],"failed":["\\ud800"]}', 400, "body"),
+    (b'{"files":["a"],"failed":["a"', 400, "body"),
     (b'{"x":' + b"[" * 100_000, 400, "body"),
     (b'{"files":["\xff"]}', 400, "body"),
 ]
@@ -456,6 +479,50 @@ def test_the_back_ends_example_of_the_docs_runs(apps: Apps, capsys: pytest.Captu
         get = f"GET /v1/steer?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
         steered = body_of(exchange(apps, ("a trusted proxy", WORLDS[0]), [get + LAST])[0])
         assert urls == [target["url"].replace("80100172", name) for target in json.loads(steered)["targets"]]
+
+
+def test_a_failed_appliance_is_passed_over_as_in_steering(apps: Apps) -> None:
+    pair = ("a trusted proxy", WORLDS[0])
+
+    def servers(**members: Any) -> list[str]:
+        fast, fallback = exchange(apps, pair, [post(asked(ip="203.0.113.7", title="t", n=8, **members)) + LAST])
+        assert fast == fallback
+        result = json.loads(body_of(fast))
+        assert len({tuple(places) for places in result["files"].values()}) == 1  # of all files alike
+        return [result["servers"][place]["appliance"] for place in result["files"]["a"]]
+
+    def targets(failed: str) -> list[str]:
+        query = f"title=t&ip=203.0.113.7&n=8{failed and '&failed='}{failed}"
+        get = f"GET /v1/steer?{query} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        steered = json.loads(body_of(exchange(apps, pair, [get + LAST])[0]))["targets"]
+        return [target["appliance"] for target in steered if "appliance" in target]
+
+    first, second, *_ = plain = servers()
+    assert plain == targets("")
+    for failed in (
+        [first],
+        [f"{first}.cdn.example"],
+        [f"{first}.0123abcd"],  # a clone of it
+        [first, second],
+        ["nobody", first],
+        [first] * 8,
+        plain[:8],
+    ):
+        assert servers(failed=failed) == targets(",".join(failed)) != plain
+        assert first not in servers(failed=failed)
+    assert servers(failed=["nobody"]) == plain
+    assert servers() == plain
+    escaped = json.dumps({"files": ["a"], "ip": "203.0.113.7", "failed": [first]}).replace("-", "\\u002d").encode()
+    assert read_playback_body(escaped).failed == (first,)
+    assert read_playback_body(b'{"files":["a"],"failed":["a"],"failed":["b","c"]}').failed == ("b", "c")
+
+
+def test_a_request_that_names_failed_appliances_is_left_to_the_fallback_path(snapshot: Snapshot) -> None:
+    fast_path = FastPath(Trust([]), "x-forwarded-for")
+    fast_path.serve(snapshot.picker, snapshot.services, "video")
+    whole = post(asked(failed=["c001-bom001"]))
+    fast_path.read_playback(whole, 0, TRUSTED)
+    assert fast_path.answer_playback(whole, len(whole) - len(asked(failed=["c001-bom001"]))) is None
 
 
 def test_gzip_is_the_same_body(apps: Apps) -> None:

@@ -55,11 +55,19 @@ ELEMENTS: Final = {
     *("Resync", "S", "SegmentBase", "SegmentList", "SegmentSequenceProperties", "SegmentTimeline"),
     *("ServiceDescription", "Source", "SubRepresentation", "Subset", "Switching", "Title"),
 }
+# Elements that name URLs or other manifests. Players that do not look at namespaces read them in any.
+LEADING: Final = {
+    *(set(URLS) - DESCRIPTORS),
+    *REMOVED,
+    *("AlternativeMPD", "BaseURL", "ImportedMPD", "InitializationPresentation", "InsertPresentation", "MPD"),
+    *("OverwritePresentation", "ReplacePresentation", "ListPresentation"),
+}
 MPEG: Final = "urn:mpeg:dash:"
-# The schemes below `urn:mpeg:dash:` that hold no URL, by their beginning; a value may follow. Others are refused.
+# The schemes below `urn:mpeg:dash:` that hold no URL, in lower case, by their beginning; a value may follow. Others are
+# refused.
 SCHEMES: Final = (
     *("23003:3:audio_channel_configuration:", "adaptation-set-switching:", "asset-id:", "audio-receiver-mix:"),
-    *("event:2012 1", "mp4protection:", "outputChannelPositionList:", "period-connectivity:", "period-continuity:"),
+    *("event:2012 1", "mp4protection:", "outputchannelpositionlist:", "period-connectivity:", "period-continuity:"),
     *("preselection:", "profile:", "role:", "srd:", "ssr:", "stereoid:", "utc:"),
 )
 # Elements inside which an absolute URL is meant for all service locations: licenses, reports of players, clocks.
@@ -68,12 +76,17 @@ OURS: Final = {"servicelocation", "servicelocations", "defaultservicelocation"}
 INFORMATION: Final = {"moreInformationURL"}  # for people
 NAMES: Final = {"Accessibility", "AssetIdentifier", "Rating", "Role", "Viewpoint"}  # their values are names
 IDENTIFIERS: Final = {"schemeIdUri", "profiles"}  # their URLs are names, which no player requests
-URL_NAME: Final = re.compile(r"(url|uri|href|src|location)s?$", re.IGNORECASE)
+URL_NAME: Final = re.compile(r"(?i:(url|uri|href|src|location)s?$)|initializationPrincipal|(Ur[li]|UR[LI])s?[A-Z]")
 ABSOLUTE: Final = re.compile(r'(https?://[^\s"<>\\^`{|}]+\s*)+', re.IGNORECASE)
 # A text that a player could resolve as a URL: it has a host, begins as a path, or names a document.
 DOCUMENT: Final = re.compile(r"://|\.(mpd|m3u8|xml|json|js|html?|php|mp4|m4s)([?#\s]|$)", re.IGNORECASE)
 PATH: Final = re.compile(r"\s*(/|\.\.?/)")
 BYTE_RANGE: Final = re.compile(r"\$base\$[?&][\w=&?.$-]*")
+# Attributes that are parts of URLs: $Bandwidth$, and $Number$ and $Time$ are counted from the others.
+NUMBERS: Final = {"bandwidth", "d", "endNumber", "n", "startNumber", "t"}
+NUMBER: Final = re.compile(r"\s*\d{1,20}(\.\d{1,9})?\s*", re.ASCII)
+ID: Final = "$RepresentationID$"
+ID_AND_DOTS: Final = re.compile(r"\$.*/\.\.(/|$)")
 ABSOLUTE_RULE: Final = "a URL that is not of the title's files is absolute"
 
 Element = Any  # lxml's
@@ -82,7 +95,7 @@ Element = Any  # lxml's
 def cut_dash(body: bytes, folder: Folder) -> tuple[str, str, str, str]:
     """Return head, pathway, tail and element prefix of a manifest."""
     root = parse(body)
-    manifest = Manifest(folder, ids_in_urls=b"$RepresentationID$" in body)
+    manifest = Manifest(folder, ids_in_urls=any(ID in value for item in root.iter() for value in item.attrib.values()))
     manifest.walk(root, "")
     first = next((i for i, child in enumerate(root) if name_of(child) != "ProgramInformation"), len(root))
     root.insert(first, etree.ProcessingInstruction(POSITION))
@@ -116,8 +129,9 @@ def parse(body: bytes) -> Element:
 
 
 def name_of(element: Element) -> str:
-    """Return the name of an element, with its namespace where that is not the one of DASH."""
-    return str(element.tag).removeprefix(f"{{{DASH}}}")
+    """Return the name of an element, with its namespace in braces (empty for none) unless it is of DASH."""
+    tag = str(element.tag)
+    return tag.removeprefix(f"{{{DASH}}}") if tag.startswith("{") else f"{{}}{tag}"
 
 
 def line_of(element: Element) -> int:
@@ -181,6 +195,8 @@ class Manifest:
     def place_attribute(self, element: Element, attribute: str, base: str) -> None:
         """Place the URL of an attribute."""
         line, value = line_of(element), element.get(attribute)
+        if ID_AND_DOTS.search(value.partition("?")[0]):
+            raise refuse(line, f"{attribute}={value}", "a URL has no .. behind an identifier")
         path = self.folder.place(value, line, base)
         if path == base:
             raise refuse(line, f"{attribute}={value}", "a URL names a file")
@@ -212,6 +228,8 @@ def check_attributes(element: Element) -> None:
             raise refuse(line, f"{name} {shown}", "parts of other documents are not accepted")
         elif key in IDENTIFIERS or key in URLS.get(name, ()):
             continue
+        elif key in NUMBERS and name in ELEMENTS and not NUMBER.fullmatch(value):
+            raise refuse(line, shown, "a number, which may be a part of URLs")
         elif URL_NAME.search(local):
             if not (ABSOLUTE.fullmatch(value) and (key in INFORMATION or may_be_absolute(element))):
                 raise refuse(line, shown, ABSOLUTE_RULE)
@@ -222,7 +240,7 @@ def check_attributes(element: Element) -> None:
 def check_descriptor(element: Element) -> None:
     """Refuse a descriptor or an event stream whose scheme or value leads elsewhere."""
     name, line = name_of(element), line_of(element)
-    scheme, value = element.get("schemeIdUri", ""), element.get("value", "")
+    scheme, value = element.get("schemeIdUri", "").strip().lower(), element.get("value", "")
     if scheme.startswith(MPEG) and not f"{scheme.removeprefix(MPEG)} {value}".startswith(SCHEMES):
         raise refuse(line, f"{name} {scheme}", "an unknown scheme of MPEG, which may lead to another manifest")
     if name == "UTCTiming" and "http" in scheme:
@@ -238,6 +256,8 @@ def check_descriptor(element: Element) -> None:
 
 def check_foreign(element: Element) -> None:
     """Refuse an element of another namespace that holds a URL, other than the absolute one of a license or a report."""
+    if etree.QName(element).localname in LEADING:
+        raise refuse(line_of(element), name_of(element), "an element of DASH is in its namespace")
     text = (element.text or "").strip()
     is_url = "://" in text or URL_NAME.search(str(element.tag))
     if text and is_url and not (may_be_absolute(element) and ABSOLUTE.fullmatch(text)):

@@ -48,6 +48,7 @@ ATTRIBUTE_RULE: Final = (
     "attributes are NAME=value with commas between; a name has capitals, digits and hyphens, and a quoted value has no "
     "quote inside"
 )
+FILE_RULE: Final = "a URL names a file"  # players would take another one for the playlist itself
 M3U8_ERRORS: Final = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, m3u8.ParseError)
 ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 VARIABLE: Final = re.compile(r"\{\$([A-Za-z0-9_-]+)\}")
@@ -121,7 +122,10 @@ def expanded(text: str) -> Iterator[str]:
             attributes = attributes_of(line.partition(":")[2], number)
             if "IMPORT" in attributes:
                 raise refuse(number, "IMPORT", "a multivariant playlist imports no variable")
-            name = unquoted(attributes.get("NAME", attributes.get("QUERYPARAM", "")))
+            kinds = attributes.keys() & {"NAME", "QUERYPARAM"}
+            if len(kinds) != 1 or ("NAME" in kinds) != ("VALUE" in attributes):
+                raise refuse(number, line, "a variable has a NAME and a VALUE, or a QUERYPARAM")
+            name = unquoted(attributes[kinds.pop()])
             if name in values or not VARIABLE.fullmatch(f"{{${name}}}"):
                 raise refuse(number, name, "a variable has a name of letters, digits, - and _, and is defined once")
             values[name] = unquoted(attributes.get("VALUE", "")) if "NAME" in attributes else f"{{${name}}}"
@@ -166,8 +170,8 @@ def read_hls(lines: Sequence[str], folder: Folder) -> tuple[list[str], list[Entr
 def head_line(tag: str, rest: str, number: int, folder: Folder) -> str:
     """Return a line for all pathways. Its URI is absolute, or a file of the title: of the pathway that comes first."""
     attributes = attributes_of(rest, number)
-    uri = unquoted(attributes.get("URI", ""))
-    if uri:
+    if "URI" in attributes:
+        uri = unquoted(attributes["URI"])
         try:
             attributes["URI"] = f'"{BASE}{place(uri, number, folder)}"'
         except FeedError:
@@ -181,6 +185,8 @@ def place(uri: str, number: int, folder: Folder) -> str:
     path, mark, query = uri.partition("?")
     name_free = VARIABLE.sub("", query)
     placed = folder.place(path + mark + name_free, number)
+    if not placed.partition("?")[0]:
+        raise refuse(number, uri or "an empty URL", FILE_RULE)
     return placed if name_free == query else placed.partition("?")[0] + mark + query.partition("#")[0]
 
 
@@ -209,11 +215,13 @@ def unquoted(value: str) -> str:
 
 
 def check_entries(entries: Sequence[Entry]) -> None:
-    """Check that there are variants, with a bandwidth, and that each group they name exists."""
+    """Check that there are variants, with a bandwidth and a URL, and that each group they name exists."""
     if not any(entry.tag == VARIANT for entry in entries):
         raise FeedError("has no variant: an #EXT-X-STREAM-INF and its URI")
     groups = {entry.group for entry in entries if entry.tag == RENDITION}
     for entry in entries:
+        if not entry.uri and (entry.tag != RENDITION or "URI" in entry.attributes):
+            raise refuse(entry.line, "an empty URL", FILE_RULE)
         if entry.tag == RENDITION:
             if entry.group[0] not in GROUPS or not entry.group[1].startswith('"'):
                 raise refuse(entry.line, entry.tag, "a rendition has a TYPE and a quoted GROUP-ID")

@@ -18,6 +18,7 @@ from steering.errors import FeedError
 NO_FOLDER: Final = "http://title.invalid/folder/"
 # Characters that no URL has. Browsers drop some of them, and read `\` as `/`.
 FORBIDDEN: Final = re.compile(r'[\0-\x20"<>\\^`{|}\x7f-\x9f]')
+HALF_ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")  # which a text behind it may complete
 ENCODED_DOT: Final = re.compile("%2e", re.IGNORECASE)
 PORTS: Final = {"http": ":80", "https": ":443"}
 RULE: Final = "a URL leads to a file below the folder of the playlist"
@@ -29,7 +30,7 @@ def refuse(line: int, value: str, rule: str) -> FeedError:
 
 def resolve(reference: str, base: str) -> SplitResult:
     """Return the URL of a reference, without its fragment. ValueError: it is no URL."""
-    if FORBIDDEN.search(reference):
+    if FORBIDDEN.search(reference) or HALF_ESCAPE.search(reference):
         raise ValueError("it has characters that no URL has")
     url, own = urlsplit(reference), urlsplit(base)
     scheme, host, path, query = url.scheme or own.scheme, url.netloc, url.path, url.query

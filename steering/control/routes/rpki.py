@@ -4,12 +4,13 @@
 
 as Routinator, rpki-client and OctoRPKI write it. A route is valid if a payload covers its prefix, names its origin and
 allows its length; invalid if payloads cover it and none allows it; else not found. Invalid routes are refused. A route
-with an unknown origin is not validated.
+with an unknown origin, or one that keeps its cluster away from its prefix, is not validated.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import itertools
 import json
 from array import array
@@ -20,11 +21,12 @@ from _fastpath import prefix_rows, rib
 from steering.control.routes.feeds import MAX_LISTED, PREFIX_RULE, CheckedRows, Feed, RowCollector, listed, read_json
 from steering.control.routes.feeds.asn import parse_asn
 from steering.errors import FeedError
+from steering.model.prefix import UNWRAPPED
 from steering.model.route import Refusal, Rpki
 from steering.state.routes import prefix_at
 
 MAX_ASN: Final = 2**32 - 1
-WRAPPED: Final = ("::ffff:", "64:ff9b::", "2002:")
+UNWRAPPED_BEGIN: Final = (":", "0", "64:", "2002:")  # how the text of a prefix inside one of UNWRAPPED begins
 INVALID: Final = "RPKI invalid (RFC 6811)"
 
 
@@ -75,7 +77,7 @@ def read_payload(item: Any) -> tuple[str, int, int]:
         raise ValueError(f"asn is a number from 0 to {MAX_ASN}, or AS and one")
     if not isinstance(prefix, str):
         raise ValueError(PREFIX_RULE)
-    if prefix.lower().startswith(WRAPPED):
+    if prefix.startswith(UNWRAPPED_BEGIN) and is_unwrapped(prefix):
         raise ValueError("a payload for IPv4 is written as IPv4")
     length = prefix.rpartition("/")[2]
     least = int(length) if length.isdigit() and len(length) <= 3 else 0
@@ -86,14 +88,37 @@ def read_payload(item: Any) -> tuple[str, int, int]:
     return prefix, asn, longest
 
 
+def is_unwrapped(prefix: str) -> bool:
+    """Return whether a prefix is an IPv4-mapped, NAT64 or 6to4 one, however it is written."""
+    try:
+        network = ipaddress.IPv6Network(prefix, strict=False)
+    except ValueError:
+        return False
+    return any(network.subnet_of(around) for around in UNWRAPPED)
+
+
+def origins_to_validate(feed: Feed) -> array[int]:
+    """Return the origin of each attributes number, 0 where it is not validated.
+
+    A route that keeps its cluster away from a prefix takes no traffic, so anybody may announce it.
+    """
+    excluding = {index for index, members in enumerate(feed.sets) if members and all(item.excludes for item in members)}
+    if not excluding:
+        return feed.origin_of
+    return array(
+        "I", (0 if index in excluding else asn for index, asn in zip(feed.set_of, feed.origin_of, strict=True))
+    )
+
+
 def validated(feed: Feed, payloads: Payloads) -> Feed:
     """Return the feed without its invalid routes; `state_of` has the state of the others."""
     columns = {}
+    validated_origin = origins_to_validate(feed)
     refusals, refused_by = list(feed.refusals), feed.refused_by.copy()
     count = len(feed.set_of)
     for family in (4, 6):
         ordered = prefix_rows.sort(feed.columns[family])
-        origins = prefix_rows.relabel(ordered.value, feed.origin_of)
+        origins = prefix_rows.relabel(ordered.value, validated_origin)
         states = rib.validate_origins(ordered, origins, payloads.columns[family], payloads.asns, payloads.longest)
         invalid = states.tobytes().translate(bytes(number == Rpki.invalid for number in range(256)))
         for i in itertools.islice(itertools.compress(range(len(states)), invalid), max(0, MAX_LISTED - len(refusals))):

@@ -1,7 +1,8 @@
 """Side inputs of a table: geofeeds, the country map, RPKI payloads and traffic. None of them stops routes.
 
-Where one cannot be used, its last good version takes its place, or nothing does where there is none. A publish keeps a
-copy of each good one in the folder `side` of the state folder:
+Where one cannot be used, its last good version takes its place, or nothing does where there is none: then clients have
+the locations of the map, and routes are not validated (as RFC 7115, 5, has it: a router without payloads takes all
+routes). A publish keeps a copy of each good one in the folder `side` of the state folder:
 
     side/<digest of its path>/<its name>
 """
@@ -18,6 +19,7 @@ from steering.control.routes.feeds import sha256_of
 from steering.errors import FeedError
 
 FOLDER: Final = "side"
+LEFT_OUT: Final = {"rpki": "it is left out: routes are not validated"}
 T = TypeVar("T")
 
 
@@ -37,13 +39,14 @@ class SideInputs:
             self.good[path] = digest
             return content
         except FeedError as error:
-            copy, instead, problem = self.copy_of(path), "it is left out", error.message
+            copy, left_out, problem = self.copy_of(path), LEFT_OUT.get(kind, "it is left out"), error.message
+            instead = left_out
             kept: T | None = None
             if copy.exists():
                 try:
                     kept, instead = reader(copy), "its last good version is used"
                 except FeedError:
-                    instead = "its last good version is unusable too; it is left out"
+                    instead = f"its last good version is unusable too; {left_out}"
         self.problems.append({"kind": kind, "feed": path.name, "path": str(path), "problem": f"{problem}; {instead}"})
         return kept
 

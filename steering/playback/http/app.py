@@ -22,7 +22,7 @@ from _fastpath.client import Trust
 from _fastpath.counters import Counters
 from _fastpath.hints import PLAYLISTS
 from _fastpath.request import Refusal
-from steering.errors import RequestError, problem_body
+from steering.errors import RequestError, SnapshotError, problem_body, status_of
 from steering.playback.answers.playlist import Sign, Tag
 from steering.playback.answers.problem import MEDIA_TYPE, error_of
 from steering.playback.http.context import PLAYER_HEADERS, Context, Holder
@@ -145,6 +145,10 @@ def add_error_answers(app: FastAPI) -> None:
         if error.status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["retry-after"] = "1"
         return Response(problem_body(error), error.status, headers, MEDIA_TYPE)
+
+    @app.exception_handler(SnapshotError)
+    async def answer_unusable(_: Request, error: SnapshotError) -> Response:
+        return Response(problem_body(error), status_of(error), PLAYER_HEADERS, MEDIA_TYPE)
 
     @app.exception_handler(Refusal)
     async def answer_refusal(request: Request, refusal: Refusal) -> Response:

@@ -81,6 +81,7 @@ MEMBER_TYPES: Final[dict[str, Any]] = {
     "device": msgspec.json.schema_components([Device])[1]["Device"],
     "n": NUMBER,
     "family": FAMILY,
+    "failed": {"type": "array", "items": TEXT},
 }  # the others are strings
 BODY_SCHEMA: Final = {
     "title": "PlaybackRequest",

@@ -63,6 +63,7 @@ def answer(
         session=asked.session,
         n=asked.n,
         family=asked.family,
+        failed=asked.failed,
         counters=counters,
     )
 

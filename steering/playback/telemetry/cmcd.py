@@ -43,11 +43,13 @@ MEMBER: Final = re.compile(
     re.DOTALL,
 )
 NUMBER: Final = re.compile(r'[("\s]*+(\d{1,15}(?:\.\d{1,15})?(?:[eE]\+?\d{1,2})?)(?![^\s;")])', re.ASCII)
+ITEM: Final = re.compile(r"""\A\([ \t]*+("[^"\\]*+(?:\\.[^"\\]*+)*+"|[^ \t;()"]++)""", re.DOTALL)  # the first of a list
 ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 HOST: Final = re.compile(
-    r""""?https?://(?:[^/?#@]{0,100}@)?(\[[0-9a-f:.]{2,45}\]|[\w.-]{1,253})""", re.ASCII | re.IGNORECASE
+    r"""https?://(?:[^/?#@]{0,100}@)?(\[[0-9a-f:.]{2,45}\]|[\w.-]{1,253})""", re.ASCII | re.IGNORECASE
 )
 PARAMETER: Final = re.compile(rb"(?:^|&)CMCD=([^&]*)")
+TEXTS: Final = ("cdn", "e", "h", "sid", "sta", "url")
 # A row with none of these keys is no report.
 KEYS: Final = {"bl", "br", "bs", "cid", "e", "ec", "h", "msd", "mtp", "ot", "rc", "sid", "sta", "ts", "url", "v"}
 FALSE: Final = (None, False, "?0", "false", "0")  # and 0
@@ -111,13 +113,18 @@ def read_headers(headers: Sequence[tuple[bytes, bytes]]) -> Report | None:
     return report_of(members_of(text))
 
 
-def members_of(text: str) -> dict[str, str]:
+def members_of(text: str) -> dict[str, Any]:
     """Return the members of a line by key; of a repeated key the last counts (RFC 8941).
 
-    A line beyond MAX_LINE is cut, and one with more than MAX_COMMAS commas has no members.
+    Values are as they are written, but a list of texts is a list of its first item. A line beyond MAX_LINE is cut, and
+    one with more than MAX_COMMAS commas has no members.
     """
     text = text[:MAX_LINE]
-    return dict(MEMBER.findall(text)) if text.count(",") <= MAX_COMMAS else {}
+    members: dict[str, Any] = dict(MEMBER.findall(text)) if text.count(",") <= MAX_COMMAS else {}
+    for key in TEXTS:
+        if key in members and members[key][:1] == "(":
+            members[key] = ITEM.findall(members[key])[:1]
+    return members
 
 
 def unchanged(row: Any) -> Any:
@@ -139,8 +146,7 @@ def report_of(row: Any) -> Report | None:
         return None
     event, state = token_of(row.get("e")), token_of(row.get("sta"))
     status = number_of(row["rc"], 999) if "rc" in row else -1
-    url = plain(row["url"]) if "url" in row else None
-    host = HOST.match(url, 0, 400) if isinstance(url, str) else None
+    host = HOST.match(plain_text(row["url"]), 0, 400) if "url" in row else None
     return Report(
         event,
         state,
@@ -173,22 +179,28 @@ def is_set(value: Any) -> bool:
     return value not in FALSE
 
 
+def plain_text(value: Any) -> str:
+    """Return a text without its quotes, of a list the first; empty where there is none."""
+    text = plain(value)
+    if not isinstance(text, str):
+        return ""
+    if text[:1] != '"':
+        return text
+    text = text[1:-1]
+    return ESCAPED.sub(r"\1", text) if "\\" in text else text
+
+
 def token_of(value: Any) -> str:
-    """Return a token, empty where the value is no token."""
+    """Return a token, in quotes or not; empty where the value is no token."""
     value = value.get("value") if isinstance(value, dict) else value
-    return value if isinstance(value, str) and len(value) <= MAX_TOKEN else ""
+    text = plain_text(value) if isinstance(value, str) else ""
+    return text if len(text) <= MAX_TOKEN else ""
 
 
 def text_of(value: Any) -> str:
-    """Return a text, or the first text of a list; empty where there is none, or it is too long."""
-    value = plain(value)
-    if not isinstance(value, str):
-        return ""
-    if value[:1] == '"':
-        value = value[1:-1]
-        if "\\" in value:
-            value = ESCAPED.sub(r"\1", value)
-    return value if len(value) <= MAX_TEXT else ""
+    """Return a text, empty where there is none, or it is too long."""
+    text = plain_text(value)
+    return text if len(text) <= MAX_TEXT else ""
 
 
 def number_of(value: Any, most: int) -> int:

@@ -300,6 +300,8 @@ BAD_SESSIONS = [
     ("[[session", "Expected|expected"),
     (GOOD.replace('cluster = "bom001-a"', ""), "session 1: cluster = None: the id of a cluster"),
     (GOOD.replace("192.0.2.1", "192.0.2.256"), "session 1: peer = '192.0.2.256': an IP address"),
+    (GOOD.replace("192.0.2.1", "::ffff:c000:201"), "session 1: peer = '::ffff:c000:201': an IP address"),
+    (GOOD.replace('"192.0.2.1"', "7"), "session 1: peer = 7: an IP address"),
     (GOOD.replace("64500", "0"), "session 1: peer_asn = 0: an ASN"),
     (GOOD + 'port = "179"', "session 1: port = '179': a port"),
     (GOOD + "family = 5", "session 1: family = 5: 4 or 6"),
@@ -325,6 +327,10 @@ def test_without_an_asn_of_ours_there_is_no_session(tmp_path: Path) -> None:
         read_sessions(path, 0)
     with pytest.raises(SettingsError, match="No such file"):
         read_sessions(tmp_path / "nosuch.toml", 65000)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(SettingsError, match=r"bgp\.toml: no file of at most 8 MiB"):
+        read_sessions(path, 65000)
 
 
 def test_the_speaker_inherits_nothing_of_our_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,6 +346,11 @@ def test_the_speaker_inherits_nothing_of_our_environment(tmp_path: Path, monkeyp
     ):
         assert text_line in text
     assert router_id(SIX) == "0.0.253.232"
+    password.unlink()
+    os.mkfifo(password)
+    with pytest.raises(SettingsError, match="password: a password has 1 to 80"):
+        configuration([dataclasses.replace(ONE, password_file=str(password))], tmp_path / "socket")
+    password.unlink()
     password.write_text('a"; run rm')
     with pytest.raises(SettingsError, match="no quote or backslash"):
         configuration([dataclasses.replace(ONE, password_file=str(password))], tmp_path / "socket")

@@ -406,6 +406,23 @@ def test_a_pipe_in_the_place_of_a_feed_is_refused(control: Control, fleet: Fleet
             control.tables.publish(list(sources_of((str(tmp_path / name),))), "test")
 
 
+@pytest.mark.parametrize("name", ["pipe.csv", "pipe.mmdb", "pipe"])
+def test_what_is_no_file_in_a_folder_of_feeds_is_refused_by_name(
+    control: Control, fleet: Fleet, tmp_path: Path, name: str
+) -> None:
+    control.fleet.replace(fleet, "test")
+    (folder := tmp_path / "feeds").mkdir()
+    (folder / "a.csv").write_text(HOME)
+    (folder / "link.csv").symlink_to("a.csv")
+    control.tables.publish(list(sources_of((str(folder),))), "test")
+    for spoil, rule in ((os.mkfifo, "is no file"), (lambda path: path.symlink_to("gone"), "(is no file|No such file)")):
+        spoil(folder / name)
+        with pytest.raises(FeedError, match=f"feeds/{name}: {rule}"):
+            control.tables.reload("test")
+        (folder / name).unlink()
+    assert control.tables.reload("test")["serving"]["table"] == 1
+
+
 def test_nothing_is_published_while_a_table_is_pinned(
     anywhere: Control, settings: Settings, fleet: Fleet, tmp_path: Path
 ) -> None:

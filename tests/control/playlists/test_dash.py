@@ -89,6 +89,9 @@ ELSEWHERE = "a URL leads to a file below the folder of the playlist"
 ABSOLUTE = "a URL that is not of the title's files is absolute"
 MANIFEST = "an unknown element, which may lead to another manifest"
 SCHEME = "an unknown scheme of MPEG, which may lead to another manifest"
+FOREIGN = "an element of DASH is in its namespace"
+DOTS = "a URL has no .. behind an identifier"
+NUMBER = "a number, which may be a part of URLs"
 PLAIN = "a URL beside elements with a BaseURL of their own is a plain relative path"
 
 
@@ -100,6 +103,8 @@ def protected(inside: str) -> str:
     return f'<ContentProtection schemeIdUri="urn:uuid:1">{inside}</ContentProtection>'
 
 
+KEY = '<dvb:x keyUriTemplate="k/$x$"/>'
+PSSH = '<pssh xmlns="urn:mpeg:cenc:2013">AAAA//8=</pssh><pro xmlns="urn:microsoft:playready">/AMA</pro>'
 REFUSED = [
     # name, elements of the MPD, elements of the Period, rule
     ("an initialization set", '<InitializationSet id="1" initialization="https://x.example/i.mp4"/>', "", ELSEWHERE),
@@ -138,7 +143,38 @@ REFUSED = [
     ("a base with elements", "", "<BaseURL>a<Title/></BaseURL>", "a BaseURL has no elements inside"),
     ("an id that leads elsewhere", "", '<AdaptationSet><SegmentTemplate media="$RepresentationID$.m4s"/><Representation id="../x"/></AdaptationSet>', ELSEWHERE),
     ("an id of a path", "", '<AdaptationSet><SegmentTemplate media="$RepresentationID$.m4s"/><Representation id="/o/t1/a"/></AdaptationSet>', "an id that is a part of URLs"),
-    ("no id", "", '<AdaptationSet><SegmentTemplate media="$RepresentationID$/../x"/><Representation/></AdaptationSet>', "an id that is a part of URLs"),
+    ("no id", "", '<AdaptationSet><SegmentTemplate media="$RepresentationID$.m4s"/><Representation/></AdaptationSet>', "an id that is a part of URLs"),
+    ("dots behind an id", "", '<AdaptationSet><SegmentTemplate media="$RepresentationID$/../x"/><Representation id="a/b"/></AdaptationSet>', DOTS),
+    ("dots behind a number", "", '<AdaptationSet><SegmentTemplate media="a/$Number$/x/.."/><Representation id="a"/></AdaptationSet>', DOTS),
+    ("an id by its reference", "", '<AdaptationSet><SegmentTemplate media="&#36;RepresentationID$.m4s"/><Representation id="../x"/></AdaptationSet>', ELSEWHERE),
+    ("half an escape before an id", "", '<AdaptationSet><SegmentTemplate media="%2$RepresentationID$%2$RepresentationID$/x"/><Representation id="e"/></AdaptationSet>', ELSEWHERE),
+    ("half an escape in an id", "", '<AdaptationSet><SegmentTemplate media="$RepresentationID$e/x"/><Representation id="%2"/></AdaptationSet>', ELSEWHERE),
+    ("a bandwidth that is a path", "", '<AdaptationSet><SegmentTemplate media="$Bandwidth$/x"/><Representation id="1" bandwidth="../../x"/></AdaptationSet>', NUMBER),
+    ("a bandwidth of dots", "", '<AdaptationSet><SegmentTemplate media="$Bandwidth$/x"/><Representation id="1" bandwidth=".."/></AdaptationSet>', NUMBER),
+    ("a number that is a path", "", '<AdaptationSet><SegmentTemplate media="$Number$" startNumber="../x/"/><Representation id="1"/></AdaptationSet>', NUMBER),
+    ("a time that is a host", "", '<AdaptationSet><SegmentTemplate media="$Time$"><SegmentTimeline><S t="/x.example/" d="1"/></SegmentTimeline></SegmentTemplate></AdaptationSet>', NUMBER),
+    ("a base in pieces", "", "<BaseURL>../<!-- x -->../x/</BaseURL>", ELSEWHERE),
+    ("a base in a section", "", "<BaseURL><![CDATA[//x.example/]]></BaseURL>", ELSEWHERE),
+    ("a base of another namespace", "", '<BaseURL xmlns="urn:x">a/</BaseURL>', FOREIGN),
+    ("steering of another namespace", '<ContentSteering xmlns="urn:x">steer</ContentSteering>', "", FOREIGN),
+    ("an imported MPD of another namespace", "", '<ImportedMPD xmlns="urn:mpeg:DASH:schema:MPD:2011">ad.mpd</ImportedMPD>', FOREIGN),
+    ("an imported MPD with a prefix", "", "<dvb:ImportedMPD>ad.mpd</dvb:ImportedMPD>", FOREIGN),
+    ("an initialization of another namespace", '<InitializationPresentation xmlns="">pre.mpd</InitializationPresentation>', "", FOREIGN),
+    ("a base of no namespace", "", '<BaseURL xmlns="">https://x.example/</BaseURL>', FOREIGN),
+    ("a template of another namespace", "", '<AdaptationSet><SegmentTemplate xmlns="urn:x" media="../x"/></AdaptationSet>', FOREIGN),
+    ("an insertion of another namespace", "", stream("urn:x", '<Event><dvb:InsertPresentation uri="pre"/></Event>'), FOREIGN),
+    ("a location of another namespace", '<Location xmlns="urn:x">x</Location>', "", FOREIGN),
+    ("a callback in capitals", "", stream("URN:MPEG:DASH:event:CALLBACK:2015"), SCHEME),
+    ("a callback with a blank", "", stream(" urn:mpeg:dash:event:callback:2015"), SCHEME),
+    ("an insertion by another name", "", stream("urn:x", '<Event insertUrlTemplate="pre"/>'), ABSOLUTE),
+    ("a principal", "", '<AdaptationSet initializationPrincipal="../other.mpd#x"/>', ABSOLUTE),
+    ("a key of a template", "", f"<AdaptationSet>{protected(KEY)}</AdaptationSet>", ABSOLUTE),
+    ("a base of the document", "", '<AdaptationSet xml:base="../x/"/>', "parts of other documents are not accepted"),
+    ("a period of another document", "", '<AdaptationSet xlink:href="urn:mpeg:dash:resolve-to-zero:2013" xlink:actuate="onLoad"/>', "parts of other documents are not accepted"),
+    ("an include", "", '<xi:include xmlns:xi="http://www.w3.org/2001/XInclude" href="x.xml"/>', ABSOLUTE),
+    ("a base that is a script", "", "<BaseURL>javascript:x/</BaseURL>", ELSEWHERE),
+    ("a base with a user", "", "<BaseURL>http://me@o.example/o/t1/</BaseURL>", ELSEWHERE),
+    ("a base of the folder above", "", "<BaseURL>../t1x/</BaseURL>", ELSEWHERE),
     ("a URL that is inherited", "", '<AdaptationSet><SegmentTemplate media="/o/t1/s.m4s"/><Representation id="1"><BaseURL>a/</BaseURL></Representation></AdaptationSet>', PLAIN),
     ("dots that are inherited", "<BaseURL>a/</BaseURL>", '<AdaptationSet><SegmentList><SegmentURL media="../s.m4s"/></SegmentList><Representation id="1"><BaseURL>../</BaseURL></Representation></AdaptationSet>', PLAIN),
     ("a file without a name", "", '<AdaptationSet><SegmentTemplate media=""/></AdaptationSet>', "a URL names a file"),
@@ -162,6 +198,13 @@ ACCEPTED = [
     '<AdaptationSet><SupplementalProperty schemeIdUri="urn:mpeg:dash:adaptation-set-switching:2016" value="2,3"/></AdaptationSet>',
     '<AdaptationSet><SegmentTemplate media="s/$Number$.m4s"/><Representation id="1"><BaseURL>a/</BaseURL></Representation></AdaptationSet>',
     '<BaseURL byteRange="$base$?range=$first$-$last$">a/</BaseURL>',
+    f"<AdaptationSet>{protected(PSSH)}</AdaptationSet>",
+    stream("urn:scte:scte35:2014:xml+bin", '<Event><Signal xmlns="http://www.scte.org/schemas/35/2016"><Binary>/DAv</Binary></Signal></Event>'),
+    '<AdaptationSet><AudioChannelConfiguration schemeIdUri="urn:mpeg:dash:outputChannelPositionList:2012" value="0 1"/></AdaptationSet>',
+    '<AdaptationSet><SegmentTemplate media="$RepresentationID$/$Number%05d$.m4s?x=%2F"/><Representation id="video/avc1" bandwidth="389802.5"/></AdaptationSet>',
+    '<AdaptationSet><SegmentTemplate media="$Time$"><SegmentTimeline><S t="0" d="4" r="-1"/></SegmentTimeline></SegmentTemplate></AdaptationSet>',
+    '<AdaptationSet><Label xmlns="urn:x">ad.mpd</Label></AdaptationSet>',
+    '<AdaptationSet security="x" curious="y"/>',
 ]  # fmt: skip
 
 
@@ -192,6 +235,18 @@ def test_no_service_location_is_left_but_ours() -> None:
     assert "old.example" not in text
     assert [item.get("serviceLocation") for item in root.iterfind(".//d:BaseURL", NAMES)] == ["c001", None]
     assert root.find("d:ServiceDescription/d:ClientDataReporting", NAMES) is not None
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig", "iso-8859-1"])
+def test_the_encoding_of_a_manifest_hides_nothing(encoding: str) -> None:
+    def encoded(identifier: str) -> bytes:
+        segments = f'<SegmentTemplate media="$RepresentationID$.m4s"/><Representation id="{identifier}"/>'
+        text = manifest(period=f"<AdaptationSet>{segments}</AdaptationSet>")
+        return f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>{text}'.encode(encoding)
+
+    assert prepare("video", "t1", "dash", encoded("v1"), URL).tail
+    with pytest.raises(FeedError, match=ELSEWHERE):
+        prepare("video", "t1", "dash", encoded("../x"), URL)
 
 
 def test_a_large_manifest_is_cut_in_short_time() -> None:

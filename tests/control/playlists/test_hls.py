@@ -62,6 +62,7 @@ def test_uris_are_resolved_and_placed(text: str, lines: list[str]) -> None:
 
 
 ELSEWHERE = "a URL leads to a file below the folder of the playlist"
+FILE = "a URL names a file"
 REFUSED = [
     # lines behind the first, line and rule
     ("#EXT-X-STREAM-INF:BANDWIDTH=1\n../t2/v.m3u8", f"line 2: ../t2/v.m3u8: {ELSEWHERE}"),
@@ -77,6 +78,29 @@ REFUSED = [
     (f'#EXT-X-DEFINE:IMPORT="d"\n{VARIANT}', "line 2: IMPORT: a multivariant playlist imports no variable"),
     (f'#EXT-X-DEFINE:NAME="a b",VALUE="1"\n{VARIANT}', "line 2: a b: a variable has a name"),
     (f'#EXT-X-DEFINE:NAME="a",VALUE="1"\n#EXT-X-DEFINE:QUERYPARAM="a"\n{VARIANT}', "line 3: a: a variable has a name"),
+    (f'#EXT-X-DEFINE:NAME="a"\n{VARIANT}', 'line 2: #EXT-X-DEFINE:NAME="a": a variable has a NAME and a VALUE'),
+    (f'#EXT-X-DEFINE:NAME="a",VALUE="1",QUERYPARAM="b"\n{VARIANT}', "a variable has a NAME and a VALUE, or a QUERYPARAM"),
+    (f'#EXT-X-DEFINE:VALUE="1"\n{VARIANT}', 'line 2: #EXT-X-DEFINE:VALUE="1": a variable has a NAME and a VALUE'),
+    (f'#EXT-X-DEFINE:QUERYPARAM="a",VALUE="1"\n{VARIANT}', "a variable has a NAME and a VALUE, or a QUERYPARAM"),
+    ('#EXT-X-DEFINE:QUERYPARAM="d"\n#EXT-X-STREAM-INF:BANDWIDTH={$d}\nv', "line 3: #EXT-X-STREAM-INF: a variant has a BANDWIDTH"),
+    ('#EXT-X-DEFINE:NAME="d",VALUE="1,AUDIO="\n#EXT-X-STREAM-INF:BANDWIDTH={$d}"x"\nv', 'line 3: AUDIO="x": no #EXT-X-MEDIA has this group'),
+    ('#EXT-X-DEFINE:QUERYPARAM="d"\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv?x=%2{$d}', f"line 3: v?x=%2: {ELSEWHERE}"),
+    ('#EXT-X-DEFINE:QUERYPARAM="k"\n#EXT-X-SESSION-KEY:METHOD=AES-128,URI="{$k}"\n' + VARIANT, f"line 3: {{$k}}: {ELSEWHERE}"),
+    # URLs of no file
+    ('#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="x",URI=""\n#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="a"\nv', f"line 2: an empty URL: {FILE}"),
+    (f'{VARIANT}#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=1', f"line 4: an empty URL: {FILE}"),
+    (f'{VARIANT}#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=1,URI=""', f"line 4: an empty URL: {FILE}"),
+    (f'{VARIANT}#EXT-X-IMAGE-STREAM-INF:BANDWIDTH=1', f"line 4: an empty URL: {FILE}"),
+    (f'#EXT-X-SESSION-DATA:DATA-ID="x",URI=""\n{VARIANT}', f"line 2: an empty URL: {FILE}"),
+    (f'#EXT-X-SESSION-KEY:METHOD=AES-128,URI=""\n{VARIANT}', f"line 2: an empty URL: {FILE}"),
+    ("#EXT-X-STREAM-INF:BANDWIDTH=1\n?x=1", f"line 2: ?x=1: {FILE}"),
+    ("#EXT-X-STREAM-INF:BANDWIDTH=1\n.", f"line 2: .: {FILE}"),
+    # other URLs
+    ("#EXT-X-STREAM-INF:BANDWIDTH=1\n100%.m3u8", f"line 2: 100%.m3u8: {ELSEWHERE}"),
+    ("#EXT-X-STREAM-INF:BANDWIDTH=1\n%2e%2e/v", f"line 2: %2e%2e/v: {ELSEWHERE}"),
+    ("#EXT-X-STREAM-INF:BANDWIDTH=1\n/o/t1\\..\\v", f"line 2: /o/t1\\..\\v: {ELSEWHERE}"),
+    ("#EXT-X-STREAM-INF:BANDWIDTH=1\ndata:application/x,v", f"line 2: data:application/x,v: {ELSEWHERE}"),
+    (f'#EXT-X-DATERANGE:ID="x",X-ASSET-URI="ad.m3u8"\n{VARIANT}', "is of a media playlist"),
     # what the library cannot read
     (f"#EXT-X-START:TIME-OFFSET=soon\n{VARIANT}", "line 2: #EXT-X-START:TIME-OFFSET=soon: a value is not of the type"),
     (f"#EXT-X-VERSION:new\n{VARIANT}", "line 2: #EXT-X-VERSION:new: a value is not of the type"),
@@ -88,7 +112,7 @@ REFUSED = [
 def test_other_playlists_are_refused_with_line_and_rule(text: str, rule: str) -> None:
     with pytest.raises(FeedError) as caught:
         cut(text)
-    assert rule.replace("line 3: ../t2", "line 3: ../t2") in caught.value.message
+    assert rule in caught.value.message
     assert caught.value.message.startswith("hls playlist of video/t1: line ")
 
 

@@ -92,6 +92,11 @@ BROKEN: list[tuple[str, bytes, str]] = [
         "prefix length, as 8-24, within 0 and 32",
     ),
     (
+        "IPv4 inside IPv6",
+        changed("clusters.0.peers", ["::ffff:192.0.2.1"]),
+        "clusters[0].peers[0] = '::ffff:192.0.2.1': an IPv4 or IPv6 address in its shortest form",
+    ),
+    (
         "an address in a long form",
         changed("appliances.0.addresses", ["::01"]),
         "appliances[0].addresses[0] = '::01': an",

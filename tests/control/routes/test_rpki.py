@@ -116,6 +116,19 @@ BAD_PAYLOADS: list[tuple[Any, str]] = [
         {"asn": 1, "prefix": "192.0.2.0/24", "maxLength": "24"},
         "maxLength is a number from the prefix's length to that of an address",
     ),
+    *(
+        ({"asn": 1, "prefix": prefix}, "a payload for IPv4 is written as IPv4")
+        for prefix in (
+            *(
+                "::ffff:192.0.2.0/120",
+                "::FFFF:c000:200/120",
+                "0:0:0:0:0:ffff:192.0.2.0/120",
+                "0000::ffff:192.0.2.0/120",
+            ),
+            *("64:ff9b::192.0.2.0/120", "0064:FF9B::192.0.2.0/120", "64:ff9b:0:0:0:0:c000:200/120", "64:ff9b::/96"),
+            *("2002:c000:0200::/40", "2002::/16", "2002:c000:200:1::/64", "::ffff:0:0/96"),
+        )
+    ),
 ]
 
 
@@ -126,6 +139,13 @@ def test_a_bad_payload_is_skipped_and_reported(tmp_path: Path, item: Any, rule: 
     payloads = read_payloads(path)
     assert [(refusal.row, refusal.rule) for refusal in payloads.refusals] == [(2, rule)]
     assert payloads.describe()["accepted"] == 1
+
+
+@pytest.mark.parametrize("prefix", ["::/0", "64:ff9b:1::/48", "2003::/16", "2000::/3", "::ffff:0:0/95", "64::/16"])
+def test_payloads_around_translated_addresses_are_of_ipv6(tmp_path: Path, prefix: str) -> None:
+    path = tmp_path / "vrps.json"
+    path.write_text(json.dumps({"roas": [{"asn": 64500, "prefix": str(ipaddress.IPv6Network(prefix, strict=False))}]}))
+    assert len(read_payloads(path).columns[6]) == 1
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"roas": 7}', '{"roas": []}', '{"roas": [7]}', "[" * 99_999])
@@ -159,6 +179,20 @@ def test_the_state_reaches_explain_and_the_invalid_route_is_not_served(
         "198.51.100.1": [],
         "192.0.2.1": [("192.0.2.0/24", "not_found")],
     }
+
+
+def test_a_route_that_keeps_its_cluster_away_is_not_validated(tmp_path: Path, fleet: Fleet) -> None:
+    path = tmp_path / "routes.csv"
+    path.write_text(
+        "prefix,cluster,as_path,exclude\n203.0.113.0/24,bom001-a,64511,yes\n203.0.113.0/24,del001-a,64511\n"
+        "203.0.113.0/25,del001-a,64500,no\n"
+    )
+    feed = read_feed(FeedSource("csv", str(path)), fleet)
+    payloads = write_payloads(tmp_path / "vrps.json", [("203.0.113.0/24", 64500, 25)])
+    result = validated(feed, payloads)
+    assert states_of(result) == [("203.0.113.0/24", 64511, Rpki.not_found), ("203.0.113.0/25", 64500, Rpki.valid)]
+    assert [item.row for item in result.refusals] == [3]
+    assert [item.excludes for members in result.sets for item in members] == [True, False]
 
 
 def test_without_a_validator_no_state_is_shown(serving: Control, settings: Settings) -> None:

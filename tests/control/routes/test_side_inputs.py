@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
-from steering.decision.explain import describe
+from steering.decision.explain import describe, explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
@@ -78,11 +81,23 @@ def test_the_last_line_of_a_geofeed_needs_no_line_end(
         assert region(control) == "IN-DL"
 
 
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.chdir(path.parent):
+        listener.bind(path.name)
+
+
 UNUSABLE: list[tuple[str, Callable[[Path], object]]] = [
     ("gone", lambda path: path.unlink()),
     ("empty", lambda path: path.write_bytes(b"")),
     ("a folder", lambda path: (path.unlink(), path.mkdir())),
     ("only white space", lambda path: path.write_bytes(b" \n\n")),
+    ("a page of errors", lambda path: path.write_bytes(b"<html>\n<title>404 Not Found</title>\n</html>\n")),
+    ("JSON of another kind", lambda path: path.write_bytes(b'{"error": "not found"}\n')),
+    ("an archive", lambda path: path.write_bytes(b"\x1f\x8b\x08\0" + bytes(range(256)) * 9)),
+    ("text of 16 bits", lambda path: path.write_bytes(GEOFEED.encode("utf-16"))),
+    ("a pipe", lambda path: (path.unlink(), os.mkfifo(path))),
+    ("a device", lambda path: (path.unlink(), path.symlink_to("/dev/zero"))),
+    ("a socket", lambda path: (path.unlink(), make_socket(path))),
     ("a link to nothing", lambda path: (path.unlink(), path.symlink_to("/nonexistent"))),
 ]
 INPUTS: list[tuple[str, str, str]] = [
@@ -139,15 +154,49 @@ def test_without_a_good_version_routes_go_live_without_the_side_input(
         publish(control)
         report = publish(control, HOME + "198.51.100.0/24,lhr001-a,64511,0\n")
         assert report["serving"]["table"] == 2
-        assert [problem.endswith("it is left out") for problem in problems(report)] == [True]
+        assert ["; it is left out" in problem for problem in problems(report)] == [True]
         assert len(alarms(control)) == 1
         path.write_text(content)
         assert problems(control.tables.reload("test")) == []
         assert alarms(control) == []
 
 
-def test_a_map_that_cannot_be_used_leaves_the_shipped_one(opened: Callable[..., Control], tmp_path: Path) -> None:
-    (tmp_path / "map.mmdb").write_bytes(b"no database")
+HIJACKED = "203.0.113.0/24,lhr001-a,64511,0\n"  # not the origin of the payload
+
+
+def states(control: Control) -> list[Any]:
+    """Return the RPKI states of the routes of a client, and the cluster that it is sent to."""
+    why = explain(Snapshot.map(control.settings.state), "203.0.113.7", "t", service="video")["explain"]
+    return [route["rpki"] for route in why["routes"]]
+
+
+def test_routes_go_live_unvalidated_only_where_there_never_were_good_payloads(
+    opened: Callable[..., Control], tmp_path: Path
+) -> None:
+    path = tmp_path / "payloads.json"
+    path.write_text("[")
+    with opened(rpki=path) as control:
+        report = publish(control, HIJACKED)
+        assert (report["serving"]["table"], report["counts"]["refused"], states(control)) == (1, 0, [None])
+        assert [problem.endswith("; it is left out: routes are not validated") for problem in problems(report)] == [
+            True
+        ]
+        assert alarms(control) == [f"rpki {path}: {problems(report)[0]}"]
+        path.write_text(PAYLOADS)
+        report = publish(control, HIJACKED + HOME)
+        assert (report["counts"]["refused"], states(control), alarms(control)) == (1, ["valid"], [])
+        path.write_text("[")  # from now on the last good payloads are used, so the invalid route stays out
+        report = publish(control, HIJACKED + HOME + "192.0.2.0/24,lhr001-a,64511,0\n")
+        assert (report["serving"]["table"], report["counts"]["refused"], states(control)) == (3, 1, ["valid"])
+        assert [problem.endswith("its last good version is used") for problem in problems(report)] == [True]
+        assert len(alarms(control)) == 1
+
+
+@pytest.mark.parametrize("content", [b"no database", None], ids=["garbage", "a pipe"])
+def test_a_map_that_cannot_be_used_leaves_the_shipped_one(
+    opened: Callable[..., Control], tmp_path: Path, content: bytes | None
+) -> None:
+    (tmp_path / "map.mmdb").write_bytes(content) if content else os.mkfifo(tmp_path / "map.mmdb")
     with opened(country_mmdb=tmp_path / "map.mmdb") as control:
         report = publish(control)
         assert report["serving"]["table"] == 1

@@ -16,6 +16,7 @@ from steering.decision.snapshot import Snapshot
 from steering.playback.http.app import make_app
 from steering.playback.server.follower import Follower
 from steering.settings import Settings
+from steering.state.sections import write_sections
 
 pytestmark = pytest.mark.anyio
 
@@ -221,6 +222,24 @@ async def test_explain_is_the_answer_and_why(ask: Ask, snapshot: Snapshot) -> No
     assert why["prefix"] == "203.0.113.0/24"
 
 
+SPOILED: list[tuple[str, Callable[[Path], object]]] = [
+    ("gone", lambda path: path.unlink()),
+    ("torn", lambda path: path.write_bytes(path.read_bytes()[:100])),
+    ("written by another", lambda path: (path.unlink(), write_sections(path, "routes", {"meta": b"{"}))),
+]
+
+
+@pytest.mark.parametrize("spoil", [row[1] for row in SPOILED], ids=[row[0] for row in SPOILED])
+async def test_an_explanation_names_the_file_that_it_cannot_read(
+    ask: Ask, state_folder: Path, spoil: Callable[[Path], object]
+) -> None:
+    spoil(state_folder / "routes.1")
+    result = await ask(f"/v1/steer?title=t&explain=1&ip={ISP}")
+    assert (result.status_code, result.headers["content-type"]) == (503, "application/problem+json")
+    assert result.json()["detail"].startswith("routes.1")
+    assert (await ask("/v1/steer?title=t", peer=ISP)).status_code == 200
+
+
 async def test_players_on_any_page_may_ask(ask: Ask) -> None:
     result = await ask(
         "/v1/steer", method="OPTIONS", origin="https://player.example", access_control_request_method="GET"
@@ -312,3 +331,8 @@ async def test_openapi_documents_every_parameter(ask: Ask) -> None:
         "title", "service", "session", "n", "family", "ip", "explain", "redirect", "failed",
     ]  # fmt: skip
     assert {"200", "302", "400", "403", "404", "503"} <= set(operation["responses"])
+    body = document["paths"]["/v1/playback"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert sorted(body["properties"]) == [
+        "device", "failed", "family", "files", "ip", "n", "service", "session", "title",
+    ]  # fmt: skip
+    assert body["properties"]["failed"]["type"] == "array"

@@ -7,6 +7,8 @@ import dataclasses
 import hashlib
 import hmac
 import ipaddress
+import random
+import re
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote_to_bytes
 
@@ -149,6 +151,62 @@ def test_no_changed_byte_of_a_token_or_of_what_it_covers_is_good(
     if service.token == "secure_link":  # nginx looks at a path as it decodes it
         assume(at >= start or signing.uri_of(changed[18:].split("?")[0]) != signing.uri_of(url[18:].split("?")[0]))
     assert verify(service.token, changed, client, SECRETS, NOW) is not Verdict.good
+
+
+ALTERED = 96_000
+HOST = re.compile("^https://[^/?#]*")  # no token is for one host
+
+
+def test_of_tens_of_thousands_of_altered_urls_none_is_good() -> None:
+    """Every byte of every form is replaced, left out, repeated, escaped and moved; titles, clients and times are others."""
+    chance = random.Random(7)
+    tried = 0
+    forms = [
+        service_of(form, token_bind=binds, token_covers=covers)
+        for form in URLS
+        for binds in (False, True)
+        for covers in (("title", "service") if form == "path" else ("title",))
+    ]
+    while tried < ALTERED:
+        service = forms[tried % len(forms)]
+        title = chance.choice(["80100172", "a b", "\u65e5\u672c", "x/y", "a" * 60, "%2e"])
+        client = chance.choice([CLIENT, CLIENT_V6])
+        url = signed(service, title, client)
+        start = len("https://c1.example")
+        assert verify(service.token, url, client, SECRETS, NOW) is Verdict.good
+        for at in range(start, len(url)):
+            for changed in alterations(url, at, chance):
+                tried += 1
+                if verify(service.token, changed, client, SECRETS, NOW) is Verdict.good:
+                    assert covers_the_same(service, url, changed), (service.token, url, changed)
+
+
+def alterations(url: str, at: int, chance: random.Random) -> list[str]:
+    other = chance.choice([char for char in "AZaz09-_~=&?/.%b" if char != url[at]])
+    end = chance.randrange(at, len(url))
+    return [
+        url[:at] + other + url[at + 1 :],
+        url[:at] + url[at + 1 :],
+        url[:at] + url[at] + url[at:],
+        url[:at] + f"%{ord(url[at]):02X}" + url[at + 1 :],
+        url[:at] + other + url[at:],
+        url[:at] + url[end:] + url[at:end],
+    ]
+
+
+def covers_the_same(service: Service, url: str, changed: str) -> bool:
+    """Return whether a token is allowed to be good for another URL: of the same file, or of one below what it covers."""
+    (path, _, query), (other, _, more) = (HOST.sub("", text).partition("?") for text in (url, changed))
+    if service.token == "path":  # what the token covers, and anything below it
+        count = int(path.split("/")[1].split("~")[3].removesuffix("b"))
+        covered = path.split("/")[: count + 2]
+        return other.split("/")[: count + 2] == covered
+    wanted, given = parse_qs(query, keep_blank_values=True), parse_qs(more, keep_blank_values=True)
+    names = ("k", "e", "b", "t") if service.token == "query" else ("k", "expires", "b", "md5")
+    same = all(wanted.get(name, ["0"]) == given.get(name, ["0"]) for name in names)
+    if service.token == "query":
+        return same and path == other
+    return same and signing.uri_of(path) == signing.uri_of(other)
 
 
 @settings(deadline=None)

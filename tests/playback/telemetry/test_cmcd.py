@@ -87,6 +87,47 @@ ENCODED_TWICE = [
 ]
 
 
+ONE_MEANING: list[tuple[str, str, Report]] = [
+    # the same members in text and in JSON
+    ("bs=0,br=6000", '{"bs":0,"br":6000}', R(bitrate_kbps=6000)),
+    ("bs=1,v=2", '{"bs":1,"v":2}', R(stalled=True)),
+    ("bs=true", '{"bs":"true"}', R(stalled=True)),
+    ("bs=(?0)", '{"bs":[false]}', R()),
+    ("bs=(?1;v)", '{"bs":[{"value":true,"params":{"v":true}}]}', R(stalled=True)),
+    ("bs=()", '{"bs":[]}', R()),
+    ('e="rr",bs,rc=200', '{"e":"rr","bs":true,"rc":200}', R("rr")),
+    ("e=ps,sta=r;x=1", '{"e":"ps","sta":{"value":"r","params":{"x":1}}}', R("ps", "r", stalled=True)),
+    ('e=("rr"),br=1', '{"e":["rr"],"br":1}', R(bitrate_kbps=1)),
+    ('sid=("a b";x "c")', '{"sid":["a b","c"]}', R(session="a b")),
+    ("sid=(abc;x def)", '{"sid":["abc","def"]}', R(session="abc")),
+    ("sid=(),br=1", '{"sid":[],"br":1}', R(bitrate_kbps=1)),
+    (r'sid=("a\"\\b")', r'{"sid":["a\"\\b"]}', R(session=r'a"\b')),
+    ('sid="(a b)"', '{"sid":"(a b)"}', R(session="(a b)")),
+    ('cdn=("c001"),br=1', '{"cdn":["c001"],"br":1}', R(network="c001", bitrate_kbps=1)),
+    (f'url=("{URL}";x)', f'{{"url":["{URL}"]}}', R(host="c001-bom001.cdn.example")),
+    (f"url={URL}", f'{{"url":"{URL}"}}', R(host="c001-bom001.cdn.example")),
+    ('h=("H.example")', '{"h":["H.example"]}', R(host="h.example")),
+    ("br=3200.7,mtp=(25400.2;v 1)", '{"br":3200.7,"mtp":[25400.2,1]}', R(throughput_kbps=25400, bitrate_kbps=3200)),
+    ("br=1e3", '{"br":"1e3"}', R(bitrate_kbps=1000)),
+    ("br=(;v)", '{"br":[{"params":{"v":true}}]}', R()),
+    ("rc=404,v=2", '{"rc":404,"v":2}', R(failed=True)),
+    ("rc=(503)", '{"rc":[503]}', R(failed=True)),
+    ('ec=("x" "y")', '{"ec":["x","y"]}', R(failed=True)),
+    ("ec=0,br=1", '{"ec":0,"br":1}', R(bitrate_kbps=1)),
+    ("ts=1.7e12,e=t", '{"ts":1.7e12,"e":"t"}', R("t", at_ms=1_700_000_000_000)),
+]
+
+
+@pytest.mark.parametrize(("line", "row", "expected"), ONE_MEANING, ids=[row[0] for row in ONE_MEANING])
+def test_a_key_means_the_same_in_text_and_in_json(line: str, row: str, expected: Report) -> None:
+    for body in (line, row, f"[{row}]", f"{row}\n{row}"):
+        result, unread = read_body(body.encode())
+        assert (result[0], unread) == (expected, 0)
+    assert read_query(b"CMCD=" + quote(line, safe="").encode()) == expected
+    assert read_query(b"CMCD=" + quote(quote(line, safe=""), safe="").encode()) == expected
+    assert read_headers([(HEADERS[0], line.encode())]) == expected
+
+
 @pytest.mark.parametrize(("query", "expected"), ENCODED_TWICE)
 def test_a_query_may_be_encoded_twice(query: bytes, expected: Report | None) -> None:
     assert read_query(query) == expected

@@ -9,7 +9,6 @@ them back as routes of sessions that are down.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import itertools
 import json
 import tomllib
@@ -21,7 +20,9 @@ import msgspec
 
 from steering.control.routes.feeds.csv import MAX_COMMUNITIES, MAX_PATH
 from steering.errors import SettingsError
+from steering.model.fields import is_address
 from steering.model.fleet import Fleet
+from steering.state.folder import read_small
 from steering.state.routes import ORIGIN_NAMES
 from steering.state.sections import write_atomically
 
@@ -32,6 +33,7 @@ MAX_REASON: Final = 200
 MOST_UNUSED: Final = 10_000  # texts of rows that no route has any more
 SHAPE_ERRORS: Final = (ValueError, LookupError, TypeError, AttributeError, msgspec.ValidationError)
 MAX_SESSIONS: Final = 10_000
+MAX_FILE: Final = 8 << 20  # bytes of the sessions' file
 
 Key = tuple[str, str]  # our address, the peer's
 
@@ -59,7 +61,10 @@ class Session:
 def read_sessions(path: Path, asn: int) -> list[Session]:
     """Return the sessions of a TOML file, `[[session]]` each. Raises SettingsError with session, field and rule."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("session", [])
+        data, _ = read_small(path, MAX_FILE)
+        if data is None:
+            raise SettingsError(f"{path}: no file of at most {MAX_FILE >> 20} MiB")
+        tables = tomllib.loads(data.decode()).get("session", [])
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -83,9 +88,9 @@ def read_session(name: str, item: Any, asn: int) -> Session:
     local = given.get("local", "")
     rules: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
         "cluster": (None, lambda value: isinstance(value, str) and value != "", "the id of a cluster"),
-        "peer": (None, is_address, "an IP address"),
+        "peer": (None, lambda value: isinstance(value, str) and is_address(value), "an IP address"),
         "peer_asn": (None, lambda value: is_number(value, 1, 2**32 - 2), "an ASN"),
-        "local": (None, is_address, "an IP address, ours"),
+        "local": (None, lambda value: isinstance(value, str) and is_address(value), "an IP address, ours"),
         "asn": (asn or None, lambda value: is_number(value, 1, 2**32 - 2), "an ASN, ours; or the setting asn"),
         "family": (6 if ":" in str(local) else 4, lambda value: value in (4, 6), "4 or 6"),
         "port": (179, lambda value: is_number(value, 1, 65535), "a port"),
@@ -100,14 +105,6 @@ def read_session(name: str, item: Any, asn: int) -> Session:
         if not takes(values[field]):
             raise SettingsError(f"{name}: {field} = {values[field]!r}: {rule}")
     return Session(**values)
-
-
-def is_address(value: Any) -> bool:
-    """Return whether a value is an IP address in its shortest form."""
-    try:
-        return isinstance(value, str) and "%" not in value and str(ipaddress.ip_address(value)) == value
-    except ValueError:
-        return False
 
 
 def is_number(value: Any, least: int, most: int) -> bool:

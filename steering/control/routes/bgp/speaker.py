@@ -23,6 +23,7 @@ from typing import Final
 from steering.control.routes.bgp import relay
 from steering.control.routes.bgp.sessions import Session
 from steering.errors import SettingsError
+from steering.state.folder import read_small
 
 MAX_LINE: Final = 16 << 20
 START_S: Final = 20.0
@@ -36,6 +37,7 @@ FAMILIES: Final = {
 }
 VERSION: Final = re.compile(rb"ExaBGP\s*:\s*5\.")
 MAX_VERSION: Final = 4096
+MAX_PASSWORD_FILE: Final = 4096  # bytes; of anything else the password is empty
 MAX_REASON: Final = 300
 
 logger = logging.getLogger("steering.bgp")
@@ -101,7 +103,8 @@ def password_of(session: Session) -> str:
     if not session.password_file:
         return ""
     try:
-        password = Path(session.password_file).read_text(encoding="ascii").strip()
+        data, _ = read_small(Path(session.password_file), MAX_PASSWORD_FILE)
+        password = (data or b"").decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{session.password_file}: {error}") from error
     if not 1 <= len(password) <= 80 or not password.isprintable() or set(password) & {'"', "\\"}:

@@ -272,11 +272,14 @@ def kind_of(path: Path) -> Kind:
 
 
 def files_of(folder: Path) -> list[Path]:
-    """Return the feeds of a folder, by name, without hidden and unfinished files (.tmp, .part)."""
+    """Return the feeds of a folder, by name, without folders, hidden and unfinished files (.tmp, .part).
+
+    What is no file (a pipe, a link to nothing) is returned too: its reader refuses it by name.
+    """
     return sorted(
         path
         for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".") and path.suffix not in (".tmp", ".part")
+        if not path.is_dir() and not path.name.startswith(".") and path.suffix not in (".tmp", ".part")
     )
 
 

@@ -26,7 +26,9 @@ from steering.control.routes.feeds import (
     lines_of,
     listed,
     read_text,
+    rule_of,
 )
+from steering.errors import FeedError
 from steering.model.route import Refusal, Region
 from steering.state.routes import prefix_at
 
@@ -46,7 +48,10 @@ class Geofeed(CheckedRows):
 
 
 def read_geofeed(path: Path, codes: frozenset[str], places: Places) -> Geofeed:
-    """Return a geofeed, given all region codes and the locations of cities. Raises FeedError if it cannot be read."""
+    """Return a geofeed, given all region codes and the locations of cities.
+
+    Raises FeedError if it cannot be read, or has rows and none of a geofeed.
+    """
     text, digest = read_text(path, ends_in_line_end=False)
     numbers: dict[Region, int] = {}
     rows = RowCollector()
@@ -66,6 +71,10 @@ def read_geofeed(path: Path, codes: frozenset[str], places: Places) -> Geofeed:
         if warning and len(warnings) < MAX_LISTED:
             warnings.append(Refusal(path.name, row, shown, warning))
     builder = rows.builder(path.name)
+    if not builder.rows and (refused := builder.refused_by.total()):  # such as a page that says 404
+        first = min(builder.refusals, key=lambda refusal: refusal.row)
+        rule = rule_of(first.rule)
+        raise FeedError(f"{path.name}: has no row of a geofeed; the first of {refused} rows, {first.row}: {rule}")
     for family in (4, 6):
         builder.columns[family] = first_of_each_prefix(builder, family)
     return Geofeed(*builder.checked(digest), list(numbers), warnings)

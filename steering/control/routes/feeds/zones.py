@@ -9,8 +9,9 @@ follow, by their distance from its coordinates. The MED has this order: 0 for ca
 of distance for others, so a deep zone is before a plain one. A prefix in several zones belongs to the first; the other
 rows are refused.
 
-Networks are read as their owners read them: host bits are dropped, and an address is a network of one. A cache that is
-not in the fleet is refused, and the zone keeps its others. Rows are numbered over the whole file, in its order.
+Networks are read as their owners read them: host bits are dropped, and an address is a network of one. A part that is
+null is absent, and so are empty coordinates. An unknown cache is refused, and its zone keeps the others.
+Rows are numbered over the whole file, in its order.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ PARTS: Final = {"network", "network6", "coordinates", "caches"}
 NAMED_MED: Final = 1
 FAR_MED: Final = 2  # and the steps of distance
 MOST_SITES: Final = 64  # of which a zone has the open clusters
-NUMBER: Final = re.compile(r"[+-]?\d{1,3}(\.\d{0,30})?")
+NUMBER: Final = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?", re.ASCII)
 MAX_ITEMS: Final = 2_000_000  # commas: networks, above all
 CACHE_RULE: Final = "a cache is an appliance of the fleet"
 
@@ -99,8 +100,8 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def networks_of(zone: Any) -> Iterator[Any]:
     """Yield a zone's networks, unchecked, IPv4 first."""
     for part in ("network", "network6"):
-        listed = zone.get(part, []) if isinstance(zone, dict) else []
-        yield from listed if isinstance(listed, list) else [listed]
+        listed = zone.get(part) if isinstance(zone, dict) else None
+        yield from listed if isinstance(listed, list) else [] if listed is None else [listed]
 
 
 def refuse_repeated(builder: FeedBuilder, names: Sequence[str]) -> None:
@@ -147,10 +148,11 @@ class ClusterFinder:
             meds = dict.fromkeys(self.clusters_with(caches, unknown), 0)
         elif named := [self.clusters[name]] if name in self.clusters else self.at_site.get(name):
             meds = {cluster.id: NAMED_MED for cluster in named}
-        if "coordinates" in zone:
-            meds = self.by_distance(zone["coordinates"]) | meds
+        is_placed = (coordinates := zone.get("coordinates")) not in (None, {})
+        if is_placed:
+            meds = self.by_distance(coordinates) | meds
         if not meds:
-            if "coordinates" in zone:
+            if is_placed:
                 raise ValueError("a zone that no cluster is named after needs a cluster that accepts off-net clients")
             raise ValueError(
                 f"{CACHE_RULE}; there is no {unknown[0][:63]!r}"

@@ -364,6 +364,9 @@ NETWORKS = [
     ("203.0.113.0/255.255.255.0", (4, 0xCB007100, 24)),
     ("2001:db8:1::9/48", (6, 0x20010DB80001, 48)),
     ("2001:DB8:1:0::", (6, 0x20010DB80001, 128)),
+    ("::ffff:203.0.113.7/120", (4, 0xCB007100, 24)),
+    ("64:ff9b::203.0.113.7", (4, 0xCB007107, 32)),
+    ("2002:cb00:7107::/48", (4, 0xCB007107, 32)),
 ]
 
 
@@ -375,6 +378,31 @@ def test_networks_are_read_as_their_owners_read_them(
     (row,) = routes_of(feed)
     assert (row[0], row[1] >> (32 if prefix[0] == 4 else 16), row[3]) == prefix
     assert not feed.refusals
+
+
+DEGREES = [19.09, "19.09", " +19.09 ", "1.909e1", "019.09", 1909e-2]
+
+
+@pytest.mark.parametrize("latitude", DEGREES, ids=repr)
+def test_coordinates_are_numbers_or_their_text(tmp_path: Path, fleet: Fleet, latitude: Any) -> None:
+    zone = {"network": ["10.0.0.0/8"], "coordinates": {"latitude": latitude, "longitude": 72.87}}
+    feed = read(write_zones(tmp_path, {"x": zone}), fleet)
+    assert clusters_in_order(feed) == {10: [(1,), (3,)]}
+    assert [item.med for item in feed.sets[0]] == [2, 2 + 72]  # Mumbai, and some 7,200 km to London
+
+
+ABSENT: list[dict[str, Any]] = [
+    {"network6": None},
+    {"network6": [], "caches": None, "coordinates": None},
+    {"coordinates": {}},
+    {"caches": []},
+]
+
+
+@pytest.mark.parametrize("parts", ABSENT, ids=repr)
+def test_an_empty_part_of_a_zone_is_absent(tmp_path: Path, fleet: Fleet, parts: dict[str, Any]) -> None:
+    feed = read(write_zones(tmp_path, {"del001-a": {"network": ["10.0.0.0/8"], **parts}}), fleet)
+    assert (clusters_in_order(feed), feed.refused) == ({10: [(2,)]}, 0)
 
 
 def test_a_prefix_in_several_zones_is_the_first_ones(tmp_path: Path, fleet: Fleet) -> None:
@@ -404,9 +432,20 @@ BAD_ZONES = [
     ({"network": ["10.0.0.0/8"], "colour": 1}, "a zone has caches, coordinates, network, network6; not 'colour'"),
     ({"network": ["10.0.0.0/8"], "caches": "c001-bom001"}, "caches are a list of names"),
     ({"network": ["10.0.0.0/8"], "caches": ["nosuch"]}, "a cache is an appliance of the fleet; there is no 'nosuch'"),
+    ({"network": {"10.0.0.0/8": 1}}, "a prefix is written address/length"),
+    (
+        {"network": ["2002::/16"]},
+        "a prefix is no whole range of translated addresses; for IPv4 clients write 0.0.0.0/0",
+    ),
+    (
+        {"network": ["2002:cb00:7100:1::/64"]},
+        "a 6to4 prefix has a length up to 48, where the IPv4 address inside it ends",
+    ),
 ]
 PLACES: list[Any] = [
-    None, [], {"latitude": 1}, {"latitude": "1e1", "longitude": 1}, {"latitude": 91, "longitude": 1},
+    [], "x", {"latitude": 1}, {"latitude": "1e2", "longitude": 1}, {"latitude": 91, "longitude": 1},
+    {"latitude": "1e", "longitude": 1}, {"latitude": ".", "longitude": 1}, {"latitude": "0x1", "longitude": 1},
+    {"latitude": "1,5", "longitude": 1}, {"latitude": "\u0661", "longitude": 1}, {"latitude": "inf", "longitude": 1},
     {"latitude": "91", "longitude": 1}, {"latitude": "nan", "longitude": 1}, {"latitude": "1_0", "longitude": 1},
     {"latitude": "", "longitude": 1}, {"latitude": "1" * 9999, "longitude": 1}, {"latitude": "1", "longitude": [1]},
     {"latitude": 10**400, "longitude": 1}, {"latitude": True, "longitude": 1}, {"latitude": float("nan"), "longitude": 1},

@@ -132,6 +132,60 @@ def test_a_prefix_that_is_given_twice_is_named(tmp_path: Path) -> None:
     ]
 
 
+FORMS = [
+    "203.0.113.0/24",
+    "::ffff:203.0.113.0/120",
+    "::FFFF:cb00:7100/120",
+    "64:ff9b::203.0.113.0/120",
+    "2002:cb00:7100::/40",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_an_ipv4_prefix_in_a_geofeed_is_the_same_prefix(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "geofeed.csv"
+    path.write_text(f"{form},IN,IN-MH,Mumbai\n198.51.100.0/24,DE\n" + "".join(f'"{other}",FR\n' for other in FORMS))
+    feed = read_geofeed(path, CODES, PLACES)
+    assert rows_of(feed)["203.0.113.0/24"] == Region("IN-MH", PLACES["IN", "mumbai"])
+    assert (feed.accepted, [item.row for item in feed.refusals]) == (2, [3, 4, 5, 6, 7])
+
+
+ADDRESSES = [
+    # a bare address, and as what it is read
+    ("203.0.113.9", "203.0.113.9/32"),
+    ("::ffff:203.0.113.9", "203.0.113.9/32"),
+    ("64:ff9b::cb00:7109", "203.0.113.9/32"),
+    ("2001:DB8::9", "2001:db8::9/128"),
+    ("2002:cb00:7109::1", None),
+    ("fe80::1%eth0", None),
+    ("203.0.113.9/", None),
+    ("203.0.113.009", None),
+]
+
+
+@pytest.mark.parametrize(("address", "prefix"), ADDRESSES)
+def test_an_address_in_a_geofeed_is_a_prefix_of_one(tmp_path: Path, address: str, prefix: str | None) -> None:
+    path = tmp_path / "geofeed.csv"
+    path.write_text(f"198.51.100.0/24,DE\n{address},IN")
+    feed = read_geofeed(path, CODES, PLACES)
+    assert set(rows_of(feed)) == {"198.51.100.0/24", prefix} - {None}
+    assert feed.refused == (prefix is None)
+
+
+@pytest.mark.parametrize("text", ["# no row yet", "#\n\n# RPKI Signature: 192.0.2.0/24\n"])
+def test_a_geofeed_of_comments_has_no_row(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "geofeed.csv"
+    path.write_text(text)
+    assert (read_geofeed(path, CODES, PLACES).accepted, read_geofeed(path, CODES, PLACES).refused) == (0, 0)
+
+
+def test_what_is_no_geofeed_is_refused_whole(tmp_path: Path) -> None:
+    path = tmp_path / "geofeed.csv"
+    path.write_text("# a page\n<html>\n<title>404\n")
+    with pytest.raises(FeedError, match=r"has no row of a geofeed; the first of 2 rows, 2: no IPv4 or IPv6 address$"):
+        read_geofeed(path, CODES, PLACES)
+
+
 def test_a_geofeed_that_is_no_utf_8(tmp_path: Path) -> None:
     path = tmp_path / "geofeed.csv"
     path.write_bytes(b"198.51.100.0/24,DE\n192.0.2.0/24,IN,,M\xfcnchen\n")
