@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,8 +215,8 @@ def sources_of(names: tuple[str, ...]) -> list[FeedSource]:
         kinds = [kind for kind in KINDS if colon and kind == prefix]
         file = Path(path_of(name) if is_url(name) else name)
         kind, path = (kinds[0], rest) if kinds else (kind_of(file), name)
-        if not kinds and Path(name).is_dir():
-            kind = "folder"
+        with contextlib.suppress(OSError):  # its reader names the path and the reason
+            kind = "folder" if not kinds and Path(name).is_dir() else kind
         if (path or kind not in ("asn", "bgp")) and not is_url(path):
             path = str(Path(path).absolute())
         sources.append(FeedSource(kind, path))

@@ -264,6 +264,11 @@ def test_sources_are_recognised_by_their_names() -> None:
         ("asn", ""),
     ]
     assert [(source.kind, source.path) for source in sources_of(())] == [("asn", "")]
+    assert [source.kind for source in sources_of((str(here), f"{'x' * 300}.csv", "x" * 5000))] == [
+        "folder",
+        "csv",
+        "asn",
+    ]
 
 
 def test_the_command_starts_fast_enough_to_be_typed(tmp_path: Path) -> None:

@@ -154,7 +154,19 @@ def header_lines(draw: st.DrawFn) -> bytes:
     if name == "X-Forwarded-For":
         value = draw(FORWARDED_FOR)
     elif name == "Forwarded":
-        value = draw(st.sampled_from(["for=203.0.113.7", 'for="[2001:db8::1]:80";proto=https', "for=_x", "by=1", "=;"]))
+        value = draw(
+            st.sampled_from(
+                [
+                    *("for=203.0.113.7", 'for="[2001:db8::1]:80";proto=https', "for=_x", "by=1", "=;"),
+                    *(
+                        'for="203.0.113.7:_p1"',
+                        ";for=203.0.113.7;;by=_x",
+                        "for=127.0.0.1, for=203.0.113.7;",
+                        "for=1.2.3.4,;",
+                    ),
+                ]
+            )
+        )
     elif name == "Connection":
         value = draw(st.sampled_from(["keep-alive", "Keep-Alive", "close", "te", "keep-alive, te", "upgrade"]))
     name = draw(st.sampled_from([name, name.lower(), name.upper(), name.swapcase()]))

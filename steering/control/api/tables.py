@@ -30,6 +30,8 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
         """Refuse a relative path: control does not run in the caller's folder."""
         if self.path and not pathlib.Path(self.path).is_absolute() and not is_url(self.path):
             raise ValueError(f"path {self.path!r} is neither absolute nor a URL")
+        if "\0" in self.path:
+            raise ValueError(f"path {self.path!r} has a zero byte")
         if not self.path and self.kind not in ("asn", "bgp"):
             raise ValueError(f"a {self.kind} feed has a path")
 

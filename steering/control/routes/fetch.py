@@ -57,7 +57,10 @@ def is_url(text: str) -> bool:
 def is_below(source: str, allowed: Sequence[str]) -> bool:
     """Return whether a feed is in one of these folders, links followed, or its URL begins with one of these URLs."""
     if not is_url(source):
-        path = Path(source).resolve()
+        try:
+            path = Path(source).resolve()
+        except (OSError, RuntimeError, ValueError):  # such as a link to itself, or a zero byte
+            return False
         return any(path.is_relative_to(Path(folder).resolve()) for folder in allowed if not is_url(folder))
     steps = set(re.split(r"[/\\]", unquote(path_of(source))))
     return not steps & {".", ".."} and any(source.startswith(url) for url in allowed if is_url(url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,38 @@ def test_over_tcp_a_file_that_is_not_configured_is_refused_whether_it_exists_or_
             assert [answer.status_code for answer in answers] == [403, 403]
             present, absent = ({**answer.json(), "detail": "", "value": ""} for answer in answers)
             assert present == absent
+
+
+ODD_PATHS = [
+    "a\0b",
+    "x" * 4000,
+    "pipe.csv",
+    "loop.csv",
+    "gone.csv",
+    "folder.csv",
+    "routes.csv/x",
+    "\x1b[2J.csv",
+    "\u202e.csv",
+    "",
+]
+
+
+@pytest.mark.parametrize("kind", ["csv", "mmdb", "folder", "mrt"])
+def test_odd_paths_are_refused_by_name(settings: Settings, fleet: Fleet, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "routes.csv").write_text(ROUTES)
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    os.mkfifo(tmp_path / "pipe.csv")
+    configured = settings.model_copy(update={"feed_sources": (str(tmp_path),)})
+    with running_control_app(configured) as app, app.client(app.make_token("ops")) as client:
+        app.thread.submit(app.control.fleet.replace, fleet, "test").result()
+        for name in ODD_PATHS:
+            body = {"sources": [{"kind": kind, "path": f"{tmp_path}/{name}"}]}
+            answer = client.post("/v1/tables/check", json=body)
+            assert answer.status_code in (403, 422), (name, answer.text)
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert len(answer.content) < 10_000
+            assert not {"\x1b", "\u202e"} & set(answer.text)
 
 
 NO_FEEDS: list[tuple[str, bytes]] = [
