@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lxml import etree
 
+from steering.control.playlists import dash
 from steering.control.playlists.prepare import MAX_PLAYLIST, prepare
 from steering.errors import FeedError
 from steering.state.playlists import BASE, PATHWAY
@@ -247,6 +252,116 @@ def test_the_encoding_of_a_manifest_hides_nothing(encoding: str) -> None:
     assert prepare("video", "t1", "dash", encoded("v1"), URL).tail
     with pytest.raises(FeedError, match=ELSEWHERE):
         prepare("video", "t1", "dash", encoded("../x"), URL)
+
+
+ATTRIBUTES = [
+    *(
+        "href",
+        "url",
+        "uri",
+        "media",
+        "index",
+        "sourceURL",
+        "initialization",
+        "bitstreamSwitching",
+        "value",
+        "id",
+        "lang",
+    ),
+    *("serviceLocation", "initializationPrincipal", "dvb:url", "dvb:x", "xlink:href", "xlink:show", "xml:base"),
+    *(
+        "messageData",
+        "licenseUrl",
+        "authUrlTemplate",
+        "byteRange",
+        "range",
+        "bandwidth",
+        "startNumber",
+        "t",
+        "d",
+        "contentType",
+    ),
+]
+TARGETS = [
+    *(
+        "https://evil.example/x.mpd",
+        "//evil.example/x",
+        "HTTP://evil.example",
+        "http:evil.example",
+        "/evil.example/x.m4s",
+    ),
+    *(
+        "../evil.example/x",
+        "../../evil.example.mpd",
+        "a/../../evil.example",
+        "%2e%2e/evil.example",
+        "..%2Fevil.example/x",
+    ),
+    *(
+        "..\\evil.example",
+        "javascript:evil.example",
+        "http://o.example@evil.example/o/t1/",
+        "http://o.example:81/evil.example",
+    ),
+    *(
+        "$Number$/../../evil.example",
+        "https://o.example/o/t1/evil.example",
+        "?x=//evil.example",
+        "#//evil.example",
+        "evil.example",
+    ),
+]
+NAMESPACES = ["", "dvb:", "dashif:", "scte35:"]
+
+
+@settings(max_examples=2000, deadline=None)
+@given(
+    st.sampled_from(sorted(dash.ELEMENTS | dash.LEADING | {"Teleport", "Laurl"})),
+    st.sampled_from(NAMESPACES),
+    st.lists(
+        st.tuples(st.sampled_from(ATTRIBUTES), st.sampled_from(TARGETS)), max_size=2, unique_by=lambda pair: pair[0]
+    ),
+    st.sampled_from(["", *TARGETS]),
+    st.integers(0, 3),
+)
+def test_what_is_left_of_a_manifest_leads_nowhere_else(
+    name: str, namespace: str, attributes: list[tuple[str, str]], text: str, depth: int
+) -> None:
+    """An element with targets anywhere in a manifest: what is left of them is below the title, or no URL for a player."""
+    written = " ".join(f'{key}="{value}"' for key, value in attributes)
+    element = f"<{namespace}{name} {written}>{text}</{namespace}{name}>"
+    places = [
+        lambda: manifest(element),
+        lambda: manifest(period=element + SET),
+        lambda: manifest(period=f"<AdaptationSet>{element}{SEGMENTS}<Representation id='1'/></AdaptationSet>"),
+        lambda: manifest(
+            period=f"<AdaptationSet>{SEGMENTS}<Representation id='1'>{element}</Representation></AdaptationSet>"
+        ),
+    ]
+    try:
+        root = cut(places[depth]())
+    except FeedError:
+        return
+    for item in root.iter():
+        local = etree.QName(item).localname
+        if local in dash.LEADING:
+            assert etree.QName(item).namespace == NAMES["d"]
+        urls = [item.get(key) for key in dash.URLS.get(local, ())] + [item.text if local == "BaseURL" else None]
+        for url in filter(None, urls):
+            assert below(url), (local, url)
+        is_license = any(etree.QName(part).localname in dash.ABSOLUTE_INSIDE for part in (item, *item.iterancestors()))
+        for key, value in () if is_license else item.attrib.items():
+            if key not in (*dash.IDENTIFIERS, *dash.URLS.get(local, ()), "value"):
+                assert "://" not in value, (local, key, value)
+                assert not value.startswith("//"), (local, key, value)
+
+
+def below(url: str) -> bool:
+    """Return whether a URL of a cut manifest leads below http://a/t/, resolved as browsers do."""
+    path = url.removeprefix("http://a/t/").partition("?")[0].partition("#")[0]
+    steps = unquote(path).replace("\\", "/").split("/")
+    heights = itertools.accumulate(-1 if step == ".." else 0 if step in ("", ".") else 1 for step in steps)
+    return ":" not in steps[0] and not path.startswith("/") and all(height >= 0 for height in heights)
 
 
 def test_a_large_manifest_is_cut_in_short_time() -> None:

@@ -3,9 +3,9 @@
     203.0.113.0/24,IN,IN-MH,Mumbai,
 
 A prefix or a single address, then country (ISO 3166-1), region (ISO 3166-2), city and a postal code, which is not read.
-Each may be empty; a prefix with all of them empty has no known location, whatever the country map says. `#` outside
-quotes begins a comment, like the lines of a signature. Codes are read in either case. An unknown region, or one of
-another country, is a warning, and the country is used.
+Each may be empty; a prefix with all of them empty, or of the country ZZ, has no known location, whatever the map says.
+`#` outside quotes begins a comment, like the lines of a signature. Codes are read in either case. An unknown region, or
+one of another country, is a warning, and the country is used.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from steering.model.route import Refusal, Region
 from steering.state.routes import prefix_at
 
 MAX_LINE: Final = 1000
+NO_COUNTRY: Final = "ZZ"  # as an empty one (RFC 8805, 2.1.2)
 Places = Mapping[tuple[str, str], tuple[float, float]]
 
 
@@ -102,6 +103,8 @@ def read_line(line: bytes, codes: frozenset[str], places: Places) -> tuple[str, 
     if prefix and "/" not in prefix:
         prefix += "/128" if ":" in prefix else "/32"
     country, part = country.upper(), part.upper()
+    if country == NO_COUNTRY:
+        country = part = city = ""
     if country and (len(country) != 2 or country not in codes):
         raise ValueError(f"a country is an ISO 3166-1 alpha-2 code, or empty; there is no {country[:20]!r}")
     warning = ""
