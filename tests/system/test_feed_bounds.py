@@ -89,7 +89,7 @@ FILES: list[tuple[str, str, Callable[[], bytes], int, str]] = [
     ("jsonl", "rows.jsonl", lambda: b"[]\n" * 1_000_000 + ROUTE, 200, "1 accepted, 1000000 refused, 1000 listed"),
     ("jsonl", "line.jsonl", lambda: b"[" * (50 * MIB) + b"\n" + ROUTE, 450, "1 accepted, 1 refused"),
     ("jsonl", "deep.jsonl", lambda: b'{"x":' * 2000 + b"\n" + ROUTE, 60, "1 accepted, 1 refused"),
-    ("geofeed", "line.csv", lambda: b"10.0.0.0/8,IN" + b'#"' * (25 * MIB) + b"\n", 450, "1"),
+    ("geofeed", "line.csv", lambda: b"10.0.0.0/8,IN" + b'#"' * (25 * MIB) + b"\n", 450, "refused: line.csv: has no row of a geofeed"),
     ("asn", "line.txt", lambda: b"10.0.0.0/8 " + b"1" * (50 * MIB) + b"\n11.0.0.0/8 64500\n", 450, "1 accepted, 1 refused"),
     ("traffic", "line.txt", lambda: b"10.0.0.0/8 " + b"1" * (50 * MIB) + b"x\n", 450, "refused: line.txt: '1111"),
     ("zones", "deep.json", lambda: b"[" * 1_900_000, 100, "refused: deep.json: not JSON"),

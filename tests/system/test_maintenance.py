@@ -228,4 +228,6 @@ def test_its_begin_and_its_end_are_events(clocked: Control, clock: Clock) -> Non
     moves = [(row["appliance"], row["before"], row["after"], row["why"]) for row in hub.recent(9)]
     assert len(moves) == 4
     assert set(moves[2:]) == {(f"c00{n}-bom001", "serving", "maintenance", "new disks") for n in (1, 2)}
-    assert set(moves[:2]) == {(f"c00{n}-bom001", "maintenance", "serving", "") for n in (1, 2)}
+    assert set(moves[:2]) == {
+        (f"c00{n}-bom001", "maintenance", "serving", "its viewers come back a share at a time") for n in (1, 2)
+    }

@@ -146,9 +146,7 @@ def name_of(state: ApplianceState, settings: Settings) -> tuple[str, str]:
         return "ramping", "slow start"
     if (factor := state.player_factor) < 1.0:
         return "serving", f"players fail on it: it keeps {factor:.0%} of its weight"
-    if (returned := record.returned) < 1.0:
-        return "serving", f"its viewers come back: {returned:.0%} of those who play elsewhere may"
-    return "serving", ""
+    return "serving", "its viewers come back a share at a time" if record.returned < 1.0 else ""
 
 
 def lost_families(state: ApplianceState) -> list[str]:
