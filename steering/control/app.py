@@ -38,6 +38,8 @@ from steering.state.folder import SOCKET
 __all__ = ["ControlProtocol", "listening", "make_app", "run"]
 
 SWITCH_S: Final = 0.0005  # how long the event loop may wait for the thread that reads lists of titles
+YOUNG: Final = (700, 10)  # as Python has it: see `gc.set_threshold`
+FULL_COLLECTION: Final = 10_000  # collections of young garbage before one of all
 logger = logging.getLogger("steering.control")
 
 
@@ -59,15 +61,25 @@ def run(
         with listening(settings.state) as listener:
             serve(WithoutRecords(settings.state, error), listener)
         return
-    sys.setswitchinterval(SWITCH_S)
-    gc.collect()
-    gc.freeze()  # the fleet stays: each collection that looks through it would take a tenth of a second
+    divide_time()
     try:
         with listening(settings.state) as listener:
             serve(make_app(control, thread, reloaded, jobs_of(control, thread.run)), listener)
     finally:
         thread.submit(control.close).result()
         thread.shutdown()
+
+
+def divide_time() -> None:
+    """Let no thread hold the interpreter for long.
+
+    A collection of all garbage would look through the whole fleet and hold it for a tenth of a second. So what is there
+    now is left out for good, and young garbage is collected alone, but once in a day or more: cycles seldom grow old.
+    """
+    sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*YOUNG, FULL_COLLECTION)
 
 
 @contextmanager

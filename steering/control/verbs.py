@@ -28,9 +28,9 @@ LARGE: Final = 1 << 20  # 19,000 ids of appliances, a playlist
 class Runs(enum.Enum):
     """Where a verb runs, and so whether it may run during a publish."""
 
-    AFTER_PUBLISH = "waits"  # in the control thread, after every verb before it: it changes what a publish reads
-    DURING_PUBLISH = "runs"  # in the control thread, also while a publish there waits for its child process
-    ASIDE = "runs, in a thread of its own"  # it reads objects that never change
+    AFTER_PUBLISH = "waits"  # in the control thread, after every long verb before it: it changes what a publish reads
+    DURING_PUBLISH = "runs"  # in the control thread, also while a long verb there waits or gives way; it is short
+    ASIDE = "runs, in a thread of its own"  # it reads objects that never change, or the database
     LOOP = "runs, in the event loop"  # it reads what only the event loop changes, or takes microseconds
 
 
@@ -82,8 +82,8 @@ VERBS: Final = (
          "Read the sources, build and check their table, and serve it", "sources who why progress force canary"),
     verb("tables.reload", "POST /v1/reload", AFTER,
          "Read the sources of the last publish again and publish them", "who progress"),
-    verb("tables.list", "GET /v1/tables", DURING, "Every published table, newest first"),
-    verb("tables.get", "GET /v1/tables/{version}", DURING,
+    verb("tables.list", "GET /v1/tables", ASIDE, "Every published table, newest first"),
+    verb("tables.get", "GET /v1/tables/{version}", ASIDE,
          "One published table: its sources, its counts, when, by whom and why", "version"),
     verb("tables.diff", "GET /v1/tables/{before}/diff/{after}", AFTER,
          "What changes from one kept table to another", "before after examples"),
@@ -111,7 +111,7 @@ VERBS: Final = (
     verb("overrides.change", "POST /v1/overrides", DURING,
          "Drain or enable appliances, set their weight or health source, from the next request on",
          "ids=appliances who enabled weight health_source", roles=OWNERS, most_bytes=LARGE),
-    verb("maintenance.list", "GET /v1/windows", DURING,
+    verb("maintenance.list", "GET /v1/windows", ASIDE,
          "The maintenance windows that are open or planned; with `ended`, all windows", "ended", roles=OWNERS),
     verb("maintenance.add", "POST /v1/windows", DURING,
          "Plan a maintenance window, which begins and ends by itself",
@@ -139,12 +139,12 @@ VERBS: Final = (
          "Make a token; only this answer contains its text", "role name who days", status=201),
     verb("tokens.revoke", "DELETE /v1/tokens/{number}", DURING,
          "Revoke a token, from the next request on", "number who"),
-    verb("keys.list", "GET /v1/keys", DURING, "Every key that URLs are signed with, its services, without its secret"),
+    verb("keys.list", "GET /v1/keys", ASIDE, "Every key that URLs are signed with, its services, without its secret"),
     verb("keys.make", "POST /v1/keys", DURING,
          "Make a key; only this answer contains its secret", "name=id who secret", status=201),
     verb("keys.retire", "DELETE /v1/keys/{name}", DURING, "Delete a key that no service names", "name who"),
     verb("playlists.rows", "GET /v1/playlists", ASIDE, "The registered playlists, without their texts", "count after"),
-    verb("playlists.get", f"GET {PLAYLIST}", AFTER, "One registered playlist, with its text", "service title kind"),
+    verb("playlists.get", f"GET {PLAYLIST}", ASIDE, "One registered playlist, with its text", "service title kind"),
     verb("playlists.put", f"PUT {PLAYLIST}", AFTER,
          "Register a playlist; without a body, follow the one at the service's origin",
          "service title kind body who", most_bytes=LARGE),

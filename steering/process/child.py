@@ -38,7 +38,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from steering.errors import SettingsError, SteeringError
 from steering.escape import log_to_stderr
 
-LOOK_S: Final = 0.02  # a drain during a publish waits for the next look
+LOOK_S: Final = 0.02  # between two looks at a child
 MAX_REASON: Final = 500  # characters
 PATIENCE_S: Final = 10.0
 STEP_S: Final = 300.0  # the longest step is a minute: the whole table of the Internet on a slow machine
@@ -88,15 +88,14 @@ def run_gently(
     name: str,
     task: Task[T],
     progress: Callable[[str], None],
-    meanwhile: Callable[[], None] = lambda: None,
     context: ForkContext | ForkServerContext = SERVER,
 ) -> T:
     """Run a task on what is left over of the cores; otherwise as `run`."""
     try:
-        return run(name, task, progress, gently=True, meanwhile=meanwhile, context=context)
+        return run(name, task, progress, gently=True, context=context)
     except StarvedError:
         logger.warning("%s: no core was left over for %.0f s; starting again", name, PATIENCE_S)
-        return run(name, task, progress, meanwhile=meanwhile, context=context)
+        return run(name, task, progress, context=context)
 
 
 def run(

@@ -1,13 +1,14 @@
 """`status.<epoch>`: one aligned 32-bit word for each appliance slot, which every pick reads, and the hot titles.
 
 A word is changed in place and counts at the next pick of every worker. When slots run out, a larger file of the next
-epoch is written and named in `current`; the one before it is written along until it is out of use.
+epoch is made, gets the words, and is named in `current`; the one before it is written along until it is out of use.
 """
 
 from __future__ import annotations
 
+import contextlib
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -36,36 +37,36 @@ class StatusFiles:
             raise SnapshotError(f"{name}: {error}") from error
         self.mapped = dict([*self.mapped.items(), (name, status)][-2:])
 
+    @contextlib.contextmanager
+    def using(self, name: str) -> Iterator[None]:
+        """Make a file the one in force; after an error, the one before is in force again."""
+        before = self.mapped
+        self.use(name)
+        try:
+            yield
+        except BaseException:
+            self.mapped = before
+            raise
+
     @property
     def names(self) -> list[str]:
         """The files being written, the one in force last."""
         return list(self.mapped)
 
+    @property
+    def in_force(self) -> str:
+        """The file in force; empty without one."""
+        return next(reversed(self.mapped), "")
+
     def word(self, slot: int) -> int:
         """Return the word of a slot in the file in force; 0 without one."""
-        status = self.mapped[self.names[-1]] if self.mapped else None
+        status = self.mapped.get(self.in_force)
         return status.word(slot) if status and slot < status.slots else 0
 
     def set_hot(self, fan_outs: Mapping[int, int]) -> None:
         """Store the fan-outs of hot titles by content key."""
         for status in self.mapped.values():
             status.set_hot(fan_outs)
-
-    def find_room(self, words: Mapping[int, int]) -> str:
-        """Return the name of a file with room for every slot: the one in force, or a new, larger one with the words."""
-        needed = max(words, default=-1) + 1
-        if self.mapped and self.mapped[self.names[-1]].slots >= needed:
-            return self.names[-1]
-        epoch = max((number for _, kind, number in versioned_files(self.state) if kind == "status"), default=0) + 1
-        slots = max(FEWEST_SLOTS, 1 << (2 * needed - 1).bit_length())
-        return write_status(self.state, epoch, [words.get(slot, 0) for slot in range(slots)])
-
-    def fill_empty(self, words: Mapping[int, int]) -> None:
-        """Store the words of slots that have none yet, before a publish makes workers read them."""
-        for status in self.mapped.values():
-            for slot, word in words.items():
-                if slot < status.slots and not status.word(slot):
-                    status.set_word(slot, word)
 
     def set_words(self, words: Mapping[int, int]) -> None:
         """Store words, in every file that has the slot."""
@@ -84,6 +85,14 @@ class StatusFiles:
 
 
 WEIGHT_UNIT_GBPS: Final = 0.1
+
+
+def room_for(state: Path, in_force: str, slots: int) -> str:
+    """Return the name of a file with room for so many slots: the one in force, or a new, larger one of empty words."""
+    if in_force and StatusWords(str(state / in_force)).slots >= slots:
+        return in_force
+    epoch = max((number for _, kind, number in versioned_files(state) if kind == "status"), default=0) + 1
+    return write_status(state, epoch, [0] * max(FEWEST_SLOTS, 1 << (2 * slots - 1).bit_length()))
 
 
 def write_status(state: Path, epoch: int, words: Sequence[int], hot: Mapping[int, int] | None = None) -> str:

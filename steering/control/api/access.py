@@ -46,15 +46,12 @@ def event_filter(caller: Caller, control: Control) -> Callable[[str], bool]:
     """Return the function that says whether the caller may see an event's subject, by the fleet on record then."""
     if caller.role == "ops":
         return lambda _: True
-    cached: tuple[Fleet | None, frozenset[str]] = None, frozenset()
 
     def may_see(subject: str) -> bool:
-        nonlocal cached
-        fleet = control.fleet.current()
-        if fleet is not cached[0]:
-            own = {kind: visible_ids(caller, fleet, kind) or () for kind in ("appliances", "clusters")}
-            cached = fleet, frozenset(f"{kind}/{name}" for kind, names in own.items() for name in names)
-        return subject in cached[1]
+        kind, _, name = subject.partition("/")
+        if caller.role == "appliance":
+            return (kind, name) == ("appliances", caller.subject)
+        return control.on_record.partner_of(kind, name) == caller.subject
 
     return may_see
 

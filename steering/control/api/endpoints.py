@@ -8,11 +8,13 @@ that the verb takes, read from the request as ARGUMENTS says. A verb that needs 
 
 The first parameter is given here; FastAPI reads the others from the request. An `async` function is awaited in the
 event loop and calls `api.run` itself where it needs the control thread. A parameter `body` of a msgspec struct is the
-JSON of the request's body. Bodies are decoded, and answers encoded, where the verb runs, not in the event loop.
+JSON of the request's body. Bodies are decoded where the verb runs, not in the event loop; answers are encoded there,
+too, but in a thread of their own where that is the control thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import inspect
@@ -21,7 +23,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Final, Protocol, TypeVar
 
 import msgspec
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from msgspec import Meta, Struct
 
@@ -54,11 +56,16 @@ class Thread(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Api:
-    """What every endpoint may use."""
+    """What every endpoint may use.
+
+    `of_many` lets one change of very many appliances be made at a time, and `encoders` two large answers be encoded.
+    """
 
     control: Control
     thread: Thread
     hub: Hub
+    of_many: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
+    encoders: CapacityLimiter = dataclasses.field(default_factory=lambda: CapacityLimiter(2))
 
     async def run(self, name: str, function: Callable[[], T]) -> T:
         """Return what a function returns, run where its verb is declared to run."""
@@ -161,6 +168,7 @@ def add_endpoint(router: APIRouter, api: Api, verb: Verb) -> None:
     function = FUNCTIONS.get(verb.name) or service_function(verb)
     parameters = {parameter.name: parameter for parameter in parameters_of(function)}
     takes_response = parameters.pop("response", None) is not None
+    is_async = inspect.iscoroutinefunction(function)
     body_type = parameters["body"].annotation if "body" in parameters else bytes
     if is_struct(body_type):
         parameters["body"] = parameters["body"].replace(annotation=Body)
@@ -173,8 +181,9 @@ def add_endpoint(router: APIRouter, api: Api, verb: Verb) -> None:
 
         if takes_response:
             given["response"] = response
-        if inspect.iscoroutinefunction(function):
-            content = encoded(await answer())
+        if verb.runs in (Runs.AFTER_PUBLISH, Runs.DURING_PUBLISH):
+            made = await (answer() if is_async else api.run(verb.name, answer))
+            content = await to_thread.run_sync(encoded, made, limiter=api.encoders)
         else:
             content = await api.run(verb.name, lambda: encoded(answer()))
         if isinstance(content, Response):

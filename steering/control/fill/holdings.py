@@ -25,10 +25,10 @@ list.
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import threading
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -49,7 +49,8 @@ from steering.control.fill.holdings_rows import (
 )
 from steering.control.fill.titles import RefusedError, Reporter, Titles, bits_of
 from steering.errors import SnapshotError
-from steering.model.fleet import Fleet
+from steering.model.fleet import Appliance, Cluster, Fleet
+from steering.model.service import Service
 from steering.state.holdings import HoldingsFile
 
 MOST_PENDING: Final = 512 << 20  # bytes of unpublished changes; from half of it on, a publish is due
@@ -92,27 +93,46 @@ class HoldingsReported:
     def use_fleet(self, fleet: Fleet) -> None:
         """Use the appliances and services of a new fleet."""
         clusters = {cluster.id: cluster for cluster in fleet.clusters}
-        members = defaultdict(list)
-        member_of = {}
-        reporters = {}
-        for appliance in fleet.appliances:
-            cluster = clusters[appliance.cluster]
-            number = cluster.number
-            reporters[appliance.id] = Reporter(appliance.id, cluster.partner or "")
-            member_of[appliance.id] = number, appliance.slot
-            members[number].append(appliance.slot)
+        self.take_appliances([(appliance, clusters[appliance.cluster]) for appliance in fleet.appliances])
+        self.drop(self.member_of.keys() - {appliance.id for appliance in fleet.appliances})
+        self.use_services(fleet.services)
+
+    def use_services(self, services: Iterable[Service]) -> None:
+        """Take holdings of these services only."""
+        self.services = frozenset(service.id for service in services)
+
+    def take_appliances(self, appliances: Iterable[tuple[Appliance, Cluster]]) -> None:
+        """Use new and changed appliances, each with its cluster."""
         with self.lock:
-            self.member_of = member_of
-            self.reporters = reporters
-            self.members = {number: sorted(slots) for number, slots in members.items()}
-            self.services = frozenset(service.id for service in fleet.services)
-            self.drop_absent()
+            for appliance, cluster in appliances:
+                member, before = (cluster.number, appliance.slot), self.member_of.get(appliance.id)
+                self.reporters[appliance.id] = Reporter(appliance.id, cluster.partner or "")
+                if member != before:
+                    if before:
+                        self.forget(before)
+                    self.member_of[appliance.id] = member
+                    bisect.insort(self.members.setdefault(cluster.number, []), appliance.slot)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Forget appliances that left the fleet."""
+        with self.lock:
+            for name in names:
+                del self.reporters[name]
+                self.forget(self.member_of.pop(name))
+
+    def forget(self, member: Member) -> None:
+        """Forget what left the fleet or its cluster; should it return, its holdings are not known."""
+        cluster, slot = member
+        self.members[cluster].remove(slot)
+        if not self.members[cluster]:
+            del self.members[cluster]
+        self.digests.pop(member, None)
+        self.changed.pop(member, None)
 
     def drop_absent(self) -> None:
-        """Forget appliances that left the fleet or their cluster; should one return, its holdings are not known."""
+        """Forget what a file holds of appliances that left the fleet or their cluster."""
         present = set(self.member_of.values())
         self.digests = {member: digests for member, digests in self.digests.items() if member in present}
-        self.changed = {member: bits for member, bits in self.changed.items() if member in present}
 
     def adopt(self, path: Path) -> None:
         """Begin with a published file. Raises SnapshotError if it is unusable."""
@@ -268,9 +288,12 @@ class HoldingsReported:
             digests = dict(self.digests)
             return Changes(self.path, titles, renamed, by_appliance, by_partner, self.publishing, digests, self.members)
 
-    def end(self, path: Path | None, holdings: Holdings | None) -> None:
-        """Read from a new file from now on; None if it failed, and the changes wait for the next one."""
-        held = int.from_bytes(holdings.held_titles(), "little") if holdings else 0
+    def end(self, path: Path | None, holdings: Holdings | None, held_titles: bytes = b"") -> None:
+        """Read from a new file from now on; None if it failed, and the changes wait for the next one.
+
+        `held_titles` are the file's: they take a tenth of a second, and the process that wrote it has them.
+        """
+        held = int.from_bytes(held_titles, "little")
         with self.lock:
             self.titles.end_publish(holdings is not None)
             if holdings:

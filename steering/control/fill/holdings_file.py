@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Final
+
+import msgspec
 
 from _fastpath.holdings import Holdings
 from _fastpath.holdings_builder import HoldingsBuilder
-from steering.control.fill.holdings_rows import Digest, Member, pack_digests
+from steering.control.fill.holdings_rows import Digest, Member, pack_digests, unpack_digests
 from steering.control.fill.titles import Title
 from steering.state.holdings import HoldingsFile, write_holdings
 
+PART: Final = 500  # appliances
 
-@dataclasses.dataclass(frozen=True, slots=True)
+
+@dataclasses.dataclass(frozen=True)
 class Changes:
     """The input of a new file: the file before, the titles since then, those that took the index of a title that nobody
     holds, who alone brought each title, what changed, all digests, all members.
@@ -27,6 +32,19 @@ class Changes:
     held: Mapping[Member, int]
     digests: Mapping[Member, Mapping[str, Digest]]
     members: Mapping[int, Sequence[int]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields for the child process that writes the file, in packed parts: no thread waits for long."""
+        rows = [(*member, packed_of(bits)) for member, bits in self.held.items()]
+        held = [msgspec.msgpack.encode(rows[first : first + PART]) for first in range(0, len(rows), PART)]
+        return {**self.__dict__, "held": held, "digests": pack_digests(self.digests)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        held = {}
+        for part in state["held"]:
+            for cluster, slot, packed in msgspec.msgpack.decode(part, type=list[tuple[int, int, bytes]]):
+                held[cluster, slot] = int.from_bytes(packed, "little")
+        self.__dict__.update(state, held=held, digests=unpack_digests(state["digests"]))
 
 
 def write_changes(state: Path, version: int, changes: Changes) -> Path:
@@ -60,4 +78,8 @@ def bitmap_of(changes: Changes, base: Holdings | None, member: Member) -> bytes:
     bits = changes.held.get(member)
     if bits is None:
         return (base.bitmap(*member) if base else None) or b""
+    return packed_of(bits)
+
+
+def packed_of(bits: int) -> bytes:
     return bits.to_bytes(-(-bits.bit_length() // 8), "little")

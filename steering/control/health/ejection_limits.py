@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from steering.control.health.appliance_state import ApplianceState, Location
+from steering.control.health.members import Members
 from steering.settings import Settings
+
+BEYOND_AT_ONCE: Final = 500  # ejections in one tick that operators asked for, beyond the limits: some 10 ms
 
 
 def allowance(share: float, members: int) -> int:
@@ -56,21 +60,17 @@ def decide(
 class EjectionLimiter:
     """Decides at each tick which suspect appliances are ejected. The registry's lock protects it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, members: Members) -> None:
         self.settings = settings
-        self.states: Mapping[str, ApplianceState] = {}
-        self.clusters: Counter[str] = Counter()
-        self.sites: Counter[str] = Counter()
+        self.members = members
         self.suspect: dict[str, float] = {}  # since when, oldest first
         self.recent: dict[str, float] = {}  # ejected within the interval, and when
         self.released: set[str] = set()  # suspect, and to be ejected whatever the limits are
 
-    def take_fleet(self, states: Mapping[str, ApplianceState]) -> None:
-        self.states = states
-        self.clusters = Counter(state.location.cluster for state in states.values())
-        self.sites = Counter(state.location.site for state in states.values())
-        self.released.intersection_update(states)
-        self.suspect = {name: since for name, since in self.suspect.items() if name in states}
+    def forget(self, name: str) -> None:
+        """Forget an appliance that left the fleet; an ejection within the interval still counts."""
+        self.suspect.pop(name, None)
+        self.released.discard(name)
 
     def note(self, state: ApplianceState, suspect: bool, now: float) -> None:
         """Note whether an appliance is suspect; one that no longer is serves again at once."""
@@ -83,27 +83,32 @@ class EjectionLimiter:
 
     def update(self, now: float) -> list[ApplianceState]:
         """Eject suspect appliances as far as the limits allow; return the states that changed."""
-        self.recent = {name: at for name, at in self.recent.items() if now - at <= self.settings.ejection_limit_s}
-        wanted = [name for name in self.suspect if self.states[name].wanted]
-        out = frozenset(name for name in wanted if self.states[name].ejected)
+        states, settings = self.members.states, self.settings
+        self.recent = {name: at for name, at in self.recent.items() if now - at <= settings.ejection_limit_s}
+        wanted = [name for name in self.suspect if states[name].wanted]
+        out = frozenset(name for name in wanted if states[name].ejected)
         limited = [name for name in wanted if name not in self.released]
-        locations = {name: self.states[name].location for name in {*wanted, *self.recent} if name in self.states}
-        limits = decide(limited, out, frozenset(self.recent), locations, self.clusters, self.sites, self.settings)
+        locations = {name: states[name].location for name in {*wanted, *self.recent} if name in states}
+        sizes = self.members.in_cluster, self.members.in_site
+        limits = decide(limited, out, frozenset(self.recent), locations, *sizes, settings)
         changed = []
+        beyond = 0
         for name in self.suspect:
-            state = self.states[name]
+            state = states[name]
             suppressed = limits.get(name, "")
             may_go = limits.get(name) == ""
             ejected = state.ejected or may_go or name in self.released or not state.wanted
             if (ejected, suppressed) != (state.ejected, state.suppressed):
                 if may_go and not state.ejected:
                     self.recent[name] = now
+                elif ejected and (beyond := beyond + 1) > BEYOND_AT_ONCE:
+                    continue
                 state.ejected, state.suppressed = ejected, suppressed
                 changed.append(state)
         return changed
 
     def release(self) -> list[str]:
-        """Lift the limits for the suppressed ejections, which happen at the next tick; return their appliances."""
-        names = [name for name, state in self.states.items() if state.suppressed]
+        """Lift the limits for the suppressed ejections, which happen at the next ticks; return their appliances."""
+        names = [name for name, state in self.members.states.items() if state.suppressed]
         self.released.update(names)
         return names

@@ -137,27 +137,27 @@ def fan_outs(popularity: Mapping[int, float], total: float, largest: int, before
 class LoadBalancer:
     """Faded counts of requests by appliance and by title. The registry's lock protects it."""
 
-    def __init__(self, excess: float) -> None:
+    def __init__(
+        self,
+        excess: float,
+        by_slot: Mapping[int, ApplianceState],
+        clusters: Mapping[str, Sequence[ApplianceState]],
+    ) -> None:
         self.excess = excess
-        self.by_slot: Mapping[int, ApplianceState] = {}
-        self.clusters: Mapping[str, Sequence[ApplianceState]] = {}
+        self.by_slot = by_slot
+        self.clusters = clusters
         self.total = 0.0  # all answers, faded
-        self.turn, self.turns = 0, 1
+        self.turn, self.at_once = 0, COMPARED_AT_ONCE
         self.popularity: dict[int, float] = {}
         self.fan_outs: dict[int, int] = {}
-
-    def take_fleet(
-        self, by_slot: Mapping[int, ApplianceState], clusters: Mapping[str, Sequence[ApplianceState]]
-    ) -> None:
-        self.by_slot, self.clusters = by_slot, clusters
-        self.turns = 1 + len(by_slot) // COMPARED_AT_ONCE
 
     def compare(self, answers: Mapping[int, int], elapsed_s: float) -> list[ApplianceState]:
         """Compare loads with shares in the clusters of this turn; return the states that changed."""
         self.count(answers, elapsed_s)
-        self.turn = (self.turn + 1) % self.turns
+        turns = 1 + len(self.by_slot) // self.at_once
+        self.turn = (self.turn + 1) % turns
         changed = []
-        for members in itertools.islice(self.clusters.values(), self.turn, None, self.turns):
+        for members in itertools.islice(self.clusters.values(), self.turn, None, turns):
             changed += self.compare_cluster(members)
         return changed
 

@@ -11,11 +11,13 @@ listeners are called after it.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 import msgspec
 
@@ -29,7 +31,6 @@ from steering.control.health.appliance_state import (
     PACED,
     WEIGHT,
     ApplianceState,
-    Location,
     Maintenance,
     OverrideOrigin,
     is_out,
@@ -37,13 +38,21 @@ from steering.control.health.appliance_state import (
 )
 from steering.control.health.ejection_limits import EjectionLimiter
 from steering.control.health.load_balancer import LoadBalancer
+from steering.control.health.members import Members
 from steering.control.health.rules import HealthRecord, Report
 from steering.control.records.overrides import Override
 from steering.errors import RequestError
-from steering.model.fleet import Fleet
+from steering.model.fleet import Appliance, Cluster, Fleet
 from steering.model.route import RoutesHeard
 from steering.settings import Settings
 from steering.state.status import StatusFiles
+
+Overrides = Mapping[str, tuple[Override, OverrideOrigin | None]]  # by id, each with who set it last
+
+SAVED_AT_ONCE: Final = 1000  # records: some 5 ms
+MOVED_AT_ONCE: Final = 500  # ramps in one tick: some 10 ms
+TOLD_AT_ONCE: Final = 500  # changes that listeners are called for in one tick
+NO_OVERRIDES: Final[Overrides] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,17 +80,17 @@ class Registry:
         self.clock = clock or steady_clock()
         self.lock = threading.RLock()
         self.files: StatusFiles | None = None
-        self.states: dict[str, ApplianceState] = {}
-        self.by_slot: dict[int, ApplianceState] = {}
-        self.clusters: dict[str, list[ApplianceState]] = {}
-        self.limiter = EjectionLimiter(settings)
-        self.balancer = LoadBalancer(settings.load_excess)
+        self.members = Members()
+        self.states, self.by_slot, self.clusters = self.members.states, self.members.by_slot, self.members.clusters
+        self.limiter = EjectionLimiter(settings, self.members)
+        self.balancer = LoadBalancer(settings.load_excess, self.by_slot, self.clusters)
         self.in_maintenance: set[str] = set()
         self.off_target: set[str] = set()  # their ramp is not at its target, or viewers are held back
         self.unsaved: set[str] = set()  # their record is newer than the database's
         self.pending: list[StateChange] = []
         self.raised: dict[tuple[str, str], Alarm] = {}
         self.ticked_at: float | None = None
+        self.turn = 0  # of the ramps, where very many move
         self.counted_at = -math.inf  # requests by title
         self.listeners: list[Callable[[StateChange], None]] = []
         self.alarm_listeners: list[Callable[[Alarm], None]] = []
@@ -89,33 +98,37 @@ class Registry:
 
     # ---- fleet and overrides
 
-    def take_fleet(
-        self, fleet: Fleet, overrides: Mapping[str, Override], overridden: Mapping[str, OverrideOrigin]
-    ) -> None:
+    def take_fleet(self, fleet: Fleet, overrides: Overrides = NO_OVERRIDES) -> None:
         """Use a new fleet and all overrides; appliances that stay keep their state."""
-        now = self.clock()
-        sites = {cluster.id: cluster.site for cluster in fleet.clusters}
+        clusters = {cluster.id: cluster for cluster in fleet.clusters}
         with self.lock:
-            files, self.files = self.files, None  # the publisher of the fleet stores its status words, in its order
-            before, self.states = self.states, {}
-            clusters: dict[str, list[ApplianceState]] = defaultdict(list)
-            for appliance in fleet.appliances:
-                location = Location(appliance.cluster, sites[appliance.cluster])
-                state = before.get(appliance.id) or ApplianceState(appliance, location, health.new_record(now), now)
-                state.appliance, state.location = appliance, location
-                state.override = overrides.get(appliance.id, NO_OVERRIDE)
-                state.overridden = overridden.get(appliance.id)
-                self.states[appliance.id] = state
-                clusters[location.cluster].append(state)
-            self.by_slot = {state.appliance.slot: state for state in self.states.values()}
-            self.clusters = dict(clusters)
-            self.limiter.take_fleet(self.states)
-            self.balancer.take_fleet(self.by_slot, self.clusters)
-            self.off_target.intersection_update(self.states)
-            self.unsaved.intersection_update(self.states)
-            for state in self.states.values():
-                self.refresh(state, now)
-            self.files = files
+            self.take([(appliance, clusters[appliance.cluster]) for appliance in fleet.appliances], overrides)
+            self.drop_absent({appliance.id for appliance in fleet.appliances}, len(self.states))
+
+    def take(self, appliances: Iterable[tuple[Appliance, Cluster]], overrides: Overrides) -> None:
+        """Use new and changed appliances, each with its cluster, and their overrides; a known one keeps its state."""
+        now = self.clock()
+        with self.lock:
+            for appliance, cluster in appliances:
+                state = self.members.place(appliance, cluster, now)
+                state.override, state.overridden = overrides.get(state.id, (NO_OVERRIDE, None))
+                self._refresh(state, now)
+
+    def drop_absent(self, names: Container[str], most: int) -> list[str]:
+        """Forget appliances whose ids are not among these, so many at most, and return them.
+
+        Their status words become 0: no weight and no family.
+        """
+        with self.lock:
+            absent = self.members.absent(names)[:most]
+            for name in absent:
+                state = self.members.remove(name)
+                self.limiter.forget(name)
+                self.off_target.discard(name)
+                self.unsaved.discard(name)
+                if self.files:
+                    self.files.set_words({state.appliance.slot: 0})
+        return absent
 
     def adopt(self, records: Mapping[str, str], status_at: Callable[[int], int]) -> None:
         """Start from the records in the database and the status words that serve.
@@ -136,12 +149,18 @@ class Registry:
                 state.ejected = bool(status & OUT) and health.is_suspect(state.record, state.override, self.settings)
                 state.overloaded = bool(status & OVER_LIMIT)
                 state.status = status  # so that only an appliance that was out has a slow start
-                self.refresh(state, now)
+                self._refresh(state, now)
             self.pending.clear()
 
     def status_words(self) -> dict[int, int]:
         with self.lock:
             return {slot: state.status for slot, state in self.by_slot.items()}
+
+    def store_words(self) -> None:
+        """Store the status word of every appliance in the status files."""
+        with self.lock:
+            if self.files:
+                self.files.set_words(self.status_words())
 
     def set_overrides(self, overrides: Mapping[str, Override], overridden: OverrideOrigin) -> None:
         """Use overrides that are in the database."""
@@ -150,7 +169,7 @@ class Registry:
             for name, override in overrides.items():
                 if state := self.states.get(name):
                     state.override, state.overridden = override, overridden
-                    self.refresh(state, now, f"overridden by {overridden.who}")
+                    self._refresh(state, now, f"overridden by {overridden.who}")
 
     def set_maintenance(self, maintenance: Mapping[str, Maintenance]) -> None:
         """Begin and end maintenance: these appliances, by id, are in a window, and no others."""
@@ -160,7 +179,7 @@ class Registry:
                 state, window = self.states.get(name), maintenance.get(name)
                 if state and window != state.maintenance:
                     state.maintenance = window
-                    self.refresh(state, now)
+                    self._refresh(state, now)
             self.in_maintenance = set(maintenance)
 
     # ---- reports and observations
@@ -185,7 +204,7 @@ class Registry:
                 state.busy = (state.health.throughput_gbps or 0.0) / capacity_gbps
                 if not before.reports or before.boot != report.boot:
                     self.unsaved.add(name)
-                self.refresh(state, now)
+                self._refresh(state, now)
             return verdict
 
     def observe(self, name: str, ok: bool, why: str, now: float | None = None, family: int = 0) -> None:
@@ -194,7 +213,7 @@ class Registry:
         with self.lock:
             if state := self.states.get(name):
                 state.record = health.with_observation(state.record, ok, why, now, self.settings, family)
-                self.refresh(state, now)
+                self._refresh(state, now)
 
     def release_ejections(self) -> list[str]:
         """Release all suppressed ejections, which happen at the next tick; return the ids of their appliances."""
@@ -220,30 +239,35 @@ class Registry:
             return {name: state.record.routes for name, state in self.states.items() if state.record.routes}
 
     def take_unsaved(self, every: bool = False) -> dict[str, str]:
-        """Return the records to save, by id: those that changed, or with `every` all of appliances that reported."""
+        """Return records to save, by id: some of those that changed, or with `every` all of appliances that reported.
+
+        The others that changed are returned by later calls: many change when operators drain many.
+        """
         with self.lock:
-            names = [name for name, state in self.states.items() if state.record.reports] if every else self.unsaved
-            records = {name: write_record(self.states[name].record) for name in names if name in self.states}
-            self.unsaved = set()
-            return records
+            if every:
+                names = {name for name, state in self.states.items() if state.record.reports}
+            else:
+                names = set(itertools.islice(self.unsaved, SAVED_AT_ONCE))
+            self.unsaved -= names
+            return {name: write_record(self.states[name].record) for name in names if name in self.states}
 
     # ---- status words
 
-    def refresh(self, state: ApplianceState, now: float, why: str = "") -> None:
+    def _refresh(self, state: ApplianceState, now: float, why: str = "") -> None:
         """Make an appliance's status word and name anew, and store the word; the caller has the lock."""
         name = state.id
         self.limiter.note(state, health.is_suspect(state.record, state.override, self.settings), now)
-        status = self.status_of(state)
+        status = self._status_of(state)
         if health.is_reported(state.record, state.override, self.settings):
             if state.out and not is_out(status):
                 state.record = health.with_slow_start(state.record)
-                status = self.status_of(state)
+                status = self._status_of(state)
             target = health.target_ramp(state.record.health, state.appliance.capacity_gbps, self.settings)
             if state.record.ramp != target:
                 self.off_target.add(name)
         if state.status & ~status & DISABLED:
             state.record = health.with_slow_return(state.record)
-            status = self.status_of(state)
+            status = self._status_of(state)
         if state.record.returned < 1.0:
             self.off_target.add(name)
         if status != state.status:
@@ -259,7 +283,7 @@ class Registry:
             state.name, state.changed_at = new_name, now
         state.why = reason
 
-    def status_of(self, state: ApplianceState) -> int:
+    def _status_of(self, state: ApplianceState) -> int:
         """Return the status word that follows from overrides, record, inference and load."""
         return health.status_of(
             state.appliance,
@@ -282,7 +306,7 @@ class Registry:
         failing: Mapping[int, int] | None = None,
         maintenance: Mapping[str, Maintenance] | None = None,
     ) -> None:
-        """Do what is due once a tick, then call the listeners.
+        """Do what is due once a tick, then call the listeners; of very many changes some are for the next ticks.
 
         All counts are of all workers since the last tick: `answers` by the slot that they named first, `asked` the
         requests by content key, `attested` and `failing` the attested reports by slot.
@@ -295,19 +319,18 @@ class Registry:
             self.set_maintenance(maintenance or {})
             self._mark_stale(now)
             for state in self.limiter.update(now):
-                self.refresh(state, now)
-            self.move_ramps(now, elapsed_s)
+                self._refresh(state, now)
+            self._move_ramps(now, elapsed_s)
             for state in self.balancer.compare(answers or {}, elapsed_s):
-                self.refresh(state, now)
+                self._refresh(state, now)
             if self.settings.player_signal:
                 for state in players.update_factors(
                     self.clusters, attested or {}, failing or {}, self.settings, elapsed_s
                 ):
-                    self.refresh(state, now)
+                    self._refresh(state, now)
             self.count_requests(asked or {})
-            if self.files:
-                self.files.set_words(self.status_words())
-            changes, self.pending = self.pending, []
+            self.store_words()
+            changes, self.pending = self.pending[:TOLD_AT_ONCE], self.pending[TOLD_AT_ONCE:]
             current = find_alarms(self.states, self.clusters, self.limiter.suspect, now) | self.source_alarms
             alarms = changed_alarms(self.raised, current, now)
             self.raised = {key: self.raised.get(key, alarm) for key, alarm in current.items()}
@@ -333,18 +356,25 @@ class Registry:
             record = state.record
             if record.reported_at is not None and now - record.reported_at > stale_s and record.fresh.holds:
                 state.record = health.with_silence(record, now, self.settings)
-                self.refresh(state, now)
+                self._refresh(state, now)
 
-    def move_ramps(self, now: float, elapsed_s: float) -> None:
-        """Move each ramp that is not at its target by one step; the caller has the lock."""
-        for name in list(self.off_target):
-            state = self.states[name]
-            stepped = health.with_step(state.record, state.appliance.capacity_gbps, elapsed_s, self.settings)
+    def _move_ramps(self, now: float, elapsed_s: float) -> None:
+        """Move each ramp that is not at its target by one step; the caller has the lock.
+
+        Of very many, as when operators enable many at once, some have their turn in each tick.
+        """
+        turns = 1 + len(self.off_target) // MOVED_AT_ONCE
+        self.turn = (self.turn + 1) % turns
+        for state in [self.states[name] for name in self.off_target]:
+            if state.appliance.slot % turns != self.turn:
+                continue
+            name = state.id
+            stepped = health.with_step(state.record, state.appliance.capacity_gbps, elapsed_s * turns, self.settings)
             if stepped is state.record:
                 self.off_target.discard(name)
             else:
                 state.record = stepped
-                self.refresh(state, now)
+                self._refresh(state, now)
 
     # ---- alarms and listeners
 

@@ -22,30 +22,34 @@ LATE_S: Final = 300.0  # how far the caller's clock may be behind ours
 MOST_OPEN: Final = 100  # of one subject, active or planned
 
 
-def in_maintenance(windows: Iterable[Window], fleet: Fleet, now: float) -> dict[str, Window]:
+def in_maintenance(planned: Iterable[Window], fleet: Fleet, now: float) -> dict[str, Window]:
     """Return the appliances in maintenance, each with the window that ends last of those that cover it.
 
     Cheap while no window is on; otherwise one pass over the fleet.
     """
-    on = sorted((window for window in windows if window.is_on(now)), key=lambda window: window.ends_at)
+    on = sorted((window for window in planned if window.is_on(now)), key=lambda window: window.ends_at)
     if not on:
         return {}
-    named = {(window.kind, window.subject): window for window in on}  # the one that ends last wins
-    sites = {cluster.id: cluster.site for cluster in fleet.clusters}
-    result = {}
-    for appliance in fleet.appliances:
-        covering = [
-            window
-            for key in (
-                ("appliance", appliance.id),
-                ("cluster", appliance.cluster),
-                ("site", sites[appliance.cluster]),
-            )
-            if (window := named.get(key))
-        ]
-        if covering:
-            result[appliance.id] = max(covering, key=lambda window: window.ends_at)
-    return result
+    # The window that ends last wins.
+    named: dict[str, dict[str, Window]] = {kind: {} for kind in KINDS}
+    for window in on:
+        named[window.kind][window.subject] = window
+    of_cluster = {
+        cluster.id: last_of(named["cluster"].get(cluster.id), named["site"].get(cluster.site))
+        for cluster in fleet.clusters
+    }
+    windows = (
+        (appliance.id, last_of(named["appliance"].get(appliance.id), of_cluster[appliance.cluster]))
+        for appliance in fleet.appliances
+    )
+    return {name: window for name, window in windows if window}
+
+
+def last_of(first: Window | None, second: Window | None) -> Window | None:
+    """Return the window that ends last of two that there may be."""
+    if first is None or second is None:
+        return first or second
+    return max(first, second, key=lambda window: window.ends_at)
 
 
 def check_window(kind: str, subject: str, begins_at: float, ends_at: float, fleet: Fleet, now: float) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from steering.control.services.control import Control
 from steering.process.backoff import Backoff
-from steering.process.child import run_gently, start_server
+from steering.process.child import Task, run, run_gently, start_server
 from steering.settings import Settings
 
 FIRST_PAUSE_S: Final = 1.0
@@ -32,7 +32,9 @@ MOST_SAID: Final = 1000  # subjects of errors that are remembered
 said_at: Final[dict[str, float]] = {}  # when the last error of a subject was logged
 CHILDREN_IMPORT: Final = (
     "steering.control.services.tasks",
+    "steering.control.services.fleet",
     "steering.control.services.holdings",
+    "steering.control.services.playlists",
     "steering.cli",  # as the console script does, which each child imports
 )
 
@@ -67,47 +69,77 @@ class Job:
 
 
 class ControlThread:
-    """The one thread that calls services: verbs in order, and short ones also while a long one waits for its child."""
+    """The one thread that calls services: verbs in order, and short ones also while a long one waits or gives way.
+
+    A long verb is made of pieces of at most some 20 ms. Between them it calls `run_short_verbs` (`give_way` of a
+    service), and what takes longer runs in a child process (`run_task`), for which it waits here:
+
+        long verb  ──piece──┐        ┌──piece──┐         ┌──piece──> answer
+        short verbs         └─ drain ┘         └─ drain ─┘
+                                                 child process: parse, compare, write files, try them out
+    """
 
     def __init__(self) -> None:
         self.executor = ThreadPoolExecutor(1, "control")
-        self.short: SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = SimpleQueue()
+        self.children = ThreadPoolExecutor(1, "child")  # starts a child process and waits for it
+        self.short: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
 
     def open_control(self, settings: Settings, clock: Callable[[], float] = time.time) -> Control:
         """Return the services of a state folder, made in this thread. Raises SettingsError when it is locked."""
         start_server(CHILDREN_IMPORT)
-        run_child = partial(run_gently, meanwhile=self.run_short_verbs)
-        return self.submit(Control, settings, clock, run_child).result()
+        return self.submit(Control, settings, clock, self.run_task, self.run_short_verbs).result()
 
     def submit(self, verb: Callable[..., T], /, *arguments: Any, **more: Any) -> Future[T]:
-        """Return the future of a verb, which runs after the verbs before it."""
-        return self.executor.submit(verb, *arguments, **more)
+        """Return the future of a verb, which runs after the verbs before it, and after the short ones that wait."""
+        return self.executor.submit(self.run_long_verb, partial(verb, *arguments, **more))
 
     async def run(self, verb: Callable[[], T]) -> T:
         """Return what a verb returns, after the verbs before it."""
         return await asyncio.wrap_future(self.submit(verb))
 
     async def run_during_publish(self, verb: Callable[[], T]) -> T:
-        """Return what a short verb returns; it does not wait for the end of a publish that waits for its child."""
+        """Return what a short verb returns; it does not wait for the end of a long one."""
         future: Future[T] = Future()
         self.short.put((verb, future))
-        self.submit(self.run_short_verbs)
+        self.executor.submit(self.run_short_verbs)
         return await asyncio.wrap_future(future)
 
+    def run_long_verb(self, verb: Callable[[], T]) -> T:
+        """Return what a verb returns; called in the control thread."""
+        self.run_short_verbs()
+        return verb()
+
+    def run_task(self, name: str, task: Task[T], progress: Callable[[str], None], gently: bool = True) -> T:
+        """Return what a task returns that runs in a child process. Short verbs run meanwhile."""
+        start: Callable[..., T] = run_gently if gently else run
+        future = self.children.submit(start, name, task, progress)
+        future.add_done_callback(lambda _: self.short.put(None))
+        while not future.done():
+            run_short_verb(self.short.get())
+        return future.result()
+
     def run_short_verbs(self) -> None:
-        """Run the short verbs that wait; called in the control thread."""
+        """Run the short verbs that wait; called in the control thread, outside of transactions."""
         with contextlib.suppress(Empty):
             while True:
-                verb, future = self.short.get_nowait()
-                if future.set_running_or_notify_cancel():
-                    try:
-                        future.set_result(verb())
-                    except Exception as error:  # noqa: BLE001 (raised where the future is awaited)
-                        future.set_exception(error)
+                run_short_verb(self.short.get_nowait())
 
     def shutdown(self) -> None:
         """End the thread after its last verb."""
         self.executor.shutdown()
+        self.children.shutdown()
+
+
+def run_short_verb(queued: tuple[Callable[[], Any], Future[Any]] | None) -> None:
+    """Run a short verb of the queue and give its future the result. None is the end of a task, and no verb."""
+    if queued is None:
+        return
+    verb, future = queued
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(verb())
+        except Exception as error:  # noqa: BLE001 (raised where the future is awaited)
+            future.set_exception(error)
 
 
 @contextlib.contextmanager

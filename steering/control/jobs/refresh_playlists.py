@@ -38,7 +38,7 @@ class RefreshPlaylists(Job):
 
     async def run(self) -> None:
         """Begin a round of each service that has playlists due and no round going on."""
-        self.begin(await self.call(self.control.playlists.fetched), time.monotonic())
+        self.begin(await asyncio.to_thread(self.control.playlists.fetched), time.monotonic())
 
     def begin(self, sources: list[Source], now: float) -> None:
         self.rounds = {service: task for service, task in self.rounds.items() if not task.done()}

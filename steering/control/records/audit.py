@@ -6,6 +6,8 @@ import dataclasses
 import json
 from typing import Any, Final
 
+import msgspec
+
 from steering.control.records.rows import Repository, Rows, insert
 
 AUDIT_KEPT: Final = 1_000_000
@@ -31,7 +33,7 @@ class AuditRepository(Repository):
         """Add an entry, and drop the oldest beyond AUDIT_KEPT."""
         row = {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry)}
         for name in ("before", "after"):
-            row[name] = json.dumps(row[name], ensure_ascii=False)
+            row[name] = msgspec.json.encode(row[name]).decode()
         number = insert(self.connection, "audit", row)
         self.connection.execute("DELETE FROM audit WHERE number <= ?", (number - AUDIT_KEPT,))
 

@@ -63,6 +63,10 @@ class TokenRepository(Repository):
         rows = self.connection.execute("SELECT * FROM tokens ORDER BY id")
         return {row["id"]: Token(**row) for row in rows}
 
+    def get(self, number: int) -> Token:
+        """Return one token that was made."""
+        return Token(**self.connection.execute("SELECT * FROM tokens WHERE id = ?", (number,)).fetchone())
+
     def add(self, role: str, name: str, sha256: bytes, who: str, now: float, expires_at: float | None = None) -> int:
         """Record a token, and return its id."""
         row = {"role": role, "name": name, "sha256": sha256, "made_at": now, "who": who, "expires_at": expires_at}

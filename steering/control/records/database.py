@@ -1,4 +1,4 @@
-"""The database `steering.db` (SQLite): what must survive. One process opens it, and one thread uses it.
+"""The database `steering.db` (SQLite): what must survive. One process writes it, in one thread.
 
 Reads go through the repositories of `Records`. Writes go through the same repositories inside a transaction, which
 commits whole or not at all:
@@ -8,11 +8,12 @@ commits whole or not at all:
         transaction.audit.add(entry)
 
 Outside a transaction the connection refuses to write. A change is acknowledged when it is on disk (WAL,
-synchronous=FULL).
+synchronous=FULL). Other threads, and the child processes of control, read over connections of their own (`reading`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -55,6 +56,19 @@ class Transaction:
         self.windows = WindowRepository(connection)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[Transaction]:
+    """Give the repositories of a database that is in use, for reads alone, in any thread and any process."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+    connection.row_factory = sqlite3.Row
+    try:
+        yield Transaction(connection)
+    except sqlite3.Error as error:
+        raise SettingsError(f"{path}: {error}") from error
+    finally:
+        connection.close()
+
+
 class Records(Transaction):
     """The open database. Raises RecordsError where the file is unusable."""
 
@@ -91,17 +105,9 @@ class Records(Transaction):
                 hint="run the version of steering that wrote it",
             )
 
-    @contextmanager
-    def reading(self) -> Iterator[Transaction]:
+    def reading(self) -> contextlib.AbstractContextManager[Transaction]:
         """Give the repositories over a connection of their own, for a long read in any thread."""
-        connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
-        connection.row_factory = sqlite3.Row
-        try:
-            yield Transaction(connection)
-        except sqlite3.Error as error:
-            raise SettingsError(f"{self.path}: {error}") from error
-        finally:
-            connection.close()
+        return reading(self.path)
 
     def close(self) -> None:
         """Close the database; every acknowledged change is on disk already."""

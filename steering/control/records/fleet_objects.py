@@ -30,12 +30,17 @@ def rows_by_id(fleet: Fleet, kind: str) -> dict[str, Row]:
     return {item.id: row_of(item) for item in getattr(fleet, kind)}
 
 
+def find(fleet: Fleet, kind: str, name: str) -> Row | None:
+    """Return one object, None where the fleet has none of this id."""
+    return next((row_of(item) for item in getattr(fleet, kind) if item.id == name), None)
+
+
 def find_row(fleet: Fleet, kind: str, name: str) -> Row:
     """Return one object. Raises RequestError 404 where the fleet has none of this id."""
-    for item in getattr(fleet, kind):
-        if item.id == name:
-            return row_of(item)
-    raise missing(kind, name)
+    row = find(fleet, kind, name)
+    if row is None:
+        raise missing(kind, name)
+    return row
 
 
 def missing(kind: str, name: str) -> RequestError:

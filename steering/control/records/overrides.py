@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from steering.control.records.rows import Repository, upsert
 
@@ -26,13 +26,14 @@ class OverrideRepository(Repository):
 
     def all(self) -> dict[str, Override]:
         """Return every override by appliance id, also of appliances that are not in the fleet now."""
-        rows = self.connection.execute("SELECT appliance, enabled, weight, health_source FROM overrides")
-        return {row["appliance"]: Override(bool(row["enabled"]), row["weight"], row["health_source"]) for row in rows}
+        return {name: override for name, override, *_ in self.of(None)}
 
-    def origins(self) -> dict[str, tuple[float, str]]:
-        """Return when and by whom each override was changed last, by appliance id."""
-        rows = self.connection.execute("SELECT appliance, changed_at, who FROM overrides")
-        return {row["appliance"]: (row["changed_at"], row["who"]) for row in rows}
+    def of(self, names: Sequence[str] | None) -> Iterator[tuple[str, Override, float, str]]:
+        """Yield the overrides of these appliances, or of all: id, override, when and by whom it was changed last."""
+        chosen = "" if names is None else f"WHERE appliance IN ({', '.join('?' * len(names))})"
+        for row in self.connection.execute(f"SELECT * FROM overrides {chosen}", names or ()):  # noqa: S608
+            override = Override(bool(row["enabled"]), row["weight"], row["health_source"])
+            yield row["appliance"], override, row["changed_at"], row["who"]
 
     def set(self, overrides: Mapping[str, Override], who: str, now: float) -> None:
         """Record overrides."""

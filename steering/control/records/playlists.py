@@ -47,6 +47,10 @@ class PlaylistRepository(Repository):
         for row in rows:  # one at a time: a body may have 1 MiB
             yield PlaylistRow(**row)
 
+    def any(self) -> bool:
+        """Return whether any playlist is registered."""
+        return self.connection.execute("SELECT 1 FROM playlists LIMIT 1").fetchone() is not None
+
     def count(self) -> int:
         """Return how many playlists are registered."""
         return int(self.connection.execute("SELECT count(*) FROM playlists").fetchone()[0])

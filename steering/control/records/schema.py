@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 1  # PRAGMA user_version
+VERSION: Final = 2  # PRAGMA user_version
 
 SCHEMA: Final = """
 CREATE TABLE numbers (
@@ -17,6 +17,8 @@ CREATE TABLE numbers (
     UNIQUE (kind, number)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE fleets (version INTEGER PRIMARY KEY AUTOINCREMENT, imported_at REAL NOT NULL, who TEXT NOT NULL) STRICT;
+-- The last change of the fleet in packed parts (`records/fleet.py: FleetPart`), until each is in the tables below.
+CREATE TABLE fleet_parts (number INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE partners (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, country TEXT NOT NULL, asns TEXT NOT NULL,
     allowed_asns TEXT NOT NULL, accepts_v4 TEXT NOT NULL, accepts_v6 TEXT NOT NULL,
@@ -58,7 +60,10 @@ CREATE TABLE playlists (
     service TEXT NOT NULL, title TEXT NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL, cut TEXT NOT NULL,
     url TEXT NOT NULL, changed_at REAL NOT NULL, who TEXT NOT NULL, problem TEXT NOT NULL,
     PRIMARY KEY (service, title, kind)
-) STRICT, WITHOUT ROWID;
+) STRICT;
+-- What is asked of all playlists at once is in the indexes, so that no text is read for it.
+CREATE INDEX playlists_by_time ON playlists (service, title, kind, changed_at);
+CREATE INDEX playlists_fetched ON playlists (service, title, kind) WHERE url <> '';
 -- Revoked tokens stay, so that the ids in the audit log keep their meaning.
 CREATE TABLE tokens (
     id INTEGER PRIMARY KEY AUTOINCREMENT, role TEXT NOT NULL, name TEXT NOT NULL, sha256 BLOB NOT NULL UNIQUE,

@@ -12,14 +12,14 @@ from steering.control.health.registry import Registry
 from steering.control.records.database import Records
 from steering.control.services.fleet_on_record import FleetOnRecord
 from steering.control.services.hand_over import HandOver
-from steering.control.services.tasks import Run
+from steering.control.services.run import GiveWay, Run
 from steering.model.fleet import Fleet
 from steering.settings import Settings
 
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class Concern:
-    """One concern of control. `run` runs heavy tasks."""
+    """One concern of control. `run` runs heavy tasks; `give_way` lets short verbs run between pieces of a long one."""
 
     settings: Settings
     records: Records
@@ -29,6 +29,7 @@ class Concern:
     hand_over: HandOver
     clock: Callable[[], float]
     run: Run
+    give_way: GiveWay
 
     def __post_init__(self) -> None:
         """Read what this service keeps in memory; most keep nothing."""

@@ -29,8 +29,8 @@ from steering.control.services.maintenance import MaintenanceWindows
 from steering.control.services.overrides import Overrides
 from steering.control.services.playlists import PlaylistService
 from steering.control.services.reports import Audit, Quality
+from steering.control.services.run import GiveWay, Run, run_here
 from steering.control.services.tables import Tables
-from steering.control.services.tasks import Run, run_here
 from steering.control.services.tokens import Tokens
 from steering.errors import SettingsError, SnapshotError
 from steering.settings import Settings
@@ -48,7 +48,13 @@ class Control:
     the database is unusable.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time, run: Run = run_here) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+        run: Run = run_here,
+        give_way: GiveWay = lambda: None,
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.sessions: Callable[[], list[dict[str, Any]]] = list  # of live BGP; the job `follow_bgp` sets it
@@ -61,29 +67,30 @@ class Control:
             self.records = Records(settings.state / NAME)
             on_error.callback(self.records.close)
             try:
-                self.make_services(run)
+                self.make_services(run, give_way)
                 self.adopt()
             except UNREADABLE as error:
                 message = f"{settings.state / NAME}: is damaged: {type(error).__name__}: {error}"
                 raise RecordsError(message, RESTORE) from error
             on_error.pop_all()
 
-    def make_services(self, run: Run) -> None:
+    def make_services(self, run: Run, give_way: GiveWay) -> None:
         """Make every service, over the records as the last control process left them."""
         settings, records = self.settings, self.records
         self.registry = Registry(settings)
         self.intake = HoldingsReported(
             Titles(settings.max_titles, settings.max_titles_by_appliance, settings.max_titles_by_partner)
         )
-        self.on_record = FleetOnRecord(records, self.registry, self.intake)
+        self.on_record = FleetOnRecord(records, self.registry, self.intake, give_way)
         self.registry.files = StatusFiles(settings.state)
         self.hand_over = HandOver(
             settings=settings,
             records=records,
             on_record=self.on_record,
             status=self.registry.files,
-            words=self.registry.status_words,
+            store_words=self.registry.store_words,
             clock=self.clock,
+            run=run,
         )
         shared = Concern(
             settings=settings,
@@ -94,6 +101,7 @@ class Control:
             hand_over=self.hand_over,
             clock=self.clock,
             run=run,
+            give_way=give_way,
         )
         self.maintenance = MaintenanceWindows.of(shared)
         # Before the status words are stored: an appliance in a window must not take a client for a moment.
@@ -149,11 +157,8 @@ class Control:
         self.registry.adopt(self.records.states.all(), self.hand_over.status.word)
         self.adopt_holdings(current)
         self.hand_over.serve_playlists()
-        current = self.hand_over.current or current
-        if number_of(current.fleet) != self.on_record.version():
-            with self.hand_over.undone_on_error() as made:
-                if candidate := self.hand_over.prepare_fleet(made):
-                    self.hand_over.switch(candidate)
+        if self.hand_over.is_behind:
+            self.hand_over.serve_fleet()
 
     def adopt_holdings(self, current: Current) -> None:
         """Begin with the holdings that serve. Where they are unusable, serve without, and ask every appliance again."""

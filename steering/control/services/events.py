@@ -33,7 +33,7 @@ BUSY: Final = {"serving", "overloaded", "ramping"}  # states that alternate in a
 CONNECTION: Final = "connection"  # the key of a `Connection` in the state of a request
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class Event:
     """A change of state or an alarm: `kind` is `state` or `alarm`, `data` the body.
 
@@ -44,6 +44,7 @@ class Event:
     kind: str
     subject: str
     data: dict[str, Any]
+    encoded: bytes = b""  # for all listeners, once one of them may see it
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -151,7 +152,8 @@ class Listener:
 
     def encode(self, event: Event) -> bytes:
         """Return the bytes of an event."""
-        return message(event.kind, event.data, self.hub.id_of(event.number))
+        event.encoded = event.encoded or message(event.kind, event.data, self.hub.id_of(event.number))
+        return event.encoded
 
     def position(self) -> bytes:
         """Return the id of the newest event, without data: the reader keeps it and shows nothing."""

@@ -1,19 +1,91 @@
-"""Changes of the fleet: a whole document, or one object. Each is on record before it serves."""
+"""Changes of the fleet: a whole document, or one object. Each is on record before it serves.
+
+What takes long is done in a child process against the fleet on record, which no other verb changes meanwhile:
+
+    wanted ─> read and checked ─> numbered ─> the parts that differ, and the file `fleet.<version>`, tried out
+           ─> on record ─> registry and holdings, some at a time ─> `current` ─> rows in their tables, part by part
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from steering.control.records import fleet_objects
 from steering.control.records.audit import Entry
+from steering.control.records.database import NAME, reading
+from steering.control.records.documents import parse_fleet
+from steering.control.records.fleet import numbered, parts_between
+from steering.control.routes.build import Progress, quiet
 from steering.control.services import keys
+from steering.control.services.candidate import Candidate, OverFleet, try_out
 from steering.control.services.concern import Concern
 from steering.errors import FeedError, SnapshotError
-from steering.model.fleet import UNNUMBERED, Fleet
+from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.state.keys import read_keys
+from steering.state.status import room_for
+
+Change = Callable[[Fleet], Fleet]  # returns what the fleet on record is to become
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a change of the fleet is: packed parts, none where nothing differs, and how many objects changed.
+
+    `row` is the object that was asked for, `status` the file of weights that has room for all slots.
+    """
+
+    parts: Sequence[bytes]
+    counts: dict[str, dict[str, int]]
+    row: dict[str, Any] | None
+    status: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareFleet(OverFleet):
+    """Work out what a change of the fleet on record is; with a candidate, write the files for it and try them out.
+
+    `subject` is the kind and the id of the object that is changed, empty for a whole fleet.
+    """
+
+    state: Path
+    fleet: Fleet
+    change: Change
+    subject: tuple[str, ...]
+    candidate: Candidate | None
+
+    def __call__(self, progress: Progress) -> Prepared:
+        """Return the parts that differ. Raises FeedError for a broken rule."""
+        wanted = self.change(self.fleet)
+        with reading(self.state / NAME) as records:
+            after = numbered(wanted, records.fleet.numbers)
+        parts = [part.pack() for part in parts_between(self.fleet, after)]
+        row = fleet_objects.find(after, *self.subject) if self.subject else None
+        prepared = Prepared(parts, changes_between(self.fleet, after), row)
+        if not parts or self.candidate is None:
+            return prepared
+        if not after.appliances:
+            raise FeedError("the fleet has no appliance", hint="nothing was changed; what is serving serves on")
+        current = self.candidate.current
+        self.candidate.write_files(self.state, after, progress)
+        slots = max(appliance.slot for appliance in after.appliances) + 1
+        current = dataclasses.replace(current, status=room_for(self.state, current.status, slots))
+        try_out(self.state, current, progress=progress)
+        return dataclasses.replace(prepared, status=current.status)
+
+
+def read_document(_: Fleet, *, document: bytes) -> Fleet:
+    """Return the fleet of a document; with `functools.partial` the change to it."""
+    return parse_fleet(document)
+
+
+def use_fleet(_: Fleet, *, fleet: Fleet) -> Fleet:
+    """Return a fleet; with `functools.partial` the change to it."""
+    return fleet
 
 
 class FleetService(Concern):
@@ -23,20 +95,27 @@ class FleetService(Concern):
         """Return the fleet on record, numbered."""
         return self.fleet()
 
-    def replace(self, fleet: Fleet, who: str) -> dict[str, Any]:
-        """Make a fleet the one on record and, where a table serves, the one served; report what changed."""
-        return self.change(fleet, Entry(self.clock(), who, "import fleet", ""))
+    def replace(self, fleet: Fleet | bytes, who: str) -> dict[str, Any]:
+        """Make a fleet, or its document, the one on record and, where a table serves, the one served.
+
+        Reports what changed.
+        """
+        if isinstance(fleet, bytes):
+            change: Change = functools.partial(read_document, document=fleet)
+        else:
+            change = functools.partial(use_fleet, fleet=fleet)
+        report, _ = self.change(change, Entry(self.clock(), who, "import fleet", ""))
+        return report
 
     def put(
         self, kind: str, name: str, row: dict[str, Any], who: str, if_match: str = "", if_none_match: str = ""
     ) -> dict[str, Any]:
         """Make or replace one object, where the caller has seen what it changes; report `made` and `row`."""
-        before = fleet_objects.rows_by_id(self.current(), kind).get(name)
+        before = fleet_objects.find(self.current(), kind, name)
         subject = f"{fleet_objects.SINGULAR[kind]} {name}"
         fleet_objects.require_match(before, if_match, if_none_match, subject)
-        fleet = fleet_objects.with_row(self.current(), kind, name, row)
-        after = fleet_objects.find_row(fleet, kind, name)
-        report = self.change(fleet, Entry(self.clock(), who, "put", subject, before, after))
+        change = functools.partial(fleet_objects.with_row, kind=kind, name=name, row=row)
+        report, after = self.change(change, Entry(self.clock(), who, "put", subject, before), kind, name)
         return {"made": before is None, "row": after, "serving": report["serving"]}
 
     def delete(self, kind: str, name: str, who: str, if_match: str = "") -> dict[str, Any]:
@@ -44,39 +123,41 @@ class FleetService(Concern):
         before = fleet_objects.find_row(self.current(), kind, name)
         subject = f"{fleet_objects.SINGULAR[kind]} {name}"
         fleet_objects.require_match(before, if_match, "", subject)
-        fleet = fleet_objects.without_row(self.current(), kind, name)
-        return self.change(fleet, Entry(self.clock(), who, "delete", subject, before))
+        change = functools.partial(fleet_objects.without_row, kind=kind, name=name)
+        report, _ = self.change(change, Entry(self.clock(), who, "delete", subject, before), kind, name)
+        return report
 
-    def change(self, fleet: Fleet, entry: Entry) -> dict[str, Any]:
-        """Make a fleet the one on record. An entry without `before` and `after` gets the counts of what changed."""
-        before = self.current()
-        changed = unnumbered(fleet) != unnumbered(before)
-        if changed and self.hand_over.current and not fleet.appliances:
-            raise FeedError("the fleet has no appliance", hint="nothing was changed; what is serving serves on")
-        if changed:
-            self.hand_over.serve_playlists()  # so that nothing but the fleet is written inside the transaction below
-            with self.hand_over.undone_on_error() as made:
-                try:
-                    with self.records.transaction() as transaction:
-                        transaction.fleet.replace(fleet, entry.who, self.clock())
-                        self.on_record.load()
-                        if entry.before is entry.after is None:
-                            entry = dataclasses.replace(entry, after=changes_between(before, self.current()))
-                        transaction.audit.add(entry)
-                        candidate = self.hand_over.prepare_fleet(made)
-                except BaseException:
-                    self.on_record.load()
-                    raise
+    def change(self, change: Change, entry: Entry, *subject: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Change the fleet on record; return the report, and the object `subject` (kind and id) as it is then.
+
+        The entry of the audit log gets that object, or without a subject the counts of what changed.
+        """
+        self.on_record.settle()  # so that the task reads all numbers
+        with self.hand_over.undone_on_error() as made:
+            candidate = self.hand_over.prepare_fleet(made)
+            task = PrepareFleet(self.state, self.current(), change, subject, candidate)
+            prepared = self.run("prepare the fleet", task, quiet, gently=False)
+            if prepared.parts:
+                entry = dataclasses.replace(entry, after=prepared.row if subject else prepared.counts)
+                self.on_record.change(prepared.parts, entry)
+                self.give_way()
                 if candidate:
-                    self.hand_over.switch(candidate)
-            self.hand_over.remove_old()
-        return {
+                    made.append(prepared.status)
+                    self.hand_over.switch(dataclasses.replace(candidate.current, status=prepared.status))
+        if not prepared.parts and self.hand_over.is_behind:
+            self.hand_over.serve_fleet()  # the change that could not be served is asked for again
+        self.give_way()
+        self.on_record.settle()
+        self.hand_over.remove_old()
+        self.give_way()
+        report = {
             "fleet": self.on_record.version(),
-            "changed": changed,
-            **changes_between(before, self.current()),
+            "changed": bool(prepared.parts),
+            **prepared.counts,
             "warnings": warnings_of(self.settings, self.current()),
             "serving": self.hand_over.serving(),
         }
+        return report, prepared.row
 
 
 def warnings_of(settings: Settings, fleet: Fleet) -> list[str]:
@@ -110,13 +191,3 @@ def change_of(before: Sequence[Any], after: Sequence[Any]) -> dict[str, int]:
         "removed": len(old.keys() - new.keys()),
         "changed": sum(old[name] != new[name] for name in new.keys() & old.keys()),
     }
-
-
-def unnumbered(fleet: Fleet) -> Fleet:
-    """Return the fleet without the numbers of the database, to be compared."""
-    return dataclasses.replace(
-        fleet,
-        partners=tuple(dataclasses.replace(item, number=UNNUMBERED) for item in fleet.partners),
-        clusters=tuple(dataclasses.replace(item, number=UNNUMBERED) for item in fleet.clusters),
-        appliances=tuple(dataclasses.replace(item, slot=UNNUMBERED) for item in fleet.appliances),
-    )

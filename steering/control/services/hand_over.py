@@ -1,35 +1,30 @@
-"""What is being served and how it is replaced: prepare files, map them back, advance `current`, remove the old ones.
+"""What is being served and how it is replaced: name the files, complete them, advance `current`, remove the old ones.
 
-This is the one way to advance `current`. Whatever fails before that leaves what is serving untouched, and the error
-begins with the step's name.
+This is the one way to advance `current`. Files are written and tried out in a child process (`candidate.py`), so that
+no drain waits for it. Whatever fails before `current` is advanced leaves what is serving untouched.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from steering.control.records.database import Records
 from steering.control.records.versions import Published
 from steering.control.routes.build import Progress, quiet
-from steering.control.routes.proof import prove
+from steering.control.services.candidate import NO_FLEET, Candidate, Complete, digest_of_registered, step
 from steering.control.services.fleet_on_record import FleetOnRecord
-from steering.decision.snapshot import Snapshot
-from steering.errors import SettingsError, SnapshotError, SteeringError
+from steering.control.services.run import Run
+from steering.errors import SnapshotError
 from steering.settings import Settings
 from steering.state.current import Current, read_current, write_current
-from steering.state.fleet import write_fleet
 from steering.state.folder import number_of, remove_unneeded
-from steering.state.playlists import Playlist, Playlists, write_playlists
+from steering.state.playlists import Playlists
 from steering.state.sections import FORMATS, StateFile
-from steering.state.status import StatusFiles
-from steering.state.table import BuiltTable
+from steering.state.status import StatusFiles, room_for
 
 LIVE: Final = "bgp"  # the author of tables that follow live sessions
 
@@ -40,18 +35,18 @@ PublishedT = TypeVar("PublishedT", bound=Published)
 
 @dataclasses.dataclass(eq=False, repr=False, kw_only=True)
 class HandOver:
-    """The state folder's `current` and the files it names. `words` returns the status word of every slot in use."""
+    """The state folder's `current` and the files it names. `store_words` stores every status word."""
 
     settings: Settings
     records: Records
     on_record: FleetOnRecord
     status: StatusFiles
-    words: Callable[[], Mapping[int, int]]
+    store_words: Callable[[], None]
     clock: Callable[[], float]
+    run: Run
 
     def __post_init__(self) -> None:
         self.state = self.settings.state
-        self.playlists = PlaylistFile(self.state, self.records)
         self.previous: Current | None = None
         self.current: Current | None = None
         try:
@@ -59,6 +54,7 @@ class HandOver:
         except SnapshotError as error:
             if (self.state / "current").exists():
                 logger.warning("%s; publish again to write a new one", error.message)
+        self.serves_registered = self.are_served()  # by the file of playlists that `current` names
 
     def serving(self) -> dict[str, Any] | None:
         """Return the generation and the versions that are served; None before the first publish."""
@@ -70,6 +66,11 @@ class HandOver:
             "fleet": number_of(self.current.fleet),
             "published_at": self.current.published_at,
         }
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether another fleet is served than the one on record."""
+        return self.current is not None and number_of(self.current.fleet) != self.on_record.version()
 
     @contextmanager
     def undone_on_error(self) -> Iterator[list[str]]:
@@ -87,57 +88,91 @@ class HandOver:
                 (self.state / name).unlink(missing_ok=True)
             raise
 
-    def prepare(self, table: str, routes: str, made: list[str], progress: Progress = quiet) -> Current:
-        """Return what `current` should be to serve a table with the fleet on record; generation and time are still 0.
+    def prepare(self, table: str, routes: str, made: list[str]) -> Candidate:
+        """Return what is to serve a table with the fleet and the playlists on record.
 
-        The other files are written where they do not exist yet, and added to `made`.
+        The files that it lacks are added to `made`; `complete`, or a task of the caller, writes them.
         """
-        playlists = self.prepare_playlists(made)
         version = self.on_record.version()
-        fleet = f"fleet.{version}"
-        if not self.is_written(fleet):
-            with step("write the fleet", progress):
-                made.append(fleet)
-                write_fleet(self.state, version, self.on_record.fleet)
-        with step("make room for weights", progress):
-            status = self.status.find_room(self.words())
-            if status not in self.status.names:
-                made.append(status)
+        fleet, status = f"fleet.{version}", self.find_room(made)
+        lacks_fleet = not self.is_written(fleet)
+        playlists, lacks_playlists = self.name_playlists()
+        made += [fleet] * lacks_fleet + [playlists] * lacks_playlists
         holdings = self.current.holdings if self.current else ""
-        return Current(0, table, routes, fleet, status, 0.0, holdings, playlists)
+        current = Current(0, table, routes, fleet, status, 0.0, holdings, playlists)
+        return Candidate(current, lacks_fleet, lacks_playlists)
 
-    def prepare_fleet(self, made: list[str]) -> Current | None:
-        """Prepare to serve the fleet on record with the table that serves, and try it out; None before a publish."""
+    def prepare_fleet(self, made: list[str]) -> Candidate | None:
+        """Return what is to serve the next fleet with the table that serves; None before the first publish.
+
+        All of its files but that of the fleet are there; its status file may lack room.
+        """
         if self.current is None:
             return None
-        candidate = self.prepare(self.current.table, self.current.routes, made)
-        try_out(self.state, candidate)
-        return candidate
+        fleet = f"fleet.{self.on_record.version() + 1}"
+        made.append(fleet)
+        current = dataclasses.replace(self.current, fleet=fleet, status=self.status.in_force)
+        return Candidate(current, lacks_fleet=True)
 
-    def prepare_playlists(self, made: list[str]) -> str:
-        """Return the file of the playlists on record, written where it does not exist yet; empty without playlists."""
-        current, digest = self.current, self.playlists.digest()
-        if not digest:
-            return ""
-        if current and current.playlists and self.playlists.is_written(current.playlists, digest):
-            return current.playlists
-        with step("write the playlists", quiet):
-            version = self.next_generation()
-            made.append(f"playlists.{version}")
-            return self.playlists.write(version, digest)
+    def complete(self, candidate: Candidate) -> None:
+        """Write the files that a candidate lacks, and try all of them out, in a child process."""
+        fleet = self.on_record.fleet if candidate.lacks_fleet else NO_FLEET
+        self.run("try the files out", Complete(self.state, candidate, fleet), quiet, gently=False)
+
+    def find_room(self, made: list[str]) -> str:
+        """Return the name of a status file with room for every appliance: the one in force, or a new one."""
+        with step("make room for weights", quiet):
+            slots = max((appliance.slot for appliance in self.on_record.fleet.appliances), default=-1) + 1
+            status = room_for(self.state, self.status.in_force, slots)
+        if status not in self.status.names:
+            made.append(status)
+        return status
+
+    # ---- playlists
+
+    def name_playlists(self) -> tuple[str, bool]:
+        """Return the file of the playlists on record, empty without playlists, and whether it is to be written."""
+        if not self.records.playlists.any():
+            return "", False
+        if self.current and self.serves_registered:
+            return self.current.playlists, False
+        return f"playlists.{self.next_generation()}", True
+
+    def are_served(self) -> bool:
+        """Return whether the playlists on record are the ones that serve."""
+        digest = digest_of_registered(self.records)
+        if self.current is None or not self.current.playlists:
+            return not digest
+        try:
+            return bool(Playlists(self.state / self.current.playlists).meta["digest"] == digest)
+        except SnapshotError:
+            return False
+
+    def change_playlists(self) -> None:
+        """Note that the playlists on record are about to change; `serve_playlists` follows."""
+        self.serves_registered = False
 
     def serve_playlists(self) -> None:
         """Serve the playlists on record; before the first publish they wait for it."""
-        if self.current is None:
+        if self.current is None or self.serves_registered:
             return
         with self.undone_on_error() as made:
-            name = self.prepare_playlists(made)
-            if name == self.current.playlists:
-                return
-            candidate = dataclasses.replace(self.current, playlists=name)
-            try_out(self.state, candidate)
-            self.switch(candidate)
+            name, lacks = self.name_playlists()
+            made.extend([name] * lacks)
+            candidate = Candidate(dataclasses.replace(self.current, playlists=name), lacks_playlists=lacks)
+            self.complete(candidate)
+            self.switch(candidate.current)
         self.remove_old()
+
+    # ---- serve
+
+    def serve_fleet(self) -> None:
+        """Serve the fleet on record with the table that serves."""
+        assert self.current, "the caller has checked that a table serves"
+        with self.undone_on_error() as made:
+            candidate = self.prepare(self.current.table, self.current.routes, made)
+            self.complete(candidate)
+            self.switch(candidate.current)
 
     def switch_holdings(self, name: str) -> Current:
         """Serve another file of holdings, or none, with the other files that serve now."""
@@ -145,18 +180,19 @@ class HandOver:
         return self.switch(dataclasses.replace(self.current, holdings=name))
 
     def switch(self, candidate: Current, progress: Progress = quiet) -> Current:
-        """Serve what was prepared, and return `current` as it was written."""
+        """Serve what was prepared, and return `current` as it was written.
+
+        The status words are those of now before a worker can read them: a drain during the preparation counts.
+        """
         before = self.current
         current = dataclasses.replace(candidate, generation=self.next_generation(), published_at=self.clock())
-        is_other_fleet = before is None or (before.fleet, before.status) != (current.fleet, current.status)
-        with step("advance current", progress):
-            if is_other_fleet:
-                self.status.fill_empty(self.words())
+        with step("advance current", progress), self.status.using(current.status):
+            if before is None or (before.fleet, before.status) != (current.fleet, current.status):
+                self.store_words()
             write_current(self.state, current)
         self.previous, self.current = before, current
-        if is_other_fleet:
-            self.status.use(current.status)
-            self.status.clear_except(self.words())
+        if before is None or before.playlists != current.playlists:
+            self.serves_registered = True
         return current
 
     def next_generation(self) -> int:
@@ -179,8 +215,11 @@ class HandOver:
     def remove_old(self) -> None:
         """Keep the files of the newest published tables, as many as the setting `retain` says, and of what serves.
 
-        The files that served until a moment ago stay, for a worker that has just read their names.
+        The files that served until a moment ago stay, for a worker that has just read their names. Appliances that
+        left the fleet are forgotten, once it is the one that serves.
         """
+        if not self.is_behind:
+            self.on_record.drop_absent()
         kept, forgotten = kept_versions(self.records.versions.published(), self.settings.retain)
         serving = number_of(self.current.table) if self.current else None
         if tables := [version.table for version in forgotten if version.table != serving]:
@@ -197,49 +236,6 @@ class HandOver:
             "holdings": {number_of(item.holdings) for item in served if item.holdings},
         }
         remove_unneeded(self.state, lambda kind, number: number in numbers[kind])
-
-
-@dataclasses.dataclass(eq=False, repr=False)
-class PlaylistFile:
-    """Writes `playlists.<version>` from the playlists on record, and knows which file holds them."""
-
-    state: Path
-    records: Records
-
-    def __post_init__(self) -> None:
-        self.written: tuple[str, str] | None = None
-
-    def digest(self) -> str:
-        """Return a digest of the playlists on record; empty where there are none."""
-        marks = self.records.playlists.marks()
-        return hashlib.sha256(json.dumps(marks).encode()).hexdigest() if marks else ""
-
-    def is_written(self, name: str, digest: str) -> bool:
-        """Return whether a file has the playlists of this digest."""
-        if self.written != (name, digest):
-            try:
-                self.written = name, Playlists(self.state / name).meta["digest"]
-            except SnapshotError:
-                self.written = None
-        return self.written == (name, digest)
-
-    def write(self, version: int, digest: str) -> str:
-        """Write the playlists on record as `playlists.<version>`, and return its name."""
-        rows = (
-            Playlist(service, title, kind, *json.loads(cut))
-            for service, title, kind, cut in self.records.playlists.cuts()
-        )
-        name = write_playlists(self.state, version, digest, rows)
-        self.written = name, digest
-        return name
-
-
-def try_out(state: Path, candidate: Current, table: BuiltTable | None = None, progress: Progress = quiet) -> None:
-    """Map the files back, as a worker will; a table that was just built is asked as well. Raises SteeringError."""
-    with step("map the files back", progress):
-        snapshot = Snapshot(state, candidate)
-        if table:
-            prove(snapshot, table)
 
 
 def kept_versions(versions: Sequence[PublishedT], retain: int) -> tuple[list[PublishedT], list[PublishedT]]:
@@ -261,16 +257,3 @@ def kept_versions(versions: Sequence[PublishedT], retain: int) -> tuple[list[Pub
         else:
             forgotten.append(version)
     return kept, forgotten
-
-
-@contextmanager
-def step(name: str, progress: Progress) -> Iterator[None]:
-    """Report that a step begins, and put its name before any error inside it."""
-    progress(name)
-    try:
-        yield
-    except SteeringError as error:
-        raise type(error)(f"{name}: {error.message}", error.hint or "what is serving serves on") from error
-    except OSError as error:
-        about = f" {error.filename}:" if error.filename else ""
-        raise SettingsError(f"{name}:{about} {error.strerror}", hint="what is serving serves on") from error

@@ -11,8 +11,8 @@ from steering.control.fill.holdings_file import Changes, write_changes
 from steering.control.fill.missing import counters_in, missing
 from steering.control.records.rows import Rows
 from steering.control.routes.build import Progress, quiet
+from steering.control.services.candidate import step
 from steering.control.services.concern import Concern
-from steering.control.services.hand_over import step
 from steering.state.folder import versioned_files
 from steering.state.holdings import HoldingsFile
 
@@ -25,10 +25,10 @@ class WriteHoldings:
     version: int
     changes: Changes
 
-    def __call__(self, progress: Progress) -> None:
-        """Write the file, and map it back."""
+    def __call__(self, progress: Progress) -> bytes:
+        """Write the file, map it back, and return which titles it has a holder for, a bit for each."""
         with step("write the holdings", progress):
-            write_changes(self.state, self.version, self.changes)
+            return HoldingsFile(write_changes(self.state, self.version, self.changes)).holdings.held_titles()
 
 
 class Holdings(Concern):
@@ -45,21 +45,21 @@ class Holdings(Concern):
         changes = self.intake.begin() if self.hand_over.current else None
         if changes is None:
             return None
-        path = opened = None
+        path, opened, held = None, None, b""
         try:
             with self.hand_over.undone_on_error() as made:
                 files = versioned_files(self.state)
                 version = max((number for _, kind, number in files if kind == "holdings"), default=0) + 1
                 path = self.state / f"holdings.{version}"
                 made.append(path.name)
-                self.run("write the holdings", WriteHoldings(self.state, version, changes), quiet)
+                held = self.run("write the holdings", WriteHoldings(self.state, version, changes), quiet)
                 opened = HoldingsFile(path).holdings
                 self.hand_over.switch_holdings(path.name)
         except BaseException:
             opened = None
             raise
         finally:
-            self.intake.end(path, opened)
+            self.intake.end(path, opened, held)
         self.hand_over.remove_old()
         return {
             "holdings": path.name,

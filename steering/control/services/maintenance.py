@@ -70,7 +70,11 @@ class MaintenanceWindows(Concern):
     def list(self, ended: bool = False) -> Rows:
         """Return the windows that are on or to come, the first to begin first; with `ended`, all there ever were."""
         now = self.clock()
-        windows = self.records.windows.all() if ended else [w for w in self.open.values() if w.is_open(now)]
+        if ended:
+            with self.records.reading() as records:
+                windows = records.windows.all()
+        else:
+            windows = [window for window in self.open.values() if window.is_open(now)]
         return [window.describe(now) for window in sorted(windows, key=lambda window: (window.begins_at, window.id))]
 
     def get(self, number: int) -> Window:

@@ -13,6 +13,7 @@ from steering.control.records.overrides import Override
 from steering.control.records.rows import Rows
 from steering.control.services.concern import Concern
 from steering.errors import RequestError
+from steering.model.fleet import Appliance
 
 MAX_WEIGHT: Final = 0xFFFF
 HEALTH_SOURCES: Final = ("", "assumed", "reported")
@@ -49,17 +50,20 @@ class Overrides(Concern):
         """Set `assumed` (at capacity), `reported` (by their reports), or empty, which follows the setting."""
         return self.change(ids, who, health_source=health_source)
 
+    def appliances(self, ids: Sequence[str], changes: dict[str, Any]) -> Sequence[Appliance]:
+        """Return the appliances, each once. Raises RequestError for an unknown one, and for a change that is none."""
+        check(ids, changes)
+        return [self.on_record.appliance(name) for name in dict.fromkeys(ids)]
+
     def change(self, ids: Sequence[str], who: str, **changes: Any) -> dict[str, Any]:
         """Change `enabled`, `weight` or `health_source` of appliances, all or none: on record, then in the words."""
-        check(ids, changes)
-        appliances = [self.on_record.appliance(name) for name in dict.fromkeys(ids)]
+        appliances = self.appliances(ids, changes)
         before = {item.id: self.known.get(item.id, NONE) for item in appliances}
         after = {name: dataclasses.replace(override, **changes) for name, override in before.items()}
         now = self.clock()
-        entry = Entry(now, who, "override", " ".join(after)[:200], described(before), described(after))
         with self.records.transaction() as transaction:
             transaction.overrides.set(after, who, now)
-            transaction.audit.add(entry)
+            transaction.audit.add(Entry(now, who, "override", " ".join(after)[:200], before, after))
         self.known = self.known | after
         self.registry.set_overrides(after, OverrideOrigin(now, who))
         return {
@@ -87,8 +91,3 @@ def check(ids: Sequence[str], changes: dict[str, Any]) -> None:
     source = changes.get("health_source", "")
     if source not in HEALTH_SOURCES:
         raise RequestError.of_parameter("health_source", source, "assumed, reported, or empty: as the setting says")
-
-
-def described(overrides: dict[str, Override]) -> dict[str, Any]:
-    """Return overrides as the audit log has them."""
-    return {name: dataclasses.asdict(override) for name, override in overrides.items()}

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
+import msgspec
+
 from steering.control.playlists.prepare import MAX_PLAYLIST, prepare
 from steering.control.records.audit import Entry
+from steering.control.records.database import Transaction
 from steering.control.records.playlists import PlaylistRow
+from steering.control.routes.build import Progress, quiet
 from steering.control.routes.fetch import run_apart, update_copy
 from steering.control.services.concern import Concern
+from steering.control.services.run import in_pieces
 from steering.errors import FeedError, RequestError
 from steering.model.service import Service
-from steering.state.playlists import KINDS, Playlist
+from steering.state.playlists import KINDS
 
 MAX_PLAYLISTS: Final = 100_000
 MAX_TITLE: Final = 256
@@ -40,9 +44,32 @@ class Arrived:
     body: bytes = b""
     problem: str = ""
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.service, self.title, self.kind
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """The task that reads playlists: by each the text that playback reads, or why it is refused."""
+
+    arrived: Sequence[Arrived]
+
+    def __call__(self, progress: Progress) -> list[str | FeedError]:
+        """Read them one after another."""
+        progress("read the playlists")
+        return [self.cut(item) for item in self.arrived]
+
+    def cut(self, item: Arrived) -> str | FeedError:
+        try:
+            made = prepare(item.service, item.title, item.kind, item.body, item.url)
+        except FeedError as error:
+            return error
+        return msgspec.json.encode([made.head, made.pathway, made.tail, made.prefix]).decode()
+
 
 class PlaylistService(Concern):
-    """`control.playlists`."""
+    """`control.playlists`. Playlists are read, and the file of all of them is written, in child processes."""
 
     def put(
         self, service: str, title: str, kind: str, body: bytes | None, who: str, arrived: Arrived | None = None
@@ -58,9 +85,12 @@ class PlaylistService(Concern):
         before = self.records.playlists.get(service, title, kind)
         if before is None and self.records.playlists.count() >= MAX_PLAYLISTS:
             raise RequestError(f"there are {MAX_PLAYLISTS} playlists already", status=409)
-        made = prepare(service, title, kind, body, url_at_origin(owner, title, kind))
-        row = row_of(made, body, url, who, self.clock())
-        self.keep([row], who)
+        given = Arrived(service, title, kind, url_at_origin(owner, title, kind), body)
+        (cut,) = self.run("read the playlist", Prepare([given]), quiet, gently=False)
+        if isinstance(cut, FeedError):
+            raise cut
+        row = PlaylistRow(service, title, kind, body, cut, url, self.clock(), who)
+        self.keep(row, who)
         self.hand_over.serve_playlists()
         return {**described(row), "made": before is None}
 
@@ -72,11 +102,13 @@ class PlaylistService(Concern):
             return [described(row) for row in records.playlists.after(service, title, kind, count)]
 
     def get(self, service: str, title: str, kind: str) -> dict[str, Any]:
-        row = self.find(service, title, kind)
+        with self.records.reading() as records:
+            row = find(records, service, title, kind)
         return {**described(row), "playlist": row.body.decode(errors="replace")}
 
     def delete(self, service: str, title: str, kind: str, who: str) -> dict[str, Any]:
-        row = self.find(service, title, kind)
+        row = find(self.records, service, title, kind)
+        self.hand_over.change_playlists()
         with self.records.transaction() as transaction:
             transaction.playlists.delete(service, title, kind)
             transaction.audit.add(Entry(self.clock(), who, "delete playlist", name_of(row), described(row)))
@@ -84,47 +116,49 @@ class PlaylistService(Concern):
         return described(row)
 
     def fetched(self) -> list[tuple[Service, str, str]]:
-        """Return service, title and kind of every playlist that comes from an origin."""
+        """Return service, title and kind of every playlist that comes from an origin; safe from any thread."""
         services = {item.id: item for item in self.fleet().services if item.origin}
-        return [
-            (services[name], title, kind) for name, title, kind in self.records.playlists.fetched() if name in services
-        ]
+        if not services:
+            return []
+        with self.records.reading() as records:
+            rows = records.playlists.fetched()
+        return [(services[name], title, kind) for name, title, kind in rows if name in services]
 
     def take(self, arrived: Sequence[Arrived]) -> list[str]:
         """Register the playlists of a round of fetches, and return the new problems."""
-        rows, problems = [], []
-        for item in arrived:
-            before = self.records.playlists.get(item.service, item.title, item.kind)
-            if before is None:
-                continue  # deleted meanwhile
-            problem = item.problem
-            if not problem and (item.body != before.body or before.problem):
-                try:
-                    made = prepare(item.service, item.title, item.kind, item.body, item.url)
-                    rows.append(row_of(made, item.body, item.url, ORIGIN, self.clock()))
-                except FeedError as error:
-                    problem = error.message
-            if problem and problem != before.problem:
-                rows.append(dataclasses.replace(before, problem=problem))
+        fresh: list[Arrived] = []
+        refused: list[tuple[Arrived, str]] = []
+        for (item,) in in_pieces(arrived, 1, self.give_way):
+            before = self.records.playlists.get(*item.key)
+            if before and item.problem:
+                refused.append((item, item.problem))
+            elif before and (item.body != before.body or before.problem):
+                fresh.append(item)
+        cuts = self.run("read the playlists", Prepare(fresh), quiet) if fresh else []
+        for item, cut in zip(fresh, cuts, strict=True):
+            if isinstance(cut, FeedError):
+                refused.append((item, cut.message))
+            else:
+                self.keep(PlaylistRow(*item.key, item.body, cut, item.url, self.clock(), ORIGIN), ORIGIN)
+                self.give_way()
+        problems = []
+        for item, problem in refused:
+            before = find(self.records, *item.key)
+            if before.problem != problem:
+                self.keep(dataclasses.replace(before, problem=problem), ORIGIN)
                 problems.append(problem)
-        if rows:
-            self.keep(rows, ORIGIN)
-            self.hand_over.serve_playlists()
+                self.give_way()
+        self.hand_over.serve_playlists()
         return problems
 
-    def keep(self, rows: Sequence[PlaylistRow], who: str) -> None:
+    def keep(self, row: PlaylistRow, who: str) -> None:
+        """Put a playlist on record; `serve_playlists` follows."""
+        before = self.records.playlists.get(row.service, row.title, row.kind)
+        was = described(before) if before else None
+        self.hand_over.change_playlists()
         with self.records.transaction() as transaction:
-            for row in rows:
-                before = self.records.playlists.get(row.service, row.title, row.kind)
-                transaction.playlists.set(row)
-                was = described(before) if before else None
-                transaction.audit.add(Entry(self.clock(), who, "put playlist", name_of(row), was, described(row)))
-
-    def find(self, service: str, title: str, kind: str) -> PlaylistRow:
-        row = self.records.playlists.get(service, title, kind)
-        if row is None:
-            raise RequestError(f"{kind[:63]} playlist of {service[:63]}/{title[:64]}: none is registered", status=404)
-        return row
+            transaction.playlists.set(row)
+            transaction.audit.add(Entry(self.clock(), who, "put playlist", name_of(row), was, described(row)))
 
     def require(self, name: str, title: str, kind: str) -> Service:
         """Return the service of a playlist. Raises RequestError where there can be none."""
@@ -162,9 +196,12 @@ def url_at_origin(service: Service, title: str, kind: str) -> str:
     return f"{service.origin.rstrip('/')}/{quote(title, safe='')}/{FILES[kind]}" if service.origin else ""
 
 
-def row_of(made: Playlist, body: bytes, url: str, who: str, now: float) -> PlaylistRow:
-    cut = json.dumps([made.head, made.pathway, made.tail, made.prefix])
-    return PlaylistRow(made.service, made.title, made.kind, body, cut, url, now, who)
+def find(records: Transaction, service: str, title: str, kind: str) -> PlaylistRow:
+    """Return a registered playlist. Raises RequestError 404 where there is none."""
+    row = records.playlists.get(service, title, kind)
+    if row is None:
+        raise RequestError(f"{kind[:63]} playlist of {service[:63]}/{title[:64]}: none is registered", status=404)
+    return row
 
 
 def described(row: PlaylistRow) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from steering.control.records.audit import Entry
-from steering.control.records.database import Records
+from steering.control.records.database import Records, Transaction
+from steering.control.records.rows import Rows
 from steering.control.records.versions import Pin, Version
 from steering.control.routes.feeds import KINDS, FeedSource
 from steering.control.routes.fetch import is_url
@@ -37,24 +38,29 @@ class PublishedTables:
         canary = read_meta(self.state / current.table).get("canary") if current else None
         return dict(canary) if canary else None
 
-    def get(self, version: int) -> dict[str, Any]:
-        """Return what is on record of a published version. Raises RequestError 404."""
-        row = self.records.versions.get(version)
-        if row is None:
-            raise RequestError(
-                f"table {version}: none of this version was ever published", hint="steering table list", status=404
-            )
-        return self.describe(row)
+    def list(self) -> Rows:
+        """Return every version ever published, newest first; safe from any thread."""
+        with self.records.reading() as records:
+            pin = records.pins.get()
+            return [self.describe(version, pin) for version in records.versions.all()]
 
-    def describe(self, version: Version) -> dict[str, Any]:
+    def get(self, version: int) -> dict[str, Any]:
+        """Return what is on record of a published version; safe from any thread. Raises RequestError 404."""
+        with self.records.reading() as records:
+            return self.describe(find_version(records, version), records.pins.get())
+
+    def describe(self, version: Version, pin: Pin | None) -> dict[str, Any]:
         """Return a version as reports have it."""
-        pin = self.records.pins.get()
         return {
             **dataclasses.asdict(version),
             "serving": version.table == self.serving_table(),
             "pinned": pin is not None and version.table == pin.table,
-            "kept": (self.state / f"table.{version.table}").exists(),
+            "kept": self.is_kept(version.table),
         }
+
+    def is_kept(self, version: int) -> bool:
+        """Return whether the files of a version are still there."""
+        return (self.state / f"table.{version}").exists()
 
     def take_versions(self, count: int) -> Sequence[int]:
         """Return so many new versions. A database restored from a backup is behind the files written since."""
@@ -131,10 +137,21 @@ class PublishedTables:
 
     def require_kept(self, version: int) -> None:
         """Raise RequestError 404 for a table that was never published, 409 where its files are gone."""
-        if not self.get(version)["kept"]:
+        find_version(self.records, version)
+        if not self.is_kept(version):
             raise RequestError(
                 f"table {version}: its files were removed", hint="the setting retain keeps more", status=409
             )
+
+
+def find_version(records: Transaction, version: int) -> Version:
+    """Return a published version. Raises RequestError 404."""
+    row = records.versions.get(version)
+    if row is None:
+        raise RequestError(
+            f"table {version}: none of this version was ever published", hint="steering table list", status=404
+        )
+    return row
 
 
 def nothing_published(hint: str = "steering table publish") -> RequestError:

@@ -21,7 +21,7 @@ from steering.control.routes.reports import about_prefix
 from steering.control.services import tasks
 from steering.control.services.concern import Concern
 from steering.control.services.fleet import warnings_of
-from steering.control.services.hand_over import LIVE, try_out
+from steering.control.services.hand_over import LIVE
 from steering.control.services.published_tables import PublishedTables, nothing_published, sources_of
 from steering.errors import RequestError
 from steering.state.routes import Routes
@@ -70,7 +70,7 @@ class Tables(Concern):
         versions = self.published.take_versions(2 if canary else 1)
         served = versions[-1]
         with self.hand_over.undone_on_error() as made:
-            candidate = self.hand_over.prepare(f"table.{served}", f"routes.{served}", made, progress)
+            candidate = self.hand_over.prepare(f"table.{served}", f"routes.{served}", made)
             made += [f"{kind}.{number}" for kind in ("table", "routes") for number in versions]
             inputs = (self.settings, self.fleet(), sources, self.published.serving_table())
             unless = None if canary or force else self.published.served_from(sources)
@@ -88,7 +88,7 @@ class Tables(Concern):
                 why = "; ".join(filter(None, (why, pin.why)))
             self.published.record_written(versions, report, who, why)
             before = self.hand_over.serving()
-            current = self.hand_over.switch(candidate, progress)
+            current = self.hand_over.switch(candidate.current, progress)
         after = self.hand_over.serving()
         entry = Entry(current.published_at, who, "publish", f"table {served}", before, after, why)
         self.published.record_published(versions, current, pin, None if who == LIVE else entry)
@@ -167,7 +167,7 @@ class Tables(Concern):
 
     def list(self) -> Rows:
         """Return every version ever published, newest first; `kept` ones still have their files."""
-        return [self.published.describe(version) for version in self.records.versions.all()]
+        return self.published.list()
 
     def get(self, version: int) -> dict[str, Any]:
         """Return what is on record of a published version. Raises RequestError 404."""
@@ -212,14 +212,14 @@ class Tables(Concern):
         began = time.perf_counter()
         self.published.require_kept(version)
         before = self.hand_over.serving()
-        old_pin = self.records.pins.get()
         with self.hand_over.undone_on_error() as made:
             candidate = self.hand_over.prepare(f"table.{version}", f"routes.{version}", made)
-            try_out(self.state, candidate)
+            self.hand_over.complete(candidate)
+            old_pin = self.records.pins.get()
             # The pin is on record before the table serves: after a kill in between, no reload undoes the rollback.
             self.published.set_pin(pin)
             try:
-                current = self.hand_over.switch(candidate)
+                current = self.hand_over.switch(candidate.current)
             except BaseException:
                 self.published.set_pin(old_pin)
                 raise

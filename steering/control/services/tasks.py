@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 import msgspec
 
@@ -27,11 +27,10 @@ from steering.control.routes.reports import route_report
 from steering.control.routes.rpki import read_payloads, validated
 from steering.control.routes.side_inputs import SideInputs
 from steering.control.routes.traffic import Traffic, read_traffic
-from steering.control.services.hand_over import step, try_out
+from steering.control.services.candidate import Candidate, OverFleet, step, try_out
 from steering.errors import FeedError, SnapshotError
 from steering.model.fleet import Fleet
 from steering.model.route import RoutesHeard
-from steering.process.child import Task
 from steering.settings import Settings
 from steering.state.current import Current
 from steering.state.folder import number_of
@@ -41,34 +40,10 @@ from steering.state.table import BuiltTable, is_written, read_table, write_table
 SHOWN_BY_CHECK: Final = 1000  # refusals of each feed in a report
 SHOWN_BY_PUBLISH: Final = 20
 
-T = TypeVar("T")
 Feeds = list[tuple[FeedSource, Feed]]
+Heard = dict[str, dict[int, RoutesHeard]]  # by appliance and family
 
 logger = logging.getLogger("steering.control")
-
-
-class Run(Protocol):
-    """How a task runs: here, or in a child process (`steering.process.child.run_gently`)."""
-
-    def __call__(self, name: str, task: Task[T], progress: Progress) -> T:
-        """Return what the task returns, or raise its SteeringError."""
-
-
-def run_here(name: str, task: Task[T], progress: Progress) -> T:  # noqa: ARG001
-    """Run a task at once, in this process."""
-    return task(progress)
-
-
-class OverFleet:
-    """A task that takes the fleet along, packed: 19,000 appliances are packed in 20 ms and pickled in 300."""
-
-    fleet: Fleet
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "fleet": msgspec.msgpack.encode(self.fleet)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, fleet=msgspec.msgpack.decode(state["fleet"], type=Fleet))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +72,7 @@ class Check(OverFleet):
 class Publish(Check):
     """Write the table of these sources, and of a canary a second one; prove what the candidate would serve."""
 
-    candidate: Current
+    candidate: Candidate
     versions: Sequence[int]  # one, or of a canary two: the whole table, and the mixed one that serves
     before_canary: int
     canary: float
@@ -122,7 +97,8 @@ class Publish(Check):
             with step("write the canary", progress):
                 table = mixed_with_serving(state, self.before_canary, self.versions[0], table, self.canary)
                 write_table(state, self.versions[1], table)
-        try_out(state, self.candidate, table, progress)
+        self.candidate.write_files(state, self.fleet, progress)
+        try_out(state, self.candidate.current, table, progress=progress)
         side.keep()
         report = report_of(feeds, table, SHOWN_BY_PUBLISH, side)
         return {**report, "changes": changes, "guards": broken, "unchanged": False}
@@ -168,13 +144,19 @@ class ReportRoutes(OverFleet):
 
     path: Path
     fleet: Fleet
-    heard: Mapping[str, Mapping[int, RoutesHeard]]
+    heard: Heard
     partner: str
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "heard": msgspec.msgpack.encode(self.heard)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "heard": msgspec.msgpack.decode(state["heard"], type=Heard)})
 
     def __call__(self, progress: Progress) -> dict[str, Any]:
         """Look at every route."""
         with step("look at the routes", progress):
-            return route_report(Routes(self.path), self.fleet, dict(self.heard), self.partner)
+            return route_report(Routes(self.path), self.fleet, self.heard, self.partner)
 
 
 def build(

@@ -49,7 +49,7 @@ class Tokens(Concern):
             number = transaction.tokens.add(role, name, sha256, who, now, expires_at)
             entry = Entry(now, who, "make token", f"token {number}", None, {"role": role, "name": name})
             transaction.audit.add(entry)
-        self.known = self.records.tokens.all()
+        self.known = self.known | {number: self.records.tokens.get(number)}
         return {"id": number, "role": role, "name": name, "token": f"steering-{number}-{secret}"}
 
     def make_many(self, roles: Sequence[str], name: str, who: str) -> Texts:
@@ -82,5 +82,5 @@ class Tokens(Concern):
             transaction.tokens.revoke(number, now)
             if token.revoked_at is None:
                 transaction.audit.add(Entry(now, who, "revoke token", f"token {number}", {"role": token.role}))
-        self.known = self.records.tokens.all()
+        self.known = self.known | {number: self.records.tokens.get(number)}
         return {"id": number, "role": token.role, "name": token.name}

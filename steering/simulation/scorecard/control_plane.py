@@ -37,7 +37,7 @@ class ControlPlane:
         self.world = world
         self.now = 0.0
         self.registry = Registry(settings, clock=lambda: BEGAN + self.now)
-        self.registry.take_fleet(fleet, {}, {})
+        self.registry.take_fleet(fleet)
         self.use(files)
         self.report_s = round(settings.report_s)
         order = np.random.default_rng([seed, 6]).permutation(len(world.appliances.ids))
