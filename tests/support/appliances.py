@@ -45,7 +45,7 @@ class Bench:
         self.now = 1000.0
         self.registry = Registry(Settings(**{"load_excess": 0.15} | settings), clock=lambda: self.now)
         self.slots = {appliance.id: appliance.slot for appliance in fleet.appliances}
-        self.registry.take_fleet(fleet, {}, {})
+        self.registry.take_fleet(fleet)
         self.files = StatusFiles(folder)
         self.files.use(write_status(folder, 1, [self.registry.status_words().get(slot, 0) for slot in range(64)]))
         self.registry.files = self.files

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 import uvicorn
@@ -66,14 +66,16 @@ class ControlApp:
 
 
 @contextlib.contextmanager
-def running_control_app(settings: Settings, clock: Callable[[], float] = time.time) -> Iterator[ControlApp]:
+def running_control_app(
+    settings: Settings, clock: Callable[[], float] = time.time, loop: Literal["auto", "asyncio"] = "auto"
+) -> Iterator[ControlApp]:
     """Run a control process: its services in one thread, its server in another."""
     thread = ControlThread()
     control = thread.open_control(settings, clock)
     try:
         with listening(settings.state) as listener, socket.create_server(("127.0.0.1", 0)) as tcp:
             app = make_app(control, thread)
-            server = Server(uvicorn.Config(app, lifespan="off", log_config=None, http=ControlProtocol))
+            server = Server(uvicorn.Config(app, lifespan="off", log_config=None, http=ControlProtocol, loop=loop))
             serving = threading.Thread(target=server.run, kwargs={"sockets": [listener, tcp]})
             serving.start()
             while not server.started:

@@ -31,7 +31,7 @@ class Rehearsal:
         self.observations = itertools.count()
         self.registry = Registry(settings, lambda: self.play.world.now)
         self.play = Play(make_world(fleet, self.snapshot, plan, settings), plan, faults, settings)
-        self.registry.take_fleet(fleet, {}, {})
+        self.registry.take_fleet(fleet)
         self.registry.files = StatusFiles(state)
         self.registry.files.use(self.snapshot.current.status)
         path = str(state / "worker.1")

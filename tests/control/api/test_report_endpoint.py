@@ -332,7 +332,7 @@ def test_a_report_changes_the_answers_of_every_worker_and_holdings_outlive_a_kil
 def endpoint(fleet: Fleet) -> Iterator[Callable[..., list[dict[str, Any]]]]:
     """Give a function that asks the endpoint itself, with the messages of a server, and returns what it sends."""
     registry, holdings = Registry(Settings()), HoldingsReported(Titles(10, 10, 10))
-    registry.take_fleet(fleet, {}, {})
+    registry.take_fleet(fleet)
     holdings.use_fleet(fleet)
 
     def refuse(error: RequestError) -> Any:

@@ -68,8 +68,13 @@ def published(reported: HoldingsReported, path: Path) -> Path:
     changes = reported.begin()
     assert changes
     written(path, changes)
-    reported.end(path, HoldingsFile(path).holdings)
+    end(reported, path)
     return path
+
+
+def end(reported: HoldingsReported, path: Path) -> None:
+    holdings = HoldingsFile(path).holdings
+    reported.end(path, holdings, holdings.held_titles())
 
 
 def sets_in(path: Path, fleet: Fleet) -> dict[tuple[str, str], set[str]]:
@@ -209,7 +214,7 @@ def test_what_comes_while_a_file_is_built_is_kept_for_the_next(
     assert reported.take("c002-bom001", [full("c")]) == DONE
     first = tmp_path / "holdings.1"
     written(first, changes)
-    reported.end(first, HoldingsFile(first).holdings)
+    end(reported, first)
     assert sets_in(first, fleet) == {(OURS, "video"): {"a"}}
     second = published(reported, tmp_path / "holdings.2")
     assert sets_in(second, fleet) == {(OURS, "video"): {"a", "b"}, ("c002-bom001", "video"): {"c"}}
@@ -377,7 +382,7 @@ def test_where_too_much_waits_a_publish_is_due_and_more_is_asked_for_later(
     assert changes
     assert reported.take("c001-lhr001", [full(*names)]) == RESYNC
     written(tmp_path / "holdings.1", changes)
-    reported.end(tmp_path / "holdings.1", HoldingsFile(tmp_path / "holdings.1").holdings)
+    end(reported, tmp_path / "holdings.1")
     assert reported.take("c001-lhr001", [full(*names)]) == DONE
 
 
@@ -459,7 +464,7 @@ def test_any_order_of_reports_publishes_and_restarts_gives_the_sets_of_a_dict_of
                 judge = dict(saved)
             elif changes := reported.begin():
                 written(path, changes)
-                reported.end(path, HoldingsFile(path).holdings)
+                end(reported, path)
                 files += 1
                 saved = dict(judge)
                 assert sets_in(path, fleet_of_two_services) == saved

@@ -245,8 +245,7 @@ def converge(appliances: int, requests: int, a_tick: int, seed: int) -> float:
     rnd, titles = random.Random(seed), range(10_000)
     zipf = list(itertools.accumulate(1 / (title + 1) for title in titles))
     states = [state_of(slot, 1000) for slot in range(appliances)]
-    balancer = LoadBalancer(0.15)
-    balancer.take_fleet(dict(enumerate(states)), {"a": states})
+    balancer = LoadBalancer(0.15, dict(enumerate(states)), {"a": states})
     draws: dict[tuple[int, int], list[float]] = {}
     chosen: dict[tuple[int, int], int] = {}
     given = Counter[int]()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from _fastpath.status_words import DISABLED, HELD_BACK, IPV4_UP, MOST_HELD_BACK, NO_HEADROOM, STALE, UNHEALTHY
+from steering.control.health import ejection_limits, registry
 from steering.control.health.appliance_state import Maintenance, OverrideOrigin
 from steering.control.health.presenter import describe
 from steering.control.health.registry import Registry, read_record, steady_clock
@@ -214,7 +215,7 @@ def test_a_restart_begins_where_the_last_process_ended(tmp_path: Path, bench: Be
 
 def test_a_record_survives_as_json_and_an_unreadable_one_is_new() -> None:
     registry = Registry(Settings(), clock=lambda: 5.0)
-    registry.take_fleet(make_fleet(bom001=1), {}, {})
+    registry.take_fleet(make_fleet(bom001=1))
     routes = {4: RoutesHeard(9, "ab"), 6: RoutesHeard(0, "")}
     registry.report("c0-bom001", Report("b", 3, 1.0, Health("degraded", "nic", 1.0, 2.0, 3, 0.5, 0.25), routes))
     (text,) = registry.take_unsaved().values()
@@ -227,7 +228,7 @@ def test_a_record_survives_as_json_and_an_unreadable_one_is_new() -> None:
 
 def test_an_appliance_that_leaves_is_forgotten(bench: Bench) -> None:
     bench.report(*MUMBAI, health=Health("failed", "disk"))
-    bench.registry.take_fleet(make_fleet(bom001=1), {}, {})
+    bench.registry.take_fleet(make_fleet(bom001=1))
     bench.tick()
     assert list(bench.registry.states) == ["c0-bom001"]
     assert describe(bench.registry, "c0-bom001")["state"] == "unhealthy"
@@ -303,3 +304,66 @@ def test_no_more_of_a_cluster_lose_weight_than_the_ejection_limit(tmp_path: Path
 def test_without_the_setting_players_decide_nothing(bench: Bench) -> None:
     let_players_report(200, bench, c1=1.0)
     assert bench.status("c1-bom001") == 1000 | BOTH
+
+
+MANY = ["c0-bom001", "c1-bom001", "c2-bom001", "c3-bom001", "c4-bom001", "c5-bom001"]
+
+
+@pytest.fixture
+def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Return a bench of six appliances, of which a tick does two at a time."""
+    for module, name in (
+        (registry, "MOVED_AT_ONCE"),
+        (registry, "SAVED_AT_ONCE"),
+        (registry, "TOLD_AT_ONCE"),
+        (ejection_limits, "BEYOND_AT_ONCE"),
+    ):
+        monkeypatch.setattr(module, name, 2)
+    return Bench(tmp_path, make_fleet(bom001=6), return_s=10.0)
+
+
+def test_of_many_that_operators_drain_a_tick_reports_some_and_some_are_recorded_at_a_time(busy: Bench) -> None:
+    busy.tick()
+    busy.tick()
+    busy.tick()
+    busy.changes.clear()
+    busy.registry.take_unsaved(every=True)
+    busy.registry.unsaved.clear()
+    busy.registry.set_overrides(dict.fromkeys(MANY, Override(enabled=False)), OverrideOrigin(1.0, "ann"))
+    assert all(busy.status(name) & DISABLED for name in MANY), "words change at once"
+    recorded = []
+    for number in (2, 4, 6, 6):
+        busy.tick()
+        recorded += busy.registry.take_unsaved()
+        assert [len(busy.changes), len(recorded)] == [number, number]
+    assert [change.appliance for change in busy.changes] == MANY
+    assert sorted(recorded) == MANY
+
+
+def test_of_many_that_operators_enable_each_gets_its_viewers_back_in_its_turn(busy: Bench) -> None:
+    origin = OverrideOrigin(1.0, "ann")
+    busy.registry.set_overrides(dict.fromkeys(MANY, Override(enabled=False)), origin)
+    busy.tick()
+    busy.registry.set_overrides(dict.fromkeys(MANY, Override()), origin)
+    shares = []
+    for _ in range(8):
+        before = {name: busy.registry.states[name].record.returned for name in MANY}
+        busy.tick()
+        after = {name: busy.registry.states[name].record.returned for name in MANY}
+        assert sum(after[name] != before[name] for name in MANY) <= 2
+        shares.append(sum(after.values()) / len(MANY))
+    assert shares[-1] == pytest.approx(0.8, abs=0.2), "as fast as one by itself: a tenth a second"
+    for _ in range(12):
+        busy.tick()
+    assert {busy.registry.states[name].record.returned for name in MANY} == {1.0}
+
+
+def test_of_many_whose_ejection_is_released_some_are_ejected_in_a_tick(busy: Bench) -> None:
+    for _ in range(busy.registry.settings.down_after):
+        for name in MANY:
+            busy.registry.observe(name, False, "refused")
+    busy.tick()
+    assert sorted(busy.registry.release_ejections()) == MANY
+    for number in (2, 4, 6):
+        busy.tick()
+        assert sum(bool(busy.status(name) & UNHEALTHY) for name in MANY) == number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from steering.control.jobs import clockwork
 from steering.control.jobs.clockwork import ControlThread, Job, going_on, run_jobs
+from steering.control.routes.build import quiet
+from steering.errors import FeedError
 from steering.settings import Settings
 
 
@@ -43,6 +46,10 @@ class Ticking(Job):
     async def run(self) -> None:
         self.rounds += 1
         await asyncio.sleep(0.1 if self.rounds == 1 else 0)
+
+
+def refuse_of(reason: str, _: Any) -> None:
+    raise FeedError(reason)
 
 
 def make(job: type[Job]) -> Any:
@@ -128,3 +135,43 @@ def test_short_verbs_run_while_a_long_one_waits_for_its_child() -> None:
     asyncio.run(call_both())
     thread.shutdown()
     assert order == ["drain", "publish", "reload"]
+
+
+def test_a_short_verb_waits_for_no_long_verb_that_has_not_begun() -> None:
+    thread = ControlThread()
+    begun, released, order = threading.Event(), threading.Event(), []
+
+    def first() -> None:
+        begun.set()
+        released.wait()
+
+    async def call_all() -> None:
+        long = [asyncio.ensure_future(thread.run(first))]
+        await asyncio.to_thread(begun.wait)
+        long += [asyncio.ensure_future(thread.run(lambda n=number: order.append(n))) for number in range(20)]
+        await asyncio.sleep(0)  # they wait in the thread's queue
+        short = asyncio.ensure_future(thread.run_during_publish(lambda: order.append("drain")))
+        await asyncio.sleep(0)
+        released.set()
+        await asyncio.gather(short, *long)
+
+    asyncio.run(call_all())
+    thread.shutdown()
+    assert order == ["drain", *range(20)]
+
+
+def test_a_failed_task_and_a_short_verb_that_fails_are_each_their_callers() -> None:
+    thread = ControlThread()
+
+    def fail() -> None:
+        raise ValueError("a fault")
+
+    async def call_both() -> None:
+        long = asyncio.ensure_future(thread.run(lambda: thread.run_task("try", partial(refuse_of, "refused"), quiet)))
+        with pytest.raises(ValueError, match="a fault"):
+            await thread.run_during_publish(fail)
+        with pytest.raises(FeedError, match="refused"):
+            await long
+
+    asyncio.run(call_both())
+    thread.shutdown()

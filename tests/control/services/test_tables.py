@@ -15,8 +15,8 @@ import pytest
 
 from _fastpath.status_words import DISABLED
 from steering.control.routes.feeds import FeedSource
+from steering.control.services import candidate, tasks
 from steering.control.services import hand_over as handover
-from steering.control.services import tasks
 from steering.control.services.control import Control
 from steering.decision.snapshot import Snapshot
 from steering.errors import FeedError, RequestError, SettingsError, SnapshotError, SteeringError
@@ -140,7 +140,7 @@ FAILURES: list[tuple[str, Any, str, Callable[..., Any], str]] = [
         full_disk,
         "write the table: No space left on device",
     ),
-    ("the fleet cannot be written", handover, "write_fleet", full_disk, "write the fleet: No space left on device"),
+    ("the fleet cannot be written", candidate, "write_fleet", full_disk, "write the fleet: No space left on device"),
     ("current cannot be written", handover, "write_current", full_disk, "advance current: No space left on device"),
 ]
 
@@ -318,7 +318,7 @@ def test_an_import_that_cannot_be_written_leaves_the_record_as_it_was(
 ) -> None:
     before = contents(settings.state), serving.fleet.current()
     with monkeypatch.context() as patch:
-        patch.setattr(handover, "write_fleet", full_disk)
+        patch.setattr(candidate, "write_fleet", full_disk)
         with pytest.raises(SettingsError, match="write the fleet: No space left"):
             serving.fleet.replace(renamed(fleet), "test")
     assert (contents(settings.state), serving.fleet.current()) == before
