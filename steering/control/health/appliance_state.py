@@ -131,6 +131,8 @@ def name_of(state: ApplianceState, settings: Settings) -> tuple[str, str]:
     if status & STALE:
         return ("stale" if record.reports else "unknown"), record.fresh.why
     if status & NO_HEADROOM:
+        if (learned := record.delivery.learned_gbps) is not None:
+            return "full", f"it delivers {learned:.4g} of its {state.appliance.capacity_gbps:g} Gbps when more is asked"
         return "full", f"headroom {state.health.headroom_gbps:g} Gbps"
     if status & OVER_LIMIT:
         return "overloaded", "far above its share of its cluster's load"

@@ -83,6 +83,7 @@ def describe_state(state: ApplianceState, settings: Settings, total: float) -> d
         "families": [family for family, bit in ((4, IPV4_UP), (6, IPV6_UP)) if status & bit],
         "throughput_gbps": last.throughput_gbps,
         "headroom_gbps": last.headroom_gbps,
+        "learned_gbps": None if (learned := record.delivery.learned_gbps) is None else round(learned, 3),
         "connections": last.connections,
         "error_rate": last.error_rate,
         "disk_used": last.disk_used,

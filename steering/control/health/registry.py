@@ -262,7 +262,7 @@ class Registry:
             if state.out and not is_out(status):
                 state.record = health.with_slow_start(state.record)
                 status = self._status_of(state)
-            target = health.target_ramp(state.record.health, state.appliance.capacity_gbps, self.settings)
+            target = health.target_of(state.record, state.appliance.capacity_gbps, self.settings)
             if state.record.ramp != target:
                 self.off_target.add(name)
         if state.status & ~status & DISABLED:

@@ -36,6 +36,7 @@ from _fastpath.status_words import (
     STALE,
     UNHEALTHY,
 )
+from steering.control.health.learned_capacity import NOTHING_LEARNED, Delivery, learn
 from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
 from steering.model.route import RoutesHeard
@@ -115,6 +116,7 @@ class HealthRecord:
     ramping: bool = False  # slowly, after a recovery
     full: bool = False
     returned: float = 1.0  # the share of the viewers who play elsewhere that may come back
+    delivery: Delivery = NOTHING_LEARNED
 
     @property
     def reports(self) -> bool:
@@ -175,9 +177,14 @@ def with_report(
         healthy = Condition(health.state != "failed", now, health.why)
     elif health and not healthy.holds and health.why != healthy.why:
         healthy = dataclasses.replace(healthy, why=health.why)
-    full = is_full(health, capacity_gbps, record.full, settings)
+    delivery = record.delivery
+    if report.health and health and health.throughput_gbps is not None and health.connections is not None:
+        elapsed_s = now - record.reported_at if record.reported_at is not None else 0.0
+        delivery = learn(delivery, health.throughput_gbps, health.connections, capacity_gbps, elapsed_s)
+    full = is_full(*known(health, delivery, capacity_gbps), record.full, settings)
     return dataclasses.replace(
         record,
+        delivery=delivery,
         healthy=healthy,
         fresh=record.fresh if record.fresh.holds else Condition(True, now),
         boot=report.boot,
@@ -234,7 +241,7 @@ def with_step(record: HealthRecord, capacity_gbps: float, elapsed_s: float, sett
 
     After a recovery the steps up are smaller.
     """
-    target = target_ramp(record.health, capacity_gbps, settings)
+    target = target_of(record, capacity_gbps, settings)
     up = elapsed_s / settings.slow_start_s if record.ramping and settings.slow_start_s else 1.0
     ramp = min(max(target, record.ramp - settings.weight_step), record.ramp + min(up, settings.weight_step))
     ramping = record.ramping and ramp < target
@@ -244,6 +251,21 @@ def with_step(record: HealthRecord, capacity_gbps: float, elapsed_s: float, sett
     if (ramp, ramping, returned) == (record.ramp, record.ramping, record.returned):
         return record
     return dataclasses.replace(record, ramp=ramp, ramping=ramping, returned=returned)
+
+
+def known(health: Health | None, delivery: Delivery, capacity_gbps: float) -> tuple[Health | None, float]:
+    """Return the health and the capacity to judge by: headroom ends at the learned capacity."""
+    learned = delivery.learned_gbps
+    if health is None or learned is None or learned >= capacity_gbps:
+        return health, capacity_gbps
+    left = max(learned - (health.throughput_gbps or 0.0), 0.0)
+    claimed = left if health.headroom_gbps is None else health.headroom_gbps
+    return dataclasses.replace(health, headroom_gbps=min(claimed, left)), learned
+
+
+def target_of(record: HealthRecord, capacity_gbps: float, settings: Settings) -> float:
+    """Return the share of its full weight that an appliance should have by what is known of it."""
+    return target_ramp(*known(record.health, record.delivery, capacity_gbps), settings)
 
 
 def target_ramp(health: Health | None, capacity_gbps: float, settings: Settings) -> float:
@@ -266,9 +288,11 @@ def is_full(health: Health | None, capacity_gbps: float, was_full: bool, setting
     return health.headroom_gbps <= low * capacity_gbps
 
 
-def full_weight(appliance: Appliance, override: Override) -> int:
-    """Return the weight at ramp 1: the weight that an operator set, or that of the capacity."""
-    return weight_of_capacity(appliance.capacity_gbps) if override.weight is None else override.weight
+def full_weight(appliance: Appliance, override: Override, learned_gbps: float | None = None) -> int:
+    """Return the weight at ramp 1: the weight that an operator set, or that of the claimed or the learned capacity."""
+    if override.weight is not None:
+        return override.weight
+    return weight_of_capacity(min(appliance.capacity_gbps, learned_gbps or appliance.capacity_gbps))
 
 
 def status_of(
@@ -286,10 +310,11 @@ def status_of(
 
     `enabled` is False in a maintenance window. `ejected` lets inference count. `load_factor` multiplies the weight.
     """
-    weight = full_weight(appliance, override)
+    is_of_reports = is_reported(record, override, settings)
+    weight = full_weight(appliance, override, record.delivery.learned_gbps if is_of_reports else None)
     ipv4, ipv6 = appliance.ipv4, appliance.ipv6
     status = 0
-    if is_reported(record, override, settings):
+    if is_of_reports:
         weight = max(round(weight * record.ramp), min(weight, 1))
         if record.health:
             ipv4, ipv6 = ipv4 and record.health.ipv4, ipv6 and record.health.ipv6

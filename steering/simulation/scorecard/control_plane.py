@@ -67,7 +67,7 @@ class ControlPlane:
             health = Health(
                 throughput_gbps=served,
                 headroom_gbps=max(round(float(conditions.claimed[index]) - served, 3), 0.0),
-                connections=int(served * VIEWERS_PER_GBPS),
+                connections=int(load[index] * VIEWERS_PER_GBPS),
                 error_rate=0.0,
                 disk_used=0.8,
                 ipv6=bool(conditions.ipv6[index]),
