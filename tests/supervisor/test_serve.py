@@ -134,6 +134,7 @@ def test_a_sighup_is_not_lost_when_control_ends_before_it_reloads(served: Served
     (tmp_path / "routes.csv").write_text("prefix,cluster\n203.0.113.0/24,lhr001-a\n")
     (control,) = served.pids("control")
     os.kill(control, signal.SIGSTOP)
+    until(lambda: is_stopped(control))  # a thread that still ran would take the SIGHUP first: it has a lower number
     served.process.send_signal(signal.SIGHUP)
     until(lambda: has_pending(control, signal.SIGHUP))
     os.kill(control, signal.SIGKILL)
@@ -152,6 +153,12 @@ def test_a_sighup_is_not_lost_during_start_up(tmp_path: Path, fleet: Fleet) -> N
             until(lambda: {served.steer()["table"] for _ in range(12)} == {2})
         finally:
             process.kill()
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether no thread of a process runs, proc(5)."""
+    states = [stat.read_text().rpartition(") ")[2][0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
 
 
 def has_blocked(pid: int, number: signal.Signals) -> bool:
