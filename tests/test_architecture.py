@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 import subprocess
@@ -58,10 +59,17 @@ def name_of(path: Path) -> str:
 NAMES = {name_of(path): path for path in MODULES}
 
 
+@functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    """Return every node of a source, parsed once for all tests."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@functools.cache
 def imports_of(path: Path) -> set[str]:
     """Return the modules that a file imports, `from package import module` resolved to the module."""
     imported: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -172,7 +180,7 @@ def test_modules_are_short() -> None:
 def test_classes_have_few_public_methods() -> None:
     crowded = {}
     for name, path in NAMES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.ClassDef):
                 methods = [item for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)]
                 public = [item.name for item in methods if not item.name.startswith("_")]
@@ -184,7 +192,7 @@ def test_classes_have_few_public_methods() -> None:
 def test_functions_are_short() -> None:
     long = {}
     for name, path in NAMES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 assert node.end_lineno is not None
                 length = node.end_lineno - node.lineno + 1
@@ -249,7 +257,7 @@ def test_tests_use_no_retired_word() -> None:
 
 def test_exceptions_are_caught_broadly_only_where_a_loop_or_a_process_ends() -> None:
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.ExceptHandler):
                 broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
                 reraises = any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))

@@ -28,12 +28,20 @@ from steering.control.remote import RemoteControl
 from steering.control.routes.feeds import FeedSource
 from steering.errors import SteeringError
 from steering.model.fleet import Fleet
-from steering.playback.server.states import HEAD_S, READ_S
 from steering.state.current import Current, read_current, write_current
 from steering.state.sections import FORMATS, StateFile
 from tests.bench.servers import memory_of
 from tests.support.checked import sealed
-from tests.support.processes import Served, disk, publish_tiny_fleet, serving, until
+from tests.support.processes import (
+    IMPATIENT,
+    SHORT_HEAD_S,
+    SHORT_READ_S,
+    Served,
+    disk,
+    publish_tiny_fleet,
+    serving,
+    until,
+)
 
 AT_HOME = "prefix,cluster\n203.0.113.0/24,bom001-a\n"
 ABROAD = "prefix,cluster\n203.0.113.0/24,lhr001-a\n"
@@ -52,7 +60,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, fleet: Fleet) -> Iterator[
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, hard), hard))
     try:
-        with serving(state) as result:
+        with serving(state, through=IMPATIENT) as result:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             yield result
     finally:
@@ -400,12 +408,12 @@ def test_heads_that_come_drop_by_drop_are_cut_off_and_others_are_answered(servic
             connection.sendall(b"GET /v1/steer?title=")
         began = time.monotonic()
         while left := [connection for connection in dripping if not has_ended(connection)]:
-            assert time.monotonic() - began < HEAD_S + 5, f"{len(left)} are still open"
+            assert time.monotonic() - began < SHORT_HEAD_S + 5, f"{len(left)} are still open"
             for connection in left:
                 with contextlib.suppress(ConnectionError):
                     connection.send(b"t")
             time.sleep(0.2)
-        assert time.monotonic() - began > HEAD_S - 1
+        assert time.monotonic() - began > SHORT_HEAD_S - 1
 
 
 def test_clients_that_never_read_are_cut_off_and_others_are_answered(service: Served) -> None:
@@ -416,12 +424,12 @@ def test_clients_that_never_read_are_cut_off_and_others_are_answered(service: Se
             connection.setblocking(False)
         began = time.monotonic()
         while left := [connection for connection in deaf if not has_ended(connection)]:
-            assert time.monotonic() - began < READ_S + 10, f"{len(left)} are still open"
+            assert time.monotonic() - began < SHORT_READ_S + 10, f"{len(left)} are still open"
             for connection in left:
                 with contextlib.suppress(BlockingIOError, ConnectionError):
                     connection.send(request)
             time.sleep(0.05)
-        assert time.monotonic() - began > READ_S - 1
+        assert time.monotonic() - began > SHORT_READ_S - 1
 
 
 def end_writing(connection: socket.socket) -> None:

@@ -14,18 +14,20 @@ import pytest
 
 from steering.control.remote import RemoteControl
 from steering.model.fleet import Fleet
-from tests.support.processes import Served, publish_tiny_fleet, serving, until
+from tests.support.processes import IMPATIENT, SHORT_HEAD_S, Served, publish_tiny_fleet, serving, until
 
 MIB = 1 << 20
 MOST_GROWTH = 64 * MIB  # of the peak, for 20 connections: each may have 256 KiB read and as much unsent
 HEALTHZ = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.fixture
-def served(tmp_path: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setenv("STEERING_CONTROL_LISTEN", "127.0.0.1:0")
-    with serving(publish_tiny_fleet(tmp_path, fleet), "--workers", "1") as result:
-        yield result
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, fleet: Fleet) -> Iterator[Served]:
+    state = publish_tiny_fleet(tmp_path_factory.mktemp("service"), fleet)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STEERING_CONTROL_LISTEN", "127.0.0.1:0")
+        with serving(state, "--workers", "1", through=IMPATIENT) as result:
+            yield result
 
 
 def address_of(served: Served) -> tuple[str, int]:
@@ -128,4 +130,4 @@ def test_a_head_that_comes_drop_by_drop_ends_its_connection(served: Served, sent
                     ended = True
             return ended
 
-        assert until(dropped, 30) < 25
+        assert until(dropped, 30) < SHORT_HEAD_S + 15

@@ -15,6 +15,7 @@ import pytest
 from steering.control.records.documents import KINDS
 from steering.control.routes.build import Progress
 from steering.control.routes.feeds import FeedSource
+from steering.control.services.control import Control
 from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
@@ -30,9 +31,10 @@ NEW = {"If-None-Match": "*"}
 def app(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> Iterator[ControlApp]:
     """Return the control API of a service that serves one prefix at home in Mumbai."""
     feed: FeedSource = write_feed("203.0.113.0/24,bom001-a,64500,0\n")
+    with Control(settings) as control:  # here a publish needs no child
+        control.fleet.replace(fleet, "test")
+        control.tables.publish([feed], "test")
     with running_control_app(settings) as actual:
-        actual.thread.submit(actual.control.fleet.replace, fleet, "test").result()
-        actual.thread.submit(actual.control.tables.publish, [feed], "test").result()
         yield actual
 
 

@@ -185,6 +185,7 @@ def test_two_feeds_are_one_table_whatever_their_order(tmp_path: Path, fleet: Fle
     assert built[0].ranking_entries == built[1].ranking_entries
 
 
+@pytest.mark.usefixtures("whole_country_map")
 def test_the_shipped_country_map_is_read() -> None:
     regions = read_regions()
     assert len(regions.intervals[4]) > 100_000

@@ -207,6 +207,7 @@ def ranking_of(snapshot: Snapshot, zone: int) -> list[tuple[int, int]]:
 # ---- API and command line
 
 
+@pytest.mark.usefixtures("whole_country_map")  # it is published here and in a child
 def test_over_the_socket_and_by_command(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:
     def run(*words: str) -> str:
         result = CliRunner().invoke(main, [*words, "--state", str(settings.state)])

@@ -179,14 +179,18 @@ async def test_random_clients_never_leave_the_table_and_use_all_of_it(
     follower = Follower(state_folder, 0.1)
     follower.step()
     assert follower.snapshot
+    configs: dict[tuple[int, bool], uvicorn.Config] = {}  # an application for each of the settings
     for seed in range(60):
         rnd = random.Random(seed)
         settings = Settings(max_connections=rnd.choice([1, 3, 100]), proxy_protocol=rnd.random() < 0.3)
         connections = Connections(settings)
         connections.serve(follower.snapshot)
         monkeypatch.setattr(protocol, "MAX_PENDING", 1 if rnd.random() < 0.2 else 256)
-        config = uvicorn.Config(make_app(follower, settings), log_config=None, access_log=False, ws="none")
-        config.load()
+        config = configs.get((settings.max_connections, settings.proxy_protocol))
+        if config is None:
+            config = uvicorn.Config(make_app(follower, settings), log_config=None, access_log=False, ws="none")
+            config.load()
+            configs[settings.max_connections, settings.proxy_protocol] = config
         server = UvicornServer(config, ServerState(), {}, asyncio.get_running_loop())
         await asyncio.gather(*(play(rnd, connections, server) for _ in range(12)))
         assert not connections.open

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ def titles(world: World) -> Titles:
     return Titles(len(world.groups.regions), "video", 1, 2000)
 
 
-@pytest.fixture
-def plan(state_folder: Path) -> Plan:
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory, publish: Callable[..., Path]) -> Plan:
     """Return a plan of both kinds of players in the Friday peak."""
+    state_folder = publish(tmp_path_factory.mktemp("plan") / "state")
     settings = Settings(state=state_folder)
     return Plan(state_folder, settings, (BY_NAME["friday"],), ("sticky", "steered"), (1,), sessions=800, requests=40)

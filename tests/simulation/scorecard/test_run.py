@@ -20,7 +20,7 @@ def ignore(_: str, __: int) -> None:
     """Show nothing."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def outcomes(plan: Plan, fleet: Fleet) -> dict[tuple[str, str], Any]:
     """Return what every policy did in some scenarios, and the optima."""
     plan = dataclasses.replace(

@@ -234,7 +234,7 @@ class RowCollector:
         self.text += f"{prefix} {value}\n".encode()
 
     def refuse(self, value: str, rule: str) -> None:
-        """Add a row that breaks a rule."""
+        """Add a row that breaks a rule. The value is used for the first MAX_LISTED rows only."""
         self.skip()
         self.refuse_also(value, rule)
 
