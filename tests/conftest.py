@@ -43,7 +43,7 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--cases", type=int, default=1000, help="how many cases the parity property runs")
+    parser.addoption("--cases", type=int, default=500, help="how many cases the parity property runs")
 
 
 @pytest.fixture(scope="session")

@@ -275,7 +275,7 @@ def outcome(read: Callable[[], object]) -> object:
         return refusal.parameter, refusal.value, refusal.rule, refusal.status
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     st.one_of(st.none(), HOPS),
     st.lists(LINES, max_size=3),

@@ -230,7 +230,7 @@ KNOWN = st.dictionaries(st.integers(0, 23), st.sets(st.sampled_from(NAMED)), max
 HOT = st.dictionaries(st.sampled_from([content_key_of("video", title) for title in NAMED]), st.integers(1, 9))
 
 
-@settings(max_examples=800)
+@settings(max_examples=400)
 @given(
     ranking_entry_lists(),
     st.lists(st.tuples(st.integers(0, 6), words), max_size=24),

@@ -219,7 +219,7 @@ WORDS = st.builds(
 LISTS = st.lists(TEXTS, max_size=4, unique=True)
 
 
-@settings(max_examples=1500)
+@settings(max_examples=600)
 @given(
     st.dictionaries(st.sampled_from([*NAMES, "c002-del001"]), WORDS),
     LISTS,

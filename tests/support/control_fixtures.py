@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import lzma
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,14 @@ def thin_country_map(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         thin = dataclasses.replace(regions.read_map(), sha256=digest)
         patch.undo()
         patch.setattr(regions, "read_map", lambda mmdb=None: read_map_of(mmdb) if mmdb else thin)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def files_without_fsync() -> Iterator[None]:
+    """Let the tests' own process not wait for the disk: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 

@@ -29,17 +29,19 @@ PATIENCE_S = 60.0
 ASKING = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=5)
 
 
-# Starts a service that waits a few seconds for its clients, so that tests of its limits need not wait half a minute.
+# Starts a service that waits a few seconds for clients and for an idle core, not half a minute and ten seconds.
 SHORT_HEAD_S, SHORT_READ_S = 3, 6
 SHORT_LIMITS = f"""
 import sys
 from steering.cli import main
 from steering.control.api import protocol
 from steering.playback.server import connections, states
+from steering.process import child
 limits = {{states.HEAD_S: {SHORT_HEAD_S}, states.READ_S: {SHORT_READ_S}}}
 for table in (states.LIMITS, connections.FALLBACK_LIMITS):
     table.update({{state: (limits.get(seconds, seconds), cut_off) for state, (seconds, cut_off) in table.items()}})
 protocol.HEAD_S, protocol.READ_S = {SHORT_HEAD_S}, {SHORT_READ_S}
+child.PATIENCE_S = 2.0
 del sys.argv[1:4]
 main()
 """

@@ -314,7 +314,7 @@ TARGETS = [
 NAMESPACES = ["", "dvb:", "dashif:", "scte35:"]
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(
     st.sampled_from(sorted(dash.ELEMENTS | dash.LEADING | {"Teleport", "Laurl"})),
     st.sampled_from(NAMESPACES),

@@ -244,8 +244,8 @@ async def bodies_of(ask: Asking, seed: int, count: int) -> set[str]:
     return bodies
 
 
-async def test_every_body_of_ten_thousand_fuzzed_requests_obeys_the_rules(ask: Asking) -> None:
-    assert len(await bodies_of(ask, 6, 10_000)) > 500
+async def test_every_body_of_4_000_fuzzed_requests_obeys_the_rules(ask: Asking) -> None:
+    assert len(await bodies_of(ask, 6, 4000)) > 500
 
 
 async def test_the_streaming_alliances_validator_takes_every_body(ask: Asking, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_players_do_what_their_kind_does(outcomes: dict[tuple[str, str], Any]) -
 
 
 def test_the_same_arguments_give_the_same_bytes_in_any_number_of_processes(plan: Plan, fleet: Fleet) -> None:
-    plan = dataclasses.replace(plan, scenarios=(BY_NAME["friday"], BY_NAME["isp_lost"]), sessions=300, requests=5)
+    plan = dataclasses.replace(plan, scenarios=(BY_NAME["friday"], BY_NAME["isp_lost"]), sessions=100, requests=5)
     reports = [json.dumps(report_of(plan, 8, run_all(plan, fleet, processes, ignore))) for processes in (1, 1, 2)]
     assert reports[0] == reports[1] == reports[2]
     assert json.loads(reports[0])["rows"][0]["scenario"] == "friday"
