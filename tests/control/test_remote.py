@@ -53,6 +53,7 @@ def raw(remote: RemoteControl, settings: Settings) -> Iterator[httpx.Client]:
         yield client
 
 
+@pytest.mark.usefixtures("whole_country_map")  # a child publishes what is remote
 def test_a_fleet_is_imported_published_overridden_and_listed_as_by_local_services(
     remote: RemoteControl, fleet: Fleet, write_feed: WriteFeed, tmp_path: Path
 ) -> None:

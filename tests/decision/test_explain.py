@@ -59,7 +59,6 @@ def test_explain_names_the_geofeed_that_overrode_the_map(
         assert (round(location["latitude"]), round(location["longitude"])) == about
 
 
-@pytest.mark.usefixtures("whole_country_map")
 def test_without_geofeeds_the_location_is_of_the_country(tmp_path: Path, publish: Publish) -> None:
     location = why_of(publish(tmp_path / "state"), "49.32.0.1")["location"]
     assert (location["source"], location["name"], location["prefix"]) == ("map", "country-prefixes.txt.xz", None)
@@ -89,7 +88,6 @@ SITES = [
 ]
 
 
-@pytest.mark.usefixtures("whole_country_map")
 @pytest.mark.parametrize(("name", "settings", "address", "expected"), SITES, ids=[row[0] for row in SITES])
 def test_near_sites_that_a_client_does_not_get_are_listed_with_the_reason(
     tmp_path: Path, publish: Publish, name: str, settings: dict[str, Any], address: str, expected: dict[str, str]
@@ -107,7 +105,6 @@ def test_a_site_that_a_route_excludes_is_listed_as_such(tmp_path: Path, publish:
     assert {row["site"]: row["reason"] for row in rows} == {"bom002": "a route excludes its clusters", "del001": CLOSED}
 
 
-@pytest.mark.usefixtures("whole_country_map")
 def test_only_the_nearest_of_many_sites_are_listed(tmp_path: Path, publish: Publish, fleet: Fleet) -> None:
     closed = next(cluster for cluster in fleet.clusters if cluster.site == "bom001")
     sites = [Site(f"x{i}", "IN", "Mumbai", 19.0 + i, 72.9) for i in range(20)]
@@ -130,7 +127,6 @@ CEILINGS = [
 ]
 
 
-@pytest.mark.usefixtures("whole_country_map")
 @pytest.mark.parametrize(("address", "most_km", "expected"), CEILINGS)
 def test_clients_without_a_route_get_no_site_beyond_the_ceiling(
     tmp_path: Path, publish: Publish, address: str, most_km: float | None, expected: set[str]

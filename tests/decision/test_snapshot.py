@@ -69,7 +69,6 @@ STEER_ROWS = [
 ]  # fmt: skip
 
 
-@pytest.mark.usefixtures("whole_country_map")
 @pytest.mark.parametrize(("name", "address", "n", "wanted"), STEER_ROWS, ids=[row[0] for row in STEER_ROWS])
 def test_the_nearest_appliances_come_first(
     snapshot: Snapshot, name: str, address: str, n: int, wanted: list[str]

@@ -71,7 +71,7 @@ def test_services_may_be_bound_to_parts_of_countries(
 
 
 @pytest.fixture
-def follower(whole_country_map: None, tmp_path: Path, publish: Publish, fleet: Fleet) -> Follower:
+def follower(tmp_path: Path, publish: Publish, fleet: Fleet) -> Follower:
     """Return what serves a service for everybody, one for Britain, and one that sends others elsewhere."""
     video = fleet.services[0]
     services = (
@@ -107,7 +107,6 @@ NAMED = [
 ADDRESSES = {"198.18.0.1": "IN-MH", "198.18.1.1": "IN-KA", "198.18.2.1": "IN", BRITISH: "GB", NOWHERE: ""}
 
 
-@pytest.mark.usefixtures("whole_country_map")
 @pytest.mark.parametrize("named", NAMED, ids=str)
 @pytest.mark.parametrize("shed", [False, True])
 def test_the_fast_path_answers_whom_the_service_is_for_and_leaves_others(
