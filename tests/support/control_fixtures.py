@@ -18,6 +18,7 @@ import geo_data
 from steering.control.routes.feeds import FeedSource, read_text, regions
 from steering.control.services.control import Control
 from steering.model.fleet import Fleet
+from steering.process import child
 from steering.settings import Settings, read_settings
 from tests.support.questions import HOME
 
@@ -72,10 +73,11 @@ def thin_country_map(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def files_without_fsync() -> Iterator[None]:
-    """Let the tests' own process not wait for the disk: no test cuts the power."""
+def waits_are_short() -> Iterator[None]:
+    """Let the tests' own process not wait for the disk, as no test cuts the power, and a second for an idle core."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr(child, "PATIENCE_S", 1.0)
         yield
 
 
