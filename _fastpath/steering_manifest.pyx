@@ -217,8 +217,9 @@ cdef class Manifest:
                     best = brought[i]
         if best.state == UNFIT or kept.rank < best.rank or (kept.rank == best.rank and kept.state == FULL):
             return <int> (kept - used)
-        if kept.rank == best.rank and kept.pick >= 0 and best.pick >= 0:
-            if draw_of(made.picks + kept.pick) <= draw_of(made.picks + best.pick) * (1 + self.gain):
+        if kept.rank == best.rank and kept.pick >= 0:
+            # An appliance that was not picked is no better than one that was.
+            if best.pick < 0 or draw_of(made.picks + kept.pick) <= draw_of(made.picks + best.pick) * (1 + self.gain):
                 return <int> (kept - used)
         return <int> (kept - used) if is_held_back(picker, best.appliance, asked.viewer) else -1
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from _fastpath.hashing import viewer_of
@@ -229,6 +229,7 @@ LISTS = st.lists(TEXTS, max_size=4, unique=True)
     st.sampled_from(["", "s", "viewer 7"]),
     st.sampled_from(["t", "80100172", "another"]),
 )
+@example({"c001-bom001": UP}, ["c001-lhr001", "c002-lhr001"], ["c001-lhr001"], [], "video", "", "t")
 def test_any_order_is_the_judges(
     world: World,
     words: dict[str, int],

@@ -581,7 +581,7 @@ def test_a_bird_announces_changes_withdraws_and_dies(
     bird.start()
     with following(tmp_path, fleet, sessions_of(bird.port), monkeypatch) as service:
         state = service.state
-        wait_for(state, {"203.0.113.1": "bom001-a", "2001:db8:1::1": "del001-a", "192.0.2.1": "lhr001-a"}, 20)
+        wait_for(state, {"203.0.113.1": "bom001-a", "2001:db8:1::1": "del001-a", "192.0.2.1": "lhr001-a"})
         with RemoteControl(Settings(state=state)) as remote:
             until(lambda: [(row["state"], row["routes"]) for row in remote.sessions()] == [("up", 1), ("up", 1)])
 
