@@ -81,7 +81,7 @@ $(VENV)/.run: $(BIN)/python $(SOURCES)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run
-	@echo "installing the tools to test and measure with"
+$(VENV)/.dev: $(BIN)/python $(SOURCES)
+	@echo "installing and compiling, with the tools to test and measure (about a minute)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[dev]'
-	@touch $@
+	@touch $(VENV)/.run $@
