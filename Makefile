@@ -8,6 +8,7 @@ CASES ?= 100000
 SECONDS ?= 60
 REQUESTS ?= 5000000
 MEASURE := -p no:cacheprovider --timeout=0
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := $(wildcard _fastpath/*.pyx _fastpath/*.pxd _fastpath/*.h) setup.py pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -42,7 +43,7 @@ parity: $(VENV)/.dev  ## compare the fast_path with FastAPI in CASES=100000 requ
 
 # The compiled parsers under AddressSanitizer, each bytes object in an allocation of its own; then atheris on the others.
 fuzz: $(VENV)/.dev  ## fuzz what parses bytes from outside, SECONDS=60 a target
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]' --no-build-isolation
+	@$(INSTALL) --no-build-isolation -e '.[fuzz]'
 	@mkdir -p $(ASAN)/_fastpath && cp _fastpath/__init__.py $(ASAN)/_fastpath
 	@STEERING_SANITIZE=address,undefined $(BIN)/python setup.py -q build_ext --force --build-lib $(ASAN) --build-temp $(ASAN)/temp
 	@PYTHONPATH=$(ASAN):. LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
@@ -73,15 +74,15 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "steering needs Python 3.11 or newer; try make PYTHON=python3.11")'
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools cython
+	@$(INSTALL) setuptools cython
 
 # Built with the pinned cython and setuptools of the venv. setup.py compiles in parallel.
 $(VENV)/.run: $(BIN)/python $(SOURCES)
 	@echo "installing and compiling (about half a minute)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e .
+	@$(INSTALL) --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python $(SOURCES)
 	@echo "installing and compiling, with the tools to test and measure (about a minute)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -c constraints.txt -e '.[dev]'
+	@$(INSTALL) --no-build-isolation -e '.[dev]'
 	@touch $(VENV)/.run $@

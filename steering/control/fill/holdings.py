@@ -47,7 +47,7 @@ from steering.control.fill.holdings_rows import (
     digest_text,
     unpack_digests,
 )
-from steering.control.fill.titles import RefusedError, Reporter, Titles, bits_of
+from steering.control.fill.titles import RefusedError, Reporter, Titles, bits_of, packed_of
 from steering.errors import SnapshotError
 from steering.model.fleet import Appliance, Cluster, Fleet
 from steering.model.service import Service
@@ -307,11 +307,6 @@ class HoldingsReported:
 
 
 # ---- sets of title indexes, as integers with a bit for each
-
-
-def packed_of(bits: int, size: int) -> bytes:
-    """Return bits as bytes, lowest first."""
-    return bits.to_bytes(-(-size // 8), "little")
 
 
 def has(packed: bytes, index: int) -> bool:

@@ -223,3 +223,8 @@ def indexes_of(bits: int) -> list[int]:
     """Return which bits are set, ascending."""
     digits = f"{bits:b}"[::-1] if bits else ""
     return [index for index, digit in enumerate(digits) if digit == "1"]
+
+
+def packed_of(bits: int, size: int) -> bytes:
+    """Return an integer of `size` bits as bytes, the lowest bits first."""
+    return bits.to_bytes(-(-size // 8), "little")

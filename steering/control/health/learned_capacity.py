@@ -47,7 +47,7 @@ NOTHING_LEARNED: Final = Delivery()
 def learn(
     before: Delivery, throughput_gbps: float, connections: int, capacity_gbps: float, elapsed_s: float
 ) -> Delivery:
-    """Return what is known after a report, which came so many seconds after the one before."""
+    """Return the delivery as a report changes it. `elapsed_s` is the time since the report before."""
     learned = before.learned_gbps
     if connections < FEWEST_CONNECTIONS or throughput_gbps <= 0.0:
         return dataclasses.replace(before, short=0, learned_gbps=grown(learned, capacity_gbps, elapsed_s))

@@ -368,10 +368,9 @@ class Registry:
         for state in [self.states[name] for name in self.off_target]:
             if state.appliance.slot % turns != self.turn:
                 continue
-            name = state.id
             stepped = health.with_step(state.record, state.appliance.capacity_gbps, elapsed_s * turns, self.settings)
             if stepped is state.record:
-                self.off_target.discard(name)
+                self.off_target.discard(state.id)
             else:
                 state.record = stepped
                 self._refresh(state, now)

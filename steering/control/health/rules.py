@@ -264,7 +264,7 @@ def known(health: Health | None, delivery: Delivery, capacity_gbps: float) -> tu
 
 
 def target_of(record: HealthRecord, capacity_gbps: float, settings: Settings) -> float:
-    """Return the share of its full weight that an appliance should have by what is known of it."""
+    """Return the target of the ramp, a share of the full weight, by the last report and the learned capacity."""
     return target_ramp(*known(record.health, record.delivery, capacity_gbps), settings)
 
 

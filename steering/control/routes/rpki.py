@@ -59,7 +59,7 @@ def read_payloads(path: Path) -> Payloads:
             prefix, asn, longest = read_payload(item)
             rows.add(prefix, numbers.setdefault((asn, longest), len(numbers)))
         except ValueError as error:
-            rows.refuse(json.dumps(item)[:80] if len(rows.refusals) < MAX_LISTED else "", str(error))
+            rows.refuse(json.dumps(item)[:80] if rows.lists else "", str(error))
     builder = rows.builder(path.name)
     if not builder.rows:
         raise FeedError(f"{path.name}: holds no payload that can be used", hint="is the validator still starting?")

@@ -49,9 +49,7 @@ class FleetOnRecord:
 
         `drop_absent` follows, once no worker is given the appliances that left, and `settle`.
         """
-        parts = []
-        for (part,) in in_pieces(packed, 1, self.give_way):
-            parts.append(FleetPart.unpack(part))
+        parts = [FleetPart.unpack(part) for (part,) in in_pieces(packed, 1, self.give_way)]
         fleet = with_parts(self.fleet, parts)
         self.give_way()
         with self.records.transaction() as transaction:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steering.control.health import learned_capacity, rules
+from steering.control.health import rules
 from steering.control.health.learned_capacity import (
     FEWEST_CONNECTIONS,
     GROWTH_S,
@@ -27,7 +27,7 @@ APPLIANCE = Appliance("c1", "x", "c1.example", CLAIMED)
 
 
 def play(can: list[float], viewers: list[int], rate: float = RATE, report_s: float = 10.0) -> list[Delivery]:
-    """Return what is known after each report of an appliance that can deliver so much and has so many viewers."""
+    """Return the delivery after each report of an appliance. `can` is the most that it delivers, in Gbit/s."""
     known, result = Delivery(), []
     for limit, count in zip(can, viewers, strict=True):
         known = learn(known, min(limit, rate * count), count, CLAIMED, report_s)
@@ -99,7 +99,7 @@ def test_few_connections_say_nothing() -> None:
     known = learn(Delivery(), 1.0, FEWEST_CONNECTIONS, CLAIMED, 10.0)
     for _ in range(20):
         known = learn(known, 0.1, FEWEST_CONNECTIONS - 1, CLAIMED, 10.0)
-    assert known == Delivery(learned_capacity.learn(Delivery(), 1.0, FEWEST_CONNECTIONS, CLAIMED, 10.0).best)
+    assert known == learn(Delivery(), 1.0, FEWEST_CONNECTIONS, CLAIMED, 10.0)
 
 
 def test_a_learned_capacity_is_headroom_weight_and_reason() -> None:

@@ -233,15 +233,20 @@ class RowCollector:
         self.rows += 1
         self.text += f"{prefix} {value}\n".encode()
 
+    @property
+    def lists(self) -> bool:
+        """Whether the next refusal is listed; without that, nothing uses its value."""
+        return len(self.refusals) < MAX_LISTED
+
     def refuse(self, value: str, rule: str) -> None:
-        """Add a row that breaks a rule. The value is used for the first MAX_LISTED rows only."""
+        """Add a row that breaks a rule."""
         self.skip()
         self.refuse_also(value, rule)
 
     def refuse_also(self, value: str, rule: str) -> None:
         """Refuse a part of the row that was added last."""
         self.refused_by[rule_of(rule)] += 1
-        if len(self.refusals) < MAX_LISTED:
+        if self.lists:
             self.refusals.append((self.rows, value, rule))
 
     def builder(self, name: str) -> FeedBuilder:
