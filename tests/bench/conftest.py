@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,18 @@ def snapshot(published: Path) -> Snapshot:
 def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     path = Path(request.config.rootpath) / "bench.json"
     before = json.loads(path.read_text()) if path.exists() else []
-    report = Report()
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+
+    def keep(row: dict[str, Any]) -> None:
+        """Show a row and write bench.json as soon as it is measured: a run takes half an hour, and may be stopped."""
+        with capture.global_and_fixture_disabled():
+            terminal.ensure_newline()
+            terminal.write_line(line_of(row))
+        path.write_text(json.dumps(report.merged(before), indent=1) + "\n")
+
+    report = Report(keep)
     yield report
-    path.write_text(json.dumps(report.merged(before), indent=1) + "\n")
     request.config.stash[ROWS] = report.rows
 
 
@@ -83,15 +93,27 @@ def seconds(request: pytest.FixtureRequest) -> int:
 ROWS = pytest.StashKey[list[dict[str, Any]]]()
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a bar that is missed when it is missed."""
+    if report.failed:
+        print(
+            f"\nMISSED {report.nodeid}: {getattr(report.longrepr, 'reprcrash', None)}", file=sys.__stdout__, flush=True
+        )
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Show the rows of this run as a table."""
     rows = config.stash.get(ROWS, [])
     if rows:
         terminalreporter.section("bench.json")
         for row in rows:
-            if row["value"] is None:
-                terminalreporter.line(f"{row['name']:22} {'-':>12} {row['unit']:6} {row['peer'] or '':24} {row['why']}")
-                continue
-            peer = f"{row['peer']} {row['peer_value']:g}" if row["peer"] else ""
-            ratio = f"ratio {row['ratio']:.3f}" if row["ratio"] is not None else ""
-            terminalreporter.line(f"{row['name']:22} {row['value']:>12,g} {row['unit']:6} {peer:24} {ratio}")
+            terminalreporter.line(line_of(row))
+
+
+def line_of(row: dict[str, Any]) -> str:
+    """Return a row of bench.json as a line of the table."""
+    if row["value"] is None:
+        return f"{row['name']:22} {'-':>12} {row['unit']:6} {row['peer'] or '':24} {row['why']}"
+    peer = f"{row['peer']} {row['peer_value']:g}" if row["peer"] else ""
+    ratio = f"ratio {row['ratio']:.3f}" if row["ratio"] is not None else ""
+    return f"{row['name']:22} {row['value']:>12,g} {row['unit']:6} {peer:24} {ratio}"

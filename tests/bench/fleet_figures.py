@@ -112,7 +112,9 @@ def test_pick_with_holdings(report: Report, with_holdings: Snapshot, table: Tabl
     rnd = random.Random(3)
     numbers = Counter(number for _, number in plain.names.appliances)
     for number, members in numbers.items():
-        slots = [plain.slots[index] for index, (_, other) in enumerate(plain.names.appliances) if other == number]
+        slots = [
+            plain.fleet_file.slots[index] for index, (_, other) in enumerate(plain.names.appliances) if other == number
+        ]
         builder.set_cluster(number, slots, [{"video"}] * members, list(bitmaps(rnd, members)))
     name = write_holdings(tmp_path / "state", 1, builder)
     asked = Snapshot(tmp_path / "state", dataclasses.replace(plain.current, holdings=name))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import geo_data
@@ -34,10 +34,11 @@ class Table:
 
 
 class Report:
-    """The rows measured in this run, in order."""
+    """The rows measured in this run, in order; `keep` is called with each as it is measured."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Callable[[dict[str, Any]], None]) -> None:
         self.rows: list[dict[str, Any]] = []
+        self.keep = keep
 
     def add(
         self,
@@ -59,6 +60,7 @@ class Report:
             "ratio": rounded(ratio),
         }
         self.rows.append(row | {"why": why} if why else row)
+        self.keep(self.rows[-1])
 
     def merged(self, before: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the rows of bench.json: the earlier ones, replaced where this run has the same name and peer, then new ones."""
