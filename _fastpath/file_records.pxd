@@ -9,7 +9,7 @@ cdef packed struct zone_record:
 
 cdef packed struct ranking_entry_record:
     uint32_t cluster
-    uint32_t rank  # with FALLBACK set where no route leads
+    uint32_t rank  # 15 bits; FALLBACK where no route leads; 16 bits of price
 
 cdef packed struct cluster_record:
     uint32_t first

@@ -38,6 +38,11 @@ cdef inline uint64_t size_of_block(const uint8_t* block, uint32_t mask_bytes) no
     return 1 + (<uint64_t> block[0] + 1) * mask_bytes + BLOCK_BYTES * width_of(block[0])
 
 
+cdef struct seat:
+    uint32_t services  # whose holdings the appliance reports, a bit each
+    uint32_t member  # its number among its cluster's members
+
+
 cdef class Holdings:
     cdef Py_buffer views[PARTS]
     cdef int held

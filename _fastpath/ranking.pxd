@@ -5,7 +5,7 @@ from libc.string cimport memcmp
 from _fastpath.appliance_ids cimport ApplianceIds
 from _fastpath.counters cimport Counters
 from _fastpath.file_records cimport appliance_record, cluster_record, ranking_entry_record, site_record, zone_record
-from _fastpath.holdings cimport Holdings
+from _fastpath.holdings cimport Holdings, seat
 from _fastpath.lpm cimport PrefixTable, PyUnicode_1BYTE_DATA, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII
 from _fastpath.service cimport Service
 from _fastpath.status_words cimport C_WEIGHT, StatusWords
@@ -17,21 +17,18 @@ cdef enum:
     C_MAX_APPLIANCE_ID = 96  # bytes; renderers reserve room for it
     C_MAX_MISSED = 16  # clusters that one answer counts a miss for
     C_MAX_FAILED = 8  # appliances that a player could not play from
-    C_FAILED = 1 << 30  # set for one of them in its status word, for one decision
+    C_FAILED = 0x80000000  # set for one of them in its status word, for one decision
     # Whether a candidate holds the title.
     UNKNOWN = -1
     NOT_HELD = 0
     HELD = 1
-    RANK = 0x7FFFFFFF
+    C_RANK = 0x7FFF
+    C_FALLBACK = 0x8000  # set in the rank word of an entry that no route leads to; its price stands above
     ABLE = 45  # "-", the reason of a candidate that could serve
 
 cdef struct piece:  # of a text
     const char* at
     Py_ssize_t length
-
-cdef struct seat:
-    uint32_t services  # whose holdings the appliance reports, a bit each
-    uint32_t member  # its number among its cluster's members
 
 cdef struct candidate:
     uint64_t cost
@@ -74,6 +71,7 @@ cdef struct decision:
     int failed_count
     uint32_t reasons  # a bit each
     bint failed_open
+    bint by_price  # a cluster that was reached is under pressure
     int missed
     uint32_t missed_by[C_MAX_MISSED]  # the clusters that report holdings and lack the title
 
@@ -95,14 +93,13 @@ cdef class Picker:
     cdef uint32_t zone_count, cluster_count, appliance_count, site_count, most_candidates
 
     cdef int check(self) except -1
-    cdef int check_text(self) except -1
-    cdef int assign_seats(self) except -1
     cdef void decide(self, const question* asked, Service service, decision* made) noexcept nogil
     cdef void prepare(self, const question* asked, Service service, decision* made) noexcept nogil
     cdef void choose(
         self, uint32_t zone, Service service, decision* made, note* notes, uint32_t* noted
     ) noexcept nogil
     cdef char judge(self, uint32_t number, uint32_t i, Service service, const decision* made) noexcept nogil
+    cdef int note_others(self, uint32_t zone, Service service, const decision* made, object trace) except -1
     cdef int decide_traced(self, const question* asked, Service service, decision* made, object trace) except -1
     cdef int read(
         self, object address, str title, int n, int family, str session, Counters counters, object failed,

@@ -21,6 +21,9 @@ The key is the title's where an appliance's holdings are unknown, so that caches
 session together, where it holds the title: viewers spread over the copies. A viewer is a session; without one, the
 client's /24 or /48. A hot title has a *fan-out* k in the status file: k keys, of which a viewer has one.
 
+Where a cluster that was reached is under pressure, the ranking is walked in the order of price and pressure instead
+(`ranking_prices.pxd`), and nobody is picked where the fallback is cheaper than all, unless the service fails open.
+
 One round takes at most two picks of a site, one where two are requested, so that two sites serve where two can. Rounds
 repeat over the candidates not picked yet, until there are n picks or a round adds none. Where no candidate is left and
 the service fails open, the ranking is walked again and the reasons U, S and H do not count.
@@ -28,16 +31,16 @@ the service fails open, the ranking is walked again and the reasons U, S and H d
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 
 from _fastpath.appliance_ids cimport ApplianceIds
 from _fastpath.atomics cimport load_word
 from _fastpath.counters cimport FAILED_OPEN
 from _fastpath.hashing cimport content_key, hash_bytes, key_of_viewer, mix
-from _fastpath.holdings cimport cluster_members, member
-from _fastpath.service cimport REGION_WORDS
-from _fastpath.status_words cimport C_DISABLED, C_IPV4_UP, C_IPV6_UP, C_NO_HEADROOM, C_OVER_LIMIT, C_STALE
-from _fastpath.status_words cimport C_UNHEALTHY, C_WEIGHT
+from _fastpath.ranking_checks cimport check_appliances, check_clusters, check_rankings, seats_of
+from _fastpath.ranking_prices cimport MOST_ORDERED, PRICE_SHIFT, order_by_price
+from _fastpath.status_words cimport C_DISABLED, C_IPV4_UP, C_IPV6_UP, C_MOST_PRESSURE, C_NO_HEADROOM, C_OVER_LIMIT
+from _fastpath.status_words cimport C_PRESSED, C_STALE, C_UNHEALTHY, C_WEIGHT
 
 cimport cython
 
@@ -55,7 +58,9 @@ ZONE = struct.Struct("=III8s")
 CLUSTER = struct.Struct("=IIII")
 APPLIANCE = struct.Struct("=IIIHH")
 SITE = struct.Struct("=II")
-FALLBACK = 1 << 31  # set in the rank of an entry that no route leads to
+FALLBACK = C_FALLBACK  # set in the rank word of an entry that no route leads to
+RANK = C_RANK
+PRICE = 1 << PRICE_SHIFT
 
 cdef enum:
     FORGIVABLE = C_UNHEALTHY | C_STALE | C_NO_HEADROOM | C_OVER_LIMIT  # where a service fails open
@@ -87,6 +92,7 @@ cdef struct walk_state:
     uint32_t refused_flags
     uint32_t least_weight
     uint32_t services
+    uint32_t words  # the bits of all words that were read
     int64_t title  # its row in the holdings, -1 for none
 
 
@@ -165,6 +171,7 @@ cdef inline void walk_cluster(
     for i in range(cluster.first, cluster.first + cluster.count):
         appliance = picker.appliances + i
         word = load_word(picker.status.words + appliance.slot)
+        walk.words |= word
         if made.failed_count and has_failed(picker, appliance, made):
             word |= C_FAILED
         if walk.services:
@@ -193,12 +200,40 @@ cdef inline void walk_cluster(
 cdef void walk_ranking(
     Picker picker, uint32_t zone, Service service, bint forgives, decision* made, note* notes, uint32_t* noted
 ) noexcept nogil:
-    """Fill the picks from a zone's ranking, walked once a round."""
+    """Fill the picks from a zone's ranking."""
     cdef const ranking_entry_record* first = picker.ranking_entries + picker.zones[zone].first
     cdef const ranking_entry_record* end = first + picker.zones[zone].count
+    cdef ranking_entry_record ordered[MOST_ORDERED]
+    cdef int count
+    if not walk_entries(picker, first, end, service, forgives, made, notes, noted) & C_PRESSED or forgives:
+        return
+    made.by_price = True
+    count = order_by_price(
+        first, end, picker.clusters, picker.cluster_count, picker.appliances, picker.status.words, ordered
+    )
+    if ordered[0].rank >> PRICE_SHIFT >= C_MOST_PRESSURE and not service.fail_open:
+        made.count = 0
+        made.reasons |= REASON_BIT[72]  # H
+    elif made.count:
+        made.reasons = made.missed = 0
+        if notes != NULL:
+            noted[0] = 0
+        walk_entries(picker, ordered, ordered + count, service, False, made, notes, noted)
+
+
+cdef uint32_t walk_entries(
+    Picker picker, const ranking_entry_record* first, const ranking_entry_record* end, Service service, bint forgives,
+    decision* made, note* notes, uint32_t* noted
+) noexcept nogil:
+    """Fill the picks from the entries of a ranking, walked once a round; return the bits of all words that were read.
+
+    Consecutive entries that differ in nothing but the cluster, or in FALLBACK, are one rank.
+    """
     cdef const ranking_entry_record* entry
+    cdef uint32_t group
     cdef walk_state walk
     walk.found = 0
+    walk.words = 0
     walk.site_limit = 1 if made.n == 2 else 2
     walk.repeats = walk.forgives = forgives
     walk.refused_flags = C_DISABLED | C_FAILED if forgives else C_DISABLED | C_FAILED | FORGIVABLE
@@ -210,14 +245,15 @@ cdef void walk_ranking(
         entry = first
         while entry < end and walk.found < made.n:
             walk.rank_start = walk.found
-            walk.current.rank = entry.rank & RANK
-            while entry < end and entry.rank & RANK == walk.current.rank:
+            group = entry.rank | C_FALLBACK
+            walk.current.rank = entry.rank & C_RANK
+            while entry < end and entry.rank | C_FALLBACK == group:
                 if entry.cluster < picker.cluster_count:
                     walk_cluster(picker, entry.cluster, service, &walk, made, notes, noted)
                 entry += 1
         if walk.found == made.n or walk.found == walk.round_start:
             made.count = walk.found
-            return
+            return walk.words
         walk.repeats = True
 
 
@@ -243,12 +279,13 @@ cdef class Picker:
         self.cluster_count = <uint32_t> (self.buffers[2].len // sizeof(cluster_record))
         self.appliance_count = <uint32_t> (self.buffers[3].len // sizeof(appliance_record))
         self.site_count = <uint32_t> (self.buffers[4].len // sizeof(site_record))
-        self.check_text()
         self.check()
         self.ids = ApplianceIds()
         self.ids.fill(self.appliances, self.appliance_count, self.clusters, self.cluster_count, self.text)
         if holdings is not None:
-            self.assign_seats()
+            self.seats = seats_of(
+                holdings, self.clusters, self.cluster_count, self.appliances, self.appliance_count
+            )
 
     def __dealloc__(self):
         cdef int i
@@ -257,69 +294,17 @@ cdef class Picker:
         free(self.seats)
 
     cdef int check(self) except -1:
-        """Refuse records that point outside the records they name, so that no pick checks them."""
-        cdef uint64_t i, j, candidates, entries = self.buffers[1].len // sizeof(ranking_entry_record)
-        cdef const cluster_record* cluster
+        """Refuse records that point outside what they name, so that no pick checks them."""
         if self.zone_count != self.table.zones:
             raise ValueError(f"{self.zone_count} zone records for a table of {self.table.zones} zones")
-        for i in range(self.cluster_count):
-            cluster = self.clusters + i
-            if <uint64_t> cluster.first + cluster.count > self.appliance_count \
-                    or cluster.region >= REGION_WORDS * 64 or (cluster.count and cluster.site >= self.site_count):
-                raise ValueError(f"cluster {i}: its appliances, its site or its region do not exist")
-        for i in range(self.zone_count):
-            if <uint64_t> self.zones[i].first + self.zones[i].count > entries:
-                raise ValueError(f"zone {i}: its ranking lies outside the ranking entries")
-            candidates = 0
-            for j in range(self.zones[i].first, self.zones[i].first + self.zones[i].count):
-                # A cluster that left the fleet is an empty one: tables and fleets change apart.
-                if self.ranking_entries[j].cluster < self.cluster_count:
-                    candidates += self.clusters[self.ranking_entries[j].cluster].count
-                if j > self.zones[i].first \
-                        and self.ranking_entries[j].rank & RANK < self.ranking_entries[j - 1].rank & RANK:
-                    raise ValueError(f"zone {i}: the ranks of its ranking do not ascend")
-            self.most_candidates = max(self.most_candidates, <uint32_t> candidates)
-        return 0
-
-    cdef int check_text(self) except -1:
-        """Refuse appliances without a status word, and names that lie outside the text or are too long."""
-        cdef uint64_t length = self.buffers[5].len
-        cdef const appliance_record* appliance
-        cdef uint32_t i
-        for i in range(self.appliance_count):
-            appliance = self.appliances + i
-            if appliance.slot >= self.status.slots:
-                raise ValueError(f"appliance {i} has slot {appliance.slot}, there are {self.status.slots}")
-            if <uint64_t> appliance.host + appliance.host_length > length \
-                    or <uint64_t> appliance.id + appliance.id_length > length:
-                raise ValueError(f"appliance {i}: its text lies outside the text part")
-            if appliance.id_length > C_MAX_APPLIANCE_ID:
-                raise ValueError(f"appliance {i}: an id of {appliance.id_length} bytes; at most {C_MAX_APPLIANCE_ID}")
-        for i in range(self.site_count):
-            if <uint64_t> self.sites[i].id + self.sites[i].id_length > length:
-                raise ValueError(f"site {i}: its text lies outside the text part")
-        return 0
-
-    cdef int assign_seats(self) except -1:
-        """Find the number of each appliance among its cluster's members in the holdings: both are sorted by slot.
-
-        The holdings of an appliance that is not among them, for example one that has just moved, are unknown.
-        """
-        cdef uint32_t number, i, at
-        cdef const cluster_members* known
-        cdef const member* members
-        self.seats = <seat*> calloc(self.appliance_count + 1, sizeof(seat))
-        if self.seats == NULL:
-            raise MemoryError
-        for number in range(min(self.cluster_count, self.holdings.clusters)):
-            known = self.holdings.cluster_table + number
-            members = self.holdings.member_table + known.first
-            at = 0
-            for i in range(self.clusters[number].first, self.clusters[number].first + self.clusters[number].count):
-                while at < known.count and members[at].slot < self.appliances[i].slot:
-                    at += 1
-                if at < known.count and members[at].slot == self.appliances[i].slot:
-                    self.seats[i] = seat(members[at].services, at)
+        check_appliances(
+            self.appliances, self.appliance_count, self.sites, self.site_count, self.buffers[5].len, self.status.slots
+        )
+        check_clusters(self.clusters, self.cluster_count, self.appliance_count, self.site_count)
+        self.most_candidates = check_rankings(
+            self.zones, self.zone_count, self.ranking_entries, self.buffers[1].len // sizeof(ranking_entry_record),
+            self.clusters, self.cluster_count
+        )
         return 0
 
     cdef void decide(self, const question* asked, Service service, decision* made) noexcept nogil:
@@ -346,7 +331,7 @@ cdef class Picker:
     ) noexcept nogil:
         """Fill the picks for the keys of a decision; note every candidate where `notes` is given."""
         made.reasons = made.missed = 0
-        made.failed_open = False
+        made.failed_open = made.by_price = False
         walk_ranking(self, zone, service, False, made, notes, noted)
         if made.count == 0 and service.fail_open:
             walk_ranking(self, zone, service, True, made, NULL, NULL)
@@ -391,10 +376,30 @@ cdef class Picker:
                 trace.candidates.append(
                     (notes[i].appliance, notes[i].rank, notes[i].word, chr(notes[i].reason), position, held)
                 )
+            if made.by_price:
+                self.note_others(asked.zone, service, made, trace)
         finally:
             free(notes)
+        trace.by_price = made.by_price
         trace.title_key, trace.session_key, trace.content_key = made.title_key, made.session_key, made.content
         trace.fan_out, trace.failed_open = made.fan_out, made.failed_open
+        return 0
+
+    cdef int note_others(self, uint32_t zone, Service service, const decision* made, object trace) except -1:
+        """Add to a trace the candidates that were not reached: their pressure decides the order too."""
+        cdef const ranking_entry_record* entry = self.ranking_entries + self.zones[zone].first
+        cdef const ranking_entry_record* end = entry + self.zones[zone].count
+        cdef uint32_t first, i, word
+        known = {appliance for appliance, *_ in trace.candidates}
+        while entry < end:
+            if entry.cluster < self.cluster_count:
+                first = self.clusters[entry.cluster].first
+                for i in range(first, first + self.clusters[entry.cluster].count):
+                    if i not in known:
+                        word = load_word(self.status.words + self.appliances[i].slot)
+                        reason = chr(self.judge(entry.cluster, i, service, made))
+                        trace.candidates.append((i, entry.rank & C_RANK, word, reason, None, None))
+            entry += 1
         return 0
 
     cdef int read(
@@ -491,7 +496,7 @@ class Trace:
         self.candidates = []
         self.title_key = self.session_key = self.content_key = 0
         self.fan_out = 1
-        self.failed_open = False
+        self.failed_open = self.by_price = False
 
 
 def cost(uint64_t key, uint32_t slot):

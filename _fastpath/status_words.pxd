@@ -9,9 +9,17 @@ cdef enum:
     C_OVER_LIMIT = 1 << 20
     C_IPV4_UP = 1 << 21
     C_IPV6_UP = 1 << 22
-    HELD_BACK_SHIFT = 23  # so many in 64 of those who play elsewhere may not move up to it yet
-    HELD_BACK_BITS = 6
+    PACE_SHIFT = 23  # eight bits: up to MOST_HELD_BACK viewers in 64 held back, or all of them and a pressure
+    C_PACE = 0xFF
+    C_PRESSED = 0xC0 << 23  # one of these is set where there is a pressure
+    C_MOST_HELD_BACK = 63
+    C_MOST_PRESSURE = 192  # as the price of the fallback
     C_WEIGHT = 0xFFFF
+
+
+cdef inline uint32_t pressure_of(uint32_t word) noexcept nogil:
+    """Return the pressure of an appliance's cluster, 0 to C_MOST_PRESSURE, by the appliance's word."""
+    return (word >> PACE_SHIFT & C_PACE) - C_MOST_HELD_BACK if word & C_PRESSED else 0
 
 
 cdef struct hot_title:

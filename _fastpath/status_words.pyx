@@ -1,9 +1,10 @@
 # cython: wraparound=False, initializedcheck=False, cdivision=True
 """StatusWords: one 32-bit word for each appliance slot, and the hot titles, in a file that workers map.
 
-A word is 16 bits of weight, the flags below, and how many in 64 of the viewers elsewhere are held back from moving up
-to the appliance. Each pick reads the words with one relaxed atomic load each, so a
-changed word counts at the next pick of every worker. Behind the words stands an open-addressed table of hot titles:
+A word is 16 bits of weight, the flags below, and a pace: 0 to 63 for so many in 64 of the viewers elsewhere who are
+held back from moving up to the appliance; above that all are held back, and its cluster has a *pressure* of 1 to 192,
+which is added to the cluster's price (`ranking_prices.pxd`). Each pick reads the words with one relaxed atomic load
+each, so a changed word counts at the next pick of every worker. Behind the words stands an open-addressed table of hot titles:
 the content key, and the fan-out of the title's viewers. A title's cell follows from its key and the file's random seed,
 and it is at most MAX_PROBES behind it, so that no choice of titles makes a search long.
 
@@ -31,8 +32,10 @@ STALE = C_STALE
 OVER_LIMIT = C_OVER_LIMIT
 IPV4_UP = C_IPV4_UP
 IPV6_UP = C_IPV6_UP
-HELD_BACK = 1 << HELD_BACK_SHIFT
-MOST_HELD_BACK = (1 << HELD_BACK_BITS) - 1
+HELD_BACK = 1 << PACE_SHIFT
+MOST_HELD_BACK = C_MOST_HELD_BACK
+MOST_PRESSURE = C_MOST_PRESSURE
+PACE = C_PACE * HELD_BACK
 
 # Why a candidate is passed over. Counters hold them in this order; `ranking.reason_of` decides which comes first.
 REASONS = {
@@ -59,7 +62,7 @@ cdef enum:
     C_MAX_FAN_OUT = 4096
 
 cdef uint64_t MOST = C_MAX_FAN_OUT
-cdef bytes MAGIC = b"STEERWT3"
+cdef bytes MAGIC = b"STEERWT4"
 
 
 @cython.no_gc  # a view must not be cleared before what is exported of it

@@ -27,7 +27,7 @@ cdef struct choice:  # a pathway, and the number of the pick it is for
 
 cdef struct standing:  # how a pathway stands that a player uses, or that its playlist declared
     int state
-    uint32_t rank  # of the best appliance that it stands for; RANK for another network
+    uint32_t rank  # of the best appliance that it stands for; C_RANK for another network
     int pick  # its number, -1 where that is no pick
     uint32_t appliance
 

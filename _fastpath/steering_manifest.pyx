@@ -23,10 +23,10 @@ from libc.string cimport memcmp
 from _fastpath.atomics cimport load_word
 from _fastpath.file_records cimport appliance_record, ranking_entry_record
 from _fastpath.hashing cimport jittered_ttl, mix
-from _fastpath.ranking cimport ABLE, C_MAX_PICKS, RANK, Picker, decision, draw_of, piece, question
+from _fastpath.ranking cimport ABLE, C_MAX_PICKS, C_RANK, Picker, decision, draw_of, piece, question
 from _fastpath.ranking cimport text_of
 from _fastpath.service cimport Service
-from _fastpath.status_words cimport HELD_BACK_BITS, HELD_BACK_SHIFT
+from _fastpath.status_words cimport C_PACE, PACE_SHIFT
 from _fastpath.writing cimport join, write_number
 
 cdef piece FALLBACK = piece(b"cdn", 3)
@@ -136,7 +136,7 @@ cdef class Manifest:
         """Find how a pathway stands that a player uses, or that its playlist declared."""
         cdef int64_t own
         cdef int i
-        found.state, found.rank, found.pick, found.appliance = UNFIT, RANK, -1, 0
+        found.state, found.rank, found.pick, found.appliance = UNFIT, C_RANK, -1, 0
         if asked.failed_count and among(name, asked.failed, asked.failed_count):
             return
         if self.is_other(name):
@@ -167,7 +167,7 @@ cdef class Manifest:
         while entry < end and entry.cluster != home:
             entry += 1
         if entry < end:
-            self.take(picker.judge(home, own, self.service, made), entry.rank & RANK, own, found)
+            self.take(picker.judge(home, own, self.service, made), entry.rank & C_RANK, own, found)
 
     cdef void judge_mapped(
         self, Picker picker, const question* asked, const decision* made, uint32_t bit, standing* found
@@ -180,12 +180,12 @@ cdef class Manifest:
         for i in range(made.count):
             if self.stands[made.picks[i].appliance] & bit and made.picks[i].rank < found.rank:
                 found[0] = standing(OPEN, made.picks[i].rank, i, made.picks[i].appliance)
-        while entry < end and found.pick < 0 and entry.rank & RANK <= found.rank:
+        while entry < end and found.pick < 0 and entry.rank & C_RANK <= found.rank:
             if entry.cluster < picker.cluster_count:
                 first = picker.clusters[entry.cluster].first
                 for j in range(first, first + picker.clusters[entry.cluster].count):
                     if self.stands[j] & bit:
-                        self.take(picker.judge(entry.cluster, j, self.service, made), entry.rank & RANK, j, found)
+                        self.take(picker.judge(entry.cluster, j, self.service, made), entry.rank & C_RANK, j, found)
             entry += 1
 
     cdef void take(self, char reason, uint32_t rank, uint32_t appliance, standing* found) noexcept nogil:
@@ -281,10 +281,13 @@ cdef class Manifest:
 
 
 cdef inline bint is_held_back(Picker picker, uint32_t appliance, uint64_t viewer) noexcept nogil:
-    """Return whether a viewer may not yet move up to an appliance: by a number of the two, and the status word."""
+    """Return whether a viewer may not yet move up to an appliance: by a number of the two, and the status word.
+
+    Nobody moves up to an appliance of a cluster under pressure.
+    """
     cdef uint32_t slot = picker.appliances[appliance].slot
     cdef uint32_t word = load_word(picker.status.words + slot)
-    return mix(viewer ^ slot + 1) >> (64 - HELD_BACK_BITS) < word >> HELD_BACK_SHIFT & ((1 << HELD_BACK_BITS) - 1)
+    return mix(viewer ^ slot + 1) >> 58 < word >> PACE_SHIFT & C_PACE
 
 
 cdef inline bint goes_before(const standing* left, const standing* right) noexcept nogil:

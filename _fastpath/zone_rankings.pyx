@@ -5,7 +5,8 @@ Every route on every covering prefix makes its cluster a candidate. A candidate'
 policy, in the policy's order, lower is better: `prefix`, how many covering prefixes are longer; `distance` in steps;
 any other is an attribute of the route. A cluster with several routes keeps its best one. A route
 that excludes its cluster keeps it out, unless a longer prefix adds it. Clusters are sorted by key; equal keys share a
-rank. The region's fallback clusters follow, by distance. Equal rankings are stored once.
+rank. The region's fallback clusters follow, by distance. Each rank has a price, by class and distance of its cheapest
+cluster, and never less than the rank before it: the policy decides the order. Equal rankings are stored once.
 """
 
 from array import array
@@ -19,14 +20,16 @@ from libc.string cimport memset
 
 from _fastpath.intervals cimport Pairs
 from _fastpath.prefix_rows cimport zeros
+from _fastpath.ranking cimport C_FALLBACK, C_RANK
+from _fastpath.ranking_prices cimport PRICE_SHIFT
+from _fastpath.status_words cimport C_MOST_PRESSURE
 
 EARTH_RADIUS_KM = 6371.0088  # mean radius, IUGG
 
 cdef double EARTH_RADIUS = EARTH_RADIUS_KM
-cdef uint32_t FALLBACK_BIT = 1 << 31  # as FALLBACK of `ranking`
-
 cdef enum:
     MAX_KEYS = 8
+    MOST_PRICE = C_MOST_PRESSURE - 1  # below the fallback's
     NO_STEP = 0xFFFFFFFF  # above any distance step and any depth
     EXCLUDED = 0xFFFFFFFF  # in place of an index
 
@@ -55,7 +58,8 @@ cdef inline int compare_keys(const ranking_entry* a, const ranking_entry* b) noe
 class Rankings:
     """Distinct rankings, and which one each (chain, region) has.
 
-    `ranking_entries` (I) is cluster and rank in turn; the rank has FALLBACK set if the cluster has no route. `first`
+    `ranking_entries` (I) is cluster and rank word in turn: 15 bits of rank, FALLBACK if the cluster has no route, and 16
+    bits of price, of which the fallback's is 192. `first`
     (I, one more than there are rankings) is the ranking entry at which each ranking begins. `ranking` and `partner` (I)
     are by (chain, region): the ranking's number, and the partner with the longest prefix.
     """
@@ -71,6 +75,7 @@ cdef class RankingBuilder:
     cdef const uint32_t[::1] cluster         # by route
     cdef const uint32_t[::1] partners        # by cluster
     cdef const double[::1] cluster_vectors, region_vectors
+    cdef const double[::1] prices            # by cluster; then that of one without a route, then that of 1000 km
     cdef double step_km
     cdef const uint32_t* columns[MAX_KEYS]   # by key of the policy; NULL for prefix and distance
     cdef const uint32_t[::1] excludes        # by route: whether it keeps its cluster away from the prefix
@@ -84,16 +89,18 @@ cdef class RankingBuilder:
     cdef uint32_t* steps      # of `out`: cluster and rank in turn
 
     def __cinit__(
-        self, dict routes, cluster_vectors, cluster_partners, region_vectors, tuple policy, double step_km
+        self, dict routes, cluster_vectors, cluster_partners, region_vectors, prices, tuple policy, double step_km
     ):
         cdef Py_ssize_t clusters = len(cluster_partners), i
         self.routes, self.cluster, self.partners = routes, routes["cluster"], cluster_partners
         self.cluster_vectors, self.region_vectors = cluster_vectors, region_vectors
-        self.step_km, self.keys = step_km, len(policy)
+        self.prices, self.step_km, self.keys = prices, step_km, len(policy)
         if self.keys > MAX_KEYS:
             raise ValueError(f"a policy has at most {MAX_KEYS} keys, not {self.keys}")
         if self.cluster_vectors.shape[0] != 3 * clusters or self.region_vectors.shape[0] % 3:
             raise ValueError(f"vectors are three doubles each, for all {clusters} clusters and every region")
+        if self.prices.shape[0] != clusters + 2:
+            raise ValueError(f"{self.prices.shape[0]} prices; {clusters} clusters and two more have one")
         for i in range(self.cluster.shape[0]):
             if self.cluster[i] >= clusters:
                 raise ValueError(f"route {i} names cluster {self.cluster[i]}, there are {clusters}")
@@ -175,7 +182,7 @@ cdef class RankingBuilder:
         qsort(self.entries, self.count, sizeof(ranking_entry), compare_ranking_entries)
         for i in range(self.count):
             if i and compare_keys(self.entries + i - 1, self.entries + i):
-                rank += 1
+                rank = min(rank + 1, <uint32_t> C_RANK)
             self.steps[2 * i] = self.entries[i].cluster
             self.steps[2 * i + 1] = rank
         return rank
@@ -192,18 +199,43 @@ cdef class RankingBuilder:
             self.stamp_of[cluster] = self.stamp
             step = self.distance_step(cluster)
             if step != last_step and self.count:
-                rank += 1
+                rank = min(rank + 1, <uint32_t> C_RANK)
             last_step = step
             self.steps[2 * self.count] = cluster
-            self.steps[2 * self.count + 1] = rank | FALLBACK_BIT
+            self.steps[2 * self.count + 1] = rank | C_FALLBACK
             self.count += 1
 
+    @cython.boundscheck(False)  # the clusters are those of the entries
+    cdef void set_prices(self) noexcept:
+        """Write the price of each rank."""
+        cdef uint32_t rank, price = 0
+        cdef double cheapest
+        cdef Py_ssize_t i = 0, first
+        while i < self.count:
+            first, rank, cheapest = i, self.steps[2 * i + 1] & C_RANK, MOST_PRICE
+            while i < self.count and self.steps[2 * i + 1] & C_RANK == rank:
+                cheapest = min(cheapest, self.price_of(self.steps[2 * i], self.steps[2 * i + 1] & C_FALLBACK))
+                i += 1
+            price = <uint32_t> (cheapest + 0.5)
+            while first < i:
+                self.steps[2 * first + 1] |= price << PRICE_SHIFT
+                first += 1
+
+    @cython.boundscheck(False)
+    cdef inline double price_of(self, uint32_t cluster, bint no_route) noexcept:
+        cdef Py_ssize_t clusters = self.partners.shape[0]
+        return self.prices[clusters if no_route else cluster] \
+            + self.prices[clusters + 1] * self.distance_km(cluster) / 1000
+
     @cython.boundscheck(False)  # as add_route
-    cdef inline uint32_t distance_step(self, uint32_t cluster) noexcept:
+    cdef inline double distance_km(self, uint32_t cluster) noexcept:
         cdef const double* a = &self.cluster_vectors[3 * <Py_ssize_t> cluster]
         cdef const double* b = &self.region_vectors[3 * <Py_ssize_t> self.region]
         cdef double cosine = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-        return <uint32_t> (EARTH_RADIUS * acos(max(-1.0, min(1.0, cosine))) / self.step_km)
+        return EARTH_RADIUS * acos(max(-1.0, min(1.0, cosine)))
+
+    cdef inline uint32_t distance_step(self, uint32_t cluster) noexcept:
+        return <uint32_t> (self.distance_km(cluster) / self.step_km)
 
     cdef bytes content(self):
         return self.out.data.as_chars[:self.count * 8]
@@ -211,13 +243,14 @@ cdef class RankingBuilder:
 
 def make_rankings(
     Pairs wanted not None, chains, set_first, set_members, dict routes not None, cluster_vectors, cluster_partners,
-    region_vectors, fallback_first, fallback_clusters, tuple policy not None, double step_km,
+    region_vectors, fallback_first, fallback_clusters, prices, tuple policy not None, double step_km,
 ):
     """Return the Rankings of every wanted (chain, region).
 
     A set's routes are `set_members[set_first[s]:set_first[s + 1]]`, indices into the columns of `routes` (arrays of I):
     `cluster`, and one for each key of `policy` but prefix and distance. Vectors are unit vectors, three doubles each,
-    by cluster number and by region. A region's fallback clusters, nearest first, are
+    by cluster number and by region. `prices` are doubles, where the fallback's is 192: by cluster number, then the price
+    of a cluster without a route, then that of 1000 km. A region's fallback clusters, nearest first, are
     `fallback_clusters[fallback_first[r]:fallback_first[r + 1]]`.
     """
     cdef const uint32_t[::1] first = set_first, members = set_members
@@ -228,7 +261,7 @@ def make_rankings(
     cdef c_array.array ranking_of = zeros("I", len(wanted)), partner_of = zeros("I", len(wanted))
     cdef dict numbers = {}
     cdef RankingBuilder builder = RankingBuilder(
-        routes, cluster_vectors, cluster_partners, region_vectors, policy, step_km
+        routes, cluster_vectors, cluster_partners, region_vectors, prices, policy, step_km
     )
     for i in range(fallbacks.shape[0]):
         if fallbacks[i] >= clusters:
@@ -251,6 +284,7 @@ def make_rankings(
         i, end = fallback_starts[region], fallback_starts[region + 1]
         if i < end <= fallbacks.shape[0]:
             builder.add_fallbacks(&fallbacks[i], end - i, rank)
+        builder.set_prices()
         content = builder.content()
         number = numbers.get(content)
         if number is None:

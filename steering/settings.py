@@ -94,6 +94,18 @@ class Settings(BaseSettings):
     """how many nearby sites that accept off-net clients are added at the end of each ranking"""
     fallback_max_km: float | None = Field(None, gt=0)
     """how far away those sites may be from the client's assumed location; none for any distance"""
+    price_embedded: float = Field(1.0, gt=0, le=1e6)
+    """what a byte from an embedded cluster costs, beside the other prices; prices decide when clusters lack room"""
+    price_private: float = Field(2.0, gt=0, le=1e6)
+    """the same from a cluster behind private peering"""
+    price_exchange: float = Field(3.0, gt=0, le=1e6)
+    """the same from a cluster at an exchange"""
+    price_transit: float = Field(6.0, gt=0, le=1e6)
+    """the same over transit, and from a cluster without a route to the client"""
+    price_1000_km: float = Field(0.4, ge=0, le=1e6)
+    """what 1000 km of distance add to that"""
+    price_fallback: float = Field(12.0, gt=0, le=1e6)
+    """what a byte from a service's fallback costs; new viewers get it where every cluster would cost more"""
     country_mmdb: Path | None = None
     """an MMDB file of countries or cities, used instead of the shipped country map"""
     geofeeds: Annotated[tuple[Path, ...], NoDecode] = Field((), max_length=1000)
@@ -170,7 +182,9 @@ class Settings(BaseSettings):
     """good observations in a row that make an appliance healthy again"""
     high_headroom: float = Field(0.2, gt=0, le=1)
     """the headroom, as a share of capacity, below which an appliance gets fewer clients"""
-    low_headroom: float = Field(0.05, ge=0, lt=1)
+    pressure_headroom: float = Field(0.1, gt=0, le=1)
+    """the headroom of a cluster below which its price rises; at low_headroom it is as high as that of the fallback"""
+    low_headroom: float = Field(0.01, ge=0, lt=1)
     """the headroom at which an appliance gets no new clients"""
     weight_step: float = Field(0.1, gt=0, le=1)
     """how much an appliance's weight may change in a tick, as a share of its full weight"""
@@ -208,8 +222,9 @@ class Settings(BaseSettings):
 
     @pydantic.model_validator(mode="after")
     def check_marks(self) -> Settings:
-        if self.low_headroom >= self.high_headroom:
-            raise ValueError(f"low_headroom {self.low_headroom} is not below high_headroom {self.high_headroom}")
+        for name in ("high_headroom", "pressure_headroom"):
+            if self.low_headroom >= getattr(self, name):
+                raise ValueError(f"low_headroom {self.low_headroom} is not below {name} {getattr(self, name)}")
         return self
 
     @pydantic.model_validator(mode="after")

@@ -11,7 +11,7 @@ from typing import Any
 
 from _fastpath.intervals import Intervals
 from _fastpath.lpm import PrefixTable
-from _fastpath.ranking import FALLBACK, ZONE
+from _fastpath.ranking import FALLBACK, RANK, ZONE
 from steering.errors import SnapshotError
 from steering.model.route import Announcement, Refusal
 from steering.state.routes import Locations, RouteRows, Routes, routes_sections
@@ -32,7 +32,7 @@ class Zone:
 class BuiltTable:
     """A table before it is written. Intervals hold zone numbers; zone 0 is the default.
 
-    `ranking_entries` are cluster and rank in turn, the rank with the bit FALLBACK set where no route leads.
+    `ranking_entries` are cluster and rank word in turn: the RANK, FALLBACK where no route leads, and the price.
     """
 
     intervals: Mapping[int, Intervals]
@@ -79,7 +79,7 @@ def ranking_entries_of(zone: Zone, ranking_entries: Sequence[int]) -> Iterator[t
     """Yield a zone's ranking, nearest first: cluster, rank, and whether no route leads there."""
     for entry in range(zone.first, zone.first + zone.count):
         rank = ranking_entries[2 * entry + 1]
-        yield ranking_entries[2 * entry], rank & ~FALLBACK, bool(rank & FALLBACK)
+        yield ranking_entries[2 * entry], rank & RANK, bool(rank & FALLBACK)
 
 
 def read_zones(table: StateFile) -> list[Zone]:

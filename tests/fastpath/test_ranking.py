@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from array import array
@@ -112,7 +113,7 @@ class Bench:
         self, title: str, n: int = 3, family_bit: int = status.IPV4_UP, address: str = V4, session: str = ""
     ) -> list[tuple[int, int]]:
         """Return what the reference picks."""
-        ranking_entries = [(cluster, rank & 0x7FFFFFFF) for cluster, rank in self.ranking_entries]
+        ranking_entries = [(cluster, word & 0x7FFF, word >> 16) for cluster, word in self.ranking_entries]
         fan_out = self.status.hot().get(content_key_of("video", title), 1)
         keys = reference.keys_of(title, reference.viewer_of(session, address), fan_out)
         return reference.choose(ranking_entries, self.members(title), keys, n, family_bit, self.fail_open)
@@ -209,18 +210,23 @@ def test_keys_and_costs_stay_what_they_are_from_version_to_version() -> None:
 
 
 def ranking_entry_lists() -> st.SearchStrategy[list[tuple[int, int]]]:
-    return st.lists(st.integers(0, 2), min_size=1, max_size=7).map(
-        lambda steps: [(cluster, sum(steps[1 : cluster + 1])) for cluster in range(len(steps))]
+    """Each rank has a price, which ascends: ranks of equal prices too."""
+    return st.tuples(st.lists(st.integers(0, 2), min_size=1, max_size=7), st.sampled_from((0, 1, 16, 90))).map(
+        lambda drawn: [
+            (cluster, rank | drawn[1] * (rank // 2) * pick.PRICE)
+            for cluster, rank in enumerate(itertools.accumulate(drawn[0][1:], initial=0))
+        ]
     )
 
 
 words = st.builds(
-    lambda weight, families, bad: weight | families | bad,
+    lambda weight, families, bad, pace: weight | families | bad | pace * status.HELD_BACK,
     st.sampled_from((0, 1, 2, 100, 1000, 65535)),
     st.sampled_from((UP, UP, UP, status.IPV4_UP, status.IPV6_UP, 0)),
     st.sampled_from(
         (0, 0, 0, 0, status.DISABLED, status.UNHEALTHY, status.STALE, status.NO_HEADROOM, status.OVER_LIMIT)
     ),
+    st.one_of(st.just(0), st.just(0), st.integers(0, status.MOST_HELD_BACK + status.MOST_PRESSURE)),
 )
 
 
@@ -324,11 +330,56 @@ def test_health_never_changes_a_rank(
         ranking_entries,
         [(cluster, f"s{cluster // 2}", word) for cluster, word in members],
     )
-    ranks = dict(ranking_entries)
+    ranks = {cluster: word & 0x7FFF for cluster, word in ranking_entries}
     for slot in range(len(members)):
         bench.status.set_word(slot, data.draw(words))
     for slot, rank in bench.picks("t", 8):
         assert rank == ranks[members[slot][0]]
+
+
+PRESSED = [
+    # name, (rank, price) and pressure of clusters 0, 1, 2; the clusters of three picks
+    ("without pressure, rank by rank", [(0, 16, 0), (1, 32, 0), (2, 96, 0)], [0, 1, 2]),
+    ("a little: still the cheapest", [(0, 16, 10), (1, 32, 0), (2, 96, 0)], [0, 1, 2]),
+    ("more than the next one's price: behind it", [(0, 16, 20), (1, 32, 0), (2, 96, 0)], [1, 0, 2]),
+    ("much: last", [(0, 16, 100), (1, 32, 0), (2, 96, 0)], [1, 2, 0]),
+    ("two of three", [(0, 16, 60), (1, 32, 90), (2, 96, 0)], [0, 2, 1]),
+    ("a pressure that is not reached changes nothing", [(0, 16, 0), (1, 32, 0), (2, 96, 192)], [0, 1, 2]),
+    ("equal sums: by rank", [(0, 16, 16), (1, 32, 0), (2, 96, 0)], [0, 1, 2]),
+    ("one is below the fallback's price: all are listed", [(0, 16, 192), (1, 32, 192), (2, 96, 95)], [2, 0, 1]),
+    ("the fallback is cheapest", [(0, 16, 176), (1, 32, 160), (2, 96, 96)], []),
+]
+
+
+@pytest.mark.parametrize(("clusters", "order"), [row[1:] for row in PRESSED], ids=[row[0] for row in PRESSED])
+def test_pressure_is_added_to_the_price(tmp_path: Path, clusters: list[tuple[int, int, int]], order: list[int]) -> None:
+    entries = [(number, rank | price * pick.PRICE) for number, (rank, price, _) in enumerate(clusters)]
+    words = [100 | UP | (63 + pressure) * status.HELD_BACK * bool(pressure) for *_, pressure in clusters]
+    appliances = [(number, f"s{number}", word) for number, word in enumerate(words)]
+    bench = Bench(tmp_path, entries, appliances)
+    assert [slot for slot, _ in bench.picks("t")] == order
+    assert [slot for slot, _ in bench.picks("t", 1)] == order[:1]
+    open_ = Bench(tmp_path, entries, appliances, fail_open=True)
+    assert len(open_.picks("t", 3)) == 3
+
+
+def test_a_trace_under_pressure_has_every_candidate_of_the_ranking(tmp_path: Path) -> None:
+    words = [100 | UP | 100 * status.HELD_BACK, 100 | UP, 100 | UP, 100 | UP]
+    entries = [(number, number) for number in range(4)]
+    bench = Bench(tmp_path, entries, [(number, f"s{number}", word) for number, word in enumerate(words)])
+    trace = pick.Trace()
+    assert [index for index, *_ in bench.picker.picks(V4, "t", bench.service, 1, 4, trace=trace)] == [1]
+    assert trace.by_price
+    assert [(index, reason, place) for index, _, _, reason, place, _ in trace.candidates] == [
+        (1, "-", 0), (0, "-", None), (2, "-", None), (3, "-", None)
+    ]  # fmt: skip
+
+
+def test_a_ranking_of_very_many_clusters_is_ordered_by_price_as_far_as_it_goes(tmp_path: Path) -> None:
+    words = [100 | UP | 100 * status.HELD_BACK, *[100 | UP] * 599]
+    entries = [(number, number) for number in range(600)]
+    bench = Bench(tmp_path, entries, [(number, f"s{number}", word) for number, word in enumerate(words)])
+    assert bench.picks("t", 3) == [(1, 1), (2, 2), (3, 3)]
 
 
 def test_taking_one_appliance_out_moves_only_its_own_keys(tmp_path: Path) -> None:
@@ -749,7 +800,7 @@ def test_whatever_is_in_the_hot_table_a_search_ends(tmp_path: Path, seed: int) -
 @pytest.mark.parametrize(
     ("content", "rule"),
     [(b"", "at least 64"), (b"x" * 100, "not a status file"), (b"STEERWT1" + bytes(92), "not a status file"),
-     (b"STEERWT3" + b"\1\2\3\4" + bytes(60), "other byte order"),
+     (b"STEERWT4" + b"\1\2\3\4" + bytes(60), "other byte order"),
      (status.StatusWords.image(array("I", [1, 2]))[:-1], "header promises")],
 )  # fmt: skip
 def test_a_wrong_status_file_is_refused(tmp_path: Path, content: bytes, rule: str) -> None:

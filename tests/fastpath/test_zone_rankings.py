@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from _fastpath import prefix_rows, zone_rankings
 from _fastpath.intervals import Chains, Pairs, sweep
+from _fastpath.ranking import FALLBACK, RANK
 from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
 from tests.support import reference
 
@@ -26,6 +27,7 @@ def vector(latitude: float, longitude: float) -> list[float]:
 
 
 COLUMNS = ("cluster", "class", "as_path", "origin", "med", "excludes")
+PRICES = array("d", [16.0, 16.0, 32.0, 32.0, 48.0, 96.0, 96.0, 6.4])  # by cluster; without a route; of 1000 km
 
 
 def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -58,11 +60,11 @@ def build_ranking(
         {name: array("I", (route[name] for route in flat)) for name in COLUMNS},
         array("d", itertools.chain.from_iterable(vector(*SITES[cluster]) for cluster in sorted(SITES))),
         array("I", [0, 7, 0, 8, 0, 9]), array("d", vector(*region)),
-        array("I", [0, len(fallback)]), array("I", fallback), policy, 100,
+        array("I", [0, len(fallback)]), array("I", fallback), PRICES, policy, 100,
     )  # fmt: skip
     steps = list(zip(result.ranking_entries[0::2], result.ranking_entries[1::2], strict=True))
-    routes = [(cluster, rank) for cluster, rank in steps if not rank >> 31]
-    return routes, [(cluster, rank & 0x7FFFFFFF) for cluster, rank in steps if rank >> 31], result.partner[0]
+    routes = [(cluster, word & RANK) for cluster, word in steps if not word & FALLBACK]
+    return routes, [(cluster, word & RANK) for cluster, word in steps if word & FALLBACK], result.partner[0]
 
 
 def route(
@@ -159,12 +161,12 @@ def test_rankings_refuse_clusters_and_policies_that_there_are_none_of() -> None:
     none, place, policy = array("I"), array("d", [1.0, 0.0, 0.0]), RANKING_POLICIES["prefix_first"]
 
     def make(
-        routes: Any, places: array[float], fallback: array[int], policy: tuple[str, ...]
+        routes: Any, places: array[float], fallback: array[int], policy: tuple[str, ...], prices: Any = array("d", [0] * 3)
     ) -> zone_rankings.Rankings:
         first = array("I", [0, len(fallback)])
         sets = array("I", [0, 0])
         return zone_rankings.make_rankings(
-            wanted, chains, sets, none, routes, places, array("I", [0]), place, first, fallback, policy, 100
+            wanted, chains, sets, none, routes, places, array("I", [0]), place, first, fallback, prices, policy, 100
         )
 
     empty = dict.fromkeys(routes, none)
@@ -176,5 +178,7 @@ def test_rankings_refuse_clusters_and_policies_that_there_are_none_of() -> None:
         make(empty, place, none, ("med",) * 9)
     with pytest.raises(ValueError, match="three doubles each"):
         make(empty, array("d"), none, policy)
+    with pytest.raises(ValueError, match="2 prices; 1 clusters and two more have one"):
+        make(empty, place, none, policy, array("d", [0, 0]))
     twice = make(empty, place, array("I", [0, 0, 0, 0, 0, 0]), policy)
     assert list(twice.ranking_entries[::2]) == [0]

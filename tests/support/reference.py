@@ -117,7 +117,7 @@ def reason_of(item: dict[str, Any], family_bit: int, forgives: bool = False) -> 
 
 
 def choose(
-    ranking_entries: Sequence[tuple[int, int]],
+    ranking_entries: Sequence[tuple[int, int, int]],
     clusters: dict[int, list[dict[str, Any]]],
     keys: tuple[int, int],
     n: int,
@@ -126,26 +126,60 @@ def choose(
 ) -> list[tuple[int, int]]:
     """Return (slot, rank) picks: rank by rank, by cost / weight, at most two a site in each round (one where n is 2).
 
-    With `fail_open`, where no candidate can serve: the same without the reasons that are forgiven.
+    Entries are (cluster, rank, price). Where one of the appliances that were looked at is under pressure, the order is
+    that of price and pressure. With `fail_open`, where no candidate can serve: the same without the reasons that are
+    forgiven.
     """
-    for forgives in (False, True)[: 1 + fail_open]:
-        able: list[tuple[int, list[dict[str, Any]]]] = []
-        for rank, group in itertools.groupby(ranking_entries, key=lambda ranking_entry: ranking_entry[1]):
-            candidates = [
-                (cost(keys[bool(item.get("held"))], item["slot"]) / max(item["word"] & 0xFFFF, 1), item)
-                for cluster, _ in group
-                for item in clusters.get(cluster, [])
-                if reason_of(item, family_bit, forgives) == "-"
-            ]
-            able.append((rank, [item for _, item in sorted(candidates, key=lambda pair: (pair[0], pair[1]["slot"]))]))
-        if any(candidates for _, candidates in able):
-            break
+    picks, seen = choose_in_order(ranking_entries, clusters, keys, n, family_bit, False)
+    if any(pressure_of(item) for item in seen):
+        priced = [
+            (cluster, rank, price + pressure_of(clusters[cluster][0]))
+            for cluster, rank, price in ranking_entries
+            if clusters.get(cluster)
+        ]
+        priced.sort(key=lambda entry: entry[2])
+        if priced[0][2] >= flags.MOST_PRESSURE and not fail_open:
+            return []
+        if picks:
+            picks, _ = choose_in_order(priced, clusters, keys, n, family_bit, False)
+    if not picks and fail_open:
+        picks, _ = choose_in_order(ranking_entries, clusters, keys, n, family_bit, True)
+    return picks
+
+
+def pressure_of(item: dict[str, Any]) -> int:
+    """Return the pressure in the word of a candidate."""
+    return max((item["word"] >> 23 & 255) - 63, 0)
+
+
+def choose_in_order(
+    ranking_entries: Sequence[tuple[int, int, int]],
+    clusters: dict[int, list[dict[str, Any]]],
+    keys: tuple[int, int],
+    n: int,
+    family_bit: int,
+    forgives: bool,
+) -> tuple[list[tuple[int, int]], list[dict[str, Any]]]:
+    """Return the picks, and the candidates that were looked at, in this order of entries."""
+    able: list[tuple[int, list[dict[str, Any]]]] = []
+    looked_at: list[list[dict[str, Any]]] = []
+    for (rank, _), group in itertools.groupby(ranking_entries, key=lambda ranking_entry: ranking_entry[1:]):
+        members = [item for cluster, _, _ in group for item in clusters.get(cluster, [])]
+        candidates = [
+            (cost(keys[bool(item.get("held"))], item["slot"]) / max(item["word"] & 0xFFFF, 1), item)
+            for item in members
+            if reason_of(item, family_bit, forgives) == "-"
+        ]
+        able.append((rank, [item for _, item in sorted(candidates, key=lambda pair: (pair[0], pair[1]["slot"]))]))
+        looked_at.append(members)
     picks: list[tuple[int, int]] = []
+    seen: list[dict[str, Any]] = []
     taken: set[int] = set()
     while len(picks) < n:
         used: dict[str, int] = {}
         before = len(picks)
-        for rank, candidates in able:
+        for (rank, candidates), members in zip(able, looked_at, strict=True):
+            seen += members if len(picks) < n else []
             for item in candidates:
                 if len(picks) < n and item["slot"] not in taken and used.get(item["site"], 0) < (1 if n == 2 else 2):
                     used[item["site"]] = used.get(item["site"], 0) + 1
@@ -153,7 +187,7 @@ def choose(
                     picks.append((item["slot"], rank))
         if len(picks) == before:
             break
-    return picks
+    return picks, seen
 
 
 def minus_log2(u: float) -> float:

@@ -11,12 +11,11 @@ from typing import Final
 
 from _fastpath.status_words import (
     DISABLED,
-    HELD_BACK,
     IPV4_UP,
     IPV6_UP,
-    MOST_HELD_BACK,
     NO_HEADROOM,
     OVER_LIMIT,
+    PACE,
     STALE,
     UNHEALTHY,
 )
@@ -28,7 +27,7 @@ from steering.settings import Settings
 
 NO_OVERRIDE: Final = Override()
 WEIGHT: Final = 0xFFFF
-PACED: Final = WEIGHT | MOST_HELD_BACK * HELD_BACK  # the bits of a word that move in small steps
+PACED: Final = WEIGHT | PACE  # the bits of a word that move in small steps
 OUT: Final = UNHEALTHY | STALE
 FAMILIES: Final = IPV4_UP | IPV6_UP
 
@@ -77,6 +76,8 @@ class ApplianceState:
     attested: float = 0.0  # attested reports of players, and the failing ones among them; both fade
     failing: float = 0.0
     player_factor: float = 1.0
+    pressure: int = 0  # of its cluster
+    is_short: bool = False  # its cluster has no room for viewers who come back
     busy: float = 0.0  # reported throughput as a share of capacity
     status: int = 0
     name: str = ""  # of the state, as people read it
@@ -148,6 +149,8 @@ def name_of(state: ApplianceState, settings: Settings) -> tuple[str, str]:
         return "ramping", "slow start"
     if (factor := state.player_factor) < 1.0:
         return "serving", f"players fail on it: it keeps {factor:.0%} of its weight"
+    if state.pressure:
+        return "serving", "little room in its cluster: new viewers go where it costs little more"
     return "serving", "its viewers come back a share at a time" if record.returned < 1.0 else ""
 
 

@@ -1,7 +1,7 @@
 """The registry: what control knows of every appliance now, and the status words that follow.
 
     reports, overrides, fleets ─> ApplianceState ─> status word ─> `status.<epoch>`, read by every pick
-    tick: silence ─> ejection limits ─> ramps ─> load balancer ─> player signal ─> alarms ─> listeners
+    tick: silence ─> ejection limits ─> pressures ─> ramps ─> load balancer ─> player signal ─> alarms ─> listeners
 
 Reports arrive in the event loop's thread, overrides and fleets in the writer's: one lock is between them, held for
 microseconds. Reports and overrides change a status word at once. Inference, ramps and load follow once a tick, and
@@ -39,6 +39,7 @@ from steering.control.health.appliance_state import (
 from steering.control.health.ejection_limits import EjectionLimiter
 from steering.control.health.load_balancer import LoadBalancer
 from steering.control.health.members import Members
+from steering.control.health.pressure import Pressures
 from steering.control.health.rules import HealthRecord, Report
 from steering.control.records.overrides import Override
 from steering.errors import RequestError
@@ -84,6 +85,7 @@ class Registry:
         self.states, self.by_slot, self.clusters = self.members.states, self.members.by_slot, self.members.clusters
         self.limiter = EjectionLimiter(settings, self.members)
         self.balancer = LoadBalancer(settings.load_excess, self.by_slot, self.clusters)
+        self.pressures = Pressures(settings, self.clusters)
         self.in_maintenance: set[str] = set()
         self.off_target: set[str] = set()  # their ramp is not at its target, or viewers are held back
         self.unsaved: set[str] = set()  # their record is newer than the database's
@@ -148,6 +150,7 @@ class Registry:
                         self.off_target.add(name)
                 state.ejected = bool(status & OUT) and health.is_suspect(state.record, state.override, self.settings)
                 state.overloaded = bool(status & OVER_LIMIT)
+                state.pressure = health.pressure_by(status)
                 state.status = status  # so that only an appliance that was out has a slow start
                 self._refresh(state, now)
             self.pending.clear()
@@ -201,6 +204,7 @@ class Registry:
             if verdict == "accepted":
                 before, capacity_gbps = state.record, state.appliance.capacity_gbps
                 state.record = health.with_report(before, report, capacity_gbps, now, self.settings)
+                self.pressures.changed.add(state.location.cluster)
                 state.busy = (state.health.throughput_gbps or 0.0) / capacity_gbps
                 if not before.reports or before.boot != report.boot:
                     self.unsaved.add(name)
@@ -275,6 +279,7 @@ class Registry:
                 self.files.set_words({state.appliance.slot: status})
             if (status ^ state.status) & ~PACED:
                 self.unsaved.add(name)
+                self.pressures.changed.add(state.location.cluster)
             state.status = status
         new_name, reason = name_of(state, self.settings)
         if new_name != state.name:
@@ -294,6 +299,7 @@ class Registry:
             ejected=state.ejected,
             overloaded=state.overloaded,
             load_factor=state.load_factor * state.player_factor,
+            pressure=state.pressure,
         )
 
     # ---- the tick
@@ -319,6 +325,8 @@ class Registry:
             self.set_maintenance(maintenance or {})
             self._mark_stale(now)
             for state in self.limiter.update(now):
+                self._refresh(state, now)
+            for state in self.pressures.update():
                 self._refresh(state, now)
             self._move_ramps(now, elapsed_s)
             for state in self.balancer.compare(answers or {}, elapsed_s):
@@ -368,7 +376,8 @@ class Registry:
         for state in [self.states[name] for name in self.off_target]:
             if state.appliance.slot % turns != self.turn:
                 continue
-            stepped = health.with_step(state.record, state.appliance.capacity_gbps, elapsed_s * turns, self.settings)
+            capacity_gbps, due_s = state.appliance.capacity_gbps, elapsed_s * turns
+            stepped = health.with_step(state.record, capacity_gbps, due_s, self.settings, is_short=state.is_short)
             if stepped is state.record:
                 self.off_target.discard(state.id)
             else:

@@ -6,7 +6,8 @@
                                                                          the ejection limits allow (ejection_limits.py)
     ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
     status word    16 bits of weight; D disabled, H full or overloaded, U unhealthy, S stale, address families;
-                   how many of the viewers who play elsewhere are held back from moving up to it
+                   how many of the viewers who play elsewhere are held back from moving up to it, and the pressure of
+                   its cluster (pressure.py)
 
 An *assumed* appliance has the weight of its capacity; only overrides and the checker change its status word. A
 *reported* appliance follows its own reports, and is not usable before its first one. Its weight is its full weight
@@ -33,6 +34,7 @@ from _fastpath.status_words import (
     MOST_HELD_BACK,
     NO_HEADROOM,
     OVER_LIMIT,
+    PACE,
     STALE,
     UNHEALTHY,
 )
@@ -236,17 +238,19 @@ def with_slow_return(record: HealthRecord) -> HealthRecord:
     return dataclasses.replace(record, returned=0.0)
 
 
-def with_step(record: HealthRecord, capacity_gbps: float, elapsed_s: float, settings: Settings) -> HealthRecord:
+def with_step(
+    record: HealthRecord, capacity_gbps: float, elapsed_s: float, settings: Settings, *, is_short: bool = False
+) -> HealthRecord:
     """Return the record with its ramp one step nearer to its target, and more viewers let back as there is room.
 
-    After a recovery the steps up are smaller.
+    After a recovery the steps up are smaller. `is_short`: its cluster has no room for viewers who come back.
     """
     target = target_of(record, capacity_gbps, settings)
     up = elapsed_s / settings.slow_start_s if record.ramping and settings.slow_start_s else 1.0
     ramp = min(max(target, record.ramp - settings.weight_step), record.ramp + min(up, settings.weight_step))
     ramping = record.ramping and ramp < target
     returned = record.returned
-    if returned < 1.0 and not record.full:
+    if returned < 1.0 and not record.full and not is_short:
         returned = min(returned + elapsed_s * target / settings.return_s, 1.0) if settings.return_s else 1.0
     if (ramp, ramping, returned) == (record.ramp, record.ramping, record.returned):
         return record
@@ -305,10 +309,12 @@ def status_of(
     ejected: bool = False,
     overloaded: bool = False,
     load_factor: float = 1.0,
+    pressure: int = 0,
 ) -> int:
     """Return the status word of an appliance.
 
     `enabled` is False in a maintenance window. `ejected` lets inference count. `load_factor` multiplies the weight.
+    `pressure` is that of its cluster.
     """
     is_of_reports = is_reported(record, override, settings)
     weight = full_weight(appliance, override, record.delivery.learned_gbps if is_of_reports else None)
@@ -328,13 +334,19 @@ def status_of(
     weight = max(round(weight * load_factor), min(weight, 1))
     status |= OVER_LIMIT * overloaded
     status |= DISABLED * (not (enabled and override.enabled))
-    status |= math.ceil(MOST_HELD_BACK * (1.0 - record.returned)) * HELD_BACK
+    pace = MOST_HELD_BACK + pressure if pressure else math.ceil(MOST_HELD_BACK * (1.0 - record.returned))
+    status |= pace * HELD_BACK
     return status | weight | IPV4_UP * ipv4 | IPV6_UP * ipv6
 
 
 def returned_by(status: int) -> float:
     """Return the share of the viewers who play elsewhere that a status word lets come back."""
-    return 1.0 - (status // HELD_BACK & MOST_HELD_BACK) / MOST_HELD_BACK
+    return 1.0 - min((status & PACE) // HELD_BACK, MOST_HELD_BACK) / MOST_HELD_BACK
+
+
+def pressure_by(status: int) -> int:
+    """Return the pressure in a status word."""
+    return max((status & PACE) // HELD_BACK - MOST_HELD_BACK, 0)
 
 
 def is_suspect(record: HealthRecord, override: Override, settings: Settings) -> bool:

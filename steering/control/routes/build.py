@@ -19,12 +19,13 @@ from typing import Any
 import geo_data
 from _fastpath import prefix_rows, rib, zone_rankings
 from _fastpath.intervals import Chains, Pairs, overlay, relabel_intervals, sweep
+from _fastpath.status_words import MOST_PRESSURE
 from steering.control.routes.feeds import Feed
 from steering.control.routes.feeds.regions import Read, RegionMap, read_regions, read_strictly
 from steering.errors import FeedError
 from steering.model.fleet import Fleet, Site
 from steering.model.policy import DISTANCE_STEP_KM, RANKING_KEYS
-from steering.model.route import Announcement, Region
+from steering.model.route import Announcement, Region, RouteClass
 from steering.settings import Settings
 from steering.state.routes import Locations, RouteRows, prefix_at
 from steering.state.table import BuiltTable, Zone
@@ -214,9 +215,29 @@ def make_rankings(
         array("d", itertools.chain.from_iterable(vectors)),
         fallback_first,
         fallback_clusters,
+        prices_of(fleet, size, settings),
         settings.ranking_policy,
         DISTANCE_STEP_KM,
     )
+
+
+def prices_of(fleet: Fleet, clusters: int, settings: Settings) -> array[float]:
+    """Return the prices for the rankings, where the fallback's is MOST_PRESSURE: by cluster number, then two more.
+
+    Those are the price of a cluster without a route, and that of 1000 km.
+    """
+    unit = MOST_PRESSURE / settings.price_fallback
+    of_class = {
+        RouteClass.embedded: settings.price_embedded,
+        RouteClass.private: settings.price_private,
+        RouteClass.exchange: settings.price_exchange,
+        RouteClass.transit: settings.price_transit,
+    }
+    prices = array("d", [settings.price_transit * unit]) * (clusters + 1)
+    for cluster in fleet.clusters:
+        prices[cluster.number] = of_class[cluster.route_class] * unit
+    prices.append(settings.price_1000_km * unit)
+    return prices
 
 
 def make_zones(wanted: Pairs, rankings: zone_rankings.Rankings, regions: list[Region]) -> tuple[list[Zone], array[int]]:

@@ -73,7 +73,7 @@ def test_a_recovered_appliance_starts_slowly_and_listeners_are_called(bench: Ben
 
 
 def test_weights_follow_headroom_by_a_step_a_tick(bench: Bench) -> None:
-    bench.report("c0-bom001", health=Health(headroom_gbps=12.5))
+    bench.report("c0-bom001", health=Health(headroom_gbps=10.5))
     weights = []
     for _ in range(7):
         bench.tick()

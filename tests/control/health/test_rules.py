@@ -16,7 +16,7 @@ from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
 from steering.settings import Settings
 
-SETTINGS = Settings()
+SETTINGS = Settings(low_headroom=0.05)
 BOTH = IPV4_UP | IPV6_UP
 APPLIANCE = Appliance("c1", "a", "c1.example", 100.0, slot=0)  # full weight 1000
 NEW = health.new_record(0.0)
