@@ -110,7 +110,7 @@ class EjectionLimiter:
     def note_sign(self, state: ApplianceState, now: float) -> None:
         """Note a report or an observation; while no observation was bad, it is a sign of life."""
         if min(state.record.streaks) >= 0:
-            state.viewers.note_sign()
+            state.viewers.note_sign(now)
             if state.id in self.witnesses:
                 self.witnesses[state.id] = PlayerWitness(state.viewers, now)
 
@@ -139,7 +139,7 @@ class EjectionLimiter:
         beyond = 0
         for name in self.suspect:
             state = states[name]
-            suppressed, is_confirmed = limits.get(name, ""), name in confirmed
+            suppressed, is_confirmed = limits.get(name, ""), state.confirmed or name in confirmed
             may_go = limits.get(name) == ""
             ejected = state.ejected or may_go or name in self.released or not state.wanted
             if (ejected, suppressed, is_confirmed) != (state.ejected, state.suppressed, state.confirmed):

@@ -23,7 +23,9 @@ import math
 from typing import Final
 
 HALF_LIFE_S: Final = 60.0  # a viewer counts once a minute, and leaves a dead appliance with one failing report
-FEWEST: Final = 20.0  # viewers, faded: a network has four attested sessions, so these are of five networks or more
+# Viewers, faded. A network has four attested sessions, which count once a minute each: eight at most, so these are of
+# three networks or more.
+FEWEST: Final = 20.0
 # Viewers report once a minute, and the last sign of life of a dead appliance is up to 10 s older than its death: of
 # seven reports one may be from before it. Of a living one some percent fail, on a bad day.
 NEARLY_ALL: Final = 0.8
@@ -35,36 +37,39 @@ class ViewerCounts:
 
     attested: int = 0
     failing: int = 0
-    attested_before: int = 0  # the last sign of life
+    sign_at: float = 0.0  # the time of its last sign of life, and the counts then
+    attested_before: int = 0
     failing_before: int = 0
 
-    def note_sign(self) -> None:
+    def note_sign(self, now: float) -> None:
         """Note a sign of life."""
-        self.attested_before, self.failing_before = self.attested, self.failing
+        self.sign_at, self.attested_before, self.failing_before = now, self.attested, self.failing
 
 
 class PlayerWitness:
-    """The viewers of one suspect appliance since its last sign of life; they fade from now on."""
+    """The viewers of one suspect appliance since its last sign of life; they fade."""
 
     def __init__(self, counts: ViewerCounts, now: float) -> None:
         self.counts = counts
-        self.attested = self.failing = 0.0
-        self.taken = counts.attested_before, counts.failing_before
         self.at = now
+        self.taken = counts.attested, counts.failing
+        # Before the suspicion only sums were kept. They fade as if they had grown evenly.
+        age = (now - counts.sign_at) / HALF_LIFE_S * math.log(2)
+        left = -math.expm1(-age) / age if age > 0 else 1.0
+        self.attested = left * (counts.attested - counts.attested_before)
+        self.failing = left * (counts.failing - counts.failing_before)
 
     def confirms(self, now: float) -> bool:
         """Take the new counts; return whether enough viewers report lately, and nearly all of them fail.
 
         A viewer that was counted before the sign of life, and fails after it, is among the failing alone.
         """
-        attested, failing = self.taken
-        counts = self.counts
-        self.taken = counts.attested, counts.failing
-        if not (self.failing or counts.failing > failing or self.attested or counts.attested > attested):
-            return False
-        fade = math.exp2((self.at - now) / HALF_LIFE_S)
+        attested, failing = self.counts.attested, self.counts.failing
+        if self.attested or self.failing or (attested, failing) != self.taken:
+            fade = math.exp2((self.at - now) / HALF_LIFE_S)
+            self.attested = self.attested * fade + attested - self.taken[0]
+            self.failing = self.failing * fade + failing - self.taken[1]
+            self.taken = attested, failing
         self.at = now
-        self.attested = self.attested * fade + counts.attested - attested
-        self.failing = self.failing * fade + counts.failing - failing
         viewers = max(self.attested, self.failing)
         return viewers >= FEWEST and self.failing >= NEARLY_ALL * viewers

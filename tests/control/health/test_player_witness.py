@@ -32,7 +32,7 @@ def test_enough_players_of_whom_nearly_all_fail_confirm(
 
 def test_what_players_reported_before_the_sign_of_life_does_not_count() -> None:
     counts = ViewerCounts(1000, 0)
-    counts.note_sign()
+    counts.note_sign(0.0)
     witness = PlayerWitness(counts, 0.0)
     assert not witness.confirms(0.0)
     counts.attested += 50
@@ -48,6 +48,30 @@ def test_a_witness_without_reports_fades() -> None:
     assert not witness.confirms(HALF_LIFE_S)
     counts.failing += 20
     assert witness.confirms(HALF_LIFE_S)
+
+
+def test_what_was_counted_before_the_suspicion_fades_as_if_it_had_grown_evenly() -> None:
+    for after_s in (1.0, 30.0, 600.0):
+        counts, steady = ViewerCounts(), PlayerWitness(ViewerCounts(), 0.0)
+        for second in range(int(after_s)):
+            for each in (counts, steady.counts):
+                each.attested += 10
+            steady.confirms(second + 0.5)
+        steady.confirms(after_s)
+        assert PlayerWitness(counts, after_s).attested == pytest.approx(steady.attested, rel=0.01)
+
+
+def test_one_network_is_never_enough() -> None:
+    """Four sessions that count once a minute, and always fail, for an hour before the suspicion and after it."""
+    counts = ViewerCounts()
+    for _ in range(60):
+        counts.attested += 4
+        counts.failing += 4
+    witness = PlayerWitness(counts, 3600.0)
+    for minute in range(60):
+        assert not witness.confirms(3600.0 + 60.0 * minute)
+        counts.attested += 4
+        counts.failing += 4
 
 
 def test_an_appliance_that_served_unheard_and_then_dies_is_confirmed_in_some_minutes() -> None:
