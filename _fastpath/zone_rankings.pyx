@@ -216,7 +216,7 @@ cdef class RankingBuilder:
             while i < self.count and self.steps[2 * i + 1] & C_RANK == rank:
                 cheapest = min(cheapest, self.price_of(self.steps[2 * i], self.steps[2 * i + 1] & C_FALLBACK))
                 i += 1
-            price = <uint32_t> (cheapest + 0.5)
+            price = max(price, <uint32_t> (cheapest + 0.5))
             while first < i:
                 self.steps[2 * first + 1] |= price << PRICE_SHIFT
                 first += 1

@@ -198,10 +198,12 @@ class Settings(BaseSettings):
     """the most of its weight that an appliance loses by attested reports of players; 0 turns this off"""
     ejection_limit_cluster: float = Field(0.5, ge=0, le=1)
     """the share of a cluster that may be ejected by silence, checks and monitors"""
+    ejection_limit_partner: float = Field(0.5, ge=0, le=1)
+    """the share of a partner's appliances that may be ejected in ejection_limit_s seconds; at least one may"""
     ejection_limit_fleet: float = Field(0.05, ge=0, le=1)
     """the share of the fleet that may be ejected in ejection_limit_s seconds"""
     ejection_limit_s: float = Field(600.0, ge=1, le=86_400)
-    """the seconds over which ejection_limit_fleet applies"""
+    """the seconds over which ejection_limit_partner and ejection_limit_fleet apply"""
     holdings_s: float = Field(60.0, ge=1, le=3600)
     """the least seconds between two publishes of holdings"""
     max_titles: int = Field(1_000_000, ge=1, le=4_000_000)

@@ -52,6 +52,7 @@ SETTINGS = {
     "slow_start_s": "12",
     "load_excess": "10",
     "ejection_limit_cluster": "1",
+    "ejection_limit_partner": "1",
     "ejection_limit_fleet": "1",
 }
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}

@@ -91,7 +91,7 @@ def ejections(control: Any, release: bool, why: str) -> Answer:
 
 def show_ejections(report: dict[str, Any]) -> None:
     """Print the suppressed ejections, and how many were released."""
-    columns = ("appliance", ("since", console.time_of("since")), "why")
+    columns = ("appliance", ("since", console.time_of("since")), ("limit", "suppressed"), "why")
     console.table_of(*columns, empty="no ejection is suppressed")(report["suppressed"])
     if report["released"]:
         click.echo(f"{len(report['released'])} released: they get no new clients from the next tick on")

@@ -62,7 +62,8 @@ TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 HEALTH_FIELDS: Final = ("throughput_gbps", "headroom_gbps", "connections", "error_rate", "disk_used")
 HEALTH_SETTINGS: Final = (
     *("report_s", "missed_reports", "down_after", "up_after", "low_headroom", "high_headroom", "weight_step"),
-    *("slow_start_s", "load_excess", "ejection_limit_cluster", "ejection_limit_fleet", "ejection_limit_s", "tick_s"),
+    *("slow_start_s", "load_excess", "ejection_limit_cluster", "ejection_limit_partner", "ejection_limit_fleet"),
+    *("ejection_limit_s", "tick_s"),
 )
 
 

@@ -262,7 +262,8 @@ class Flap(Fault):
 class Isp(Fault):
     """No report of an ISP's appliances arrives any more; they keep serving.
 
-    They are ejected once stale; beyond ejection_limit_fleet the ejections are suppressed and they keep serving.
+    They are ejected once stale; beyond ejection_limit_partner and ejection_limit_fleet the ejections are suppressed and
+    they keep serving.
     """
 
     name = "isp"
@@ -277,10 +278,10 @@ class Isp(Fault):
         self.world.silent -= self.affected
 
     def wrong(self, row: Row, quiet: Row) -> Iterator[str]:
-        most = allowance(self.settings.ejection_limit_fleet, len(self.world.appliances))
+        most = self.most_out()
         if len(self.affected) > most:
             if row.out > most:
-                yield f"{row.out} appliances were ejected, more than ejection_limit_fleet at once"
+                yield f"{row.out} appliances were ejected, more than the {most} that may be at once"
             if "suppressed" not in row.alarms:
                 yield "no alarm about suppressed ejections"
         else:
@@ -291,6 +292,16 @@ class Isp(Fault):
             yield f"{row.stranded} answers named no living appliance"
         yield from self.calm(row, quiet, MOST_MOVED)
         yield from self.back(row, self.settings.report_s)
+
+    def most_out(self) -> int:
+        """Return how many of the affected appliances may be ejected, by the limits of their partner and the fleet."""
+        settings, clusters = self.settings, self.world.cluster
+        limits = [allowance(settings.ejection_limit_fleet, len(clusters))]
+        partners = {clusters[number].partner for number in self.affected}
+        if len(partners) == 1 and (partner := partners.pop()):
+            members = sum(cluster.partner == partner for cluster in clusters)
+            limits.append(allowance(settings.ejection_limit_partner, members))
+        return min(limits)
 
 
 class Site(Isp):

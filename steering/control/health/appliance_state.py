@@ -20,6 +20,7 @@ from _fastpath.status_words import (
     UNHEALTHY,
 )
 from steering.control.health import rules as health
+from steering.control.health.player_witness import ViewerCounts
 from steering.control.health.rules import Health, HealthRecord
 from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
@@ -34,10 +35,11 @@ FAMILIES: Final = IPV4_UP | IPV6_UP
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Location:
-    """The ids of an appliance's cluster and site."""
+    """The ids of an appliance's cluster, site and partner; at an exchange `partner` is empty."""
 
     cluster: str
     site: str
+    partner: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ class ApplianceState:
     overridden: OverrideOrigin | None = None
     maintenance: Maintenance | None = None
     ejected: bool = False  # inference counts
-    suppressed: str = ""  # the limit that suppresses its ejection: `fleet`, or the id of its cluster
+    suppressed: str = ""  # the limit that suppresses its ejection: `fleet`, `partner <id>` or `cluster <id>`
+    confirmed: bool = False  # the suspicion, by the players: its ejection counts against no limit
+    viewers: ViewerCounts = dataclasses.field(default_factory=ViewerCounts)
     overloaded: bool = False
     requests: float = 0.0  # answers that named it first; fades
     steady_requests: float = 0.0  # the same, fading more slowly, since the last correction
@@ -127,10 +131,11 @@ def name_of(state: ApplianceState, settings: Settings) -> tuple[str, str]:
     if not state.override.enabled:
         connected = reported and bool(state.health.connections)
         return "draining" if connected else "drained", state.overridden.who if state.overridden else ""
+    too = "; its players fail too" if state.confirmed else ""
     if status & UNHEALTHY or not status & FAMILIES:
-        return "unhealthy", health.suspicion_of(record).why if record.healthy.holds else record.healthy.why
+        return "unhealthy", health.suspicion_of(record).why + too if record.healthy.holds else record.healthy.why
     if status & STALE:
-        return ("stale" if record.reports else "unknown"), record.fresh.why
+        return ("stale" if record.reports else "unknown"), record.fresh.why + too
     if status & NO_HEADROOM:
         if (learned := record.delivery.learned_gbps) is not None:
             return "full", f"it delivers {learned:.4g} of its {state.appliance.capacity_gbps:g} Gbps when more is asked"

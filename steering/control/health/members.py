@@ -20,10 +20,11 @@ class Members:
     clusters: dict[str, list[ApplianceState]] = dataclasses.field(default_factory=dict)
     in_cluster: Counter[str] = dataclasses.field(default_factory=Counter)
     in_site: Counter[str] = dataclasses.field(default_factory=Counter)
+    in_partner: Counter[str] = dataclasses.field(default_factory=Counter)  # at exchanges: of the empty id
 
     def place(self, appliance: Appliance, cluster: Cluster, now: float) -> ApplianceState:
         """Return the state of an appliance as the fleet has it now: a new one, or the one it had."""
-        location = Location(cluster.id, cluster.site)
+        location = Location(cluster.id, cluster.site, cluster.partner or "")
         state = self.states.get(appliance.id)
         if state is None:
             state = ApplianceState(appliance, location, health.new_record(now), now)
@@ -37,6 +38,7 @@ class Members:
         self.clusters.setdefault(location.cluster, []).append(state)
         self.in_cluster[location.cluster] += 1
         self.in_site[location.site] += 1
+        self.in_partner[location.partner] += 1
         return state
 
     def remove(self, name: str) -> ApplianceState:
@@ -50,7 +52,11 @@ class Members:
         """Take an appliance out of its cluster."""
         location = state.location
         self.clusters[location.cluster].remove(state)
-        for counts, place in ((self.in_cluster, location.cluster), (self.in_site, location.site)):
+        for counts, place in (
+            (self.in_cluster, location.cluster),
+            (self.in_site, location.site),
+            (self.in_partner, location.partner),
+        ):
             counts[place] -= 1
             if not counts[place]:
                 del counts[place]

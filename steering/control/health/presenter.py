@@ -71,6 +71,7 @@ def describe_state(state: ApplianceState, settings: Settings, total: float) -> d
         "healthy": describe_condition(record.healthy if not record.healthy.holds else health.suspicion_of(record)),
         "stale": describe_condition(dataclasses.replace(record.fresh, holds=reported and not record.fresh.holds)),
         "suppressed": state.suppressed or None,
+        "confirmed": state.confirmed,
         "weight": status & WEIGHT,
         "ramp": round(record.ramp, 3) if reported else 1.0,
         "returned": round(record.returned, 3),

@@ -1,7 +1,8 @@
 """The registry: what control knows of every appliance now, and the status words that follow.
 
     reports, overrides, fleets ─> ApplianceState ─> status word ─> `status.<epoch>`, read by every pick
-    tick: silence ─> ejection limits ─> pressures ─> ramps ─> load balancer ─> player signal ─> alarms ─> listeners
+    tick: silence ─> the players' witness ─> ejection limits ─> pressures ─> ramps ─> load balancer ─> player signal
+          ─> alarms ─> listeners
 
 Reports arrive in the event loop's thread, overrides and fleets in the writer's: one lock is between them, held for
 microseconds. Reports and overrides change a status word at once. Inference, ramps and load follow once a tick, and
@@ -206,6 +207,7 @@ class Registry:
                 state.record = health.with_report(before, report, capacity_gbps, now, self.settings)
                 self.pressures.changed.add(state.location.cluster)
                 state.busy = (state.health.throughput_gbps or 0.0) / capacity_gbps
+                self.limiter.note_sign(state, now)
                 if not before.reports or before.boot != report.boot:
                     self.unsaved.add(name)
                 self._refresh(state, now)
@@ -217,6 +219,7 @@ class Registry:
         with self.lock:
             if state := self.states.get(name):
                 state.record = health.with_observation(state.record, ok, why, now, self.settings, family)
+                self.limiter.note_sign(state, now)
                 self._refresh(state, now)
 
     def release_ejections(self) -> list[str]:
@@ -324,6 +327,7 @@ class Registry:
             self.ticked_at = now
             self.set_maintenance(maintenance or {})
             self._mark_stale(now)
+            self.limiter.count_players(attested or {}, failing or {})
             for state in self.limiter.update(now):
                 self._refresh(state, now)
             for state in self.pressures.update():

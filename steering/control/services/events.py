@@ -208,12 +208,14 @@ def follow(registry: Registry, hub: Hub) -> None:
 
 
 def subject_of(alarm: Alarm) -> str:
-    """Return the subject of an alarm: its cluster, or empty (operators only) for the whole fleet and for sources."""
-    return (
-        ""
-        if alarm.kind == "source" or (alarm.kind, alarm.subject) == ("suppressed", "fleet")
-        else f"clusters/{alarm.subject}"
-    )
+    """Return the object that an alarm is about: a cluster or a partner.
+
+    It is empty, for operators only, where the alarm is of the whole fleet or of a source.
+    """
+    if alarm.kind == "source" or (alarm.kind, alarm.subject) == ("suppressed", "fleet"):
+        return ""
+    limit, _, name = alarm.subject.rpartition(" ")
+    return f"{limit or 'cluster'}s/{name}"
 
 
 class Connection:

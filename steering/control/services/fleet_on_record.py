@@ -95,7 +95,9 @@ class FleetOnRecord:
         return name in self.by_id
 
     def partner_of(self, kind: str, name: str) -> str | None:
-        """Return the partner of an appliance or a cluster, by the fleet of now; None where it has none."""
+        """Return the partner of an appliance, a cluster or a partner, by the fleet of now; None where it has none."""
+        if kind == "partners":
+            return name
         if kind == "appliances":
             appliance = self.by_id.get(name)
             name = appliance.cluster if appliance else ""

@@ -1,7 +1,7 @@
 """The control plane of a scorecard: the real registry with a virtual clock, and the reports of all appliances.
 
 It reads what the real one reads: an appliance's own report every `report_s`, silence, maintenance windows, and the
-workers' counts. It never reads what the scorecard knows besides.
+workers' counts of answers, titles and attested players. It never reads what the scorecard knows besides.
 
 An evening takes hours, the warm-up minutes. So that appliances do not overshoot in it as they never would, they also
 report in the warm-up when what they deliver has changed by REPORTED of their capacity.
@@ -21,6 +21,7 @@ from steering.model.fleet import Fleet
 from steering.settings import Settings
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Titles
+from steering.simulation.scorecard.players import PlayerCounts
 from steering.simulation.scorecard.world import Floats, Ints, World
 from steering.state.status import StatusFiles
 
@@ -74,20 +75,27 @@ class ControlPlane:
             )
             self.registry.report(self.world.appliances.ids[index], Report("scorecard", self.seq, health=health))
 
-    def tick(self, answers: Ints, asked: Ints, titles: Titles, in_maintenance: Ints) -> None:
+    def tick(
+        self, answers: Ints, asked: Ints, titles: Titles, in_maintenance: Ints, players: PlayerCounts | None = None
+    ) -> None:
         """Tick: `answers` are the appliances that answers named first, `asked` the titles that were requested."""
         named = np.bincount(answers[answers >= 0], minlength=len(self.world.appliances.ids))
-        slots = self.world.appliances.slot
-        counted = np.flatnonzero(named)
         windows = {
             self.world.appliances.ids[index]: Maintenance(BEGAN + 86_400.0, "scorecard")
             for index in in_maintenance.tolist()
         }
         self.registry.tick(
-            dict(zip(slots[counted].tolist(), named[counted].tolist(), strict=True)),
+            self.by_slot(named),
             counts_of(asked, titles),
+            attested=self.by_slot(players.attested) if players else None,
+            failing=self.by_slot(players.failing) if players else None,
             maintenance=windows,
         )
+
+    def by_slot(self, counts: Ints) -> dict[int, int]:
+        """Return the counts of appliances that are not 0, by slot."""
+        counted = np.flatnonzero(counts)
+        return dict(zip(self.world.appliances.slot[counted].tolist(), counts[counted].tolist(), strict=True))
 
 
 def counts_of(asked: Ints, titles: Titles) -> Mapping[int, int]:

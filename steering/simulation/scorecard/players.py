@@ -6,12 +6,15 @@
 
 A player whose appliance fails takes the next one of its last answer at once, whoever steers it. An appliance that is
 full still serves: all who play there get less.
+
+Every player reports with a session tag, so its reports are attested: every 30 s how it plays, which counts once a
+minute, and at once that a target failed it. Control reads the counts (`take_reports`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +33,15 @@ from steering.simulation.scorecard.world import Flags, Floats, Ints, sums
 DECLARED: Final = 3
 MANIFEST_PICKS: Final = 6  # a playlist declares the first of what a steering manifest lists (`answers.pathways.most`)
 AVOIDED_S: Final = 300  # hls.js returns to a pathway that failed after five minutes
+COUNTED_S: Final = 60  # workers count an attested viewer once in so many seconds, however often it reports
 Picks = NDArray[np.int32]
+
+
+class PlayerCounts(NamedTuple):
+    """The attested viewers by appliance, and those of them that failed there."""
+
+    attested: Ints
+    failing: Ints
 
 
 class Policy(Protocol):
@@ -117,6 +128,7 @@ class Players:
         self.avoided: Floats = np.full((seats, DECLARED), -np.inf)  # until when, by declared appliance
         self.next_poll: Ints = np.full(seats, -1, np.int64)
         self.polls: dict[int, list[Ints]] = defaultdict(list)
+        self.counted = PlayerCounts(*np.zeros((2, len(conditions.gbps)), np.int64))  # since they were last taken
         # Of the last second:
         self.begun = self.moved = self.failed = np.zeros(0, np.int64)
         self.first = np.zeros(0, np.int64)  # the first targets of the sessions that began, NONE for none
@@ -128,6 +140,18 @@ class Players:
         self.current[left] = NONE
         self.begin(self.begun, now)
         self.moved = self.poll(now)
+        reporting = self.current[now % COUNTED_S :: COUNTED_S]
+        np.add.at(self.counted.attested, reporting[reporting >= 0], 1)
+
+    def take_reports(self) -> PlayerCounts:
+        """Return what workers counted of the players' reports since the last call."""
+        taken, self.counted = self.counted, PlayerCounts(*np.zeros_like(self.counted))
+        return taken
+
+    def count_failures(self, appliances: Ints | Picks) -> None:
+        """Count a failing viewer at each of these appliances."""
+        np.add.at(self.counted.attested, appliances, 1)
+        np.add.at(self.counted.failing, appliances, 1)
 
     def load(self) -> Floats:
         """Return what is demanded of each appliance, in Gbit/s."""
@@ -140,6 +164,7 @@ class Players:
         playing = self.current[self.failed].astype(np.int64)
         self.failed = self.failed[~self.conditions.usable(playing, self.family[self.failed])]
         if len(self.failed):
+            self.count_failures(self.current[self.failed])
             self.current[self.failed] = self.choose(self.failed, now)
 
     def begin(self, seats: Ints, now: int) -> None:
@@ -185,7 +210,9 @@ class Players:
             candidate = self.order[seats, column]
             avoided = self.is_avoided(seats, candidate, now)
             usable = self.conditions.usable(candidate.astype(np.int64), families)
-            self.avoid(seats, candidate, undecided & ~avoided & ~usable & (candidate >= 0), now)
+            failed = undecided & ~avoided & ~usable & (candidate >= 0)
+            self.avoid(seats, candidate, failed, now)
+            self.count_failures(candidate[failed & (candidate != self.current[seats])])  # that one is counted already
             takes = undecided & ((usable & ~avoided) | (candidate == FALLBACK))
             chosen[takes] = candidate[takes]
             undecided &= ~takes

@@ -297,7 +297,8 @@ class Run:
         self.policy.count_requests(self.plan.requests, now)
         if now % self.tick_s:
             return
-        plane.tick(*self.policy.take_counted(), self.demand.titles, self.conditions.in_maintenance)
+        players = self.players.take_reports()
+        plane.tick(*self.policy.take_counted(), self.demand.titles, self.conditions.in_maintenance, players)
 
     def options(self) -> Ints:
         """Return each seat's option in the world, -1 at the origin and in empty seats."""

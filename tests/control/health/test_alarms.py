@@ -47,8 +47,13 @@ ROWS: list[tuple[str, Callable[[], States], list[tuple[str, str, str]]]] = [
     ),
     (
         "suppressed by a cluster's limit",
-        lambda: [state_of(0, suppressed="a"), state_of(1)],
-        [("suppressed", "a", "steering ejections --release`: c0")],
+        lambda: [state_of(0, suppressed="cluster a"), state_of(1)],
+        [("suppressed", "cluster a", "may be ejected at once (cluster a): they keep serving")],
+    ),
+    (
+        "suppressed by a partner's limit",
+        lambda: [state_of(0, suppressed="partner p"), state_of(1)],
+        [("suppressed", "partner p", "steering ejections --release`: c0")],
     ),
     (
         "players fail",

@@ -5,11 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steering.control.health.appliance_state import Location
 from steering.control.health.members import Members
 from steering.model.fleet import Appliance, Cluster
 from steering.model.route import RouteClass
 
-CLUSTERS = [Cluster(name, site, RouteClass.exchange) for name, site in (("a", "x"), ("b", "x"), ("c", "y"))]
+CLUSTERS = [
+    Cluster(name, site, RouteClass.exchange, partner)
+    for name, site, partner in (("a", "x", None), ("b", "x", "p"), ("c", "y", "p"))
+]
 # Which cluster each of a few appliances stands in, None where it is not of the fleet.
 FLEETS = st.lists(st.lists(st.sampled_from([None, *CLUSTERS]), min_size=6, max_size=6), min_size=1, max_size=6)
 
@@ -18,7 +22,7 @@ def counts(members: Members) -> tuple[object, ...]:
     by_cluster = {name: sorted(state.id for state in states) for name, states in members.clusters.items()}
     slots = {slot: state.id for slot, state in members.by_slot.items()}
     locations = {name: state.location for name, state in members.states.items()}
-    return by_cluster, slots, locations, dict(members.in_cluster), dict(members.in_site)
+    return by_cluster, slots, locations, dict(members.in_cluster), dict(members.in_site), dict(members.in_partner)
 
 
 @given(FLEETS)
@@ -41,4 +45,4 @@ def test_an_appliance_that_moves_keeps_its_state() -> None:
     appliance = Appliance("c0", "a", "c0.example", 100.0, slot=0)
     state = members.place(appliance, CLUSTERS[0], 1.0)
     assert members.place(appliance, CLUSTERS[2], 2.0) is state
-    assert (state.location.cluster, state.location.site, state.changed_at) == ("c", "y", 1.0)
+    assert (state.location, state.changed_at) == (Location("c", "y", "p"), 1.0)

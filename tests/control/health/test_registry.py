@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -154,13 +155,113 @@ def test_a_monitor_ejects_one_after_three_observations_and_half_a_cluster_at_mos
         bench.report(*MUMBAI[:3], health=Health("failed", "no route"), monitor=0)
         bench.tick()
     assert [bench.states()[name] for name in MUMBAI] == ["unhealthy", "unhealthy", "suppressed", "serving"]
-    assert describe(bench.registry, "c2-bom001")["suppressed"] == "bom001-a"
+    assert describe(bench.registry, "c2-bom001")["suppressed"] == "cluster bom001-a"
     bench.registry.observe("c3-bom001", False, "refused")
     bench.registry.observe("c3-bom001", False, "refused")
     bench.registry.observe("c3-bom001", False, "refused")
     bench.tick()
     assert {bench.states()[name] for name in MUMBAI} == {"unhealthy"}, "the whole site"
     assert ("cluster_down", "bom001-a") in {(alarm.kind, alarm.subject) for alarm in bench.registry.alarms()}
+
+
+@pytest.fixture
+def isp(tmp_path: Path) -> Bench:
+    """Four appliances of the partner `as1` at one site, and forty at exchanges; all have reported."""
+    fleet = make_fleet(bom001=4, **{f"del{i:03}": 1 for i in range(40)})
+    clusters = [dataclasses.replace(item, partner="as1" if item.site == "bom001" else None) for item in fleet.clusters]
+    bench = Bench(tmp_path, dataclasses.replace(fleet, clusters=tuple(clusters)), ejection_limit_fleet=0.1)
+    bench.report(*bench.slots)
+    return bench
+
+
+def fall_silent(bench: Bench, *names: str, attested: int = 0, failing: int = 0) -> None:
+    """Let these be silent until they are stale; so many viewers of each report in every second."""
+    slots = [bench.slots[name] for name in names]
+    for _ in range(32):
+        bench.report(*(bench.slots.keys() - set(names)))
+        bench.tick(attested=dict.fromkeys(slots, attested), failing=dict.fromkeys(slots, failing))
+
+
+def test_of_a_silent_partner_half_stays_where_no_player_fails(isp: Bench) -> None:
+    fall_silent(isp, *MUMBAI, attested=10)
+    assert [isp.states()[name] for name in MUMBAI] == ["stale", "stale", "suppressed", "suppressed"]
+    described = describe(isp.registry, "c3-bom001")
+    assert (described["suppressed"], described["confirmed"]) == ("partner as1", False)
+    assert described["why"] == "silent for 3 reports of 10 s; ejection suppressed by the limit of partner as1"
+    assert [(alarm.kind, alarm.subject) for alarm in isp.registry.alarms()] == [("suppressed", "partner as1")]
+    for _ in range(700):
+        isp.report(*(isp.slots.keys() - set(MUMBAI)))
+        isp.tick()
+    assert [isp.states()[name] for name in MUMBAI] == ["stale", "stale", "suppressed", "suppressed"]
+
+
+def test_where_players_fail_too_a_whole_partner_goes_and_counts_against_no_limit(isp: Bench) -> None:
+    fall_silent(isp, *MUMBAI, attested=1, failing=1)
+    assert {isp.states()[name] for name in MUMBAI} == {"stale"}
+    described = describe(isp.registry, "c3-bom001")
+    assert (described["suppressed"], described["confirmed"]) == (None, True)
+    assert described["why"] == "silent for 3 reports of 10 s; its players fail too"
+    assert isp.registry.limiter.recent == {}
+    elsewhere = [f"c0-del{i:03}" for i in range(4)]
+    for _ in range(32):
+        isp.report(*(isp.slots.keys() - {*MUMBAI, *elsewhere}))
+        isp.tick()
+    assert {isp.states()[name] for name in elsewhere} == {"stale"}, "a tenth of the fleet may still go"
+    assert {isp.states()[name] for name in MUMBAI} == {"stale"}, "players have left, and what they confirmed holds"
+    isp.report(*MUMBAI)
+    isp.tick()
+    assert {isp.states()[name] for name in MUMBAI} == {"ramping"}
+    assert not describe(isp.registry, "c3-bom001")["confirmed"]
+
+
+def test_players_confirm_what_a_limit_suppressed(isp: Bench) -> None:
+    every = list(isp.slots)
+    fall_silent(isp, *every, attested=1)
+    assert set(isp.states().values()) == {"suppressed"}
+    slot = isp.slots["c1-bom001"]
+    for _ in range(3):
+        isp.tick(attested={slot: 60}, failing={slot: 60})
+    assert [isp.states()[name] for name in MUMBAI] == ["suppressed", "stale", "suppressed", "suppressed"]
+
+
+def test_players_confirm_the_ejection_of_one_that_monitors_find_down(isp: Bench) -> None:
+    every = list(isp.slots)
+    slot = isp.slots["c2-bom001"]
+    for _ in range(3):
+        isp.report(*every, health=Health("failed", "no route"), monitor=0)
+        isp.tick(attested={slot: 10}, failing={slot: 10})
+    assert {name for name, state in isp.states().items() if state != "suppressed"} == {"c2-bom001"}
+    assert describe(isp.registry, "c2-bom001")["why"] == "a monitor: no route; its players fail too"
+
+
+def test_players_alone_eject_none(isp: Bench) -> None:
+    for _ in range(60):
+        isp.report(*isp.slots)
+        isp.tick(attested=dict.fromkeys(isp.slots.values(), 50), failing=dict.fromkeys(isp.slots.values(), 50))
+    assert set(isp.states().values()) == {"serving"}
+    assert all(isp.status(name) == 1000 | BOTH for name in isp.slots)
+
+
+def test_what_failed_before_the_last_report_confirms_nothing(isp: Bench) -> None:
+    slots = [isp.slots[name] for name in MUMBAI]
+    isp.tick(attested=dict.fromkeys(slots, 50), failing=dict.fromkeys(slots, 50))
+    isp.report(*MUMBAI)
+    fall_silent(isp, *MUMBAI)
+    assert [isp.states()[name] for name in MUMBAI] == ["stale", "stale", "suppressed", "suppressed"]
+
+
+def test_a_good_observation_ends_what_players_witnessed(isp: Bench) -> None:
+    every = list(isp.slots)
+    slot = isp.slots["c2-bom001"]
+    fall_silent(isp, *every)
+    isp.registry.observe("c2-bom001", True, "")
+    assert isp.states()["c2-bom001"] == "suppressed"
+    isp.tick(attested={slot: 15}, failing={slot: 15})
+    isp.registry.observe("c2-bom001", True, "")
+    isp.tick(attested={slot: 15}, failing={slot: 15})
+    assert isp.states()["c2-bom001"] == "suppressed"
+    isp.tick(attested={slot: 15}, failing={slot: 15})
+    assert isp.states()["c2-bom001"] == "stale"
 
 
 def test_maintenance_begins_and_ends_by_itself(bench: Bench) -> None:

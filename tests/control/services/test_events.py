@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from steering.control.services.events import Hub, Listener
+from steering.control.health.alarms import Alarm
+from steering.control.services.events import Hub, Listener, subject_of
 from steering.errors import RequestError
 
 ALL: Callable[[str], bool] = lambda _: True  # noqa: E731
@@ -153,3 +154,21 @@ def test_recent_events_come_newest_first_without_changes_of_load() -> None:
     hub.publish("alarm", "a", {"text": "x"})
     assert [data["after"] for data in hub.recent(9)] == ["unhealthy", "stale"]
     assert [data["after"] for data in hub.recent(1)] == ["unhealthy"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject", "expected"),
+    [
+        ("cluster_down", "bom001-a", "clusters/bom001-a"),
+        ("players", "bom001-a", "clusters/bom001-a"),
+        ("suppressed", "cluster bom001-a", "clusters/bom001-a"),
+        ("suppressed", "partner as64500", "partners/as64500"),
+        ("suppressed", "fleet", ""),
+        ("cluster_down", "fleet", "clusters/fleet"),
+        ("source", "rpki", ""),
+    ],
+)
+def test_an_alarm_is_about_a_cluster_or_a_partner_or_for_operators_alone(
+    kind: str, subject: str, expected: str
+) -> None:
+    assert subject_of(Alarm(1.0, kind, subject, "")) == expected

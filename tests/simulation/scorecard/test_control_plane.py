@@ -13,6 +13,7 @@ from steering.settings import Settings
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.control_plane import ControlPlane, counts_of
 from steering.simulation.scorecard.demand import Titles
+from steering.simulation.scorecard.players import PlayerCounts
 from steering.simulation.scorecard.scenarios import BY_NAME
 from steering.simulation.scorecard.world import World
 from steering.state.status import StatusFiles, write_status
@@ -73,6 +74,22 @@ def test_a_dead_appliance_is_silent_and_becomes_stale(plane: ControlPlane, world
         plane.advance(now, np.full(8, 50.0), conditions)
         plane.tick(NOBODY, NOBODY, titles, NOBODY)
     assert [bool(word(plane, index) & STALE) for index in range(8)] == [index == 3 for index in range(8)]
+
+
+@pytest.mark.parametrize("failing", [0, 5])
+def test_dead_appliances_beyond_the_limits_go_when_their_players_fail(
+    plane: ControlPlane, world: World, titles: Titles, failing: int
+) -> None:
+    conditions = conditions_of(world, "overload")
+    play(plane, titles, np.full(8, 50.0), conditions, 11)
+    dead = [2, 3, 4, 5]
+    conditions.alive[dead] = False
+    players = PlayerCounts(np.full(8, 5), np.where(conditions.alive, 0, failing))
+    for now in range(11, 60):
+        plane.advance(now, np.full(8, 50.0), conditions)
+        plane.tick(NOBODY, NOBODY, titles, NOBODY, players)
+    out = [index for index in range(8) if word(plane, index) & STALE]
+    assert out == dead if failing else len(out) == 1
 
 
 def test_in_the_warm_up_appliances_report_when_their_load_changes(plane: ControlPlane, world: World) -> None:

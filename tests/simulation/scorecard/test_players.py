@@ -8,7 +8,7 @@ import pytest
 from _fastpath.audience import FALLBACK, NONE
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand, Titles
-from steering.simulation.scorecard.players import AVOIDED_S, DECLARED, Picks, Players
+from steering.simulation.scorecard.players import AVOIDED_S, COUNTED_S, DECLARED, Picks, Players
 from steering.simulation.scorecard.scenarios import BY_NAME, WARM_UP_S
 from steering.simulation.scorecard.world import Ints, World
 
@@ -111,3 +111,31 @@ def test_a_player_avoids_what_failed_it_for_five_minutes(world: World, titles: T
             returned = second
     assert returned is not None
     assert AVOIDED_S <= returned - now - 1 <= AVOIDED_S + TTL_S
+
+
+def test_every_player_is_counted_once_a_minute_where_it_plays(world: World, titles: Titles) -> None:
+    players, _, now = begin(world, titles, polls=False)
+    players.take_reports()
+    players.demand.advance = lambda _: (np.zeros(0, np.int64), np.zeros(0, np.int64))  # type: ignore[method-assign]
+    for second in range(now + 1, now + 1 + COUNTED_S):
+        players.advance(second)
+    attested, failing = players.take_reports()
+    assert attested.tolist() == np.bincount(players.current[players.current >= 0], minlength=8).tolist()
+    assert attested.sum() > 0
+    assert not failing.any()
+    assert not any(counts.any() for counts in players.take_reports())
+
+
+def test_a_target_that_fails_a_player_is_reported_once(world: World, titles: Titles) -> None:
+    players, _, now = begin(world, titles, polls=False)
+    for second in range(now + 1, now + 30):
+        players.advance(second)
+    players.take_reports()
+    playing = int((players.current == 0).sum())
+    assert playing > 1
+    players.conditions.alive[:2] = False
+    players.advance(now + 30)
+    begun = len(players.begun)
+    attested, failing = players.take_reports()
+    assert failing.tolist()[:3] == [playing + begun, playing + begun, 0], "0 as it dies, 1 as the next target"
+    assert attested.tolist()[:2] == failing.tolist()[:2]
