@@ -12,6 +12,8 @@ from _fastpath.service import Service
 from _fastpath.status_words import StatusWords
 
 FALLBACK: int
+RANK: int  # the bits of the rank in a rank word
+PRICE: int  # the unit of the price in a rank word, of which the fallback's has MOST_PRESSURE
 MAX_PICKS: int
 MAX_SESSION: int
 MAX_TITLE: int
@@ -27,7 +29,8 @@ class Trace:
     """The candidates and keys of one answer, filled by the renderer that is given it.
 
     `candidates` are (appliance, rank, word, reason or "-", position among the picks or None, whether it holds the
-    title, None where its holdings are unknown).
+    title, None where its holdings are unknown). With `by_price`, because a cluster that was reached is under pressure,
+    they are all of the ranking, otherwise those that were reached.
     """
 
     candidates: list[tuple[int, int, int, str, int | None, bool | None]]
@@ -38,6 +41,7 @@ class Trace:
     content_key: int
     fan_out: int
     failed_open: bool
+    by_price: bool
     def __init__(self) -> None: ...
 
 class Picker:

@@ -1,9 +1,9 @@
 # The prices of a ranking's entries, under pressure.
 #
-# The table has a price for each entry: what a byte from that cluster costs, in shares of what one from the fallback
-# costs, which is C_MOST_PRESSURE. Prices ascend with the rank. A cluster that runs out of room has a pressure, and a
-# viewer goes where price and pressure together are least. So those leave first who have another cluster that is nearly
-# as cheap, and the pressure rises until no more come than there is room for: congestion pricing, as in Fortz and Thorup,
+# The table has a price for each entry: what a byte from that cluster costs, where one from the fallback costs
+# C_MOST_PRESSURE. Prices never fall with the rank. A cluster that runs out of room has a pressure, and viewers go where
+# price and pressure together are least. So those leave first who have another cluster that is nearly as cheap, and the
+# pressure rises until no more come than there is room for. This is congestion pricing, as in Fortz and Thorup,
 # "Internet Traffic Engineering by Optimizing OSPF Weights" (INFOCOM 2000).
 
 from libc.stdint cimport uint32_t

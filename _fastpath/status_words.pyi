@@ -12,10 +12,15 @@ IPV4_UP: int
 IPV6_UP: int
 HELD_BACK: int  # one of 64 parts of the viewers who play elsewhere; a word has it 0 to MOST_HELD_BACK times
 MOST_HELD_BACK: int
+MOST_PRESSURE: int  # in a word, a pressure is added to MOST_HELD_BACK
+PACE: int  # the bits of both
 REASONS: dict[str, str]
 """Why a candidate is passed over, in words, by letter."""
 MAX_HOT: int
 MAX_FAN_OUT: int
+
+def pressure_in(word: int) -> int:
+    """Return the pressure in a word, 0 to MOST_PRESSURE, which is the fallback's price."""
 
 class StatusWords:
     """The words of all appliance slots, and the hot titles, in a mapped file: one process writes, many read.

@@ -4,9 +4,9 @@
 A word is 16 bits of weight, the flags below, and a pace: 0 to 63 for so many in 64 of the viewers elsewhere who are
 held back from moving up to the appliance; above that all are held back, and its cluster has a *pressure* of 1 to 192,
 which is added to the cluster's price (`ranking_prices.pxd`). Each pick reads the words with one relaxed atomic load
-each, so a changed word counts at the next pick of every worker. Behind the words stands an open-addressed table of hot titles:
-the content key, and the fan-out of the title's viewers. A title's cell follows from its key and the file's random seed,
-and it is at most MAX_PROBES behind it, so that no choice of titles makes a search long.
+each, so a changed word counts at the next pick of every worker. Behind the words stands an open-addressed table of hot
+titles: the content key, and the fan-out of the title's viewers. A title's cell follows from its key and the file's
+random seed, and it is at most MAX_PROBES behind it, so that no choice of titles makes a search long.
 
     0   magic, byte order mark, slots, hot titles; a seed
     64  the words; then the hot titles, on a multiple of eight bytes
@@ -48,6 +48,11 @@ REASONS = {
     "U": "unhealthy",
     "X": "failed for this client, as its player reports",
 }
+
+
+def pressure_in(uint32_t word):
+    return pressure_of(word)
+
 
 MAX_HOT = C_MAX_HOT
 MAX_FAN_OUT = C_MAX_FAN_OUT

@@ -23,6 +23,7 @@ def make_rankings(
     region_vectors: array[float],
     fallback_first: array[int],
     fallback_clusters: array[int],
+    prices: array[float],
     policy: tuple[str, ...],
     step_km: float,
 ) -> Rankings: ...

@@ -58,10 +58,10 @@ cdef inline int compare_keys(const ranking_entry* a, const ranking_entry* b) noe
 class Rankings:
     """Distinct rankings, and which one each (chain, region) has.
 
-    `ranking_entries` (I) is cluster and rank word in turn: 15 bits of rank, FALLBACK if the cluster has no route, and 16
-    bits of price, of which the fallback's is 192. `first`
-    (I, one more than there are rankings) is the ranking entry at which each ranking begins. `ranking` and `partner` (I)
-    are by (chain, region): the ranking's number, and the partner with the longest prefix.
+    `ranking_entries` (I) is cluster and rank word in turn: 15 bits of rank, FALLBACK if the cluster has no route, and
+    16 bits of price, of which the fallback's is 192. `first` (I, one more than there are rankings) is the ranking entry
+    at which each ranking begins. `ranking` and `partner` (I) are by (chain, region): the ranking's number, and the
+    partner with the longest prefix.
     """
 
     __slots__ = ("first", "partner", "ranking", "ranking_entries")
@@ -249,8 +249,8 @@ def make_rankings(
 
     A set's routes are `set_members[set_first[s]:set_first[s + 1]]`, indices into the columns of `routes` (arrays of I):
     `cluster`, and one for each key of `policy` but prefix and distance. Vectors are unit vectors, three doubles each,
-    by cluster number and by region. `prices` are doubles, where the fallback's is 192: by cluster number, then the price
-    of a cluster without a route, then that of 1000 km. A region's fallback clusters, nearest first, are
+    by cluster number and by region. `prices` are doubles, where the fallback's is 192: by cluster number, then the
+    price of a cluster without a route, then that of 1000 km. A region's fallback clusters, nearest first, are
     `fallback_clusters[fallback_first[r]:fallback_first[r + 1]]`.
     """
     cdef const uint32_t[::1] first = set_first, members = set_members

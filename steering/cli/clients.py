@@ -185,8 +185,10 @@ def show_explained(report: dict[str, Any], most: int | None = MOST_CANDIDATES) -
     show_client(report, why)
     click.echo()
     print_routes(why["routes"])
-    console.print_title("ranking")
-    console.table_of("rank", "cluster", "class", "city", "country", ("behind by", "behind"))(why["ranking"])
+    order = "in the order of price and pressure: a cluster lacks room" if why["by_price"] else "in this order"
+    console.print_title(f"ranking, {order}")
+    costs = [(name, lambda row, name=name: f"{row[name]:.0%}" if row[name] else "") for name in ("price", "pressure")]
+    console.table_of("rank", "cluster", "class", "city", "country", ("behind by", "behind"), *costs)(why["ranking"])
     if why["sites_not_used"]:
         console.print_title("nearest sites not used")
         console.table_of("site", "city", "country", ("km", "distance_km"), "reason")(why["sites_not_used"])

@@ -148,6 +148,8 @@ def head_of(report: Mapping[str, Any], width: int, live: bool) -> Iterator[Text]
     totals = [f"{report['answers_per_s']:,.0f} answers/s", f"{gbps(report['capacity_gbps'])} capacity"]
     if report["throughput_gbps"]:
         totals[1] = f"{gbps(report['throughput_gbps'])} of {gbps(report['capacity_gbps'])} reported"
+    if report["clusters_pressed"]:
+        totals.append(f"{report['clusters_pressed']:,} clusters under pressure")
     if report["windows_on"]:
         totals.append(f"{report['windows_on']} window{'s' * (report['windows_on'] > 1)} open")
     yield line(Text("  ".join(totals), style="dim"), width, Text("q exits", style="dim") if live else None)
@@ -179,6 +181,10 @@ def worst_table(worst: list[Mapping[str, Any]], width: int) -> Table:
         for state, style, count in counted(row["states"]):
             if state != "serving":
                 others.append(f"{count} {state}", style).append(" ")
+        if row["pressure"]:
+            others.append(f"pressure {row['pressure']:.0%} ", "yellow")
+        if row["learned_gbps"] is not None:
+            others.append(f"delivers {gbps(row['learned_gbps'])} of {gbps(row['capacity_gbps'])} ", "yellow")
         table.add_row(
             Text(for_terminal(row["cluster"])),
             Text(for_terminal(f"{row['city']} {row['country']}")),

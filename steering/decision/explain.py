@@ -16,12 +16,13 @@ from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from _fastpath.ranking import Trace
-from _fastpath.status_words import REASONS
+from _fastpath.status_words import MOST_PRESSURE, REASONS, pressure_in
 from steering.decision.snapshot import Snapshot
 from steering.model.policy import RANKING_KEYS
 from steering.model.prefix import parse_address
 from steering.model.route import Announcement
 from steering.state.routes import Routes
+from steering.state.table import Zone
 
 EARTH_RADIUS_KM: Final = 6371.0
 MOST_SITES: Final = 5  # of the sites that a client does not get
@@ -46,11 +47,22 @@ def describe(snapshot: Snapshot, address: str | bytes) -> dict[str, Any]:
         "zone": number,
         "canary": ("before" if number < canary["zones"] else "after") if canary else None,
         "scope": snapshot.routes.scope(packed),
-        "ranking": [
-            {"rank": rank, **snapshot.names.cluster(cluster), "fallback": fallback}
-            for cluster, rank, fallback in snapshot.table_file.ranking(zone)
-        ],
+        "ranking": ranking_of(snapshot, zone),
     }
+
+
+def ranking_of(snapshot: Snapshot, zone: Zone) -> list[dict[str, Any]]:
+    """Return a zone's ranking, with the price and the pressure of each cluster in shares of the fallback's price."""
+    first = {number: members for number, _, members in snapshot.fleet_file.members()}
+    rows = []
+    for (cluster, rank, fallback), price in zip(
+        snapshot.table_file.ranking(zone), snapshot.table_file.prices(zone), strict=True
+    ):
+        slots = snapshot.fleet_file.slots[first[cluster].start : first[cluster].stop] if cluster in first else []
+        pressure = pressure_in(snapshot.status.word(slots[0])) / MOST_PRESSURE if slots else 0.0
+        costs = {"price": round(price, 3), "pressure": round(pressure, 3)}
+        rows.append({"rank": rank, **snapshot.names.cluster(cluster), "fallback": fallback, **costs})
+    return rows
 
 
 def routes_of(snapshot: Snapshot, zone: int) -> Routes:
@@ -97,6 +109,7 @@ def explain(
         "candidates": candidates,
         "fan_out": trace.fan_out,
         "failed_open": trace.failed_open,
+        "by_price": trace.by_price,
         "reasons": {letter: REASONS[letter] for letter in used},
         "versions": snapshot.describe_version() | {"age_s": round(time.time() - snapshot.current.published_at, 3)},
     }

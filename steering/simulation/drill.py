@@ -63,7 +63,8 @@ HEALTH_FIELDS: Final = ("throughput_gbps", "headroom_gbps", "connections", "erro
 HEALTH_SETTINGS: Final = (
     *("report_s", "missed_reports", "down_after", "up_after", "low_headroom", "high_headroom", "weight_step"),
     *("slow_start_s", "load_excess", "ejection_limit_cluster", "ejection_limit_partner", "ejection_limit_fleet"),
-    *("ejection_limit_s", "tick_s"),
+    *("ejection_limit_s", "tick_s", "return_s", "pressure_headroom", "price_embedded", "price_private"),
+    *("price_exchange", "price_transit", "price_1000_km", "price_fallback"),
 )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from _fastpath.intervals import Intervals
 from _fastpath.lpm import PrefixTable
-from _fastpath.ranking import FALLBACK, RANK, ZONE
+from _fastpath.ranking import FALLBACK, PRICE, RANK, ZONE
+from _fastpath.status_words import MOST_PRESSURE
 from steering.errors import SnapshotError
 from steering.model.route import Announcement, Refusal
 from steering.state.routes import Locations, RouteRows, Routes, routes_sections
@@ -73,6 +74,11 @@ class TableFile(StateFile):
     def ranking(self, zone: Zone) -> Iterator[tuple[int, int, bool]]:
         """Yield a zone's ranking, nearest first: cluster, rank, and whether no route leads there."""
         return ranking_entries_of(zone, self.ranking_entries)
+
+    def prices(self, zone: Zone) -> list[float]:
+        """Return the price of each entry of a zone's ranking, as a share of what the fallback costs."""
+        words = self.ranking_entries[2 * zone.first + 1 : 2 * (zone.first + zone.count) : 2]
+        return [word // PRICE / MOST_PRESSURE for word in words]
 
 
 def ranking_entries_of(zone: Zone, ranking_entries: Sequence[int]) -> Iterator[tuple[int, int, bool]]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from _fastpath import prefix_rows, zone_rankings
 from _fastpath.intervals import Chains, Pairs, sweep
-from _fastpath.ranking import FALLBACK, RANK
+from _fastpath.ranking import FALLBACK, PRICE, RANK
 from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
 from tests.support import reference
 
@@ -27,6 +27,7 @@ def vector(latitude: float, longitude: float) -> list[float]:
 
 
 COLUMNS = ("cluster", "class", "as_path", "origin", "med", "excludes")
+FREE = array("d", [0.0, 0.0, 0.0])
 PRICES = array("d", [16.0, 16.0, 32.0, 32.0, 48.0, 96.0, 96.0, 6.4])  # by cluster; without a route; of 1000 km
 
 
@@ -40,10 +41,10 @@ def distance_km(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 2 * zone_rankings.EARTH_RADIUS_KM * math.asin(math.sqrt(half))
 
 
-def build_ranking(
+def ranking_words(
     chain_routes: list[list[dict[str, int]]], policy: tuple[str, ...], region: tuple[float, float], fallback: list[int]
-) -> tuple[list[tuple[int, int]], list[tuple[int, int]], int]:
-    """Return (route ranking_entries, fallback ranking_entries, partner) of one chain, given as sets of routes, longest prefix first."""
+) -> tuple[list[tuple[int, int]], int]:
+    """Return the (cluster, rank word) and the partner of one chain, given as sets of routes, longest prefix first."""
     flat = list(itertools.chain.from_iterable(chain_routes))
     first = array("I", [0, *itertools.accumulate(len(routes) for routes in chain_routes)])
     # Sets nest longest first: sweep them as prefixes of one address.
@@ -62,9 +63,16 @@ def build_ranking(
         array("I", [0, 7, 0, 8, 0, 9]), array("d", vector(*region)),
         array("I", [0, len(fallback)]), array("I", fallback), PRICES, policy, 100,
     )  # fmt: skip
-    steps = list(zip(result.ranking_entries[0::2], result.ranking_entries[1::2], strict=True))
+    return list(zip(result.ranking_entries[0::2], result.ranking_entries[1::2], strict=True)), result.partner[0]
+
+
+def build_ranking(
+    chain_routes: list[list[dict[str, int]]], policy: tuple[str, ...], region: tuple[float, float], fallback: list[int]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]], int]:
+    """Return (route ranking_entries, fallback ranking_entries, partner) of one chain, without prices."""
+    steps, partner = ranking_words(chain_routes, policy, region, fallback)
     routes = [(cluster, word & RANK) for cluster, word in steps if not word & FALLBACK]
-    return routes, [(cluster, word & RANK) for cluster, word in steps if word & FALLBACK], result.partner[0]
+    return routes, [(cluster, word & RANK) for cluster, word in steps if word & FALLBACK], partner
 
 
 def route(
@@ -161,7 +169,11 @@ def test_rankings_refuse_clusters_and_policies_that_there_are_none_of() -> None:
     none, place, policy = array("I"), array("d", [1.0, 0.0, 0.0]), RANKING_POLICIES["prefix_first"]
 
     def make(
-        routes: Any, places: array[float], fallback: array[int], policy: tuple[str, ...], prices: Any = array("d", [0] * 3)
+        routes: Any,
+        places: array[float],
+        fallback: array[int],
+        policy: tuple[str, ...],
+        prices: Any = FREE,
     ) -> zone_rankings.Rankings:
         first = array("I", [0, len(fallback)])
         sets = array("I", [0, 0])
@@ -182,3 +194,16 @@ def test_rankings_refuse_clusters_and_policies_that_there_are_none_of() -> None:
         make(empty, place, none, policy, array("d", [0, 0]))
     twice = make(empty, place, array("I", [0, 0, 0, 0, 0, 0]), policy)
     assert list(twice.ranking_entries[::2]) == [0]
+
+
+def test_a_rank_costs_what_its_cheapest_cluster_costs_and_no_less_than_the_one_before() -> None:
+    # Of 192: clusters 0 and 1 cost 16, 2 and 3 cost 32, 4 costs 48; without a route 96; 1000 km 6.4.
+    words = prices_of([[route(4)], [route(0), route(1)], [route(2, as_path=2)]], [3])
+    assert words == [(4, 0, 48 + 37), (0, 1, 85), (1, 1, 85), (2, 2, 85), (3, 3, 96 + 95)]
+    assert prices_of([[route(0), route(2, as_path=2)]], []) == [(0, 0, 16), (2, 1, 32 + 10)]
+
+
+def prices_of(chain_routes: list[list[dict[str, int]]], fallback: list[int]) -> list[tuple[int, int, int]]:
+    """Return (cluster, rank, price) of each entry of the ranking of a client at 0 N 0 E."""
+    steps = ranking_words(chain_routes, RANKING_POLICIES["prefix_first"], HERE, fallback)[0]
+    return [(cluster, word & RANK, word // PRICE) for cluster, word in steps]

@@ -6,9 +6,10 @@ import dataclasses
 import heapq
 import math
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Final
 
-from _fastpath.status_words import IPV4_UP, IPV6_UP
+from _fastpath.status_words import IPV4_UP, IPV6_UP, MOST_PRESSURE
 from steering.control.health import rules as health
 from steering.control.health.appliance_state import WEIGHT, ApplianceState
 from steering.control.health.load_balancer import HALF_LIFE_S
@@ -52,8 +53,18 @@ def describe_cluster(registry: Registry, name: str) -> dict[str, Any]:
             "weight": sum(state.status & WEIGHT for state in members if state.usable),
             "capacity_gbps": sum(state.appliance.capacity_gbps for state in members),
             "throughput_gbps": sum((state.health.throughput_gbps or 0.0) for state in members),
+            "learned_gbps": learned_of(members),
+            "pressure": round(max((state.pressure for state in members), default=0) / MOST_PRESSURE, 3),
             "share": sum(state.requests for state in members) / total if total else 0.0,
         }
+
+
+def learned_of(members: Iterable[ApplianceState]) -> float | None:
+    """Return what a cluster delivers when more is asked, as far as that was learned; None where nothing was."""
+    learned = [(state.record.delivery.learned_gbps, state.appliance.capacity_gbps) for state in members]
+    if all(gbps is None for gbps, _ in learned):
+        return None
+    return round(sum(capacity if gbps is None else min(gbps, capacity) for gbps, capacity in learned), 3)
 
 
 def describe_state(state: ApplianceState, settings: Settings, total: float) -> dict[str, Any]:
@@ -76,6 +87,7 @@ def describe_state(state: ApplianceState, settings: Settings, total: float) -> d
         "ramp": round(record.ramp, 3) if reported else 1.0,
         "returned": round(record.returned, 3),
         "load_factor": round(state.load_factor, 3),
+        "pressure": round(state.pressure / MOST_PRESSURE, 3),
         "players": {
             "attested": round(state.attested, 1),
             "failing": round(state.failing, 1),
@@ -99,7 +111,7 @@ def describe_condition(condition: Condition) -> dict[str, Any]:
 
 
 def overview(registry: Registry, fleet: Fleet, worst: int) -> dict[str, Any]:
-    """Return the totals of the fleet and up to `worst` of its clusters, the worst first.
+    """Return the totals of the fleet and up to `worst` of its clusters, the worst first; then those short of room.
 
     One pass over the clusters: 15 ms for 19,000 appliances. Safe from any thread.
     """
@@ -111,16 +123,18 @@ def overview(registry: Registry, fleet: Fleet, worst: int) -> dict[str, Any]:
         state = describe_cluster(registry, cluster.id)
         states.update(state["states"])
         totals.update({name: state[name] for name in ("appliances", "weight", "capacity_gbps", "throughput_gbps")})
-        if lost := sum(LOST.get(name, 0.0) * count for name, count in state["states"].items()):
+        lost = sum(LOST.get(name, 0.0) * count for name, count in state["states"].items())
+        if lost or state["pressure"] or state["learned_gbps"] is not None:
             site = sites[cluster.site]
             row = {"cluster": cluster.id, "city": site.city, "country": site.country, "partner": cluster.partner}
-            hurt.append((lost / state["appliances"], lost, cluster.id, {**row, **state}))
+            hurt.append((lost / state["appliances"], lost + state["pressure"], cluster.id, {**row, **state}))
     return {
         "clusters": len(fleet.clusters),
         **totals,
         "states": dict(states),
         "answers_per_s": round(registry.balancer.total * math.log(2) / HALF_LIFE_S, 1),
         "clusters_hurt": len(hurt),
+        "clusters_pressed": sum(state["pressure"] > 0 for *_, state in hurt),
         "clusters_down": sum(not SERVING & state["states"].keys() for *_, state in hurt),
         "worst": [state for *_, state in heapq.nlargest(worst, hurt, key=lambda item: item[:3])],
     }

@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from _fastpath.status_words import DISABLED, OVER_LIMIT
+from _fastpath.status_words import DISABLED, OVER_LIMIT, pressure_in
 from steering.control.health import player_signal as players
 from steering.control.health import rules as health
 from steering.control.health.alarms import Alarm, changed_alarms, find_alarms
@@ -151,7 +151,7 @@ class Registry:
                         self.off_target.add(name)
                 state.ejected = bool(status & OUT) and health.is_suspect(state.record, state.override, self.settings)
                 state.overloaded = bool(status & OVER_LIMIT)
-                state.pressure = health.pressure_by(status)
+                state.pressure = pressure_in(status)
                 state.status = status  # so that only an appliance that was out has a slow start
                 self._refresh(state, now)
             self.pending.clear()

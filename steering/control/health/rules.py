@@ -344,11 +344,6 @@ def returned_by(status: int) -> float:
     return 1.0 - min((status & PACE) // HELD_BACK, MOST_HELD_BACK) / MOST_HELD_BACK
 
 
-def pressure_by(status: int) -> int:
-    """Return the pressure in a status word."""
-    return max((status & PACE) // HELD_BACK - MOST_HELD_BACK, 0)
-
-
 def is_suspect(record: HealthRecord, override: Override, settings: Settings) -> bool:
     """Return whether inference speaks against an appliance, whether or not it may be ejected."""
     silent = record.reports and not record.fresh.holds and is_reported(record, override, settings)

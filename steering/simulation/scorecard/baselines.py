@@ -14,7 +14,7 @@ import numpy as np
 from _fastpath.audience import NONE
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand
-from steering.simulation.scorecard.players import DECLARED, Picks, Players
+from steering.simulation.scorecard.players import DECLARED, Picks, Players, without
 from steering.simulation.scorecard.world import Ints, World
 
 
@@ -28,6 +28,10 @@ class Baseline:
     def start(self, seats: Ints, now: int) -> Picks:
         """Return the picks of these sessions."""
         raise NotImplementedError
+
+    def start_again(self, seats: Ints, failed: Picks, now: int) -> Picks:
+        """Return the picks of these sessions without what failed."""
+        return without(self.start(seats, now), failed)
 
     def poll(self, seats: Ints, players: Players) -> None:
         """Return None: nobody asks again."""

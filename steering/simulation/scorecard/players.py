@@ -4,8 +4,9 @@
     steered    a playlist with three appliances and `cdn`, and a steering manifest every TTL: it plays from the first
                pathway of the manifest that its playlist declares and that did not fail it in the last five minutes
 
-A player whose appliance fails takes the next one of its last answer at once, whoever steers it. An appliance that is
-full still serves: all who play there get less.
+A player whose appliance fails takes the next one of its last answer at once, whoever steers it. Where none of them is
+left, a sticky player asks once more, and names what failed (`failed=`). An appliance that is full still serves: all who
+play there get less.
 
 Every player reports with a session tag, so its reports are attested: every 30 s how it plays, which counts once a
 minute, and at once that a target failed it. Control reads the counts (`take_reports`).
@@ -51,6 +52,11 @@ class Policy(Protocol):
         """Return a row of up to DECLARED appliances for each session that begins, best first, NONE behind them."""
         ...
 
+    def start_again(self, seats: Ints, failed: Picks, now: int) -> Picks | None:
+        """Return such rows for sessions that cannot play from what each has in its row of `failed`; None for players
+        that keep the playlist they have."""
+        ...
+
     def poll(self, seats: Ints, players: Players) -> tuple[Picks, Ints] | None:
         """Return the pathways for players that ask again, best first, and their next TTLs; None if none ever asks."""
         ...
@@ -79,6 +85,13 @@ class Steering:
     def of_seats(self, seats: Ints) -> Audience:
         demand = self.demand
         return self.audience(demand.group[seats], demand.title[seats], demand.viewer[seats])
+
+    def start_again(self, seats: Ints, failed: Picks, now: int) -> Picks | None:  # noqa: ARG002
+        if self.manifest is not None:
+            return None
+        picks = np.full((len(seats), 2 * DECLARED), NONE, np.int32)
+        self.of_seats(seats).pick(self.service, 2 * DECLARED, picks)
+        return without(picks, failed)
 
     def start(self, seats: Ints, now: int) -> Picks:  # noqa: ARG002
         asked = MANIFEST_PICKS if self.manifest else DECLARED
@@ -113,6 +126,14 @@ class Steering:
         counted = np.concatenate(self.answered), np.concatenate(self.asked)
         self.answered, self.asked = [], []
         return counted
+
+
+def without(picks: Picks, failed: Picks) -> Picks:
+    """Return the first DECLARED picks of each row that are not in the same row of `failed`, NONE behind them."""
+    passed_over = (picks[:, :, None] == failed[:, None, :]).any(axis=2) | (picks < 0)
+    order = np.argsort(passed_over, axis=1, kind="stable")
+    kept = np.where(np.take_along_axis(passed_over, order, axis=1), NONE, np.take_along_axis(picks, order, axis=1))
+    return np.ascontiguousarray(kept[:, :DECLARED])
 
 
 class Players:
@@ -166,6 +187,15 @@ class Players:
         if len(self.failed):
             self.count_failures(self.current[self.failed])
             self.current[self.failed] = self.choose(self.failed, now)
+            self.begin_again(self.failed[self.current[self.failed] == FALLBACK], now)
+
+    def begin_again(self, seats: Ints, now: int) -> None:
+        """Let players ask once more that can play from none of their last answer."""
+        picks = self.policy.start_again(seats, self.declared[seats], now) if len(seats) else None
+        if picks is not None:
+            self.declared[seats] = self.order[seats, :DECLARED] = picks
+            self.avoided[seats] = -np.inf
+            self.current[seats] = self.choose(seats, now)
 
     def begin(self, seats: Ints, now: int) -> None:
         """Begin the sessions of these seats."""

@@ -8,7 +8,7 @@ import pytest
 from _fastpath.audience import FALLBACK, NONE
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand, Titles
-from steering.simulation.scorecard.players import AVOIDED_S, COUNTED_S, DECLARED, Picks, Players
+from steering.simulation.scorecard.players import AVOIDED_S, COUNTED_S, DECLARED, Picks, Players, without
 from steering.simulation.scorecard.scenarios import BY_NAME, WARM_UP_S
 from steering.simulation.scorecard.world import Ints, World
 
@@ -139,3 +139,9 @@ def test_a_target_that_fails_a_player_is_reported_once(world: World, titles: Tit
     attested, failing = players.take_reports()
     assert failing.tolist()[:3] == [playing + begun, playing + begun, 0], "0 as it dies, 1 as the next target"
     assert attested.tolist()[:2] == failing.tolist()[:2]
+
+
+def test_who_asks_again_gets_what_did_not_fail() -> None:
+    picks = np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, NONE, NONE, NONE], [7, 8, 9, 1, 2, 3]], np.int32)
+    failed = np.array([[1, 2, 3], [3, 2, 1], [9, NONE, NONE]], np.int32)
+    assert without(picks, failed).tolist() == [[4, 5, 6], [NONE, NONE, NONE], [7, 8, 1]]
