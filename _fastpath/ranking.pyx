@@ -283,9 +283,7 @@ cdef class Picker:
         self.ids = ApplianceIds()
         self.ids.fill(self.appliances, self.appliance_count, self.clusters, self.cluster_count, self.text)
         if holdings is not None:
-            self.seats = seats_of(
-                holdings, self.clusters, self.cluster_count, self.appliances, self.appliance_count
-            )
+            self.seats = seats_of(holdings, self.clusters, self.cluster_count, self.appliances, self.appliance_count)
 
     def __dealloc__(self):
         cdef int i
@@ -380,9 +378,8 @@ cdef class Picker:
                 self.note_others(asked.zone, service, made, trace)
         finally:
             free(notes)
-        trace.by_price = made.by_price
         trace.title_key, trace.session_key, trace.content_key = made.title_key, made.session_key, made.content
-        trace.fan_out, trace.failed_open = made.fan_out, made.failed_open
+        trace.fan_out, trace.failed_open, trace.by_price = made.fan_out, made.failed_open, made.by_price
         return 0
 
     cdef int note_others(self, uint32_t zone, Service service, const decision* made, object trace) except -1:

@@ -33,6 +33,8 @@ def row_of(number: int, **change: Any) -> dict[str, Any]:
         "weight": 20_000,
         "capacity_gbps": 2400.0,
         "throughput_gbps": 900.0,
+        "learned_gbps": None,
+        "pressure": 0.0,
         "share": 0.0123,
     } | change
 
@@ -50,6 +52,7 @@ def report_of(clusters: int = 0, changes: int = 0, alarms: int = 0, **change: An
         "answers_per_s": 45_210.4,
         "clusters_hurt": clusters,
         "clusters_down": 0,
+        "clusters_pressed": 0,
         "worst": [row_of(number) for number in range(min(clusters, 100))],
         "windows_on": 2,
         "alarms": [

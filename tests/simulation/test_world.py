@@ -87,10 +87,10 @@ def test_answers_come_back_as_what_is_delivered_and_fade(world: World) -> None:
 
 def test_a_full_appliance_refuses_until_it_has_room_again(world: World) -> None:
     first = number_of(world, "c001-bom001")
-    world.load[first] = 96.0
+    world.load[first] = 99.5
     world.next_report(first)
     assert world.refusing == {first: 0.0}
-    world.load[first] = 94.0
+    world.load[first] = 97.0
     world.next_report(first)
     assert first in world.refusing
     world.load[first] = 80.0

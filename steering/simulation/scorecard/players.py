@@ -209,6 +209,7 @@ class Players:
         self.order[seats, :DECLARED] = picks
         self.order[seats, DECLARED] = FALLBACK
         self.current[seats] = self.choose(seats, now)
+        self.begin_again(seats[(self.current[seats] == FALLBACK) & (picks[:, 0] != NONE)], now)
         # The first poll, at once, repeats the playlist's order; the next one is a TTL later.
         if (answer := self.policy.poll(seats, self)) is not None:
             self.plan_polls(seats, now + answer[1])

@@ -45,5 +45,15 @@ def test_a_cluster_is_described_by_its_members(bench: Bench) -> None:
         "weight": 3000,
         "capacity_gbps": 400.0,
         "throughput_gbps": 3.0,
+        "learned_gbps": None,
+        "pressure": 0.0,
         "share": 0.75,
     }
+
+
+def test_a_cluster_without_room_is_shown_after_those_that_are_hurt(bench: Bench) -> None:
+    bench.report("c0-bom001", health=Health(headroom_gbps=1.0))
+    bench.report("c1-bom001", health=Health(throughput_gbps=60.0, headroom_gbps=1.0))
+    bench.tick()
+    assert describe(bench.registry, "c1-bom001")["pressure"] == describe_cluster(bench.registry, "bom001-a")["pressure"]
+    assert describe_cluster(bench.registry, "bom001-a")["pressure"] == 1.0

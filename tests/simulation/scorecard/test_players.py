@@ -21,9 +21,13 @@ class Told:
     def __init__(self, polls: bool) -> None:
         self.polls = polls
         self.listed = [0, 1, 2, FALLBACK]
+        self.again: list[int] = []  # the picks for who asks once more
 
     def start(self, seats: Ints, now: int) -> Picks:  # noqa: ARG002
         return np.tile(np.array([0, 1, 2], np.int32), (len(seats), 1))
+
+    def start_again(self, seats: Ints, failed: Picks, now: int) -> Picks | None:  # noqa: ARG002
+        return without(np.tile(np.array(self.again, np.int32), (len(seats), 1)), failed) if self.again else None
 
     def poll(self, seats: Ints, players: Players) -> tuple[Picks, Ints] | None:  # noqa: ARG002
         listed = [*self.listed, *[NONE] * (DECLARED + 1 - len(self.listed))]
@@ -139,6 +143,17 @@ def test_a_target_that_fails_a_player_is_reported_once(world: World, titles: Tit
     attested, failing = players.take_reports()
     assert failing.tolist()[:3] == [playing + begun, playing + begun, 0], "0 as it dies, 1 as the next target"
     assert attested.tolist()[:2] == failing.tolist()[:2]
+
+
+def test_a_player_with_nothing_left_asks_once_more_and_names_what_failed(world: World, titles: Titles) -> None:
+    players, policy, now = begin(world, titles, polls=False)
+    policy.again = [2, 1, 0, 5, 4]
+    players.conditions.alive[[0, 1, 2]] = False
+    players.advance(now + 1)
+    assert playing(players) == {5}
+    players.conditions.alive[[4, 5]] = False
+    players.advance(now + 2)
+    assert playing(players) == {FALLBACK}
 
 
 def test_who_asks_again_gets_what_did_not_fail() -> None:
