@@ -17,7 +17,7 @@ from _fastpath.status_words import DISABLED
 from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
-from steering.model.prefix import parse_address, parse_prefix
+from steering.model.prefix import UNWRAPPED, parse_address, parse_prefix
 from steering.state.current import read_current
 from steering.state.status import write_status
 from steering.state.table import BuiltTable, write_table
@@ -43,9 +43,17 @@ class Question:
 
 
 def first_address(text: str) -> str:
-    """Return an address, or the first address of a prefix. Raises RequestError for any other text."""
+    """Return an address, or the first address of a prefix that is answered as itself.
+
+    Raises RequestError for any other text.
+    """
     if "/" in text:
-        return str(parse_prefix(text).network_address)
+        network = parse_prefix(text)
+        first = network.network_address
+        for around in UNWRAPPED:  # a wider prefix may begin with addresses that stand for IPv4
+            if first in around:
+                first = around.broadcast_address + 1
+        return str(first)
     try:
         return str(ipaddress.ip_address(parse_address(text)))
     except ValueError:
