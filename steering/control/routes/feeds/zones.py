@@ -29,7 +29,7 @@ from typing import Any, Final
 from _fastpath import prefix_rows
 from _fastpath.zone_rankings import EARTH_RADIUS_KM
 from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, RowCollector, read_json
-from steering.errors import FeedError
+from steering.errors import FeedError, syntax_fault
 from steering.model.fleet import Cluster, Fleet, Site
 from steering.model.policy import DISTANCE_STEP_KM
 from steering.model.route import Announcement
@@ -83,7 +83,7 @@ def zones_of(name: str, data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
-        raise FeedError(f"{name}: not JSON: {error}") from error
+        raise FeedError(f"{name}: not JSON: {syntax_fault(error)}") from error
     tops = [top for top in TOPS if isinstance(document, dict) and isinstance(document.get(top), dict)]
     if len(tops) != 1:
         raise FeedError(f"{name}: is no coverage-zone file", hint=f"its top has one object of {' and '.join(TOPS)}")
