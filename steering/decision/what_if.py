@@ -15,7 +15,7 @@ from typing import Any
 
 from _fastpath.status_words import DISABLED
 from steering.decision.explain import explain
-from steering.decision.snapshot import Snapshot
+from steering.decision.snapshot import Snapshot, reading
 from steering.errors import RequestError
 from steering.model.prefix import UNWRAPPED, parse_address, parse_prefix
 from steering.state.current import read_current
@@ -74,7 +74,7 @@ def what_if(
     Raises RequestError and SnapshotError.
     """
     current = read_current(state)
-    served = Snapshot(state, current)
+    served = Snapshot.of(state, current)
     now = question.answered_by(served)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -86,10 +86,12 @@ def what_if(
         if off:
             other = dataclasses.replace(other, status=str(folder / switched_off(served, off, folder)))
         if proposed is not None:
-            names = write_table(folder, 1, proposed(Snapshot(state, other, served), question.address))
+            of_version = Snapshot.of(state, other, served)
+            with reading(of_version):
+                names = write_table(folder, 1, proposed(of_version, question.address))
             # A snapshot joins file names to the state folder; absolute names stay as they are.
             other = dataclasses.replace(other, table=str(folder / names[0]), routes=str(folder / names[1]))
-        then = question.answered_by(Snapshot(state, other, served))
+        then = question.answered_by(Snapshot.of(state, other, served))
         if proposed is not None:  # the table is of this client alone
             then["explain"] |= {"scope": None, "zone": None}
     return {"now": now, "then": then, "changed": now["targets"] != then["targets"]}

@@ -25,6 +25,7 @@ from steering.control.services.hand_over import LIVE
 from steering.control.services.published_tables import PublishedTables, nothing_published, sources_of
 from steering.errors import RequestError
 from steering.state.routes import Routes
+from steering.state.sections import written_by_us
 
 
 class Tables(Concern):
@@ -179,7 +180,8 @@ class Tables(Concern):
         path = self.routes_path()
         if self.mapped is None or self.mapped[0] != path:
             self.mapped = path, Routes(path)
-        report = about_prefix(self.mapped[1], prefix)
+        with written_by_us(path.name):
+            report = about_prefix(self.mapped[1], prefix)
         names = {cluster.number: cluster.id for cluster in self.fleet().clusters}
         for route in (*report["exact"], *report["covering"]):
             route["cluster"] = names.get(route["cluster"], f"#{route['cluster']}")
