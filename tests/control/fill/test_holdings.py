@@ -531,3 +531,14 @@ def test_an_id_with_the_key_of_a_title_does_not_hide_its_holders(
     again = HoldingsReported(Titles(1000, 1000, 1000))
     again.adopt(path)
     assert {title for _, title in again.titles.names} == {TITLE, TWIN}
+
+
+def test_titles_that_are_held_again_are_no_room_for_new_ones(fleet_of_two_services: Fleet, tmp_path: Path) -> None:
+    reported = HoldingsReported(Titles(6, 6, 6))
+    reported.use_fleet(fleet_of_two_services)
+    for number, names in enumerate(("ab", ""), 1):
+        assert reported.take(OURS, [full(*names)]) == Taken()
+        published(reported, tmp_path / f"holdings.{number}")
+    assert "more than 6 titles in all" in reported.take(OURS, [full(*"abcdefg")]).error
+    assert reported.take(OURS, [full(*"abcdef")]) == Taken()
+    assert len(reported.titles) == 6
