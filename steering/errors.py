@@ -63,6 +63,16 @@ class SnapshotError(SteeringError):
     """A state file is unusable; it is logged, and the last good one serves on."""
 
 
+def syntax_fault(error: Exception) -> str:
+    """Return what is wrong with a JSON or TOML text, and where, by the error of its reader, in our words."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8, at byte {error.start}"
+    text = str(error)
+    return "a number has too many digits" if "integer string conversion" in text else text
+
+
 def status_of(error: SteeringError) -> int:
     if isinstance(error, RequestError):
         return error.status

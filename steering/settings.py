@@ -7,7 +7,6 @@ import inspect
 import ipaddress
 import itertools
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -22,7 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from steering.errors import SettingsError
+from steering.errors import SettingsError, syntax_fault
 from steering.model.fields import is_length_range
 from steering.model.policy import RANKING_KEYS, RANKING_POLICIES
 from steering.model.prefix import unmapped
@@ -408,5 +407,6 @@ def read_settings(**flags: Any) -> Settings:
         # A rule about several settings has all of them as its input.
         value = "(not shown)" if name in SECRETS | {"settings"} else repr(first["input"])
         raise SettingsError(f"setting {name} = {value}: {first['msg']}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{os.environ.get('STEERING_CONFIG', DEFAULT_FILE)}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        file = os.environ.get("STEERING_CONFIG", DEFAULT_FILE)
+        raise SettingsError(f"{file}: {syntax_fault(error)}") from None

@@ -58,6 +58,28 @@ def test_a_wrong_listener_is_refused_with_its_rule(listen: object, rule: str) ->
     assert rule in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (b"a = " + b"[" * 100_000, "it is nested too deep"),
+        (b"asn = " + b"9" * 5000, "a number has too many digits"),
+        (b"asn = \xff", "it is not UTF-8, at byte 6"),
+        (b"asn = 5 5", "(at line 1, column 9)"),
+    ],
+    ids=["deep", "long", "not UTF-8", "not TOML"],
+)
+def test_a_damaged_file_of_settings_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, rule: str
+) -> None:
+    file = tmp_path / "steering.toml"
+    file.write_bytes(text)
+    monkeypatch.setenv("STEERING_CONFIG", str(file))
+    with pytest.raises(SettingsError) as caught:
+        read_settings()
+    assert str(caught.value).startswith(f"{file}: ")
+    assert str(caught.value).endswith(rule)
+
+
 TRUSTED = [
     ("10.0.0.0/8, ::1/128", "10.0.0.0/8 ::1/128"),
     ("::ffff:10.0.0.0/104", "10.0.0.0/8"),

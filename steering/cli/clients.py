@@ -141,7 +141,8 @@ def asking(command: Callable[..., Answer]) -> Callable[..., Answer]:
 def explain(settings: Settings, question: Question, show_all: bool) -> Answer:
     """Show why a client is sent to its appliances: routes, ranking, candidates with reasons, and the answer.
 
-    For a prefix, its first address is used; the scope says for which addresses the answer is the same.
+    For a prefix, its first address is used, one that stands for no IPv4 address; the scope says for which addresses the
+    answer is the same.
     """
     from steering.decision.snapshot import Snapshot
 

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from typing import Any, Final
 
-from steering.decision.snapshot import Snapshot
+from steering.decision.snapshot import Snapshot, reading
 
 LARGEST: Final = 40  # partners to choose from: those with most appliances, whose names people know
 
@@ -23,7 +23,16 @@ class Example:
 
 
 def suggest_requests(snapshot: Snapshot, count: int = 3) -> list[Example]:
-    """Return an address of each of `count` large partners, on different sides of the world; fewer of a small fleet."""
+    """Return an address of each of `count` large partners, on different sides of the world; fewer of a small fleet.
+
+    Raises SnapshotError.
+    """
+    with reading(snapshot):
+        return choose_requests(snapshot, count)
+
+
+def choose_requests(snapshot: Snapshot, count: int) -> list[Example]:
+    """Return the examples. ValueError and the like: the files do not belong together."""
     names = snapshot.names
     partners = {partner["id"]: partner for partner in names.partners.values()}
     sizes: Counter[str] = Counter()

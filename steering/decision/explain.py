@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from _fastpath.ranking import Trace
 from _fastpath.status_words import MOST_PRESSURE, REASONS, pressure_in
-from steering.decision.snapshot import Snapshot
+from steering.decision.snapshot import Snapshot, reading
 from steering.model.policy import RANKING_KEYS
 from steering.model.prefix import parse_address
 from steering.model.route import Announcement
@@ -31,24 +31,25 @@ MOST_SITES: Final = 5  # of the sites that a client does not get
 def describe(snapshot: Snapshot, address: str | bytes) -> dict[str, Any]:
     """Return what an address resolves to: matched prefix, origins, partner, region, zone, scope, and its ranking.
 
-    Raises ValueError for a wrong address.
+    Raises ValueError for a wrong address, and SnapshotError.
     """
     packed = parse_address(address if isinstance(address, str) else str(ipaddress.ip_address(address)))
-    number = snapshot.prefixes.lookup(packed)
-    zone = snapshot.table_file.zone(number)
-    matched = routes_of(snapshot, number).matched(packed)
-    canary = snapshot.table_file.meta.get("canary")
-    return {
-        "address": str(ipaddress.ip_address(packed)),
-        "prefix": matched[0] if matched else None,
-        "origins": matched[1] if matched else [],
-        "partner": snapshot.names.partner(zone.partner),
-        "region": zone.region or None,
-        "zone": number,
-        "canary": ("before" if number < canary["zones"] else "after") if canary else None,
-        "scope": snapshot.routes.scope(packed),
-        "ranking": ranking_of(snapshot, zone),
-    }
+    with reading(snapshot):
+        number = snapshot.prefixes.lookup(packed)
+        zone = snapshot.table_file.zone(number)
+        matched = routes_of(snapshot, number).matched(packed)
+        canary = snapshot.table_file.meta.get("canary")
+        return {
+            "address": str(ipaddress.ip_address(packed)),
+            "prefix": matched[0] if matched else None,
+            "origins": matched[1] if matched else [],
+            "partner": snapshot.names.partner(zone.partner),
+            "region": zone.region or None,
+            "zone": number,
+            "canary": ("before" if number < canary["zones"] else "after") if canary else None,
+            "scope": snapshot.routes.scope(packed),
+            "ranking": ranking_of(snapshot, zone),
+        }
 
 
 def ranking_of(snapshot: Snapshot, zone: Zone) -> list[dict[str, Any]]:
@@ -86,34 +87,35 @@ def explain(
     trace = Trace()
     resolved = describe(snapshot, address)
     packed = ipaddress.ip_address(resolved["address"]).packed
-    body = snapshot.steer(
-        packed, title, service=service, session=session, n=n, family=family, failed=failed, trace=trace
-    )
-    if not session and (trace.fan_out > 1 or any(held for *_, held in trace.candidates)):
-        resolved["scope"] = narrowed(resolved["scope"], packed)
-    accepted = routes_of(snapshot, resolved["zone"])
-    routes = [{**snapshot.names.cluster(route.pop("cluster")), **route} for route in accepted.covering(packed)]
-    policy = snapshot.table_file.meta["policy"]
-    name_deciding_keys(resolved["ranking"], routes, accepted.announcements_covering(packed), policy)
-    candidates = candidates_of(snapshot, trace)
-    used = sorted({candidate["reason"] for candidate in candidates if candidate["reason"]})
-    answer: dict[str, Any] = json.loads(body)
-    answer["explain"] = {
-        **resolved,
-        "refused_region": snapshot.refused_region(packed, service),
-        "policy": policy,
-        "routes": routes,
-        "excluded": excluded_by(routes),
-        "refused": [dataclasses.asdict(refusal) for refusal in accepted.refused_for(packed)],
-        **location_of(snapshot, accepted, packed, resolved, {route["site"] for route in excluded_by(routes)}),
-        "candidates": candidates,
-        "fan_out": trace.fan_out,
-        "failed_open": trace.failed_open,
-        "by_price": trace.by_price,
-        "reasons": {letter: REASONS[letter] for letter in used},
-        "versions": snapshot.describe_version() | {"age_s": round(time.time() - snapshot.current.published_at, 3)},
-    }
-    return answer
+    with reading(snapshot):
+        body = snapshot.steer(
+            packed, title, service=service, session=session, n=n, family=family, failed=failed, trace=trace
+        )
+        if not session and (trace.fan_out > 1 or any(held for *_, held in trace.candidates)):
+            resolved["scope"] = narrowed(resolved["scope"], packed)
+        accepted = routes_of(snapshot, resolved["zone"])
+        routes = [{**snapshot.names.cluster(route.pop("cluster")), **route} for route in accepted.covering(packed)]
+        policy = snapshot.table_file.meta["policy"]
+        name_deciding_keys(resolved["ranking"], routes, accepted.announcements_covering(packed), policy)
+        candidates = candidates_of(snapshot, trace)
+        used = sorted({candidate["reason"] for candidate in candidates if candidate["reason"]})
+        answer: dict[str, Any] = json.loads(body)
+        answer["explain"] = {
+            **resolved,
+            "refused_region": snapshot.refused_region(packed, service),
+            "policy": policy,
+            "routes": routes,
+            "excluded": excluded_by(routes),
+            "refused": [dataclasses.asdict(refusal) for refusal in accepted.refused_for(packed)],
+            **location_of(snapshot, accepted, packed, resolved, {route["site"] for route in excluded_by(routes)}),
+            "candidates": candidates,
+            "fan_out": trace.fan_out,
+            "failed_open": trace.failed_open,
+            "by_price": trace.by_price,
+            "reasons": {letter: REASONS[letter] for letter in used},
+            "versions": snapshot.describe_version() | {"age_s": round(time.time() - snapshot.current.published_at, 3)},
+        }
+        return answer
 
 
 def location_of(

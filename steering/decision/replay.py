@@ -63,7 +63,7 @@ def open_past(
         name = write_status(scratch, sum(1 for _ in scratch.iterdir()) + 1, words)
         held = f"holdings.{holdings}" if holdings else ""
         past = Current(0, f"table.{table}", f"routes.{table}", f"fleet.{fleet}", str(scratch / name), 0.0, held)
-        return Snapshot(state, past), StatusWords(str(scratch / name), writable=True)
+        return Snapshot.of(state, past), StatusWords(str(scratch / name), writable=True)
     except SnapshotError as error:
         return error.message
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, Required, TypedDict, TypeVar, Unpack
@@ -35,11 +34,8 @@ from steering.state.fleet import FleetFile
 from steering.state.holdings import HoldingsFile
 from steering.state.playlists import Playlists
 from steering.state.routes import Routes
-from steering.state.sections import FORMATS
+from steering.state.sections import FORMATS, written_by_us
 from steering.state.table import TableFile, Zone
-
-# What reading a file may raise whose content is none of ours.
-UNREADABLE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
 
 Sign = Callable[[bytes, int, int], bytes | None]  # as `_fastpath.service.Service` takes it
 T = TypeVar("T")
@@ -57,17 +53,6 @@ class Options(TypedDict, total=False):
     family: int
     failed: Sequence[str]
     counters: Counters | None
-
-
-@contextlib.contextmanager
-def written_by_us(name: str) -> Iterator[None]:
-    """Raise SnapshotError where a file has right checksums, but content that this version does not write."""
-    try:
-        yield
-    except SnapshotError:
-        raise
-    except UNREADABLE as error:
-        raise SnapshotError(f"{name} is unusable: {type(error).__name__}: {error}") from error
 
 
 class Signs(Protocol):
@@ -142,7 +127,11 @@ class Snapshot:
 
         Without `signer`, URLs of services with tokens keep `{token}`, and sessions have no tags.
         """
-        current = read_current(state)
+        return cls.of(state, read_current(state), before, signer)
+
+    @classmethod
+    def of(cls, state: Path, current: Current, before: Snapshot | None = None, signer: Signs | None = None) -> Snapshot:
+        """Return the snapshot of these files, likewise. Raises SnapshotError."""
         with written_by_us(f"one of {', '.join(current.names())}"):
             return cls(state, current, before, signer)
 
@@ -314,3 +303,8 @@ class Snapshot:
             "published_at": self.current.published_at,
             "formats": FORMATS,
         }
+
+
+def reading(snapshot: Snapshot) -> contextlib.AbstractContextManager[None]:
+    """Return a context for what reads all files of a snapshot: content that is none of ours is a SnapshotError."""
+    return written_by_us(f"one of {', '.join(snapshot.current.names())}")

@@ -15,9 +15,9 @@ from typing import Any
 
 from _fastpath.status_words import DISABLED
 from steering.decision.explain import explain
-from steering.decision.snapshot import Snapshot
+from steering.decision.snapshot import Snapshot, reading
 from steering.errors import RequestError
-from steering.model.prefix import parse_address, parse_prefix
+from steering.model.prefix import UNWRAPPED, parse_address, parse_prefix
 from steering.state.current import read_current
 from steering.state.status import write_status
 from steering.state.table import BuiltTable, write_table
@@ -43,9 +43,17 @@ class Question:
 
 
 def first_address(text: str) -> str:
-    """Return an address, or the first address of a prefix. Raises RequestError for any other text."""
+    """Return an address, or the first address of a prefix that is answered as itself.
+
+    Raises RequestError for any other text.
+    """
     if "/" in text:
-        return str(parse_prefix(text).network_address)
+        network = parse_prefix(text)
+        first = network.network_address
+        for around in UNWRAPPED:  # a wider prefix may begin with addresses that stand for IPv4
+            if first in around:
+                first = around.broadcast_address + 1
+        return str(first)
     try:
         return str(ipaddress.ip_address(parse_address(text)))
     except ValueError:
@@ -66,7 +74,7 @@ def what_if(
     Raises RequestError and SnapshotError.
     """
     current = read_current(state)
-    served = Snapshot(state, current)
+    served = Snapshot.of(state, current)
     now = question.answered_by(served)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -78,10 +86,12 @@ def what_if(
         if off:
             other = dataclasses.replace(other, status=str(folder / switched_off(served, off, folder)))
         if proposed is not None:
-            names = write_table(folder, 1, proposed(Snapshot(state, other, served), question.address))
+            of_version = Snapshot.of(state, other, served)
+            with reading(of_version):
+                names = write_table(folder, 1, proposed(of_version, question.address))
             # A snapshot joins file names to the state folder; absolute names stay as they are.
             other = dataclasses.replace(other, table=str(folder / names[0]), routes=str(folder / names[1]))
-        then = question.answered_by(Snapshot(state, other, served))
+        then = question.answered_by(Snapshot.of(state, other, served))
         if proposed is not None:  # the table is of this client alone
             then["explain"] |= {"scope": None, "zone": None}
     return {"now": now, "then": then, "changed": now["targets"] != then["targets"]}

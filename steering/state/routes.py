@@ -21,7 +21,7 @@ from _fastpath.intervals import Intervals
 from _fastpath.prefix_rows import Columns
 from steering.model.prefix import UNWRAPPED, unwrap_prefix
 from steering.model.route import Announcement, Refusal, RouteClass, Rpki
-from steering.state.sections import Data, StateFile
+from steering.state.sections import Data, StateFile, written_by_us
 
 ORIGIN_NAMES = ("igp", "egp", "incomplete")
 ALL_ONES = (1 << 128) - 1
@@ -126,7 +126,12 @@ class Routes:
     """A mapped routes file."""
 
     def __init__(self, path: Path) -> None:
-        self.file = file = StateFile(path, "routes")
+        self.file = StateFile(path, "routes")
+        with written_by_us(path.name):
+            self.read(self.file)
+
+    def read(self, file: StateFile) -> None:
+        """Read the sections. ValueError and the like: they do not belong together."""
         self.meta: dict[str, Any] = json.loads(bytes(file["meta"]))
         self.announcements = [self.announcement(item) for item in json.loads(bytes(file["announcements"]))]
         self.set_first = file["set_first"].cast("I")
@@ -148,10 +153,22 @@ class Routes:
         self.states = {family: file[f"v{family}_rpki"] for family in (4, 6)}
         self.refusals = [Refusal(*item) for item in json.loads(bytes(file["refusals"]))]
         self.zone_of = {family: file[f"v{family}_zone"].cast("I") for family in (4, 6)}
+        for family in (4, 6):
+            of_rows = (*self.columns[family], self.states[family])
+            if len({len(column) for column in of_rows if column is not None}) > 1:
+                raise ValueError(f"its IPv{family} rows have columns of several lengths")
+            high, low = self.zones[family]
+            if not len(high) == len(self.zone_of[family]) == len(high if low is None else low):
+                raise ValueError(f"its IPv{family} zones have columns of several lengths")
 
     @cached_property
     def locations(self) -> Locations:
-        """The locations that the table was made with, read on first use."""
+        """The locations that the table was made with, read on first use. Raises SnapshotError."""
+        with written_by_us(self.file.path.name):
+            return self.read_locations()
+
+    def read_locations(self) -> Locations:
+        """Return the locations. ValueError and the like: they do not belong together."""
         if "locations" not in self.file.sections:
             return Locations({})
         known = json.loads(bytes(self.file["locations"]))
@@ -162,6 +179,8 @@ class Routes:
                 mapped: Any = [self.file[f"v{family}_geo{name}"] for name in ("_high", "_low", "_length", "")]
                 located.high, located.low = mapped[0].cast("Q"), mapped[1].cast("Q")
                 located.length, located.value = mapped[2], mapped[3].cast("I")
+                if len({len(column) for column in (located.high, located.low, located.length, located.value)}) > 1:
+                    raise ValueError(f"its IPv{family} geofeed rows have columns of several lengths")
         return Locations(known["countries"], known["regions"], rows)
 
     def geofeed_of(self, address: bytes) -> tuple[str, str, str, tuple[float, float] | None] | None:
@@ -293,4 +312,4 @@ class Routes:
             network = number & ~(ALL_ONES >> length)
             if network >= start and (network | ALL_ONES >> length) < end:
                 return prefix_text(family, network, length)
-        raise AssertionError("unreachable: a zone interval has at least the address itself")
+        raise ValueError("its zones are not in the order of addresses")

@@ -17,7 +17,7 @@ import stat
 import struct
 import zlib
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -105,6 +105,21 @@ def write_sections(path: Path, kind: str, sections: Mapping[str, Data]) -> None:
     head = HEADER.pack(MAGIC, BYTE_ORDER, FORMATS[kind], kind.encode(), offset, len(sections)) + b"".join(entries)
     head += CHECKSUM.pack(zlib.crc32(head))
     write_atomically(path, [head, bytes(padded(len(head)) - len(head)), *parts])
+
+
+# What reading a file may raise whose content is none of ours.
+UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
+
+
+@contextlib.contextmanager
+def written_by_us(name: str) -> Iterator[None]:
+    """Raise SnapshotError where a file has right checksums, but content that this version does not write."""
+    try:
+        yield
+    except SnapshotError:
+        raise
+    except UNREADABLE as error:
+        raise SnapshotError(f"{name} is unusable: {type(error).__name__}: {error}") from error
 
 
 def padded(length: int) -> int:

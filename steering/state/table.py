@@ -16,7 +16,7 @@ from _fastpath.status_words import MOST_PRESSURE
 from steering.errors import SnapshotError
 from steering.model.route import Announcement, Refusal
 from steering.state.routes import Locations, RouteRows, Routes, routes_sections
-from steering.state.sections import Data, StateFile, write_sections
+from steering.state.sections import Data, StateFile, write_sections, written_by_us
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,31 +98,33 @@ def read_zones(table: StateFile) -> list[Zone]:
 
 def read_table(state: Path, version: int) -> BuiltTable:
     """Return a written table. Its columns are mapped, not copied: there may be gigabytes. Raises SnapshotError."""
-    file, routes = StateFile(state / f"table.{version}", "table"), Routes(state / f"routes.{version}")
-    rows, intervals = {}, {}
-    for family in (4, 6):
-        mapped, origins, states = routes.rows(family), routes.columns[family][4], routes.states[family]
-        columns: Any = (mapped.high, mapped.low, mapped.length, mapped.value, origins, states)
-        rows[family] = RouteRows(*columns)
-        cuts: Any = routes.zones[family]
-        zones: Any = routes.zone_of[family]
-        intervals[family] = Intervals(cuts[0], cuts[1] or array("Q", bytes(8 * len(zones))), zones)
-    return BuiltTable(
-        intervals,
-        read_zones(file),
-        array("I", file["ranking_entries"].cast("I")),
-        rows,
-        routes.announcements,
-        array("I", routes.set_first),
-        array("I", routes.set_members),
-        routes.meta,
-        routes.meta["counts"],
-    )
+    with written_by_us(f"table.{version} or routes.{version}"):
+        file, routes = StateFile(state / f"table.{version}", "table"), Routes(state / f"routes.{version}")
+        rows, intervals = {}, {}
+        for family in (4, 6):
+            mapped, origins, states = routes.rows(family), routes.columns[family][4], routes.states[family]
+            columns: Any = (mapped.high, mapped.low, mapped.length, mapped.value, origins, states)
+            rows[family] = RouteRows(*columns)
+            cuts: Any = routes.zones[family]
+            zones: Any = routes.zone_of[family]
+            intervals[family] = Intervals(cuts[0], cuts[1] or array("Q", bytes(8 * len(zones))), zones)
+        return BuiltTable(
+            intervals,
+            read_zones(file),
+            array("I", file["ranking_entries"].cast("I")),
+            rows,
+            routes.announcements,
+            array("I", routes.set_first),
+            array("I", routes.set_members),
+            routes.meta,
+            routes.meta["counts"],
+        )
 
 
 def read_meta(table: Path) -> dict[str, Any]:
     """Return the description of a written table. Raises SnapshotError."""
-    meta: dict[str, Any] = json.loads(bytes(StateFile(table, "table")["meta"]))
+    with written_by_us(table.name):
+        meta: dict[str, Any] = json.loads(bytes(StateFile(table, "table")["meta"]))
     return meta
 
 

@@ -19,6 +19,7 @@ from steering.decision.what_if import Question, first_address
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.policy import RANKING_KEYS
+from steering.model.prefix import parse_address
 from steering.model.route import Announcement, RouteClass
 from steering.settings import Settings
 from tests.support.control_app import running_control_app
@@ -77,6 +78,25 @@ def test_the_first_address_of_a_prefix_is_unwrapped() -> None:
         assert first_address(text) == "203.0.113.0"
     with pytest.raises(RequestError, match="a 6to4 prefix has a length up to 48"):
         first_address("2002:cb00:7109:1::/64")
+
+
+AROUND = [
+    ("2002::/15", "2003::"),
+    ("64:ff9b::/95", "64:ff9b::1:0:0"),
+    ("64:ff9b::/32", "64:ff9b::1:0:0"),
+    ("::fffe:0:0/95", "::fffe:0:0"),
+    ("2000::/3", "2000::"),
+    ("::/0", "::"),
+    ("::ffff:0:0/96", "0.0.0.0"),
+]
+
+
+@pytest.mark.parametrize(("text", "address"), AROUND)
+def test_a_prefix_around_translated_addresses_is_asked_for_by_one_that_is_answered_by_it(
+    text: str, address: str
+) -> None:
+    assert first_address(text) == address
+    assert ipaddress.ip_address(parse_address(address)) == ipaddress.ip_address(address), "it is not unwrapped"
 
 
 def test_a_mapped_prefix_that_was_refused_is_told(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> None:

@@ -15,15 +15,26 @@ from typing import Any
 import pytest
 
 from _fastpath.holdings_builder import HoldingsBuilder
+from _fastpath.ranking import Trace
 from steering.control.playlists.prepare import prepare
-from steering.decision.explain import explain
+from steering.control.routes.build import quiet
+from steering.control.routes.proposed import propose
+from steering.control.routes.side_inputs import SideInputs
+from steering.control.services.tasks import Diff, ReportRoutes, changes_of
+from steering.decision.examples import suggest_requests
+from steering.decision.explain import describe, explain
 from steering.decision.snapshot import Snapshot
+from steering.decision.what_if import Question, what_if
 from steering.errors import RequestError, SnapshotError
+from steering.model.fleet import Fleet
+from steering.playback.telemetry.decision_log import decision_of
+from steering.settings import Settings
 from steering.state.current import read_current, write_current
 from steering.state.holdings import write_holdings
 from steering.state.keys import Key, read_keys, write_keys
 from steering.state.playlists import write_playlists
 from steering.state.sections import StateFile, write_sections
+from steering.state.table import read_table
 
 CLIENTS = ["203.0.113.7", "198.51.100.1", "8.8.8.8", "2001:db8::1", "::", "255.255.255.255"]
 TITLES = ["80100172", "a b", "t"]
@@ -137,6 +148,36 @@ def test_what_is_damaged_behind_right_checksums_is_refused_or_answers(
         path.unlink()
         write_sections(path, kind, changed)
         outcome(lambda: answers(state))
+
+
+@pytest.mark.parametrize("kind", ["routes", "table", "fleet"])
+def test_what_is_damaged_behind_right_checksums_is_explained_or_refused(
+    whole: Path, tmp_path: Path, cases: int, kind: str, fleet: Fleet
+) -> None:
+    """No question of operators fails otherwise, and the damage stops neither a start nor a publish."""
+    state = Path(shutil.copytree(whole, tmp_path / "state"))
+    path = state / getattr(read_current(state), kind)
+    file = StateFile(path, kind)
+    sections = {name: bytes(file[name]) for name in file.sections}
+    settings, question = Settings(state=state), Question(CLIENTS[0], "t", "video")
+    built = read_table(whole, 1)
+    questions: list[Callable[[], Any]] = [
+        lambda: [describe(Snapshot.map(state), client) for client in CLIENTS],
+        lambda: [explain(Snapshot.map(state), client, "t", service="video") for client in CLIENTS],
+        lambda: what_if(state, question, proposed=propose(settings, ["203.0.113.0/24,bom001-a"])),
+        lambda: suggest_requests(Snapshot.map(state)),
+        lambda: decision_of(0.0, Snapshot.map(state), bytes([203, 0, 113, 7]), "video", 3, 4, Trace()),
+        lambda: ReportRoutes(state / "routes.1", fleet, {}, "")(quiet),
+        lambda: Diff(settings, fleet, 1, 1, 5)(quiet),
+        lambda: changes_of(settings, fleet, 1, built, quiet, SideInputs(state)),
+    ]
+    chance = random.Random(19)
+    for _ in range(max(cases // 20, 10)):
+        names = chance.sample([name for name, data in sections.items() if data], chance.choice([1, 1, 2]))
+        path.unlink()
+        write_sections(path, kind, sections | {name: damaged(sections[name], chance) for name in names})
+        for ask in questions:
+            outcome(ask)
 
 
 def test_damaged_words_of_appliances_only_change_who_is_picked(whole: Path, tmp_path: Path, cases: int) -> None:

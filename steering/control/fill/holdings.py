@@ -206,7 +206,7 @@ class HoldingsReported:
         names = set(row.full)
         known = [number for number in map(index.get, names) if number is not None]
         fresh = [name for name in names if name not in index] if len(known) < len(names) else []
-        fresh_hashes = self.titles.check_new(reporter, row.service, fresh, "full")
+        fresh_hashes = self.titles.check_new(reporter, row.service, fresh, "full", known)
         digest = len(names), (sum(map(self.titles.hashes.__getitem__, known)) + sum(fresh_hashes)) % MODULUS
         if digest_text(digest) != row.digest:
             raise WrongDigestError(f"digest = {row.digest!r}: the list's is {digest_text(digest)!r}")
@@ -232,7 +232,7 @@ class HoldingsReported:
         fresh = [name for name in add if name not in index]
         gained = [index[name] for name in add if name in index and not has(packed, index[name])]
         lost = [index[name] for name in {*row.remove} - add if name in index and has(packed, index[name])]
-        fresh_hashes = self.titles.check_new(reporter, row.service, fresh, "add")
+        fresh_hashes = self.titles.check_new(reporter, row.service, fresh, "add", gained)
         change = sum(map(self.titles.hashes.__getitem__, gained)) + sum(fresh_hashes)
         change -= sum(map(self.titles.hashes.__getitem__, lost))
         after = before[0] + len(gained) + len(fresh) - len(lost), (before[1] + change) % MODULUS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -50,7 +51,7 @@ class Changes:
 def write_changes(state: Path, version: int, changes: Changes) -> Path:
     """Build and write `holdings.<version>` and return its path. Slow; changes nothing else."""
     base = HoldingsFile(changes.base).holdings if changes.base else None
-    builder = HoldingsBuilder(base, changes.titles, changes.renamed)
+    builder = HoldingsBuilder(base, changes.titles, changes.renamed, ranks_of(changes))
     touched = {cluster for cluster, _ in changes.held}
     digests = {}
     for cluster, slots in changes.members.items():
@@ -69,6 +70,15 @@ def write_changes(state: Path, version: int, changes: Changes) -> Path:
         "by_partner": changes.by_partner,
     }
     return state / write_holdings(state, version, builder, for_control)
+
+
+def ranks_of(changes: Changes) -> bytes:
+    """Return the rank of each title: 0 where several appliances and partners report it, 1 for one of either, 2 for one.
+
+    An id whose key is that of another title, which one appliance can invent, does not hide the holders of that.
+    """
+    alone = zip(array("Q", changes.by_appliance), array("Q", changes.by_partner), strict=True)
+    return bytes((appliance != 0) + (partner != 0) for appliance, partner in alone)
 
 
 def bitmap_of(changes: Changes, base: Holdings | None, member: Member) -> bytes:

@@ -120,15 +120,21 @@ class Titles:
 
     # ---- new titles
 
-    def check_new(self, reporter: Reporter, service: str, names: Sequence[str], field: str) -> list[int]:
-        """Return the hashes of new ids. Raises RefusedError for an invalid id, and for too many titles or services."""
+    def check_new(
+        self, reporter: Reporter, service: str, names: Sequence[str], field: str, known: Iterable[int]
+    ) -> list[int]:
+        """Return the hashes of new ids. Raises RefusedError for an invalid id, and for too many titles or services.
+
+        `known` are the indexes of the other ids of the list, which are not free from now on.
+        """
         for name in names:
             if not 1 <= len(name) <= MAX_ID or len(name.encode()) > MAX_ID or name in (".", ".."):
                 raise RefusedError(f"{field} = {name[:64]!r}: 1 to {MAX_ID} bytes of UTF-8, and not . or ..")
         if not names:
             return []
         count = len(names)
-        if len(self.names) - len(self.free) + count > self.most:
+        free = len(self.free) - sum(index in self.free for index in known)
+        if len(self.names) - free + count > self.most:
             raise RefusedError(f"{field} = {count} new ids: more than {self.most} titles in all (setting max_titles)")
         alone = self.by_appliance.counts[reporter.name_hash]
         if alone + count > self.most_by_appliance:

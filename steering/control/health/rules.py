@@ -48,7 +48,8 @@ from steering.state.status import weight_of_capacity
 STATES: Final = ("ok", "degraded", "failed")  # of a component; the worst one is the appliance's
 DEGRADED_RAMP: Final = 0.5
 FIRST_RAMP: Final = 0.1  # after a recovery
-MOST_OBSERVERS: Final = 8  # boots of monitors whose last report about an appliance is kept
+MOST_OBSERVERS: Final = 8  # boots of monitors whose last reports about an appliance are kept
+MOST_SENT: Final = 8  # times of one boot that are kept
 REFILL_MARK: Final = 0.25  # of the way from the low to the high mark: a full appliance takes clients again from here
 
 
@@ -88,10 +89,10 @@ class Condition:
 
 
 class Observer(NamedTuple):
-    """The last report of a monitor about an appliance; `sent_at` is the monitor's own clock."""
+    """The last reports of a monitor about an appliance: the newest number, and their times by the monitor's clock."""
 
     seq: int
-    sent_at: float | None
+    sent: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,19 +154,20 @@ def verdict_of(record: HealthRecord, report: Report) -> str:
 def heard_from(record: HealthRecord, report: Report, monitor: int) -> tuple[HealthRecord, str]:
     """Return the record after a monitor's report, and the verdict on it, as `verdict_of` has them.
 
-    Each boot of each monitor has its own order, because several may share a token. A report with a new `seq` and the
-    old `sent_at` is the old observation, sent again.
+    Each boot of each monitor has its own order, because several may share a token. A report with a new `seq` and a
+    `sent_at` that was received before is an old observation, sent again.
     """
     name = f"{monitor} {report.boot}"
     last = record.observers.get(name)
     if last and report.seq < last.seq:
         return record, "late"
-    if last and (report.seq == last.seq or (report.sent_at is not None and report.sent_at == last.sent_at)):
+    if last and (report.seq == last.seq or report.sent_at in last.sent):
         return record, "repeated"
+    sent = () if report.sent_at is None else (report.sent_at,)
     observers = {other: seen for other, seen in record.observers.items() if other != name}
     while len(observers) >= MOST_OBSERVERS:
         del observers[next(iter(observers))]
-    observers[name] = Observer(report.seq, report.sent_at)
+    observers[name] = Observer(report.seq, ((last.sent if last else ()) + sent)[-MOST_SENT:])
     return dataclasses.replace(record, observers=observers), "accepted"
 
 

@@ -117,7 +117,10 @@ def parse(body: bytes) -> Element:
         raise FeedError(f"an element has at most {MAX_ATTRIBUTES} attributes")
     try:
         root = etree.fromstring(body, parser)
-    except (etree.XMLSyntaxError, ValueError) as error:
+    except etree.XMLSyntaxError as error:
+        message = error.msg.partition(", line ")[0].strip()
+        raise FeedError(f"is no XML: line {error.lineno}: {message}") from None
+    except ValueError as error:
         raise FeedError(f"is no XML: {error}") from None
     if root.getroottree().docinfo.doctype:
         raise refuse(1, root.getroottree().docinfo.doctype, "a document type is not accepted")

@@ -42,7 +42,7 @@ MEDIA: Final = {
     "#EXT-X-ALLOW-CACHE",  # of version 6 and before
 }
 GROUPS: Final = ("AUDIO", "VIDEO", "SUBTITLES", "CLOSED-CAPTIONS")
-CONTROL: Final = re.compile("[\0-\x08\x0a-\x1f\x7f\ufeff]")  # all but a tab
+CONTROL: Final = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ufeff]")  # all but a tab; some end lines
 ATTRIBUTE: Final = re.compile(r'\s*+([A-Z0-9-]++)\s*+=("[^"]*+"|[^",]*+)\s*+(?:,|$)')
 ATTRIBUTE_RULE: Final = (
     "attributes are NAME=value with commas between; a name has capitals, digits and hyphens, and a quoted value has no "
@@ -226,7 +226,8 @@ def check_entries(entries: Sequence[Entry]) -> None:
             if entry.group[0] not in GROUPS or not entry.group[1].startswith('"'):
                 raise refuse(entry.line, entry.tag, "a rendition has a TYPE and a quoted GROUP-ID")
             continue
-        if not entry.attributes.get("BANDWIDTH", "").isdecimal():
+        bandwidth = entry.attributes.get("BANDWIDTH", "")
+        if not (bandwidth.isascii() and bandwidth.isdecimal()):
             raise refuse(entry.line, entry.tag, "a variant has a BANDWIDTH")
         for name in GROUPS:
             group = entry.attributes.get(name, "")

@@ -23,7 +23,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from steering.errors import FeedError
+from steering.errors import FeedError, syntax_fault
 from steering.model.fields import ClassName
 from steering.model.fleet import Appliance, Cluster, Fleet, Partner, Site
 from steering.model.route import RouteClass
@@ -197,7 +197,7 @@ class Reading:
         try:
             whole = json.loads(document, object_pairs_hook=once, parse_constant=no_constant)
         except (ValueError, RecursionError) as error:
-            self.errors.append(f"not JSON: {error}")
+            self.errors.append(f"not JSON: {syntax_fault(error)}")
             return None
         if not isinstance(whole, dict):
             self.errors.append(f"a fleet is an object, not {type(whole).__name__}")

@@ -198,7 +198,7 @@ def read_validators(about: Path) -> dict[str, str]:
     """Return the validators of a copy; empty if the file is missing or has another form."""
     try:
         stored = json.loads(about.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     rows = stored.items() if isinstance(stored, dict) else ()
     return {key: value for key, value in rows if isinstance(value, str) and is_sendable(value)}

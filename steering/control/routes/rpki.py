@@ -20,7 +20,7 @@ from typing import Any, Final
 from _fastpath import prefix_rows, rib
 from steering.control.routes.feeds import MAX_LISTED, PREFIX_RULE, CheckedRows, Feed, RowCollector, listed, read_json
 from steering.control.routes.feeds.asn import parse_asn
-from steering.errors import FeedError
+from steering.errors import FeedError, syntax_fault
 from steering.model.prefix import UNWRAPPED
 from steering.model.route import Refusal, Rpki
 from steering.state.routes import prefix_at
@@ -49,7 +49,7 @@ def read_payloads(path: Path) -> Payloads:
         if not isinstance(payloads, list):
             raise TypeError
     except (ValueError, RecursionError) as error:
-        raise FeedError(f"{path.name}: not JSON: {error}") from error
+        raise FeedError(f"{path.name}: not JSON: {syntax_fault(error)}") from error
     except (TypeError, KeyError) as error:
         raise FeedError(f"{path.name}: has no list of roas", hint="export the validator's payloads as JSON") from error
     numbers: dict[tuple[int, int], int] = {}
@@ -62,7 +62,10 @@ def read_payloads(path: Path) -> Payloads:
             rows.refuse(json.dumps(item)[:80] if rows.lists else "", str(error))
     builder = rows.builder(path.name)
     if not builder.rows:
-        raise FeedError(f"{path.name}: holds no payload that can be used", hint="is the validator still starting?")
+        first = f"; the first of {builder.refused_by.total()} refused: {rows.refusals[0][2]}" if rows.refusals else ""
+        raise FeedError(
+            f"{path.name}: holds no payload that can be used{first}", hint="is the validator still starting?"
+        )
     asns, longest_of = (array("I", values) for values in zip(*numbers, strict=True))
     builder.columns = {family: prefix_rows.sort(columns) for family, columns in builder.columns.items()}
     return Payloads(*builder.checked(digest), asns, longest_of)

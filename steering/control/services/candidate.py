@@ -90,7 +90,7 @@ def digest_of_registered(records: Transaction) -> str:
 def try_out(state: Path, current: Current, table: BuiltTable | None = None, *, progress: Progress) -> None:
     """Map the files back, as a worker will; a table that was just built is asked as well. Raises SteeringError."""
     with step("map the files back", progress):
-        snapshot = Snapshot(state, current)
+        snapshot = Snapshot.of(state, current)
         if table:
             prove(snapshot, table)
 

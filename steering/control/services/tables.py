@@ -25,6 +25,7 @@ from steering.control.services.hand_over import LIVE
 from steering.control.services.published_tables import PublishedTables, nothing_published, sources_of
 from steering.errors import RequestError
 from steering.state.routes import Routes
+from steering.state.sections import written_by_us
 
 
 class Tables(Concern):
@@ -41,6 +42,7 @@ class Tables(Concern):
     def check(self, sources: Sequence[FeedSource], progress: Progress = quiet) -> dict[str, Any]:
         """Report what publishing these sources would serve, and every refusal that was kept; change nothing."""
         began = time.perf_counter()
+        sources = in_order(sources)
         self.require_publishable(sources)
         task = tasks.Check(self.settings, self.fleet(), sources, self.published.serving_table())
         return {
@@ -65,6 +67,7 @@ class Tables(Concern):
         clients that would move do; the table waits beside it for `promote` or `withdraw`, pinned.
         """
         began = time.perf_counter()
+        sources = in_order(sources)
         self.require_publishable(sources)
         before_canary = self.published.require_no_canary(canary) if canary else 0
         versions = self.published.take_versions(2 if canary else 1)
@@ -179,7 +182,8 @@ class Tables(Concern):
         path = self.routes_path()
         if self.mapped is None or self.mapped[0] != path:
             self.mapped = path, Routes(path)
-        report = about_prefix(self.mapped[1], prefix)
+        with written_by_us(path.name):
+            report = about_prefix(self.mapped[1], prefix)
         names = {cluster.number: cluster.id for cluster in self.fleet().clusters}
         for route in (*report["exact"], *report["covering"]):
             route["cluster"] = names.get(route["cluster"], f"#{route['cluster']}")
@@ -239,6 +243,11 @@ class Tables(Concern):
                 hint="steering fleet import FILE, or steering fleet synth --import",
                 status=409,
             )
+
+
+def in_order(sources: Sequence[FeedSource]) -> list[FeedSource]:
+    """Return sources in one order, each once: a table does not depend on the order in which they are named."""
+    return sorted({*sources}, key=lambda source: (source.kind, source.path, source.named))
 
 
 def alarms_of(sources: Sequence[Mapping[str, Any]], now: float) -> dict[tuple[str, str], Alarm]:

@@ -35,6 +35,7 @@ from steering.settings import Settings
 from steering.state.current import Current
 from steering.state.folder import number_of
 from steering.state.routes import Routes
+from steering.state.sections import written_by_us
 from steering.state.table import BuiltTable, is_written, read_table, write_table
 
 SHOWN_BY_CHECK: Final = 1000  # refusals of each feed in a report
@@ -130,12 +131,12 @@ class Diff(OverFleet):
     def __call__(self, progress: Progress) -> dict[str, Any]:
         """Map both tables and compare them."""
         with step("compare", progress):
-            before, after = (
-                side_of(read_table(self.settings.state, version), version) for version in (self.before, self.after)
-            )
-            return compare(
-                before, after, self.fleet, self.examples, traffic_of(self.settings, SideInputs(self.settings.state))
-            )
+            traffic = traffic_of(self.settings, SideInputs(self.settings.state))
+            with written_by_us(f"a file of table {self.before} or {self.after}"):
+                before, after = (
+                    side_of(read_table(self.settings.state, version), version) for version in (self.before, self.after)
+                )
+                return compare(before, after, self.fleet, self.examples, traffic)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +156,7 @@ class ReportRoutes(OverFleet):
 
     def __call__(self, progress: Progress) -> dict[str, Any]:
         """Look at every route."""
-        with step("look at the routes", progress):
+        with step("look at the routes", progress), written_by_us(self.path.name):
             return route_report(Routes(self.path), self.fleet, self.heard, self.partner)
 
 
@@ -208,12 +209,13 @@ def changes_of(
     if serving is None:
         return None
     with step("compare with what serves", progress):
+        traffic, after = traffic_of(settings, side), side_of(table)
         try:
-            before = side_of(read_table(settings.state, serving), serving)
+            with written_by_us(f"a file of table {serving}"):
+                return compare(side_of(read_table(settings.state, serving), serving), after, fleet, traffic=traffic)
         except SnapshotError as error:
             logger.warning("%s: nothing to compare with", error.message)
             return None
-        return compare(before, side_of(table), fleet, traffic=traffic_of(settings, side))
 
 
 def traffic_of(settings: Settings, side: SideInputs) -> Traffic | None:

@@ -129,6 +129,12 @@ def digest_of(pathway: str, host: str) -> str:
     return hashlib.sha256(f"{pathway}\n{host}".encode()).hexdigest()[:DIGEST]
 
 
+def appliance_of_clone(name: str) -> str:
+    """Return the appliance that a clone's id names, empty if it is no clone's."""
+    appliance, dot, digest = name.rpartition(".")
+    return appliance if dot and len(digest) == DIGEST else ""
+
+
 def hosts(service: Service, picks: Sequence[Pick]) -> list[tuple[str, str | None]]:
     """Return the pathways that one of our playlists declares for a client, best first, each with its host.
 

@@ -21,7 +21,7 @@ from _fastpath.hashing import viewer_of
 from _fastpath.hints import Hints, read_player_request
 from _fastpath.ranking import Trace
 from _fastpath.request import Client, Refusal, find_client
-from _fastpath.status_words import DISABLED, STALE, UNHEALTHY
+from _fastpath.status_words import DISABLED, IPV4_UP, IPV6_UP, STALE, UNHEALTHY
 from _fastpath.steering_manifest import Manifest
 from steering.decision.snapshot import Pick, Snapshot
 from steering.errors import RequestError
@@ -33,8 +33,8 @@ from steering.settings import Settings
 
 Headers = Sequence[tuple[bytes, bytes]]
 UNFIT: Final = DISABLED | UNHEALTHY | STALE
+UP: Final = {0: IPV4_UP | IPV6_UP, 4: IPV4_UP, 6: IPV6_UP}  # by the family that a player asks for
 MANIFESTS: Final[WeakKeyDictionary[Snapshot, tuple[float, dict[str, Manifest]]]] = WeakKeyDictionary()
-MAX_JUDGED: Final = 8  # pathways of a static body; each costs a walk over the fleet's ids, up to 20 µs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,13 +150,20 @@ def static_answer(
     """
     if snapshot is None:
         return manifests.static_body(None, hints, viewer, title)
-    unfit = [
-        name
-        for name in (*hints.pathways, *hints.declared)[:MAX_JUDGED]
-        if (slot := snapshot.picker.slot_of(name)) >= 0 and snapshot.status.word(slot) & UNFIT
-    ]
+    unfit = [name for name in (*hints.pathways, *hints.declared) if is_unfit(snapshot, name, hints.family)]
     rules = snapshot.rules.get(service) or snapshot.rules.get(default_service)
     return manifests.static_body(rules, hints, viewer, title, unfit)
+
+
+def is_unfit(snapshot: Snapshot, pathway: str, family: int) -> bool:
+    """Return whether a pathway is an appliance, or a clone for one, that cannot serve on a family (0: on any)."""
+    slot = snapshot.picker.slot_of(pathway)
+    if slot < 0 and (appliance := pathways.appliance_of_clone(pathway)):
+        slot = snapshot.picker.slot_of(appliance)
+    if slot < 0:
+        return False
+    word = snapshot.status.word(slot)
+    return bool(word & UNFIT) or not word & UP[family]
 
 
 def pick(

@@ -18,7 +18,7 @@ from typing import Final
 
 from _fastpath.fast_path import FastPath
 from _fastpath.ranking import Trace
-from steering.decision.snapshot import Snapshot
+from steering.decision.snapshot import Snapshot, reading
 from steering.errors import SteeringError
 from steering.state.decision_log import BYTE_ORDER, HEADER, MAGIC, NAME, Decision, encode
 
@@ -144,23 +144,24 @@ def decision_of(
     at: float, snapshot: Snapshot, packed: bytes, service: str, n: int, family: int, trace: Trace
 ) -> Decision:
     """Return the record of an answer; it reads files, and so is called off the request's path."""
-    slots = snapshot.fleet_file.slots
-    picked = sorted(
-        (place, slots[appliance], rank) for appliance, rank, _, _, place, _ in trace.candidates if place is not None
-    )
-    return Decision(
-        at=at,
-        generation=snapshot.current.generation,
-        table=snapshot.table_version,
-        fleet=snapshot.fleet_version,
-        service=service,
-        key=trace.title_key,
-        scope=snapshot.routes.scope(packed),
-        family=family or (4 if len(packed) == 4 else 6),
-        n=n,
-        candidates=tuple((slots[appliance], word) for appliance, _, word, *_ in trace.candidates),
-        picks=tuple((slot, rank) for _, slot, rank in picked),
-        session_key=trace.session_key,
-        content_key=trace.content_key,
-        holdings=snapshot.holdings_version or 0,
-    )
+    with reading(snapshot):
+        slots = snapshot.fleet_file.slots
+        picked = sorted(
+            (place, slots[appliance], rank) for appliance, rank, _, _, place, _ in trace.candidates if place is not None
+        )
+        return Decision(
+            at=at,
+            generation=snapshot.current.generation,
+            table=snapshot.table_version,
+            fleet=snapshot.fleet_version,
+            service=service,
+            key=trace.title_key,
+            scope=snapshot.routes.scope(packed),
+            family=family or (4 if len(packed) == 4 else 6),
+            n=n,
+            candidates=tuple((slots[appliance], word) for appliance, _, word, *_ in trace.candidates),
+            picks=tuple((slot, rank) for _, slot, rank in picked),
+            session_key=trace.session_key,
+            content_key=trace.content_key,
+            holdings=snapshot.holdings_version or 0,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from _fastpath.hashing import content_key_of
 from steering.control.fill import holdings
 from steering.control.fill.holdings import HoldingsReported, Taken
 from steering.control.fill.holdings_file import Changes, write_changes
@@ -471,3 +473,72 @@ def test_any_order_of_reports_publishes_and_restarts_gives_the_sets_of_a_dict_of
                 assert HoldingsFile(path).holdings.titles <= most
             else:
                 assert saved == judge
+
+
+# ---- ids with equal keys, which anyone can find
+
+
+def mixed(x: int) -> int:
+    mask = 2**64 - 1
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & mask
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & mask
+    return x ^ (x >> 31)
+
+
+def twin_of(name: str) -> str:
+    """Return another id of 16 printable characters with the key of this one, as one appliance would find it."""
+    length = 16 * 0x9E3779B97F4A7C15 % 2**64
+    first, second = (int.from_bytes(name.encode()[at : at + 8], "little") for at in (0, 8))
+    wanted = mixed(length ^ first) ^ second
+    for number in itertools.count():
+        beginning = f"{number:08d}".encode()
+        end = (mixed(length ^ int.from_bytes(beginning, "little")) ^ wanted).to_bytes(8, "little")
+        if end.isascii() and end.decode().isprintable():
+            return (beginning + end).decode()
+    raise AssertionError("unreachable: the loop has no end")
+
+
+TITLE = "a-new-title-0001"
+TWIN = twin_of(TITLE)
+
+
+def holders(path: Path, cluster: int) -> list[int]:
+    """Return the positions of the appliances of a cluster that are taken for holders of the title."""
+    holdings = HoldingsFile(path).holdings
+    index = holdings.index_of(content_key_of("video", TITLE))
+    return [] if index is None else holdings.holders(cluster, index)
+
+
+HIDING = [
+    # who reports what, in this order, and the clusters where the title is then held
+    ("an invented id, then the title of two", [(OURS, TWIN), ("c001-del001", TITLE), ("c002-del001", TITLE)], {2}),
+    ("the title first", [(OURS, TITLE), ("c001-del001", TITLE), ("c001-lhr001", TWIN)], {0, 2}),
+    ("a partner's id, then an exchange's title", [(OURS, TWIN), ("c001-lhr001", TITLE)], {3}),
+    ("two of a partner's, then others' title", [(OURS, TWIN), ("c001-del001", TWIN), ("c001-lhr001", TITLE), ("c001-bom002", TITLE)], {1, 3}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "reports", "held"), HIDING, ids=[row[0] for row in HIDING])
+def test_an_id_with_the_key_of_a_title_does_not_hide_its_holders(
+    reported: HoldingsReported, tmp_path: Path, name: str, reports: list[tuple[str, str]], held: set[int]
+) -> None:
+    assert content_key_of("video", TWIN) == content_key_of("video", TITLE)
+    assert TWIN != TITLE
+    for number, (appliance, title) in enumerate(reports, 1):
+        assert reported.take(appliance, [full(title)]) == Taken()
+        path = published(reported, tmp_path / f"holdings.{number}")
+    assert {cluster for cluster in range(4) if holders(path, cluster)} == held
+    again = HoldingsReported(Titles(1000, 1000, 1000))
+    again.adopt(path)
+    assert {title for _, title in again.titles.names} == {TITLE, TWIN}
+
+
+def test_titles_that_are_held_again_are_no_room_for_new_ones(fleet_of_two_services: Fleet, tmp_path: Path) -> None:
+    reported = HoldingsReported(Titles(6, 6, 6))
+    reported.use_fleet(fleet_of_two_services)
+    for number, names in enumerate(("ab", ""), 1):
+        assert reported.take(OURS, [full(*names)]) == Taken()
+        published(reported, tmp_path / f"holdings.{number}")
+    assert "more than 6 titles in all" in reported.take(OURS, [full(*"abcdefg")]).error
+    assert reported.take(OURS, [full(*"abcdef")]) == Taken()
+    assert len(reported.titles) == 6

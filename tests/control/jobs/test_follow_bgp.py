@@ -257,6 +257,32 @@ def test_a_control_process_that_starts_has_the_routes_of_the_one_before(live: Li
     assert rows(again) == []
 
 
+DAMAGED = [
+    # the file, and the prefixes that are kept as they are
+    (lambda data: data.replace(b"10.1.", b"\xff\xfe\x85"), ["10.0.0.0/8", "10.2.0.0/16"]),
+    (lambda data: data[: data.rindex(b"7,")], ["10.0.0.0/8", "10.1.0.0/16"]),
+    (lambda data: data.replace(b"# session", b"\xff"), []),
+    (lambda data: bytes(len(data)), []),
+    (lambda data: data[:0], []),
+]
+
+
+@pytest.mark.parametrize("number", range(len(DAMAGED)))
+def test_a_damaged_file_of_routes_does_not_stop_live_routes(live: LiveRoutes, tmp_path: Path, number: int) -> None:
+    damage, kept = DAMAGED[number]
+    live.take(update(ONE, ["10.0.0.0/8", "10.1.0.0/16", "10.2.0.0/16"], med=7), NOW)
+    write_routes(tmp_path, live.copied())
+    good = rows(live)
+    (tmp_path / FILE).write_bytes(damage((tmp_path / FILE).read_bytes()))
+    again = LiveRoutes([ONE, SIX], hold_s=120, now=NOW)
+    again.read_back(tmp_path)
+    write_routes(tmp_path, again.copied())
+    assert [row for row in rows(again) if row in good] == [row for row in good if row.partition(",")[0] in kept]
+    (tmp_path / FILE).unlink()
+    (tmp_path / FILE).mkdir()
+    again.read_back(tmp_path)
+
+
 GARBAGE = [
     b"", b"[]", b"{", b"7", b"\xff", b'{"type": "update"}', b'{"neighbor": 7}', b'{"neighbor": {"address": []}}',
     b'{"type": "update", "neighbor": {"address": {"local": [], "peer": {}}}}', b"[" * 9999,
@@ -296,6 +322,8 @@ def test_sessions_are_read_with_their_defaults(tmp_path: Path) -> None:
 
 BAD_SESSIONS = [
     ("", r"has 1 to 10000 tables \[\[session\]\]"),
+    ("a = " + "[" * 100_000, r"bgp\.toml: it is nested too deep"),
+    (GOOD.replace("64500", "9" * 5000), r"bgp\.toml: a number has too many digits"),
     ("session = 7", "has 1 to 10000 tables"),
     ("[[session", "Expected|expected"),
     (GOOD.replace('cluster = "bom001-a"', ""), "session 1: cluster = None: the id of a cluster"),

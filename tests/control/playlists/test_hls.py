@@ -101,6 +101,11 @@ REFUSED = [
     ("#EXT-X-STREAM-INF:BANDWIDTH=1\n/o/t1\\..\\v", f"line 2: /o/t1\\..\\v: {ELSEWHERE}"),
     ("#EXT-X-STREAM-INF:BANDWIDTH=1\ndata:application/x,v", f"line 2: data:application/x,v: {ELSEWHERE}"),
     (f'#EXT-X-DATERANGE:ID="x",X-ASSET-URI="ad.m3u8"\n{VARIANT}', "is of a media playlist"),
+    # other line ends, other digits
+    ("#EXT-X-STREAM-INF:BANDWIDTH=1\nv\x85x.m3u8", r"line 3: '\x85': has no control characters"),
+    ("#EXT-X-STREAM-INF:BANDWIDTH=1\u2028v.m3u8", r"line 2: '\u2028': has no control characters"),
+    (f'#EXT-X-SESSION-DATA:DATA-ID="x",VALUE="a\u2029b"\n{VARIANT}', r"line 2: '\u2029': has no control characters"),
+    ("#EXT-X-STREAM-INF:BANDWIDTH=\u0661\nv", "line 2: #EXT-X-STREAM-INF: a variant has a BANDWIDTH"),
     # what the library cannot read
     (f"#EXT-X-START:TIME-OFFSET=soon\n{VARIANT}", "line 2: #EXT-X-START:TIME-OFFSET=soon: a value is not of the type"),
     (f"#EXT-X-VERSION:new\n{VARIANT}", "line 2: #EXT-X-VERSION:new: a value is not of the type"),

@@ -188,7 +188,13 @@ def test_a_dash_manifest_gets_its_service_locations(prefixed: bool) -> None:
 BOMB = '<!DOCTYPE MPD [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]>'
 FILE = '<!DOCTYPE MPD [<!ENTITY a SYSTEM "file:///etc/passwd">]>'
 REFUSED_MPD = [
-    ("no XML", "hello", "is no XML"),
+    ("no XML", "hello", "is no XML: line 1: "),
+    (
+        "a byte that XML has not",
+        MPD.replace("media/", "me\0dia/"),
+        "is no XML: line 5: Invalid character: Char 0x0 out of",
+    ),
+    ("cut off", MPD[: MPD.index("</Period>")], "is no XML: line "),
     ("a document type", MPD.replace("<!-- made by a packager -->", BOMB), "a document type is not accepted"),
     (
         "an entity from a file",

@@ -53,7 +53,7 @@ BAD = [
     (["10.0.0.0/8"], "parameter route = '10.0.0.0/8'"),
     (["10.0.0.1/8,bom001-a"], "host bits are set"),
     (["10.0.0.0/8,bom001-a,x"], "as_path has numbers"),
-    (['10.0.0.0/8,"bom001-a'], "unexpected end of data"),
+    (['10.0.0.0/8,"bom001-a'], "a quoted field ends with a quote"),
     (["10.0.0.0/8,bom001-a"] * 101, "101 routes; at most 100"),
 ]
 

@@ -156,6 +156,24 @@ def test_what_is_no_validators_export_is_an_error(tmp_path: Path, text: str) -> 
         read_payloads(path)
 
 
+DAMAGED_EXPORTS = [
+    (b"[" * 99_999, "not JSON: it is nested too deep"),
+    (b'{"roas": [{"asn": ' + b"9" * 5000 + b"}]}", "not JSON: a number has too many digits"),
+    (b'{"roas": "\xff"}', "not JSON: it is not UTF-8, at byte 10"),
+    (b'{"roas": [1,\n2,]}', "not JSON: Expecting value: line 2 column 3"),
+    (b'{"roas": [{"asn": NaN, "prefix": "192.0.2.0/24"}]}', "holds no payload that can be used; the first of 1 refused: asn is"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "reason"), DAMAGED_EXPORTS, ids=[row[1][:40] for row in DAMAGED_EXPORTS])
+def test_a_damaged_export_is_named_with_place_and_rule(tmp_path: Path, text: bytes, reason: str) -> None:
+    path = tmp_path / "vrps.json"
+    path.write_bytes(text)
+    with pytest.raises(FeedError) as caught:
+        read_payloads(path)
+    assert str(caught.value).startswith(f"vrps.json: {reason}")
+
+
 def test_the_state_reaches_explain_and_the_invalid_route_is_not_served(
     tmp_path: Path, settings: Settings, fleet: Fleet, write_feed: Callable[..., FeedSource]
 ) -> None:

@@ -561,6 +561,16 @@ def test_an_unchanged_feed_keeps_the_version(serving: Control, settings: Setting
     assert (report["unchanged"], report["serving"]["table"]) == (False, 2)
 
 
+def test_the_order_in_which_feeds_are_named_changes_nothing(serving: Control, write_feed: WriteFeed) -> None:
+    one, two = write_feed(HOME), write_feed(AWAY, HOME.replace("bom001-a", "del001-a"), name="other.csv")
+    first = serving.tables.publish([one, two], "ann")
+    assert first["unchanged"] is False
+    for sources in ([two, one], [one, two, one], [two, two, one]):
+        report = serving.tables.publish(sources, "ann")
+        assert (report["unchanged"], report["serving"]["table"]) == (True, first["serving"]["table"])
+    assert serving.tables.reload("ann")["unchanged"]
+
+
 def test_what_was_published_past_a_guard_is_unchanged_too(serving: Control, write_feed: WriteFeed) -> None:
     serving.tables.publish([write_feed(AWAY)], "ann")
     with_settings(serving, guard_refused=0.0001, guard_from=0)

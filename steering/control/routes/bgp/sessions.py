@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from steering.control.routes.feeds.csv import MAX_COMMUNITIES, MAX_PATH
-from steering.errors import SettingsError
+from steering.errors import SettingsError, syntax_fault
 from steering.model.fields import is_address
 from steering.model.fleet import Fleet
 from steering.state.folder import read_small
@@ -67,8 +67,8 @@ def read_sessions(path: Path, asn: int) -> list[Session]:
         tables = tomllib.loads(data.decode()).get("session", [])
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: {syntax_fault(error)}") from error
     if not isinstance(tables, list) or not tables or len(tables) > MAX_SESSIONS:
         raise SettingsError(f"{path}: has 1 to {MAX_SESSIONS} tables [[session]]")
     sessions = [read_session(f"{path}: session {number}", item, asn) for number, item in enumerate(tables, 1)]
@@ -288,11 +288,14 @@ class LiveRoutes:
         return {key: received.routes.copy() for key, received in self.received.items()}
 
     def read_back(self, state: Path) -> None:
-        """Read the routes that were written last, as stale routes of sessions that are down."""
+        """Read the routes that were written last, as stale routes of sessions that are down.
+
+        Whatever is damaged in the file is refused when the feed is read.
+        """
         received: SessionRoutes | None = None
         try:
-            lines = (state / FILE).read_text().splitlines(keepends=True)
-        except FileNotFoundError:
+            lines = (state / FILE).read_text(errors="replace").split("\n")
+        except OSError:
             return
         for line in lines[1:]:
             if line.startswith(SESSION_LINE):
@@ -300,7 +303,8 @@ class LiveRoutes:
                 received = self.received.get((local, peer))
             elif received is not None:
                 prefix, _, row = line.partition(",")
-                received.routes[prefix] = self.texts.setdefault(row, row)
+                if prefix:
+                    received.routes[prefix] = self.texts.setdefault(f"{row}\n", f"{row}\n")
         for received in self.received.values():
             received.stale = set(received.routes)
 

@@ -46,6 +46,7 @@ MAX_LISTED: Final = 1000  # refusals listed with their rows; all are counted
 
 MAX_REASON: Final = 500  # characters
 PREFIX_RULE: Final = "a prefix is written address/length"
+CSV_RULE: Final = "a line is CSV (RFC 4180): a quoted field ends with a quote, a line with a line feed"
 
 Kind = Literal["asn", "bgp", "csv", "folder", "jsonl", "mmdb", "mrt", "zones"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from steering.control.routes.feeds import MAX_LINE, AttributeTable, Feed, FeedBuilder, read_text
+from steering.control.routes.feeds import CSV_RULE, MAX_LINE, AttributeTable, Feed, FeedBuilder, read_text
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet
 from steering.model.route import Announcement, RouteClass
@@ -62,8 +62,8 @@ def fields_of(tail: bytes, names: list[str]) -> dict[str, str]:
     text = tail.decode("utf-8", "replace")
     try:
         values = next(csv.reader([text], strict=True), []) if '"' in text or "\r" in text else text.split(",")
-    except csv.Error as error:
-        raise ValueError(str(error)) from None
+    except csv.Error:
+        raise ValueError(CSV_RULE) from None
     if len(values) > len(names):
         raise ValueError(f"at most as many fields as the first line names; {len(values) + 1}, not {len(names) + 1}")
     return {name: value.strip() for name, value in zip(names, values, strict=False)}

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from _fastpath import prefix_rows
 from steering.control.routes.feeds import (
+    CSV_RULE,
     MAX_LISTED,
     CheckedRows,
     FeedBuilder,
@@ -66,7 +67,7 @@ def read_geofeed(path: Path, codes: frozenset[str], places: Places) -> Geofeed:
         try:
             prefix, region, warning = read_line(content, codes, places)
             rows.add(prefix, numbers.setdefault(region, len(numbers)))
-        except (ValueError, csv.Error) as error:
+        except ValueError as error:
             rows.refuse(shown, str(error))
             continue
         if warning and len(warnings) < MAX_LISTED:
@@ -99,6 +100,8 @@ def read_line(line: bytes, codes: frozenset[str], places: Places) -> tuple[str, 
         fields = [field.strip() for field in next(csv.reader([line.decode().strip()], strict=True))]
     except UnicodeDecodeError:
         raise ValueError("a geofeed is UTF-8") from None
+    except csv.Error:
+        raise ValueError(CSV_RULE) from None
     prefix, country, part, city = (*fields, "", "", "", "")[:4]
     if prefix and "/" not in prefix:
         prefix += "/128" if ":" in prefix else "/32"

@@ -5,9 +5,9 @@
 
 A zone of `deepCoverageZones` also has `caches`, names of appliances. Its prefixes are routed to the clusters of its
 caches, or else to the cluster, or to all clusters of the site, with its name. The clusters that accept off-net clients
-follow, by their distance from its coordinates. The MED has this order: 0 for caches, 1 for names, and 2 and the steps
-of distance for others, so a deep zone is before a plain one. A prefix in several zones belongs to the first; the other
-rows are refused.
+follow. The MED has this order: 0 and the steps of distance from the zone's coordinates for caches, 201 for names, and
+202 and the steps for others, so a deep zone is before a plain one of the same prefix. Without coordinates there are no
+steps. A prefix in several zones belongs to the first; the other rows are refused.
 
 Networks are read as their owners read them: host bits are dropped, and an address is a network of one. A part that is
 null is absent, and so are empty coordinates. An unknown cache is refused, and its zone keeps the others.
@@ -29,19 +29,21 @@ from typing import Any, Final
 from _fastpath import prefix_rows
 from _fastpath.zone_rankings import EARTH_RADIUS_KM
 from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, RowCollector, read_json
-from steering.errors import FeedError
+from steering.errors import FeedError, syntax_fault
 from steering.model.fleet import Cluster, Fleet, Site
 from steering.model.policy import DISTANCE_STEP_KM
 from steering.model.route import Announcement
 
 TOPS: Final = ("coverageZones", "deepCoverageZones")
 PARTS: Final = {"network", "network6", "coordinates", "caches"}
-NAMED_MED: Final = 1
-FAR_MED: Final = 2  # and the steps of distance
+NAMED_MED: Final = 201  # behind all caches: half the Earth's circumference is 200 steps
+FAR_MED: Final = 202  # and the steps of distance
 MOST_SITES: Final = 64  # of which a zone has the open clusters
 NUMBER: Final = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?", re.ASCII)
 MAX_ITEMS: Final = 2_000_000  # commas: networks, above all
 CACHE_RULE: Final = "a cache is an appliance of the fleet"
+
+Location = tuple[float, float]  # degrees north and east
 
 
 def read(path: str, fleet: Fleet) -> Feed:
@@ -81,7 +83,7 @@ def zones_of(name: str, data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
-        raise FeedError(f"{name}: not JSON: {error}") from error
+        raise FeedError(f"{name}: not JSON: {syntax_fault(error)}") from error
     tops = [top for top in TOPS if isinstance(document, dict) and isinstance(document.get(top), dict)]
     if len(tops) != 1:
         raise FeedError(f"{name}: is no coverage-zone file", hint=f"its top has one object of {' and '.join(TOPS)}")
@@ -134,7 +136,7 @@ class ClusterFinder:
             self.at_site[cluster.site].append(cluster)
             if cluster.accepts_off_net:
                 self.open_at_site[cluster.site].append(cluster)
-        self.sites = [site for site in fleet.sites if site.id in self.open_at_site]
+        self.sites = {site.id: site for site in fleet.sites}
         self.made: dict[tuple[str, int], Announcement] = {}  # many zones share them
 
     def announcements_of(self, name: str, zone: Any, unknown: list[str]) -> tuple[Announcement, ...]:
@@ -144,15 +146,15 @@ class ClusterFinder:
         if other := sorted(zone.keys() - PARTS):
             raise ValueError(f"a zone has {', '.join(sorted(PARTS))}; not {other[0][:40]!r}")
         meds: dict[str, int] = {}
+        location = location_of(zone.get("coordinates"))
         if caches := zone.get("caches"):
-            meds = dict.fromkeys(self.clusters_with(caches, unknown), 0)
+            meds = {name: self.steps_to(self.clusters[name], location) for name in self.clusters_with(caches, unknown)}
         elif named := [self.clusters[name]] if name in self.clusters else self.at_site.get(name):
             meds = {cluster.id: NAMED_MED for cluster in named}
-        is_placed = (coordinates := zone.get("coordinates")) not in (None, {})
-        if is_placed:
-            meds = self.by_distance(coordinates) | meds
+        if location:
+            meds = self.by_distance(location) | meds
         if not meds:
-            if is_placed:
+            if location:
                 raise ValueError("a zone that no cluster is named after needs a cluster that accepts off-net clients")
             raise ValueError(
                 f"{CACHE_RULE}; there is no {unknown[0][:63]!r}"
@@ -174,15 +176,15 @@ class ClusterFinder:
         unknown += [cache for cache in caches if cache not in self.cluster_of]
         return {self.cluster_of[cache] for cache in caches if cache in self.cluster_of}
 
-    def by_distance(self, coordinates: Any) -> dict[str, int]:
-        """Return the MEDs of the open clusters at the sites nearest to some coordinates."""
-        location = coordinates if isinstance(coordinates, dict) else {}
-        latitude, longitude = degrees(location.get("latitude"), 90), degrees(location.get("longitude"), 180)
-        if latitude is None or longitude is None:
-            raise ValueError("coordinates have a latitude from -90 to 90 and a longitude from -180 to 180")
-        steps = {site.id: int(distance_km(site, latitude, longitude) / DISTANCE_STEP_KM) for site in self.sites}
+    def by_distance(self, location: Location) -> dict[str, int]:
+        """Return the MEDs of the open clusters at the sites nearest to a location."""
+        steps = {site: steps_between(self.sites[site], location) for site in self.open_at_site}
         nearest = sorted(steps, key=lambda site: (steps[site], site))[:MOST_SITES]
         return {cluster.id: FAR_MED + steps[site] for site in nearest for cluster in self.open_at_site[site]}
+
+    def steps_to(self, cluster: Cluster, location: Location | None) -> int:
+        """Return the steps of distance of a cluster from a location, 0 without one."""
+        return steps_between(self.sites[cluster.site], location) if location else 0
 
 
 def network_text(value: Any) -> Any:
@@ -193,6 +195,17 @@ def network_text(value: Any) -> Any:
         return value
 
 
+def location_of(coordinates: Any) -> Location | None:
+    """Return the location that a zone's coordinates give, None without any. ValueError names the rule."""
+    if coordinates in (None, {}):
+        return None
+    given = coordinates if isinstance(coordinates, dict) else {}
+    latitude, longitude = degrees(given.get("latitude"), 90), degrees(given.get("longitude"), 180)
+    if latitude is None or longitude is None:
+        raise ValueError("coordinates have a latitude from -90 to 90 and a longitude from -180 to 180")
+    return latitude, longitude
+
+
 def degrees(value: Any, most: int) -> float | None:
     """Return a number, or a text of one, of at most `most` either way."""
     if isinstance(value, str) and NUMBER.fullmatch(value.strip()):
@@ -200,9 +213,9 @@ def degrees(value: Any, most: int) -> float | None:
     return float(value) if type(value) in (int, float) and -most <= value <= most else None
 
 
-def distance_km(site: Site, latitude: float, longitude: float) -> float:
-    """Return the distance of a site from a location (haversine)."""
-    north, other = math.radians(site.latitude), math.radians(latitude)
-    east = math.radians(longitude - site.longitude)
+def steps_between(site: Site, location: Location) -> int:
+    """Return the distance of a site from a location (haversine), in whole steps."""
+    north, other = math.radians(site.latitude), math.radians(location[0])
+    east = math.radians(location[1] - site.longitude)
     half = math.sin((other - north) / 2) ** 2 + math.cos(north) * math.cos(other) * math.sin(east / 2) ** 2
-    return 2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, half)))
+    return int(2 * EARTH_RADIUS_KM * math.asin(math.sqrt(min(1.0, half))) / DISTANCE_STEP_KM)

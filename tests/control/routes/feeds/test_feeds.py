@@ -323,6 +323,27 @@ def test_a_deep_zone_is_routed_to_the_clusters_of_its_caches(tmp_path: Path, fle
     assert clusters_in_order(read(path, fleet)) == {10: [(0, 2)]}
 
 
+CACHES = ["c001-bom001", "c002-bom001.cdn.example", "c001-lhr001", "c001-del001"]
+NEARNESS = [  # coordinates, and the order of the caches' clusters
+    (None, [(0, 2, 3)]),
+    ({"latitude": "28.6", "longitude": "77.2"}, [(2,), (0,), (3,)]),
+    ({"latitude": 51, "longitude": 0}, [(3,), (2,), (0,)]),
+    ({"latitude": "-33.9", "longitude": "151.2"}, [(0,), (2,), (3,)]),
+    ({"latitude": 51.47, "longitude": 179.55}, [(2,), (3,), (0,)]),  # London over the pole
+]
+
+
+@pytest.mark.parametrize(("coordinates", "order"), NEARNESS, ids=repr)
+def test_the_caches_of_a_deep_zone_are_ordered_by_distance_and_before_all_others(
+    tmp_path: Path, fleet: Fleet, coordinates: Any, order: list[tuple[int, ...]]
+) -> None:
+    zone = {"network": ["10.0.0.0/8"], "caches": CACHES, "coordinates": coordinates}
+    feed = read(write_zones(tmp_path, {"any": zone}, "deepCoverageZones"), fleet)
+    deep = clusters_in_order(feed)[10]
+    assert deep[: len(order)] == order
+    assert max(item.med for item in feed.sets[0] if item.cluster in (0, 2, 3)) < 201, "a plain zone's"
+
+
 def test_deep_zones_are_before_plain_ones(tmp_path: Path, fleet: Fleet, build: Callable[..., BuiltTable]) -> None:
     at = {"latitude": "51.5", "longitude": "-0.1"}
     deep = {"x": {"network": ["198.51.100.0/24"], "caches": ["c001-del001"], "coordinates": at}}
@@ -388,7 +409,7 @@ def test_coordinates_are_numbers_or_their_text(tmp_path: Path, fleet: Fleet, lat
     zone = {"network": ["10.0.0.0/8"], "coordinates": {"latitude": latitude, "longitude": 72.87}}
     feed = read(write_zones(tmp_path, {"x": zone}), fleet)
     assert clusters_in_order(feed) == {10: [(1,), (3,)]}
-    assert [item.med for item in feed.sets[0]] == [2, 2 + 72]  # Mumbai, and some 7,200 km to London
+    assert [item.med for item in feed.sets[0]] == [202, 202 + 72]  # Mumbai, and some 7,200 km to London
 
 
 ABSENT: list[dict[str, Any]] = [

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import geo_data
-from steering.control.routes.feeds import FeedSource, read_feed
+from steering.control.routes.feeds import CSV_RULE, FeedSource, read_feed
 from steering.control.routes.feeds.geofeed import Geofeed, read_geofeed
 from steering.control.routes.feeds.mmdb import asn_of
 from steering.control.routes.feeds.regions import RegionMap, read_regions
@@ -111,7 +111,9 @@ BAD_LINES = [
     ("192.0.2.0/24,IN-MH", "a country is an ISO 3166-1 alpha-2 code, or empty; there is no 'IN-MH'"),
     (",IN", "a prefix is written address/length"),
     ("198.51.100.0/24,IN", "a prefix is given once; the first of its lines counts"),
-    ('192.0.2.0/24,IN,"', "unexpected end of data"),
+    ('192.0.2.0/24,IN,"', CSV_RULE),
+    ('192.0.2.0/24,IN,"IN-MH"x,', CSV_RULE),
+    ("192.0.2.0/24,IN\r198.18.0.0/15,IN", CSV_RULE),
     ("192.0.2.0/24," + "x" * 1000, "a line has at most 1000 bytes; this has 1013"),
 ]
 
