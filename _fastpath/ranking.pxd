@@ -8,7 +8,7 @@ from _fastpath.file_records cimport appliance_record, cluster_record, ranking_en
 from _fastpath.holdings cimport Holdings, seat
 from _fastpath.lpm cimport PrefixTable, PyUnicode_1BYTE_DATA, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII
 from _fastpath.service cimport Service
-from _fastpath.status_words cimport C_WEIGHT, StatusWords
+from _fastpath.status_words cimport C_DISABLED, C_STALE, C_UNHEALTHY, C_WEIGHT, StatusWords
 
 cdef enum:
     C_MAX_PICKS = 8
@@ -98,6 +98,7 @@ cdef class Picker:
     cdef void choose(
         self, uint32_t zone, Service service, decision* made, note* notes, uint32_t* noted
     ) noexcept nogil
+    cdef int held_at(self, uint32_t number, uint32_t i, Service service, const decision* made) noexcept nogil
     cdef char judge(self, uint32_t number, uint32_t i, Service service, const decision* made) noexcept nogil
     cdef int note_others(self, uint32_t zone, Service service, const decision* made, object trace) except -1
     cdef int decide_traced(self, const question* asked, Service service, decision* made, object trace) except -1
@@ -130,6 +131,25 @@ cdef inline int held_of(const seat* own, uint32_t services, const uint8_t* mask)
 cdef inline bint is_able(uint32_t word, uint32_t refused, uint32_t family_bit, bint allowed, int held) noexcept nogil:
     """Return whether a candidate can serve: whether no reason holds."""
     return word & refused == 0 and word & family_bit and word & C_WEIGHT and allowed and held
+
+
+cdef inline char reason_of(uint32_t word, uint32_t family_bit, bint allowed, int held, bint forgives) noexcept nogil:
+    """Return the letter of the first reason that holds, or ABLE."""
+    if not allowed:
+        return b"R"
+    if word & C_DISABLED:
+        return b"D"
+    if word & C_FAILED:
+        return b"X"
+    if word & C_UNHEALTHY and not forgives:
+        return b"U"
+    if word & C_STALE and not forgives:
+        return b"S"
+    if not word & family_bit:
+        return b"F"
+    if held == NOT_HELD:
+        return b"C"
+    return ABLE if forgives else b"H"
 
 
 cdef inline bint is_picked(const candidate* picks, int count, uint32_t appliance) noexcept nogil:

@@ -61,6 +61,7 @@ SITE = struct.Struct("=II")
 FALLBACK = C_FALLBACK  # set in the rank word of an entry that no route leads to
 RANK = C_RANK
 PRICE = 1 << PRICE_SHIFT
+HOLDS = {UNKNOWN: None, NOT_HELD: False, HELD: True}
 
 cdef enum:
     FORGIVABLE = C_UNHEALTHY | C_STALE | C_NO_HEADROOM | C_OVER_LIMIT  # where a service fails open
@@ -132,25 +133,6 @@ cdef inline int insert(candidate* picks, const walk_state* walk, int n) noexcept
         at -= 1
     picks[at] = current[0]
     return found
-
-
-cdef char reason_of(uint32_t word, uint32_t family_bit, bint allowed, int held, bint forgives) noexcept nogil:
-    """Return the letter of the first reason that holds, or ABLE."""
-    if not allowed:
-        return b"R"
-    if word & C_DISABLED:
-        return b"D"
-    if word & C_FAILED:
-        return b"X"
-    if word & C_UNHEALTHY and not forgives:
-        return b"U"
-    if word & C_STALE and not forgives:
-        return b"S"
-    if not word & family_bit:
-        return b"F"
-    if held == NOT_HELD:
-        return b"C"
-    return ABLE if forgives else b"H"
 
 
 cdef inline void walk_cluster(
@@ -335,21 +317,25 @@ cdef class Picker:
             walk_ranking(self, zone, service, True, made, NULL, NULL)
             made.failed_open = made.count > 0
 
+    cdef int held_at(self, uint32_t number, uint32_t i, Service service, const decision* made) noexcept nogil:
+        """Return whether an appliance of a cluster holds the title of a decision."""
+        cdef const uint8_t* mask = NULL
+        cdef int64_t title
+        if not service.holdings_bit or self.seats == NULL:
+            return UNKNOWN
+        title = self.holdings.find(made.content)
+        if title >= 0:
+            mask = self.holdings.mask_of(number, <uint32_t> title)
+        return held_of(self.seats + i, service.holdings_bit, mask)
+
     cdef char judge(self, uint32_t number, uint32_t i, Service service, const decision* made) noexcept nogil:
         """Return why an appliance of a cluster is passed over, by the keys of a decision, ABLE where it could serve."""
         cdef const cluster_record* cluster = self.clusters + number
         cdef uint32_t word = load_word(self.status.words + self.appliances[i].slot)
         cdef bint allowed = service.any_region or service.regions[cluster.region >> 6] >> (cluster.region & 63) & 1
-        cdef const uint8_t* mask = NULL
-        cdef int held = UNKNOWN
-        cdef int64_t title
+        cdef int held = self.held_at(number, i, service, made)
         if made.failed_count and has_failed(self, self.appliances + i, made):
             word |= C_FAILED
-        if service.holdings_bit and self.seats != NULL:
-            title = self.holdings.find(made.content)
-            if title >= 0:
-                mask = self.holdings.mask_of(number, <uint32_t> title)
-            held = held_of(self.seats + i, service.holdings_bit, mask)
         if is_able(word, C_DISABLED | C_FAILED | FORGIVABLE, made.family_bit, allowed, held):
             return ABLE
         return reason_of(word, made.family_bit, allowed, held, False)
@@ -369,11 +355,9 @@ cdef class Picker:
             self.choose(asked.zone, service, made, notes, &noted)
             order = {made.picks[i].appliance: i for i in range(<uint32_t> made.count)}
             for i in range(noted):
-                held = None if notes[i].held == UNKNOWN else notes[i].held == HELD
                 position = order.get(notes[i].appliance)
-                trace.candidates.append(
-                    (notes[i].appliance, notes[i].rank, notes[i].word, chr(notes[i].reason), position, held)
-                )
+                reason, held = chr(notes[i].reason), HOLDS[notes[i].held]
+                trace.candidates.append((notes[i].appliance, notes[i].rank, notes[i].word, reason, position, held))
             if made.by_price:
                 self.note_others(asked.zone, service, made, trace)
         finally:
@@ -395,7 +379,8 @@ cdef class Picker:
                     if i not in known:
                         word = load_word(self.status.words + self.appliances[i].slot)
                         reason = chr(self.judge(entry.cluster, i, service, made))
-                        trace.candidates.append((i, entry.rank & C_RANK, word, reason, None, None))
+                        held = HOLDS[self.held_at(entry.cluster, i, service, made)]
+                        trace.candidates.append((i, entry.rank & C_RANK, word, reason, None, held))
             entry += 1
         return 0
 

@@ -106,7 +106,7 @@ cdef class Manifest:
         """List the pathways, best first; return the number of the one that the player uses and keeps, -1 for none."""
         cdef standing used[C_MAX_REPORTED]
         cdef standing brought[C_MAX_REPORTED]
-        cdef int i, kept
+        cdef int i, unfit, kept
         cdef const report* own = declared  # what limits the player to its own appliances
         if self.count:
             own = NULL
@@ -120,10 +120,13 @@ cdef class Manifest:
         else:
             self.list_appliances(picker, made, declared, brought, listed)
         kept = self.find_kept(picker, asked, made, reported, used, own, brought)
-        for i in range(0 if self.count or made.count else reported.count):
-            add(reported.ids + i, listed)
-        for i in range(0 if self.count or made.count else declared.count):
-            add(declared.ids + i, listed)
+        for unfit in range(0 if self.count or made.count else 2):
+            for i in range(reported.count):
+                if (used[i].state == UNFIT) == unfit:
+                    add(reported.ids + i, listed)
+            for i in range(declared.count):
+                if (brought[i].state == UNFIT) == unfit:
+                    add(declared.ids + i, listed)
         if kept >= 0:
             put_first(reported.ids + kept, listed)
         if asked.failed_count:

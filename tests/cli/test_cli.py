@@ -93,7 +93,7 @@ def test_machines_get_the_same_as_json(served: Run) -> None:
     assert report[0]["serving"]
     assert report[0]["why"] == "first"
     assert json.loads(served("settings", "--json").output)["workers"] == 2
-    assert json.loads(served("version", "--json").output)["formats"]["table"] == 1
+    assert json.loads(served("version", "--json").output)["formats"]["table"] == 2
 
 
 def test_addresses_come_from_standard_input(served: Run) -> None:

@@ -103,7 +103,7 @@ class World:
             draw = next((pick.draw for pick in made if pick.appliance == name), float("inf"))
             viewer = viewer_of(session, bytes([203, 0, 113, 7]))
             number_of_viewer = reference.mix(reference.mix(viewer) ^ (fleet.slots[index] + 1)) >> 58
-            held = number_of_viewer < (word >> 23 & 63)
+            held = number_of_viewer < (word >> 23 & 255)
             seen.append(Seen(name, ranks[number], reason, tuple(stands), draw, held))
         by_name = {one.name: one for one in seen}
         judge = Judge(
@@ -214,7 +214,7 @@ WORDS = st.builds(
     lambda weight, flags, held: weight | flags | held * HELD_BACK,
     st.sampled_from([0, 1, 80, 100, 100, 1000, 65_535]),
     st.sampled_from([UP, UP, UP, IPV4_UP, IPV6_UP, UP | NO_HEADROOM, UP | OVER_LIMIT, UP | UNHEALTHY, UP | DISABLED]),
-    st.sampled_from([0, 0, 20, 63]),
+    st.sampled_from([0, 0, 0, 20, 63, 80, 160, 255]),
 )
 LISTS = st.lists(TEXTS, max_size=4, unique=True)
 

@@ -67,7 +67,8 @@ class Judge:
             listed = self.mapped_order()
         else:
             listed = [pick.name for pick in self.picks] + list(able) + ["cdn"]
-            listed += [] if self.picks else [*current, *declared]
+            others = [] if self.picks else [*current, *declared]
+            listed += sorted(others, key=lambda name: name in failed or self.standing(name) is None)
         best: Seen | None = self.picks[0] if self.picks else None
         if declared and not self.mapped:
             best = min(able.values(), key=lambda it: it.place).appliance if able else None
