@@ -179,30 +179,6 @@ cdef inline void walk_cluster(
         made.missed += 1
 
 
-cdef void walk_ranking(
-    Picker picker, uint32_t zone, Service service, bint forgives, decision* made, note* notes, uint32_t* noted
-) noexcept nogil:
-    """Fill the picks from a zone's ranking."""
-    cdef const ranking_entry_record* first = picker.ranking_entries + picker.zones[zone].first
-    cdef const ranking_entry_record* end = first + picker.zones[zone].count
-    cdef ranking_entry_record ordered[MOST_ORDERED]
-    cdef int count
-    if not walk_entries(picker, first, end, service, forgives, made, notes, noted) & C_PRESSED or forgives:
-        return
-    made.by_price = True
-    count = order_by_price(
-        first, end, picker.clusters, picker.cluster_count, picker.appliances, picker.status.words, ordered
-    )
-    if ordered[0].rank >> PRICE_SHIFT >= C_MOST_PRESSURE and not service.fail_open:
-        made.count = 0
-        made.reasons |= REASON_BIT[72]  # H
-    elif made.count:
-        made.reasons = made.missed = 0
-        if notes != NULL:
-            noted[0] = 0
-        walk_entries(picker, ordered, ordered + count, service, False, made, notes, noted)
-
-
 cdef uint32_t walk_entries(
     Picker picker, const ranking_entry_record* first, const ranking_entry_record* end, Service service, bint forgives,
     decision* made, note* notes, uint32_t* noted
@@ -237,6 +213,26 @@ cdef uint32_t walk_entries(
             made.count = walk.found
             return walk.words
         walk.repeats = True
+
+
+cdef void walk_by_price(
+    Picker picker, const ranking_entry_record* first, const ranking_entry_record* end, Service service, decision* made,
+    note* notes, uint32_t* noted
+) noexcept nogil:
+    """Fill the picks anew, in the order of price and pressure; with none where the fallback is cheapest."""
+    cdef ranking_entry_record ordered[MOST_ORDERED]
+    cdef int count = order_by_price(
+        first, end, picker.clusters, picker.cluster_count, picker.appliances, picker.status.words, ordered
+    )
+    made.by_price = True
+    if ordered[0].rank >> PRICE_SHIFT >= C_MOST_PRESSURE and not service.fail_open:
+        made.count = 0
+        made.reasons |= REASON_BIT[72]  # H
+    elif made.count:
+        made.reasons = made.missed = 0
+        if notes != NULL:
+            noted[0] = 0
+        walk_entries(picker, ordered, ordered + count, service, False, made, notes, noted)
 
 
 @cython.no_gc  # a view must not be cleared before what is exported of it
@@ -310,11 +306,14 @@ cdef class Picker:
         self, uint32_t zone, Service service, decision* made, note* notes, uint32_t* noted
     ) noexcept nogil:
         """Fill the picks for the keys of a decision; note every candidate where `notes` is given."""
+        cdef const ranking_entry_record* first = self.ranking_entries + self.zones[zone].first
+        cdef const ranking_entry_record* end = first + self.zones[zone].count
         made.reasons = made.missed = 0
         made.failed_open = made.by_price = False
-        walk_ranking(self, zone, service, False, made, notes, noted)
+        if walk_entries(self, first, end, service, False, made, notes, noted) & C_PRESSED:
+            walk_by_price(self, first, end, service, made, notes, noted)
         if made.count == 0 and service.fail_open:
-            walk_ranking(self, zone, service, True, made, NULL, NULL)
+            walk_entries(self, first, end, service, True, made, NULL, NULL)
             made.failed_open = made.count > 0
 
     cdef int held_at(self, uint32_t number, uint32_t i, Service service, const decision* made) noexcept nogil:
