@@ -15,7 +15,7 @@ no plan that can be late or wrong: the room of the last report is all it reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from _fastpath.status_words import DISABLED, MOST_PRESSURE
@@ -24,6 +24,7 @@ from steering.control.health.appliance_state import OUT, ApplianceState
 from steering.settings import Settings
 
 RETURN_ROOM: Final = 1.5  # times `pressure_headroom`: viewers who come back must not bring the pressure back
+CHANGED_AT_ONCE: Final = 500  # status words in one update: some 5 ms
 LEAST_CHANGE: Final = 4  # of MOST_PRESSURE: smaller ones would rewrite the words of a cluster at each report
 
 
@@ -33,42 +34,59 @@ def pressure_of(room: float, settings: Settings) -> int:
     return round(MOST_PRESSURE * min(max(missing, 0.0), 1.0) ** 2)
 
 
-def room_of(members: Iterable[ApplianceState], settings: Settings) -> float:
+def room_of(members: Iterable[ApplianceState]) -> float:
     """Return the share of a cluster's capacity that is free by the last reports; 1 where none reports its headroom."""
     room = capacity = 0.0
     for state in members:
-        if state.status & (DISABLED | OUT) or not health.is_reported(state.record, state.override, settings):
-            continue
-        known, most = health.known(state.record.health, state.record.delivery, state.appliance.capacity_gbps)
-        if known and known.headroom_gbps is not None:
-            room += min(known.headroom_gbps, most)
-            capacity += most
+        if state.capacity_gbps and not state.status & (DISABLED | OUT):
+            room += state.room_gbps
+            capacity += state.capacity_gbps
     return room / capacity if capacity else 1.0
 
 
 class Pressures:
-    """Which clusters are to be looked at, because a report or a state of theirs is new. The registry's lock is ours."""
+    """The pressure of each cluster, anew when a report or a state of it is new. The registry's lock protects it."""
 
     def __init__(self, settings: Settings, clusters: Mapping[str, Sequence[ApplianceState]]) -> None:
         self.settings = settings
         self.clusters = clusters
-        self.changed: set[str] = set()
+        self.changed: dict[str, None] = {}  # clusters to look at, in the order of their changes
+
+    def note(self, state: ApplianceState) -> None:
+        """Note the room of an appliance by its last report, and what it can deliver; 0 for both without a headroom."""
+        record, capacity_gbps = state.record, state.appliance.capacity_gbps
+        last, most = health.known(record.health, record.delivery, capacity_gbps)
+        state.room_gbps = state.capacity_gbps = 0.0
+        if last and last.headroom_gbps is not None and health.is_reported(record, state.override, self.settings):
+            state.room_gbps, state.capacity_gbps = min(last.headroom_gbps, most), most
+        self.look_at(state)
+
+    def look_at(self, state: ApplianceState) -> None:
+        """Look at an appliance's cluster at the next update."""
+        self.changed[state.location.cluster] = None
 
     def update(self) -> list[ApplianceState]:
-        """Set the pressure of the clusters that changed; return the states whose status words change with it."""
-        changed, self.changed = self.changed, set()
-        result = []
-        for name in changed & self.clusters.keys():
-            members = self.clusters[name]
-            room = room_of(members, self.settings)
-            pressure = pressure_of(room, self.settings)
-            is_short = room < RETURN_ROOM * self.settings.pressure_headroom
-            for state in members:
-                state.is_short = is_short
-                if is_short and state.record.returned > 0.0:
-                    state.record = health.with_slow_return(state.record)
-                elif abs(pressure - state.pressure) < LEAST_CHANGE and bool(pressure) == bool(state.pressure):
-                    continue
-                state.pressure = pressure
-                result.append(state)
+        """Set the pressure of clusters that changed; return the states whose status words change with it.
+
+        Where very many do, some clusters are left for the next call.
+        """
+        result: list[ApplianceState] = []
+        while self.changed and len(result) < CHANGED_AT_ONCE:
+            name = next(iter(self.changed))
+            del self.changed[name]
+            result += self.update_cluster(self.clusters.get(name, ()))
         return result
+
+    def update_cluster(self, members: Sequence[ApplianceState]) -> Iterator[ApplianceState]:
+        """Set the pressure of a cluster; yield the states whose status words change with it."""
+        room = room_of(members)
+        pressure = pressure_of(room, self.settings)
+        is_short = room < RETURN_ROOM * self.settings.pressure_headroom
+        for state in members:
+            state.is_short = is_short
+            if is_short and state.record.returned > 0.0:
+                state.record = health.with_slow_return(state.record)
+            elif abs(pressure - state.pressure) < LEAST_CHANGE and bool(pressure) == bool(state.pressure):
+                continue
+            state.pressure = pressure
+            yield state

@@ -173,6 +173,7 @@ class Registry:
             for name, override in overrides.items():
                 if state := self.states.get(name):
                     state.override, state.overridden = override, overridden
+                    self.pressures.note(state)
                     self._refresh(state, now, f"overridden by {overridden.who}")
 
     def set_maintenance(self, maintenance: Mapping[str, Maintenance]) -> None:
@@ -205,7 +206,7 @@ class Registry:
             if verdict == "accepted":
                 before, capacity_gbps = state.record, state.appliance.capacity_gbps
                 state.record = health.with_report(before, report, capacity_gbps, now, self.settings)
-                self.pressures.changed.add(state.location.cluster)
+                self.pressures.note(state)
                 state.busy = (state.health.throughput_gbps or 0.0) / capacity_gbps
                 self.limiter.note_sign(state, now)
                 if not before.reports or before.boot != report.boot:
@@ -282,7 +283,7 @@ class Registry:
                 self.files.set_words({state.appliance.slot: status})
             if (status ^ state.status) & ~PACED:
                 self.unsaved.add(name)
-                self.pressures.changed.add(state.location.cluster)
+                self.pressures.look_at(state)
             state.status = status
         new_name, reason = name_of(state, self.settings)
         if new_name != state.name:

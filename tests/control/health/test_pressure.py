@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from _fastpath.status_words import DISABLED, MOST_PRESSURE, UNHEALTHY, pressure_in
 from steering.control.health import rules as health
 from steering.control.health.appliance_state import ApplianceState, Location
-from steering.control.health.pressure import Pressures, pressure_of, room_of
+from steering.control.health.pressure import CHANGED_AT_ONCE, Pressures, pressure_of, room_of
 from steering.control.health.rules import Health, Report
+from steering.control.records.overrides import Override
 from steering.model.fleet import Appliance
 from steering.settings import Settings
 
@@ -27,6 +28,12 @@ def member(slot: int, headroom_gbps: float | None, capacity_gbps: float = 100.0,
         report = Report("b", 1, health=Health(headroom_gbps=headroom_gbps))
         record = health.with_report(record, report, capacity_gbps, 0.0, SETTINGS)
     return ApplianceState(appliance, Location("c1", "s1"), record, 0.0, status=status)
+
+
+def noted(members: list[ApplianceState]) -> list[ApplianceState]:
+    for state in members:
+        Pressures(SETTINGS, {}).note(state)
+    return members
 
 
 ROOMS = [
@@ -44,7 +51,7 @@ ROOMS = [
 
 @pytest.mark.parametrize(("members", "room"), [row[1:] for row in ROOMS], ids=[row[0] for row in ROOMS])
 def test_the_room_of_a_cluster(members: list[ApplianceState], room: float) -> None:
-    assert room_of(members, SETTINGS) == pytest.approx(room)
+    assert room_of(noted(members)) == pytest.approx(room)
 
 
 def test_the_room_ends_at_the_learned_capacity() -> None:
@@ -52,7 +59,7 @@ def test_the_room_ends_at_the_learned_capacity() -> None:
     learned = dataclasses.replace(state.record.delivery, learned_gbps=60.0)
     last = dataclasses.replace(state.health, throughput_gbps=54.0)
     state.record = dataclasses.replace(state.record, delivery=learned, health=last)
-    assert room_of([state], SETTINGS) == pytest.approx(0.1)
+    assert room_of(noted([state])) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -69,10 +76,10 @@ def test_less_room_is_never_less_pressure(one: float, other: float, low: float, 
 
 
 def test_every_member_of_a_cluster_gets_its_pressure_and_lets_nobody_back() -> None:
-    cluster = [member(0, 2.0), member(1, 6.0)]
+    cluster = noted([member(0, 2.0), member(1, 6.0)])
     pressures = Pressures(SETTINGS, {"c1": cluster, "c2": [member(2, 0.0)]})
     assert pressures.update() == []
-    pressures.changed.update(("c1", "gone"))
+    pressures.changed |= {"c1": None, "gone": None}
     assert pressures.update() == cluster
     assert [(state.pressure, state.is_short, state.record.returned) for state in cluster] == [(108, True, 0.0)] * 2
     words = {
@@ -89,11 +96,26 @@ def test_a_small_change_leaves_the_words_as_they_are_but_the_last_one_does_not()
     for headroom, pressure in ((4.0, 108), (4.05, 108), (4.3, 97), (9.8, 0), (14.0, 0)):
         report = Report("b", state.record.seq + 1, health=Health(headroom_gbps=headroom))
         state.record = health.with_report(state.record, report, 100.0, 0.0, SETTINGS)
-        pressures.changed.add("c1")
+        pressures.note(state)
         pressures.update()
         assert (state.pressure, state.is_short) == (pressure, True)
     report = Report("b", 99, health=Health(headroom_gbps=15.5))
     state.record = health.with_report(state.record, report, 100.0, 0.0, SETTINGS)
-    pressures.changed.add("c1")
+    pressures.note(state)
     pressures.update()
     assert not state.is_short
+
+
+def test_of_very_many_changes_some_wait_for_the_next_update() -> None:
+    clusters = {f"c{number}": noted([member(number, 5.0)]) for number in range(CHANGED_AT_ONCE + 10)}
+    pressures = Pressures(SETTINGS, clusters)
+    pressures.changed = dict.fromkeys(clusters)
+    assert [len(pressures.update()) for _ in range(3)] == [CHANGED_AT_ONCE, 10, 0]
+
+
+def test_an_override_decides_whether_reports_count() -> None:
+    state = member(0, 5.0)
+    state.override = Override(health_source="assumed")
+    assert room_of(noted([state])) == 1.0
+    state.override = Override(health_source="reported")
+    assert room_of(noted([state])) == pytest.approx(0.05)
