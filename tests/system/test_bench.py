@@ -107,10 +107,11 @@ def test_a_tool_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_rows_of_another_run_are_kept_in_their_place_and_measured_ones_replaced() -> None:
-    before = Report()
+    shown: list[dict[str, Any]] = []
+    before = Report(shown.append)
     for name, peer in (("lookup_v4", "pytricia"), ("http", "nginx"), ("http", "fastapi")):
         before.add(name, 1.0, "us", peer, 2.0)
-    now = Report()
+    now = Report(shown.append)
     now.add("http", None, "us", "nginx", why="nginx is not on PATH")
     now.add("publish", 1.23456, "s")
     rows = now.merged(before.rows)
@@ -125,6 +126,7 @@ def test_rows_of_another_run_are_kept_in_their_place_and_measured_ones_replaced(
     assert rows[1] == {"name": "http", "peer": "nginx", "why": "nginx is not on PATH"} | empty
     assert rows[3]["value"] == 1.235
     assert now.merged([]) == now.rows
+    assert shown == [*before.rows, *now.rows]
 
 
 def needs(*tools: str) -> pytest.MarkDecorator:
