@@ -7,12 +7,13 @@ ASAN := $(VENV)/asan
 CASES ?= 100000
 SECONDS ?= 60
 REQUESTS ?= 5000000
+SEEDS ?= 5
 MEASURE := -p no:cacheprovider --timeout=0
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 SOURCES := $(wildcard _fastpath/*.pyx _fastpath/*.pxd _fastpath/*.h) setup.py pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test bench bench-http soak parity fuzz corpus lint geo-data clean
+.PHONY: help setup run demo test bench bench-http soak quality parity fuzz corpus lint geo-data clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -37,6 +38,9 @@ bench-http: $(VENV)/.dev  ## the figures over HTTP alone (wrk, nginx and h2load 
 
 soak: $(VENV)/.dev  ## 5 million requests with reloads: none fails, no worker grows (make soak REQUESTS=100000)
 	@$(BIN)/python -m pytest $(MEASURE) tests/bench/soak.py --requests $(REQUESTS)
+
+quality: $(VENV)/.dev  ## cost ratios of the scorecard in bench.json, SEEDS=5 (some 5 minutes a seed)
+	@$(BIN)/python -m pytest $(MEASURE) tests/bench/quality_figures.py --seeds $(SEEDS)
 
 parity: $(VENV)/.dev  ## compare the fast_path with FastAPI in CASES=100000 requests (a quarter of an hour)
 	@$(BIN)/python -m pytest tests/system/test_parity.py --cases $(CASES) --timeout 0

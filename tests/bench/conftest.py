@@ -19,8 +19,9 @@ from tests.bench.measure import Report, Table
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options for the length of a measurement: seconds of HTTP runs, requests of the soak."""
+    """Add the options for the length of a measurement: seconds of HTTP runs, requests of the soak, seeds of quality."""
     parser.addoption("--seconds", type=int, default=5, help="of an HTTP run; the reload's are three times as long")
+    parser.addoption("--seeds", type=int, default=5, help="of the simulated scenarios")
     parser.addoption("--requests", type=int, default=5_000_000, help="of the soak")
 
 
@@ -88,6 +89,12 @@ def state(published: Path, tmp_path: Path) -> Path:
 def seconds(request: pytest.FixtureRequest) -> int:
     """Return the length of an HTTP run."""
     return int(request.config.getoption("--seconds"))
+
+
+@pytest.fixture(scope="session")
+def seeds(request: pytest.FixtureRequest) -> int:
+    """Return how many seeds the simulated scenarios are played with."""
+    return int(request.config.getoption("--seeds"))
 
 
 ROWS = pytest.StashKey[list[dict[str, Any]]]()

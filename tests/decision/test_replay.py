@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import random
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from _fastpath.hashing import content_key_of
 from _fastpath.holdings_builder import HoldingsBuilder
 from _fastpath.ranking import Trace
-from _fastpath.status_words import DISABLED, StatusWords
+from _fastpath.status_words import DISABLED, HELD_BACK, PACE, StatusWords
 from steering.cli import main
 from steering.decision.replay import replay
 from steering.decision.snapshot import Snapshot
@@ -82,6 +83,27 @@ def test_picks_by_holdings_and_popularity_are_replayed_with_the_holdings_of_that
     assert (report.answers, report.different, report.missing) == (96, 0, {})
     swapped = [msgspec.structs.replace(decision, holdings=3 - decision.holdings) for decision in result]
     assert replay(state_folder, swapped).different > 20
+
+
+def test_answers_under_pressure_are_replayed(snapshot: Snapshot) -> None:
+    words = StatusWords(str(snapshot.state / snapshot.current.status), writable=True)
+    rnd = random.Random(8)
+    result, by_price, fallbacks = [], 0, 0
+    for address in ADDRESSES * 4:
+        for _, _, members in snapshot.fleet_file.members():
+            pace = rnd.choice((0, 0, 64, 80, 120, 255))
+            for slot in snapshot.fleet_file.slots[members.start : members.stop]:
+                words.set_word(slot, words.word(slot) & ~PACE | pace * HELD_BACK)
+        for n in range(1, 9):
+            packed, trace = ipaddress.ip_address(address).packed, Trace()
+            snapshot.steer(packed, f"title {n}", service="video", n=n, trace=trace)
+            result.append(decision_of(1.0, snapshot, packed, "video", n, 0, trace))
+            by_price += trace.by_price
+            fallbacks += not result[-1].picks
+    report = replay(snapshot.state, result)
+    assert (report.answers, report.different, report.missing) == (192, 0, {})
+    assert by_price > 100
+    assert fallbacks > 0
 
 
 def test_another_word_is_another_answer(decisions: list[Decision], snapshot: Snapshot) -> None:
