@@ -224,6 +224,8 @@ cdef void walk_by_price(
     cdef int count = order_by_price(
         first, end, picker.clusters, picker.cluster_count, picker.appliances, picker.status.words, ordered
     )
+    if count == 0:
+        return
     made.by_price = True
     if ordered[0].rank >> PRICE_SHIFT >= C_MOST_PRESSURE and not service.fail_open:
         made.count = 0

@@ -375,6 +375,12 @@ def test_a_trace_under_pressure_has_every_candidate_of_the_ranking(tmp_path: Pat
     ]  # fmt: skip
 
 
+def test_a_pressure_far_behind_empty_clusters_changes_nothing(tmp_path: Path) -> None:
+    entries = [(number, number) for number in range(601)]
+    bench = Bench(tmp_path, entries, [(600, "s", 100 | UP | 100 * status.HELD_BACK)])
+    assert bench.picks("t", 1) == [(0, 600)]
+
+
 def test_a_ranking_of_very_many_clusters_is_ordered_by_price_as_far_as_it_goes(tmp_path: Path) -> None:
     words = [100 | UP | 100 * status.HELD_BACK, *[100 | UP] * 599]
     entries = [(number, number) for number in range(600)]
