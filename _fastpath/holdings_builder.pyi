@@ -9,9 +9,9 @@ class HoldingsBuilder:
     """Builds a holdings file: `set_cluster` or `keep_cluster` once for each cluster, then `sections`.
 
     Titles of `base` keep their index; `titles`, as (service, id), follow them. `renamed` are other titles in the places
-    of titles that nobody holds, by index. `ranks` has 0, 1 or 2 by index, 0 beyond it: anyone can choose ids with equal
-    keys, and of those the first of the lowest rank is in force. Use it from one thread; it releases the GIL for long
-    work. Raises ValueError naming the fault.
+    of titles that nobody holds, by index. `doubts` has 0, 1 or 2 by index, 0 beyond it: anyone can choose ids with
+    equal keys, and of those the first of the least doubt is in force. Use it from one thread; it releases the GIL for
+    long work. Raises ValueError naming the fault.
     """
 
     titles: int
@@ -20,7 +20,7 @@ class HoldingsBuilder:
         base: Holdings | None,
         titles: Sequence[tuple[str, str]],
         renamed: Mapping[int, tuple[str, str]] | None = None,
-        ranks: bytes = b"",
+        doubts: bytes = b"",
     ) -> None: ...
     def set_cluster(
         self,

@@ -29,7 +29,7 @@ cdef uint32_t MAX_PROBES = MAX_PROBES_OF_HOLDINGS
 
 cdef enum:
     BUCKETS = 1024  # of the palette while it is made: at most a quarter in use
-    C_RANKS = 3
+    DOUBTS = 3
 
 
 cdef class HoldingsBuilder:
@@ -45,7 +45,7 @@ cdef class HoldingsBuilder:
     cdef uint64_t used, blocks_kept, table_mask, rows, seed
     cdef bint done
 
-    def __cinit__(self, Holdings base, titles not None, renamed=None, const uint8_t[::1] ranks=b""):
+    def __cinit__(self, Holdings base, titles not None, renamed=None, const uint8_t[::1] doubts=b""):
         cdef uint32_t start = 0, index
         self.base = base
         self.services = list(base.services) if base is not None else []
@@ -68,7 +68,7 @@ cdef class HoldingsBuilder:
         self.block_count = (self.titles + BLOCK - 1) >> 8
         self.index = None
         while self.index is None:
-            self.index = index_of(self.keys, ranks, array("I", os.urandom(8)))
+            self.index = index_of(self.keys, doubts, array("I", os.urandom(8)))
         self.blocks = bytearray()
         self.directory = bytearray()
         self.table_mask, self.seed = (1 << 11) - 1, int.from_bytes(os.urandom(8), "little")
@@ -297,21 +297,21 @@ cdef class HoldingsBuilder:
         }
 
 
-cdef index_of(keys_of, const uint8_t[::1] ranks, seed):
+cdef index_of(keys_of, const uint8_t[::1] doubts, seed):
     """Return the index of `Holdings` for titles with these keys and a seed; None if one is too far from its place.
 
-    Of titles with one key, the first of the lowest rank is in the index.
+    Of titles with one key, the first of the least doubt is in the index.
     """
     cdef const uint64_t[::1] keys = keys_of
     cdef const uint32_t[::1] words = seed
     cdef uint64_t key_seed = <uint64_t> words[1] << 32 | words[0]
     cdef uint32_t count = <uint32_t> keys.shape[0], i, entry, probes, mask = (1 << (2 * count).bit_length()) - 1
-    cdef uint32_t ranked = <uint32_t> ranks.shape[0], rank
+    cdef uint32_t doubted = <uint32_t> doubts.shape[0], doubt
     index = array("I", bytes(4 * (<uint64_t> mask + 1))) + seed
     cdef uint32_t[::1] entries = index
-    for rank in range(C_RANKS if ranked else 1):
+    for doubt in range(DOUBTS if doubted else 1):
         for i in range(count):
-            if (ranks[i] if i < ranked else 0) != rank:
+            if (doubts[i] if i < doubted else 0) != doubt:
                 continue
             entry = <uint32_t> mix(keys[i] ^ key_seed) & mask
             probes = 1

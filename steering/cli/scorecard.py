@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import sys
 import tempfile
@@ -76,15 +77,9 @@ def scorecard(
             settings = settings_of_drill(read_settings(), Path(folder) / "state")
             with progress_shown() as progress:
                 fleet = run.publish(settings, appliances, progress)
-            plan = run.Plan(
-                settings.state,
-                settings,
-                scenarios,
-                chosen,
-                tuple(range(1, seeds + 1)),
-                sessions or run.sessions_of(appliances),
-                run.requests_of(appliances),
-            )
+            plan = run.plan_of(settings, appliances, scenarios, chosen, seeds)
+            if sessions:
+                plan = dataclasses.replace(plan, sessions=sessions)
             parts = len(scenarios) * (len(chosen) + 1) * seeds
             showing = contextlib.nullcontext(show.show_nothing) if as_json else show.show_parts(parts)
             with showing as tell:

@@ -54,14 +54,13 @@ def describe(snapshot: Snapshot, address: str | bytes) -> dict[str, Any]:
 
 def ranking_of(snapshot: Snapshot, zone: Zone) -> list[dict[str, Any]]:
     """Return a zone's ranking, with the price and the pressure of each cluster in shares of the fallback's price."""
-    first = {number: members for number, _, members in snapshot.fleet_file.members()}
     rows = []
     for (cluster, rank, fallback), price in zip(
         snapshot.table_file.ranking(zone), snapshot.table_file.prices(zone), strict=True
     ):
-        slots = snapshot.fleet_file.slots[first[cluster].start : first[cluster].stop] if cluster in first else []
-        pressure = pressure_in(snapshot.status.word(slots[0])) / MOST_PRESSURE if slots else 0.0
-        costs = {"price": round(price, 3), "pressure": round(pressure, 3)}
+        members = snapshot.fleet_file.members_of(cluster)
+        word = snapshot.status.word(snapshot.fleet_file.slots[members[0]]) if members else 0
+        costs = {"price": round(price, 3), "pressure": round(pressure_in(word) / MOST_PRESSURE, 3)}
         rows.append({"rank": rank, **snapshot.names.cluster(cluster), "fallback": fallback, **costs})
     return rows
 

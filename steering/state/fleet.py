@@ -137,6 +137,13 @@ class FleetFile(StateFile):
         for number, (first, count, site, _) in enumerate(CLUSTER.iter_unpack(self["clusters"])):
             yield number, site, range(first, first + count)
 
+    def members_of(self, number: int) -> range:
+        """Return the range of a cluster's appliances, empty for one that left the fleet."""
+        if number >= len(self["clusters"]) // CLUSTER.size:
+            return range(0)
+        first, count, _, _ = CLUSTER.unpack_from(self["clusters"], number * CLUSTER.size)
+        return range(first, first + count)
+
     def name(self, offset: int, length: int) -> str:
         """Return a name of the section `text`."""
         return bytes(self.text[offset : offset + length]).decode()

@@ -27,15 +27,8 @@ def test_quality(report: Report, seeds: int, tmp_path: Path) -> None:
     """Medians over the seeds of the cost of both kinds of players, by the oracle's; the peer's is greedy's."""
     settings = settings_of_drill(Settings(), tmp_path / "state")
     fleet = run.publish(settings, APPLIANCES, print)
-    plan = run.Plan(
-        settings.state,
-        settings,
-        tuple(BY_NAME[name] for name in SCENARIOS),
-        (*run.KINDS, "greedy"),
-        tuple(range(1, seeds + 1)),
-        run.sessions_of(APPLIANCES),
-        run.requests_of(APPLIANCES),
-    )
+    scenarios = [BY_NAME[name] for name in SCENARIOS]
+    plan = run.plan_of(settings, APPLIANCES, scenarios, (*run.KINDS, "greedy"), seeds)
     rows = medians_of(run.run_all(plan, fleet, len(os.sched_getaffinity(0)), lambda name, done: print(done, name)))
     ratios = {(row["scenario"], row["players"]): row["cost_ratio"] for row in rows}
     for scenario in SCENARIOS:

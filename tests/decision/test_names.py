@@ -33,3 +33,11 @@ def test_a_partner_has_its_id_and_none_has_none(snapshot: Snapshot) -> None:
     assert result["id"] == "as64500"
     assert snapshot.names.partner(0) is None
     assert snapshot.names.partner(9_999) is None
+
+
+def test_a_cluster_that_left_the_fleet_has_no_members(snapshot: Snapshot) -> None:
+    fleet = snapshot.fleet_file
+    assert [fleet.members_of(number) for number in range(5)] == [
+        *(members for *_, members in fleet.members()),
+        range(0),
+    ]

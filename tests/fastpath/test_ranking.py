@@ -344,7 +344,7 @@ PRESSED = [
     ("more than the next one's price: behind it", [(0, 16, 20), (1, 32, 0), (2, 96, 0)], [1, 0, 2]),
     ("much: last", [(0, 16, 100), (1, 32, 0), (2, 96, 0)], [1, 2, 0]),
     ("two of three", [(0, 16, 60), (1, 32, 90), (2, 96, 0)], [0, 2, 1]),
-    ("a pressure that is not reached changes nothing", [(0, 16, 0), (1, 32, 0), (2, 96, 192)], [0, 1, 2]),
+    ("at the end of the ranking: it stays there", [(0, 16, 0), (1, 32, 0), (2, 96, 192)], [0, 1, 2]),
     ("equal sums: by rank", [(0, 16, 16), (1, 32, 0), (2, 96, 0)], [0, 1, 2]),
     ("one is below the fallback's price: all are listed", [(0, 16, 192), (1, 32, 192), (2, 96, 95)], [2, 0, 1]),
     ("the fallback is cheapest", [(0, 16, 176), (1, 32, 160), (2, 96, 96)], []),

@@ -154,6 +154,17 @@ def test_the_overview_counts_all_and_names_the_worst_first(service: ControlApp, 
     assert [len(less[part]) for part in ("worst", "changes")] == [1, 1]
 
 
+def test_clusters_short_of_room_follow_those_that_lost_appliances(service: ControlApp, settings: Settings) -> None:
+    report(service, "c001-del001", "failed", "disk")
+    for cluster, pressure in (("bom001-a", 60), ("bom002-a", 120)):
+        for state in service.control.registry.clusters[cluster]:
+            state.pressure = pressure
+    with RemoteControl(settings) as remote:
+        actual = remote.overview()
+    assert [row["cluster"] for row in actual["worst"]] == ["del001-a", "bom002-a", "bom001-a"]
+    assert (actual["clusters_hurt"], actual["clusters_pressed"], actual["clusters_down"]) == (3, 2, 0)
+
+
 def test_alarms_are_listed_while_raised_and_for_a_while_after_each_partner_its_own(service: ControlApp) -> None:
     for name in ("c001-bom001", "c002-bom001"):
         report(service, name, "failed", "power")

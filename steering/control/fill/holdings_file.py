@@ -51,7 +51,7 @@ class Changes:
 def write_changes(state: Path, version: int, changes: Changes) -> Path:
     """Build and write `holdings.<version>` and return its path. Slow; changes nothing else."""
     base = HoldingsFile(changes.base).holdings if changes.base else None
-    builder = HoldingsBuilder(base, changes.titles, changes.renamed, ranks_of(changes))
+    builder = HoldingsBuilder(base, changes.titles, changes.renamed, doubts_of(changes))
     touched = {cluster for cluster, _ in changes.held}
     digests = {}
     for cluster, slots in changes.members.items():
@@ -72,8 +72,8 @@ def write_changes(state: Path, version: int, changes: Changes) -> Path:
     return state / write_holdings(state, version, builder, for_control)
 
 
-def ranks_of(changes: Changes) -> bytes:
-    """Return the rank of each title: 0 where several appliances and partners report it, 1 for one of either, 2 for one.
+def doubts_of(changes: Changes) -> bytes:
+    """Return a doubt for each title: 0 where several appliances and partners report it, 1 for one of either, 2 for one.
 
     An id whose key is that of another title, which one appliance can invent, does not hide the holders of that.
     """

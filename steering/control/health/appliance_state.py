@@ -81,7 +81,7 @@ class ApplianceState:
     failing: float = 0.0
     player_factor: float = 1.0
     room_gbps: float = 0.0  # its headroom and what it can deliver, by its last report; 0 for both where it has none
-    capacity_gbps: float = 0.0
+    able_gbps: float = 0.0
     pressure: int = 0  # of its cluster
     is_short: bool = False  # its cluster has no room for viewers who come back
     busy: float = 0.0  # reported throughput as a share of capacity

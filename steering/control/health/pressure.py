@@ -2,7 +2,8 @@
 
     room of the cluster, as a share of what its usable appliances can deliver
 
-    above `return_room`         who plays elsewhere comes back, a share at a time
+    1.5 times `pressure_headroom` or more
+                                who plays elsewhere comes back, a share at a time
     below                       nobody comes back
     below `pressure_headroom`   the pressure rises with the square of what is missing, so that first those go elsewhere
                                 who have another cluster that is nearly as cheap
@@ -38,9 +39,9 @@ def room_of(members: Iterable[ApplianceState]) -> float:
     """Return the share of a cluster's capacity that is free by the last reports; 1 where none reports its headroom."""
     room = capacity = 0.0
     for state in members:
-        if state.capacity_gbps and not state.status & (DISABLED | OUT):
+        if state.able_gbps and not state.status & (DISABLED | OUT):
             room += state.room_gbps
-            capacity += state.capacity_gbps
+            capacity += state.able_gbps
     return room / capacity if capacity else 1.0
 
 
@@ -56,9 +57,9 @@ class Pressures:
         """Note the room of an appliance by its last report, and what it can deliver; 0 for both without a headroom."""
         record, capacity_gbps = state.record, state.appliance.capacity_gbps
         last, most = health.known(record.health, record.delivery, capacity_gbps)
-        state.room_gbps = state.capacity_gbps = 0.0
+        state.room_gbps = state.able_gbps = 0.0
         if last and last.headroom_gbps is not None and health.is_reported(record, state.override, self.settings):
-            state.room_gbps, state.capacity_gbps = min(last.headroom_gbps, most), most
+            state.room_gbps, state.able_gbps = min(last.headroom_gbps, most), most
         self.look_at(state)
 
     def look_at(self, state: ApplianceState) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -96,6 +96,15 @@ def sessions_of(appliances: int) -> int:
 def requests_of(appliances: int) -> int:
     """Return how many session starts a second workers count, besides those of the simulated sessions."""
     return min(REQUESTS_OF_APPLIANCE * appliances, MOST_REQUESTS)
+
+
+def plan_of(
+    settings: Settings, appliances: int, scenarios: Iterable[Scenario], policies: Iterable[str], seeds: int
+) -> Plan:
+    """Return a plan with seeds from 1 on, and as many sessions and requests as this many appliances need."""
+    numbers = tuple(range(1, seeds + 1))
+    sessions, requests = sessions_of(appliances), requests_of(appliances)
+    return Plan(settings.state, settings, tuple(scenarios), tuple(policies), numbers, sessions, requests)
 
 
 def run_all(plan: Plan, fleet: Fleet, processes: int, show: Show) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ def test_a_cluster_is_described_by_its_members(bench: Bench) -> None:
     }
 
 
-def test_a_cluster_without_room_is_shown_after_those_that_are_hurt(bench: Bench) -> None:
+def test_a_cluster_is_under_as_much_pressure_as_its_appliances(bench: Bench) -> None:
     bench.report("c0-bom001", health=Health(headroom_gbps=1.0))
     bench.report("c1-bom001", health=Health(throughput_gbps=60.0, headroom_gbps=1.0))
     bench.tick()
