@@ -39,7 +39,7 @@ bench-http: $(VENV)/.dev  ## the figures over HTTP alone (wrk, nginx and h2load 
 soak: $(VENV)/.dev  ## 5 million requests with reloads: none fails, no worker grows (make soak REQUESTS=100000)
 	@$(BIN)/python -m pytest $(MEASURE) tests/bench/soak.py --requests $(REQUESTS)
 
-quality: $(VENV)/.dev  ## cost ratios of the scorecard in bench.json, SEEDS=5 (some 5 minutes a seed)
+quality: $(VENV)/.dev  ## cost ratios of the scorecard in bench.json, medians over SEEDS=5
 	@$(BIN)/python -m pytest $(MEASURE) tests/bench/quality_figures.py --seeds $(SEEDS)
 
 parity: $(VENV)/.dev  ## compare the fast_path with FastAPI in CASES=100000 requests (a quarter of an hour)

@@ -57,7 +57,7 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     capture = request.config.pluginmanager.get_plugin("capturemanager")
 
     def keep(row: dict[str, Any]) -> None:
-        """Show a row and write bench.json as soon as it is measured: a run takes half an hour, and may be stopped."""
+        """Show a row and write bench.json as soon as it is measured: a run takes long, and may be stopped."""
         with capture.global_and_fixture_disabled():
             terminal.ensure_newline()
             terminal.write_line(line_of(row))
