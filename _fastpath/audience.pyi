@@ -20,8 +20,11 @@ class Audience:
 
     count: int
     def __init__(self, picker: Picker, zones: Column, titles: Column, viewers: Column, families: Column) -> None: ...
-    def pick(self, service: Service, n: int, picks: Column) -> None:
-        """Fill each viewer's row of `picks` (i) with up to n appliances, best first, and NONE behind them."""
+    def pick(self, service: Service, n: int, picks: Column, failed: Column | None = None) -> None:
+        """Fill each viewer's row of `picks` (i) with up to n appliances, best first, and NONE behind them.
+
+        `failed` (i) are what the players name as failed, a row each, NONE behind them.
+        """
 
     def steer(
         self, manifest: Manifest, current: Column, declared: Column, order: Column, ttls: Column, first: Column

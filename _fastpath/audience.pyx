@@ -10,7 +10,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
 from _fastpath.file_records cimport appliance_record
-from _fastpath.ranking cimport C_MAX_PICKS, Picker, decision, piece, question
+from _fastpath.ranking cimport C_MAX_FAILED, C_MAX_PICKS, Picker, decision, piece, question
 from _fastpath.service cimport Service
 from _fastpath.steering_manifest cimport C_MAX_MANIFEST, Manifest, report
 
@@ -56,17 +56,28 @@ cdef class Audience:
         asked.client_family = asked.family = self.families[viewer]
         asked.n, asked.failed_count = n, 0
 
-    def pick(self, Service service not None, int n, int32_t[:, ::1] picks not None):
-        """Fill each viewer's row of `picks` with up to n appliances, best first, and NONE behind them."""
+    def pick(
+        self, Service service not None, int n, int32_t[:, ::1] picks not None, const int32_t[:, ::1] failed=None
+    ):
+        """Fill each viewer's row of `picks` with up to n appliances, best first, and NONE behind them.
+
+        `failed` are what the players name as failed, a row each, NONE behind them.
+        """
         cdef question asked
         cdef decision made
         cdef Py_ssize_t viewer
         cdef int i
+        if failed is not None and (failed.shape[0] != self.count or failed.shape[1] > C_MAX_FAILED):
+            raise ValueError(f"failed has a row of at most {C_MAX_FAILED} for each of {self.count} viewers")
         if not 1 <= n <= C_MAX_PICKS or picks.shape[0] != self.count or picks.shape[1] < n:
             raise ValueError(f"n is 1 to {C_MAX_PICKS}, and picks has a row of n for each of {self.count} viewers")
         with nogil:
             for viewer in range(self.count):
                 self.ask(viewer, n, &asked)
+                for i in range(<int> failed.shape[1] if failed is not None else 0):
+                    if 0 <= failed[viewer, i] < <int64_t> self.picker.appliance_count:
+                        asked.failed[asked.failed_count] = self.name_of(failed[viewer, i])
+                        asked.failed_count += 1
                 self.picker.decide(&asked, service, &made)
                 for i in range(<int> picks.shape[1]):
                     picks[viewer, i] = <int32_t> made.picks[i].appliance if i < made.count else C_NONE

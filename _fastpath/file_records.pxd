@@ -16,6 +16,7 @@ cdef packed struct cluster_record:
     uint32_t count
     uint32_t site
     uint32_t region
+    uint32_t partner  # 0 for none
 
 cdef packed struct appliance_record:
     uint32_t slot

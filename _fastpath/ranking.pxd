@@ -17,6 +17,7 @@ cdef enum:
     C_MAX_APPLIANCE_ID = 96  # bytes; renderers reserve room for it
     C_MAX_MISSED = 16  # clusters that one answer counts a miss for
     C_MAX_FAILED = 8  # appliances that a player could not play from
+    NOWHERE = 0xFFFFFFFF  # no site
     C_FAILED = 0x80000000  # set for one of them in its status word, for one decision
     # Whether a candidate holds the title.
     UNKNOWN = -1
@@ -58,6 +59,10 @@ cdef struct question:
     piece failed[C_MAX_FAILED]  # ids or hosts that the player could not play from
     int failed_count
 
+cdef struct place:  # of an appliance that the player could not play from
+    uint32_t site
+    uint32_t partner
+
 cdef struct decision:
     candidate picks[C_MAX_PICKS]
     int count  # of picks
@@ -69,6 +74,9 @@ cdef struct decision:
     uint32_t family_bit
     const piece* failed
     int failed_count
+    place failed_at[C_MAX_FAILED]  # where those that were reached are
+    int failed_found  # 0 where what is lost to the player is not passed over
+    bint any_order  # a partner is lost: all others are one rank
     uint32_t reasons  # a bit each
     bint failed_open
     bint by_price  # a cluster that was reached is under pressure
@@ -178,6 +186,38 @@ cdef inline bint has_failed(Picker picker, const appliance_record* appliance, co
             if memcmp(name.at, picker.text + appliance.id, length) == 0:
                 return True
     return False
+
+
+cdef inline bint is_lost(const decision* made, uint32_t site, uint32_t partner) noexcept nogil:
+    """Return whether the player failed at two appliances of a site, or at two sites of a partner (0 is none)."""
+    cdef const place* other = NULL
+    cdef int i, same_site = 0
+    for i in range(made.failed_found):
+        same_site += made.failed_at[i].site == site
+        if partner and made.failed_at[i].partner == partner:
+            if other != NULL and other.site != made.failed_at[i].site:
+                return True
+            other = made.failed_at + i
+    return same_site > 1
+
+
+cdef inline void find_failed(Picker picker, uint32_t zone, decision* made) noexcept nogil:
+    """Find where those are that the player could not play from, as far as the ranking has them."""
+    cdef const ranking_entry_record* entry = picker.ranking_entries + picker.zones[zone].first
+    cdef const ranking_entry_record* end = entry + picker.zones[zone].count
+    cdef const cluster_record* cluster
+    cdef uint32_t i
+    while entry < end and made.failed_found < made.failed_count:
+        if entry.cluster >= picker.cluster_count:
+            entry += 1
+            continue
+        cluster = picker.clusters + entry.cluster
+        for i in range(cluster.first, cluster.first + cluster.count):
+            if made.failed_found < made.failed_count and has_failed(picker, picker.appliances + i, made):
+                made.failed_at[made.failed_found] = place(cluster.site, cluster.partner)
+                made.failed_found += 1
+                made.any_order |= is_lost(made, NOWHERE, cluster.partner)
+        entry += 1
 
 
 cdef inline const char* text_of(str text, Py_ssize_t* length) except NULL:

@@ -7,7 +7,7 @@ first of these reasons that holds (`reason_of`):
 
     R  its region may not serve the service     S  stale: its last report is too old
     D  disabled or draining                     F  it is not up in the client's address family
-    X  the player could not play from it        C  it reports its holdings, and the title is not among them
+    X  the player could not play from it (*)    C  it reports its holdings, and the title is not among them
     U  unhealthy                                H  no headroom, over its limit, or of weight 0
 
 The other candidates of a rank are ordered by weighted rendezvous hashing (Schindler and Barth, "Weighted Distributed
@@ -27,6 +27,9 @@ Where a cluster that was reached is under pressure, the ranking is walked in the
 One round takes at most two picks of a site, one where two are requested, so that two sites serve where two can. Rounds
 repeat over the candidates not picked yet, until there are n picks or a round adds none. Where no candidate is left and
 the service fails open, the ranking is walked again and the reasons U, S and H do not count.
+
+(*) Or from two others of its site, or from others at two sites of its partner (`is_lost`), if anything else can serve.
+The viewers of a lost partner come all at once, before a report tells of them: for them all candidates are one rank.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -55,7 +58,7 @@ MAX_SESSION = C_MAX_SESSION
 
 # The records of `ranking.pxd`.
 ZONE = struct.Struct("=III8s")
-CLUSTER = struct.Struct("=IIII")
+CLUSTER = struct.Struct("=IIIII")
 APPLIANCE = struct.Struct("=IIIHH")
 SITE = struct.Struct("=II")
 FALLBACK = C_FALLBACK  # set in the rank word of an entry that no route leads to
@@ -90,6 +93,7 @@ cdef struct walk_state:
     int site_limit
     bint repeats  # candidates may be picked already
     bint forgives
+    bint any_order  # all ranks are one
     uint32_t refused_flags
     uint32_t least_weight
     uint32_t services
@@ -143,6 +147,7 @@ cdef inline void walk_cluster(
     cdef const appliance_record* appliance
     cdef const uint8_t* mask = NULL
     cdef bint allowed = service.any_region or service.regions[cluster.region >> 6] >> (cluster.region & 63) & 1
+    cdef bint lost = made.failed_found > 1 and is_lost(made, cluster.site, cluster.partner)
     cdef bint reports = False, holds = False
     cdef uint32_t i, word
     cdef int held = UNKNOWN
@@ -154,7 +159,7 @@ cdef inline void walk_cluster(
         appliance = picker.appliances + i
         word = load_word(picker.status.words + appliance.slot)
         walk.words |= word
-        if made.failed_count and has_failed(picker, appliance, made):
+        if made.failed_count and (lost or has_failed(picker, appliance, made)):
             word |= C_FAILED
         if walk.services:
             held = held_of(picker.seats + i, walk.services, mask)
@@ -185,15 +190,20 @@ cdef uint32_t walk_entries(
 ) noexcept nogil:
     """Fill the picks from the entries of a ranking, walked once a round; return the bits of all words that were read.
 
-    Consecutive entries that differ in nothing but the cluster, or in FALLBACK, are one rank.
+    What an earlier walk found is dropped, except where this one forgives. Consecutive entries that differ in nothing
+    but the cluster, or in FALLBACK, are one rank.
     """
     cdef const ranking_entry_record* entry
     cdef uint32_t group
     cdef walk_state walk
-    walk.found = 0
-    walk.words = 0
+    if not forgives:
+        made.reasons = made.missed = 0
+        if noted != NULL:
+            noted[0] = 0
+    walk.found = walk.words = 0
     walk.site_limit = 1 if made.n == 2 else 2
     walk.repeats = walk.forgives = forgives
+    walk.any_order = made.any_order
     walk.refused_flags = C_DISABLED | C_FAILED if forgives else C_DISABLED | C_FAILED | FORGIVABLE
     walk.least_weight = 1 if forgives else 0
     walk.services = service.holdings_bit if picker.seats != NULL else 0
@@ -204,8 +214,8 @@ cdef uint32_t walk_entries(
         while entry < end and walk.found < made.n:
             walk.rank_start = walk.found
             group = entry.rank | C_FALLBACK
-            walk.current.rank = entry.rank & C_RANK
-            while entry < end and entry.rank | C_FALLBACK == group:
+            while entry < end and (entry.rank | C_FALLBACK == group or walk.any_order):
+                walk.current.rank = entry.rank & C_RANK
                 if entry.cluster < picker.cluster_count:
                     walk_cluster(picker, entry.cluster, service, &walk, made, notes, noted)
                 entry += 1
@@ -231,9 +241,6 @@ cdef void walk_by_price(
         made.count = 0
         made.reasons |= REASON_BIT[72]  # H
     elif made.count:
-        made.reasons = made.missed = 0
-        if notes != NULL:
-            noted[0] = 0
         walk_entries(picker, ordered, ordered + count, service, False, made, notes, noted)
 
 
@@ -310,9 +317,16 @@ cdef class Picker:
         """Fill the picks for the keys of a decision; note every candidate where `notes` is given."""
         cdef const ranking_entry_record* first = self.ranking_entries + self.zones[zone].first
         cdef const ranking_entry_record* end = first + self.zones[zone].count
-        made.reasons = made.missed = 0
-        made.failed_open = made.by_price = False
-        if walk_entries(self, first, end, service, False, made, notes, noted) & C_PRESSED:
+        cdef uint32_t words
+        made.failed_open = made.by_price = made.any_order = False
+        made.failed_found = 0
+        if made.failed_count > 1:
+            find_failed(self, zone, made)
+        words = walk_entries(self, first, end, service, False, made, notes, noted)
+        if made.count == 0 and made.failed_found > 1:
+            made.failed_found, made.any_order = 0, False
+            words = walk_entries(self, first, end, service, False, made, notes, noted)
+        if words & C_PRESSED:
             walk_by_price(self, first, end, service, made, notes, noted)
         if made.count == 0 and service.fail_open:
             walk_entries(self, first, end, service, True, made, NULL, NULL)
@@ -334,8 +348,9 @@ cdef class Picker:
         cdef const cluster_record* cluster = self.clusters + number
         cdef uint32_t word = load_word(self.status.words + self.appliances[i].slot)
         cdef bint allowed = service.any_region or service.regions[cluster.region >> 6] >> (cluster.region & 63) & 1
+        cdef bint lost = made.failed_found > 1 and is_lost(made, cluster.site, cluster.partner)
         cdef int held = self.held_at(number, i, service, made)
-        if made.failed_count and has_failed(self, self.appliances + i, made):
+        if made.failed_count and (lost or has_failed(self, self.appliances + i, made)):
             word |= C_FAILED
         if is_able(word, C_DISABLED | C_FAILED | FORGIVABLE, made.family_bit, allowed, held):
             return ABLE
@@ -403,8 +418,7 @@ cdef class Picker:
         if counters is not None:
             counters.check()
         viewer = text_of(session, &length)
-        asked.n, asked.family = n, family or asked.client_family
-        asked.failed_count = 0
+        asked.n, asked.family, asked.failed_count = n, family or asked.client_family, 0
         if failed:  # a loop over none costs a tenth of an answer
             for name in failed[:C_MAX_FAILED]:
                 asked.failed[asked.failed_count].at = text_of(name, &asked.failed[asked.failed_count].length)

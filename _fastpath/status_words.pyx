@@ -46,7 +46,7 @@ REASONS = {
     "R": "its region may not serve this service",
     "S": "its last report is too old",
     "U": "unhealthy",
-    "X": "failed for this client, as its player reports",
+    "X": "failed for this client, as its player reports, or its site or partner did",
 }
 
 

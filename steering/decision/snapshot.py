@@ -67,7 +67,7 @@ class Signs(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pick:
-    """An appliance of an answer. Within a rank the lowest `draw` comes first."""
+    """An appliance of an answer. `partner` is empty for none. Within a rank the lowest `draw` comes first."""
 
     slot: int
     appliance: str
@@ -76,6 +76,7 @@ class Pick:
     rank: int
     cluster: str
     route_class: str
+    partner: str
     draw: float
 
 

@@ -60,11 +60,12 @@ PASSED_OVER: Final = re.compile(r'^steering_passed_over_total\{reason="(.)".*\} 
 Show = Callable[[str, float], None]  # called with the name of a part and the time
 TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 HEALTH_FIELDS: Final = ("throughput_gbps", "headroom_gbps", "connections", "error_rate", "disk_used")
-HEALTH_SETTINGS: Final = (
-    *("report_s", "missed_reports", "down_after", "up_after", "low_headroom", "high_headroom", "weight_step"),
-    *("slow_start_s", "load_excess", "ejection_limit_cluster", "ejection_limit_partner", "ejection_limit_fleet"),
-    *("ejection_limit_s", "tick_s", "return_s", "pressure_headroom", "price_embedded", "price_private"),
-    *("price_exchange", "price_transit", "price_1000_km", "price_fallback"),
+DECISION_SETTINGS: Final = (
+    *("ranking_policy", "fallback_sites", "fallback_max_km", "price_embedded", "price_private", "price_exchange"),
+    *("price_transit", "price_1000_km", "price_fallback", "steer_gain", "tick_s", "report_s", "missed_reports"),
+    *("down_after", "up_after", "high_headroom", "pressure_headroom", "low_headroom", "weight_step", "slow_start_s"),
+    *("return_s", "load_excess", "player_signal", "ejection_limit_cluster", "ejection_limit_partner"),
+    *("ejection_limit_fleet", "ejection_limit_s"),
 )
 
 
@@ -85,8 +86,8 @@ class Figures:
 
 
 def settings_of_drill(settings: Settings, state: Path) -> Settings:
-    """Return the settings of the drill: the health and load settings in force here, otherwise defaults."""
-    return Settings.model_construct(state=state, **{name: getattr(settings, name) for name in HEALTH_SETTINGS})
+    """Return the settings of the drill: those in force here for rankings, health and load, otherwise defaults."""
+    return Settings.model_construct(state=state, **{name: getattr(settings, name) for name in DECISION_SETTINGS})
 
 
 def plan_of(settings: Settings, minutes: float, requests_per_s: float, faults: Sequence[type[Fault]]) -> Plan:
@@ -125,7 +126,9 @@ def serving(settings: Settings, workers: int) -> Iterator[Service]:
     command = [sys.executable, "-m", "steering.cli", "serve", "--no-synth", "--state", str(settings.state)]
     command += ["--listen", "127.0.0.1:0", "--workers", str(workers)]
     env = {name: value for name, value in os.environ.items() if not name.startswith("STEERING_")}
-    env |= {f"STEERING_{name.upper()}": str(getattr(settings, name)) for name in HEALTH_SETTINGS}
+    values = {name: getattr(settings, name) for name in DECISION_SETTINGS}
+    texts = {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in values.items()}
+    env |= {f"STEERING_{name.upper()}": text for name, text in texts.items() if values[name] is not None}
     env |= {"STEERING_CONTROL_LISTEN": "127.0.0.1:0"}
     with subprocess.Popen(  # noqa: S603 (our own command)
         command, env=env, cwd=settings.state.parent, stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -48,20 +48,22 @@ class TextPool:
 def write_fleet(state: Path, version: int, fleet: Fleet) -> str:
     """Write `fleet.<version>` from a numbered fleet, and return its name."""
     site_numbers = {site.id: number for number, site in enumerate(fleet.sites)}
+    partner_numbers = {partner.id: partner.number for partner in fleet.partners}
     region_of = regions_of_sites(fleet.sites, fleet.services)
     regions = sorted(set(region_of.values()))
     members: dict[str, list[Appliance]] = {cluster.id: [] for cluster in fleet.clusters}
     for appliance in fleet.appliances:
         members[appliance.cluster].append(appliance)
     names = TextPool()
-    clusters = [(0, 0, 0, 0)] * (max((cluster.number for cluster in fleet.clusters), default=-1) + 1)
+    clusters = [(0, 0, 0, 0, 0)] * (max((cluster.number for cluster in fleet.clusters), default=-1) + 1)
     appliances: list[bytes] = []
-    spans: list[tuple[int, str, str]] = []
+    spans: list[tuple[int, str, str, str]] = []
     for cluster in sorted(fleet.clusters, key=lambda cluster: cluster.number):
         inside = sorted(members[cluster.id], key=lambda appliance: appliance.slot)
         region = regions.index(region_of[cluster.site])
-        clusters[cluster.number] = (len(appliances), len(inside), site_numbers[cluster.site], region)
-        spans.append((len(appliances), cluster.id, cluster.route_class.name))
+        partner = partner_numbers.get(cluster.partner or "", 0)
+        clusters[cluster.number] = (len(appliances), len(inside), site_numbers[cluster.site], region, partner)
+        spans.append((len(appliances), cluster.id, cluster.route_class.name, cluster.partner or ""))
         for appliance in inside:
             (host, host_length), (name, name_length) = names.add(appliance.host), names.add(appliance.id)
             appliances.append(APPLIANCE.pack(appliance.slot, host, name, host_length, name_length))
@@ -109,9 +111,10 @@ class FleetFile(StateFile):
         return rows
 
     @cached_property
-    def spans(self) -> list[tuple[int, str, str]]:
-        """The first appliance, id and class of each cluster, in the order of appliances, read on first use."""
-        return [(first, name, route_class) for first, name, route_class in json.loads(bytes(self["spans"]))]
+    def spans(self) -> list[tuple[int, str, str, str]]:
+        """The first appliance, id, class and partner of each cluster, in the order of appliances, read on first use."""
+        rows: list[tuple[int, str, str, str]] = [tuple(row) for row in json.loads(bytes(self["spans"]))]
+        return rows
 
     @cached_property
     def slots(self) -> list[int]:
@@ -127,21 +130,21 @@ class FleetFile(StateFile):
         """Return the id of a site by its number, which a cluster's record has."""
         return self.name(*SITE.unpack_from(self["sites"], number * SITE.size))
 
-    def cluster_of(self, index: int) -> tuple[str, str]:
-        """Return the id and the class of an appliance's cluster."""
-        _, name, route_class = self.spans[bisect_right(self.spans, index, key=lambda span: span[0]) - 1]
-        return name, route_class
+    def cluster_of(self, index: int) -> tuple[str, str, str]:
+        """Return the id, the class and the partner of an appliance's cluster; the partner is empty for none."""
+        _, name, route_class, partner = self.spans[bisect_right(self.spans, index, key=lambda span: span[0]) - 1]
+        return name, route_class, partner
 
     def members(self) -> Iterator[tuple[int, int, range]]:
         """Yield each cluster's number, its site's number and the range of its appliances."""
-        for number, (first, count, site, _) in enumerate(CLUSTER.iter_unpack(self["clusters"])):
+        for number, (first, count, site, *_) in enumerate(CLUSTER.iter_unpack(self["clusters"])):
             yield number, site, range(first, first + count)
 
     def members_of(self, number: int) -> range:
         """Return the range of a cluster's appliances, empty for one that left the fleet."""
         if number >= len(self["clusters"]) // CLUSTER.size:
             return range(0)
-        first, count, _, _ = CLUSTER.unpack_from(self["clusters"], number * CLUSTER.size)
+        first, count, *_ = CLUSTER.unpack_from(self["clusters"], number * CLUSTER.size)
         return range(first, first + count)
 
     def name(self, offset: int, length: int) -> str:

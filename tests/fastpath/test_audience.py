@@ -48,6 +48,29 @@ def asked(snapshot: Snapshot, packed: bytes, titles: tuple[str, ...] = TITLES) -
 
 
 @pytest.mark.parametrize("packed", ADDRESSES)
+def test_picks_without_what_failed_are_those_of_requests(snapshot: Snapshot, packed: bytes) -> None:
+    service, picker = snapshot.services["video"], snapshot.picker
+    picks = np.full((len(TITLES), 3), NONE, np.int32)
+    asked(snapshot, packed).pick(service, 3, picks)
+    failed = picks.copy()
+    failed[::2, 1:] = NONE
+    asked(snapshot, packed).pick(service, 3, picks, failed)
+    for title, gone, row in zip(TITLES, failed.tolist(), picks.tolist(), strict=True):
+        names = [snapshot.fleet_file.appliance(index)[1] for index in gone if index != NONE]
+        made = [index for index, *_ in picker.picks(packed, title, service, 3, 0, "s", failed=names)]
+        assert row == made + [NONE] * (3 - len(made))
+        assert not set(made) & set(gone)
+
+
+def test_what_failed_has_a_row_for_each_viewer(snapshot: Snapshot) -> None:
+    viewers, service = asked(snapshot, ADDRESSES[0]), snapshot.services["video"]
+    picks = np.full((len(TITLES), 3), NONE, np.int32)
+    for failed in (np.zeros((1, 3), np.int32), np.zeros((len(TITLES), 9), np.int32)):
+        with pytest.raises(ValueError, match="failed has a row of at most 8 for each of 30 viewers"):
+            viewers.pick(service, 3, picks, failed)
+
+
+@pytest.mark.parametrize("packed", ADDRESSES)
 def test_picks_are_those_of_requests(snapshot: Snapshot, packed: bytes) -> None:
     picks = np.full((len(TITLES), 4), 7, np.int32)
     asked(snapshot, packed).pick(snapshot.services["video"], 3, picks)

@@ -7,7 +7,7 @@ import json
 import random
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ class Bench:
         held: Mapping[int, set[str]] | None = None,
         fail_open: bool = False,
         regions: list[int] | None = None,
+        partners: Sequence[int] = (),
     ) -> None:
+        self.partners = dict(enumerate(partners))  # by cluster
         self.ranking_entries = ranking_entries
         self.appliances = appliances
         self.held = held or {}
@@ -61,7 +63,8 @@ class Bench:
         for number in range(highest + 1):
             inside = [place for place, slot in enumerate(order) if appliances[slot][0] == number]
             site = sites.index(appliances[order[inside[0]]][1]) if inside else 0
-            clusters.append(pick.CLUSTER.pack(inside[0] if inside else 0, len(inside), site, site))
+            first = inside[0] if inside else 0
+            clusters.append(pick.CLUSTER.pack(first, len(inside), site, site, self.partners.get(number, 0)))
         text, records = b"", []
         for slot in order:
             host, name = f"a{slot}.example".encode(), f"a{slot}".encode()
@@ -92,10 +95,18 @@ class Bench:
         return Service("video", *urls, 300, 42, self.regions, self.holdings, **options)
 
     def picks(
-        self, title: str, n: int = 3, family: int = 0, address: str = V4, session: str = ""
+        self,
+        title: str,
+        n: int = 3,
+        family: int = 0,
+        address: str = V4,
+        session: str = "",
+        failed: Collection[int] = (),
+        trace: pick.Trace | None = None,
     ) -> list[tuple[int, int]]:
-        """Return (slot, rank) of the picks."""
-        picked = self.picker.picks(address, title, self.service, n, family, session)
+        """Return (slot, rank) of the picks; `failed` are slots."""
+        names = [f"a{slot}" for slot in failed]
+        picked = self.picker.picks(address, title, self.service, n, family, session, trace, failed=names)
         assert [self.sites[site] for _, site, _, _ in picked] == [self.appliances[self.slots[i]][1] for i, *_ in picked]
         return [(self.slots[index], rank) for index, _, rank, _ in picked]
 
@@ -103,20 +114,28 @@ class Bench:
         """Return the candidates by cluster, as the reference takes them."""
         clusters: dict[int, list[dict[str, Any]]] = {}
         for slot, (cluster, site, _) in enumerate(self.appliances):
-            item = {"slot": slot, "site": site, "word": self.status.word(slot)}
+            partner = self.partners.get(cluster, 0)
+            item = {"slot": slot, "site": site, "partner": partner, "word": self.status.word(slot)}
             if slot in self.held:
                 item["held"] = title in self.held[slot]
             clusters.setdefault(cluster, []).append(item)
         return clusters
 
     def judged(
-        self, title: str, n: int = 3, family_bit: int = status.IPV4_UP, address: str = V4, session: str = ""
+        self,
+        title: str,
+        n: int = 3,
+        family_bit: int = status.IPV4_UP,
+        address: str = V4,
+        session: str = "",
+        failed: Collection[int] = (),
     ) -> list[tuple[int, int]]:
         """Return what the reference picks."""
         ranking_entries = [(cluster, word & 0x7FFF, word >> 16) for cluster, word in self.ranking_entries]
         fan_out = self.status.hot().get(content_key_of("video", title), 1)
         keys = reference.keys_of(title, reference.viewer_of(session, address), fan_out)
-        return reference.choose(ranking_entries, self.members(title), keys, n, family_bit, self.fail_open)
+        members = self.members(title)
+        return reference.choose(ranking_entries, members, keys, n, family_bit, self.fail_open, frozenset(failed))
 
     def answer(self, title: str, n: int = 3, **extra: Any) -> dict[str, Any]:
         body: dict[str, Any] = json.loads(
@@ -315,6 +334,70 @@ def test_a_raised_weight_never_lowers_an_appliance(
     bench.status.set_word(slot, word & ~0xFFFF | data.draw(st.integers(word & 0xFFFF, 0xFFFF)))
     after = {chosen: place for place, (chosen, _) in enumerate(bench.picks("t", n))}
     assert after.get(slot, 99) <= places.get(slot, 99)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    ranking_entry_lists(),
+    st.lists(st.tuples(st.integers(0, 6), words), min_size=1, max_size=24),
+    st.integers(1, 8),
+    st.lists(st.integers(0, 2), min_size=7, max_size=7),
+    st.sets(st.integers(0, 23), max_size=8),
+    st.booleans(),
+)
+def test_what_failed_and_what_is_lost_with_it_is_passed_over_as_by_the_reference(
+    tmp_path_factory: pytest.TempPathFactory,
+    ranking_entries: list[tuple[int, int]],
+    members: list[tuple[int, int]],
+    n: int,
+    partners: list[int],
+    failed: set[int],
+    fail_open: bool,
+) -> None:
+    appliances = [(cluster, f"s{cluster // 2}", word) for cluster, word in members]
+    folder = tmp_path_factory.mktemp("pick")
+    bench = Bench(folder, ranking_entries, appliances, fail_open=fail_open, partners=partners)
+    trace = pick.Trace()
+    result = bench.picks("t", n, failed=failed, trace=trace)
+    assert result == bench.judged("t", n, failed=failed)
+    assert not failed & {slot for slot, _ in result}
+    shown = {bench.slots[index]: reason for index, _, _, reason, *_ in trace.candidates}
+    assert all(shown[slot] in "DX" for slot in failed & shown.keys())
+
+
+LOST_ROWS = [
+    # name, (site, partner) of the clusters of two appliances each, ranks from 0, of slots 0-1, 2-3 and so on; those that
+    # failed; the slots that three picks are of
+    ("one failed", ["a1", "b1", "c2"], [0], {1, 2, 3}),
+    ("two at a site", ["a1", "a1", "b1", "c2"], [0, 1], {4, 5, 6, 7}),
+    ("two at two sites of a partner", ["a1", "b1", "c1", "d2", "e0"], [0, 2], {6, 7, 8, 9}),
+    ("two at two sites of nobody", ["a0", "b0", "c0"], [0, 2], {1, 3, 4, 5}),
+    ("two at two sites of two partners", ["a1", "b2", "c1"], [0, 2], {1, 3, 4, 5}),
+    ("nothing else can serve", ["a1", "b1"], [0, 2], {1, 3}),
+    ("nothing at all can serve", ["a1"], [0, 1], set()),
+]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "failed", "wanted"), [row[1:] for row in LOST_ROWS], ids=[row[0] for row in LOST_ROWS]
+)
+def test_who_failed_at_two_appliances_is_led_away_from_what_is_lost_with_them(
+    tmp_path: Path, clusters: list[str], failed: list[int], wanted: set[int]
+) -> None:
+    appliances = [(slot // 2, clusters[slot // 2][0], UP | 100) for slot in range(2 * len(clusters))]
+    partners = [int(cluster[1]) for cluster in clusters]
+    bench = Bench(tmp_path, [(number, number) for number in range(len(clusters))], appliances, partners=partners)
+    picked = {slot for title in range(40) for slot, _ in bench.picks(str(title), failed=failed)}
+    assert picked == wanted
+
+
+def test_the_viewers_of_a_lost_partner_are_spread_by_room_whatever_the_rank(tmp_path: Path) -> None:
+    members = [(0, "a", 100), (1, "b", 100), (2, "c", 100), (3, "d", 100), (4, "e", 200)]
+    appliances = [(cluster, site, UP | weight) for cluster, site, weight in members]
+    bench = Bench(tmp_path, [(number, number) for number in range(5)], appliances, partners=[1, 1, 0, 0, 2])
+    firsts = Counter(bench.picks(str(title), failed=[0, 1])[0] for title in range(2000))
+    assert firsts.keys() == {(2, 2), (3, 3), (4, 4)}
+    assert 900 < firsts[4, 4] < 1100
 
 
 @settings(max_examples=300, deadline=None)
@@ -701,7 +784,7 @@ def test_an_appliance_that_moved_is_one_of_whom_nothing_is_known(tmp_path: Path)
     table, weights = bench.picker.table, bench.status
     picker = pick.Picker(
         table, pick.ZONE.pack(0, 2, 0, b""), array("I", [0, 0, 1, 0]),
-        pick.CLUSTER.pack(0, 1, 0, 0) + pick.CLUSTER.pack(1, 1, 1, 0),
+        pick.CLUSTER.pack(0, 1, 0, 0, 0) + pick.CLUSTER.pack(1, 1, 1, 0, 0),
         pick.APPLIANCE.pack(0, 0, 0, 0, 0) + pick.APPLIANCE.pack(1, 0, 0, 0, 0), pick.SITE.pack(0, 0) * 2, b"", weights, moved,
     )  # fmt: skip
     assert len(picker.picks(V4, "t", service, 3, 0)) == 2
@@ -717,7 +800,7 @@ def test_a_service_bound_to_regions_passes_others_over(tmp_path: Path) -> None:
 def test_records_that_point_outside_are_refused(tmp_path: Path) -> None:
     good = Bench(tmp_path, [(0, 0)], [(0, "bom001", UP)])
     table, weights = good.picker.table, good.picker.status
-    zone, ranking_entries, cluster = pick.ZONE.pack(0, 1, 0, b""), array("I", [0, 0]), pick.CLUSTER.pack(0, 1, 0, 0)
+    zone, ranking_entries, cluster = pick.ZONE.pack(0, 1, 0, b""), array("I", [0, 0]), pick.CLUSTER.pack(0, 1, 0, 0, 0)
     appliance, site, text = pick.APPLIANCE.pack(0, 0, 0, 4, 4), pick.SITE.pack(0, 4), b"host"
     right = [zone, ranking_entries, cluster, appliance, site, text]
     pick.Picker(table, *right, weights)
@@ -727,9 +810,9 @@ def test_records_that_point_outside_are_refused(tmp_path: Path) -> None:
         ("ranking lies outside", 0, pick.ZONE.pack(0xFFFFFFFF, 2, 0, b"")),
         ("ranks of its ranking", 1, array("I", [0, 5, 0, 4])),
         ("0 zone records", 0, b""),
-        ("its appliances", 2, pick.CLUSTER.pack(1, 1, 0, 0)),
-        ("its region", 2, pick.CLUSTER.pack(0, 1, 0, 5000)),
-        ("its site", 2, pick.CLUSTER.pack(0, 1, 1, 0)),
+        ("its appliances", 2, pick.CLUSTER.pack(1, 1, 0, 0, 0)),
+        ("its region", 2, pick.CLUSTER.pack(0, 1, 0, 5000, 0)),
+        ("its site", 2, pick.CLUSTER.pack(0, 1, 1, 0, 0)),
         ("has slot 9", 3, pick.APPLIANCE.pack(9, 0, 0, 4, 4)),
         ("its text", 3, pick.APPLIANCE.pack(0, 1, 0, 4, 4)),
         ("its text", 3, pick.APPLIANCE.pack(0, 0, 4, 4, 1)),
@@ -797,7 +880,7 @@ def test_whatever_is_in_the_hot_table_a_search_ends(tmp_path: Path, seed: int) -
     (tmp_path / "damaged").write_bytes(image)
     damaged = status.StatusWords(str(tmp_path / "damaged"))
     picker = pick.Picker(
-        bench.picker.table, pick.ZONE.pack(0, 1, 0, b""), array("I", [0, 0]), pick.CLUSTER.pack(0, 1, 0, 0),
+        bench.picker.table, pick.ZONE.pack(0, 1, 0, b""), array("I", [0, 0]), pick.CLUSTER.pack(0, 1, 0, 0, 0),
         pick.APPLIANCE.pack(0, 0, 0, 0, 0), pick.SITE.pack(0, 0), b"", damaged,
     )  # fmt: skip
     assert [picker.picks(V4, title, bench.service, 3, 0)[0][:3] for title in ("t", "u")] == [(0, 0, 0)] * 2

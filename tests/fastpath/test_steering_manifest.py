@@ -90,14 +90,17 @@ class World:
         seen = []
         table, fleet = self.snapshot.table_file, self.snapshot.fleet_file
         ranks = {cluster: rank for cluster, rank, _ in table.ranking(self.snapshot.zone_of(bytes([203, 0, 113, 7])))}
+        lost = self.lost_with({name for name in self.slots if names_one_of(failed, name)})
+        if not made or any(pick.appliance in lost for pick in made):
+            lost = set()  # nothing else can serve
         for name, index in self.slots.items():
-            cluster, route_class = fleet.cluster_of(index)
+            cluster, route_class, _ = fleet.cluster_of(index)
             word = self.word(name)
-            number = next(number for number, (_, one, _) in enumerate(fleet.spans) if one == cluster)
+            number = next(number for number, (_, one, *_) in enumerate(fleet.spans) if one == cluster)
             if number not in ranks:
                 continue
             reason = reference.reason_of({"word": word}, IPV4_UP)
-            has_failed = any(one == name or (one[:-9] == name and one[-9] == ".") for one in failed if len(one) > 9)
+            has_failed = names_one_of(failed, name) or name in lost
             reason = "X" if has_failed and reason not in "RD" else reason
             stands = [way.id for way in rules.pathways if route_class in way.classes or cluster in way.clusters]
             draw = next((pick.draw for pick in made if pick.appliance == name), float("inf"))
@@ -114,6 +117,22 @@ class World:
             GAIN,
         )
         return judge.order(current, declared, failed)
+
+    def lost_with(self, failed: set[str]) -> set[str]:
+        """Return all at a site where two failed, and all of a partner with failures at two sites."""
+        places = {name: (name[-6:], self.snapshot.fleet_file.cluster_of(self.slots[name])[2]) for name in self.slots}
+        sites = [places[name][0] for name in failed]
+        partners = {
+            partner
+            for _, partner in places.values()
+            if partner and len({places[name] for name in failed if places[name][1] == partner}) > 1
+        }
+        return {name for name, (site, partner) in places.items() if sites.count(site) > 1 or partner in partners}
+
+
+def names_one_of(failed: Sequence[str], name: str) -> bool:
+    """Return whether an appliance, or a clone for it, is among those that failed."""
+    return any(one == name or (one[:-9] == name and one[-9] == ".") for one in failed if len(one) > 9)
 
 
 @pytest.fixture(scope="module")

@@ -88,11 +88,18 @@ def test_the_least_time_in_the_error_is_enough_and_a_tenth_less_is_not() -> None
             drill.plan_of(Settings(), least - 0.1, 1000, FAULTS)
 
 
-def test_a_drill_takes_the_settings_of_health_alone() -> None:
-    mine = Settings(report_s=3.0, load_excess=0.5, bgp=Path("bgp.toml"), watch=True)
+def test_a_drill_takes_the_settings_of_decisions_alone() -> None:
+    mine = Settings(report_s=3.0, load_excess=0.5, ranking_policy="local_first", bgp=Path("bgp.toml"), watch=True)
     result = drill.settings_of_drill(mine, Path("elsewhere"))
-    assert (result.report_s, result.load_excess, result.bgp, result.watch) == (3.0, 0.5, None, False)
-    assert result.state == Path("elsewhere")
+    assert (result.report_s, result.load_excess, result.ranking_policy) == (3.0, 0.5, mine.ranking_policy)
+    assert (result.bgp, result.watch, result.state) == (None, False, Path("elsewhere"))
+
+
+def test_no_setting_of_rankings_health_and_load_is_forgotten() -> None:
+    names = list(Settings.model_fields)
+    rankings = names[names.index("ranking_policy") : names.index("country_mmdb")]
+    health = names[names.index("tick_s") : names.index("holdings_s")]
+    assert {*rankings, *health, "steer_gain"} == set(drill.DECISION_SETTINGS)
 
 
 def test_reports_are_what_control_reads() -> None:

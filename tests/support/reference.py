@@ -107,6 +107,7 @@ def reason_of(item: dict[str, Any], family_bit: int, forgives: bool = False) -> 
     rules = (
         ("R", not item.get("allowed", True)),
         ("D", word & flags.DISABLED),
+        ("X", item.get("failed", False)),
         ("U", word & flags.UNHEALTHY and soft),
         ("S", word & flags.STALE and soft),
         ("F", not word & family_bit),
@@ -123,14 +124,31 @@ def choose(
     n: int,
     family_bit: int,
     fail_open: bool = False,
+    failed: frozenset[int] = frozenset(),
 ) -> list[tuple[int, int]]:
     """Return (slot, rank) picks: rank by rank, by cost / weight, at most two a site in each round (one where n is 2).
+
+    `failed` are slots that the player could not play from. A site with two of them is lost, and a partner with some at
+    two sites; then all ranks are one. What is lost is passed over if anything else can serve.
 
     Entries are (cluster, rank, price). Where one of the appliances that were looked at is under pressure, the order is
     that of price and pressure. With `fail_open`, where no candidate can serve: the same without the reasons that are
     forgiven.
     """
-    picks, seen = choose_in_order(ranking_entries, clusters, keys, n, family_bit, False)
+    reached = [item for cluster, _, _ in ranking_entries for item in clusters.get(cluster, [])]
+    places = [(item["site"], item.get("partner", 0)) for item in reached if item["slot"] in failed]
+    sites = {site for site, _ in places if [place[0] for place in places].count(site) > 1}
+    partners = {
+        partner for _, partner in places if partner and len({place for place in places if place[1] == partner}) > 1
+    }
+    for is_lost in (True, False):
+        for item in reached:
+            lost = is_lost and (item["site"] in sites or item.get("partner", 0) in partners)
+            item["failed"] = lost or item["slot"] in failed
+        any_order = is_lost and bool(partners)
+        picks, seen = choose_in_order(ranking_entries, clusters, keys, n, family_bit, False, any_order)
+        if picks:
+            break
     if any(pressure_of(item) for item in seen):
         priced = [
             (cluster, rank, price + pressure_of(clusters[cluster][0]))
@@ -141,7 +159,7 @@ def choose(
         if priced[0][2] >= flags.MOST_PRESSURE and not fail_open:
             return []
         if picks:
-            picks, _ = choose_in_order(priced, clusters, keys, n, family_bit, False)
+            picks, _ = choose_in_order(priced, clusters, keys, n, family_bit, False, any_order)
     if not picks and fail_open:
         picks, _ = choose_in_order(ranking_entries, clusters, keys, n, family_bit, True)
     return picks
@@ -159,28 +177,30 @@ def choose_in_order(
     n: int,
     family_bit: int,
     forgives: bool,
+    any_order: bool = False,
 ) -> tuple[list[tuple[int, int]], list[dict[str, Any]]]:
-    """Return the picks, and the candidates that were looked at, in this order of entries."""
-    able: list[tuple[int, list[dict[str, Any]]]] = []
+    """Return the picks, and the candidates that were looked at, in this order of entries, or all as one rank."""
+    able: list[list[tuple[int, dict[str, Any]]]] = []
     looked_at: list[list[dict[str, Any]]] = []
-    for (rank, _), group in itertools.groupby(ranking_entries, key=lambda ranking_entry: ranking_entry[1:]):
-        members = [item for cluster, _, _ in group for item in clusters.get(cluster, [])]
+    groups = itertools.groupby(ranking_entries, key=lambda entry: None if any_order else entry[1:])
+    for _, group in groups:
+        members = [(rank, item) for cluster, rank, _ in group for item in clusters.get(cluster, [])]
         candidates = [
-            (cost(keys[bool(item.get("held"))], item["slot"]) / max(item["word"] & 0xFFFF, 1), item)
-            for item in members
+            (cost(keys[bool(item.get("held"))], item["slot"]) / max(item["word"] & 0xFFFF, 1), item["slot"], rank, item)
+            for rank, item in members
             if reason_of(item, family_bit, forgives) == "-"
         ]
-        able.append((rank, [item for _, item in sorted(candidates, key=lambda pair: (pair[0], pair[1]["slot"]))]))
-        looked_at.append(members)
+        able.append([(rank, item) for _, _, rank, item in sorted(candidates, key=lambda row: row[:2])])
+        looked_at.append([item for _, item in members])
     picks: list[tuple[int, int]] = []
     seen: list[dict[str, Any]] = []
     taken: set[int] = set()
     while len(picks) < n:
         used: dict[str, int] = {}
         before = len(picks)
-        for (rank, candidates), members in zip(able, looked_at, strict=True):
+        for candidates, members in zip(able, looked_at, strict=True):
             seen += members if len(picks) < n else []
-            for item in candidates:
+            for rank, item in candidates:
                 if len(picks) < n and item["slot"] not in taken and used.get(item["site"], 0) < (1 if n == 2 else 2):
                     used[item["site"]] = used.get(item["site"], 0) + 1
                     taken.add(item["slot"])

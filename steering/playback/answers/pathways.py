@@ -135,14 +135,15 @@ def appliance_of_clone(name: str) -> str:
     return appliance if dot and len(digest) == DIGEST else ""
 
 
-def hosts(service: Service, picks: Sequence[Pick]) -> list[tuple[str, str | None]]:
+def hosts(service: Service, picks: Sequence[Pick], outsider: Pick | None = None) -> list[tuple[str, str | None]]:
     """Return the pathways that one of our playlists declares for a client, best first, each with its host.
 
-    Mapped pathways come by their best picks, then those of other networks. None for a host is the service's fallback,
-    which serves a declared pathway that has no pick.
+    `outsider` is declared besides the best `n`. Mapped pathways come by their best picks, then those of other networks.
+    None for a host is the service's fallback, which serves a declared pathway that has no pick.
     """
     if not service.pathways:
-        own = ((pick.appliance, pick.host) for pick in picks[: service.n] if pick.appliance != FALLBACK)
+        declared = (*picks[: service.n], *([outsider] if outsider else []))
+        own = ((pick.appliance, pick.host) for pick in declared if pick.appliance != FALLBACK)
         return [*own, (FALLBACK, None)]
     best = {pathway.id: best_of(pathway, picks) for pathway in service.pathways}
     place = {id(pick): (pick.rank, number) for number, pick in enumerate(picks)}

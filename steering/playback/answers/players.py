@@ -133,7 +133,7 @@ def stands_of(snapshot: Snapshot, service: Service) -> array[int]:
     """Return for each appliance of the fleet file the pathways that stand for it, a bit each."""
     bits_of = array("I", bytes(4 * len(snapshot.fleet_file.slots)))
     ends = [*(first for first, *_ in snapshot.fleet_file.spans[1:]), len(bits_of)]
-    for (first, cluster, route_class), end in zip(snapshot.fleet_file.spans, ends, strict=False):
+    for (first, cluster, route_class, _), end in zip(snapshot.fleet_file.spans, ends, strict=False):
         bits = 0
         for number, pathway in enumerate(service.pathways):
             bits |= (route_class in pathway.classes or cluster in pathway.clusters) << number

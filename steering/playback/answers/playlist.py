@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Final
 from urllib.parse import quote
 
 from _fastpath.counters import Counters
-from steering.decision.snapshot import Snapshot
+from steering.decision.snapshot import Pick, Snapshot
 from steering.errors import RequestError
 from steering.model.service import Service
 from steering.playback.answers import pathways
@@ -17,6 +18,7 @@ from steering.settings import Settings
 from steering.state.playlists import BASE, PATHWAY, Playlist
 
 MEDIA_TYPES: Final = {"hls": "application/vnd.apple.mpegurl", "dash": "application/dash+xml"}
+FEWEST_FOR_OUTSIDER: Final = 2  # failures that show a partner to be lost
 SIGNED: Final = ("", "path")  # only a token in the path covers the segments too
 
 # Given service, host, the path that is covered and the client, returns the value of `{token}`; None without a key.
@@ -43,7 +45,7 @@ def make_playlist(
         raise RequestError.of_parameter(
             "title", asked.title, f"service {asked.service[:63]!r} has no {asked.protocol} playlist of it", 404
         )
-    hosts = pathways.hosts(service, picks)
+    hosts = pathways.hosts(service, picks, outsider(snapshot, service, asked, picks))
     declared = [(name, base_of(service, host, asked.title, asked.client.packed, sign)) for name, host in hosts]
     first = hosts[0][0]
     brought: list[str] = []
@@ -53,6 +55,21 @@ def make_playlist(
         brought = [pathways.digest_of(name, host) for name, host in hosts if host]
     url = steering_url(asked, settings, tag, brought)
     return filled(registered, declared, first, url, settings.query_before_start).encode()
+
+
+def outsider(snapshot: Snapshot, service: Service, asked: Asked, picks: list[Pick]) -> Pick | None:
+    """Return an appliance to declare besides those of one partner, one that is not; None if none can serve.
+
+    A player keeps what its playlist declares, so it needs one that still serves when the partner is lost. That one is
+    picked as for a player at which all the others have failed.
+    """
+    declared = picks[: service.n]
+    partners = {pick.partner for pick in declared}
+    if service.pathways or len(declared) < FEWEST_FOR_OUTSIDER or len(partners) > 1 or "" in partners:
+        return None
+    failed = (*(pick.appliance for pick in declared), *asked.hints.failed)
+    others = pick(snapshot, service, dataclasses.replace(asked, hints=asked.hints._replace(failed=failed)), None)
+    return next((other for other in others or () if other.partner not in partners), None)
 
 
 def base_of(service: Service, host: str | None, title: str, packed: bytes, sign: Sign | None) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from _fastpath.audience import NONE
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand
-from steering.simulation.scorecard.players import DECLARED, Picks, Players, without
+from steering.simulation.scorecard.players import ASKED, DECLARED, Picks, Players
 from steering.simulation.scorecard.world import Ints, World
 
 
@@ -37,6 +37,14 @@ class Baseline:
         """Return None: nobody asks again."""
 
 
+def without(picks: Picks, failed: Picks) -> Picks:
+    """Return the first DECLARED picks of each row that are not in the same row of `failed`, NONE behind them."""
+    passed_over = (picks[:, :, None] == failed[:, None, :]).any(axis=2) | (picks < 0)
+    order = np.argsort(passed_over, axis=1, kind="stable")
+    kept = np.where(np.take_along_axis(passed_over, order, axis=1), NONE, np.take_along_axis(picks, order, axis=1))
+    return np.ascontiguousarray(kept[:, :DECLARED])
+
+
 class Random(Baseline):
     """Any three appliances of the ranking."""
 
@@ -47,7 +55,7 @@ class Random(Baseline):
         zones = self.demand.groups.zone[self.demand.group[seats]]
         begin, end = cumulated[options.first[zones]], cumulated[options.first[zones + 1]]
         picks = np.full((len(seats), DECLARED), NONE, np.int32)
-        for column in range(DECLARED):
+        for column in range(ASKED):
             drawn = begin + (self.rng.random(len(seats)) * (end - begin)).astype(np.int64)
             option = np.searchsorted(cumulated, drawn, side="right") - 1
             picks[:, column] = clusters.first[options.cluster[option]] + drawn - cumulated[option]
@@ -68,7 +76,7 @@ class Geographic(Baseline):
         options, clusters = self.world.options, self.world.clusters
         zones = self.demand.groups.zone[self.demand.group[seats]]
         picks = np.full((len(seats), DECLARED), NONE, np.int32)
-        for column in range(DECLARED):
+        for column in range(ASKED):
             at = options.first[zones] + column
             cluster = options.cluster[self.nearest[np.minimum(at, len(options.cluster) - 1)]]
             drawn = (self.rng.random(len(seats)) * clusters.count[cluster]).astype(np.int64)
@@ -105,7 +113,7 @@ class Greedy(Baseline):
         return picks
 
     def nearest(self, clusters: list[int], gbps: float, load: list[float], can: list[bool]) -> list[int]:
-        """Return up to DECLARED appliances, each the one with most room in its cluster."""
+        """Return up to ASKED appliances, each the one with most room in its cluster."""
         chosen: list[int] = []
         for cluster in clusters:
             best, most = -1, gbps
@@ -115,6 +123,6 @@ class Greedy(Baseline):
                     best, most = index, room
             if best >= 0:
                 chosen.append(best)
-                if len(chosen) == DECLARED:
+                if len(chosen) == ASKED:
                     break
         return chosen

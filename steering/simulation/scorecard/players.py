@@ -29,9 +29,10 @@ from steering.playback.answers.players import compiled
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand, Keys, schedule
 from steering.simulation.scorecard.scenarios import LENGTH_S
-from steering.simulation.scorecard.world import Flags, Floats, Ints, sums
+from steering.simulation.scorecard.world import NO_PARTNER, Appliances, Flags, Floats, Ints, sums
 
-DECLARED: Final = 3
+ASKED: Final = 3  # targets of an answer
+DECLARED: Final = 4  # a playlist declares as many, and an outsider (`answers.playlist`)
 MANIFEST_PICKS: Final = 6  # a playlist declares the first of what a steering manifest lists (`answers.pathways.most`)
 AVOIDED_S: Final = 300  # hls.js returns to a pathway that failed after five minutes
 COUNTED_S: Final = 60  # workers count an attested viewer once in so many seconds, however often it reports
@@ -49,7 +50,7 @@ class Policy(Protocol):
     """How sessions are steered; the seats' columns are those of `demand`."""
 
     def start(self, seats: Ints, now: int) -> Picks:
-        """Return a row of up to DECLARED appliances for each session that begins, best first, NONE behind them."""
+        """Return a row of DECLARED appliances at most for each session that begins, best first, NONE behind them."""
         ...
 
     def start_again(self, seats: Ints, failed: Picks, now: int) -> Picks | None:
@@ -65,8 +66,11 @@ class Policy(Protocol):
 class Steering:
     """The policy under test: compiled picks and steering manifests, over status words that control changes."""
 
-    def __init__(self, picker: Picker, service: Service, manifest: Manifest | None, demand: Demand) -> None:
+    def __init__(
+        self, picker: Picker, service: Service, manifest: Manifest | None, demand: Demand, appliances: Appliances
+    ) -> None:
         self.picker, self.service, self.manifest, self.demand = picker, service, manifest, demand
+        self.partner = np.append(appliances.partner, NO_PARTNER)  # at NONE
         self.zones = demand.groups.zone.astype(np.uint32)
         # What workers counted since the last `take_counted`: the appliances that answers named first, and the titles.
         self.answered: list[Ints] = []
@@ -89,16 +93,31 @@ class Steering:
     def start_again(self, seats: Ints, failed: Picks, now: int) -> Picks | None:  # noqa: ARG002
         if self.manifest is not None:
             return None
-        picks = np.full((len(seats), 2 * DECLARED), NONE, np.int32)
-        self.of_seats(seats).pick(self.service, 2 * DECLARED, picks)
-        return without(picks, failed)
+        picks = np.full((len(seats), DECLARED), NONE, np.int32)
+        self.of_seats(seats).pick(self.service, ASKED, picks, failed)
+        return picks
 
     def start(self, seats: Ints, now: int) -> Picks:  # noqa: ARG002
-        asked = MANIFEST_PICKS if self.manifest else DECLARED
+        asked = MANIFEST_PICKS if self.manifest else ASKED
         picks = np.full((len(seats), asked), NONE, np.int32)
         self.of_seats(seats).pick(self.service, asked, picks)
         self.count(picks[:, 0], self.demand.title[seats])
-        return np.ascontiguousarray(picks[:, :DECLARED])
+        declared = np.full((len(seats), DECLARED), NONE, np.int32)
+        declared[:, :ASKED] = picks[:, :ASKED]
+        if self.manifest:
+            self.add_outsiders(seats, declared)
+        return declared
+
+    def add_outsiders(self, seats: Ints, declared: Picks) -> None:
+        """Declare one more where all are of one partner: one that is not, as `answers.playlist.outsider` does."""
+        partners = self.partner[declared[:, :ASKED]]
+        alone = (partners[:, 0] != NO_PARTNER) & (partners == partners[:, :1]).all(axis=1)
+        rows = np.flatnonzero(alone)
+        if len(rows):
+            others = np.full((len(rows), 1), NONE, np.int32)
+            self.of_seats(seats[rows]).pick(self.service, 1, others, declared[rows])
+            outside = self.partner[others[:, 0]] != partners[rows, 0]
+            declared[rows[outside], ASKED] = others[outside, 0]
 
     def poll(self, seats: Ints, players: Players) -> tuple[Picks, Ints] | None:
         if self.manifest is None:
@@ -126,14 +145,6 @@ class Steering:
         counted = np.concatenate(self.answered), np.concatenate(self.asked)
         self.answered, self.asked = [], []
         return counted
-
-
-def without(picks: Picks, failed: Picks) -> Picks:
-    """Return the first DECLARED picks of each row that are not in the same row of `failed`, NONE behind them."""
-    passed_over = (picks[:, :, None] == failed[:, None, :]).any(axis=2) | (picks < 0)
-    order = np.argsort(passed_over, axis=1, kind="stable")
-    kept = np.where(np.take_along_axis(passed_over, order, axis=1), NONE, np.take_along_axis(picks, order, axis=1))
-    return np.ascontiguousarray(kept[:, :DECLARED])
 
 
 class Players:

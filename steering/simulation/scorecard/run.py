@@ -248,7 +248,13 @@ class Run:
             self.plane = plane
         manifest = compiled(snapshot, plan.settings.steer_gain)[SERVICE]
         is_steered = self.task.policy == "steered"
-        return Steering(snapshot.picker, snapshot.services[SERVICE], manifest if is_steered else None, self.demand)
+        return Steering(
+            snapshot.picker,
+            snapshot.services[SERVICE],
+            manifest if is_steered else None,
+            self.demand,
+            self.world.appliances,
+        )
 
     def own_status(self, epoch: int, words: Sequence[int]) -> tuple[StatusFiles, Snapshot]:
         """Return a status file with these words, and a snapshot that reads it."""

@@ -39,6 +39,7 @@ SOURCES: Final = ("embedded", "private", "exchange", "transit", "origin")
 TRANSIT: Final = 3
 ORIGIN: Final = 4
 IPV6_SHARE: Final = 0.35  # of the demand of a zone with both families
+NO_PARTNER: Final = -1
 UNEVEN: Final = 0.45  # sigma of the log-normal error of the planning, by partner or country
 
 
@@ -58,6 +59,7 @@ class Appliances:
     gbps: Floats  # the capacity in the fleet
     ipv4: Flags
     ipv6: Flags
+    partner: Ints  # a number of its own, NO_PARTNER for none
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -153,6 +155,10 @@ def read_clusters(snapshot: Snapshot, fleet: Fleet) -> Clusters:
 
 def read_appliances(snapshot: Snapshot, fleet: Fleet) -> Appliances:
     """Return the appliances as the fleet file has them."""
+    partners = {partner.id: partner.number for partner in fleet.partners}
+    partner_of = {
+        cluster.id: partners[cluster.partner] if cluster.partner else NO_PARTNER for cluster in fleet.clusters
+    }
     by_slot = {appliance.slot: appliance for appliance in fleet.appliances}
     ordered = [by_slot[slot] for slot in snapshot.fleet_file.slots]
     cluster, site = np.zeros(len(ordered), np.int64), np.zeros(len(ordered), np.int64)
@@ -166,6 +172,7 @@ def read_appliances(snapshot: Snapshot, fleet: Fleet) -> Appliances:
         np.array([appliance.capacity_gbps for appliance in ordered]),
         np.array([appliance.ipv4 for appliance in ordered]),
         np.array([appliance.ipv6 for appliance in ordered]),
+        np.array([partner_of[appliance.cluster] for appliance in ordered], np.int64),
     )
 
 

@@ -26,7 +26,7 @@ MAPPED = dataclasses.replace(
 
 
 def pick(name: str, rank: int = 0, draw: float = 1.0, cluster: str = "bom001-a", kind: str = "embedded") -> Pick:
-    return Pick(0, name, "bom001", f"{name}.example", rank, cluster, kind, draw)
+    return Pick(0, name, "bom001", f"{name}.example", rank, cluster, kind, "", draw)
 
 
 A, B, FAR = pick("a", draw=1.0), pick("b", draw=1.2), pick("far", 1, 0.1, "bom002-a", "exchange")

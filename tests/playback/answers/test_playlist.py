@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from _fastpath.client import Trust
+from _fastpath.status_words import StatusWords
 from steering.decision.snapshot import Snapshot
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
@@ -62,13 +63,50 @@ def test_signed_urls_are_signed_for_the_client_on_every_pathway(
     asked = read_request(b"/v1/hls/video/t/master.m3u8", b"", "203.0.113.9", [], Trust(()), "x-forwarded-for")
     head, *lines, tail = make_playlist(snapshot, asked, Settings(), sign).decode().splitlines()
     assert (head, tail) == ("head", "tail")
-    assert len(lines) == SIGNED.n + 1
+    assert len(lines) == SIGNED.n + 2  # the fallback, and one that is not of the ISP
     for line in lines[:-1]:
         name, url = line.split(" ")
         assert url == f"https://{name}.cdn.example/~k1~v.t~cb007109/v/t/"
     assert lines[-1] == "cdn https://o.example/v/t/"
     with pytest.raises(RequestError, match="has no hls playlist"):
         make_playlist(snapshot, asked, Settings(), None)
+
+
+OUTSIDERS = [
+    # name, client, the service's n, the sites that its playlist declares; then it may declare an exchange
+    ("an ISP's client", "203.0.113.9", 3, ["bom001", "bom001", "del001"], True),
+    ("of fewer too", "203.0.113.9", 2, ["bom001", "bom001"], True),
+    ("of one nothing is lost", "203.0.113.9", 1, ["bom001"], False),
+    ("where another is declared already", "203.0.113.9", 5, ["bom001", "bom001", "del001", "del001"], False),
+    ("who comes from nowhere has no ISP", "8.8.8.8", 3, [], False),
+]
+
+
+@pytest.mark.parametrize(("client", "n", "sites", "more"), [r[1:] for r in OUTSIDERS], ids=[r[0] for r in OUTSIDERS])
+def test_a_playlist_declares_one_appliance_that_outlives_the_isp(
+    tmp_path: Path, publish: Callable[..., Path], fleet: Fleet, client: str, n: int, sites: list[str], more: bool
+) -> None:
+    snapshot = published(tmp_path / "state", publish, fleet, dataclasses.replace(VIDEO, n=n))
+    asked = read_request(b"/v1/hls/video/t/master.m3u8", b"", client, [], Trust(()), "x-forwarded-for")
+    _, *lines, _ = make_playlist(snapshot, asked, Settings(), None).decode().splitlines()
+    *declared, fallback = [line.split(" ")[0].partition("-")[2] for line in lines]
+    assert declared[: len(sites)] == sites
+    assert len(set(lines)) == n + 1 + more
+    assert not more or declared[-1] in {"bom002", "lhr001"}
+    assert fallback == ""
+
+
+def test_a_playlist_declares_nobody_else_where_none_can_serve(
+    tmp_path: Path, publish: Callable[..., Path], fleet: Fleet
+) -> None:
+    snapshot = published(tmp_path / "state", publish, fleet, VIDEO)
+    words = StatusWords(str(tmp_path / "state" / snapshot.current.status), writable=True)
+    for appliance in fleet.appliances:
+        if appliance.cluster in {"bom002-a", "lhr001-a"}:
+            words.set_word(appliance.slot, 0)
+    asked = read_request(b"/v1/hls/video/t/master.m3u8", b"", "203.0.113.9", [], Trust(()), "x-forwarded-for")
+    _, *lines, _ = make_playlist(snapshot, asked, Settings(), None).decode().splitlines()
+    assert [line.split(" ")[0].partition("-")[2] for line in lines] == ["bom001", "bom001", "del001", ""]
 
 
 def test_a_token_in_the_query_covers_no_segment(tmp_path: Path, publish: Callable[..., Path], fleet: Fleet) -> None:

@@ -10,7 +10,7 @@ from steering.decision.snapshot import Snapshot
 from steering.simulation.scorecard.baselines import Baseline, Geographic, Greedy, Random
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand, Titles
-from steering.simulation.scorecard.players import Picks, Players
+from steering.simulation.scorecard.players import ASKED, Picks, Players
 from steering.simulation.scorecard.scenarios import BY_NAME
 from steering.simulation.scorecard.world import World
 
@@ -34,7 +34,7 @@ def start(world: World, titles: Titles, snapshot: Snapshot, kind: type[Baseline]
 
 def names_of(world: World, picks: Picks) -> list[set[str]]:
     """Return the appliances that are named in each column."""
-    return [{world.appliances.ids[index] for index in column if index != NONE} for column in picks.T.tolist()]
+    return [{world.appliances.ids[index] for index in column if index != NONE} for column in picks.T[:ASKED].tolist()]
 
 
 def test_greedy_takes_the_room_of_the_nearest_cluster(world: World, titles: Titles, snapshot: Snapshot) -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from _fastpath.audience import FALLBACK, NONE
+from steering.simulation.scorecard.baselines import without
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand, Titles
-from steering.simulation.scorecard.players import AVOIDED_S, COUNTED_S, DECLARED, Picks, Players, without
+from steering.simulation.scorecard.players import AVOIDED_S, COUNTED_S, DECLARED, Picks, Players
 from steering.simulation.scorecard.scenarios import BY_NAME, WARM_UP_S
 from steering.simulation.scorecard.world import Ints, World
 
@@ -24,10 +25,11 @@ class Told:
         self.again: list[int] = []  # the picks for who asks once more
 
     def start(self, seats: Ints, now: int) -> Picks:  # noqa: ARG002
-        return np.tile(np.array([0, 1, 2], np.int32), (len(seats), 1))
+        return np.tile(np.array([0, 1, 2, NONE], np.int32), (len(seats), 1))
 
     def start_again(self, seats: Ints, failed: Picks, now: int) -> Picks | None:  # noqa: ARG002
-        return without(np.tile(np.array(self.again, np.int32), (len(seats), 1)), failed) if self.again else None
+        again = [*self.again, *[NONE] * (DECLARED - len(self.again))]
+        return without(np.tile(np.array(again, np.int32), (len(seats), 1)), failed) if self.again else None
 
     def poll(self, seats: Ints, players: Players) -> tuple[Picks, Ints] | None:  # noqa: ARG002
         listed = [*self.listed, *[NONE] * (DECLARED + 1 - len(self.listed))]
@@ -159,4 +161,4 @@ def test_a_player_with_nothing_left_asks_once_more_and_names_what_failed(world: 
 def test_who_asks_again_gets_what_did_not_fail() -> None:
     picks = np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, NONE, NONE, NONE], [7, 8, 9, 1, 2, 3]], np.int32)
     failed = np.array([[1, 2, 3], [3, 2, 1], [9, NONE, NONE]], np.int32)
-    assert without(picks, failed).tolist() == [[4, 5, 6], [NONE, NONE, NONE], [7, 8, 1]]
+    assert without(picks, failed).tolist() == [[4, 5, 6, NONE], [NONE] * 4, [7, 8, 1, 2]]
