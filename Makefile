@@ -52,9 +52,10 @@ fuzz: $(VENV)/.dev  ## fuzz what parses bytes from outside, SECONDS=60 a target
 	@STEERING_SANITIZE=address,undefined $(BIN)/python setup.py -q build_ext --force --build-lib $(ASAN) --build-temp $(ASAN)/temp
 	@PYTHONPATH=$(ASAN):. LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 		PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1 \
-		$(BIN)/pytest tests/fastpath/test_fast_path.py tests/fastpath/test_request.py \
-		tests/fastpath/test_hints.py tests/fastpath/test_client.py tests/fastpath/test_ranking.py tests/fastpath/test_holdings.py tests/fastpath/test_mrt.py \
-		tests/fastpath/test_rib.py tests/system/test_parity.py tests/system/test_playback_requests.py tests/system/test_damage.py --timeout 0
+		$(BIN)/pytest tests/fastpath/test_fast_path.py tests/fastpath/test_request.py tests/fastpath/test_hints.py \
+		tests/fastpath/test_client.py tests/fastpath/test_ranking.py tests/fastpath/test_steering_manifest.py \
+		tests/fastpath/test_audience.py tests/fastpath/test_holdings.py tests/fastpath/test_mrt.py tests/fastpath/test_rib.py \
+		tests/system/test_parity.py tests/system/test_playback_requests.py tests/system/test_damage.py --timeout 0
 	@for target in head query forwarded mrt zones routes geofeed playlists rpki session reports state playback cmcd; do \
 		$(BIN)/python tests/fastpath/fuzz.py $$target -max_total_time=$(SECONDS) -max_len=600 || exit 1; done
 

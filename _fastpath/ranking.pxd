@@ -74,7 +74,7 @@ cdef struct decision:
     uint32_t family_bit
     const piece* failed
     int failed_count
-    place failed_at[C_MAX_FAILED]  # where those that were reached are
+    place failed_at[C_MAX_FAILED]  # where those are that the ranking has
     int failed_found  # 0 where what is lost to the player is not passed over
     bint any_order  # a partner is lost: all others are one rank
     uint32_t reasons  # a bit each
