@@ -16,8 +16,9 @@ limit on, more connections share what there is. So the Gbit/s of a connection ar
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
+
+import msgspec
 
 BEST_HALF_LIFE_S: Final = 3600.0
 SHORT: Final = 0.1
@@ -28,8 +29,7 @@ AS_MUCH: Final = 0.97  # of what a connection had when it was learned
 GROWTH_S: Final = 1800.0  # in which a learned capacity would double
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """What an appliance was seen to deliver; `learned_gbps` is None where nothing speaks against its capacity.
 
     `best` is in Gbit/s for a connection, `short` counts reports in a row. With so many `connections` it was learned.
@@ -50,7 +50,7 @@ def learn(
     """Return the delivery as a report changes it. `elapsed_s` is the time since the report before."""
     learned = before.learned_gbps
     if connections < FEWEST_CONNECTIONS or throughput_gbps <= 0.0:
-        return dataclasses.replace(before, short=0, learned_gbps=grown(learned, capacity_gbps, elapsed_s))
+        return msgspec.structs.replace(before, short=0, learned_gbps=grown(learned, capacity_gbps, elapsed_s))
     rate = throughput_gbps / connections
     best = max(before.best * 0.5 ** (elapsed_s / BEST_HALF_LIFE_S), rate)
     if rate >= (1.0 - SHORT) * best:
@@ -58,7 +58,7 @@ def learn(
     if learned is not None:
         is_asked_less = connections < before.connections
         if is_asked_less and throughput_gbps >= LESS * learned:
-            return dataclasses.replace(before, best=best)
+            return msgspec.structs.replace(before, best=best)
         if is_asked_less and rate * before.connections >= AS_MUCH * learned:
             return Delivery(rate)
         return Delivery(best, SHORT_REPORTS, min(throughput_gbps, learned), connections)

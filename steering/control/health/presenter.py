@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
+import msgspec
+
 from _fastpath.status_words import IPV4_UP, IPV6_UP, MOST_PRESSURE
 from steering.control.health import rules as health
 from steering.control.health.appliance_state import WEIGHT, ApplianceState
@@ -80,7 +82,7 @@ def describe_state(state: ApplianceState, settings: Settings, total: float) -> d
         "overridden": dataclasses.asdict(state.overridden) if state.overridden else None,
         "maintenance": dataclasses.asdict(state.maintenance) if state.maintenance else None,
         "healthy": describe_condition(record.healthy if not record.healthy.holds else health.suspicion_of(record)),
-        "stale": describe_condition(dataclasses.replace(record.fresh, holds=reported and not record.fresh.holds)),
+        "stale": describe_condition(msgspec.structs.replace(record.fresh, holds=reported and not record.fresh.holds)),
         "suppressed": state.suppressed or None,
         "confirmed": state.confirmed,
         "weight": status & WEIGHT,

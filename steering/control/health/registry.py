@@ -145,7 +145,7 @@ class Registry:
                 if name in records:
                     state.record = read_record(records[name], now)
                     if status and (full := health.full_weight(state.appliance, state.override)):
-                        state.record = dataclasses.replace(
+                        state.record = msgspec.structs.replace(
                             state.record, ramp=min((status & WEIGHT) / full, 1.0), returned=health.returned_by(status)
                         )
                         self.off_target.add(name)
@@ -417,4 +417,4 @@ def read_record(text: str, now: float) -> HealthRecord:
         record = msgspec.json.decode(text, type=HealthRecord)
     except msgspec.MsgspecError:
         return health.new_record(now)
-    return dataclasses.replace(record, reported_at=now if record.fresh.holds else None)
+    return msgspec.structs.replace(record, reported_at=now if record.fresh.holds else None)

@@ -21,10 +21,11 @@ nothing.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Final, NamedTuple
+
+import msgspec
 
 from _fastpath.status_words import (
     DISABLED,
@@ -53,8 +54,7 @@ MOST_SENT: Final = 8  # times of one boot that are kept
 REFILL_MARK: Final = 0.25  # of the way from the low to the high mark: a full appliance takes clients again from here
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Health:
+class Health(msgspec.Struct, frozen=True):
     """The health in a report: the worst state of the components and the reason. None is a figure not reported."""
 
     state: str = "ok"
@@ -68,8 +68,7 @@ class Health:
     ipv6: bool = True
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """One report. `boot` changes when the reporter restarts, `seq` grows, `sent_at` is the reporter's own clock."""
 
     boot: str
@@ -79,8 +78,7 @@ class Report:
     routes: Mapping[int, RoutesHeard] | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """A condition: whether it holds, since when and why."""
 
     holds: bool
@@ -95,8 +93,7 @@ class Observer(NamedTuple):
     sent: tuple[float, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class HealthRecord:
+class HealthRecord(msgspec.Struct, frozen=True):
     """What control knows of one appliance's health.
 
     `inferred` are the conclusions from observations: of the appliance as a whole, over IPv4 and over IPv6. `streaks`
@@ -113,7 +110,7 @@ class HealthRecord:
     skew_s: float | None = None
     health: Health | None = None
     routes: Mapping[int, RoutesHeard] | None = None
-    observers: Mapping[str, Observer] = dataclasses.field(default_factory=dict)  # by token and boot, newest last
+    observers: Mapping[str, Observer] = msgspec.field(default_factory=dict)  # by token and boot, newest last
     streaks: tuple[int, int, int] = (0, 0, 0)
     ramp: float = 1.0
     ramping: bool = False  # slowly, after a recovery
@@ -168,7 +165,7 @@ def heard_from(record: HealthRecord, report: Report, monitor: int) -> tuple[Heal
     while len(observers) >= MOST_OBSERVERS:
         del observers[next(iter(observers))]
     observers[name] = Observer(report.seq, ((last.sent if last else ()) + sent)[-MOST_SENT:])
-    return dataclasses.replace(record, observers=observers), "accepted"
+    return msgspec.structs.replace(record, observers=observers), "accepted"
 
 
 def with_report(
@@ -180,13 +177,13 @@ def with_report(
     if health and (health.state != "failed") != healthy.holds:
         healthy = Condition(health.state != "failed", now, health.why)
     elif health and not healthy.holds and health.why != healthy.why:
-        healthy = dataclasses.replace(healthy, why=health.why)
+        healthy = msgspec.structs.replace(healthy, why=health.why)
     delivery = record.delivery
     if report.health and health and health.throughput_gbps is not None and health.connections is not None:
         elapsed_s = now - record.reported_at if record.reported_at is not None else 0.0
         delivery = learn(delivery, health.throughput_gbps, health.connections, capacity_gbps, elapsed_s)
     full = is_full(*known(health, delivery, capacity_gbps), record.full, settings)
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         record,
         delivery=delivery,
         healthy=healthy,
@@ -217,7 +214,7 @@ def with_observation(
         inferred[index] = Condition(True, now)
     elif not ok and inferred[index].holds and -streaks[index] >= settings.down_after:
         inferred[index] = Condition(False, now, why)
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         record, inferred=(inferred[0], inferred[1], inferred[2]), streaks=(streaks[0], streaks[1], streaks[2])
     )
 
@@ -226,18 +223,18 @@ def with_silence(record: HealthRecord, now: float, settings: Settings) -> Health
     """Return the record at a tick: an appliance that was silent for too long is stale."""
     if record.fresh.holds and record.reported_at is not None and now - record.reported_at > settings.stale_s:
         why = f"silent for {settings.missed_reports} reports of {settings.report_s:g} s"
-        return dataclasses.replace(record, fresh=Condition(False, now, why))
+        return msgspec.structs.replace(record, fresh=Condition(False, now, why))
     return record
 
 
 def with_slow_start(record: HealthRecord) -> HealthRecord:
     """Return the record of an appliance that was unhealthy or stale and recovered: its ramp starts low."""
-    return dataclasses.replace(record, ramp=FIRST_RAMP, ramping=True, returned=0.0)
+    return msgspec.structs.replace(record, ramp=FIRST_RAMP, ramping=True, returned=0.0)
 
 
 def with_slow_return(record: HealthRecord) -> HealthRecord:
     """Return the record of an appliance that operators let serve again: its viewers come back a share at a time."""
-    return dataclasses.replace(record, returned=0.0)
+    return msgspec.structs.replace(record, returned=0.0)
 
 
 def with_step(
@@ -256,7 +253,7 @@ def with_step(
         returned = min(returned + elapsed_s * target / settings.return_s, 1.0) if settings.return_s else 1.0
     if (ramp, ramping, returned) == (record.ramp, record.ramping, record.returned):
         return record
-    return dataclasses.replace(record, ramp=ramp, ramping=ramping, returned=returned)
+    return msgspec.structs.replace(record, ramp=ramp, ramping=ramping, returned=returned)
 
 
 def known(health: Health | None, delivery: Delivery, capacity_gbps: float) -> tuple[Health | None, float]:
@@ -266,7 +263,7 @@ def known(health: Health | None, delivery: Delivery, capacity_gbps: float) -> tu
         return health, capacity_gbps
     left = max(learned - (health.throughput_gbps or 0.0), 0.0)
     claimed = left if health.headroom_gbps is None else health.headroom_gbps
-    return dataclasses.replace(health, headroom_gbps=min(claimed, left)), learned
+    return msgspec.structs.replace(health, headroom_gbps=min(claimed, left)), learned
 
 
 def target_of(record: HealthRecord, capacity_gbps: float, settings: Settings) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,9 +55,9 @@ def test_the_room_of_a_cluster(members: list[ApplianceState], room: float) -> No
 
 def test_the_room_ends_at_the_learned_capacity() -> None:
     state = member(0, 50.0)
-    learned = dataclasses.replace(state.record.delivery, learned_gbps=60.0)
-    last = dataclasses.replace(state.health, throughput_gbps=54.0)
-    state.record = dataclasses.replace(state.record, delivery=learned, health=last)
+    learned = msgspec.structs.replace(state.record.delivery, learned_gbps=60.0)
+    last = msgspec.structs.replace(state.health, throughput_gbps=54.0)
+    state.record = msgspec.structs.replace(state.record, delivery=learned, health=last)
     assert room_of(noted([state])) == pytest.approx(0.1)
 
 

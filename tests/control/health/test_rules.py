@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,8 +33,8 @@ def status(record: HealthRecord = NEW, override: Override | None = None, **more:
 
 FAILED = reported(Report("b", 1, health=Health("failed", "disk")))
 SILENT = health.with_silence(reported(), 31.0, SETTINGS)
-SUSPECT = dataclasses.replace(NEW, inferred=(health.Condition(False, 0.0, "refused"), *NEW.inferred[1:]))
-NO_IPV6 = dataclasses.replace(NEW, inferred=(*NEW.inferred[:2], health.Condition(False, 0.0, "refused")))
+SUSPECT = msgspec.structs.replace(NEW, inferred=(health.Condition(False, 0.0, "refused"), *NEW.inferred[1:]))
+NO_IPV6 = msgspec.structs.replace(NEW, inferred=(*NEW.inferred[:2], health.Condition(False, 0.0, "refused")))
 
 STATUS_WORDS: list[tuple[str, int, int]] = [
     ("assumed has its capacity", status(), 1000 | BOTH),
@@ -44,7 +44,7 @@ STATUS_WORDS: list[tuple[str, int, int]] = [
     ("reported, no report yet", status(override=Override(health_source="reported")), 1000 | BOTH | STALE),
     ("reported", status(reported()), 1000 | BOTH),
     ("reported, weight 0 stays 0", status(reported(), Override(weight=0)), BOTH),
-    ("a low ramp is never 0", status(dataclasses.replace(reported(), ramp=0.0)), 1 | BOTH),
+    ("a low ramp is never 0", status(msgspec.structs.replace(reported(), ramp=0.0)), 1 | BOTH),
     ("failed by its own report", status(FAILED), 1000 | BOTH | UNHEALTHY),
     ("failed, but assumed", status(FAILED, Override(health_source="assumed")), 1000 | BOTH),
     ("silent, not ejected", status(SILENT), 1000 | BOTH),
@@ -241,7 +241,7 @@ def test_silence_counts_after_three_missed_reports() -> None:
 
 @given(st.integers(0, 0xFFFF), st.floats(0.0, 1.0), st.booleans(), st.booleans())
 def test_a_higher_ramp_never_weighs_less(weight: int, ramp: float, ejected: bool, overloaded: bool) -> None:
-    low, high = (dataclasses.replace(reported(), ramp=value) for value in sorted((ramp, 1.0)))
+    low, high = (msgspec.structs.replace(reported(), ramp=value) for value in sorted((ramp, 1.0)))
     override = Override(weight=weight)
     assert (
         status(low, override, ejected=ejected, overloaded=overloaded) & 0xFFFF
