@@ -209,7 +209,8 @@ class LoadBalancer:
             if share < FALLEN * state.steady_share:
                 state.steady_requests *= share / state.steady_share
                 state.steady_share = share
-            state.steady_share = max(share, state.steady_share)
+            elif share > state.steady_share:
+                state.steady_share = share
         requests, busy = [state.steady_requests for state in members], [state.busy for state in members]
         factors, overloaded = {}, set()
         if len(members) > 1 and may_be_overloaded(requests, busy, self.excess):
