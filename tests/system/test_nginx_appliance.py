@@ -18,12 +18,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from _fastpath.client import pack, unwrap
+from steering.control.services.keys import NGINX_LENGTH
 from steering.model.service import Service
 from steering.playback.signing.tokens import Signing, SigningKey, token_for
 from tests.support.token_verifier import Verdict, verify
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "nginx-appliance.conf"
-SECRETS = {"k1": "old-0123456789abcdefghijklmnopqrstuvwxyz._~", "k2": "new+0123456789abcdefghijklmnopqrstuvwxyz/=="}
+LONGEST = "k" * NGINX_LENGTH
+SECRETS = {
+    LONGEST: "longest0123456789abcdefghijklmnopqrstuvwxyz",
+    "k1": "old-0123456789abcdefghijklmnopqrstuvwxyz._~",
+    "k2": "new+0123456789abcdefghijklmnopqrstuvwxyz/==",
+}
 SERVICE = Service(
     "video",
     "https://{host}/v/{title}?{token}",
@@ -274,6 +280,12 @@ def test_a_key_is_changed_with_an_overlap_and_the_retired_one_is_refused(start: 
         assert (after.ask(old), after.ask(new)) == (403, 200)
     with start() as none:
         assert (none.ask(old), none.ask(new)) == (403, 403)
+
+
+def test_a_key_id_of_the_greatest_length_is_one_that_nginx_reads(start: Start) -> None:
+    with start(LONGEST) as appliance:
+        service = dataclasses.replace(SERVICE, keys=(LONGEST,))
+        assert appliance.ask(signed(service=service, key=LONGEST)) == 200
 
 
 def is_a_file(title: str) -> bool:

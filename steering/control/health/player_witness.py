@@ -23,9 +23,9 @@ import math
 from typing import Final
 
 HALF_LIFE_S: Final = 60.0  # a viewer counts once a minute, and leaves a dead appliance with one failing report
-# Viewers, faded. A network has four attested sessions, which count once a minute each: eight at most, so these are of
-# three networks or more.
-FEWEST: Final = 20.0
+# Viewers, faded. A network has four attested sessions, which count once in each minute of the clock: twice at its turn,
+# so twelve at most. A household has two networks, one of each address family. So these are of three or more.
+FEWEST: Final = 25.0
 # Viewers report once a minute, and the last sign of life of a dead appliance is up to 10 s older than its death: of
 # seven reports one may be from before it. Of a living one some percent fail, on a bad day.
 NEARLY_ALL: Final = 0.8

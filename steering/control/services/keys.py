@@ -22,6 +22,7 @@ from steering.state.keys import SECRET, Key, read_keys, write_keys
 MAX_KEYS: Final = 100
 # What a map of nginx takes for a parameter of its own: such an id would break the file of secrets, and nginx prints it.
 NGINX_WORDS: Final = ("default", "hostnames", "include", "volatile")
+NGINX_LENGTH: Final = 46  # a longer name does not fit a map_hash_bucket_size of 64, and then nginx does not start
 SECRET_RULE: Final = "32 to 128 letters, digits and ._~+/=-"  # noqa: S105 (the rule for one)
 
 
@@ -34,6 +35,10 @@ class Keys(Concern):
             raise RequestError.of_parameter("id", name, ID_RULE)
         if name in NGINX_WORDS:
             raise RequestError.of_parameter("id", name, f"another word than {', '.join(NGINX_WORDS)} of nginx's maps")
+        if len(name) > NGINX_LENGTH:
+            raise RequestError.of_parameter(
+                "id", name, f"at most {NGINX_LENGTH} characters, as nginx's maps have room for"
+            )
         if secret and not SECRET.fullmatch(secret):
             raise RequestError.of_parameter("secret", "", f"{SECRET_RULE} (what was given is not shown)")
         keys = read_keys(self.state)

@@ -42,8 +42,9 @@ class Window:
     """A one-hash filter for WINDOW_S by the clock: no false "new", some false "seen". All workers use one.
 
     A byte has the number of the window in which its key was seen last, so a new window begins without clearing. Workers
-    are forks of one process: their hashes are equal, and secret. Two that look at a byte within the same microsecond
-    may both find it new, which nobody can aim at.
+    are forks of one process: their hashes are equal, and secret. While a window begins, a worker may still count a body
+    that it took in the last one: what the others have seen since is not new to it, else both would count every report.
+    Two that look at a byte within the same microsecond may both find it new, which nobody can aim at.
     """
 
     def __init__(self, shared: bytearray | mmap.mmap) -> None:
@@ -56,9 +57,10 @@ class Window:
     def is_new(self, *key: object) -> bool:
         """Tell whether the window has not seen this key, and note it."""
         index = hash(key) % FILTER_BYTES
-        is_new = self.seen[index] != self.number
+        if self.seen[index] in (self.number, self.number % 255 + 1):  # in this window, or already in the next one
+            return False
         self.seen[index] = self.number
-        return is_new
+        return True
 
 
 class PlayerReports:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from steering.control.health.player_witness import FEWEST, HALF_LIFE_S, NEARLY_ALL, PlayerWitness, ViewerCounts
+from steering.playback.signing.tags import VIEWERS_PER_NETWORK
+from steering.playback.telemetry.player_reports import FILTER_BYTES, Window
 
 ROWS: list[tuple[str, int, int, bool]] = [
     # name, attested, failing, confirmed
     ("no players", 0, 0, False),
-    ("enough, and all fail", 20, 20, True),
-    ("too few", 19, 19, False),
+    ("enough, and all fail", 25, 25, True),
+    ("too few", 24, 24, False),
     ("one network, however loud", 4, 4, False),
     ("most fail, but not nearly all", 100, 79, False),
     ("nearly all fail", 100, 80, True),
     ("players play well", 1000, 3, False),
     ("counted before the sign of life, and failing after it", 0, 30, True),
-    ("few fail, none counted since the sign of life", 0, 19, False),
+    ("few fail, none counted since the sign of life", 0, 24, False),
 ]
 
 
@@ -41,7 +45,7 @@ def test_what_players_reported_before_the_sign_of_life_does_not_count() -> None:
 
 
 def test_a_witness_without_reports_fades() -> None:
-    counts = ViewerCounts(39, 39)
+    counts = ViewerCounts(49, 49)
     witness = PlayerWitness(counts, 0.0)
     assert witness.confirms(0.0)
     assert witness.confirms(0.95 * HALF_LIFE_S)
@@ -72,6 +76,21 @@ def test_one_network_is_never_enough() -> None:
         assert not witness.confirms(3600.0 + 60.0 * minute)
         counts.attested += 4
         counts.failing += 4
+
+
+@pytest.mark.parametrize(("networks", "confirmed"), [(1, False), (2, False), (3, True)])
+def test_one_household_is_never_enough(networks: int, confirmed: bool) -> None:
+    """Its IPv4 /24 and IPv6 /48, with a flood of tags at the end of every minute, and at the beginning of the last."""
+    window, counts = Window(bytearray(FILTER_BYTES)), ViewerCounts()
+    witness, result = PlayerWitness(counts, 0.0), False
+    for now in [*(60.0 * minute + 59.9 for minute in range(10)), 600.0]:
+        window.turn(now)
+        for network, tag in itertools.product(range(networks), range(200)):
+            viewer = network, tag % VIEWERS_PER_NETWORK
+            counts.attested += window.is_new(0, viewer)
+            counts.failing += window.is_new(0, viewer, "failing")
+        result |= witness.confirms(now)
+    assert result is confirmed
 
 
 def test_an_appliance_that_served_unheard_and_then_dies_is_confirmed_in_some_minutes() -> None:

@@ -59,6 +59,7 @@ WRONG: list[tuple[str, str, int, str]] = [
     ("include", GIVEN, 400, "parameter id = 'include'"),
     ("hostnames", "", 400, "parameter id = 'hostnames'"),
     ("volatile", "", 400, "parameter id = 'volatile'"),
+    ("k" * 47, "", 400, "at most 46 characters, as nginx's maps have room for"),
     ("k2", "short-0123456789abcdefghijklmno", 400, "32 to 128 letters"),
     ("k2", GIVEN + "\n", 400, "32 to 128 letters"),
     ("k2", GIVEN + '"; }', 400, "32 to 128 letters"),

@@ -18,7 +18,7 @@ from steering.decision.snapshot import Snapshot
 from steering.playback.signing.tags import tag_for
 from steering.playback.signing.tokens import SigningKey
 from steering.playback.telemetry.cmcd import Report
-from steering.playback.telemetry.player_reports import FILTER_BYTES, MAX_SESSIONS, WINDOW_S, PlayerReports
+from steering.playback.telemetry.player_reports import FILTER_BYTES, MAX_SESSIONS, WINDOW_S, PlayerReports, Window
 
 KEYS = {"tag-1": SigningKey("tag-1", "s" * 40)}
 ISP = ipaddress.ip_address("203.0.113.7").packed  # of partner number 1, at bom001 and del001
@@ -245,6 +245,16 @@ def test_a_flood_over_all_workers_is_no_more_attested_viewers(
         totals = [player_reports.counters.attested().get(0, (0, 0)) for player_reports in each]
         assert sum(failing for _, failing in totals) <= sum(attested for attested, _ in totals) <= most * minute
         clock.now += WINDOW_S
+
+
+def test_two_workers_on_either_side_of_the_turn_of_a_window_count_a_viewer_once_each() -> None:
+    """One is still at a body that it took before the turn, and another at one that it took after it."""
+    seen = bytearray(FILTER_BYTES)
+    for turn in range(1, 600):
+        late, early = Window(seen), Window(seen)
+        late.turn(turn * WINDOW_S - 0.01)
+        early.turn(turn * WINDOW_S + 0.01)
+        assert sum(window.is_new(0, b"v") for _ in range(200) for window in (late, early)) <= 2
 
 
 def test_windows_begin_without_clearing(snapshot: Snapshot, player_reports: PlayerReports, clock: Clock) -> None:
