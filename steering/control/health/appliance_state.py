@@ -76,7 +76,6 @@ class ApplianceState:
     overloaded: bool = False
     requests: float = 0.0  # answers that named it first; fades
     steady_requests: float = 0.0  # the same, fading more slowly, since the last correction
-    steady_share: int = 0  # the `full_share` that they were counted at
     load_factor: float = 1.0  # evens out the load of its cluster
     attested: float = 0.0  # attested reports of players, and the failing ones among them; both fade
     failing: float = 0.0

@@ -16,11 +16,8 @@ request, the neighbours of an appliance that is shed for some seconds would be t
 appliances every client then moved every ten seconds; now it is once an hour. So shedding is for emergencies.
 
 Rates are counts that fade by half in HALF_LIFE_S: long enough against noise, short enough to end in seconds. Load
-factors follow slower counts, which fade in STEADY_S. Where requests are few, both would be noise, and a full
-appliance of 100 Gbps gets only some requests a second. So the counts that load factors follow, and a second count
-of titles, are never shorter than a number of requests (STEADY_REQUESTS, REMEMBERED), however long those take. Reported
-throughput is compared by capacity, because viewers stay for an hour. Clusters of a large fleet are compared in turns,
-so that a tick stays short.
+factors follow slower counts, which fade in STEADY_S. Reported throughput is compared by capacity, because viewers stay
+for an hour. Clusters of a large fleet are compared in turns, so that a tick stays short.
 """
 
 from __future__ import annotations
@@ -34,38 +31,22 @@ from steering.control.health.appliance_state import ApplianceState
 
 HALF_LIFE_S: Final = 4.0
 STEADY_S: Final = 15.0  # the half-life of the counts that load factors follow
-STEADY_REQUESTS: Final = 500.0  # they fade no further, for each appliance of a cluster: chance is then 4 %
 SIGNIFICANT: Final = 4.0  # standard deviations of a Poisson count above the share, so that chance is no overload
 ORDERS_PER_SHARE: Final = 8  # the fan-out of a title that is one appliance's whole share
 MOST_ORDERS: Final = 1024
 MOST_HOT: Final = 512  # as many as the table of hot titles holds
 FEWEST_LOAD: Final = 20.0  # faded; an appliance with fewer is not busy, and its caches matter more
-FALLEN: Final = 0.5  # of a weight; smaller falls are those of headroom, and of small weights, which are rounded
 BUSY: Final = 0.3  # of its capacity: an appliance that delivers less is not overloaded, however idle the others are
 SHED_AT: Final = 4
-UNEVEN: Final = 1.5  # standard deviations from its share, beyond half of `excess`: then weights are corrected
-LEAST_LOAD_FACTOR: Final = 0.25  # by chance, one of 36 has a fifth too much at half its weight
+UNEVEN: Final = 2.0  # standard deviations from its share, beyond half of `excess`: then weights are corrected
+LEAST_LOAD_FACTOR: Final = 0.5  # titles alone never make an appliance twice as busy as its share
 FEWEST_REQUESTS: Final = 50.0  # faded; a title requested less often is not hot, whatever its share
-REMEMBERED: Final = 100.0  # requests for each appliance of a cluster: a title of half a share has FEWEST_REQUESTS
 COMPARED_AT_ONCE: Final = 5000  # appliances whose loads are compared in one tick: about 15 ms
 
 
 def faded(count: float, elapsed_s: float, half_life_s: float = HALF_LIFE_S) -> float:
     """Return what remains of a count after some seconds."""
     return count * math.exp2(-elapsed_s / half_life_s)
-
-
-def kept(fade: float, total: float, least: float) -> float:
-    """Return the fade of counts with this total: no further than to `least`, and not at all below it."""
-    return max(fade, min(least / total, 1.0)) if total else fade
-
-
-def added(counts: Mapping[int, float], fade: float, new: Mapping[int, int]) -> dict[int, float]:
-    """Return faded counts without those below 1, and with new ones."""
-    result = {key: count * fade for key, count in counts.items() if count * fade >= 1.0}
-    for key, count in new.items():
-        result[key] = result.get(key, 0.0) + count
-    return result
 
 
 def find_overloaded(members: Sequence[ApplianceState], excess: float) -> set[int]:
@@ -168,9 +149,6 @@ class LoadBalancer:
         self.total = 0.0  # all answers, faded
         self.turn, self.at_once = 0, COMPARED_AT_ONCE
         self.popularity: dict[int, float] = {}
-        # The same counts, of at least as many requests as REMEMBERED says; all answers; those not added yet.
-        self.remembered: dict[int, float] = {}
-        self.remembered_total, self.uncounted = 0.0, 0
         self.fan_outs: dict[int, int] = {}
 
     def compare(self, answers: Mapping[int, int], elapsed_s: float) -> list[ApplianceState]:
@@ -187,30 +165,17 @@ class LoadBalancer:
         """Add the answers since the last tick to the faded counts."""
         fade = faded(1.0, elapsed_s)
         slow_fade = faded(1.0, elapsed_s, STEADY_S)
-        new = sum(answers.values())
-        self.total = self.total * fade + new
-        self.uncounted += new
-        for members in self.clusters.values():
-            steady = sum([state.steady_requests for state in members])
-            steady_fade = kept(slow_fade, steady, STEADY_REQUESTS * len(members))
-            for state in members:
-                count = answers.get(state.appliance.slot, 0)
-                state.requests = state.requests * fade + count
-                state.steady_requests = state.steady_requests * steady_fade + count
+        self.total = self.total * fade + sum(answers.values())
+        for slot, state in self.by_slot.items():
+            count = answers.get(slot, 0)
+            state.requests = state.requests * fade + count
+            state.steady_requests = state.steady_requests * slow_fade + count
 
     def compare_cluster(self, members: Sequence[ApplianceState]) -> list[ApplianceState]:
         """Set the load factors of a cluster's appliances, and shed; return the states that changed.
 
-        A correction scales what was counted as it will scale the load, so that it is not made twice. So does a weight
-        that falls: what was counted at the higher one is no load of today.
+        A correction scales what was counted as it will scale the load, so that it is not made twice.
         """
-        for state in members:
-            share = state.full_share
-            if share < FALLEN * state.steady_share:
-                state.steady_requests *= share / state.steady_share
-                state.steady_share = share
-            elif share > state.steady_share:
-                state.steady_share = share
         requests, busy = [state.steady_requests for state in members], [state.busy for state in members]
         factors, overloaded = {}, set()
         if len(members) > 1 and may_be_overloaded(requests, busy, self.excess):
@@ -231,19 +196,11 @@ class LoadBalancer:
 
     def fan_out(self, asked: Mapping[int, int], elapsed_s: float) -> bool:
         """Count the requests by content key since the last tick; return whether a fan-out changed."""
-        largest = max((len(members) for members in self.clusters.values()), default=1)
         fade = faded(1.0, elapsed_s)
-        slow_fade = kept(fade, self.remembered_total, REMEMBERED * largest)
-        self.popularity = added(self.popularity, fade, asked)
-        self.remembered = added(self.remembered, slow_fade, asked)
-        self.remembered_total = self.remembered_total * slow_fade + self.uncounted
-        self.uncounted = 0
-        total = max(self.total, sum(self.popularity.values()))
-        remembered_total = max(self.remembered_total, sum(self.remembered.values()))
-        rates = dict(self.remembered)
-        for key, rate in self.popularity.items():  # a new title is hot at once
-            if rate >= FEWEST_REQUESTS:
-                rates[key] = max(rates.get(key, 0.0), rate * remembered_total / total)
-        before = self.fan_outs
-        self.fan_outs = fan_outs(rates, remembered_total, largest, before)
+        self.popularity = {key: rate * fade for key, rate in self.popularity.items() if rate * fade >= 1.0}
+        for key, count in asked.items():
+            self.popularity[key] = self.popularity.get(key, 0.0) + count
+        largest = max((len(members) for members in self.clusters.values()), default=1)
+        before, total = self.fan_outs, max(self.total, sum(self.popularity.values()))
+        self.fan_outs = fan_outs(self.popularity, total, largest, before)
         return self.fan_outs != before
