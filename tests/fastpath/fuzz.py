@@ -180,7 +180,7 @@ def reports(data: bytes) -> None:
             wire.report_of(row)
             held = row.holdings if isinstance(row.holdings, list) else [row.holdings] if row.holdings else []
             HELD.take("c001", held)
-    assert HELD.sums.keys() <= {(0, 0)}
+    assert HELD.digests.keys() <= {(0, 0)}
 
 
 def state(data: bytes) -> None:
