@@ -135,6 +135,12 @@ def appliance_of_clone(name: str) -> str:
     return appliance if dot and len(digest) == DIGEST else ""
 
 
+def declared_of(service: Service, picks: Sequence[Pick]) -> list[Pick]:
+    """Return the picks that a playlist declares: the best `n`; of two, the second is at another site if it can be."""
+    others = [pick for pick in picks[1:] if pick.site != picks[0].site] if service.n == 2 else []
+    return [picks[0], others[0]] if others else list(picks[: service.n])
+
+
 def hosts(service: Service, picks: Sequence[Pick], outsider: Pick | None = None) -> list[tuple[str, str | None]]:
     """Return the pathways that one of our playlists declares for a client, best first, each with its host.
 
@@ -142,7 +148,7 @@ def hosts(service: Service, picks: Sequence[Pick], outsider: Pick | None = None)
     None for a host is the service's fallback, which serves a declared pathway that has no pick.
     """
     if not service.pathways:
-        declared = (*picks[: service.n], *([outsider] if outsider else []))
+        declared = (*declared_of(service, picks), *([outsider] if outsider else []))
         own = ((pick.appliance, pick.host) for pick in declared if pick.appliance != FALLBACK)
         return [*own, (FALLBACK, None)]
     best = {pathway.id: best_of(pathway, picks) for pathway in service.pathways}

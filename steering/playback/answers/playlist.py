@@ -63,7 +63,7 @@ def outsider(snapshot: Snapshot, service: Service, asked: Asked, picks: list[Pic
     A player keeps what its playlist declares, so it needs one that still serves when the partner is lost. That one is
     picked as for a player at which all the others have failed.
     """
-    declared = picks[: service.n]
+    declared = pathways.declared_of(service, picks)
     partners = {pick.partner for pick in declared}
     if service.pathways or len(declared) < FEWEST_FOR_OUTSIDER or len(partners) > 1 or "" in partners:
         return None

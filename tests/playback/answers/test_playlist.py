@@ -75,7 +75,7 @@ def test_signed_urls_are_signed_for_the_client_on_every_pathway(
 OUTSIDERS = [
     # name, client, the service's n, the sites that its playlist declares; then it may declare an exchange
     ("an ISP's client", "203.0.113.9", 3, ["bom001", "bom001", "del001"], True),
-    ("of fewer too", "203.0.113.9", 2, ["bom001", "bom001"], True),
+    ("of two, at two sites, too", "203.0.113.9", 2, ["bom001", "del001"], True),
     ("of one nothing is lost", "203.0.113.9", 1, ["bom001"], False),
     ("where another is declared already", "203.0.113.9", 5, ["bom001", "bom001", "del001", "del001"], False),
     ("who comes from nowhere has no ISP", "8.8.8.8", 3, [], False),
