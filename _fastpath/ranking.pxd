@@ -208,15 +208,13 @@ cdef inline void find_failed(Picker picker, uint32_t zone, decision* made) noexc
     cdef const cluster_record* cluster
     cdef uint32_t i
     while entry < end and made.failed_found < made.failed_count:
-        if entry.cluster >= picker.cluster_count:
-            entry += 1
-            continue
-        cluster = picker.clusters + entry.cluster
-        for i in range(cluster.first, cluster.first + cluster.count):
-            if made.failed_found < made.failed_count and has_failed(picker, picker.appliances + i, made):
-                made.failed_at[made.failed_found] = place(cluster.site, cluster.partner)
-                made.failed_found += 1
-                made.any_order |= is_lost(made, NOWHERE, cluster.partner)
+        if entry.cluster < picker.cluster_count:
+            cluster = picker.clusters + entry.cluster
+            for i in range(cluster.first, cluster.first + cluster.count):
+                if made.failed_found < made.failed_count and has_failed(picker, picker.appliances + i, made):
+                    made.failed_at[made.failed_found] = place(cluster.site, cluster.partner)
+                    made.failed_found += 1
+                    made.any_order |= is_lost(made, NOWHERE, cluster.partner)
         entry += 1
 
 

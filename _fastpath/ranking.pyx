@@ -348,9 +348,8 @@ cdef class Picker:
         cdef const cluster_record* cluster = self.clusters + number
         cdef uint32_t word = load_word(self.status.words + self.appliances[i].slot)
         cdef bint allowed = service.any_region or service.regions[cluster.region >> 6] >> (cluster.region & 63) & 1
-        cdef bint lost = made.failed_found > 1 and is_lost(made, cluster.site, cluster.partner)
         cdef int held = self.held_at(number, i, service, made)
-        if made.failed_count and (lost or has_failed(self, self.appliances + i, made)):
+        if is_lost(made, cluster.site, cluster.partner) or has_failed(self, self.appliances + i, made):
             word |= C_FAILED
         if is_able(word, C_DISABLED | C_FAILED | FORGIVABLE, made.family_bit, allowed, held):
             return ABLE

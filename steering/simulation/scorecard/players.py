@@ -29,7 +29,7 @@ from steering.playback.answers.players import compiled
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand, Keys, schedule
 from steering.simulation.scorecard.scenarios import LENGTH_S
-from steering.simulation.scorecard.world import NO_PARTNER, Appliances, Flags, Floats, Ints, sums
+from steering.simulation.scorecard.world import Flags, Floats, Ints, sums
 
 ASKED: Final = 3  # targets of an answer
 DECLARED: Final = 4  # a playlist declares as many, and an outsider (`answers.playlist`)
@@ -67,10 +67,10 @@ class Steering:
     """The policy under test: compiled picks and steering manifests, over status words that control changes."""
 
     def __init__(
-        self, picker: Picker, service: Service, manifest: Manifest | None, demand: Demand, appliances: Appliances
+        self, picker: Picker, service: Service, manifest: Manifest | None, demand: Demand, partners: Ints
     ) -> None:
         self.picker, self.service, self.manifest, self.demand = picker, service, manifest, demand
-        self.partner = np.append(appliances.partner, NO_PARTNER)  # at NONE
+        self.partner = np.append(partners, 0)  # by appliance, 0 for none and at NONE
         self.zones = demand.groups.zone.astype(np.uint32)
         # What workers counted since the last `take_counted`: the appliances that answers named first, and the titles.
         self.answered: list[Ints] = []
@@ -111,7 +111,7 @@ class Steering:
     def add_outsiders(self, seats: Ints, declared: Picks) -> None:
         """Declare one more where all are of one partner: one that is not, as `answers.playlist.outsider` does."""
         partners = self.partner[declared[:, :ASKED]]
-        alone = (partners[:, 0] != NO_PARTNER) & (partners == partners[:, :1]).all(axis=1)
+        alone = (partners[:, 0] != 0) & (partners == partners[:, :1]).all(axis=1)
         rows = np.flatnonzero(alone)
         if len(rows):
             others = np.full((len(rows), 1), NONE, np.int32)

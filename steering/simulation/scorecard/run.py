@@ -253,7 +253,7 @@ class Run:
             snapshot.services[SERVICE],
             manifest if is_steered else None,
             self.demand,
-            self.world.appliances,
+            self.world.partners(),
         )
 
     def own_status(self, epoch: int, words: Sequence[int]) -> tuple[StatusFiles, Snapshot]:

@@ -39,7 +39,6 @@ SOURCES: Final = ("embedded", "private", "exchange", "transit", "origin")
 TRANSIT: Final = 3
 ORIGIN: Final = 4
 IPV6_SHARE: Final = 0.35  # of the demand of a zone with both families
-NO_PARTNER: Final = -1
 UNEVEN: Final = 0.45  # sigma of the log-normal error of the planning, by partner or country
 
 
@@ -59,7 +58,6 @@ class Appliances:
     gbps: Floats  # the capacity in the fleet
     ipv4: Flags
     ipv6: Flags
-    partner: Ints  # a number of its own, NO_PARTNER for none
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,6 +113,11 @@ class World:
     options: Options
     groups: Groups
 
+    def partners(self) -> Ints:
+        """Return a number for the partner of each appliance, 0 for none."""
+        _, numbers = np.unique(("", *self.clusters.partner), return_inverse=True)  # the empty one sorts first
+        return numbers[1:][self.appliances.cluster].astype(np.int64)
+
     def options_of(self, zone: Ints, cluster: Ints) -> Ints:
         """Return the option of each pair of a zone and a cluster of its ranking."""
         key = zone * len(self.clusters.ids) + cluster
@@ -155,10 +158,6 @@ def read_clusters(snapshot: Snapshot, fleet: Fleet) -> Clusters:
 
 def read_appliances(snapshot: Snapshot, fleet: Fleet) -> Appliances:
     """Return the appliances as the fleet file has them."""
-    partners = {partner.id: partner.number for partner in fleet.partners}
-    partner_of = {
-        cluster.id: partners[cluster.partner] if cluster.partner else NO_PARTNER for cluster in fleet.clusters
-    }
     by_slot = {appliance.slot: appliance for appliance in fleet.appliances}
     ordered = [by_slot[slot] for slot in snapshot.fleet_file.slots]
     cluster, site = np.zeros(len(ordered), np.int64), np.zeros(len(ordered), np.int64)
@@ -172,7 +171,6 @@ def read_appliances(snapshot: Snapshot, fleet: Fleet) -> Appliances:
         np.array([appliance.capacity_gbps for appliance in ordered]),
         np.array([appliance.ipv4 for appliance in ordered]),
         np.array([appliance.ipv6 for appliance in ordered]),
-        np.array([partner_of[appliance.cluster] for appliance in ordered], np.int64),
     )
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from _fastpath.audience import FALLBACK, NONE
+from steering.decision.snapshot import Snapshot
+from steering.playback.answers.players import compiled
 from steering.simulation.scorecard.baselines import without
 from steering.simulation.scorecard.conditions import Conditions
 from steering.simulation.scorecard.demand import Demand, Titles
-from steering.simulation.scorecard.players import AVOIDED_S, COUNTED_S, DECLARED, Picks, Players
+from steering.simulation.scorecard.players import AVOIDED_S, COUNTED_S, DECLARED, Picks, Players, Steering
 from steering.simulation.scorecard.scenarios import BY_NAME, WARM_UP_S
 from steering.simulation.scorecard.world import Ints, World
 
@@ -162,3 +164,22 @@ def test_who_asks_again_gets_what_did_not_fail() -> None:
     picks = np.array([[1, 2, 3, 4, 5, 6], [1, 2, 3, NONE, NONE, NONE], [7, 8, 9, 1, 2, 3]], np.int32)
     failed = np.array([[1, 2, 3], [3, 2, 1], [9, NONE, NONE]], np.int32)
     assert without(picks, failed).tolist() == [[4, 5, 6, NONE], [NONE] * 4, [7, 8, 1, 2]]
+
+
+def test_a_playlist_of_one_isps_appliances_declares_one_more_that_is_not(
+    world: World, titles: Titles, snapshot: Snapshot
+) -> None:
+    demand, service = Demand(world, titles, BY_NAME["friday"], 2000, 1), snapshot.services["video"]
+    zone = snapshot.prefixes.lookup("203.0.113.5")
+    seats = np.flatnonzero(demand.groups.zone[demand.group] == zone)
+    partners = world.partners()
+    assert {name for name, partner in zip(world.appliances.ids, partners.tolist(), strict=True) if partner} == {
+        *("c001-bom001", "c002-bom001", "c001-del001", "c002-del001")
+    }
+    steered = Steering(snapshot.picker, service, compiled(snapshot, 0.25)["video"], demand, partners).start(seats, 0)
+    assert (partners[steered[:, :3]] > 0).all()
+    assert (steered[:, 3] != NONE).all()
+    assert (partners[steered[:, 3]] == 0).all()
+    sticky = Steering(snapshot.picker, service, None, demand, partners).start(seats, 0)
+    assert (sticky[:, 3] == NONE).all()
+    assert (sticky[:, :3] == steered[:, :3]).all()
