@@ -25,7 +25,9 @@ let pages = [];
 async function open(name, url) {
   const page = await browser.newPage();
   pages.push({ name, page });
-  const about = (request) => ({ player: name, url: request.url(), host: new URL(request.url()).hostname });
+  const about = (request) => ({
+    player: name, url: request.url(), host: new URL(request.url()).hostname, asked: request.timing().startTime / 1000,
+  });
   page.on("response", async (response) => {
     const found = { ...about(response.request()), status: response.status(), type: response.headers()["content-type"] ?? "" };
     const isSteering = /\/v1\/(hls|dash)\/[^/]+\/[^/?]+(\?|$)/.test(found.url);

@@ -35,6 +35,7 @@ TYPES = {
     ".html": "text/html",
     ".js": "text/javascript",
 }
+SEGMENTS = (".m4s", ".mp4")
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -108,12 +109,18 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
 
 
 class Appliance:
-    """One appliance: every title is the same media."""
+    """One appliance: every title is the same media. While it is `broken`, it answers 503."""
 
     def __init__(self, address: str, port: int, media: Path) -> None:
+        self.broken = False
+        appliance = self
+
         class Serving(Handler):
             def do_GET(self) -> None:
-                self.reply_file(media, "/".join(urlsplit(self.path).path.split("/")[3:]))
+                if appliance.broken:
+                    self.reply(503, b"broken", "text/plain")
+                else:
+                    self.reply_file(media, "/".join(urlsplit(self.path).path.split("/")[3:]))
 
         self.address, self.port, self.handler = address, port, Serving
         self.server: Server | None = None
@@ -253,8 +260,17 @@ class Browser:
         return [
             result["host"]
             for result in self.of(player, "response")
-            if result["url"].endswith((".m4s", ".mp4")) and result["status"] == 200
+            if result["url"].endswith(SEGMENTS) and result["status"] == 200
         ]
+
+    def tried(self, player: str) -> list[tuple[float, str]]:
+        """Return when a player asked for a segment, and which host, in order, also where it got none."""
+        results = (*self.of(player, "response"), *self.of(player, "failed"))
+        return sorted((result["asked"], result["host"]) for result in results if result["url"].endswith(SEGMENTS))
+
+    def polls(self, player: str, since: float) -> list[float]:
+        """Return when a player asked for a steering manifest after a time, and was answered."""
+        return [result["asked"] for result in self.of(player, "steering") if result["asked"] > since]
 
     def state(self, player: str) -> dict[str, Any]:
         """Return how a player was doing when it was looked at last."""

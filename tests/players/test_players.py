@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import httpx
 import pytest
 
 from steering.control.remote import RemoteControl
@@ -30,7 +31,7 @@ from tests.bench.servers import free_port
 from tests.players.stage import HERE, Appliance, Browser, Front, appliances
 from tests.players.tools import SEGMENT_S, make_media, modules, need
 from tests.support.certificates import Pair, fingerprint, make_certificate
-from tests.support.processes import serving
+from tests.support.processes import serving, until
 from tests.support.steering_rules import broken_rules
 
 PLAYERS = {
@@ -56,6 +57,7 @@ class Stage:
     browser: Browser
     title: str
     public_url: str
+    state: Path
 
     def open(self, *names: str, service: str = "video", reports: str = "") -> None:
         """Let players begin, and report to a URL."""
@@ -85,6 +87,39 @@ class Stage:
         self.browser.wait(
             lambda: all(self.browser.state(name)["time"] >= began[name] + seconds for name in names), PATIENCE_S
         )
+
+    def wait_for_polls(self, count: int, since: float) -> None:
+        """Wait until all have asked for so many steering manifests after a time."""
+        self.browser.wait(lambda: all(len(self.browser.polls(name, since)) >= count for name in PLAYERS), PATIENCE_S)
+
+    def wait_until_passed_over(self, address: str) -> float:
+        """Wait until new clients are sent elsewhere; return a time at which they already are."""
+        until(lambda: self.first_for_new_clients() != NAMES[address], PATIENCE_S)
+        return time.time()
+
+    def first_for_new_clients(self) -> str:
+        """Return the appliance that a new client gets first. The service is not asked: that would be load."""
+        return Snapshot.map(self.state).picks("127.0.0.1", self.title, service="video")[0].appliance
+
+    def check_left_within_a_poll(self, address: str, since: float) -> None:
+        """Check that the first poll after a time took every player from an appliance, and that none asked it again."""
+        self.wait_for_polls(2, since)
+        self.play_on(1.0)
+        for name in PLAYERS:
+            second = self.browser.polls(name, since)[1]
+            tried = self.browser.tried(name)
+            others = {host for asked, host in tried if since < asked < second} - {address}
+            assert others, f"{name} needed another poll"
+            assert address not in {host for asked, host in tried if asked >= second}, f"{name} asked {address} again"
+
+    def report(self, address: str, **health: Any) -> None:
+        """Report an appliance's health, as its agent does, and make reports its health source."""
+        token = self.control.tokens.make(f"appliance:{NAMES[address]}", "test", "test")["token"]
+        row = {"appliance": NAMES[address], "boot": str(time.time()), "seq": 0, "health": health}
+        headers = {"authorization": f"Bearer {token}"}
+        answer = httpx.post(f"http://{os.environ['STEERING_CONTROL_LISTEN']}/v1/reports", json=row, headers=headers)
+        assert answer.json()["result"] == "accepted", answer.text
+        self.control.overrides.set_health_source([NAMES[address]], "reported", "test")
 
     def check(
         self, names: tuple[str, ...] = tuple(PLAYERS), declared: tuple[str, ...] = (*NAMES.values(), "cdn")
@@ -130,7 +165,17 @@ def make_fleet(machines: dict[str, Appliance]) -> Fleet:
         clusters=tuple(Cluster(f"{site}-a", site, RouteClass.embedded, "as64500") for site in ("bom001", "del001")),
         appliances=tuple(
             sorted(
-                (Machine(NAMES[address], home, machines[address].host, 100.0) for address, home in homes.items()),
+                (
+                    Machine(
+                        NAMES[address],
+                        home,
+                        machines[address].host,
+                        100.0,
+                        addresses=(address,),
+                        health_url=f"http://{machines[address].host}:{port}/v/t/master.m3u8",
+                    )
+                    for address, home in homes.items()
+                ),
                 key=lambda item: item.id,
             )
         ),
@@ -159,7 +204,14 @@ def staged(folder: Path, pair: Pair | None = None) -> Iterator[Stage]:
     front = Front(HERE, pair)
     listen = f"tls:127.0.0.1:{free_port()}" if pair else "127.0.0.1:0"
     public_url = listen.replace("tls:", "https://") if pair else front.url
-    changed = {"STEERING_PUBLIC_URL": public_url, "STEERING_CMCD_SAMPLE": "1", "STEERING_RETURN_S": "4"}
+    changed = {
+        "STEERING_PUBLIC_URL": public_url,
+        "STEERING_CMCD_SAMPLE": "1",
+        "STEERING_RETURN_S": "4",
+        "STEERING_CONTROL_LISTEN": f"127.0.0.1:{free_port()}",
+        "STEERING_CHECK_S": "0.5",
+        "STEERING_DOWN_AFTER": "2",
+    }
     if pair:
         changed |= {"STEERING_TLS_CERT": str(pair[0]), "STEERING_TLS_KEY": str(pair[1])}
     before = dict(os.environ)
@@ -185,7 +237,7 @@ def staged(folder: Path, pair: Pair | None = None) -> Iterator[Stage]:
                 browser = Browser(fingerprint(pair[0]) if pair else "")
                 try:
                     with RemoteControl(settings) as control:
-                        yield Stage(machines, front, control, browser, title, public_url)
+                        yield Stage(machines, front, control, browser, title, public_url, state)
                 finally:
                     browser.quit()
     finally:
@@ -209,10 +261,13 @@ def scene(stage: Stage) -> Iterator[Stage]:
     stage.front.hanging.set()
     stage.front.hanging.clear()
     for address, name in NAMES.items():
+        stage.machines[address].broken = False
         if stage.machines[address].server is None:
             stage.machines[address].start()
         stage.control.overrides.enable([name], "test")
         stage.control.overrides.weight([name], None, "test")
+        stage.control.overrides.set_health_source([name], "assumed", "test")
+    until(lambda: stage.first_for_new_clients() == NAMES[NEAR], PATIENCE_S)
 
 
 def test_players_begin_at_the_best_leave_it_on_a_drain_and_are_won_back_when_it_is_whole_again(scene: Stage) -> None:
@@ -221,6 +276,7 @@ def test_players_begin_at_the_best_leave_it_on_a_drain_and_are_won_back_when_it_
     for name in PLAYERS:
         assert set(scene.browser.media(name)) == {NEAR}, name
     scene.control.overrides.drain([NAMES[NEAR]], "test")
+    scene.check_left_within_a_poll(NEAR, scene.wait_until_passed_over(NEAR))
     scene.wait_for(NEXT)
     # It comes back with a tenth of its weight, as after a failure.
     scene.control.overrides.weight([NAMES[NEAR]], 100, "test")
@@ -237,14 +293,29 @@ def test_players_begin_at_the_best_leave_it_on_a_drain_and_are_won_back_when_it_
         assert abs(len(asked) - 1 - took / TTL_S) <= 2, f"{name} asked {len(asked)} times in {took:.0f} s"
 
 
-def test_a_failed_appliance_costs_no_segment(scene: Stage) -> None:
+@pytest.mark.parametrize("fault", ["is gone", "answers 503"])
+def test_viewers_leave_a_failed_appliance_within_a_poll_and_miss_no_segment(scene: Stage, fault: str) -> None:
     scene.open()
     scene.wait_to_play(seconds=2.0)
-    scene.machines[NEAR].fail()
-    time.sleep(1)  # until whoever watches appliances has seen it
-    scene.control.overrides.drain([NAMES[NEAR]], "test")
+    if fault == "is gone":
+        scene.machines[NEAR].fail()
+    else:
+        scene.machines[NEAR].broken = True
+    scene.check_left_within_a_poll(NEAR, scene.wait_until_passed_over(NEAR))  # by the checker's observations
     scene.wait_for(NEXT)
-    scene.play_on(3.0)
+    scene.check()
+
+
+def test_viewers_stay_on_a_full_appliance_while_new_ones_go_elsewhere(scene: Stage) -> None:
+    scene.open()
+    scene.wait_to_play()
+    scene.report(NEXT, headroom_gbps=100)  # so the cluster is not short of room, which alone would keep viewers
+    scene.report(NEAR, headroom_gbps=0)
+    since = scene.wait_until_passed_over(NEAR)
+    scene.wait_for_polls(2, since)
+    scene.play_on(2 * SEGMENT_S)
+    for name in PLAYERS:
+        assert {host for asked, host in scene.browser.tried(name) if asked > since} == {NEAR}, f"{name} left"
     scene.check()
 
 
