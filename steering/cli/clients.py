@@ -113,6 +113,9 @@ def asking(command: Callable[..., Answer]) -> Callable[..., Answer]:
     @click.option("--session", default="", help="The id of the viewer's session.")
     @click.option("-n", type=click.IntRange(1, 8), help="The number of targets (default: of the service).")
     @click.option("--family", type=click.Choice(["4", "6"]), help="Only appliances that answer on this IP version.")
+    @click.option(
+        "--failed", metavar="ID[,ID]", help="Pass over up to 8 appliances, by id or host: the player failed there."
+    )
     @functools.wraps(command)
     def run(
         settings: Settings,
@@ -123,12 +126,15 @@ def asking(command: Callable[..., Answer]) -> Callable[..., Answer]:
         session: str,
         n: int | None,
         family: str | None,
+        failed: str | None,
         **given: Any,
     ) -> Answer:
-        from steering.decision.what_if import Question, first_address
+        from steering.decision.what_if import Question, failed_appliances, first_address
 
         name = service or settings.default_service
-        question = Question(first_address(ip), title, name, session, n or 0, int(family or 0))
+        question = Question(
+            first_address(ip), title, name, session, n or 0, int(family or 0), failed_appliances(failed)
+        )
         return command(settings, question=question, **given)
 
     return run

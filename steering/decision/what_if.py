@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+from _fastpath.request import Refusal, read_steer_query
 from _fastpath.status_words import DISABLED
 from steering.decision.explain import explain
 from steering.decision.snapshot import Snapshot, reading
@@ -36,6 +38,7 @@ class Question:
     session: str = ""
     n: int = 0
     family: int = 0
+    failed: tuple[str, ...] = ()
 
     def answered_by(self, snapshot: Snapshot) -> dict[str, Any]:
         """Return the answer of a snapshot with its reasons."""
@@ -58,6 +61,17 @@ def first_address(text: str) -> str:
         return str(ipaddress.ip_address(parse_address(text)))
     except ValueError:
         raise RequestError.of_parameter("ip", text, "an IPv4 or IPv6 address without a zone id, or a prefix") from None
+
+
+def failed_appliances(text: str | None) -> tuple[str, ...]:
+    """Return the ids and hosts of a list as `/v1/steer` reads `failed`; None is none. Raises RequestError."""
+    if text is None:
+        return ()
+    query = urlencode({"title": "any", "failed": text}, errors="surrogateescape")
+    try:
+        return read_steer_query(query.encode(), "").failed
+    except Refusal as refusal:
+        raise RequestError.of_parameter(refusal.parameter, refusal.value, refusal.rule) from None
 
 
 def what_if(

@@ -173,6 +173,7 @@ WRONG: list[tuple[tuple[str, ...], int, str]] = [
     (("explain", "nowhere", "--title", "t"), 1, "parameter ip = 'nowhere'"),
     (("explain", "203.0.113.7", "--title", "t", "--service", "games"), 1, "there is no such service"),
     (("explain", "203.0.113.7", "--title", "t", "-n", "9"), 2, "1<=x<=8"),
+    (("explain", "203.0.113.7", "--failed", "a,,b"), 1, "parameter failed = 'a,,b': "),
     (("drain", "c001-bom01"), 1, "did you mean c001-bom001?"),
     (("drain",), 2, "Missing argument"),
     (("weight", "c001-bom001", "-1"), 2, "No such option"),

@@ -6,21 +6,24 @@ import ipaddress
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
 
+from _fastpath.request import Refusal, read_steer_query
 from steering.cli import main
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.decision.explain import describe, name_deciding_keys
 from steering.decision.snapshot import Snapshot
-from steering.decision.what_if import Question, first_address
+from steering.decision.what_if import Question, failed_appliances, first_address
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.model.policy import RANKING_KEYS
 from steering.model.prefix import parse_address
 from steering.model.route import Announcement, RouteClass
+from steering.playback.answers.problem import error_of
 from steering.settings import Settings
 from tests.support.control_app import running_control_app
 from tests.support.questions import CLIENT, HOME, sites, what_if
@@ -148,6 +151,29 @@ def test_what_is_neither_address_nor_prefix_is_refused(text: str) -> None:
         first_address(text)
 
 
+FAILED = [
+    (None, ()),
+    ("c001-bom001", ("c001-bom001",)),
+    ("c001-bom001, c1.example", ("c001-bom001", "c1.example")),
+    (",".join("abcdefgh"), tuple("abcdefgh")),
+]
+
+
+@pytest.mark.parametrize(("text", "names"), FAILED)
+def test_failed_appliances_are_ids_and_hosts_with_commas_between(text: str | None, names: tuple[str, ...]) -> None:
+    assert failed_appliances(text) == names
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", "a b", "a&n=1", ",".join("abcdefghi"), "x" * 254, "\u00e9", "\udcff"])
+def test_failed_appliances_are_refused_in_the_words_of_steer(text: str) -> None:
+    query = b"title=t&failed=" + quote(text, errors="surrogateescape").encode()
+    with pytest.raises(Refusal) as steer:
+        read_steer_query(query, "video")
+    with pytest.raises(RequestError) as actual:
+        failed_appliances(text)
+    assert str(actual.value) == str(error_of(steer.value))
+
+
 # ---- what if
 
 
@@ -196,6 +222,10 @@ def test_over_http(settings: Settings, fleet: Fleet, write_feed: WriteFeed) -> N
         assert answer.status_code == 200, answer.text
         assert len(answer.json()["targets"]) == 2
         assert answer.json()["explain"]["ranking"][0]["cluster"] == "bom001-a"
+        failed = client.get("/v1/explain", params={"ip": "203.0.113.9", "failed": "c001-bom001,c002-bom001"}).json()
+        assert "bom001" not in sites(failed)
+        refused = client.get("/v1/explain", params={"ip": "203.0.113.9", "failed": "a,,b"})
+        assert (refused.status_code, refused.json()["parameter"]) == (400, "failed")
         off = client.get("/v1/what-if", params={"ip": "203.0.113.0/24", "off": ["bom001", "bom002"]}).json()
         assert off["changed"]
         assert sites(off["then"])[0] == "lhr001"
@@ -213,6 +243,17 @@ def test_the_commands(rich: Control, settings: Settings) -> None:
         return result.stdout
 
     assert "as_path" in run("explain", "203.0.113.0/24")
+    assert "failed for this client" in run("explain", "203.0.113.9", "--failed", "c001-bom001")
+    explained = json.loads(
+        run("explain", "203.0.113.9", "--title", "t", "--failed", "c001-bom001,c002-bom001", "--json")
+    )
+    snapshot, failed = Snapshot.map(settings.state), ("c001-bom001", "c002-bom001")
+    answer = json.loads(snapshot.steer("203.0.113.9", "t", service="video", failed=failed))
+    assert explained["targets"] == answer["targets"]
+    assert sites(explained)[0] == "del001"  # the site of both is passed over
+    assert run("what-if", "203.0.113.9", "--off", "bom001", "--failed", "c001-bom001,c002-bom001").endswith(
+        "the same\n"
+    )
     assert "the answer now: c00" in run("what-if", "203.0.113.9", "--off", "bom001")
     assert "the answer now is the same" in run("what-if", "203.0.113.9", "--off", "lhr001", "--title", "t")
     report = json.loads(run("what-if", "203.0.113.9", "--route", "203.0.113.0/28,del001-a,1", "--json"))

@@ -16,7 +16,7 @@ from steering.control.routes.fetch import is_below, is_url
 from steering.control.routes.proposed import propose
 from steering.decision import what_if
 from steering.decision.snapshot import Snapshot
-from steering.decision.what_if import Question, first_address
+from steering.decision.what_if import Question, failed_appliances, first_address
 from steering.errors import RequestError
 
 
@@ -76,10 +76,12 @@ async def question_of(
     session: Annotated[str, Query(max_length=256)] = "",
     n: Annotated[int | None, Query(ge=1, le=8)] = None,
     family: Annotated[Literal["4", "6", ""], Query()] = "",
+    failed: Annotated[str | None, Query(description="appliances to pass over, as in /v1/steer")] = None,
 ) -> Question:
     """Return the question in a request."""
     default: str = request.app.state.default_service
-    return Question(first_address(ip), title, service or default, session, n or 0, int(family or 0))
+    name, names = service or default, failed_appliances(failed)
+    return Question(first_address(ip), title, name, session, n or 0, int(family or 0), names)
 
 
 Asked = Annotated[Question, Depends(question_of)]
