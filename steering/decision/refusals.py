@@ -1,4 +1,4 @@
-"""Which parameter of a request is wrong, and by which rule: asked after ranking has refused the request."""
+"""Which parameter of a request is wrong, and by which rule: after the reader or ranking has refused the request."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import Collection, Sequence
 from _fastpath.lpm import PrefixTable
 from _fastpath.playback_json import MAX_FILES
 from _fastpath.ranking import MAX_PICKS, MAX_SESSION, MAX_TITLE
-from _fastpath.request import FILES_RULE, IP_RULE, N_RULE, SESSION_RULE, TITLE_RULE
+from _fastpath.request import FILES_RULE, IP_RULE, N_RULE, SESSION_RULE, TITLE_RULE, Refusal
 from steering.errors import RequestError
+
+
+def error_of(refusal: Refusal) -> RequestError:
+    """Return the error that words a refusal of the compiled reader."""
+    return RequestError.of_parameter(refusal.parameter, refusal.value, refusal.rule, refusal.status)
 
 
 def refusal_of(

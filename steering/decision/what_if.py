@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from _fastpath.request import Refusal, read_steer_query
 from _fastpath.status_words import DISABLED
 from steering.decision.explain import explain
+from steering.decision.refusals import error_of
 from steering.decision.snapshot import Snapshot, reading
 from steering.errors import RequestError
 from steering.model.prefix import UNWRAPPED, parse_address, parse_prefix
@@ -71,7 +72,7 @@ def failed_appliances(text: str | None) -> tuple[str, ...]:
     try:
         return read_steer_query(query.encode(), "").failed
     except Refusal as refusal:
-        raise RequestError.of_parameter(refusal.parameter, refusal.value, refusal.rule) from None
+        raise error_of(refusal) from None
 
 
 def what_if(

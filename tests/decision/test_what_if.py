@@ -16,6 +16,7 @@ from steering.cli import main
 from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.decision.explain import describe, name_deciding_keys
+from steering.decision.refusals import error_of
 from steering.decision.snapshot import Snapshot
 from steering.decision.what_if import Question, failed_appliances, first_address
 from steering.errors import RequestError
@@ -23,7 +24,6 @@ from steering.model.fleet import Fleet
 from steering.model.policy import RANKING_KEYS
 from steering.model.prefix import parse_address
 from steering.model.route import Announcement, RouteClass
-from steering.playback.answers.problem import error_of
 from steering.settings import Settings
 from tests.support.control_app import running_control_app
 from tests.support.questions import CLIENT, HOME, sites, what_if

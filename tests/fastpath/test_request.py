@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from _fastpath.request import Refusal, SteerRequest, read_steer_query
-from steering.playback.answers.problem import error_of
+from steering.decision.refusals import error_of
 from tests.support import reference_reader
 
 GOOD = [

@@ -5,15 +5,9 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Final
 
-from _fastpath.request import Refusal
 from steering.errors import RequestError
 
 MEDIA_TYPE: Final = "application/problem+json"
-
-
-def error_of(refusal: Refusal) -> RequestError:
-    """Return the error that words a refusal of the compiled reader."""
-    return RequestError.of_parameter(refusal.parameter, refusal.value, refusal.rule, refusal.status)
 
 
 def region_error(region: str, service: str, refused_url: str) -> RequestError:

@@ -22,9 +22,10 @@ from _fastpath.client import Trust
 from _fastpath.counters import Counters
 from _fastpath.hints import PLAYLISTS
 from _fastpath.request import Refusal
+from steering.decision.refusals import error_of
 from steering.errors import RequestError, SnapshotError, problem_body, status_of
 from steering.playback.answers.playlist import Sign, Tag
-from steering.playback.answers.problem import MEDIA_TYPE, error_of
+from steering.playback.answers.problem import MEDIA_TYPE
 from steering.playback.http.context import PLAYER_HEADERS, Context, Holder
 from steering.playback.http.operations import add_health, add_operations
 from steering.playback.http.playback import add_playback
