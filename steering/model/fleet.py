@@ -76,7 +76,8 @@ class Appliance:
     """A cache server: host name in its URLs, capacity, and the families it answers on.
 
     Its health source is `assumed`, at its capacity, until it reports or an override says otherwise. `addresses` are its
-    own. A checker requests `health_url`, where one is given, for an appliance that cannot report.
+    own. A checker requests `health_url`, where one is given, for an appliance that cannot report. `disk_bytes` is the room
+    for titles; with 0 the fill planner leaves the appliance out.
     """
 
     id: Id
@@ -89,6 +90,7 @@ class Appliance:
     slot: int = UNNUMBERED
     addresses: Annotated[tuple[Address, ...], Meta(max_length=16)] = ()
     health_url: PlainUrl = ""
+    disk_bytes: Annotated[int, whole(0, 1 << 50, "a number up to 2^50")] = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

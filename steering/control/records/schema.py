@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 2  # PRAGMA user_version
+VERSION: Final = 3  # PRAGMA user_version
 
 SCHEMA: Final = """
 CREATE TABLE numbers (
@@ -38,7 +38,7 @@ CREATE INDEX clusters_by_partner ON clusters (partner);
 CREATE TABLE appliances (
     id TEXT PRIMARY KEY, cluster TEXT NOT NULL REFERENCES clusters (id), host TEXT NOT NULL,
     capacity_gbps REAL NOT NULL, ipv4 INTEGER NOT NULL, ipv6 INTEGER NOT NULL, addresses TEXT NOT NULL,
-    health_url TEXT NOT NULL
+    health_url TEXT NOT NULL, disk_bytes INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX appliances_by_cluster ON appliances (cluster);
 -- A service's fields as one JSON object.

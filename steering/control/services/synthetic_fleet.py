@@ -26,6 +26,8 @@ SMALLEST_NETWORK: Final = 2048  # IPv4 addresses; smaller networks get no applia
 EXCHANGE_SHARE: Final = 0.18
 APPLIANCES_AT_EXCHANGE: Final = 14
 MOST_SITES: Final = 8
+DISK_BYTES: Final = 40 * 10**12
+EXCHANGE_DISK_BYTES: Final = 200 * 10**12
 CLUSTER_SIZE: Final = 24  # a larger site is split into clusters, at most one for each letter
 IPV6_SHARE: Final = 0.88
 HALF_IPV6_SHARE: Final = 0.03  # clusters where only every other appliance has IPv6
@@ -153,9 +155,9 @@ class Plan:
         capacities: Sequence[float],
     ) -> None:
         """Add a site with its clusters and appliances, all of one capacity."""
-        name = place.iata.lower()
-        self.numbers[name] += 1
-        site = Site(f"{name}{self.numbers[name]:03}", country, place.city, place.latitude, place.longitude)
+        code = place.iata.lower()
+        self.numbers[code] += 1
+        site = Site(f"{code}{self.numbers[code]:03}", country, place.city, place.latitude, place.longitude)
         self.sites.append(site)
         capacity = self.rnd.choice(capacities)
         count = min(-(-appliances // CLUSTER_SIZE), len(ascii_lowercase))
@@ -174,9 +176,11 @@ class Plan:
             draw = self.rnd.random()
             for place_in_cluster in range(size):
                 ipv6 = draw < IPV6_SHARE or (draw < IPV6_SHARE + HALF_IPV6_SHARE and place_in_cluster % 2 == 0)
-                appliance = next(names)
+                name = next(names)
+                disk = EXCHANGE_DISK_BYTES if is_exchange else DISK_BYTES
+                host = f"{name}.cdn.example"
                 self.appliances.append(
-                    Appliance(appliance, cluster.id, f"{appliance}.cdn.example", capacity, ipv4=True, ipv6=ipv6)
+                    Appliance(name, cluster.id, host, capacity, ipv4=True, ipv6=ipv6, disk_bytes=disk)
                 )
 
     def fleet(self) -> Fleet:
