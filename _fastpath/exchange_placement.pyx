@@ -295,18 +295,18 @@ cdef class Exchanges:
                     break
         return 0
 
-    def start(self, prices not None, const double[::1] reserved):
-        """Begin an assignment with empty disks, at these prices; `reserved` are bytes that stay free."""
+    def start(self, prices not None):
+        """Begin an assignment with empty disks, at these prices."""
         cdef int exchange
         for exchange in range(self.exchanges):
             self.price[exchange] = prices[exchange]
-            self.room[exchange] = self.disks[exchange] - (reserved[exchange] if reserved is not None else 0)
+            self.room[exchange] = self.disks[exchange]
 
     def assign(self, const float[:, ::1] demand not None, const double[::1] sizes not None, prices not None,
-               const uint8_t[:, ::1] held, double margin, uint8_t[:, ::1] copies not None):
+               uint8_t[:, ::1] copies not None):
         """Choose the holders of titles, the most wanted first, into `copies`: a row of exchanges a title.
 
-        A holder in `held` has a discount of `margin` of its price. Return the demand served. Called with the rest of the titles in turn after `start`.
+        Return the demand served. Called with the rest of the titles in turn after `start`.
         """
         cdef double value = 0, mean, tight
         cdef Py_ssize_t title
@@ -328,8 +328,6 @@ cdef class Exchanges:
                         continue
                     tight = mean - self.room[exchange] / max(self.disks[exchange], 1)
                     self.price[exchange] = original[exchange] * TIGHTER * (1 + EVEN * tight)
-                    if held is not None and held[title, exchange]:
-                        self.price[exchange] *= 1 - margin
                 self.read(demand, None, title)
                 self.cover()
                 for position in range(self.holder_count):
@@ -338,6 +336,17 @@ cdef class Exchanges:
                     self.room[exchange] -= sizes[title]
                 value += sizes[title] * self.served_by(&copies[title, 0])
         free(original)
+        return value
+
+    def value(self, const float[:, ::1] demand not None, const double[::1] sizes not None,
+              const uint8_t[:, ::1] copies not None):
+        """Return the demand that these holders serve, in bytes."""
+        cdef double value = 0
+        cdef Py_ssize_t title
+        with nogil:
+            for title in range(sizes.shape[0]):
+                self.read(demand, None, title)
+                value += sizes[title] * self.served_by(&copies[title, 0])
         return value
 
     def top_up(self, const float[:, ::1] demand not None, const double[::1] sizes not None, double share,
@@ -394,7 +403,8 @@ cdef class Exchanges:
                             break
 
     cdef double served_by(self, const uint8_t* copies) noexcept nogil:
-        """Return the demand of the audiences that these         cdef double value = 0
+        """Return the demand of the audiences that these holders reach."""
+        cdef double value = 0
         cdef int audience
         cdef uint32_t i
         for audience in range(self.audiences):
@@ -406,8 +416,8 @@ cdef class Exchanges:
                     break
         return value
 
-    def prove(self, const float[:, ::1] demand not None, const float[:, ::1] spare not None, prices not None, float[:, ::1] shares not None,
-              float[:, ::1] spare_shares not None):
+    def prove(self, const float[:, ::1] demand not None, const float[:, ::1] spare not None, prices not None,
+              float[:, ::1] shares not None, float[:, ::1] spare_shares not None):
         """Fill the shares of demand that exchanges are worth at most at these prices.
 
         `shares` are of `demand`, `spare_shares` of `spare`, which partners serve already.

@@ -372,6 +372,26 @@ cdef class SiteGroup:
             free(candidates)
         return value
 
+    def first_copies(self, TitleList titles not None, const uint16_t[::1] sets not None):
+        """Return (value, bytes by cluster) of sets with one copy in each of their clusters."""
+        cdef double value = 0
+        cdef double[C_MOST_CLUSTERS] used
+        cdef Py_ssize_t i
+        cdef int number
+        if sets.shape[0] != titles.count:
+            raise ValueError("sets need a place for each title")
+        for number in range(self.clusters):
+            used[number] = 0
+        for i in range(titles.count):
+            if sets[i] >= self.sets:
+                raise ValueError(f"title {i}: set {sets[i]} of {self.clusters} clusters")
+            value += titles.plays[i] * titles.sizes[i] * (
+                self.weights[sets[i]] if sets[i] else self.elsewhere(titles.levels[i]))
+            for number in range(self.clusters):
+                if sets[i] >> number & 1:
+                    used[number] += titles.sizes[i]
+        return value, [used[number] for number in range(self.clusters)]
+
     cdef uint32_t find_candidates(self, TitleList titles, uint32_t* candidates) noexcept nogil:
         """Return how many sets are near the best one for some title, and the sets; the empty set is the first."""
         cdef uint32_t count = 1, lines, i, j

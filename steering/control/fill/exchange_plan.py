@@ -126,18 +126,33 @@ class ExchangePlan:
             worth.demand[titles] = demand.sum(axis=0)
         return dataclasses.replace(worth, bound=bound)
 
-    def assign(self, sets: NDArray[np.uint16], wanted: Floats, progress: Progress) -> float:
-        """Choose the exchanges of each title, those most wanted first; return the value."""
-        value = 0.0
+    def assign(
+        self,
+        sets: NDArray[np.uint16],
+        wanted: Floats,
+        held: NDArray[np.uint8] | None,
+        still: float,
+        progress: Progress,
+    ) -> float:
+        """Choose the exchanges of each title, those most wanted first; return the value.
+
+        The exchanges keep what they should hold by the plan before, where a change gains less than a share `still`.
+        """
+        value = value_of_held = 0.0
         order = np.argsort(-wanted, kind="stable")
-        self.solver.start(self.prices, None)
+        self.solver.start(self.prices)
         for titles in self.blocks(order, progress, "exchanges again"):
             demand, _ = self.demand(sets, titles)
             copies = np.zeros((len(titles), len(self.disks)), np.uint8)
-            value += self.solver.assign(demand, self.sizes[titles], self.prices, None, 0.0, copies)
+            value += self.solver.assign(demand, self.sizes[titles], self.prices, copies)
             self.copies[titles] = copies
+            if held is not None:
+                value_of_held += self.solver.value(demand, self.sizes[titles], np.ascontiguousarray(held[titles]))
         if self.solver.room_share() >= WORTH_FILLING:
             value += self.top_up(sets, order, progress)
+        if held is not None and value <= value_of_held * (1 + still) and ((self.sizes @ held) <= self.usable).all():
+            self.copies[:] = held
+            return value_of_held
         return value
 
     def top_up(self, sets: NDArray[np.uint16], order: NDArray[Any], progress: Progress) -> float:

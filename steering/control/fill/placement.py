@@ -27,6 +27,7 @@ FILLED: Final = 0.99  # of a disk: titles do not fit to the byte
 TRIALS: Final = 120
 TRIALS_AGAIN: Final = 24  # from prices that are nearly right
 MARGIN: Final = 0.05  # of its price that a copy which is there costs less
+STILL: Final = 0.002  # of its value that a group, or the exchanges, must gain by any change
 BUSY: Final = 0.5  # of an appliance's speed that one title may use before it gets a further copy
 
 
@@ -89,8 +90,8 @@ class PlayList:
 class Placement:
     """Places titles of `sizes` bytes. `rates` are the plays a day by area and title; `areas` names the rows.
 
-    `held` returns the set of a group's clusters that hold each title now, as bit masks, or None. `progress` receives
-    a step and the share of it that is done.
+    `held` returns the set of a group's clusters that should hold each title by the plan before, as bit masks, or None;
+    `held_by_exchanges` has the same by title and exchange. `progress` receives a step and its share that is done.
     """
 
     def __init__(
@@ -100,8 +101,10 @@ class Placement:
         rates: NDArray[np.float32],
         sizes: Floats,
         held: Callable[[int], Sets | None] = lambda group: None,
+        held_by_exchanges: NDArray[np.uint8] | None = None,
         progress: Callable[[str, float], None] = lambda step, share: None,
     ) -> None:
+        self.held_by_exchanges = held_by_exchanges
         self.network, self.rates, self.sizes, self.held, self.progress = network, rates, sizes, held, progress
         rows = {name: index for index, name in enumerate(areas)}
         totals = rates.sum(axis=1, dtype=np.float64)
@@ -135,7 +138,7 @@ class Placement:
             bound += group_bound
             value += group_value
         self.exchanges.find_prices(self.sets, self.exchanges.prices)
-        value += self.exchanges.assign(self.sets, worth.demand, self.progress)
+        value += self.exchanges.assign(self.sets, worth.demand, self.held_by_exchanges, STILL, self.progress)
         found = Prices([by_group[group] for group in range(len(by_group))], self.exchanges.prices)
         return found, Proof(value, max(bound, value))
 
@@ -172,7 +175,7 @@ class Placement:
         disks = self.network.groups[group]
         return SiteGroup(
             [(volume, gains) for gains, volume in self.gains[group].items()],
-            [disk.disk_bytes * FILLED for disk in disks],
+            usable(disks),
             self.own(group),
             [disk.appliances for disk in disks],
             self.network.exchange_gain,
@@ -191,6 +194,9 @@ class Placement:
         reserved = np.array([played.reserved(disk) for disk in disks])
         in_order = None if held is None else np.ascontiguousarray(held[played.order])
         value = solver.assign(titles, prices, reserved, in_order, MARGIN, sets, copies)
+        if in_order is not None and may_stay(solver, titles, in_order, sets, usable(disks) - reserved):
+            value += solver.first_copies(titles, in_order)[0] - solver.first_copies(titles, sets)[0]
+            sets = in_order
         self.sets[group, played.order] = sets
         return prices, bound, value
 
@@ -207,6 +213,19 @@ class Placement:
         for disk, titles, plays, copies in self.exchanges.plans(self.sets):
             needed = copies_for_load(plays * self.sizes[titles], disk.appliances)
             yield ClusterPlan(disk, titles, plays, np.maximum(copies, needed))
+
+
+def usable(disks: Sequence[Disk]) -> Floats:
+    """Return the bytes of each cluster's disks that a plan fills."""
+    return np.array([disk.disk_bytes * FILLED for disk in disks])
+
+
+def may_stay(
+    solver: SiteGroup, titles: TitleList, held: Sets, chosen: Sets, room: Floats
+) -> bool:
+    """Return whether a group may keep what it holds: it fits, and a change would gain less than STILL of it."""
+    value, used = solver.first_copies(titles, held)
+    return bool((np.array(used) <= room).all()) and solver.first_copies(titles, chosen)[0] <= value * (1 + STILL)
 
 
 def copies_of(plays: Floats, sizes: Floats, price: float, disk: Disk) -> NDArray[np.uint8]:
