@@ -76,8 +76,8 @@ class Appliance:
     """A cache server: host name in its URLs, capacity, and the families it answers on.
 
     Its health source is `assumed`, at its capacity, until it reports or an override says otherwise. `addresses` are its
-    own. A checker requests `health_url`, where one is given, for an appliance that cannot report. `disk_bytes` is the room
-    for titles; with 0 the fill planner leaves the appliance out.
+    own. A checker requests `health_url`, where one is given, for an appliance that cannot report. `disk_bytes` is its
+    room for titles; with 0 the fill planner leaves it out.
     """
 
     id: Id

@@ -35,6 +35,10 @@ class Worth:
     bound: float
 
 
+def quiet(_step: str, _share: float) -> None:
+    """Report no progress."""
+
+
 class ExchangePlan:
     """The exchanges of a network, for titles of `sizes` bytes. `rows` are the rows of areas in `rates`."""
 
@@ -176,7 +180,7 @@ class ExchangePlan:
     def plays(self, sets: NDArray[np.uint16]) -> NDArray[np.float32]:
         """Return the plays a day of each title at each exchange: an audience goes to its first holder."""
         plays = np.zeros(self.copies.shape, np.float32)
-        for titles in self.blocks(np.arange(len(self.sizes)), lambda step, share: None, ""):
+        for titles in self.blocks(np.arange(len(self.sizes)), quiet, ""):
             demand, _ = self.demand(sets, titles)
             copies, out = np.ascontiguousarray(self.copies[titles]), np.zeros((len(titles), len(self.disks)))
             self.solver.plays(demand, copies, out)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _fastpath.placement import SHARES, SiteGroup, TitleList
-from steering.control.fill.exchange_plan import ExchangePlan
+from steering.control.fill.exchange_plan import ExchangePlan, Progress, quiet
 from steering.control.fill.network import Disk, Network, Viewers
 
 Floats = NDArray[np.float64]
@@ -65,9 +65,7 @@ class ClusterPlan:
 class PlayList:
     """The titles of an area, most played first; `order` has their indexes."""
 
-    def __init__(
-        self, area: int, rates: NDArray[np.float32], sizes: Floats, order: NDArray[np.uint32] | None
-    ) -> None:
+    def __init__(self, area: int, rates: NDArray[np.float32], sizes: Floats, order: NDArray[np.uint32] | None) -> None:
         self.area = area
         self.order = np.argsort(-rates[area], kind="stable").astype(np.uint32) if order is None else order
         self.plays = rates[area][self.order].astype(np.float64)
@@ -100,9 +98,9 @@ class Placement:
         areas: Sequence[str],
         rates: NDArray[np.float32],
         sizes: Floats,
-        held: Callable[[int], Sets | None] = lambda group: None,
+        held: Callable[[int], Sets] | None = None,
         held_by_exchanges: NDArray[np.uint8] | None = None,
-        progress: Callable[[str, float], None] = lambda step, share: None,
+        progress: Progress = quiet,
     ) -> None:
         self.held_by_exchanges = held_by_exchanges
         self.network, self.rates, self.sizes, self.held, self.progress = network, rates, sizes, held, progress
@@ -188,11 +186,10 @@ class Placement:
         played, solver, disks = self.list_of(group), self.solver(group), self.network.groups[group]
         titles = played.titles if levels is None else played.with_levels(levels)
         prices, bound = solver.solve(titles, prices, trials)
-        held = self.held(group)
         sets = np.zeros(titles.count, np.uint16)
         copies = np.zeros((titles.count, len(disks)), np.uint8)
         reserved = np.array([played.reserved(disk) for disk in disks])
-        in_order = None if held is None else np.ascontiguousarray(held[played.order])
+        in_order = np.ascontiguousarray(self.held(group)[played.order]) if self.held else None
         value = solver.assign(titles, prices, reserved, in_order, MARGIN, sets, copies)
         if in_order is not None and may_stay(solver, titles, in_order, sets, usable(disks) - reserved):
             value += solver.first_copies(titles, in_order)[0] - solver.first_copies(titles, sets)[0]
@@ -220,9 +217,7 @@ def usable(disks: Sequence[Disk]) -> Floats:
     return np.array([disk.disk_bytes * FILLED for disk in disks])
 
 
-def may_stay(
-    solver: SiteGroup, titles: TitleList, held: Sets, chosen: Sets, room: Floats
-) -> bool:
+def may_stay(solver: SiteGroup, titles: TitleList, held: Sets, chosen: Sets, room: Floats) -> bool:
     """Return whether a group may keep what it holds: it fits, and a change would gain less than STILL of it."""
     value, used = solver.first_copies(titles, held)
     return bool((np.array(used) <= room).all()) and solver.first_copies(titles, chosen)[0] <= value * (1 + STILL)

@@ -36,7 +36,9 @@ def instance(seed: int) -> tuple[Network, Rates, NDArray[np.float64]]:
     return Network(disks[:2], disks[2], viewers, 0.4), rates, sizes
 
 
-def placed(network: Network, rates: Rates, sizes: NDArray[np.float64]) -> tuple[Placement, list[ClusterPlan], float, float]:
+def placed(
+    network: Network, rates: Rates, sizes: NDArray[np.float64]
+) -> tuple[Placement, list[ClusterPlan], float, float]:
     placement = Placement(network, list(rates), np.array(list(rates.values()), np.float32), sizes)
     prices, proof = placement.solve()
     return placement, list(placement.plans(prices)), proof.value, proof.bound
