@@ -16,4 +16,4 @@ EXPONENT: Final = 3.0
 
 def weight_of_rank(rank: int, count: int = TITLES) -> float:
     """Return the weight of the title at a rank, 1 being the most popular of so many."""
-    return math.log(STRETCH * count / rank) ** EXPONENT
+    return float(math.log(STRETCH * count / rank) ** EXPONENT)

@@ -24,7 +24,7 @@ def half_year() -> tuple[Plays, np.ndarray]:
 
 
 def test_the_plays_of_half_a_year_have_the_published_concentration(half_year: tuple[Plays, np.ndarray]) -> None:
-    plays, weeks = half_year
+    _, weeks = half_year
     listed = np.sort(weeks.sum(axis=(0, 1)))[::-1]
     listed = listed[listed > 0]
     shares = np.cumsum(listed) / listed.sum()
