@@ -14,9 +14,9 @@ import dataclasses
 import importlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from _fastpath import prefix_rows
 from steering.control.feed_files import MAX_LISTED, rule_of
