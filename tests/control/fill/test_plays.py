@@ -149,7 +149,8 @@ def test_lines_in_groups_are_read_as_lines_one_at_a_time(lines: list[str]) -> No
     split = lambda line: plays_module.csv_fields(line, 4)  # noqa: E731
     rows = [line.encode() for line in lines]
     grouped, single = plays_module.PlaysReader("f", False), plays_module.PlaysReader("f", False)
-    plays_module.take_groups(grouped, iter(rows), 2, split, lambda group: plays_module.csv_columns(group, [0, 1, 2, 3]))
+    text = b"".join(row + b"\n" for row in rows)
+    plays_module.take_groups(grouped, text, 0, 2, split, lambda group: plays_module.csv_columns(group, [0, 1, 2, 3]))
     single.take_lines(2, rows, split)
     assert grouped.refused.listed == single.refused.listed
     assert [[list(names)[index] for index in column] for names, column in columns_of(grouped)] == [
