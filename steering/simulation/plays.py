@@ -23,6 +23,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from steering.control.fill.launch_curves import BOOST, FALLS, WEEK
 from steering.simulation.concentration import TITLES
 from steering.simulation.popularity import WEEKEND, title_weights
 
@@ -32,11 +33,7 @@ Counts = NDArray[np.int64]
 STRETCH: Final = 1.4
 EXPONENT: Final = 2.7
 LAUNCHES: Final = 15 / 16_000  # new titles a day, as a share of all
-BOOST: Final = 20.0  # of the first week of a launch
 SERIES: Final = 0.5  # the share of titles that are series
-# From week to week after the launch: published weekly lists, medians.
-FALLS: Final = {"film": (0.39, 0.54, 0.62, 0.73, 0.80), "series": (0.51, 0.61, 0.67, 0.67, 0.70)}
-WEEK: Final = 7
 TASTE: Final = 0.6  # sigma of an area: chosen for a Jaccard index of 0.28 of the weekly top tens of two countries
 DRIFT: Final = 0.12  # sigma of a day's step
 STAYS: Final = 0.96  # of a deviation by drift, from day to day

@@ -7,8 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
+from steering.control.fill.launch_curves import FALLS, WEEK
 from steering.simulation.concentration import TITLES
-from steering.simulation.plays import FALLS, WEEK, PlayedArea, Plays, launch_curve
+from steering.simulation.plays import PlayedArea, Plays, launch_curve
 
 HALF_YEAR = 182
 

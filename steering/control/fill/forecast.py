@@ -315,9 +315,9 @@ class Forecast:
             if row in counted:
                 plays = counted[row]
                 lists = (rates, self.plain_rates(row, day, rates), plays)
-                shares = [offload(titles_on_disk(popularity, sizes, disk), plays, sizes) for popularity in lists]
-                scores.append(AreaScore(self.areas[row].id, day, *shares, plain=bool(self.plain[row])))
-                self.lost[row] = min(self.lost[row] + 1, LOST_DAYS) if shares[0] < shares[1] else 0
+                ours, counts, best = (offload(titles_on_disk(one, sizes, disk), plays, sizes) for one in lists)
+                scores.append(AreaScore(self.areas[row].id, day, ours, counts, best, bool(self.plain[row])))
+                self.lost[row] = min(self.lost[row] + 1, LOST_DAYS) if ours < counts else 0
                 self.plain[row] = self.lost[row] >= LOST_DAYS
         return scores
 

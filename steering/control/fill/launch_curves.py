@@ -27,9 +27,9 @@ HORIZON: Final = 20 * WEEK  # days after which a factor is 1
 def factors_of(falls: Sequence[float]) -> Array:
     """Return the factors of the days 0 to HORIZON after a launch, from the falls of its first weeks."""
     ratios = np.concatenate(([1.0], falls, np.repeat(falls[-1], HORIZON // WEEK - len(falls))))
-    factors = np.maximum(1.0, BOOST * np.repeat(np.cumprod(ratios), WEEK)[: HORIZON + 1])
+    factors: Array = np.maximum(1.0, BOOST * np.repeat(np.cumprod(ratios), WEEK)[: HORIZON + 1]).astype(np.float32)
     factors[-1] = 1.0
-    return factors.astype(np.float32)
+    return factors
 
 
 def falls_of(by_week: Array) -> tuple[float, ...] | None:

@@ -153,9 +153,20 @@ class PlaysReader:
         """Return the feed. FeedError: no row of it can be used."""
         if not self.plays:
             raise self.refused.no_row_left()
-        names = [day_of(day) for day in self.days], list(self.areas), list(self.titles)
-        columns = self.day, self.area, self.title, self.plays, self.bytes
-        return Plays(self.refused.feed, sha256, service, *names, *columns, self.refused)
+        return Plays(
+            name=self.refused.feed,
+            sha256=sha256,
+            service=service,
+            days=[day_of(day) for day in self.days],
+            areas=list(self.areas),
+            titles=list(self.titles),
+            day=self.day,
+            area=self.area,
+            title=self.title,
+            plays=self.plays,
+            bytes=self.bytes,
+            refused=self.refused,
+        )
 
 
 def numbers_of(column: Sequence[Any], most: float) -> array[float]:
