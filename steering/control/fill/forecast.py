@@ -333,8 +333,9 @@ class Forecast:
         factors, weekday = self.factors(day), weekday_of(day)
         parents = {self.rows[area.parent] for area in self.areas[1:]}
         levels: dict[int, Array] = {}
+        groups = self.launch_groups()
         for row, area in enumerate(self.areas):
-            prior = self.prior(row, levels[self.rows[area.parent]]) if row else self.world_prior(day)
+            prior = self.prior(row, levels[self.rows[area.parent]], groups) if row else self.world_prior(day)
             level = self.level(row, prior)
             if row in parents:
                 levels[row] = level
@@ -368,23 +369,35 @@ class Forecast:
         prior[young] = expected / (WEEK * BOOST)
         return prior
 
-    def prior(self, row: int, above: Array) -> Array:
+    def prior(self, row: int, above: Array, groups: Mapping[tuple[str, ...], list[int]]) -> Array:
         """Return the prior means of an area by the levels in the one above it."""
         parent = self.rows[self.areas[row].parent]
         share = self.volume(row) / max(self.volume(parent), LEAST)
         prior = above * np.float32(max(share, LEAST))
-        for index, names in self.titles.areas_of.items():
-            chosen = [self.rows[name] for name in names if name in self.rows]
-            if row in chosen:
-                volume = sum(self.volume(other) for other in chosen)
-                prior[index] = above[index] * self.volume(row) / max(volume, LEAST)
-            elif not self.is_near(row, chosen):
-                prior[index] *= ELSEWHERE
+        for names, indexes in groups.items():
+            chosen = self.topmost(names)
+            if not any(self.lies_in(parent, other) for other in chosen):
+                within, of_parent = (self.volume_of(chosen, area) for area in (row, parent))
+                prior[indexes] *= ELSEWHERE
+                if within:
+                    prior[indexes] = above[indexes] * (within / max(of_parent, LEAST))
         return prior
 
-    def is_near(self, row: int, chosen: Sequence[int]) -> bool:
-        """Return whether an area is above or below one of the chosen ones."""
-        return any(self.lies_in(row, other) or self.lies_in(other, row) for other in chosen)
+    def launch_groups(self) -> dict[tuple[str, ...], list[int]]:
+        """Return the titles that are launched in some areas alone, by those areas."""
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for index, names in self.titles.areas_of.items():
+            groups.setdefault(names, []).append(index)
+        return groups
+
+    def topmost(self, names: Sequence[str]) -> list[int]:
+        """Return the rows of areas, without those that lie in another one of them."""
+        rows = {self.rows[name] for name in names if name in self.rows}
+        return [row for row in rows if not any(self.lies_in(row, other) for other in rows - {row})]
+
+    def volume_of(self, rows: Sequence[int], above: int) -> float:
+        """Return the plays on a mean day of the areas that lie in another one."""
+        return sum(self.volume(row) for row in rows if self.lies_in(row, above))
 
     def lies_in(self, row: int, above: int) -> bool:
         """Return whether an area is another one or below it."""
