@@ -33,6 +33,7 @@ LAYERS = (
     ("steering.cli",),
 )
 CONTROL = (
+    ("feed_files",),
     ("records",),
     ("routes", "health", "fill", "playlists"),
     ("services",),

@@ -1,4 +1,4 @@
-"""The simulated requests: real addresses of the serving table, titles by popularity (Zipf), and a panel.
+"""The simulated requests: real addresses of the serving table, titles by popularity, and a panel.
 
 Clients with the same nearest clusters are a *group*. In quiet time a group needs the `busy` share of what its nearest
 clusters can deliver, as in a planned network; each request stands for as many viewers as that needs. Half of the
@@ -20,6 +20,7 @@ from typing import Final
 
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
+from steering.simulation.concentration import weight_of_rank
 from steering.state.table import read_zones
 
 SAMPLED: Final = 40_000  # addresses, to find the groups
@@ -124,7 +125,7 @@ class Demand:
         self.hit = ""  # a title that a third of the requests are for
         self.extra: dict[int, float] = {}  # additional requests a second, by group
         self.titles = [str(FIRST_TITLE + index) for index in range(titles)]
-        self.zipf = list(itertools.accumulate(1 / (index + 1) for index in range(titles)))
+        self.cumulated = list(itertools.accumulate(weight_of_rank(rank, titles) for rank in range(1, titles + 1)))
         here = [not stage.isdisjoint(group.clusters) for group in groups]
         wanted = {True: 0.0, False: 0.0}
         for group, on in zip(groups, here, strict=True):
@@ -140,7 +141,7 @@ class Demand:
 
     def of_groups(self, indexes: Sequence[int]) -> list[Request]:
         """Return a client of each of these groups."""
-        titles = self.rnd.choices(self.titles, cum_weights=self.zipf, k=len(indexes))
+        titles = self.rnd.choices(self.titles, cum_weights=self.cumulated, k=len(indexes))
         return [
             Request(self.rnd.choice(self.groups[index].addresses), title, index, self.gbps[index])
             for index, title in zip(indexes, titles, strict=True)

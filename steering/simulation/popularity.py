@@ -17,9 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-TITLES: Final = 16_000
-STRETCH: Final = 1.6
-EXPONENT: Final = 3.0
+from steering.simulation.concentration import EXPONENT, STRETCH, TITLES
+
 TASTE: Final = 1.0  # sigma of a region's log-normal taste
 LAUNCHES_A_DAY: Final = 15
 LAUNCHED: Final = 6 * 7  # days after which a launch has faded
@@ -32,9 +31,9 @@ DAY_EXPONENT: Final = 1.245  # makes the peak 1.9 times the mean
 WEEKEND: Final = 1.15  # Friday to Sunday
 
 
-def title_weights(count: int = TITLES) -> NDArray[np.float64]:
+def title_weights(count: int = TITLES, stretch: float = STRETCH, exponent: float = EXPONENT) -> NDArray[np.float64]:
     """Return the weights of titles by rank, the most popular first; their sum is 1."""
-    weights: NDArray[np.float64] = np.log(STRETCH * count / np.arange(1, count + 1)) ** EXPONENT
+    weights: NDArray[np.float64] = np.log(stretch * count / np.arange(1, count + 1)) ** exponent
     weights /= weights.sum()
     return weights
 

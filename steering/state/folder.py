@@ -14,9 +14,11 @@ from steering.errors import SettingsError
 
 SOCKET: Final = "control.sock"
 
-VERSIONED: Final = re.compile(r"(table|routes|fleet|status|holdings|playlists)\.([0-9]{1,18})")
+VERSIONED: Final = re.compile(r"(table|routes|fleet|status|holdings|playlists|forecast)\.([0-9]{1,18})")
 WORKER: Final = re.compile(r"worker\.([1-9][0-9]{0,4})")
-UNFINISHED: Final = re.compile(r"\.(table|routes|fleet|status|holdings|playlists|current|keys)\.?[0-9]*\.[0-9]+")
+UNFINISHED: Final = re.compile(
+    r"\.(table|routes|fleet|status|holdings|playlists|forecast|current|keys)\.?[0-9]*\.[0-9]+"
+)
 
 
 def make_folder(state: Path) -> None:

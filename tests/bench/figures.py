@@ -29,7 +29,8 @@ from _fastpath import lpm, mrt, prefix_rows, rib
 from _fastpath.counters import Counters
 from _fastpath.intervals import Chains, sweep
 from _fastpath.ranking import Trace
-from steering.control.routes.feeds import FeedSource, read_text
+from steering.control.feed_files import read_text
+from steering.control.routes.feeds import FeedSource
 from steering.control.services.control import Control
 from steering.control.services.synthetic_fleet import synthesize
 from steering.decision.snapshot import Snapshot

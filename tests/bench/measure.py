@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import geo_data
-from steering.control.routes.feeds import read_text
+from steering.control.feed_files import read_text
 
 COUNT = 200_000  # addresses of a family; each call uses another one
 SEED = 20260617

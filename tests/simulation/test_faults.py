@@ -152,7 +152,7 @@ def routes(folder: Path) -> list[FeedSource]:
 
 
 def test_bounded_load_keeps_the_worst_of_100_appliances_within_a_quarter_above_its_share(tmp_path: Path) -> None:
-    """Zipf(1) over 10,000 titles, where the first is ten appliances' share; a minute to settle, and one to be judged."""
+    """10,000 titles, where the first is an appliance's share; a minute to settle, and one to be judged."""
     plan = Plan(first_s=50.0, quiet_s=10.0, on_s=60.0, off_s=1.0, requests_per_s=3000.0, panel=1000)
     rehearsal = rehearse(tmp_path / "state", one_cluster(100), routes(tmp_path), plan, [Fault])
     measure = rehearsal.play.measure

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from steering.simulation.concentration import TITLES
 from steering.simulation.popularity import (
     LAUNCH_BOOST,
     LAUNCHED,
     LAUNCHES_A_DAY,
-    TITLES,
     launch_boosts,
     level_of_day,
     regional_shares,

@@ -11,6 +11,7 @@ import pytest
 from _fastpath.status_words import IPV4_UP, STALE, UNHEALTHY
 from steering.model.fleet import Fleet
 from steering.settings import Settings
+from steering.simulation.concentration import weight_of_rank
 from steering.simulation.demand import Demand, Group, Request
 from steering.simulation.measure import Measure
 from steering.simulation.world import World
@@ -45,9 +46,8 @@ def test_demand_is_what_the_clusters_can_bear_at_the_requested_rate() -> None:
     assert len(asked) == pytest.approx(600, abs=2)
     assert Counter(asked.panel for asked in asked if asked.panel >= 0) == dict.fromkeys(range(20), 12)
     titles = Counter(asked.title for asked in make_demand(1000.0).clients)
-    assert titles.most_common(1)[0][1] / titles.total() == pytest.approx(
-        1 / sum(1 / n for n in range(1, 101)), rel=0.05
-    )
+    weights = [weight_of_rank(rank, 100) for rank in range(1, 101)]
+    assert titles.most_common(1)[0][1] / titles.total() == pytest.approx(weights[0] / sum(weights), rel=0.05)
 
 
 def test_a_hit_is_every_third_request_and_overload_is_beside_the_others() -> None:

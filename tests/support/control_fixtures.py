@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import geo_data
-from steering.control.routes.feeds import FeedSource, read_text, regions
+from steering.control.feed_files import read_text
+from steering.control.routes.feeds import FeedSource, regions
 from steering.control.services.control import Control
 from steering.model.fleet import Fleet
 from steering.process import child

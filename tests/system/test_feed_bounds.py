@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from steering.control.routes.feeds import MAX_XZ_MEMORY, read_bytes
+from steering.control.feed_files import MAX_XZ_MEMORY, read_bytes
 from steering.errors import FeedError
 from steering.model.fleet import Fleet
 

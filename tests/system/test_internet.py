@@ -16,7 +16,7 @@ import pytricia
 import geo_data
 from _fastpath import lpm, prefix_rows
 from _fastpath.intervals import Chains, relabel_intervals, sweep
-from steering.control.routes.feeds import read_text
+from steering.control.feed_files import read_text
 from tests.support import reference
 
 RANDOM = 100_000  # addresses a family

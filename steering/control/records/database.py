@@ -23,6 +23,7 @@ from typing import Final
 
 from steering.control.records.audit import AuditRepository
 from steering.control.records.auth import TokenRepository
+from steering.control.records.catalogue import CatalogueRepository
 from steering.control.records.fleet import FleetRepository
 from steering.control.records.overrides import OverrideRepository, StateRepository
 from steering.control.records.playlists import PlaylistRepository
@@ -46,6 +47,7 @@ class Transaction:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.audit = AuditRepository(connection)
+        self.catalogue = CatalogueRepository(connection)
         self.fleet = FleetRepository(connection)
         self.overrides = OverrideRepository(connection)
         self.pins = PinRepository(connection)

@@ -64,6 +64,18 @@ CREATE TABLE playlists (
 -- What is asked of all playlists at once is in the indexes, so that no text is read for it.
 CREATE INDEX playlists_by_time ON playlists (service, title, kind, changed_at);
 CREATE INDEX playlists_fetched ON playlists (service, title, kind) WHERE url <> '';
+-- What appliances may hold. Empty recipe: the title cannot be filled.
+CREATE TABLE titles (
+    service TEXT NOT NULL, title TEXT NOT NULL, bytes INTEGER NOT NULL, recipe TEXT NOT NULL, kind TEXT NOT NULL,
+    available_from REAL, available_until REAL, regions TEXT NOT NULL, PRIMARY KEY (service, title)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX titles_by_recipe ON titles (service, recipe) WHERE recipe <> '';
+-- A recipe is named by the hash of its document (body), which never changes.
+CREATE TABLE recipes (
+    service TEXT NOT NULL, name TEXT NOT NULL, body BLOB NOT NULL, bytes INTEGER NOT NULL, files INTEGER NOT NULL,
+    put_at REAL NOT NULL, who TEXT NOT NULL, PRIMARY KEY (service, name)
+) STRICT;
+CREATE INDEX recipe_sizes ON recipes (service, name, bytes, put_at);
 -- Revoked tokens stay, so that the ids in the audit log keep their meaning.
 CREATE TABLE tokens (
     id INTEGER PRIMARY KEY AUTOINCREMENT, role TEXT NOT NULL, name TEXT NOT NULL, sha256 BLOB NOT NULL UNIQUE,

@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from _fastpath import prefix_rows, rib
-from steering.control.routes.feeds import MAX_LISTED, Feed, FeedBuilder, rule_of
+from steering.control.feed_files import MAX_LISTED, rule_of
+from steering.control.routes.feeds import Feed, FeedBuilder
 from steering.errors import FeedError
 from steering.model.fleet import Fleet, Partner
 from steering.model.route import Announcement

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from _fastpath import prefix_rows, rib
 from _fastpath.intervals import Chains, measure, sweep
-from steering.control.routes.feeds import rule_of
+from steering.control.feed_files import rule_of
 from steering.errors import RequestError
 from steering.model.fleet import Cluster, Fleet
 from steering.model.prefix import parse_prefix

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath import prefix_rows, rib
-from steering.control.routes.feeds import MAX_LISTED, PREFIX_RULE, CheckedRows, Feed, RowCollector, listed, read_json
+from steering.control.feed_files import MAX_LISTED, listed, read_json
+from steering.control.routes.feeds import PREFIX_RULE, CheckedRows, Feed, RowCollector
 from steering.control.routes.feeds.asn import parse_asn
 from steering.errors import FeedError, syntax_fault
 from steering.model.prefix import UNWRAPPED

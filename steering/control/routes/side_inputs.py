@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from steering.control.routes.feeds import sha256_of
+from steering.control.feed_files import sha256_of
 from steering.errors import FeedError
 
 FOLDER: Final = "side"

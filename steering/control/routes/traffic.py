@@ -13,7 +13,7 @@ from pathlib import Path
 
 from _fastpath import prefix_rows
 from _fastpath.intervals import Chains, Intervals, Pairs, measure, overlay, relabel_intervals, sweep
-from steering.control.routes.feeds import read_text
+from steering.control.feed_files import read_text
 from steering.errors import FeedError
 
 

@@ -235,7 +235,8 @@ class HandOver:
             "status": {number_of(name) for name in [*self.status.names, *(item.status for item in served)]},
             "holdings": {number_of(item.holdings) for item in served if item.holdings},
         }
-        remove_unneeded(self.state, lambda kind, number: number in numbers[kind])
+        # Whoever writes files of another kind removes the older ones.
+        remove_unneeded(self.state, lambda kind, number: kind not in numbers or number in numbers[kind])
 
 
 def kept_versions(versions: Sequence[PublishedT], retain: int) -> tuple[list[PublishedT], list[PublishedT]]:

@@ -15,11 +15,12 @@ from typing import Any, Final
 
 import msgspec
 
+from steering.control.feed_files import listed
 from steering.control.routes.bgp.sessions import FILE as BGP_FILE
 from steering.control.routes.build import Progress, build_table, quiet
 from steering.control.routes.canary import mixed_with_serving
 from steering.control.routes.diff import compare, side_of
-from steering.control.routes.feeds import Feed, FeedSource, files_of, kind_of, listed, read_feed
+from steering.control.routes.feeds import Feed, FeedSource, files_of, kind_of, read_feed
 from steering.control.routes.fetch import fetch, is_url
 from steering.control.routes.filters import filter_feed
 from steering.control.routes.guards import broken_guards

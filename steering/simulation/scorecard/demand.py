@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _fastpath.hashing import content_key_of, key_of
-from steering.simulation.popularity import TITLES, regional_shares
+from steering.simulation.concentration import TITLES
+from steering.simulation.popularity import regional_shares
 from steering.simulation.scorecard.scenarios import LENGTH_S, Scenario
 from steering.simulation.scorecard.world import Flags, Floats, Ints, World, sums
 

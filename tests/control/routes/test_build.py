@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from steering.control.feed_files import CSV_RULE
 from steering.control.routes.build import build_table, mean, unit_vector
-from steering.control.routes.feeds import CSV_RULE, FeedSource, read_feed
+from steering.control.routes.feeds import FeedSource, read_feed
 from steering.control.routes.feeds.mmdb import network_at
 from steering.control.routes.feeds.regions import country_code, read_regions
 from steering.errors import FeedError

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 import geo_data
 from _fastpath import prefix_rows, rib
-from steering.control.routes.feeds import Feed, FeedBuilder, read_text
+from steering.control.feed_files import read_text
+from steering.control.routes.feeds import Feed, FeedBuilder
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet
 from steering.model.route import Announcement

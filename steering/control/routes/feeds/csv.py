@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from steering.control.routes.feeds import CSV_RULE, MAX_LINE, AttributeTable, Feed, FeedBuilder, read_text
+from steering.control.feed_files import CSV_RULE, MAX_LINE, read_text
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet
 from steering.model.route import Announcement, RouteClass

@@ -18,17 +18,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from _fastpath import prefix_rows
-from steering.control.routes.feeds import (
-    CSV_RULE,
-    MAX_LISTED,
-    CheckedRows,
-    FeedBuilder,
-    RowCollector,
-    lines_of,
-    listed,
-    read_text,
-    rule_of,
-)
+from steering.control.feed_files import CSV_RULE, MAX_LISTED, lines_of, listed, read_text, rule_of
+from steering.control.routes.feeds import CheckedRows, FeedBuilder, RowCollector
 from steering.errors import FeedError
 from steering.model.route import Refusal, Region
 from steering.state.routes import prefix_at

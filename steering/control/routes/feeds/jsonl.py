@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-from steering.control.routes.feeds import MAX_LINE, AttributeTable, Feed, RowCollector, lines_of, read_text
+from steering.control.feed_files import MAX_LINE, lines_of, read_text
+from steering.control.routes.feeds import AttributeTable, Feed, RowCollector
 from steering.control.routes.feeds.csv import COLUMNS, add_attributes
 from steering.model.fleet import Fleet
 

@@ -15,7 +15,8 @@ from typing import Any, Final, TypeVar
 
 import maxminddb
 
-from steering.control.routes.feeds import Feed, sha256_of
+from steering.control.feed_files import sha256_of
+from steering.control.routes.feeds import Feed
 from steering.control.routes.feeds.asn import parse_asn, read_lines
 from steering.errors import FeedError
 from steering.model.fleet import Fleet

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from _fastpath import mrt, prefix_rows
-from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, read_bytes
+from steering.control.feed_files import read_bytes
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder
 from steering.errors import FeedError
 from steering.model.fleet import Cluster, Fleet
 from steering.model.route import Announcement

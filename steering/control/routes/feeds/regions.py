@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, TypeVar
 import geo_data
 from _fastpath import prefix_rows, rib
 from _fastpath.intervals import Chains, Intervals, Pairs, overlay, relabel_intervals, sweep
-from steering.control.routes.feeds import read_text, sha256_of
+from steering.control.feed_files import read_text, sha256_of
 from steering.control.routes.feeds.geofeed import Geofeed, read_geofeed
 from steering.control.routes.feeds.mmdb import read_networks
 from steering.errors import FeedError

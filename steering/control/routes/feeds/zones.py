@@ -28,7 +28,8 @@ from typing import Any, Final
 
 from _fastpath import prefix_rows
 from _fastpath.zone_rankings import EARTH_RADIUS_KM
-from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, RowCollector, read_json
+from steering.control.feed_files import read_json
+from steering.control.routes.feeds import AttributeTable, Feed, FeedBuilder, RowCollector
 from steering.errors import FeedError, syntax_fault
 from steering.model.fleet import Cluster, Fleet, Site
 from steering.model.policy import DISTANCE_STEP_KM

@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import geo_data
-from steering.control.routes.feeds import CSV_RULE, FeedSource, read_feed
+from steering.control.feed_files import CSV_RULE
+from steering.control.routes.feeds import FeedSource, read_feed
 from steering.control.routes.feeds.geofeed import Geofeed, read_geofeed
 from steering.control.routes.feeds.mmdb import asn_of
 from steering.control.routes.feeds.regions import RegionMap, read_regions
