@@ -183,7 +183,7 @@ def open_window(windows: Sequence[FillWindow], now: float) -> FillWindow | None:
 
 
 def rate_now(rule: FillRule, windows: Sequence[FillWindow], now: float, *, urgent: bool) -> tuple[float, float]:
-    """Return the rate in Gbit/s at which an appliance may fill now, and until when; a rate of 0 until a window opens."""
+    """Return the Gbit/s at which an appliance may fill now, and until when; 0 until a window opens."""
     window = open_window(windows, now)
     if window:
         return window.gbps, window.ends_at
