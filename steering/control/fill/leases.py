@@ -178,7 +178,11 @@ class Ledger:
         if not lease.bytes_done < bytes_done <= lease.bytes or lease.expires_at <= now:
             return False
         lease.bytes_done = bytes_done
-        if any(self.room(account.budget, now) < 0 for account in lease.accounts):
+        return self.renew(lease, now)
+
+    def renew(self, lease: Lease, now: float) -> bool:
+        """Renew a lease that its appliance asks for again; return whether it was renewed, as with progress."""
+        if lease.expires_at <= now or any(self.room(account.budget, now) < 0 for account in lease.accounts):
             return False
         lease.expires_at = min(now + self.ttl_s, lease.ends_at)
         return True

@@ -35,7 +35,7 @@ class Limits:
 
     by_budget: dict[Budget, int] = dataclasses.field(default_factory=dict)
 
-    def __call__(self, budget: Budget, now: float) -> int | None:
+    def __call__(self, budget: Budget, now: float) -> int | None:  # noqa: ARG002 (as limits of the day have it)
         return self.by_budget.get(budget)
 
 
@@ -153,7 +153,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.highest = dict.fromkeys(self.limits, 0)
         self.lowered: dict[Budget, list[tuple[float, int]]] = {}
         self.now = 0.0
-        self.ledger = Ledger(lambda budget, now: self.limits[budget])
+        self.ledger = Ledger(lambda budget, _: self.limits[budget])
         self.ours: list[Lease] = []
 
     @rule(slot=st.integers(0, 3), title=st.integers(0, 3), mbps=st.integers(1, 2000), data=st.data())
