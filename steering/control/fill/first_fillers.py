@@ -12,6 +12,7 @@ the oldest is forgotten. A forgotten first filler may cost a second fetch from o
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from steering.control.fill.leases import Title
@@ -79,10 +80,13 @@ class FirstFillers:
         """Return for how long others wait for a first filler without a lease."""
         return 0.0 if filler.member == NOBODY else max(filler.named_at + self.wait_s - now, 0.0)
 
-    def forget(self, before: float) -> None:
-        """Forget the first fillers that were named before a time."""
+    def forget(self, now: float, waits: float, is_filling: Callable[[Title, int], bool]) -> None:
+        """Forget the first fillers that were named so many waits ago and are not filling."""
         while self.entries:
-            key, filler = next(iter(self.entries.items()))
-            if filler.named_at >= before:
+            (title, scope), filler = next(iter(self.entries.items()))
+            if filler.named_at > now - waits * self.wait_s:
                 return
-            self.drop(*key)
+            if is_filling(title, filler.member):
+                self.name(title, scope, filler.member, filler.bytes, now)
+            else:
+                self.drop(title, scope)

@@ -49,8 +49,8 @@ class Sources:
         """End the leases that ran out, and forget old waits. Call it before anything else, and every few seconds."""
         for lease in self.ledger.expire(now):
             self.lose(lease, now)
-        self.in_clusters.forget(now - KEPT * self.in_clusters.wait_s)
-        self.in_groups.forget(now - KEPT * self.in_groups.wait_s)
+        self.in_clusters.forget(now, KEPT, lambda title, slot: self.tiers.lease_left_s(slot, title) > 0)
+        self.in_groups.forget(now, KEPT, lambda title, cluster: self.tiers.filling_left_s(cluster, title) > 0)
 
     def lose(self, lease: Lease, now: float) -> None:
         """Let the next one take the place of a first filler whose lease ended without the title."""
@@ -126,7 +126,7 @@ class Sources:
         return answer
 
     def renewed(self, slot: int, title: Title, now: float) -> Lease | None:
-        """Return the lease that an appliance has for a title, renewed; end it if a source of it is not good any more."""
+        """Return the lease that an appliance has for a title, renewed; end it if a source is no longer good."""
         lease = self.ledger.lease(slot, title)
         if lease is None:
             return None

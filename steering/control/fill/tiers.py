@@ -17,12 +17,12 @@ A holder that is full is waited for like a first filler. Pure: `Network` has wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from steering.control.fill.failed_sources import ORIGIN, FailedSources
 from steering.control.fill.first_fillers import NOBODY, FirstFillers
-from steering.control.fill.leases import Budget, BudgetKind, Ledger, Tier, Title
+from steering.control.fill.leases import LEAST_MBPS, Budget, BudgetKind, Ledger, Tier, Title
 
 RETRY_S: Final = (30.0, 300.0)  # the least and the most that an appliance waits before it asks again
 BUSY_S: Final = 60.0
@@ -112,7 +112,7 @@ class Tiers:
 
     def route(self, slot: int, wanted: Wanted, now: float) -> Route | Later:
         """Return the sources that an appliance may use for a title now, or whom it waits for."""
-        title, (cluster, _, _) = wanted.title, self.network.place(slot)
+        title, (cluster, _, group) = wanted.title, self.network.place(slot)
         free, busy = self.holders(slot, title, (cluster,), now)
         if free:
             self.in_clusters.drop(title, cluster)
@@ -121,6 +121,7 @@ class Tiers:
             return waits
         free, busy = self.holders(slot, title, self.network.siblings(cluster), now)
         if free:
+            self.in_groups.drop(title, group)
             return Route(Tier.tier, free)
         return self.wait_in_group(slot, wanted, busy, now) or self.route_outside(slot, wanted, now)
 
@@ -131,19 +132,30 @@ class Tiers:
         free, busy = self.holders(slot, title, exchanges, now)
         if free:
             return Route(Tier.tier, free)
-        filler = self.in_groups.get(title, group)
-        waited_s = now - filler.opened_at if filler else 0.0
-        if group and waited_s < self.in_groups.wait_s:
-            left_s = self.in_groups.wait_s - waited_s
-            if busy:
-                return wait(min(left_s, BUSY_S), f"{self.network.name(busy[0])} has it and is busy")
-            if coming := next((other for other in exchanges if self.is_coming(other, title)), None):
-                return wait(left_s, f"an exchange fetches it first: {self.name_in(coming, title)}")
+        if group and (waits := self.wait_for_exchanges(title, group, exchanges, busy, now)):
+            return waits
         others = self.network.other_exchanges(cluster)
         free, other_busy = self.holders(slot, title, others, now)
         if free:
             return Route(Tier.tier, free)
         return self.route_to_origin(slot, title, len(busy) + len(other_busy), now)
+
+    def wait_for_exchanges(
+        self, title: Title, group: str, exchanges: Sequence[int], busy: Sequence[int], now: float
+    ) -> Later | None:
+        """Return the wait of a partner for exchanges that fetch a title, or are going to; None once that is over."""
+        filler = self.in_groups.get(title, group)
+        left_s = self.in_groups.wait_s - (now - filler.opened_at if filler else 0.0)
+        if busy:
+            return wait(BUSY_S, f"{self.network.name(busy[0])} has it and is busy") if left_s > 0 else None
+        upstream = self.in_groups.get(title, "")
+        fetching_s = self.filling_left_s(upstream.member, title) if upstream else 0.0
+        if upstream and fetching_s:
+            return wait(fetching_s, f"an exchange fetches it first: {self.name_in(upstream.member, title)}")
+        coming = next((other for other in exchanges if self.is_coming(other, title)), None) if left_s > 0 else None
+        return (
+            wait(left_s, f"an exchange fetches it first: {self.name_in(coming, title)}") if coming is not None else None
+        )
 
     def route_to_origin(self, slot: int, title: Title, copies: int, now: float) -> Route | Later:
         """Return the origin, unless it is off, or enough copies of it are on their way or at exchanges in reach."""
@@ -172,9 +184,9 @@ class Tiers:
                 for other in self.usable(slot, title, cluster, now)
             }
             free += sorted(
-                (other for other, room in rooms.items() if room >= 1), key=lambda other: (-rooms[other], other)
+                (other for other, room in rooms.items() if room >= LEAST_MBPS), key=lambda other: (-rooms[other], other)
             )
-            busy += [other for other, room in rooms.items() if room < 1]
+            busy += [other for other, room in rooms.items() if room < LEAST_MBPS]
             if len(free) >= CANDIDATES:
                 break
         return tuple(free[:CANDIDATES]), tuple(busy)
@@ -221,9 +233,7 @@ class Tiers:
             filler = self.in_groups.name(title, group, member, wanted.bytes, now)
         if filler.member == cluster:
             return None
-        inner = self.in_clusters.get(title, filler.member) if filler.member != NOBODY else None
-        left_s = self.lease_left_s(inner.member, title) if inner else 0.0
-        left_s = left_s or self.in_groups.wait_left_s(filler, now)
+        left_s = self.filling_left_s(filler.member, title) or self.in_groups.wait_left_s(filler, now)
         if not left_s:
             self.in_groups.name(title, group, cluster, wanted.bytes, now)
             return None
@@ -236,20 +246,20 @@ class Tiers:
         lease = self.ledger.lease(slot, title) if slot != NOBODY else None
         return max((lease.bytes - lease.bytes_done) * 8 / (lease.mbps * 1e6), RETRY_S[0]) if lease else 0.0
 
+    def filling_left_s(self, cluster: int, title: Title) -> float:
+        """Return the same for the first filler of a cluster."""
+        filler = self.in_clusters.get(title, cluster) if cluster != NOBODY else None
+        return self.lease_left_s(filler.member, title) if filler else 0.0
+
     def least_loaded(self, slot: int, wanted: Wanted, cluster: int, now: float) -> int:
-        """Return the appliance of a cluster that is to fetch a title: it wants it, may fill now, and has least to do."""
-        network, assigned = self.network, self.in_clusters.assigned
-        candidates = [
-            (assigned[other] / max(network.rate(other, wanted.urgent, now)[0], 1), other)
-            for other in network.members(cluster)
-            if other == slot
-            or (
-                network.is_up(other)
-                and network.wants(other, wanted.title)
-                and network.rate(other, wanted.urgent, now)[0] >= 1
-            )
-        ]
-        return min(candidates)[1]
+        """Return the appliance of a cluster that is to fetch a title: the one with least to do that wants it."""
+        assigned = self.in_clusters.assigned
+        rates = {slot: self.network.rate(slot, wanted.urgent, now)[0]}
+        for other in self.lacking(cluster, wanted.title):
+            rates[other] = self.network.rate(other, wanted.urgent, now)[0]
+        return min(
+            (assigned[other] / max(rate, 1), other) for other, rate in rates.items() if rate >= 1 or other == slot
+        )[1]
 
     def least_loaded_cluster(self, cluster: int, title: Title) -> int:
         """Return the cluster of a group that is to fetch a title."""
@@ -257,10 +267,15 @@ class Tiers:
         return min([cluster, *others], key=lambda other: (self.in_groups.assigned[other], other))
 
     def is_coming(self, cluster: int, title: Title) -> bool:
-        """Return whether an appliance of a cluster that is up wants a title."""
-        return any(
-            self.network.wants(slot, title) and self.network.is_up(slot) for slot in self.network.members(cluster)
-        )
+        """Return whether an appliance of a cluster is to fetch a title, and can."""
+        return next(self.lacking(cluster, title), None) is not None
+
+    def lacking(self, cluster: int, title: Title) -> Iterator[int]:
+        """Yield the appliances of a cluster that are up, and want a title that they do not report."""
+        holders = self.network.holders(cluster, title)
+        for slot in self.network.members(cluster):
+            if slot not in holders and self.network.wants(slot, title) and self.network.is_up(slot):
+                yield slot
 
     def name_in(self, cluster: int, title: Title) -> str:
         """Return the name of a cluster's first filler, or of its first appliance while there is none."""
