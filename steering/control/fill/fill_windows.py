@@ -189,3 +189,9 @@ def rate_now(rule: FillRule, windows: Sequence[FillWindow], now: float, *, urgen
         return window.gbps, window.ends_at
     opens_at = min((window.begins_at for window in windows if window.begins_at > now), default=covered_until(now))
     return (rule.urgent_gbps if urgent else 0.0), opens_at
+
+
+def unchanged_until(windows: Sequence[FillWindow], now: float) -> float:
+    """Return until when `windows_ahead` and `covered_until` return the same for a rule."""
+    ends = [window.ends_at for window in windows if window.ends_at > now]
+    return min([*ends, (math.floor(now / STEP_S) + 1) * STEP_S])
