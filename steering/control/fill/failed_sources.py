@@ -72,7 +72,7 @@ class FailedSources:
         failures = self.failures.get((title, ORIGIN))
         if not failures:
             return 0.0
-        return failures[-1].failed_at + min(FIRST_RETRY_S * 2 ** (len(failures) - 1), LONGEST_RETRY_S)
+        return failures[-1].failed_at + min(FIRST_RETRY_S * (1 << (len(failures) - 1)), LONGEST_RETRY_S)
 
     def bad_copies(self, now: float) -> list[tuple[int, Title]]:
         """Return the sources that two appliances got wrong bytes of a title from: their copies should be checked."""
