@@ -23,8 +23,9 @@ class RangeServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files: dict[str, bytes]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, files: dict[str, bytes], address: str) -> None:
+        super().__init__((address, 0), Handler)
+        self.address = address
         self.files = files
         self.flip: int | None = None
         self.most: int | None = None
@@ -34,7 +35,7 @@ class RangeServer(ThreadingHTTPServer):
     @property
     def host(self) -> str:
         """Return the host and port."""
-        return f"127.0.0.1:{self.server_port}"
+        return f"{self.address}:{self.server_port}"
 
     @property
     def total(self) -> int:
@@ -83,9 +84,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving_ranges(files: dict[str, bytes]) -> Iterator[RangeServer]:
+def serving_ranges(files: dict[str, bytes], address: str = "127.0.0.1") -> Iterator[RangeServer]:
     """Run a server in a thread."""
-    server = RangeServer(files)
+    server = RangeServer(files, address)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
