@@ -1,9 +1,9 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """Which appliance of a cluster holds which of the cluster's titles.
 
-Hottest first, each copy goes to the appliance with most left of its scarcer good: its share of the cluster's load, or
-its disk. So fast appliances with small disks get few hot titles, and large slow ones the tail. An appliance that holds
-a title already keeps it while that leaves its load within BOUND of its share.
+Hottest first, each copy goes to the appliance that has most of its share of the load left for each byte of disk that it
+has left. So fast appliances with small disks get few hot titles, large slow ones the tail, and load and disk run out
+together. An appliance that holds a title already keeps it while that leaves its load within BOUND of its share.
 """
 
 from libc.math cimport INFINITY
@@ -89,11 +89,11 @@ cdef int place(
             one = appliances + number
             if one.room < size or one.bits[title >> 3] >> (title & 7) & 1:
                 continue
-            score = min(1 - (one.load + load) / one.share if one.share > 0 else 0, (one.room - size) / one.disk)
+            score = (one.share - one.load - load) / max(one.room, 1)
             if title < one.held_titles and one.held[title >> 3] >> (title & 7) & 1 and (
                 one.load + load <= C_BOUND * one.share
             ):
-                score += 2  # before every other
+                score = INFINITY
             if score > best:
                 chosen, best = number, score
         if chosen < 0:
