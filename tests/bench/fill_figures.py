@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from steering.control.fill.forecast import Area, Forecast
+from steering.control.fill.areas import Area
+from steering.control.fill.forecast import Forecast
 from steering.control.fill.plays import read_plays
 from steering.simulation.plays import PlayedArea
 from tests.bench.measure import Report
