@@ -158,7 +158,7 @@ def test_bounded_load_keeps_the_worst_of_100_appliances_within_a_quarter_above_i
 
     A minute to settle, and one to be judged.
     """
-    monkeypatch.setattr("steering.simulation.demand.weight_of_rank", lambda rank, count: 1 / rank)
+    monkeypatch.setattr("steering.simulation.demand.weight_of_rank", lambda rank, _: 1 / rank)
     plan = Plan(first_s=50.0, quiet_s=10.0, on_s=60.0, off_s=1.0, requests_per_s=3000.0, panel=1000)
     rehearsal = rehearse(tmp_path / "state", one_cluster(100), routes(tmp_path), plan, [Fault])
     measure = rehearsal.play.measure
