@@ -17,6 +17,7 @@ import pytest
 from _fastpath.status_words import REASONS
 from steering.cli import main
 from steering.control.api.report_format import HealthRow, ReportRow, parse
+from steering.control.fill import catalogue, launches, plays, recipes
 from steering.control.fill.holdings_rows import Delta, Full, digest_of
 from steering.control.records.documents import FIELDS, parse_fleet
 from steering.control.routes.bgp.sessions import read_sessions
@@ -188,6 +189,25 @@ def test_the_feeds_and_sessions_of_the_docs_are_valid(fleet: Fleet, tmp_path: Pa
     (toml,) = re.findall(r"```toml\n(\[\[session.+?)```", page, re.DOTALL)
     (tmp_path / "bgp.toml").write_text(toml)
     assert len(read_sessions(tmp_path / "bgp.toml", 65000)) == 1
+
+
+def test_the_feeds_of_fill_of_the_docs_are_valid(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "formats.md").read_text().partition("## Feeds of fill")[2]
+    for name, text in zip(
+        ("plays", "launches", "titles"), re.findall(r"```csv\n(.+?)```", page, re.DOTALL), strict=True
+    ):
+        (tmp_path / f"{name}.csv").write_text(text)
+    played = plays.read_plays(tmp_path / "plays.csv", "video")
+    launched = launches.read_launches(tmp_path / "launches.csv")
+    titles = catalogue.read_catalogue(tmp_path / "titles.csv")
+    assert (len(played), len(launched.launches), len(titles.titles)) == (2, 3, 2)
+    assert not any((played.refused, launched.refused, titles.refused))
+    document = next(block for block in re.findall(r"```json\n(.+?)```", page, re.DOTALL) if "part_bytes" in block)
+    recipe = recipes.read_recipe(document.encode())
+    recipes.check_size(recipes.name_of(document.encode()), recipe, "80100172", titles.titles[0].bytes)
+    assert titles.titles[0].recipe == recipes.name_of(document.encode())
+    columns = {*plays.COLUMNS, *launches.COLUMNS, *catalogue.COLUMNS, *recipes.RecipeFile.__struct_fields__}
+    assert [name for name in sorted(columns) if f"`{name}`" not in page] == []
 
 
 def test_the_tokens_of_the_docs_are_those_of_the_signer_and_of_openssl() -> None:

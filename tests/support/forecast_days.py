@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from steering.control.fill.areas import Area
 from steering.control.fill.catalogue import CatalogueTitle
-from steering.control.fill.forecast import DISK, Area, Forecast
+from steering.control.fill.forecast import DISK, Forecast
 from steering.control.fill.launches import Launch
 from steering.control.fill.offload import offload, titles_on_disk
 from steering.simulation.plays import FIRST_DAY, PlayedArea, Plays
@@ -49,7 +50,7 @@ def judge(areas: Sequence[PlayedArea], days: int, seed: int, titles: int) -> tup
     forecast = Forecast(Area(area.id, area.parent) for area in areas)
     forecast.use_catalogue(catalogue_of(plays))
     guesses = np.random.default_rng([seed, 12])
-    rows = np.array([forecast.rows[area.id] for area in plays.areas])
+    rows = np.array([forecast.areas.rows[area.id] for area in plays.areas])
     disk = DISK * plays.bytes.sum()
     shares: dict[str, list[tuple[float, float]]] = defaultdict(list)
     young_bytes: dict[str, np.ndarray] = defaultdict(lambda: np.zeros(2))

@@ -27,33 +27,22 @@ Memory: 8 bytes for each area and title: 160 MB for 200 areas and 100,000 titles
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from steering.control.fill.areas import WORLD, WORLD_ROW, Area, AreaTree
 from steering.control.fill.catalogue import CatalogueTitle
-from steering.control.fill.launch_curves import (
-    BOOST,
-    COUNTED_WEEKS,
-    FALLS,
-    FEWEST_LAUNCHES,
-    HORIZON,
-    WEEK,
-    factors_at,
-    factors_of,
-    falls_of,
-)
+from steering.control.fill.forecast_titles import ForecastTitles, day_at
+from steering.control.fill.launch_curves import BOOST, FEWEST_LAUNCHES, HORIZON, WEEK
 from steering.control.fill.launches import Launch
 from steering.control.fill.offload import offload, titles_on_disk
 from steering.control.fill.plays import Plays
-from steering.errors import FeedError
 
 Array = NDArray[np.float32]
 
-WORLD: Final = "*"
 KEEPS: Final = 0.5 ** (1 / 7)  # of y and n, from day to day
 SHAPE: Final = 0.7
 DISK: Final = 0.1  # of the catalogue's bytes, for scores
@@ -62,20 +51,9 @@ WEEKDAY_SHARE: Final = 0.2  # of a new day in the factor of its weekday
 ELSEWHERE: Final = 0.05  # of the plays that an area outside the areas of a launch would have
 LEAST: Final = 1e-9
 LEAST_PRIOR: Final = 0.01  # of the mean title: so counts can overcome an expectation of nothing
-NO_LAUNCH: Final = 0  # the day of titles whose launch is unknown or long ago
 FEWEST_DAYS: Final = 5.0  # discounted, a week: until then weekdays are alike
 WEEKDAY_BOUNDS: Final = (0.2, 5.0)
 TIE: Final = 1e-4  # of the forecast's rates, between titles with equal counts
-WORLD_ROW: Final = 0
-KIND_NUMBERS: Final = {"other": 0, "film": 1, "series": 2}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Area:
-    """An area and the one above it: partner, country, continent, `*`."""
-
-    id: str
-    parent: str = WORLD
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,70 +68,13 @@ class AreaScore:
     plain: bool
 
 
-def in_order(areas: Iterable[Area]) -> list[Area]:
-    """Return areas with each one's parent before it, `*` first. Raises FeedError."""
-    by_id = {area.id: area for area in areas if area.id != WORLD}
-    ordered: dict[str, Area] = {WORLD: Area(WORLD, "")}
-    for area in by_id.values():
-        path = []
-        above = area
-        while above.id not in ordered:
-            if above in path:
-                raise FeedError(f"area {area.id!r}: lies below itself")
-            path.append(above)
-            if above.parent not in by_id and above.parent != WORLD:
-                raise FeedError(f"area {above.id!r}: there is no area {above.parent!r} above it")
-            above = by_id.get(above.parent, ordered[WORLD])
-        ordered.update((item.id, item) for item in reversed(path))
-    return list(ordered.values())
-
-
-class Titles:
-    """The titles of a forecast as columns, in the order in which they came; an index is never given twice."""
-
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.index: dict[str, int] = {}
-        self.is_film = np.zeros(0, np.bool_)
-        self.launched = np.zeros(0, np.int64)
-        self.sizes = np.zeros(0, np.float64)
-        self.expected = np.zeros(0, np.float32)  # plays in the first week of a launch; NaN without a launch row
-        self.by_week = np.zeros((0, COUNTED_WEEKS), np.float32)  # plays of the world since the launch
-        self.areas_of: dict[int, tuple[str, ...]] = {}  # of launches that are not everywhere
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def add(self, ids: Iterable[str]) -> int:
-        """Add the titles that are not here; return how many they were."""
-        before = len(self.ids)
-        for title in ids:
-            if title not in self.index:
-                self.index[title] = len(self.ids)
-                self.ids.append(title)
-        count = len(self.ids) - before
-        self.is_film = np.append(self.is_film, np.zeros(count, np.bool_))
-        self.launched = np.append(self.launched, np.full(count, NO_LAUNCH))
-        self.sizes = np.append(self.sizes, np.zeros(count))
-        self.expected = np.append(self.expected, np.full(count, np.nan, np.float32))
-        self.by_week = np.vstack((self.by_week, np.zeros((count, COUNTED_WEEKS), np.float32)))
-        return count
-
-    @property
-    def bytes(self) -> NDArray[np.float64]:
-        """The bytes of each title; those of unknown size have the mean of the others."""
-        known = self.sizes > 0
-        return np.where(known, self.sizes, self.sizes[known].mean() if known.any() else 1.0)
-
-
 class Forecast:
     """The forecast of one service. `began` and `day` are the first and the last counted day, 0 before."""
 
     def __init__(self, areas: Iterable[Area] = (), shape: float = SHAPE) -> None:
         self.shape = shape
-        self.titles = Titles()
-        self.areas = in_order(areas)
-        self.rows = {area.id: row for row, area in enumerate(self.areas)}
+        self.titles = ForecastTitles()
+        self.areas = AreaTree(areas)
         count = len(self.areas)
         self.day = self.began = 0
         self.y = np.zeros((count, 0), np.float32)
@@ -163,21 +84,20 @@ class Forecast:
         self.lost = np.zeros(count, np.uint8)  # days running
         self.plain = np.zeros(count, np.bool_)
         self.scores: list[AreaScore] = []
-        self.learn_curves()
 
     # ---- titles, areas and launches
 
     def use_areas(self, areas: Iterable[Area]) -> None:
         """Use another tree of areas; those that stay keep what was counted."""
-        before, rows = self.rows, in_order(areas)
-        kept = [(row, before[area.id]) for row, area in enumerate(rows) if area.id in before]
+        before, tree = self.areas.rows, AreaTree(areas)
+        kept = [(row, before[name]) for name, row in tree.rows.items() if name in before]
         new, old = [pair[0] for pair in kept], [pair[1] for pair in kept]
         for name, filled in (("y", 0), ("n", 0), ("days", 0), ("weekdays", 1), ("lost", 0), ("plain", 0)):
             array = getattr(self, name)
-            changed = np.full((len(rows), *array.shape[1:]), filled, array.dtype)
+            changed = np.full((len(tree), *array.shape[1:]), filled, array.dtype)
             changed[new] = array[old]
             setattr(self, name, changed)
-        self.areas, self.rows = rows, {area.id: row for row, area in enumerate(rows)}
+        self.areas = tree
 
     def add_titles(self, ids: Iterable[str]) -> None:
         """Give new titles an index."""
@@ -186,14 +106,8 @@ class Forecast:
 
     def use_catalogue(self, catalogue: Sequence[CatalogueTitle]) -> None:
         """Use the sizes, kinds and launches of titles."""
-        titles = self.titles
         self.add_titles(title.title for title in catalogue)
-        for title in catalogue:
-            index = titles.index[title.title]
-            titles.sizes[index] = title.bytes
-            titles.is_film[index] = title.kind == "film"
-            if title.available_from is not None:
-                titles.launched[index] = day_at(title.available_from)
+        self.titles.use_catalogue(catalogue)
 
     def use_launches(self, launches: Sequence[Launch]) -> None:
         """Use what is expected of launches."""
@@ -219,28 +133,11 @@ class Forecast:
     def usual_first_week(self, share: float) -> float:
         """Return a quantile of the first weeks that were counted; before there are 20, of what all titles suggest."""
         titles = self.titles
-        counted = titles.by_week[self.counted_launches(WEEK), 0]
+        counted = titles.by_week[self.titles.counted_launches(self.began, self.day, WEEK), 0]
         if len(counted) >= FEWEST_LAUNCHES:
             return float(np.quantile(counted, share))
         levels = self.y[0] / np.maximum(self.n[0], 1.0)
         return float(np.quantile(levels, share)) * WEEK * BOOST if len(levels) else 0.0
-
-    def counted_launches(self, days: int) -> NDArray[np.bool_]:
-        """Return which titles had all of these first days counted."""
-        launched = self.titles.launched
-        counted: NDArray[np.bool_] = (launched >= max(self.began, NO_LAUNCH + 1)) & (launched + days <= self.day + 1)
-        return counted
-
-    def learn_curves(self) -> None:
-        """Use the falls of the launches that were counted, where they are enough."""
-        titles = self.titles
-        over = self.counted_launches(COUNTED_WEEKS * WEEK)
-        self.film = factors_of(falls_of(titles.by_week[over & titles.is_film]) or FALLS["film"])
-        self.series = factors_of(falls_of(titles.by_week[over & ~titles.is_film]) or FALLS["series"])
-
-    def factors(self, day: int) -> Array:
-        """Return the launch factors of all titles on a day."""
-        return factors_at(day - self.titles.launched, self.titles.is_film, self.film, self.series)
 
     # ---- counting
 
@@ -248,7 +145,7 @@ class Forecast:
         """Count the days of a feed that come after the last one, in order; return their scores."""
         self.add_titles(plays.titles)
         to_index = np.array([self.titles.index[title] for title in plays.titles], np.int64)
-        to_row = np.array([self.rows.get(area, 0) for area in plays.areas], np.int64)
+        to_row = np.array([self.areas.rows.get(area, WORLD_ROW) for area in plays.areas], np.int64)
         day, area = np.asarray(plays.day), np.asarray(plays.area)
         title, count = np.asarray(plays.title), np.asarray(plays.plays)
         scores: list[AreaScore] = []
@@ -276,25 +173,23 @@ class Forecast:
             if counted is not None:
                 yield row, counted
                 if row:
-                    above = self.rows[self.areas[row].parent]
+                    above = self.areas.parents[row]
                     below[above] = below[above] + counted if above in below else counted
 
     def take_day(self, day: int, counts: Iterable[tuple[int, Array]]) -> list[AreaScore]:
         """Count a day: the plays by title of the area rows that reported, with those of the areas below them."""
         counted = dict(counts)
         scores = self.score(day, counted) if self.day else []
-        factors, weekday = self.factors(day), weekday_of(day)
+        factors, weekday = self.titles.factors(day), weekday_of(day)
         for row, plays in counted.items():
             self.learn_weekday(row, weekday, float(plays.sum(dtype=np.float64)))
             self.y[row] = KEEPS * self.y[row] + plays / self.weekdays[row, weekday]
             self.n[row] = KEEPS * self.n[row] + factors
             self.days[row] = KEEPS * self.days[row] + 1
         if WORLD_ROW in counted:
-            ages = day - self.titles.launched
-            young = np.flatnonzero((ages >= 0) & (ages < COUNTED_WEEKS * WEEK))
-            self.titles.by_week[young, ages[young] // WEEK] += counted[WORLD_ROW][young]
+            self.titles.count_weeks(day, counted[WORLD_ROW])
         self.began, self.day, self.scores = self.began or day, day, scores
-        self.learn_curves()
+        self.titles.learn_curves(self.began, self.day)
         return scores
 
     def learn_weekday(self, row: int, weekday: int, total: float) -> None:
@@ -316,7 +211,7 @@ class Forecast:
                 plays = counted[row]
                 lists = (rates, self.plain_rates(row, day, rates), plays)
                 ours, counts, best = (offload(titles_on_disk(one, sizes, disk), plays, sizes) for one in lists)
-                scores.append(AreaScore(self.areas[row].id, day, ours, counts, best, bool(self.plain[row])))
+                scores.append(AreaScore(self.areas.areas[row].id, day, ours, counts, best, bool(self.plain[row])))
                 self.lost[row] = min(self.lost[row] + 1, LOST_DAYS) if ours < counts else 0
                 self.plain[row] = self.lost[row] >= LOST_DAYS
         return scores
@@ -326,18 +221,17 @@ class Forecast:
     def rates(self, day: int) -> Iterator[tuple[str, Array]]:
         """Yield each area, after the one above it, and the plays of each title that are expected on a day."""
         for row, rates in self.forecast_rates(day):
-            yield self.areas[row].id, self.plain_rates(row, day, rates) if self.plain[row] else rates
+            yield self.areas.areas[row].id, self.plain_rates(row, day, rates) if self.plain[row] else rates
 
     def forecast_rates(self, day: int) -> Iterator[tuple[int, Array]]:
         """Yield each area's row and its rates by the gamma prior, also where plain counts are in use."""
-        factors, weekday = self.factors(day), weekday_of(day)
-        parents = {self.rows[area.parent] for area in self.areas[1:]}
+        factors, weekday = self.titles.factors(day), weekday_of(day)
         levels: dict[int, Array] = {}
-        groups = self.launch_groups()
-        for row, area in enumerate(self.areas):
-            prior = self.prior(row, levels[self.rows[area.parent]], groups) if row else self.world_prior(day)
+        groups = self.titles.launches_of_areas()
+        for row, parent in enumerate(self.areas.parents):
+            prior = self.prior(row, levels[parent], groups) if row else self.world_prior(day)
             level = self.level(row, prior)
-            if row in parents:
+            if row in self.areas.rows_above:
                 levels[row] = level
             yield row, level * factors * self.weekdays[row, weekday]
 
@@ -371,44 +265,21 @@ class Forecast:
 
     def prior(self, row: int, above: Array, groups: Mapping[tuple[str, ...], list[int]]) -> Array:
         """Return the prior means of an area by the levels in the one above it."""
-        parent = self.rows[self.areas[row].parent]
+        parent = self.areas.parents[row]
         share = self.volume(row) / max(self.volume(parent), LEAST)
         prior = above * np.float32(max(share, LEAST))
         for names, indexes in groups.items():
-            chosen = self.topmost(names)
-            if not any(self.lies_in(parent, other) for other in chosen):
+            chosen = self.areas.topmost(names)
+            if not any(self.areas.lies_in(parent, other) for other in chosen):
                 within, of_parent = (self.volume_of(chosen, area) for area in (row, parent))
                 prior[indexes] *= ELSEWHERE
                 if within:
                     prior[indexes] = above[indexes] * (within / max(of_parent, LEAST))
         return prior
 
-    def launch_groups(self) -> dict[tuple[str, ...], list[int]]:
-        """Return the titles that are launched in some areas alone, by those areas."""
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for index, names in self.titles.areas_of.items():
-            groups.setdefault(names, []).append(index)
-        return groups
-
-    def topmost(self, names: Sequence[str]) -> list[int]:
-        """Return the rows of areas, without those that lie in another one of them."""
-        rows = {self.rows[name] for name in names if name in self.rows}
-        return [row for row in rows if not any(self.lies_in(row, other) for other in rows - {row})]
-
     def volume_of(self, rows: Sequence[int], above: int) -> float:
         """Return the plays on a mean day of the areas that lie in another one."""
-        return sum(self.volume(row) for row in rows if self.lies_in(row, above))
-
-    def lies_in(self, row: int, above: int) -> bool:
-        """Return whether an area is another one or below it."""
-        while row != above and row:
-            row = self.rows[self.areas[row].parent]
-        return row == above
-
-
-def day_at(time: float) -> int:
-    """Return the day of a Unix time in UTC as its ordinal."""
-    return datetime.datetime.fromtimestamp(time, datetime.UTC).toordinal()
+        return sum(self.volume(row) for row in rows if self.areas.lies_in(row, above))
 
 
 def weekday_of(day: int) -> int:

@@ -15,7 +15,8 @@ import numpy as np
 from msgspec import Struct, json
 from numpy.typing import NDArray
 
-from steering.control.fill.forecast import Area, AreaScore, Forecast
+from steering.control.fill.areas import Area
+from steering.control.fill.forecast import AreaScore, Forecast
 from steering.state.folder import number_of, versioned_files
 from steering.state.sections import Data, StateFile, write_sections, written_by_us
 
@@ -46,7 +47,9 @@ def write_forecasts(state: Path, forecasts: Mapping[str, Forecast]) -> Path:
     for index, (service, forecast) in enumerate(forecasts.items()):
         titles = forecast.titles
         days = forecast.began, forecast.day
-        metas.append(ServiceMeta(service, forecast.shape, *days, forecast.areas, titles.areas_of, forecast.scores))
+        metas.append(
+            ServiceMeta(service, forecast.shape, *days, forecast.areas.areas, titles.areas_of, forecast.scores)
+        )
         sections[f"{index}.ids"] = SEPARATOR.join(titles.ids).encode()
         for owner, names in ((forecast, BY_AREA), (titles, BY_TITLE)):
             sections.update({f"{index}.{name}": bytes_of(getattr(owner, name)) for name in names})
@@ -88,5 +91,5 @@ def forecast_of(file: StateFile, index: int, meta: ServiceMeta) -> Forecast:
     forecast.titles.areas_of = dict(meta.areas_of)
     forecast.began, forecast.day = meta.began, meta.day
     forecast.scores = meta.scores
-    forecast.learn_curves()
+    forecast.titles.learn_curves(meta.began, meta.day)
     return forecast

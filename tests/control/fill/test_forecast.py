@@ -10,9 +10,10 @@ from array import array
 import numpy as np
 import pytest
 
+from steering.control.fill.areas import Area, in_order
 from steering.control.fill.catalogue import CatalogueTitle
 from steering.control.fill.feed_rows import Refused
-from steering.control.fill.forecast import KEEPS, LOST_DAYS, SHAPE, Area, Forecast, in_order, weekday_of
+from steering.control.fill.forecast import KEEPS, LOST_DAYS, SHAPE, Forecast, weekday_of
 from steering.control.fill.launch_curves import BOOST, FALLS
 from steering.control.fill.launches import Launch
 from steering.control.fill.plays import Plays
@@ -83,10 +84,10 @@ def test_days_are_counted_once_and_in_order_and_areas_without_rows_have_no_day()
     forecast = Forecast([Area("de"), Area("fr")])
     forecast.take(feed([(2, "de", "a", 5.0), (1, "de", "a", 3.0), (1, "fr", "a", 1.0)]))
     assert forecast.day == MONDAY + 2
-    assert forecast.y[forecast.rows["de"], 0] == pytest.approx(KEEPS * 3 + 5)
-    assert forecast.n[forecast.rows["fr"], 0] == 1
+    assert forecast.y[forecast.areas.rows["de"], 0] == pytest.approx(KEEPS * 3 + 5)
+    assert forecast.n[forecast.areas.rows["fr"], 0] == 1
     forecast.take(feed([(2, "de", "a", 5.0), (0, "fr", "a", 1.0)]))
-    assert forecast.y[forecast.rows["de"], 0] == pytest.approx(KEEPS * 3 + 5)
+    assert forecast.y[forecast.areas.rows["de"], 0] == pytest.approx(KEEPS * 3 + 5)
     forecast.take(feed([(3, "nowhere", "a", 7.0)]))
     assert forecast.y[0, 0] == pytest.approx(((1 + 3) * KEEPS + 5) * KEEPS + 7)
 
@@ -138,7 +139,7 @@ def test_an_area_where_plain_counts_won_seven_days_uses_them_until_the_forecast_
     forecast = Forecast([Area("de"), Area("isp", "de")])
     forecast.use_catalogue([CatalogueTitle(f"t{index}", 100) for index in range(10)])  # the disk has room for one
     forecast.take(feed([(0, "de", "t0", 1e9), (0, "isp", "t1", 1e-4)]))
-    row = forecast.rows["isp"]
+    row = forecast.areas.rows["isp"]
     assert rates_of(forecast, "isp", 1)["t0"] > rates_of(forecast, "isp", 1)["t1"]
     for day in range(1, 1 + LOST_DAYS):
         assert not forecast.plain[row]
@@ -180,8 +181,8 @@ def test_areas_come_after_the_ones_above_them_and_keep_their_counts() -> None:
     forecast = Forecast([Area("de"), Area("fr")])
     forecast.take(feed([(0, "de", "a", 5.0), (0, "fr", "b", 3.0)]))
     forecast.use_areas([Area("eu"), Area("fr", "eu"), Area("it", "eu")])
-    assert forecast.y[forecast.rows["fr"]].tolist() == [0.0, 3.0]
-    assert forecast.y[forecast.rows["it"]].tolist() == [0.0, 0.0]
+    assert forecast.y[forecast.areas.rows["fr"]].tolist() == [0.0, 3.0]
+    assert forecast.y[forecast.areas.rows["it"]].tolist() == [0.0, 0.0]
     assert np.isfinite(dict(forecast.rates(MONDAY + 1))["it"]).all()
 
 

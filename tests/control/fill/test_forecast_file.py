@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from steering.control.fill.areas import Area
 from steering.control.fill.catalogue import CatalogueTitle
-from steering.control.fill.forecast import Area, Forecast
+from steering.control.fill.forecast import Forecast
 from steering.control.fill.forecast_file import newest_forecasts, read_forecasts, write_forecasts
 from steering.control.fill.launches import Launch
 from steering.errors import SnapshotError
