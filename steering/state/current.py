@@ -24,10 +24,11 @@ class Current:
     published_at: Annotated[float, Meta(ge=0, lt=1 << 40)]  # the year 36812
     holdings: Annotated[str, Meta(pattern=r"^(holdings\.[0-9]{1,18})?\Z")] = ""  # empty: no appliance reports holdings
     playlists: Annotated[str, Meta(pattern=r"^(playlists\.[0-9]{1,18})?\Z")] = ""  # empty: no playlist is registered
+    plan: Annotated[str, Meta(pattern=r"^(plan\.[0-9]{1,18})?\Z")] = ""  # empty: nothing says what to hold
 
     def names(self) -> list[str]:
         """Return the names of all these files."""
-        names = (self.table, self.routes, self.fleet, self.status, self.holdings, self.playlists)
+        names = (self.table, self.routes, self.fleet, self.status, self.holdings, self.playlists, self.plan)
         return [name for name in names if name]
 
 

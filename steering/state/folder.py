@@ -14,10 +14,10 @@ from steering.errors import SettingsError
 
 SOCKET: Final = "control.sock"
 
-VERSIONED: Final = re.compile(r"(table|routes|fleet|status|holdings|playlists|forecast)\.([0-9]{1,18})")
+VERSIONED: Final = re.compile(r"(table|routes|fleet|status|holdings|playlists|plan|forecast)\.([0-9]{1,18})")
 WORKER: Final = re.compile(r"worker\.([1-9][0-9]{0,4})")
 UNFINISHED: Final = re.compile(
-    r"\.(table|routes|fleet|status|holdings|playlists|forecast|current|keys)\.?[0-9]*\.[0-9]+"
+    r"\.(table|routes|fleet|status|holdings|playlists|plan|forecast|current|keys)\.?[0-9]*\.[0-9]+"
 )
 
 

@@ -40,8 +40,8 @@ SLICE: Final = 1 << 17  # bytes at a time: a tenth of a millisecond
 MAX_CHECKED: Final = 1 << 20  # bytes of `current` and of `keys`
 
 # The format of each kind of file that this code writes, and the oldest one that it reads.
-FORMATS: Final = {"table": 2, "routes": 1, "fleet": 3, "holdings": 2, "playlists": 1, "forecast": 1}
-OLDEST: Final = {"table": 2, "routes": 1, "fleet": 3, "holdings": 2, "playlists": 1, "forecast": 1}
+FORMATS: Final = {"table": 2, "routes": 1, "fleet": 3, "holdings": 2, "playlists": 1, "plan": 1, "forecast": 1}
+OLDEST: Final = {"table": 2, "routes": 1, "fleet": 3, "holdings": 2, "playlists": 1, "plan": 1, "forecast": 1}
 
 
 def write_atomically(path: Path, parts: Iterable[Data], mode: int = 0o600) -> None:

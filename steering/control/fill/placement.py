@@ -54,9 +54,14 @@ class Proof:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClusterPlan:
-    """The titles of one cluster, hottest first: plays a day there, and copies."""
+    """The titles of one cluster, hottest first: plays a day there, and copies.
+
+    `price` is that of a byte of its disk. `area` is the row of the list of plays, -1 for an exchange.
+    """
 
     disk: Disk
+    price: float
+    area: int
     titles: NDArray[np.uint32]
     plays: Floats
     copies: NDArray[np.uint8]
@@ -205,11 +210,13 @@ class Placement:
             for number, disk in enumerate(self.network.groups[group]):
                 inside = (in_order >> number & 1).astype(bool)
                 plays = played.plays[inside] * max(own[number], 1e-12)
-                copies = copies_of(plays, played.sizes[inside], prices.groups[group][number], disk)
-                yield ClusterPlan(disk, played.order[inside], plays, copies)
-        for disk, titles, plays, copies in self.exchanges.plans(self.sets):
+                price = prices.groups[group][number]
+                copies = copies_of(plays, played.sizes[inside], price, disk)
+                yield ClusterPlan(disk, price, self.area[group], played.order[inside], plays, copies)
+        exchanges = zip(self.exchanges.plans(self.sets), prices.exchanges, strict=True)
+        for (disk, titles, plays, copies), price in exchanges:
             needed = copies_for_load(plays * self.sizes[titles], disk.appliances)
-            yield ClusterPlan(disk, titles, plays, np.maximum(copies, needed))
+            yield ClusterPlan(disk, price, -1, titles, plays, np.maximum(copies, needed))
 
 
 def usable(disks: Sequence[Disk]) -> Floats:

@@ -28,7 +28,12 @@ from steering.control.records.fleet import FleetRepository
 from steering.control.records.overrides import OverrideRepository, StateRepository
 from steering.control.records.playlists import PlaylistRepository
 from steering.control.records.schema import SCHEMA, VERSION
-from steering.control.records.versions import PinRepository, VersionRepository
+from steering.control.records.versions import (
+    PinRepository,
+    PlanPinRepository,
+    PlanVersionRepository,
+    VersionRepository,
+)
 from steering.control.records.windows import WindowRepository
 from steering.errors import SettingsError
 
@@ -51,6 +56,8 @@ class Transaction:
         self.fleet = FleetRepository(connection)
         self.overrides = OverrideRepository(connection)
         self.pins = PinRepository(connection)
+        self.plan_pins = PlanPinRepository(connection)
+        self.plan_versions = PlanVersionRepository(connection)
         self.playlists = PlaylistRepository(connection)
         self.states = StateRepository(connection)
         self.tokens = TokenRepository(connection)

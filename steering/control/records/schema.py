@@ -92,6 +92,12 @@ CREATE TABLE versions (
 ) STRICT;
 -- No row, or one: while it is there, only a person publishes.
 CREATE TABLE pin (version INTEGER NOT NULL, at REAL NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL) STRICT;
+-- The same of fill plans.
+CREATE TABLE plan_versions (
+    version INTEGER PRIMARY KEY AUTOINCREMENT, fleet INTEGER NOT NULL, published_at REAL, who TEXT NOT NULL,
+    why TEXT NOT NULL, sources TEXT NOT NULL, counts TEXT NOT NULL
+) STRICT;
+CREATE TABLE plan_pin (version INTEGER NOT NULL, at REAL NOT NULL, who TEXT NOT NULL, why TEXT NOT NULL) STRICT;
 CREATE TABLE generation (number INTEGER NOT NULL) STRICT;
 INSERT INTO generation VALUES (0);
 """

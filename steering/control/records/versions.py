@@ -6,9 +6,11 @@ import dataclasses
 import json
 import sqlite3
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from steering.control.records.rows import Repository, insert
+
+PUBLISHED: Final = "WHERE published_at IS NOT NULL ORDER BY version DESC"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,20 +33,22 @@ class Version(Published):
 
 
 class VersionRepository(Repository):
-    """The tables `versions` and `generation`."""
+    """The versions of one kind, and the table `generation`."""
+
+    table = "versions"  # of prefix tables
 
     def take(self, above: int) -> int:
         """Return a table version that was never given before and is higher than `above`."""
-        row = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'versions'").fetchone()
+        row = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (self.table,)).fetchone()
         version = max(row["seq"] if row else 0, above) + 1
-        self.connection.execute("DELETE FROM sqlite_sequence WHERE name = 'versions'")
-        insert(self.connection, "sqlite_sequence", {"name": "versions", "seq": version})
+        self.connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (self.table,))
+        insert(self.connection, "sqlite_sequence", {"name": self.table, "seq": version})
         return int(version)
 
     def give_back(self, version: int, count: int) -> None:
         """Let the newest numbers, with `version` the last, be given again: no file ever had one of them."""
         self.connection.execute(
-            "UPDATE sqlite_sequence SET seq = ? WHERE name = 'versions' AND seq = ?", (version - count, version)
+            "UPDATE sqlite_sequence SET seq = ? WHERE name = ? AND seq = ?", (version - count, self.table, version)
         )
 
     def add_written(
@@ -52,45 +56,44 @@ class VersionRepository(Repository):
     ) -> None:
         """Record a table version as written; it is not published yet."""
         row = {"version": version, "fleet": fleet, "who": who, "why": why}
-        insert(self.connection, "versions", row | {"sources": json.dumps(sources), "counts": json.dumps(counts)})
+        insert(self.connection, self.table, row | {"sources": json.dumps(sources), "counts": json.dumps(counts)})
 
     def set_published(self, version: int, fleet: int, now: float) -> None:
         """Record that a version started to serve; one that was published before keeps its time."""
         self.connection.execute(
-            "UPDATE versions SET published_at = ?, fleet = ? WHERE version = ? AND published_at IS NULL",
+            f"UPDATE {self.table} SET published_at = ?, fleet = ? WHERE version = ? AND published_at IS NULL",
             (now, fleet, version),
         )
 
     def all(self) -> list[Version]:
         """Return every published version, newest first."""
-        rows = self.connection.execute("SELECT * FROM versions WHERE published_at IS NOT NULL ORDER BY version DESC")
+        rows = self.connection.execute(f"SELECT * FROM {self.table} {PUBLISHED}")
         return [version_of(row) for row in rows]
 
     def published(self) -> list[Published]:
         """Return every published version, newest first, without sources and counts: no JSON is parsed."""
         rows = self.connection.execute(
-            "SELECT version, fleet, published_at, who FROM versions"
-            " WHERE published_at IS NOT NULL ORDER BY version DESC"
+            f"SELECT version, fleet, published_at, who FROM {self.table} {PUBLISHED}"
         )
         return [Published(row["version"], row["fleet"], row["published_at"], row["who"]) for row in rows]
 
     def latest(self) -> Version | None:
         """Return the newest published version, None before the first publish."""
         row = self.connection.execute(
-            "SELECT * FROM versions WHERE published_at IS NOT NULL ORDER BY version DESC LIMIT 1"
+            f"SELECT * FROM {self.table} {PUBLISHED} LIMIT 1"
         ).fetchone()
         return version_of(row) if row else None
 
     def get(self, version: int) -> Version | None:
         """Return one published version, None where it was never published."""
         row = self.connection.execute(
-            "SELECT * FROM versions WHERE published_at IS NOT NULL AND version = ?", (version,)
+            f"SELECT * FROM {self.table} WHERE published_at IS NOT NULL AND version = ?", (version,)
         ).fetchone()
         return version_of(row) if row else None
 
     def forget(self, tables: Iterable[int]) -> None:
         """Delete versions, as if they had never been published."""
-        self.connection.executemany("DELETE FROM versions WHERE version = ?", ((table,) for table in tables))
+        self.connection.executemany(f"DELETE FROM {self.table} WHERE version = ?", ((table,) for table in tables))
 
     def next_generation(self, above: int) -> int:
         """Return a generation for `current` that is higher than `above` and than any given before."""
@@ -108,19 +111,33 @@ class Pin:
     why: str
 
 
+class PlanVersionRepository(VersionRepository):
+    """The versions of fill plans."""
+
+    table = "plan_versions"
+
+
 class PinRepository(Repository):
-    """The table `pin`, of at most one row."""
+    """A pin: a table of at most one row."""
+
+    table = "pin"  # of the prefix table
 
     def get(self) -> Pin | None:
         """Return the pin, None where no table is pinned."""
-        row = self.connection.execute("SELECT * FROM pin").fetchone()
+        row = self.connection.execute(f"SELECT * FROM {self.table}").fetchone()
         return Pin(row["version"], row["at"], row["who"], row["why"]) if row else None
 
     def set(self, pin: Pin | None) -> None:
         """Replace the pin, or remove it with None."""
-        self.connection.execute("DELETE FROM pin")
+        self.connection.execute(f"DELETE FROM {self.table}")
         if pin:
-            insert(self.connection, "pin", {"version": pin.table, "at": pin.at, "who": pin.who, "why": pin.why})
+            insert(self.connection, self.table, {"version": pin.table, "at": pin.at, "who": pin.who, "why": pin.why})
+
+
+class PlanPinRepository(PinRepository):
+    """The pin of the fill plan."""
+
+    table = "plan_pin"
 
 
 def version_of(row: sqlite3.Row) -> Version:

@@ -99,7 +99,8 @@ class HandOver:
         playlists, lacks_playlists = self.name_playlists()
         made += [fleet] * lacks_fleet + [playlists] * lacks_playlists
         holdings = self.current.holdings if self.current else ""
-        current = Current(0, table, routes, fleet, status, 0.0, holdings, playlists)
+        plan = self.current.plan if self.current else ""
+        current = Current(0, table, routes, fleet, status, 0.0, holdings, playlists, plan)
         return Candidate(current, lacks_fleet, lacks_playlists)
 
     def prepare_fleet(self, made: list[str]) -> Candidate | None:
@@ -179,6 +180,11 @@ class HandOver:
         assert self.current, "the caller has checked that a table serves"
         return self.switch(dataclasses.replace(self.current, holdings=name))
 
+    def switch_plan(self, name: str) -> Current:
+        """Let another fill plan be in force, or none, with the other files that serve now."""
+        assert self.current, "the caller has checked that a table serves"
+        return self.switch(dataclasses.replace(self.current, plan=name))
+
     def switch(self, candidate: Current, progress: Progress = quiet) -> Current:
         """Serve what was prepared, and return `current` as it was written.
 
@@ -227,6 +233,7 @@ class HandOver:
                 transaction.versions.forget(tables)
         served = [item for item in (self.current, self.previous) if item]
         kept_tables = {version.table for version in kept} | {number_of(item.table) for item in served}
+        plans = kept_versions(self.records.plan_versions.published(), self.settings.retain)[0]
         numbers = {
             "table": kept_tables,
             "routes": kept_tables,
@@ -234,6 +241,7 @@ class HandOver:
             "playlists": {number_of(item.playlists) for item in served if item.playlists},
             "status": {number_of(name) for name in [*self.status.names, *(item.status for item in served)]},
             "holdings": {number_of(item.holdings) for item in served if item.holdings},
+            "plan": {plan.table for plan in plans} | {number_of(item.plan) for item in served if item.plan},
         }
         # Whoever writes files of another kind removes the older ones.
         remove_unneeded(self.state, lambda kind, number: kind not in numbers or number in numbers[kind])

@@ -1,0 +1,105 @@
+"""`control.catalogue`: the titles that may be placed, and their recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from steering.control.fill.catalogue import Catalogue, CatalogueTitle, read_catalogue
+from steering.control.fill.recipes import name_of, read_recipe
+from steering.control.records.audit import Entry
+from steering.control.records.catalogue import RecipeRow, TitleRow
+from steering.control.routes.build import Progress, quiet
+from steering.control.services.concern import Concern
+from steering.errors import RequestError
+
+KEPT_S: Final = 7 * 86_400  # that an unused recipe stays: appliances may be filling it
+RECIPE: Final = re.compile(r"sha256-[0-9a-f]{64}")
+
+
+def suffix_of(body: bytes) -> str:
+    """Return the file ending of a feed by its first character: JSON Lines begin with a brace."""
+    return ".jsonl" if body.lstrip()[:1] == b"{" else ".csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadCatalogue:
+    """The task that reads a catalogue document."""
+
+    state: Path
+    body: bytes
+
+    def __call__(self, progress: Progress) -> Catalogue:
+        """Read it through a file, as every feed is read."""
+        progress("read the catalogue")
+        with tempfile.TemporaryDirectory(prefix=".feed-", dir=self.state) as folder:
+            path = Path(folder) / f"catalogue{suffix_of(self.body)}"
+            path.write_bytes(self.body)
+            return read_catalogue(path)
+
+
+class CatalogueService(Concern):
+    """`control.catalogue`."""
+
+    def require(self, service: str) -> None:
+        """Raise RequestError 404 unless the service is on record."""
+        if service not in {item.id for item in self.fleet().services}:
+            raise RequestError(f"there is no service {service!r}", status=404)
+
+    def put(self, service: str, body: bytes, who: str) -> dict[str, Any]:
+        """Put titles in the place of others; titles that are not in the document stay. A wrong row is refused alone."""
+        self.require(service)
+        read = self.run("read the catalogue", ReadCatalogue(self.state, body), quiet)
+        with self.records.transaction() as transaction:
+            transaction.catalogue.put_titles(row_of(service, title) for title in read.titles)
+            about = read.describe()
+            transaction.audit.add(Entry(self.clock(), who, "put catalogue", f"services/{service}", None, about))
+        return {**about, "missing_recipes": len(self.records.catalogue.missing_recipes(service))}
+
+    def remove(self, service: str, title: str, who: str) -> dict[str, Any]:
+        """Take a title out of the catalogue; the next plan lets appliances remove it."""
+        row = self.records.catalogue.title(service, title)
+        if row is None:
+            raise RequestError(f"service {service!r} has no title {title!r} in its catalogue", status=404)
+        with self.records.transaction() as transaction:
+            transaction.catalogue.delete_titles(service, [title])
+            entry = Entry(self.clock(), who, "remove title", f"titles/{service}/{title}", dataclasses.asdict(row))
+            transaction.audit.add(entry)
+        return dataclasses.asdict(row)
+
+    def rows(self, service: str, count: int = 1000, after: str = "") -> list[dict[str, Any]]:
+        """Return the next titles after one; safe from any thread."""
+        with self.records.reading() as records:
+            return [dataclasses.asdict(row) for row in records.catalogue.after(service, after, count)]
+
+    def put_recipe(self, service: str, recipe: str, body: bytes, who: str) -> dict[str, Any]:
+        """Record a recipe; its name must be that of its bytes. Older ones that no title names are deleted."""
+        self.require(service)
+        if name_of(body) != recipe:
+            raise RequestError.of_parameter("recipe", recipe, f"the name of the document is {name_of(body)}", 422)
+        read = read_recipe(body)
+        size, now = sum(file.bytes for file in read.files), self.clock()
+        with self.records.transaction() as transaction:
+            transaction.catalogue.put_recipe(RecipeRow(service, recipe, body, size, len(read.files), now, who))
+            transaction.catalogue.delete_unused_recipes(service, now - KEPT_S)
+            about = {"bytes": size, "files": len(read.files)}
+            transaction.audit.add(Entry(now, who, "put recipe", f"recipes/{service}/{recipe}", None, about))
+        return {"recipe": recipe, **about}
+
+    def recipe(self, service: str, recipe: str) -> bytes:
+        """Return the document of a recipe; safe from any thread. Raises RequestError 404."""
+        with self.records.reading() as records:
+            body = records.catalogue.recipe(service, recipe) if RECIPE.fullmatch(recipe) else None
+        if body is None:
+            raise RequestError(f"service {service!r} has no recipe {recipe!r}", status=404)
+        return body
+
+
+def row_of(service: str, title: CatalogueTitle) -> TitleRow:
+    """Return a title as a row of the record."""
+    fields = {field.name: getattr(title, field.name) for field in dataclasses.fields(title)}
+    return TitleRow(service=service, **{**fields, "regions": " ".join(title.regions)})
+
