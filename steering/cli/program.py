@@ -64,7 +64,7 @@ def serve(
 def bench(arguments: tuple[str, ...]) -> None:
     """Measure against other programs, and write bench.json. Needs the source tree and the tools of `make setup`."""
     folder = Path(__file__).parents[2] / "tests" / "bench"
-    figures = [folder / f"{name}figures.py" for name in ("", "fleet_", "report_", "http_")]
+    figures = [folder / f"{name}figures.py" for name in ("", "fleet_", "report_", "fill_", "http_")]
     try:
         import pytest
     except ImportError:
