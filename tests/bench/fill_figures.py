@@ -10,6 +10,7 @@ import random
 import statistics
 import time
 from collections.abc import Collection, Sequence
+from itertools import compress, count
 
 from steering.control.fill.fill_manifest import (
     Held,
@@ -20,6 +21,7 @@ from steering.control.fill.fill_manifest import (
     TitleRow,
     build,
     etag_of,
+    mask_of,
     read_have,
     render,
 )
@@ -53,11 +55,21 @@ class Control:
     def __init__(self) -> None:
         ids = [str(80_000_000 + index) for index in range(CATALOGUE)]
         self.ids = Numbered(ids, ids)
-        self.recipes = {name: (28_311_552_000, f"sha256-{index:064x}") for index, name in enumerate(ids)}
+        self.index = {name: index for index, name in enumerate(ids)}
+        self.bytes = [28_311_552_000] * CATALOGUE
+        self.recipes = [f"sha256-{index:064x}" for index in range(CATALOGUE)]
         self.cache = PollCache()
 
-    def rows(self, names: Collection[str]) -> Sequence[TitleRow]:
-        return [TitleRow(name, *self.recipes[name], priority) for priority, name in enumerate(names, 1)]
+    def rows(self, bits: int) -> Sequence[TitleRow]:
+        """Return the rows of a whole set, column by column."""
+        mask = mask_of(bits, CATALOGUE)
+        columns = [compress(column, mask) for column in (self.ids.items, self.bytes, self.recipes)]
+        return list(map(TitleRow, *columns, count(1)))
+
+    def rows_of(self, names: Collection[str]) -> Sequence[TitleRow]:
+        return [
+            TitleRow(name, self.bytes[index], self.recipes[index], 1) for name in names for index in (self.index[name],)
+        ]
 
     def poll(self, one: Polled, have: str, if_none_match: str, now: float) -> tuple[str, bytes]:
         """Return the ETag and the body of an answer, both empty for a 304."""
@@ -69,7 +81,7 @@ class Control:
         outline = Outline(f"c{one.slot}", 31, "7", until, 300, 14_400, windows, RULE.urgent_gbps, (("video", digest),))
         etag = etag_of(outline)
         self.cache.keep(one.slot, etag, unchanged_until(windows, now))
-        target = Target(lambda: self.ids.select(one.wanted), self.rows)
+        target = Target(lambda: self.rows(one.wanted), self.rows_of)
         named = read_have([have]) if have else {}
         held = Held(named.get("video", ""), lambda: self.ids.changes(one.held, one.wanted))
         return etag, render(build(outline, {"video": target}, named, {"video": held}))

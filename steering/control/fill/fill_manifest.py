@@ -115,14 +115,14 @@ class Outline(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What the appliance should hold of a service: the ids, and the rows of some of them, where they are needed.
+    """What the appliance should hold of a service: all rows, or those of some ids, as they are needed.
 
-    `renewed` are those of the ids whose recipe changed lately. They are in every delta, since holdings are reported
+    `renewed` are the ids whose recipe changed lately. They are in every delta, since holdings are reported
     without recipes.
     """
 
-    ids: Callable[[], Collection[str]]
-    rows: Callable[[Collection[str]], Sequence[TitleRow]]
+    rows: Callable[[], Sequence[TitleRow]]
+    rows_of: Callable[[Collection[str]], Sequence[TitleRow]]
     renewed: frozenset[str] = frozenset()
 
 
@@ -189,14 +189,14 @@ def render(manifest: FillManifest) -> bytes:
 def service_part(service: str, digest: str, target: Target, base: str | None, held: Held | None) -> FullList | Changes:
     """Return the list of a service; the changes where `base` is the digest of what is held and they are shorter."""
     if base is None or held is None or held.digest != base:
-        return FullList(service, digest, target.rows(target.ids()))
+        return FullList(service, digest, target.rows())
     if base == digest and not target.renewed:
         return Changes(service, base, digest, [], [])
     add, remove = held.changes()
     add = {*add, *target.renewed}
     if len(add) + len(remove) > int(digest.partition("-")[0]):
-        return FullList(service, digest, target.rows(target.ids()))
-    return Changes(service, base, digest, target.rows(sorted(add)), sorted(remove))
+        return FullList(service, digest, target.rows())
+    return Changes(service, base, digest, target.rows_of(sorted(add)), sorted(remove))
 
 
 def changes_between(held: Iterable[str], wanted: Iterable[str]) -> tuple[set[str], set[str]]:

@@ -39,7 +39,7 @@ def row(name: str, **other: Any) -> TitleRow:
 
 def target(names: Iterable[str], renewed: Iterable[str] = ()) -> Target:
     ids = list(names)
-    return Target(lambda: ids, lambda some: [row(name) for name in sorted(some)], frozenset(renewed))
+    return Target(lambda: list(map(row, ids)), lambda some: list(map(row, some)), frozenset(renewed))
 
 
 def held(names: Iterable[str], wanted: Iterable[str]) -> Held:
@@ -76,7 +76,7 @@ def test_a_manifest_has_the_fields_of_the_protocol() -> None:
     rows = [row("80100174", before=1796050000), row("80100175", urgent=True)]
     manifest = build(
         outline(["80100174", "80100175"], check=(("video", "80100174"),)),
-        {"video": Target(list, lambda _: rows)},
+        {"video": Target(lambda: rows, list)},
         {},
         {},
     )
