@@ -123,9 +123,9 @@ def test_fill_manifest_polls(report: Report) -> None:
         seconds.append(time.process_time() - began)
     control.cache.clear()
     began = time.process_time()
-    bodies = [control.poll(one, "", "", NOW)[1] for one in sample]
+    for one in sample:
+        assert b'"kind":"full"' in control.poll(one, "", "", NOW)[1]
     full_s = (time.process_time() - began) / SAMPLE
-    assert all(b'"kind":"full"' in body for body in bodies)
     report.add("fill_manifest_polls_cpu", statistics.median(seconds) / ROUND_S, "cores")
     report.add("fill_manifest_new_plan_cpu", new_plan_s * APPLIANCES / ROUND_S, "cores")
     report.add("fill_manifest_full_ms", 1e3 * full_s, "ms")
