@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -23,19 +23,20 @@ import msgspec
 from msgspec import Struct
 
 from steering.control.fill.fill_windows import FillWindow
-from steering.control.fill.holdings_rows import MODULUS, Digest, digest_text, hash_of
+from steering.control.fill.holdings_rows import MODULUS, Digest, hash_of
 from steering.errors import RequestError
 
 FORMAT: Final = 1
 MOST_HAVE: Final = 32  # services in one poll
 HAVE: Final = re.compile(r"([a-z0-9][a-z0-9-]{0,62}):((?:0|[1-9][0-9]{0,8})-[0-9a-f]{16})")
 HAVE_RULE: Final = "a service and the digest of what the appliance holds of it, such as video:2-1b82dc14c04bbc0a"
+FEW: Final = 2000  # set bits up to which one look-up each is faster than a pass over all titles
 DIGITS: Final = bytes.maketrans(b"01", b"\x00\x01")
 
 Item = TypeVar("Item")
 
 
-class TitleRow(Struct, frozen=True, omit_defaults=True):
+class TitleRow(Struct, frozen=True, omit_defaults=True, gc=False):
     """A title that the appliance should hold. Priority 1 is first; `before` is when it is wanted, in Unix time."""
 
     id: str
@@ -114,21 +115,22 @@ class Outline(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What the appliance should hold of a service: the ids, and the rows of some of them, where they are needed.
+    """What the appliance should hold of a service: all rows, or those of some ids, as they are needed.
 
-    `renewed` are ids whose recipe changed lately. They are in every delta, since holdings are reported without recipes.
+    `renewed` are the ids whose recipe changed lately. They are in every delta, since holdings are reported
+    without recipes.
     """
 
-    ids: Callable[[], Collection[str]]
-    rows: Callable[[Collection[str]], Sequence[TitleRow]]
+    rows: Callable[[], Sequence[TitleRow]]
+    rows_of: Callable[[Collection[str]], Sequence[TitleRow]]
     renewed: frozenset[str] = frozenset()
 
 
 class Held(NamedTuple):
-    """What the appliance reported that it holds of a service: the digest, and the ids where a delta is built."""
+    """The digest of what the appliance reported of a service, and the ids to add and to remove from there."""
 
     digest: str
-    ids: Callable[[], Iterable[str]]
+    changes: Callable[[], tuple[Collection[str], Collection[str]]]
 
 
 def etag_of(outline: Outline) -> str:
@@ -187,15 +189,20 @@ def render(manifest: FillManifest) -> bytes:
 def service_part(service: str, digest: str, target: Target, base: str | None, held: Held | None) -> FullList | Changes:
     """Return the list of a service; the changes where `base` is the digest of what is held and they are shorter."""
     if base is None or held is None or held.digest != base:
-        return FullList(service, digest, target.rows(target.ids()))
+        return FullList(service, digest, target.rows())
     if base == digest and not target.renewed:
         return Changes(service, base, digest, [], [])
-    ids, held_ids = set(target.ids()), set(held.ids())
-    add = (ids - held_ids) | (ids & target.renewed)
-    remove = held_ids - ids
-    if len(add) + len(remove) > len(ids):
-        return FullList(service, digest, target.rows(ids))
-    return Changes(service, base, digest, target.rows(add), sorted(remove))
+    add, remove = held.changes()
+    add = {*add, *target.renewed}
+    if len(add) + len(remove) > int(digest.partition("-")[0]):
+        return FullList(service, digest, target.rows())
+    return Changes(service, base, digest, target.rows_of(sorted(add)), sorted(remove))
+
+
+def changes_between(held: Iterable[str], wanted: Iterable[str]) -> tuple[set[str], set[str]]:
+    """Return the ids to add and to remove, from one set of ids to another; for bits, see `Numbered.changes`."""
+    before, after = set(held), set(wanted)
+    return after - before, before - after
 
 
 class PollCache:
@@ -240,9 +247,33 @@ class Numbered(Generic[Item]):
         """Return the digest of a set."""
         return bits.bit_count(), sum(compress(self.hashes, mask_of(bits, len(self.hashes)))) % MODULUS
 
-    def digest_text(self, bits: int) -> str:
-        """Return the digest of a set as reports and manifests have it."""
-        return digest_text(self.digest(bits))
+    def changes(self, held: int, wanted: int) -> tuple[list[Item], list[Item]]:
+        """Return the items to add and to remove, from one set to another; cheap where they are few."""
+        return self.select_few(wanted & ~held), self.select_few(held & ~wanted)
+
+    def select_few(self, bits: int) -> list[Item]:
+        """Return the items of a set; faster than `select` for up to some hundred."""
+        return [self.items[index] for index in indexes_of(bits)] if bits.bit_count() < FEW else self.select(bits)
+
+    def digest_after(self, before: Digest, held: int, wanted: int) -> Digest:
+        """Return the digest of a set by that of another one; cheap where their difference is small."""
+        added, removed = wanted & ~held, held & ~wanted
+        if added.bit_count() + removed.bit_count() >= FEW:
+            return self.digest(wanted)
+        change = sum(self.hashes[index] for index in indexes_of(added))
+        change -= sum(self.hashes[index] for index in indexes_of(removed))
+        return before[0] + added.bit_count() - removed.bit_count(), (before[1] + change) % MODULUS
+
+
+def indexes_of(bits: int) -> Iterator[int]:
+    """Yield the bits that are set, by 64 at a time: a set has few."""
+    packed = memoryview(bits.to_bytes(-(-bits.bit_length() // 64) * 8, "little")).cast("Q")
+    for position in compress(range(len(packed)), packed):
+        word = packed[position]
+        while word:
+            lowest = word & -word
+            yield position * 64 + lowest.bit_length() - 1
+            word ^= lowest
 
 
 def mask_of(bits: int, size: int) -> bytes:

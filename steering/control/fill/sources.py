@@ -10,7 +10,7 @@ the partner that it enters; what a peer or a cluster of the same site sends is n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from steering.control.fill.failed_sources import ORIGIN, OWN_FAULTS, FailedSources, Failure
@@ -20,6 +20,8 @@ from steering.control.fill.tiers import BUSY_S, Later, Network, Route, Tiers, Wa
 
 MOST_IN_CLUSTERS: Final = 300_000
 MOST_IN_GROUPS: Final = 100_000
+IN_TURN: Final = 50
+TURN_S: Final = 60.0
 KEPT: Final = 4  # times a wait: for so long an unfinished first filler is kept
 
 
@@ -92,7 +94,8 @@ class Sources:
     def ask(self, slot: int, wanted: Iterable[Wanted], most: int, now: float) -> Answer:
         """Return leases for at most `most` of the wanted titles, the first ones first.
 
-        The appliance's rate is shared evenly by the new leases. Titles beyond them are for later.
+        The appliance's rate is shared evenly by the new leases. Titles beyond them are for later, and so are those
+        beyond the ones that `in_turn` has.
         """
         self.tick(now)
         answer = Answer()
@@ -105,14 +108,15 @@ class Sources:
                 answer.leases.append(lease)
         unanswered = distinct.keys() - answer.refused.keys() - {lease.title for lease in answer.leases}
         left = min(most - len(answer.leases), MOST_BY_APPLIANCE - self.ledger.count(slot))
-        for title, one in distinct.items():
-            if title not in unanswered:
-                continue
+        rows = [one for title, one in distinct.items() if title in unanswered]
+        answer.later.update(dict.fromkeys([one.title for one in rows], wait(BUSY_S, "other titles come first")))
+        for one in in_turn(rows, now):
+            title = one.title
             rate, until = self.network.rate(slot, one.urgent, now)
             if rate < 1:
                 answer.later[title] = wait(until - now, "your fill window is closed")
             elif len(routes) >= left:
-                answer.later[title] = wait(BUSY_S, "other titles come first")
+                break
             elif isinstance(route := self.tiers.route(slot, one, now), Route):
                 routes[one] = route
             else:
@@ -121,6 +125,7 @@ class Sources:
             granted = self.grant(slot, one, route, len(routes) - number, now)
             if isinstance(granted, Lease):
                 answer.leases.append(granted)
+                del answer.later[one.title]
             else:
                 answer.later[one.title] = granted
         return answer
@@ -176,3 +181,15 @@ class Sources:
         if group and (not others or any(other.group != group for other in others)):
             charged.append(Budget(BudgetKind.partner, group))
         return charged
+
+
+def in_turn(rows: Sequence[Wanted], now: float) -> Sequence[Wanted]:
+    """Return the titles to decide on now: the first ones always, and of the others as many, others each minute.
+
+    So an ask of a thousand titles that all wait costs a tenth, and no title waits behind others for ever.
+    """
+    if len(rows) <= 2 * IN_TURN:
+        return rows
+    first, others = rows[:IN_TURN], rows[IN_TURN:]
+    start = int(now // TURN_S) * IN_TURN % len(others)
+    return [*first, *others[start : start + IN_TURN], *others[: max(start + IN_TURN - len(others), 0)]]

@@ -20,13 +20,14 @@ from steering.control.fill.fill_manifest import (
     Target,
     TitleRow,
     build,
+    changes_between,
     etag_of,
     matches,
     read_have,
     render,
 )
 from steering.control.fill.fill_windows import FillWindow
-from steering.control.fill.holdings_rows import digest_of
+from steering.control.fill.holdings_rows import digest_of, digest_text
 from steering.errors import RequestError
 
 WINDOW = FillWindow(1796000400, 1796043600, 1.2, 6_500_000_000_000)
@@ -38,12 +39,11 @@ def row(name: str, **other: Any) -> TitleRow:
 
 def target(names: Iterable[str], renewed: Iterable[str] = ()) -> Target:
     ids = list(names)
-    return Target(lambda: ids, lambda some: [row(name) for name in sorted(some)], frozenset(renewed))
+    return Target(lambda: list(map(row, ids)), lambda some: list(map(row, some)), frozenset(renewed))
 
 
-def held(names: Iterable[str]) -> Held:
-    ids = list(names)
-    return Held(digest_of(ids), lambda: ids)
+def held(names: Iterable[str], wanted: Iterable[str]) -> Held:
+    return Held(digest_of(names), lambda: changes_between(names, wanted))
 
 
 def outline(names: Iterable[str] = (), **other: Any) -> Outline:
@@ -67,7 +67,7 @@ def part_of(
     """Return the part of a service in the manifest of an appliance that names a digest, its own if none is given."""
     holding = list(holding)
     have = {"video": digest_of(holding) if named is None else named}
-    manifest = build(outline(wanted), {"video": target(wanted, **other)}, have, {"video": held(holding)})
+    manifest = build(outline(wanted), {"video": target(wanted, **other)}, have, {"video": held(holding, wanted)})
     (part,) = msgspec.json.decode(render(manifest), type=FillManifest).services
     return part
 
@@ -76,7 +76,7 @@ def test_a_manifest_has_the_fields_of_the_protocol() -> None:
     rows = [row("80100174", before=1796050000), row("80100175", urgent=True)]
     manifest = build(
         outline(["80100174", "80100175"], check=(("video", "80100174"),)),
-        {"video": Target(list, lambda _: rows)},
+        {"video": Target(lambda: rows, list)},
         {},
         {},
     )
@@ -158,7 +158,7 @@ def test_after_ten_thousand_edits_the_digest_after_each_delta_is_the_plans() -> 
         digest = digest_of(wanted)
         named = digest_of(holding) if rnd.random() < 0.95 else digest
         have = {"video": named}
-        manifest = build(outline(wanted), {"video": target(wanted)}, have, {"video": held(holding)})
+        manifest = build(outline(wanted), {"video": target(wanted)}, have, {"video": held(holding, wanted)})
         (part,) = manifest.services
         forms.add(type(part))
         if isinstance(part, FullList):
@@ -241,12 +241,17 @@ def test_a_poll_is_unchanged_while_its_etag_is_kept() -> None:
     assert not cache.is_unchanged(7, "*", 99)
 
 
-def test_targets_as_bits_have_the_digest_of_their_ids() -> None:
+def test_targets_as_bits_have_the_digest_and_the_changes_of_their_ids() -> None:
     rnd = random.Random(1)
-    names = [str(number) for number in range(1000)]
+    names = [str(number) for number in range(5000)]
     numbered = Numbered(names, names)
-    for bits in (0, 1, 1 << 999, (1 << 1000) - 1, rnd.getrandbits(1000)):
+    sets = [0, 1, 1 << 4999, (1 << 5000) - 1, rnd.getrandbits(5000), rnd.getrandbits(300), rnd.getrandbits(300) << 700]
+    for bits in sets:
         chosen = [name for index, name in enumerate(names) if bits >> index & 1]
-        assert numbered.select(bits) == chosen
-        assert numbered.digest_text(bits) == digest_of(chosen)
-    assert Numbered([], []).digest_text(0) == digest_of([])
+        assert numbered.select(bits) == numbered.select_few(bits) == chosen
+        assert digest_text(numbered.digest(bits)) == digest_of(chosen)
+        for other in sets:
+            assert numbered.digest_after(numbered.digest(bits), bits, other) == numbered.digest(other)
+            add, remove = numbered.changes(bits, other)
+            assert (set(add), set(remove)) == changes_between(chosen, numbered.select(other))
+    assert digest_text(Numbered([], []).digest(0)) == digest_of([])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from steering.control.fill.failed_sources import ORIGIN
 from steering.control.fill.leases import Budget, BudgetKind, Tier, Title
+from steering.control.fill.sources import in_turn
 from steering.control.fill.tiers import Wanted
 from tests.support.fill_network import DAY, Fleet, Simulation, fleet_of
 
@@ -184,6 +185,26 @@ def test_a_report_about_a_source_that_was_never_named_counts_for_nothing() -> No
     for slot in (1, 2):
         simulation.sources.failed(slot, FILM, 0, "wrong_bytes", 1)
     assert simulation.sources.failed_sources.bad_copies(2) == []
+
+
+def test_of_many_titles_the_first_are_decided_each_time_and_all_within_a_while() -> None:
+    rows = [Wanted(Title("video", str(number)), BYTES) for number in range(1000)]
+    assert in_turn(rows[:100], 0) == rows[:100]
+    seen = set[Wanted]()
+    for minute in range(20):
+        now = in_turn(rows, minute * 60.0)
+        assert (list(now[:50]), len(now), len(set(now))) == (rows[:50], 100, 100)
+        seen |= set(now)
+    assert seen == set(rows)
+
+
+def test_titles_that_never_come_do_not_hold_up_those_behind_them() -> None:
+    titles = [Title("video", f"{number:04}") for number in range(400)]
+    simulation = simulated(fleet_of([("", "ix1", 1), ("as1", "bom", 1)]), *titles)
+    simulation.origin_is_up = False
+    simulation.give(0, titles[-1])
+    simulation.run(3600)
+    assert have(simulation, titles[-1]) == {0, 1}
 
 
 # ---- any fleet, any faults

@@ -1,0 +1,264 @@
+"""`control.fill_answers`: what appliances ask for: their fill manifest, and sources for what they lack.
+
+Asked by 19,000 appliances every five minutes, in threads beside the control thread; one lock is around the leases.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from steering.control.fill.fill_manifest import (
+    Held,
+    Numbered,
+    Outline,
+    PollCache,
+    Target,
+    TitleRow,
+    build,
+    etag_of,
+    render,
+)
+from steering.control.fill.fill_tokens import URL, token_for
+from steering.control.fill.fill_windows import covered_until, unchanged_until
+from steering.control.fill.holdings_rows import digest_text
+from steering.control.fill.leases import Lease, Tier, Title
+from steering.control.fill.sources import Sources
+from steering.control.fill.tiers import Wanted
+from steering.control.services.concern import Concern
+from steering.control.services.fill import Fill
+from steering.control.services.fill_network import FillNetwork
+from steering.errors import RequestError, UnavailableError
+from steering.state.keys import read_keys
+from steering.state.table import TableFile
+
+KEY: Final = "fill"  # the id of the key that fill tokens are signed with
+MOST_TITLES: Final = 1000  # in one request for sources
+NEW_RECIPES_S: Final = 14 * 86_400  # that a delta names a title with a new recipe: appliances report ids alone
+
+
+class Planned:
+    """The titles of one service in a plan: those of indexes from `first` on."""
+
+    def __init__(self, first: int, rows: Sequence[TitleRow]) -> None:
+        self.first, self.rows = first, rows
+        self.numbered = Numbered([row.id for row in rows], rows)
+        self.row_of = {row.id: row for row in rows}
+
+    def bits(self, bits: int) -> int:
+        """Return a set of the plan's titles as one of this service's."""
+        return bits >> self.first & ((1 << len(self.rows)) - 1)
+
+    def target(self, bits: int, renewed: frozenset[str]) -> Target:
+        """Return what an appliance should hold of this service."""
+
+        def ids() -> Collection[str]:
+            return [row.id for row in self.numbered.select(bits)]
+
+        def rows(names: Collection[str]) -> Sequence[TitleRow]:
+            return sorted((self.row_of[name] for name in names), key=lambda row: row.priority)
+
+        return Target(ids, rows, renewed)
+
+
+class FillAnswers(Concern):
+    """`control.fill_answers`."""
+
+    fill: Fill
+
+    def __post_init__(self) -> None:
+        self.polls = PollCache()
+        self.lock = threading.Lock()
+        self.seen: tuple[str, str, int] | None = None
+        self.network: FillNetwork | None = None
+        self.sources: Sources | None = None
+        self.planned: dict[str, Planned] = {}
+        self.renewed: dict[str, frozenset[str]] = {}
+
+    def prepare(self) -> FillNetwork:
+        """Return the network of the plan, table and fleet of now. Raises RequestError 404 without a plan."""
+        plan = self.fill.in_force()
+        current = self.fill.require_table()
+        seen = (current.plan, current.table, self.on_record.version())
+        with self.lock:
+            if self.network is None or self.seen != seen:
+                table = TableFile(self.state / current.table)
+                word = self.hand_over.status.word
+                network = FillNetwork(self.settings, self.fleet(), plan, table, self.intake, word)
+                if self.network is None or self.seen is None or self.seen[0] != seen[0]:
+                    self.number_titles(network)
+                if self.sources is None:
+                    self.sources = Sources(network)
+                else:
+                    self.sources.use(network)
+                self.network, self.seen = network, seen
+                self.polls.clear()
+            return self.network
+
+    def number_titles(self, network: FillNetwork) -> None:
+        """Read the titles of a plan, by service; the most played have the first priority."""
+        plan = network.plan
+        order = sorted(range(plan.holdings.titles), key=lambda index: (-plan.plays[index], index))
+        priority = [0] * len(order)
+        for place, index in enumerate(order, 1):
+            priority[index] = place
+        rows: dict[str, list[TitleRow]] = {}
+        first: dict[str, int] = {}
+        for index in range(plan.holdings.titles):
+            service, title = plan.holdings.title(index)
+            first.setdefault(service, index)
+            row = TitleRow(title, plan.sizes[index], plan.recipes[index], priority[index])
+            rows.setdefault(service, []).append(row)
+        self.planned = {service: Planned(first[service], rows[service]) for service in rows}
+        since = self.clock() - NEW_RECIPES_S
+        with self.records.reading() as records:
+            new = {service: records.catalogue.recipes_since(service, since) for service in rows}
+        self.renewed = {
+            service: frozenset(row.id for row in rows[service] if row.recipe in new[service]) for service in rows
+        }
+
+    # ---- fill manifests
+
+    def manifest(
+        self, appliance: str, have: Mapping[str, str], if_none_match: str, now: float | None = None
+    ) -> tuple[str, bytes | None]:
+        """Return the ETag and the body of an appliance's fill manifest; no body where it is unchanged.
+
+        Raises RequestError 404 where the plan leaves the appliance out.
+        """
+        now = self.clock() if now is None else now
+        network = self.prepare()
+        slot = self.slot_of(network, appliance)
+        if self.polls.is_unchanged(slot, if_none_match, now):
+            return if_none_match, None
+        cluster = network.place(slot).cluster
+        bits = network.plan.bits(cluster, slot)
+        if bits is None:
+            raise RequestError(
+                f"the plan leaves appliance {appliance} out", "give it disk_bytes in the fleet", status=404
+            )
+        windows = network.windows(slot, now)
+        sets = {service: planned.bits(bits) for service, planned in self.planned.items()}
+        digests = tuple((service, self.planned[service].numbered.digest_text(sets[service])) for service in sets)
+        settings = self.settings
+        outline = Outline(
+            appliance,
+            network.plan.meta.version,
+            "",
+            covered_until(now),
+            settings.fill_s,
+            settings.remove_after_s,
+            windows,
+            settings.fill_urgent_gbps,
+            digests,
+        )
+        etag = etag_of(outline)
+        self.polls.keep(slot, etag, unchanged_until(windows, now))
+        if etag == if_none_match:
+            return etag, None
+        targets = {
+            service: planned.target(sets[service], self.renewed[service] if service in have else frozenset())
+            for service, planned in self.planned.items()
+        }
+        return etag, render(build(outline, targets, have, self.held((cluster, slot), have)))
+
+    def held(self, member: tuple[int, int], services: Collection[str]) -> dict[str, Held]:
+        """Return what an appliance reported of some services."""
+        held = {}
+        for service in services:
+            digest = self.intake.digests.get(member, {}).get(service)
+            if digest is not None:
+                held[service] = Held(digest_text(digest), lambda service=service: self.intake.ids(member, service))
+        return held
+
+    def slot_of(self, network: FillNetwork, appliance: str) -> int:
+        slot = network.slots.get(appliance)
+        if slot is None:
+            raise RequestError(f"there is no appliance {appliance!r}", status=404)
+        return slot
+
+    # ---- sources
+
+    def ask(
+        self, appliance: str, service: str, titles: Sequence[str], most: int, now: float | None = None
+    ) -> dict[str, Any]:
+        """Return leases for titles that an appliance lacks, with their sources, and what it waits for."""
+        now = self.clock() if now is None else now
+        secret = self.secret()
+        network = self.prepare()
+        slot = self.slot_of(network, appliance)
+        rows = self.planned[service].row_of if service in self.planned else {}
+        wanted = [
+            Wanted(Title(service, title, rows[title].recipe), rows[title].bytes) for title in titles if title in rows
+        ]
+        refused = {title: "not in the plan" for title in titles if title not in rows}
+        with self.lock:
+            assert self.sources, "prepare made them"
+            answer = self.sources.ask(slot, wanted, most, now)
+        origin = next((item.origin for item in self.fleet().services if item.id == service), "")
+        leases = {
+            lease.title.id: self.lease_row(network, lease, secret, now, bool(origin)) for lease in answer.leases
+        }
+        return {
+            "ttl": round(self.sources.ledger.ttl_s),
+            "url": URL if self.settings.fill_tls else URL.replace("https:", "http:"),
+            **({"origin_url": f"{origin.rstrip('/')}/{{title}}/{{path}}"} if origin else {}),
+            "leases": leases,
+            "later": {title.id: {"retry_s": later.retry_s, "why": later.why} for title, later in answer.later.items()},
+            "refused": refused | {title.id: why for title, why in answer.refused.items()},
+        }
+
+    def lease_row(
+        self, network: FillNetwork, lease: Lease, secret: str, now: float, has_origin: bool
+    ) -> dict[str, Any]:
+        """Return a lease as answers have it."""
+        sources: list[dict[str, str]] = [
+            {
+                "host": f"{network.appliances[slot].host}:{self.settings.fill_port}",
+                "tier": lease.tier.value,
+                "appliance": network.name(slot),
+            }
+            for slot in lease.sources
+        ]
+        if lease.tier is Tier.origin and has_origin:
+            sources.append({"tier": "origin"})
+        return {
+            "lease": lease.id,
+            "sources": sources,
+            "gbps": lease.mbps / 1000,
+            "expires_at": round(lease.expires_at, 3),
+            "token": token_for(secret, lease.title.service, lease.title.recipe, max(lease.ends_at, now)),
+        }
+
+    def secret(self) -> str:
+        """Return the secret of fill tokens. Raises UnavailableError without one."""
+        key = read_keys(self.state).get(KEY)
+        if key is None:
+            raise UnavailableError(f"there is no key {KEY!r} to sign fill tokens with", f"steering key make {KEY}")
+        return key.secret
+
+    def take_progress(self, appliance: str, progress: Any, now: float | None = None) -> None:
+        """Use the `fill` of a report: progress renews leases, what is done or failed ends them."""
+        now = self.clock() if now is None else now
+        if self.network is None or (slot := self.network.slots.get(appliance)) is None:
+            return
+        network = self.network
+        with self.lock:
+            assert self.sources, "prepare made them with the network"
+            for item in progress.active:
+                if title := self.title_of(item):
+                    self.sources.progress(slot, title, item.bytes_done, now)
+            for item in progress.done:
+                if title := self.title_of(item):
+                    self.sources.done(slot, title, now)
+            for item in progress.failed:
+                source = -1 if item.source == "origin" else network.slots.get(item.source)
+                if (title := self.title_of(item)) and source is not None:
+                    self.sources.failed(slot, title, source, item.why, now)
+
+    def title_of(self, item: Any) -> Title | None:
+        """Return a title of a report with the plan's recipe, None where the plan lacks it."""
+        planned = self.planned.get(item.service)
+        row = planned.row_of.get(item.id) if planned else None
+        return Title(item.service, item.id, row.recipe) if row else None
