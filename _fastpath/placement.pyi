@@ -18,7 +18,7 @@ class SiteGroup:
     def __init__(
         self,
         viewers: Sequence[tuple[float, Sequence[float]]],
-        disks: Sequence[float],
+        disks: Any,
         own: Sequence[float],
         appliances: Sequence[int],
         most_elsewhere: float,

@@ -153,6 +153,42 @@ class Settings(BaseSettings):
     """the largest share of rows that may name clusters the fleet does not have; 1 turns the guard off"""
     guard_no_cluster: int = Field(0, ge=0)
     """how many zones a publish may leave without a cluster"""
+    fill_cost_nearest: float = Field(0.0, ge=0, le=1)
+    """what a byte costs from the nearest cluster of the viewer's partner; from outside it costs 1"""
+    fill_cost_sibling: float = Field(0.3, ge=0, le=1)
+    """the same from another cluster of the partner"""
+    fill_cost_exchange: float = Field(0.6, ge=0, le=1)
+    """the same from an exchange"""
+    fill_window: str = Field("", pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-4]):[0-5][0-9])?$")
+    """when appliances fill, in their site's time: 02:00-14:00; none is 02:00-14:00"""
+    fill_timezone: str = ""
+    """the IANA time zone of fill windows; none takes whole hours by each site's longitude"""
+    fill_gbps: float = Field(1.2, gt=0, le=10_000)
+    """Gbit/s at which an appliance fills in a window"""
+    fill_tb: float = Field(6.5, gt=0, le=100_000)
+    """10^12 bytes that an appliance fills in a window at most"""
+    fill_urgent_gbps: float = Field(0.0, ge=0, le=10_000)
+    """Gbit/s at which urgent titles fill outside of windows"""
+    fill_share: float = Field(0.1, ge=0, le=1)
+    """the share of an appliance's capacity with which it fills others"""
+    fill_origin_gbps: float = Field(10.0, ge=0, le=100_000)
+    """Gbit/s that origins give to fill, together"""
+    fill_origin_copies: int = Field(2, ge=1, le=1000)
+    """how many copies of one title leave the origin at a time"""
+    fill_s: int = Field(300, ge=1, le=86_400)
+    """how often an appliance asks for its fill manifest, in seconds"""
+    fill_port: int = Field(8443, ge=1, le=65_535)
+    """the port at which appliances give titles to each other"""
+    fill_tls: bool = True
+    """appliances give titles to each other over TLS"""
+    remove_after_s: int = Field(14_400, ge=0, le=30 * 86_400)
+    """how long a removed title stays on disk after players are no longer sent to it, in seconds"""
+    guard_fill: float = Field(0.1, ge=0, le=1)
+    """the largest share of all disks that a fill plan may replace; 1 turns the guard off"""
+    guard_offload: float = Field(0.01, ge=0, le=1)
+    """the most that a fill plan's offload may be below that of the plan before; 1 turns the guard off"""
+    guard_plays: float = Field(0.5, ge=0, le=1)
+    """the largest share by which the plays of a forecast may fall; 1 turns the guard off"""
     guard_from: int = Field(1000, ge=0)
     """the guards on shares apply to at least this many prefixes or rows"""
     check_s: float = Field(10.0, ge=0, le=3600)

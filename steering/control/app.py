@@ -141,7 +141,7 @@ def make_app(
     for kind in (SteeringError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, answer_error)
     app.add_middleware(Entrance, control=control)
-    endpoint = reports.ReportsEndpoint(control.registry, control.intake, problem_of)
+    endpoint = reports.ReportsEndpoint(control.registry, control.intake, control.fill_answers, problem_of)
     app.take_reports = Entrance(endpoint, control)
     return app
 

@@ -7,9 +7,8 @@ index of titles, `sizes` in bytes (64 bits), `recipes` (a line a title, empty fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -88,4 +87,3 @@ class PlanFile(StateFile):
         """Return what an appliance should hold, a bit for each title by index; None where the plan leaves it out."""
         bitmap = self.holdings.bitmap(cluster, slot)
         return None if bitmap is None else int.from_bytes(bitmap, "little")
-

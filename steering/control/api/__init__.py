@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from steering.control.api import appliances, credentials, events, fleet, tables
+from steering.control.api import appliances, credentials, events, fill, fleet, tables
 from steering.control.api.endpoints import Api, add_endpoint
 from steering.control.verbs import VERBS
 
-MODULES = (appliances, credentials, events, fleet, tables)  # whose functions are noted when they are imported
+MODULES = (appliances, credentials, events, fill, fleet, tables)  # whose functions are noted when they are imported
 OF_THEIR_OWN = ("reports",)  # answered without FastAPI, by `report_endpoint.py`
 
 

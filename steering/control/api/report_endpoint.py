@@ -31,6 +31,7 @@ from steering.control.fill.holdings import HoldingsReported
 from steering.control.fill.holdings_rows import HoldingsRow
 from steering.control.health.registry import Registry
 from steering.control.records.auth import Caller
+from steering.control.services.fill_answers import FillAnswers
 from steering.control.verbs import BY_NAME
 from steering.errors import RequestError
 from steering.escape import escaped_json
@@ -89,8 +90,13 @@ class ReportsEndpoint:
     """The endpoint behind the entrance, which knows the caller and the length; `refuse` answers an error."""
 
     def __init__(
-        self, registry: Registry, holdings: HoldingsReported, refuse: Callable[[RequestError], Endpoint]
+        self,
+        registry: Registry,
+        holdings: HoldingsReported,
+        fill: FillAnswers,
+        refuse: Callable[[RequestError], Endpoint],
     ) -> None:
+        self.fill = fill
         self.registry = registry
         self.holdings = holdings
         self.refuse = refuse
@@ -169,6 +175,9 @@ class ReportsEndpoint:
 
         Holdings of a repeated report are used again: perhaps the first answer was lost, and digests protect them.
         """
+        if isinstance(row, ReportRow) and row.fill and result.result == "accepted":
+            progress = row.fill
+            await self.in_thread(lambda: self.fill.take_progress(row.appliance, progress))
         if not isinstance(row, ReportRow) or row.holdings is None or result.result not in ("accepted", "repeated"):
             return result
         lists: Sequence[HoldingsRow] = row.holdings if isinstance(row.holdings, list) else [row.holdings]

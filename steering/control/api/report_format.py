@@ -54,6 +54,33 @@ class RoutesRow(Struct, frozen=True, forbid_unknown_fields=True):
     digest: Hex
 
 
+class FillTitle(Struct, frozen=True, forbid_unknown_fields=True):
+    """A title of a fill report: `source` is the id of an appliance, `origin` or `control`."""
+
+    service: Name
+    id: Annotated[str, Meta(min_length=1, max_length=256)]
+    bytes_done: Count = 0
+    source: Annotated[str, Meta(max_length=63)] = ""
+    why: Annotated[str, Meta(max_length=64)] = ""
+
+
+FillTitles = Annotated[list[FillTitle], Meta(max_length=1000)]
+
+
+class FillRow(Struct, frozen=True, forbid_unknown_fields=True):
+    """How far an appliance is with its fill manifest; what is active, done and failed since the last report."""
+
+    plan: Count = 0
+    etag: Annotated[str, Meta(max_length=128)] = ""
+    state: Text = "idle"
+    bytes_left: Count = 0
+    window_bytes: Count = 0
+    active: FillTitles = []
+    done: FillTitles = []
+    failed: FillTitles = []
+    no_room: FillTitles = []
+
+
 class ReportRow(Struct, frozen=True, forbid_unknown_fields=True):
     """One report. `boot` changes when the reporter restarts, `seq` grows within it; `at` is the reporter's clock."""
 
@@ -64,6 +91,7 @@ class ReportRow(Struct, frozen=True, forbid_unknown_fields=True):
     health: HealthRow | None = None
     holdings: HoldingsRow | Annotated[list[HoldingsRow], Meta(max_length=32)] | None = None
     routes: dict[Literal["4", "6"], RoutesRow] | None = None
+    fill: FillRow | None = None
 
 
 class RowResult(Struct, frozen=True, omit_defaults=True):

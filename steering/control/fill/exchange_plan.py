@@ -173,8 +173,8 @@ class ExchangePlan:
         """Yield each exchange with its titles, most played there first, their plays and copies."""
         plays = self.plays(sets)
         for index, disk in enumerate(self.disks):
-            titles = np.flatnonzero(self.copies[:, index])
-            titles = titles[np.argsort(-plays[titles, index], kind="stable")].astype(np.uint32)
+            held = np.flatnonzero(self.copies[:, index])
+            titles = held[np.argsort(-plays[held, index], kind="stable")].astype(np.uint32)
             yield disk, titles, plays[titles, index].astype(np.float64), self.copies[titles, index]
 
     def plays(self, sets: NDArray[np.uint16]) -> NDArray[np.float32]:

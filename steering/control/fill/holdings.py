@@ -47,7 +47,7 @@ from steering.control.fill.holdings_rows import (
     digest_text,
     unpack_digests,
 )
-from steering.control.fill.titles import RefusedError, Reporter, Titles, bits_of, packed_of
+from steering.control.fill.titles import RefusedError, Reporter, Titles, bits_of, indexes_of, packed_of
 from steering.errors import SnapshotError
 from steering.model.fleet import Appliance, Cluster, Fleet
 from steering.model.service import Service
@@ -259,6 +259,15 @@ class HoldingsReported:
                 return bits
         packed = self.base.bitmap(*member) if self.base and member in self.digests else None
         return int.from_bytes(packed, "little") if packed else 0
+
+    def index_of(self, service: str, title: str) -> int | None:
+        """Return the index of a title, None for one that was never reported."""
+        return self.titles.of(service).get(title)
+
+    def ids(self, member: Member, service: str) -> list[str]:
+        """Return the ids of what an appliance holds of a service."""
+        with self.lock:
+            return [self.titles.names[index][1] for index in indexes_of(self.bits(member) & self.titles.mask(service))]
 
     def keep(self, member: Member, service: str, bits: int, digest: Digest | None) -> None:
         """Store the holdings of an appliance, with the digest of one service; None if that became unknown."""

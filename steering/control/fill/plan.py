@@ -77,14 +77,10 @@ class Planner:
         """Return the plan."""
         wanted = self.wanted
         held, by_exchanges = (self.held, self.held_by_exchanges()) if self.before else (None, None)
-        placement = Placement(
-            self.network, wanted.areas, wanted.rates, wanted.sizes, held, by_exchanges, self.progress
-        )
+        placement = Placement(self.network, wanted.areas, wanted.rates, wanted.sizes, held, by_exchanges, self.progress)
         prices, proof = placement.solve(self.prices_before())
         builder = HoldingsBuilder(None, wanted.keys)
-        clusters = {
-            plan.disk.cluster: self.lay_out(plan, builder) for plan in placement.plans(prices)
-        }
+        clusters = {plan.disk.cluster: self.lay_out(plan, builder) for plan in placement.plans(prices)}
         bytes_wanted = self.bytes_wanted()
         meta = PlanMeta(
             version=version,

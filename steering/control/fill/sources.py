@@ -45,6 +45,11 @@ class Sources:
         self.failed_sources = FailedSources()
         self.tiers = Tiers(network, self.ledger, self.in_clusters, self.in_groups, self.failed_sources)
 
+    def use(self, network: Network) -> None:
+        """Use another fleet, plan or table; leases and waits stay."""
+        self.network = self.tiers.network = network
+        self.ledger.limit_of = network.limit
+
     # ---- what appliances report
 
     def tick(self, now: float) -> None:

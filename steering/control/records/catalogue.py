@@ -102,6 +102,11 @@ class CatalogueRepository(Repository):
         rows = self.connection.execute("SELECT name, bytes FROM recipes WHERE service = ?", (service,))
         return {row[0]: row[1] for row in rows}
 
+    def recipes_since(self, service: str, put_at: float) -> set[str]:
+        """Return the recipes of a service that were put after a time."""
+        rows = self.connection.execute("SELECT name FROM recipes WHERE service = ? AND put_at > ?", (service, put_at))
+        return {row[0] for row in rows}
+
     def missing_recipes(self, service: str) -> list[str]:
         """Return the titles of a service whose recipe is not here, by id."""
         rows = self.connection.execute(

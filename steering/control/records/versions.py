@@ -72,16 +72,12 @@ class VersionRepository(Repository):
 
     def published(self) -> list[Published]:
         """Return every published version, newest first, without sources and counts: no JSON is parsed."""
-        rows = self.connection.execute(
-            f"SELECT version, fleet, published_at, who FROM {self.table} {PUBLISHED}"
-        )
+        rows = self.connection.execute(f"SELECT version, fleet, published_at, who FROM {self.table} {PUBLISHED}")
         return [Published(row["version"], row["fleet"], row["published_at"], row["who"]) for row in rows]
 
     def latest(self) -> Version | None:
         """Return the newest published version, None before the first publish."""
-        row = self.connection.execute(
-            f"SELECT * FROM {self.table} {PUBLISHED} LIMIT 1"
-        ).fetchone()
+        row = self.connection.execute(f"SELECT * FROM {self.table} {PUBLISHED} LIMIT 1").fetchone()
         return version_of(row) if row else None
 
     def get(self, version: int) -> Version | None:

@@ -102,4 +102,3 @@ def row_of(service: str, title: CatalogueTitle) -> TitleRow:
     """Return a title as a row of the record."""
     fields = {field.name: getattr(title, field.name) for field in dataclasses.fields(title)}
     return TitleRow(service=service, **{**fields, "regions": " ".join(title.regions)})
-

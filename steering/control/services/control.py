@@ -18,8 +18,11 @@ from steering.control.fill.holdings import HoldingsReported
 from steering.control.fill.titles import Titles
 from steering.control.health.registry import Registry
 from steering.control.records.database import NAME, RESTORE, UNREADABLE, Records, RecordsError
+from steering.control.services.catalogue import CatalogueService
 from steering.control.services.concern import Concern
 from steering.control.services.ejections import Ejections
+from steering.control.services.fill import Fill
+from steering.control.services.fill_answers import FillAnswers
 from steering.control.services.fleet import FleetService
 from steering.control.services.fleet_on_record import FleetOnRecord
 from steering.control.services.hand_over import HandOver
@@ -108,6 +111,10 @@ class Control:
         self.registry.set_maintenance(self.maintenance.covered())
         self.fleet = FleetService.of(shared)
         self.tables = Tables.of(shared)
+        self.catalogue = CatalogueService.of(shared)
+        self.fill = Fill.of(shared)
+        self.fill_answers = FillAnswers.of(shared)
+        self.fill_answers.fill = self.fill
         self.overrides = Overrides.of(shared)
         self.ejections = Ejections.of(shared)
         self.tokens = Tokens.of(shared)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from itertools import compress
 from typing import Any
 
+from steering.control.fill.fill_manifest import mask_of
+from steering.control.fill.holdings import HoldingsReported
+from steering.control.fill.holdings_rows import Member
 from steering.control.records.audit import Entry
 from steering.control.records.rows import Rows
 from steering.control.records.versions import Pin, Version
@@ -52,7 +56,9 @@ class Fill(Concern):
         began, current = time.perf_counter(), self.require_table()
         if pin := self.records.plan_pins.get():
             raise RequestError(
-                f"plan {pin.table} is pinned by {pin.who}: {pin.why or 'no reason given'}", "steering fill unpin", 409
+                f"plan {pin.table} is pinned by {pin.who}: {pin.why or 'no reason given'}",
+                "steering fill unpin",
+                status=409,
             )
         written = max((number for _, kind, number in versioned_files(self.state) if kind == "plan"), default=0)
         with self.records.transaction() as transaction:
@@ -108,7 +114,7 @@ class Fill(Concern):
         """Pin the plan in force: no other one replaces it."""
         version, now = self.number_in_force(), self.clock()
         if version is None:
-            raise RequestError("no plan is in force", "steering fill plan", 409)
+            raise RequestError("no plan is in force", "steering fill plan", status=409)
         with self.records.transaction() as transaction:
             transaction.plan_pins.set(Pin(version, now, who, why))
             transaction.audit.add(Entry(now, who, "pin fill", f"plans/{version}", None, None, why))
@@ -127,7 +133,7 @@ class Fill(Concern):
     def require_table(self) -> Current:
         """Return what serves. Raises RequestError 409 before the first publish."""
         if self.hand_over.current is None:
-            raise RequestError("no table serves yet", "steering table publish", 409)
+            raise RequestError("no table serves yet", "steering table publish", status=409)
         return self.hand_over.current
 
     def number_in_force(self) -> int | None:
@@ -139,7 +145,7 @@ class Fill(Concern):
         """Return the plan in force; safe from any thread. Raises RequestError 404 where there is none."""
         current = self.hand_over.current
         if current is None or not current.plan:
-            raise RequestError("no plan is in force", "steering fill plan", 404)
+            raise RequestError("no plan is in force", "steering fill plan", status=404)
         mapped = self.mapped
         if mapped is None or mapped[0] != current.plan:
             mapped = self.mapped = current.plan, PlanFile(self.state / current.plan)
@@ -148,28 +154,11 @@ class Fill(Concern):
     def status(self, count: int = 20) -> dict[str, Any]:
         """Return the plan in force, how much of it is held by cluster, and what is left to fill, most first."""
         plan = self.in_force()
-        rows = [row for row in (self.progress_of(plan, number) for number in plan.meta.clusters) if row]
+        reported = ReportedByPlan(plan, self.intake)
+        rows = [row for row in (progress_of(plan, reported, number) for number in plan.meta.clusters) if row]
         rows.sort(key=lambda row: (-row["bytes_left"], row["cluster"]))
         totals = {name: sum(row[name] for row in rows) for name in ("bytes", "bytes_left", "titles_left")}
         return {**described(plan.meta), **totals, "clusters": rows[:count]}
-
-    def progress_of(self, plan: PlanFile, number: int) -> dict[str, Any] | None:
-        """Return how far a cluster is; None where its appliances are not planned for."""
-        wanted = left = titles = 0
-        members = plan.holdings.members(number)
-        for slot, _ in members:
-            bits = plan.bits(number, slot) or 0
-            missing = bits & ~self.held_bits(plan, number, slot)
-            wanted += bytes_in(plan, bits)
-            left += bytes_in(plan, missing)
-            titles += missing.bit_count()
-        name = plan.meta.clusters[number].id
-        row = {"cluster": name, "bytes": wanted, "bytes_left": left, "titles_left": titles}
-        return row if members else None
-
-    def held_bits(self, plan: PlanFile, cluster: int, slot: int) -> int:
-        """Return the planned titles that an appliance reports, as bits by the plan's index."""
-        return self.intake.bits_by(plan.holdings, (cluster, slot))
 
     def explain(self, service: str, title: str, cluster: str) -> dict[str, Any]:
         """Return why a cluster should hold a title or not: plays, price, copies, holders."""
@@ -188,14 +177,47 @@ class Fill(Concern):
         return {appliance.slot: appliance.id for appliance in self.fleet().appliances if appliance.cluster in ids}
 
 
+class ReportedByPlan:
+    """What appliances report that they hold, by the index of titles in a plan. Needs numpy."""
+
+    def __init__(self, plan: PlanFile, intake: HoldingsReported) -> None:
+        import numpy as np
+
+        self.intake = intake
+        indexes = [intake.index_of(*plan.holdings.title(index)) for index in range(plan.holdings.titles)]
+        self.index = np.array([-1 if index is None else index for index in indexes], np.int64)
+
+    def bits(self, member: Member) -> int:
+        """Return the planned titles that an appliance reports, a bit each."""
+        import numpy as np
+
+        held = self.intake.bits(member)
+        if not held or not len(self.index):
+            return 0
+        size = max(int(self.index.max()) + 1, held.bit_length())
+        packed = np.frombuffer(held.to_bytes(-(-size // 8), "little"), np.uint8)
+        inside = np.unpackbits(packed, bitorder="little")[np.maximum(self.index, 0)] & (self.index >= 0)
+        return int.from_bytes(np.packbits(inside.astype(np.uint8), bitorder="little").tobytes(), "little")
+
+
+def progress_of(plan: PlanFile, reported: ReportedByPlan, number: int) -> dict[str, Any] | None:
+    """Return how far a cluster is; None where its appliances are not planned for."""
+    wanted = left = titles = 0
+    members = plan.holdings.members(number)
+    for slot, _ in members:
+        bits = plan.bits(number, slot) or 0
+        missing = bits & ~reported.bits((number, slot))
+        wanted += bytes_in(plan, bits)
+        left += bytes_in(plan, missing)
+        titles += missing.bit_count()
+    name = plan.meta.clusters[number].id
+    row = {"cluster": name, "bytes": wanted, "bytes_left": left, "titles_left": titles}
+    return row if members else None
+
+
 def bytes_in(plan: PlanFile, bits: int) -> int:
     """Return the bytes of a set of titles."""
-    total = 0
-    while bits:
-        lowest = bits & -bits
-        total += plan.sizes[lowest.bit_length() - 1]
-        bits ^= lowest
-    return total
+    return sum(compress(plan.sizes, mask_of(bits, plan.holdings.titles)))
 
 
 def added_by(meta: PlanMeta) -> int:
@@ -220,9 +242,7 @@ def described(meta: PlanMeta) -> dict[str, Any]:
     }
 
 
-def explained(
-    plan: PlanFile, cluster: ClusterMeta, number: int, index: int, names: dict[int, str]
-) -> dict[str, Any]:
+def explained(plan: PlanFile, cluster: ClusterMeta, number: int, index: int, names: dict[int, str]) -> dict[str, Any]:
     """Return why a cluster should hold a title or not."""
     service, title = plan.holdings.title(index)
     holders = [names.get(slot, str(slot)) for slot in plan.holdings.holders(number, index)]

@@ -5,6 +5,7 @@ Asked by 19,000 appliances every five minutes, in threads beside the control thr
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
@@ -17,19 +18,20 @@ from steering.control.fill.fill_manifest import (
     Target,
     TitleRow,
     build,
+    changes_between,
     etag_of,
     render,
 )
 from steering.control.fill.fill_tokens import URL, token_for
 from steering.control.fill.fill_windows import covered_until, unchanged_until
-from steering.control.fill.holdings_rows import digest_text
+from steering.control.fill.holdings_rows import Member, digest_text
 from steering.control.fill.leases import Lease, Tier, Title
 from steering.control.fill.sources import Sources
 from steering.control.fill.tiers import Wanted
 from steering.control.services.concern import Concern
 from steering.control.services.fill import Fill
 from steering.control.services.fill_network import FillNetwork
-from steering.errors import RequestError, UnavailableError
+from steering.errors import RequestError
 from steering.state.keys import read_keys
 from steering.state.table import TableFile
 
@@ -53,13 +55,15 @@ class Planned:
     def target(self, bits: int, renewed: frozenset[str]) -> Target:
         """Return what an appliance should hold of this service."""
 
-        def ids() -> Collection[str]:
-            return [row.id for row in self.numbered.select(bits)]
-
-        def rows(names: Collection[str]) -> Sequence[TitleRow]:
+        def rows_of(names: Collection[str]) -> Sequence[TitleRow]:
             return sorted((self.row_of[name] for name in names), key=lambda row: row.priority)
 
-        return Target(ids, rows, renewed)
+        wanted = renewed & {row.id for row in self.numbered.select(bits)} if renewed else renewed
+        return Target(lambda: self.numbered.select(bits), rows_of, wanted)
+
+    def changes(self, held: Sequence[str], bits: int) -> tuple[Collection[str], Collection[str]]:
+        """Return the ids to add and to remove, from what an appliance reported to a set."""
+        return changes_between(held, [row.id for row in self.numbered.select(bits)])
 
 
 class FillAnswers(Concern):
@@ -127,7 +131,7 @@ class FillAnswers(Concern):
 
         Raises RequestError 404 where the plan leaves the appliance out.
         """
-        now = self.clock() if now is None else now
+        now = self.registry.clock() if now is None else now
         network = self.prepare()
         slot = self.slot_of(network, appliance)
         if self.polls.is_unchanged(slot, if_none_match, now):
@@ -140,7 +144,9 @@ class FillAnswers(Concern):
             )
         windows = network.windows(slot, now)
         sets = {service: planned.bits(bits) for service, planned in self.planned.items()}
-        digests = tuple((service, self.planned[service].numbered.digest_text(sets[service])) for service in sets)
+        digests = tuple(
+            (service, digest_text(planned.numbered.digest(sets[service]))) for service, planned in self.planned.items()
+        )
         settings = self.settings
         outline = Outline(
             appliance,
@@ -161,16 +167,20 @@ class FillAnswers(Concern):
             service: planned.target(sets[service], self.renewed[service] if service in have else frozenset())
             for service, planned in self.planned.items()
         }
-        return etag, render(build(outline, targets, have, self.held((cluster, slot), have)))
+        return etag, render(build(outline, targets, have, self.held((cluster, slot), sets)))
 
-    def held(self, member: tuple[int, int], services: Collection[str]) -> dict[str, Held]:
-        """Return what an appliance reported of some services."""
+    def held(self, member: Member, sets: Mapping[str, int]) -> dict[str, Held]:
+        """Return what an appliance reported of the services of a plan, with the way from there."""
         held = {}
-        for service in services:
-            digest = self.intake.digests.get(member, {}).get(service)
-            if digest is not None:
-                held[service] = Held(digest_text(digest), lambda service=service: self.intake.ids(member, service))
+        for service, digest in self.intake.digests.get(member, {}).items():
+            if service in sets:
+                changes = functools.partial(self.changes_of, member, service, sets[service])
+                held[service] = Held(digest_text(digest), changes)
         return held
+
+    def changes_of(self, member: Member, service: str, bits: int) -> tuple[Collection[str], Collection[str]]:
+        """Return the ids to add and to remove, from what an appliance reported to what it should hold."""
+        return self.planned[service].changes(self.intake.ids(member, service), bits)
 
     def slot_of(self, network: FillNetwork, appliance: str) -> int:
         slot = network.slots.get(appliance)
@@ -184,7 +194,7 @@ class FillAnswers(Concern):
         self, appliance: str, service: str, titles: Sequence[str], most: int, now: float | None = None
     ) -> dict[str, Any]:
         """Return leases for titles that an appliance lacks, with their sources, and what it waits for."""
-        now = self.clock() if now is None else now
+        now = self.registry.clock() if now is None else now
         secret = self.secret()
         network = self.prepare()
         slot = self.slot_of(network, appliance)
@@ -197,9 +207,7 @@ class FillAnswers(Concern):
             assert self.sources, "prepare made them"
             answer = self.sources.ask(slot, wanted, most, now)
         origin = next((item.origin for item in self.fleet().services if item.id == service), "")
-        leases = {
-            lease.title.id: self.lease_row(network, lease, secret, now, bool(origin)) for lease in answer.leases
-        }
+        leases = {lease.title.id: self.lease_row(network, lease, secret, now, bool(origin)) for lease in answer.leases}
         return {
             "ttl": round(self.sources.ledger.ttl_s),
             "url": URL if self.settings.fill_tls else URL.replace("https:", "http:"),
@@ -232,15 +240,17 @@ class FillAnswers(Concern):
         }
 
     def secret(self) -> str:
-        """Return the secret of fill tokens. Raises UnavailableError without one."""
+        """Return the secret of fill tokens. Raises RequestError 503 without one."""
         key = read_keys(self.state).get(KEY)
         if key is None:
-            raise UnavailableError(f"there is no key {KEY!r} to sign fill tokens with", f"steering key make {KEY}")
+            raise RequestError(
+                f"there is no key {KEY!r} to sign fill tokens with", f"steering key make {KEY}", status=503
+            )
         return key.secret
 
     def take_progress(self, appliance: str, progress: Any, now: float | None = None) -> None:
         """Use the `fill` of a report: progress renews leases, what is done or failed ends them."""
-        now = self.clock() if now is None else now
+        now = self.registry.clock() if now is None else now
         if self.network is None or (slot := self.network.slots.get(appliance)) is None:
             return
         network = self.network

@@ -23,7 +23,8 @@ from steering.state.routes import Routes
 from steering.state.table import TableFile
 
 if TYPE_CHECKING:
-    from steering.control.fill.forecast import Area, Forecast
+    from steering.control.fill.areas import Area
+    from steering.control.fill.forecast import Forecast
     from steering.control.fill.plan import Wanted
 
 AHEAD_S: Final = 7 * 86_400  # that a title is placed before it is available
@@ -52,9 +53,9 @@ class CountPlays(OverFleet):
     def __call__(self, progress: Progress) -> dict[str, Any]:
         """Do it; return what was counted."""
         require_numpy()
-        from steering.control.fill.forecast import Forecast  # noqa: PLC0415 - needs numpy
-        from steering.control.fill.forecast_file import newest_forecasts, read_forecasts, write_forecasts  # noqa: PLC0415
-        from steering.control.fill.plays import read_plays  # noqa: PLC0415
+        from steering.control.fill.forecast import Forecast
+        from steering.control.fill.forecast_file import newest_forecasts, read_forecasts, write_forecasts
+        from steering.control.fill.plays import read_plays
 
         newest = newest_forecasts(self.state)
         forecasts = read_forecasts(newest) if newest else {}
@@ -77,23 +78,23 @@ class CountPlays(OverFleet):
         progress("write the forecast")
         write_forecasts(self.state, forecasts)
         last = datetime.date.fromordinal(forecast.day).isoformat() if forecast.day else ""
-        return {**about, "areas": len(forecast.areas), "titles": len(forecast.titles), "last_day": last}
+        return {**about, "areas": len(forecast.areas.areas), "titles": len(forecast.titles), "last_day": last}
 
 
 def require_numpy() -> None:
     """Raise SettingsError where numpy is not installed."""
     try:
-        import numpy  # noqa: F401, PLC0415
+        import numpy  # noqa: F401
     except ImportError:
         raise SettingsError("fill plans need numpy", hint="pip install 'steering[fill]'") from None
 
 
 def areas_with(forecast: Forecast, names: Iterable[str], fleet: Fleet) -> list[Area]:
     """Return the areas of a forecast and new ones, each below the larger one: partner, part of a country, country."""
-    from steering.control.fill.forecast import WORLD, Area  # noqa: PLC0415
+    from steering.control.fill.areas import WORLD, Area
 
     partners = {partner.id: partner.country for partner in fleet.partners}
-    areas = {area.id: area for area in forecast.areas if area.id != WORLD}
+    areas = {area.id: area for area in forecast.areas.areas if area.id != WORLD}
     for name in names:
         if name == WORLD:
             continue
@@ -120,9 +121,9 @@ class MakePlan(OverFleet):
     def __call__(self, progress: Progress) -> tuple[PlanMeta, list[str]]:
         """Return the plan in numbers, and the guards that it breaks. Raises FeedError where one refuses it."""
         require_numpy()
-        from steering.control.fill.network import Costs, read_network  # noqa: PLC0415
-        from steering.control.fill.plan import Planner  # noqa: PLC0415
-        from steering.state.plan import write_plan  # noqa: PLC0415
+        from steering.control.fill.network import Costs, read_network
+        from steering.control.fill.plan import Planner
+        from steering.state.plan import write_plan
 
         with step("read the forecast", progress):
             wanted, day, no_recipe = self.read_wanted()
@@ -142,10 +143,10 @@ class MakePlan(OverFleet):
 
     def read_wanted(self) -> tuple[Wanted, int, int]:
         """Return the titles to place with their plays, the day they are for, and how many lack a recipe."""
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
-        from steering.control.fill.forecast_file import newest_forecasts, read_forecasts  # noqa: PLC0415
-        from steering.control.fill.plan import Wanted, without_forbidden  # noqa: PLC0415
+        from steering.control.fill.forecast_file import newest_forecasts, read_forecasts
+        from steering.control.fill.plan import Wanted, without_forbidden
 
         newest = newest_forecasts(self.state)
         if newest is None:
@@ -163,8 +164,8 @@ class MakePlan(OverFleet):
             no_recipe += len(titles) - len(placed)
             forecast.add_titles(row.title for row in placed)
             index = np.array([forecast.titles.index[row.title] for row in placed], np.int64)
-            for area in forecast.areas:
-                areas.setdefault(area.id, len(areas))
+            for known in forecast.areas.areas:
+                areas.setdefault(known.id, len(areas))
             parts.append((len(rows), {area: rates[index] for area, rates in forecast.rates(day)}))
             rows += placed
         if not rows:

@@ -26,6 +26,7 @@ from steering.control.health.presenter import describe
 from steering.control.health.registry import Registry
 from steering.control.records.auth import Caller
 from steering.control.remote import RemoteControl
+from steering.control.services.fill_answers import FillAnswers
 from steering.errors import RequestError
 from steering.model.fleet import Fleet
 from steering.settings import Settings
@@ -328,6 +329,13 @@ def test_a_report_changes_the_answers_of_every_worker_and_holdings_outlive_a_kil
             assert "b" not in missing()
 
 
+class NoFill(FillAnswers):
+    """Takes no progress: no report here has one."""
+
+    def __init__(self) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def endpoint(fleet: Fleet) -> Iterator[Callable[..., list[dict[str, Any]]]]:
     """Give a function that asks the endpoint itself, with the messages of a server, and returns what it sends."""
@@ -341,7 +349,7 @@ def endpoint(fleet: Fleet) -> Iterator[Callable[..., list[dict[str, Any]]]]:
 
         return answer
 
-    actual = ReportsEndpoint(registry, holdings, refuse)
+    actual = ReportsEndpoint(registry, holdings, NoFill(), refuse)
 
     def ask(*messages: dict[str, Any], length: int) -> list[dict[str, Any]]:
         waiting = list(messages)
