@@ -1,1 +1,1 @@
-"""The reference appliance: an agent beside stock nginx. It speaks HTTP to control and imports nothing else of steering."""
+"""The reference appliance: an agent beside stock nginx that speaks HTTP to control and nothing else."""

@@ -15,6 +15,7 @@ from msgspec import Meta, Struct
 
 from steering.appliance.holdings import digest_of
 from steering.appliance.recipe import RecipeName, Size
+from steering.errors import FeedError
 
 MAX_DOCUMENT: Final = 256 << 20
 GIGABIT: Final = 125_000_000  # bytes
@@ -86,7 +87,7 @@ class Document(Struct, frozen=True):
     check: Annotated[tuple[Copy, ...], Meta(max_length=100_000)] = ()
 
 
-class UnusableManifest(ValueError):
+class ManifestError(FeedError):
     """The document breaks a rule; the manifest before it stays in force."""
 
 
@@ -104,34 +105,33 @@ DECODER: Final = msgspec.json.Decoder(Document)
 
 
 def read_manifest(body: bytes, etag: str, appliance: str, base: Base) -> Manifest:
-    """Return the manifest in an answer. Raises UnusableManifest naming the field or the service, and the rule."""
+    """Return the manifest in an answer. Raises ManifestError naming the field or the service, and the rule."""
     try:
         document = DECODER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnusableManifest(f"fill manifest: {error}") from None
+        raise ManifestError(f"fill manifest: {error}") from None
     if document.format != 1:
-        raise UnusableManifest(f"fill manifest: format {document.format}; this agent reads format 1")
+        raise ManifestError(f"fill manifest: format {document.format}; this agent reads format 1")
     if document.appliance != appliance:
-        raise UnusableManifest(f"fill manifest: it is for {document.appliance[:80]!r}, this appliance is {appliance!r}")
+        raise ManifestError(f"fill manifest: it is for {document.appliance[:80]!r}, this appliance is {appliance!r}")
     targets: dict[str, dict[str, Title]] = {}
     for entry in document.services:
         if entry.service in targets:
-            raise UnusableManifest(f"fill manifest: service {entry.service} occurs twice")
+            raise ManifestError(f"fill manifest: service {entry.service} occurs twice")
         targets[entry.service] = titles = titles_of(entry, base)
         if (digest := digest_of(titles)) != entry.digest:
-            raise UnusableManifest(f"fill manifest: service {entry.service} has digest {digest}, not {entry.digest}")
+            raise ManifestError(f"fill manifest: service {entry.service} has digest {digest}, not {entry.digest}")
     return Manifest(document, etag, targets)
 
 
 def titles_of(entry: Full | Delta, base: Base) -> dict[str, Title]:
     """Return the titles that should be held of a service."""
     if isinstance(entry, Full):
-        titles = by_id(entry.service, entry.titles)
-        return titles
+        return by_id(entry.service, entry.titles)
     held = base.get(entry.service)
     if held is None or digest_of(held) != entry.base:
-        raise UnusableManifest(
-            f"fill manifest: service {entry.service}: a delta from {entry.base}, which was not asked"
+        raise ManifestError(
+            f"fill manifest: service {entry.service}: the delta's base {entry.base} is not held"
         )
     removed = set(entry.remove)
     kept = {title: row for title, row in held.items() if title not in removed}
@@ -141,7 +141,7 @@ def titles_of(entry: Full | Delta, base: Base) -> dict[str, Title]:
 def by_id(service: str, titles: Sequence[Title]) -> dict[str, Title]:
     result = {title.id: title for title in titles}
     if len(result) != len(titles):
-        raise UnusableManifest(f"fill manifest: service {service} names a title twice")
+        raise ManifestError(f"fill manifest: service {service} names a title twice")
     return result
 
 

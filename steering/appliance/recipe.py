@@ -1,6 +1,6 @@
 """A recipe: the files of a title with their sizes and hashes, checked before a byte of it is used.
 
-Its name is the hash of the document, so a document that was changed on the way is no recipe of that name. What it says is
+Its name is the hash of the document, so a document that was changed on the way is no recipe of that name. Its content is
 still input from outside: every path is checked here, and nowhere else.
 """
 
@@ -13,6 +13,8 @@ from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
+
+from steering.errors import FeedError
 
 MAX_DOCUMENT: Final = 256 << 20  # bytes: a million files
 MAX_FILES: Final = 1_000_000
@@ -64,7 +66,7 @@ class Part(NamedTuple):
         return self.length == self.file.bytes
 
 
-class UnusableRecipe(ValueError):
+class RecipeError(FeedError):
     """The document is no recipe of this name, or breaks a rule."""
 
 
@@ -72,40 +74,40 @@ DECODER: Final = msgspec.json.Decoder(Recipe)
 
 
 def read_recipe(document: bytes, name: str) -> Recipe:
-    """Return the recipe in a document. Raises UnusableRecipe if it is not the one of this name, or breaks a rule."""
+    """Return the recipe in a document. Raises RecipeError if it is not the one of this name, or breaks a rule."""
     digest = f"sha256-{hashlib.sha256(document).hexdigest()}"
     if digest != name:
-        raise UnusableRecipe(f"recipe {name}: the document's hash is {digest}")
+        raise RecipeError(f"recipe {name}: the document's hash is {digest}")
     try:
         recipe = DECODER.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UnusableRecipe(f"recipe {name}: {error}") from None
+        raise RecipeError(f"recipe {name}: {error}") from None
     check_paths(recipe.files)
     for file in recipe.files:
         count = -(-file.bytes // recipe.part_bytes)
         if len(file.parts) != count and (file.parts or count > 1):
-            raise UnusableRecipe(f"file {file.path!r} has {len(file.parts)} parts; {file.bytes} bytes are {count}")
+            raise RecipeError(f"file {file.path!r} has {len(file.parts)} parts; {file.bytes} bytes are {count}")
         if len(file.parts) == 1 and file.parts[0] != file.sha256:
-            raise UnusableRecipe(f"file {file.path!r}: its only part has another hash than the file")
+            raise RecipeError(f"file {file.path!r}: its only part has another hash than the file")
     if recipe.bytes >= MAX_BYTES:
-        raise UnusableRecipe(f"recipe {name}: {recipe.bytes} bytes, the most is {MAX_BYTES - 1}")
+        raise RecipeError(f"recipe {name}: {recipe.bytes} bytes, the most is {MAX_BYTES - 1}")
     return recipe
 
 
 def check_paths(files: Sequence[File]) -> None:
-    """Raise UnusableRecipe unless each path stays below the title's folder, and can stand beside the others."""
+    """Raise RecipeError unless each path stays below the title's folder, and can stand beside the others."""
     paths = set()
     for file in files:
         if rule := path_fault(file.path):
-            raise UnusableRecipe(f"path {file.path[:80]!r}: {rule}")
+            raise RecipeError(f"path {file.path[:80]!r}: {rule}")
         if file.path in paths:
-            raise UnusableRecipe(f"path {file.path!r} occurs twice")
+            raise RecipeError(f"path {file.path!r} occurs twice")
         paths.add(file.path)
     for path in paths:
         above = path
         while above := above.rpartition("/")[0]:
             if above in paths:
-                raise UnusableRecipe(f"path {path!r} is below the file {above!r}")
+                raise RecipeError(f"path {path!r} is below the file {above!r}")
 
 
 def path_fault(path: str) -> str:

@@ -27,16 +27,8 @@ DEFAULT_FILE: Final = "/etc/steering/appliance.toml"
 PREFIX: Final = "STEERING_APPLIANCE_"
 FILE_VARIABLE: Final = f"{PREFIX}CONFIG"
 
-UNITS: Final = {
-    "": 1,
-    "k": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "Ki": 2**10,
-    "Mi": 2**20,
-    "Gi": 2**30,
-    "Ti": 2**40,
+UNITS: Final = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
+    f"{letter}i": 1 << 10 * power for power, letter in enumerate("kMGT", 1)
 }
 SIZE: Final = re.compile(r"(?P<rest>all but )?(?P<number>[0-9]{1,16}(?:\.[0-9]{1,6})?)(?P<unit>%|[kMGT]i?)?B?")
 SIZE_RULE: Final = "a size such as 7.2T, 90%, `all but 200G` or `all but 2%`"
@@ -60,7 +52,7 @@ class ApplianceSettings(BaseSettings):
     token_file: Path = Path("/etc/steering/appliance.token")
     """a file with the token `appliance:<id>`; only its owner may read it (mode 0600)"""
     ca_file: Path | None = None
-    """certificates of the authorities that signed control and the fill ports of other appliances; default: the system's"""
+    """authorities that signed the certificates of control and of other appliances; default: the system's"""
     folder: Path = Path("/srv/content")
     """the folder of all content; nginx only reads it"""
     disk_bytes: str = "all but 2%"

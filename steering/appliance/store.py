@@ -27,7 +27,7 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from steering.appliance.recipe import RECIPE_NAME, File, Recipe, UnusableRecipe, read_recipe
+from steering.appliance.recipe import RECIPE_NAME, File, Recipe, RecipeError, read_recipe
 from steering.appliance.settings import usable_bytes
 
 FOLDERS: Final = ("served", "fill", "filling", "receipts", "recipes", "removing")
@@ -81,7 +81,7 @@ class Store:
     # --- files of recipes ---
 
     def open_file(self, area: str, key: Key, path: str, *, write: bool = False) -> int:
-        """Open a file of a recipe in `fill` or `filling`; with `write` it is created. OSError if it is no plain file."""
+        """Open a file of a recipe in `fill` or `filling`, or create it. OSError unless it is a plain file."""
         *folders, name = path.split("/")
         with self.inside(area, *key, *folders, create=write) as folder:
             flags = FILE_FLAGS | (os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
@@ -164,7 +164,7 @@ class Store:
         """Return the recipe on the disk; None if it is not there, or not the one of this name."""
         try:
             return read_recipe(self.read("recipes", key), key[1])
-        except (OSError, UnusableRecipe):
+        except (OSError, RecipeError):
             return None
 
     def read(self, area: str, key: Key) -> bytes:
