@@ -91,13 +91,9 @@ class ControlClient:
                 async for piece in answer.aiter_bytes():
                     body += piece
                     if len(body) > most:
-                        raise ControlError(
-                            f"control: {path} has more than {most} bytes", pause_s=MAX_PAUSE_S
-                        )
+                        raise ControlError(f"control: {path} has more than {most} bytes", pause_s=MAX_PAUSE_S)
         except httpx.HTTPError as error:
-            raise ControlError(
-                f"control: {method} {path}: {error or type(error).__name__}"
-            ) from None
+            raise ControlError(f"control: {method} {path}: {error or type(error).__name__}") from None
         self.clock.set(answer.headers.get("Date", ""), self.monotonic())
         if answer.status_code in (httpx.codes.OK, NOT_MODIFIED):
             return Answer(answer.status_code, answer.headers, bytes(body))

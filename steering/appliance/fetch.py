@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -39,15 +40,15 @@ class Fetcher:
         self.stall_s = stall_s
         self.etags: dict[str, str] = {}
 
-    async def fetch(self, url: str, part: Part, descriptor: int, rate: float, pace: Pace) -> None:
-        """Fetch a part into an open file. Raises FetchError; OSError is the disk's.
+    async def fetch(self, url: str, file: PartFile, rate: float, pace: Pace) -> None:
+        """Fetch a part into its file. Raises FetchError; OSError is the disk's.
 
         `rate` is in bytes a second; `pace` is called with each piece's length and waits for the budget.
         """
-        most_s = STALLS * self.stall_s + 4 * part.length / max(rate, 1.0)
+        most_s = STALLS * self.stall_s + 4 * file.part.length / max(rate, 1.0)
         try:
             async with asyncio.timeout(most_s):
-                await self.stream(url, part, descriptor, pace)
+                await self.stream(url, file, pace)
         except (httpx.TimeoutException, TimeoutError):
             raise FetchError("timeout", "it sent too little for too long") from None
         except (httpx.ConnectError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
@@ -55,46 +56,81 @@ class Fetcher:
         except httpx.HTTPError as error:
             raise FetchError("timeout", f"the answer was cut off: {error}") from None
 
-    async def stream(self, url: str, part: Part, descriptor: int, pace: Pace) -> None:
-        place = url.partition("?")[0]
+    async def stream(self, url: str, file: PartFile, pace: Pace) -> None:
+        part, address = file.part, url.partition("?")[0]
         headers = {"Accept-Encoding": "identity"}
         if not part.is_whole:
             headers["Range"] = f"bytes={part.start}-{part.start + part.length - 1}"
-            if etag := self.etags.get(place):
+            if etag := self.etags.get(address):
                 headers["If-Range"] = etag
         timeout = httpx.Timeout(self.stall_s)
         async with self.http.stream("GET", url, headers=headers, timeout=timeout) as answer:
-            if answer.status_code == httpx.codes.OK and not part.is_whole:
-                self.etags.pop(place, None)
+            if answer.status_code == httpx.codes.OK:
+                self.etags.pop(address, None)
             check_answer(answer, part)
-            etag = answer.headers.get("ETag", "")
-            if etag.startswith('"') and len(etag) <= MAX_ETAG:
-                if len(self.etags) >= MAX_ETAGS:
-                    self.etags.clear()
-                self.etags[place] = etag
-            await self.receive(answer, part, descriptor, pace)
+            self.keep_etag(address, answer.headers.get("ETag", ""))
+            await receive(answer, file, pace)
 
-    async def receive(self, answer: httpx.Response, part: Part, descriptor: int, pace: Pace) -> None:
-        """Write and hash the body; more bytes than the part has are an error before they are written."""
-        digest, held, received = hashlib.sha256(), bytearray(), 0
+    def keep_etag(self, address: str, etag: str) -> None:
+        """Keep an ETag for If-Range; a weak one is no use there (RFC 9110, 13.1.5)."""
+        if etag.startswith('"') and len(etag) <= MAX_ETAG:
+            if len(self.etags) >= MAX_ETAGS:
+                self.etags.clear()
+            self.etags[address] = etag
 
-        def write(data: bytes, offset: int) -> None:
-            digest.update(data)
-            write_all(descriptor, data, offset)
 
-        async for piece in answer.aiter_raw():
-            if received + len(held) + len(piece) > part.length:
-                raise FetchError("too_long", f"more than {part.length} bytes")
-            held += piece
-            if len(held) >= CHUNK:
-                await asyncio.to_thread(write, bytes(held), part.start + received)
-                received += len(held)
-                held.clear()
-            await pace(len(piece))
-        await asyncio.to_thread(write, bytes(held), part.start + received)
-        if received + len(held) != part.length or digest.hexdigest() != part.sha256:
-            raise FetchError("wrong_bytes", f"{received + len(held)} bytes with another hash than the recipe's")
-        await asyncio.to_thread(os.fdatasync, descriptor)
+class PartFile:
+    """An open file that a part is written into, and the hash of what was written.
+
+    Writes run in threads, which cannot be cancelled: a lock and `closed` keep a late write from a descriptor that has
+    become another file's.
+    """
+
+    def __init__(self, descriptor: int, part: Part) -> None:
+        self.descriptor = descriptor
+        self.part = part
+        self.digest = hashlib.sha256()
+        self.written = 0
+        self.lock = threading.Lock()
+        self.closed = False
+
+    def write(self, data: bytes) -> None:
+        with self.lock:
+            if not self.closed:
+                self.digest.update(data)
+                write_all(self.descriptor, data, self.part.start + self.written)
+                self.written += len(data)
+
+    def sync(self) -> None:
+        with self.lock:
+            if not self.closed:
+                os.fdatasync(self.descriptor)
+
+    def __enter__(self) -> PartFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.closed = True
+            os.close(self.descriptor)
+
+
+async def receive(answer: httpx.Response, file: PartFile, pace: Pace) -> None:
+    """Write and hash the body. More bytes than the part has are an error before they are written."""
+    part, received, held = file.part, 0, bytearray()
+    async for piece in answer.aiter_raw():
+        received += len(piece)
+        if received > part.length:
+            raise FetchError("too_long", f"more than {part.length} bytes")
+        held += piece
+        if len(held) >= CHUNK:
+            await asyncio.to_thread(file.write, bytes(held))
+            held.clear()
+        await pace(len(piece))
+    await asyncio.to_thread(file.write, bytes(held))
+    if received != part.length or file.digest.hexdigest() != part.sha256:
+        raise FetchError("wrong_bytes", f"{received} bytes with another hash than the recipe's")
+    await asyncio.to_thread(file.sync)
 
 
 def check_answer(answer: httpx.Response, part: Part) -> None:
@@ -112,7 +148,7 @@ def check_answer(answer: httpx.Response, part: Part) -> None:
     elif status != httpx.codes.OK:
         raise FetchError("refused", f"it answered {status}")
     length = answer.headers.get("Content-Length", "")
-    if length.isascii() and length.isdecimal() and len(length) <= 20 and int(length) != part.length:  # noqa: PLR2004
+    if length.isascii() and length.isdecimal() and len(length) <= 20 and int(length) != part.length:
         why: Why = "too_long" if int(length) > part.length else "wrong_bytes"
         raise FetchError(why, f"it has {length} bytes, the part has {part.length}")
 

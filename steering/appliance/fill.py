@@ -20,9 +20,9 @@ import httpx
 
 from steering.appliance.appliance import Active, Appliance, wait
 from steering.appliance.control_client import ControlError, verification
-from steering.appliance.fetch import Fetcher, FetchError
+from steering.appliance.fetch import Fetcher, FetchError, PartFile
 from steering.appliance.leases import Lease, Source, SourceRecord, Why, read_sources
-from steering.appliance.manifest import GIGABIT, Title, Window, order, window_at
+from steering.appliance.manifest import Title, Window, order, window_at
 from steering.appliance.prepare import missing_parts, show
 from steering.appliance.rate import Bucket, WindowBudget
 from steering.appliance.recipe import Part, Recipe, RecipeError, is_title_name, read_recipe
@@ -65,6 +65,7 @@ class Filler:
         self.pauses: dict[tuple[str, str], float] = {}
         self.retries: dict[tuple[str, str], int] = {}
         self.disk_pause_until = 0.0
+        self.reserved = 0  # bytes of the parts that are being fetched
         try:
             saved = (appliance.store.folder / BUDGET_FILE).read_bytes()
         except OSError:
@@ -123,7 +124,8 @@ class Filler:
             return "expired"
         self.window = window_at(manifest.document.windows, time)
         self.budget.enter(self.window)
-        self.bucket.set_rate(self.window.gbps if self.window else manifest.document.urgent_gbps)
+        if rate := self.window.gbps if self.window else manifest.document.urgent_gbps:
+            self.bucket.set_rate(rate)  # parts that run when a window closes end at its rate
         if not missing:
             return "idle"
         if self.appliance.monotonic() < self.disk_pause_until:
@@ -136,19 +138,21 @@ class Filler:
         if manifest is None or time is None or time >= manifest.document.expires_at:
             return False
         window = window_at(manifest.document.windows, time)
-        if window is not None and window.gbps > 0 and self.budget.allows(window, amount):
+        if window is not None and window.gbps > 0 and self.budget.allows(window, amount + self.reserved):
             return True
         return title.urgent and window is None and manifest.document.urgent_gbps > 0
 
     def fitting(self, missing: list[Wanted]) -> list[Wanted]:
         """Return the titles that the disk has room for, by order; the others are reported."""
-        store, room, fitting, no_room = self.appliance.store, self.appliance.store.room(), [], []
+        store, room = self.appliance.store, self.appliance.store.room()
+        partial = set(store.recipes("filling"))
+        fitting, no_room = [], []
         for service, title in missing:
             active = self.appliance.fill.active.get((service, title.id))
             needed = title.bytes
             if active is not None:
                 needed -= active.bytes_done
-            elif needed > 0 and store.has("filling", (service, title.recipe)):
+            elif (service, title.recipe) in partial:
                 needed -= store.partial_bytes((service, title.recipe))
             if needed <= room or active is not None:
                 fitting.append((service, title))
@@ -253,7 +257,11 @@ class Filler:
             if not self.may_fetch(title, part.length):
                 raise StopFill
             lease = await self.valid(service, title, lease)
-            await self.fetch_part(service, title, part, lease)
+            self.reserved += part.length
+            try:
+                await self.fetch_part(service, title, part, lease)
+            finally:
+                self.reserved -= part.length
             active.bytes_done += part.length
         if appliance.target(service, title.id) != title:
             raise StopFill  # the manifest wants something else by now; what was fetched is removed or used
@@ -319,9 +327,7 @@ class Filler:
             await asyncio.sleep(max(self.bucket.take(amount, now), lease.bucket.take(amount, now)))
 
         url = lease.url_of(source, service, title, part.file.path)
+        rate = min(self.bucket.rate, lease.bucket.rate) / self.appliance.settings.parallel
         descriptor = self.appliance.store.open_file("filling", (service, title.recipe), part.file.path, write=True)
-        try:
-            rate = min(self.bucket.rate, lease.bucket.rate, GIGABIT * self.appliance.settings.capacity_gbps)
-            await self.fetcher.fetch(url, part, descriptor, rate / self.appliance.settings.parallel, pace)
-        finally:
-            await self.appliance.close_file(descriptor)
+        with PartFile(descriptor, part) as file:
+            await self.fetcher.fetch(url, file, rate, pace)

@@ -130,9 +130,7 @@ def titles_of(entry: Full | Delta, base: Base) -> dict[str, Title]:
         return by_id(entry.service, entry.titles)
     held = base.get(entry.service)
     if held is None or digest_of(held) != entry.base:
-        raise ManifestError(
-            f"fill manifest: service {entry.service}: the delta's base {entry.base} is not held"
-        )
+        raise ManifestError(f"fill manifest: service {entry.service}: the delta's base {entry.base} is not held")
     removed = set(entry.remove)
     kept = {title: row for title, row in held.items() if title not in removed}
     return kept | by_id(entry.service, entry.add)

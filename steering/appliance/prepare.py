@@ -21,7 +21,7 @@ def missing_parts(store: Store, key: Key, recipe: Recipe) -> list[Part]:
         pass
     repairs = store.has("fill", key)
     for file in recipe.files:
-        if repairs and is_good(store, key, file):
+        if repairs and is_good(store, key, recipe, file):
             continue
         if repairs:
             with contextlib.suppress(FileNotFoundError):
@@ -30,14 +30,18 @@ def missing_parts(store: Store, key: Key, recipe: Recipe) -> list[Part]:
     return missing
 
 
-def is_good(store: Store, key: Key, file: File) -> bool:
-    """Return whether a file under `fill` is the recipe's, by its hash."""
+def is_good(store: Store, key: Key, recipe: Recipe, file: File) -> bool:
+    """Return whether a file under `fill` is the recipe's, by the hashes of its parts."""
     try:
         descriptor = store.open_file("fill", key, file.path)
-    except FileNotFoundError:
+    except OSError:
         return False
     try:
-        return os.fstat(descriptor).st_size == file.bytes and hash_of(descriptor, 0, file.bytes) == file.sha256
+        return os.fstat(descriptor).st_size == file.bytes and all(
+            hash_of(descriptor, part.start, part.length) == part.sha256 for part in parts_of(recipe, file)
+        )
+    except OSError:  # the disk cannot read it
+        return False
     finally:
         os.close(descriptor)
 
