@@ -1,4 +1,4 @@
-"""Leases: leave to fetch a title for a while, from sources in their order; and which sources are off for which title."""
+"""Leases: leave to fetch a title for a while, from sources in order; and which sources are off for a title."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A recipe: the files of a title with their sizes and hashes, checked before a byte of it is used.
 
-Its name is the hash of the document, so a document that was changed on the way is no recipe of that name. Its content is
-still input from outside: every path is checked here, and nowhere else.
+Its name is the hash of the document, so a document that was changed on the way is no recipe of that name. Its content
+is still input from outside: every path is checked here, and nowhere else.
 """
 
 from __future__ import annotations

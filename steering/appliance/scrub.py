@@ -1,7 +1,7 @@
 """Hashing again what is held: every copy once in a while at idle I/O priority, and at once those that others doubt.
 
-A bad copy leaves the holdings first. Once control has accepted the report, or after a short wait, its bad files are taken
-away from nginx: then a player of an old URL gets 404 and goes to another appliance, instead of wrong bytes.
+A bad copy leaves the holdings first. Once control has accepted the report, or after a short wait, its bad files are
+taken away from nginx: then a player of an old URL gets 404 and goes to another appliance, instead of wrong bytes.
 """
 
 from __future__ import annotations

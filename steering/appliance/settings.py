@@ -89,7 +89,7 @@ class ApplianceSettings(BaseSettings):
     """its private key"""
     status_listen: str = Field("127.0.0.1:8089", pattern=r"^(127\.[0-9.]+|\[::1\]):[0-9]{1,5}$")
     """where nginx serves its counters and the canary to the agent"""
-    demand_origin: str = Field("", pattern=rf"{HTTP}|^$")
+    demand_origin: str = Field("", pattern=r"^(https?://[^\s/?#@]+)?$")
     """fill on demand what the folder lacks, from this URL (nginx's proxy_cache); default: off"""
     demand_services: Texts = ()
     """services that are filled on demand only; their holdings are reported as unknown"""
