@@ -1,4 +1,4 @@
-"""The agent: four loops over one state. What each may do is in its own module; a loop that fails ends the process.
+"""The agent: five loops over one state. What each may do is in its own module; a loop that fails ends the process.
 
 report     every report_s         what the appliance is, holds and fetches
 manifest   every fill_s           what it should hold
@@ -55,7 +55,7 @@ async def poll(appliance: Appliance) -> float:
 async def poll_always(appliance: Appliance) -> None:
     while True:
         pause_s = await poll(appliance)
-        await asyncio.sleep(pause_s * random.uniform(1.0 - JITTER, 1.0 + JITTER))  # noqa: S311 (nothing secret)
+        await asyncio.sleep(pause_s * random.uniform(1.0, 1.0 + JITTER))  # noqa: S311 (nothing secret)
 
 
 async def report_always(appliance: Appliance) -> None:

@@ -35,6 +35,7 @@ MAX_RETRY_S: Final = 900.0
 REFUSED_S: Final = 600.0
 DISK_PAUSE_S: Final = 60.0
 BROKEN_DISK: Final = (errno.EIO, errno.EROFS)
+FULL_DISK: Final = (errno.ENOSPC, errno.EDQUOT)
 BUDGET_FILE: Final = "window"
 
 logger = logging.getLogger("steering.appliance.fill")
@@ -227,7 +228,9 @@ class Filler:
         except OSError as error:
             logger.error("%s %s: the disk: %s", service, title.id, error)
             status.failed(service, title.id, "", "disk")
-            self.disk_pause_until = now() + DISK_PAUSE_S
+            self.pauses[name] = now() + DISK_PAUSE_S
+            if error.errno in BROKEN_DISK + FULL_DISK:
+                self.disk_pause_until = now() + DISK_PAUSE_S
             if error.errno in BROKEN_DISK:
                 self.appliance.disk_fault = str(error)
         else:
@@ -263,7 +266,8 @@ class Filler:
             finally:
                 self.reserved -= part.length
             active.bytes_done += part.length
-        if appliance.target(service, title.id) != title:
+        target = appliance.target(service, title.id)
+        if target is None or target.recipe != title.recipe:
             raise StopFill  # the manifest wants something else by now; what was fetched is removed or used
         served = appliance.settings.served_as(service)
         await asyncio.to_thread(show, appliance.store, key, recipe, served, title.id)

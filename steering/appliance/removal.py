@@ -30,6 +30,7 @@ class Removal:
     def __init__(self, appliance: Appliance) -> None:
         self.appliance = appliance
         self.titles: dict[tuple[str, str], float | None] = {}
+        self.recipe_of: dict[tuple[str, str], str] = {}
         self.recipes: dict[Key, float] = {}
         self.reconciled: Manifest | None = None
 
@@ -70,6 +71,7 @@ class Removal:
             if held.title not in manifest.targets[held.service]:
                 holdings.drop(*name)
                 self.titles.setdefault(name, None)
+                self.recipe_of[name] = held.recipe
             elif name in self.titles:
                 del self.titles[name]
                 if await asyncio.to_thread(store.receipt, (held.service, held.recipe)):
@@ -88,6 +90,7 @@ class Removal:
                 served = self.appliance.settings.served_as(service)
                 await asyncio.to_thread(self.appliance.store.unlink_title, served, title)
                 del self.titles[name]
+                self.recipes.setdefault((service, self.recipe_of.pop(name)), due_at)  # it has waited already
                 logger.info("%s %s: removed", service, title)
 
     async def delete_recipes(self, manifest: Manifest) -> None:
