@@ -13,6 +13,7 @@ from steering.appliance.control_client import ControlClient
 from steering.appliance.holdings import Holdings
 from steering.appliance.leases import Why
 from steering.appliance.manifest import Base, Manifest, ServerClock, Title
+from steering.appliance.receipts import read_receipt
 from steering.appliance.settings import ApplianceSettings
 from steering.appliance.store import Key, Store
 
@@ -123,7 +124,7 @@ class Appliance:
     def scan(self) -> None:
         """Take over what lies on the disk with a good receipt; once, at the start."""
         for held in self.store.links():
-            if self.store.receipt((held.service, held.recipe)):
+            if read_receipt(self.store, (held.service, held.recipe)):
                 self.holdings.add(*held)
 
 

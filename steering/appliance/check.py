@@ -74,9 +74,7 @@ def check_folder(settings: ApplianceSettings) -> Row:
         return Row("folder", "failed", f"{folder}: this user cannot write it", f"chown steering-appliance {folder}")
     for above in (folder, *folder.absolute().parents):
         if not above.stat().st_mode & 0o001:
-            return Row(
-                "folder", "warning", f"{above}: other users cannot enter it, nginx neither", f"chmod o+x {above}"
-            )
+            return Row("folder", "warning", f"{above}: nginx's user cannot enter it", f"chmod o+x {above}")
     return Row("folder", "ok", f"{folder} is writable")
 
 
@@ -133,11 +131,11 @@ def check_nginx(settings: ApplianceSettings) -> Row:
     with tempfile.TemporaryDirectory(prefix="steering-appliance-") as folder:
         (Path(folder) / "appliance.conf").write_text(text.replace("/var/cache/nginx/steering ", f"{folder}/demand "))
         (Path(folder) / "nginx.conf").write_text(WRAPPED.replace("@", folder))
-        command = [str(settings.nginx), "-t", "-q", "-p", folder, "-c", f"{folder}/nginx.conf"]
+        command = [str(settings.nginx_program), "-t", "-q", "-p", folder, "-c", f"{folder}/nginx.conf"]
         try:
             ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
         except (OSError, subprocess.TimeoutExpired) as error:
-            return Row("nginx -t", "failed", f"{settings.nginx}: {error}", "apt-get install nginx-light")
+            return Row("nginx -t", "failed", f"{settings.nginx_program}: {error}", "apt-get install nginx-light")
     lines = [line for line in ended.stderr.splitlines() if "[emerg]" in line]
     if ended.returncode:
         return Row("nginx -t", "failed", (lines or [ended.stderr.strip()])[0][:300], "mend the setting that it names")

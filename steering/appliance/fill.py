@@ -25,6 +25,7 @@ from steering.appliance.leases import Lease, Source, SourceRecord, Why, read_sou
 from steering.appliance.manifest import Title, Window, order, window_at
 from steering.appliance.prepare import missing_parts, show
 from steering.appliance.rate import Bucket, WindowBudget
+from steering.appliance.receipts import stored_recipe
 from steering.appliance.recipe import Part, Recipe, RecipeError, is_title_name, read_recipe
 from steering.appliance.store import Key
 from steering.errors import FeedError
@@ -275,7 +276,7 @@ class Filler:
 
     async def recipe(self, key: Key) -> Recipe:
         """Return a recipe from the disk, or from control; it is kept for later checks."""
-        if recipe := self.appliance.store.recipe(key):
+        if recipe := stored_recipe(self.appliance.store, key):
             return recipe
         document = await self.appliance.control.recipe(*key)
         recipe = await asyncio.to_thread(read_recipe, document, key[1])

@@ -1,7 +1,7 @@
 """The nginx configuration of an appliance: `steering-appliance --nginx` prints it, made from the settings.
 
-Three servers: players (`served/`), other appliances (`fill/`, with tokens of its own and no upstream, so that no request
-for a title can make an appliance ask another one), and the agent on loopback. nginx needs to write nothing.
+Three servers: players (`served/`), other appliances (`fill/`, with tokens of its own and no upstream, so that no
+request for a title can make an appliance ask another one), and the agent on loopback. nginx needs to write nothing.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import contextlib
 import os
 
 from steering.appliance.fetch import hash_of, is_written
+from steering.appliance.receipts import finish
 from steering.appliance.recipe import File, Part, Recipe, parts_of
 from steering.appliance.store import Key, Store
 
@@ -70,5 +71,5 @@ def show(store: Store, key: Key, recipe: Recipe, served: str, title: str) -> Non
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-    store.finish(key, recipe)
+    finish(store, key, recipe)
     store.switch(served, title, key)

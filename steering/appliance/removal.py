@@ -15,6 +15,7 @@ from typing import Final
 
 from steering.appliance.appliance import Appliance
 from steering.appliance.manifest import Manifest
+from steering.appliance.receipts import read_receipt
 from steering.appliance.store import Key
 
 JITTER: Final = 0.1
@@ -74,7 +75,7 @@ class Removal:
                 self.recipe_of[name] = held.recipe
             elif name in self.titles:
                 del self.titles[name]
-                if await asyncio.to_thread(store.receipt, (held.service, held.recipe)):
+                if await asyncio.to_thread(read_receipt, store, (held.service, held.recipe)):
                     holdings.add(*held)
         self.reconciled = manifest
         self.appliance.report_now.set()
@@ -88,7 +89,7 @@ class Removal:
             elif self.appliance.monotonic() >= due_at and name not in self.appliance.fill.active:
                 service, title = name
                 served = self.appliance.settings.served_as(service)
-                await asyncio.to_thread(self.appliance.store.unlink_title, served, title)
+                await asyncio.to_thread(self.appliance.store.unlink, "served", served, title)
                 del self.titles[name]
                 self.recipes.setdefault((service, self.recipe_of.pop(name)), due_at)  # it has waited already
                 logger.info("%s %s: removed", service, title)

@@ -18,6 +18,7 @@ from typing import Final
 from steering.appliance.appliance import Appliance
 from steering.appliance.manifest import Manifest
 from steering.appliance.prepare import is_good
+from steering.appliance.receipts import read_receipt, stored_recipe, write_receipt
 from steering.appliance.recipe import Recipe
 from steering.appliance.store import Key
 
@@ -71,14 +72,14 @@ class Scrub:
         """Check every copy whose receipt is older than `scrub_days`."""
         oldest = time.time() - self.appliance.settings.scrub_days * DAY_S
         for key in {(service, recipe) for service, _, recipe in self.appliance.holdings}:
-            receipt = await asyncio.to_thread(self.appliance.store.receipt, key)
+            receipt = await asyncio.to_thread(read_receipt, self.appliance.store, key)
             if receipt is None or receipt.checked_at < oldest:
                 await self.check(key, self.idle)
 
     async def check(self, key: Key, pool: ThreadPoolExecutor | None) -> None:
         """Hash a recipe's files: a new receipt for a good copy, the two steps above for a bad one."""
         store, busy = self.appliance.store, self.appliance.busy
-        recipe = store.recipe(key)
+        recipe = stored_recipe(store, key)
         if key in busy:
             return
         busy.add(key)
@@ -88,7 +89,7 @@ class Scrub:
                 bad = await asyncio.get_running_loop().run_in_executor(pool, bad_files, self.appliance, key, recipe)
                 if not bad:
                     with contextlib.suppress(OSError):
-                        await asyncio.to_thread(store.write_receipt, key, recipe)
+                        await asyncio.to_thread(write_receipt, store, key, recipe)
                         return
             await self.take_out(key, bad or [])
         finally:
@@ -99,7 +100,7 @@ class Scrub:
         """Take a bad copy out of the holdings, then its bad files away from nginx."""
         appliance, service = self.appliance, key[0]
         logger.error("%s %s: %d damaged files: %s", *key, len(bad), bad[:3])
-        appliance.store.drop_receipt(key)
+        appliance.store.unlink("receipts", *key)
         titles = [title for held, title, recipe in appliance.holdings if (held, recipe) == key]
         for title in titles:
             appliance.holdings.drop(service, title)

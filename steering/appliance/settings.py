@@ -103,7 +103,7 @@ class ApplianceSettings(BaseSettings):
     """pause after all sources of a title failed; doubled each time up to a quarter of an hour"""
     scrub_days: float = Field(30.0, gt=0, le=3650)
     """each copy is hashed again after so many days, at idle I/O priority"""
-    nginx: Path = Path("/usr/sbin/nginx")
+    nginx_program: Path = Path("/usr/sbin/nginx")
     """the nginx program, for --check"""
 
     @pydantic.field_validator("interfaces", "hosts", "services", "demand_services", mode="before")

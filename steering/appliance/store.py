@@ -22,12 +22,9 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
-from msgspec import Meta, Struct
-
-from steering.appliance.recipe import RECIPE_NAME, File, Recipe, RecipeError, read_recipe
+from steering.appliance.recipe import RECIPE_NAME
 from steering.appliance.settings import usable_bytes
 
 FOLDERS: Final = ("served", "fill", "filling", "receipts", "recipes", "removing")
@@ -35,13 +32,6 @@ LINK: Final = re.compile(r"\.\./\.\./fill/(?P<service>[^/]{1,63})/(?P<recipe>sha
 CANARY: Final = "canary"
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS: Final = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in a file's place must not block
-
-
-class Receipt(Struct, frozen=True):
-    """When a recipe's files were hashed, and each file's time of change then, in the recipe's order."""
-
-    checked_at: float
-    changed_ns: list[int]
 
 
 class Held(NamedTuple):
@@ -53,7 +43,6 @@ class Held(NamedTuple):
 
 
 Key = tuple[str, str]  # a service and a recipe's name
-SafeName = Annotated[str, Meta(pattern=RECIPE_NAME)]
 
 
 class Store:
@@ -108,64 +97,7 @@ class Store:
         except OSError:
             return False
 
-    def finish(self, key: Key, recipe: Recipe) -> None:
-        """Show a recipe all of whose files are whole, checked and fsynced: receipt first, then one rename."""
-        service, name = key
-        with self.inside("filling", *key, create=True):
-            pass
-        if self.has("fill", key):  # a repair: the files that were damaged come back one by one
-            for file in recipe.files:
-                with contextlib.suppress(FileNotFoundError):
-                    self.move_file(key, file.path, "filling", "fill")
-            self.write_receipt(key, recipe)
-            self.discard("filling", key)
-            return
-        sync_folders(self.folder / "filling" / service / name)
-        self.write_receipt(key, recipe, "filling")
-        with self.inside("filling", service) as old, self.inside("fill", service, create=True) as new:
-            os.rename(name, name, src_dir_fd=old, dst_dir_fd=new)
-            os.fsync(new)
-
-    # --- receipts ---
-
-    def write_receipt(self, key: Key, recipe: Recipe, area: str = "fill", now: float | None = None) -> None:
-        receipt = Receipt(time.time() if now is None else now, [self.changed_ns(area, key, f) for f in recipe.files])
-        self.write("receipts", key, msgspec.json.encode(receipt))
-
-    def drop_receipt(self, key: Key) -> None:
-        with contextlib.suppress(FileNotFoundError), self.inside("receipts", key[0]) as folder:
-            os.unlink(key[1], dir_fd=folder)
-            os.fsync(folder)
-
-    def receipt(self, key: Key) -> Receipt | None:
-        """Return the receipt of a recipe whose files have not changed since; None if it is not good."""
-        recipe = self.recipe(key)
-        if recipe is None:
-            return None
-        try:
-            receipt = msgspec.json.decode(self.read("receipts", key), type=Receipt)
-            changed = [self.changed_ns("fill", key, file) for file in recipe.files]
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            return None
-        return receipt if receipt.changed_ns == changed else None
-
-    def changed_ns(self, area: str, key: Key, file: File) -> int:
-        """Return a file's time of change. OSError if it is no plain file of the recipe's size."""
-        descriptor = self.open_file(area, key, file.path)
-        try:
-            about = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-        if about.st_size != file.bytes:
-            raise OSError(f"{file.path}: {about.st_size} bytes, the recipe says {file.bytes}")
-        return about.st_mtime_ns
-
-    def recipe(self, key: Key) -> Recipe | None:
-        """Return the recipe on the disk; None if it is not there, or not the one of this name."""
-        try:
-            return read_recipe(self.read("recipes", key), key[1])
-        except (OSError, RecipeError):
-            return None
+    # --- small files ---
 
     def read(self, area: str, key: Key) -> bytes:
         with self.inside(area, key[0]) as folder:
@@ -205,9 +137,11 @@ class Store:
             os.rename(beside, title, src_dir_fd=folder, dst_dir_fd=folder)
             os.fsync(folder)
 
-    def unlink_title(self, served: str, title: str) -> None:
-        with contextlib.suppress(FileNotFoundError), self.inside("served", served) as folder:
-            os.unlink(title, dir_fd=folder)
+    def unlink(self, *names: str) -> None:
+        """Delete a title's link or a small file, if it is there."""
+        *folders, name = names
+        with contextlib.suppress(FileNotFoundError), self.inside(*folders) as folder:
+            os.unlink(name, dir_fd=folder)
             os.fsync(folder)
 
     def links(self) -> Iterator[Held]:
@@ -231,10 +165,8 @@ class Store:
 
     def discard(self, area: str, key: Key) -> None:
         """Delete a recipe's folder: first out of the way by one rename, then file by file."""
-        if area == "fill":
-            self.drop_receipt(key)
-            with contextlib.suppress(FileNotFoundError), self.inside("recipes", key[0]) as folder:
-                os.unlink(key[1], dir_fd=folder)
+        for record in ("receipts", "recipes") if area == "fill" else ():
+            self.unlink(record, *key)
         with contextlib.suppress(FileNotFoundError), self.inside(area, key[0]) as old, self.inside("removing") as new:
             os.rename(key[1], f"{area}.{key[0]}.{key[1]}.{time.monotonic_ns()}", src_dir_fd=old, dst_dir_fd=new)
         self.empty_removing()
