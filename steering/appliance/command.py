@@ -61,7 +61,8 @@ def main(checked: bool, printed: bool, verbose: bool, **flags: Any) -> None:
     """The agent of an appliance: reports to control, and fills this disk by control's fill manifest.
 
     Each setting is a flag, a variable STEERING_APPLIANCE_<NAME>, or a line of /etc/steering/appliance.toml (or of the
-    file that STEERING_APPLIANCE_CONFIG names). Exit status: 0 done, 1 --check found something that failed, 2 unusable settings.
+    file that STEERING_APPLIANCE_CONFIG names). Exit status: 0 done, 1 --check found
+    something that failed, 2 unusable settings.
     """
     try:
         settings = read_settings(**flags)

@@ -15,13 +15,11 @@ from steering.errors import SettingsError
 
 SAFE: Final = re.compile(r"[A-Za-z0-9 ._/:@%+,\[\]*~-]+")  # nothing that ends a word or begins a variable
 MEDIA: Final = "media"  # the file of a title that is one file
-BITS_IN_MEGABYTE: Final = 125_000  # bytes of a megabit
+MEGABIT: Final = 125_000  # bytes of a megabit
 
 HEAD: Final = """\
 # Made by `steering-appliance --nginx`. Install it in the http context, as /etc/nginx/conf.d/steering-appliance.conf,
 # run `nginx -t` and reload nginx. Change the settings of steering-appliance instead of this file.
-
-server_tokens off;
 """
 
 KEYS: Final = """
@@ -55,6 +53,7 @@ SERVE: Final = """
 server {
 @serve_listen@
     server_name @hosts@;
+    server_tokens off;
 @serve_certificate@
     root @folder@/served;
     # Titles are links to the folders of recipes; links of another owner are not followed.
@@ -117,6 +116,7 @@ limit_conn_zone $server_port zone=steering_fill:64k;
 server {
 @fill_listen@
     server_name _;
+    server_tokens off;
 @fill_certificate@
     root @folder@;
     disable_symlinks on from=$document_root;
@@ -177,7 +177,7 @@ def configuration(settings: ApplianceSettings) -> str:
         "fill_certificate": certificate(settings.fill_listen, settings),
         "fill_key_file": word("fill_key_file", str(settings.fill_key_file)),
         "fill_connections": str(settings.fill_connections),
-        "fill_rate": str(settings.fill_connection_mbps * BITS_IN_MEGABYTE),
+        "fill_rate": str(settings.fill_connection_mbps * MEGABIT),
         "status_listen": settings.status_listen,
         "canary": CANARY,
         "media": MEDIA,

@@ -1,7 +1,7 @@
 """Receipts: which recipes stand whole on the disk, and when their bytes were last hashed.
 
-A receipt is good while every file of the recipe has the size of the recipe and the time of change of the receipt. So the
-agent knows at its start what it holds without hashing the disk; `scrub.py` does that in its own time.
+A receipt is good while every file has the recipe's size and the receipt's time of change. So the agent knows at its
+start what it holds without hashing the disk; `scrub.py` does that in its own time.
 """
 
 from __future__ import annotations

@@ -1,0 +1,3 @@
+from steering.appliance.command import main
+
+main()
