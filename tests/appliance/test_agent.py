@@ -57,7 +57,7 @@ def test_a_title_goes_from_the_origin_to_one_appliance_and_from_its_nginx_to_the
             assert second.serves("t1", FILM)
             until(lambda: control.last("c2")["fill"]["state"] == "idle", second.agent)
             report = control.last("c2")
-        assert len(origin.asked) == asked == 5
+        assert len(origin.asked) == asked == 6
         base = f"http://127.0.0.1:{first.fill_port}/fill/{SERVICE}/{FILM.recipe}/"
         good = fill_token(SERVICE, FILM.recipe, int(time.time()) + 60)
         for query, status in (
