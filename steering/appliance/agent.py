@@ -41,6 +41,7 @@ async def poll(appliance: Appliance) -> float:
             etag = answer.headers.get("ETag", "")
             appliance.manifest = await asyncio.to_thread(read_manifest, answer.body, etag, appliance.settings.id, base)
             appliance.holdings.manage(appliance.manifest.targets)
+            appliance.removal_now.set()
             appliance.fill_now.set()
     except ControlError as error:
         logger.warning("%s", error)

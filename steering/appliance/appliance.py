@@ -15,7 +15,7 @@ from steering.appliance.leases import Why
 from steering.appliance.manifest import Base, Manifest, ServerClock, Title
 from steering.appliance.receipts import read_receipt
 from steering.appliance.settings import ApplianceSettings
-from steering.appliance.store import Key, Store
+from steering.appliance.store import Held, Key, Store
 
 MOST_FAILURES: Final = 1000  # in one report; older ones are dropped
 
@@ -89,9 +89,11 @@ class Appliance:
         self.fill = FillStatus()
         self.manifest: Manifest | None = None
         self.busy: set[Key] = set()  # recipes whose files are being written or taken out
+        self.doubtful: list[Held] = []  # titles on the disk without a good receipt
         self.disk_fault = ""  # the last I/O error, "" after a write that worked
         self.report_now = asyncio.Event()
         self.fill_now = asyncio.Event()
+        self.removal_now = asyncio.Event()
 
     @property
     def clock(self) -> ServerClock:
@@ -126,6 +128,13 @@ class Appliance:
         for held in self.store.links():
             if read_receipt(self.store, (held.service, held.recipe)):
                 self.holdings.add(*held)
+            else:
+                self.doubtful.append(held)
+
+    def is_wanted(self, held: Held) -> bool:
+        """Return whether a title may be held: the manifest wants it, or is not there yet, or does not manage it."""
+        targets = self.manifest.targets if self.manifest else {}
+        return held.service not in targets or held.title in targets[held.service]
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:

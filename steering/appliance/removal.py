@@ -13,7 +13,7 @@ import logging
 import random
 from typing import Final
 
-from steering.appliance.appliance import Appliance
+from steering.appliance.appliance import Appliance, wait
 from steering.appliance.manifest import Manifest
 from steering.appliance.receipts import read_receipt
 from steering.appliance.store import Key
@@ -38,12 +38,12 @@ class Removal:
     async def run(self) -> None:
         while True:
             await self.sweep()
-            await asyncio.sleep(self.pause_s())
+            await wait(self.appliance.removal_now, self.pause_s())
 
     def pause_s(self) -> float:
         manifest = self.appliance.manifest
         wait_s = manifest.document.remove_after_s / 10 if manifest else MAX_SWEEP_S
-        return min(max(wait_s, MIN_SWEEP_S), MAX_SWEEP_S) if self.reconciled is manifest else MIN_SWEEP_S
+        return min(max(wait_s, MIN_SWEEP_S), MAX_SWEEP_S)
 
     async def sweep(self) -> None:
         """Compare the disk with the manifest, and delete what has waited long enough."""

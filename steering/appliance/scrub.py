@@ -58,6 +58,7 @@ class Scrub:
             self.idle.shutdown(wait=False, cancel_futures=True)
 
     async def step(self) -> None:
+        await self.check_doubtful()
         manifest = self.appliance.manifest
         if manifest is not None and manifest is not self.checked:
             self.checked = manifest
@@ -68,6 +69,14 @@ class Scrub:
             await self.check_oldest()
             self.due_at = self.appliance.monotonic() + TICK_S
 
+    async def check_doubtful(self) -> None:
+        """Check the titles that had no good receipt at the start: nginx serves them, whether or not they are good."""
+        while self.appliance.doubtful:
+            held = self.appliance.doubtful.pop()
+            if await self.check((held.service, held.recipe), None) and self.appliance.is_wanted(held):
+                self.appliance.holdings.add(*held)
+                self.appliance.report_now.set()
+
     async def check_oldest(self) -> None:
         """Check every copy whose receipt is older than `scrub_days`."""
         oldest = time.time() - self.appliance.settings.scrub_days * DAY_S
@@ -76,12 +85,12 @@ class Scrub:
             if receipt is None or receipt.checked_at < oldest:
                 await self.check(key, self.idle)
 
-    async def check(self, key: Key, pool: ThreadPoolExecutor | None) -> None:
-        """Hash a recipe's files: a new receipt for a good copy, the two steps above for a bad one."""
+    async def check(self, key: Key, pool: ThreadPoolExecutor | None) -> bool:
+        """Hash a recipe's files: a new receipt and True for a good copy, the two steps above for a bad one."""
         store, busy = self.appliance.store, self.appliance.busy
         recipe = stored_recipe(store, key)
         if key in busy:
-            return
+            return False
         busy.add(key)
         try:
             bad = None
@@ -90,8 +99,9 @@ class Scrub:
                 if not bad:
                     with contextlib.suppress(OSError):
                         await asyncio.to_thread(write_receipt, store, key, recipe)
-                        return
+                        return True
             await self.take_out(key, bad or [])
+            return False
         finally:
             busy.discard(key)
             self.appliance.fill_now.set()

@@ -322,9 +322,9 @@ class ControlHandler(Quiet):
 class Machine:
     """An appliance: a folder, its nginx and its agent."""
 
-    def __init__(self, name: str, folder: Path, control: Control, **more: Any) -> None:
+    def __init__(self, name: str, home: Path, control: Control, **more: Any) -> None:
         self.name, self.control = name, control
-        self.home = folder / name
+        self.home = home / name
         self.folder: Path = more.pop("folder", self.home / "content")
         self.folder.mkdir(parents=True, exist_ok=True)
         for above in (self.folder, *self.folder.parents):
