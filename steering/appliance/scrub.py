@@ -48,6 +48,7 @@ class Scrub:
         self.idle = ThreadPoolExecutor(1, "scrub", initializer=be_idle)
         self.checked: Manifest | None = None
         self.due_at = 0.0
+        self.checked_at: dict[Key, float] = {}  # by recipe, the time of its receipt
 
     async def run(self) -> None:
         try:
@@ -80,10 +81,14 @@ class Scrub:
     async def check_oldest(self) -> None:
         """Check every copy whose receipt is older than `scrub_days`."""
         oldest = time.time() - self.appliance.settings.scrub_days * DAY_S
-        for key in {(service, recipe) for service, _, recipe in self.appliance.holdings}:
-            receipt = await asyncio.to_thread(read_receipt, self.appliance.store, key)
-            if receipt is None or receipt.checked_at < oldest:
-                await self.check(key, self.idle)
+        keys = {(service, recipe) for service, _, recipe in self.appliance.holdings}
+        self.checked_at = {key: at for key, at in self.checked_at.items() if key in keys}
+        for key in sorted(keys):
+            if key not in self.checked_at:
+                receipt = await asyncio.to_thread(read_receipt, self.appliance.store, key)
+                self.checked_at[key] = receipt.checked_at if receipt else 0.0
+            if self.checked_at[key] < oldest and await self.check(key, self.idle):
+                self.checked_at[key] = time.time()
 
     async def check(self, key: Key, pool: ThreadPoolExecutor | None) -> bool:
         """Hash a recipe's files: a new receipt and True for a good copy, the two steps above for a bad one."""
