@@ -26,7 +26,6 @@ def test_full_first_then_deltas_then_an_empty_one_each_minute() -> None:
     holdings.add("video", "a", "r")
     (row,) = holdings.rows(1.0)
     assert (row["kind"], row["add"], row["remove"]) == ("delta", ["a"], [])
-    assert not holdings.is_confirmed_gone("video", "a") or True
     holdings.accepted([row], [], 1.0)
     (row,) = holdings.rows(EMPTY_DELTA_S + 1.0)
     assert (row["kind"], row["add"], row["base"]) == ("delta", [], row["digest"])

@@ -47,7 +47,7 @@ BAD = [
     ("a service that is a path", manifest(full(service="../x")), "service"),
     ("polled too often", manifest(full(), fill_s=0), "fill_s"),
     ("no JSON", b"<html>", "malformed"),
-    ("nested", b"[" * 100_000, ""),
+    ("nested", b"[" * 100_000, "fill manifest"),
     (
         "a delta from another set",
         manifest({"service": "video", "kind": "delta", "base": digest_of("x"), "digest": digest_of("a")}),
