@@ -67,6 +67,7 @@ class Filler:
         self.pauses: dict[tuple[str, str], float] = {}
         self.retries: dict[tuple[str, str], int] = {}
         self.disk_pause_until = 0.0
+        self.used_up: Window | None = None  # the window whose bytes have no room for another part
         self.reserved = 0  # bytes of the parts that are being fetched
         try:
             saved = (appliance.store.folder / BUDGET_FILE).read_bytes()
@@ -129,6 +130,7 @@ class Filler:
         if rate := self.window.gbps if self.window else manifest.document.urgent_gbps:
             self.bucket.set_rate(rate)  # parts that run when a window closes end at its rate
         if not missing:
+            self.appliance.fill.no_room = []
             return "idle"
         if self.appliance.monotonic() < self.disk_pause_until:
             return "disk_degraded"
@@ -140,8 +142,10 @@ class Filler:
         if manifest is None or time is None or time >= manifest.document.expires_at:
             return False
         window = window_at(manifest.document.windows, time)
-        if window is not None and window.gbps > 0 and self.budget.allows(window, amount + self.reserved):
-            return True
+        if window is not None and window.gbps > 0 and window != self.used_up:
+            if self.budget.allows(window, amount + self.reserved):
+                return True
+            self.used_up = window  # for all titles: else each would ask for a lease to learn it
         return title.urgent and window is None and manifest.document.urgent_gbps > 0
 
     def fitting(self, missing: list[Wanted]) -> list[Wanted]:
@@ -202,10 +206,13 @@ class Filler:
         self.appliance.busy.add((service, title.recipe))
         self.appliance.fill.active[name] = Active()
         task = self.tasks[name] = asyncio.create_task(self.fill(service, title, lease), name=f"fill {title.id}")
-        task.add_done_callback(lambda _: self.ended(service, title))
+        task.add_done_callback(lambda task: self.ended(task, service, title))
 
-    def ended(self, service: str, title: Title) -> None:
+    def ended(self, task: asyncio.Task[None], service: str, title: Title) -> None:
         name = (service, title.id)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("%s %s: %r", service, title.id, error, exc_info=error)
+            self.pauses[name] = self.appliance.monotonic() + MAX_RETRY_S
         self.tasks.pop(name, None)
         self.appliance.fill.active.pop(name, None)
         self.appliance.busy.discard((service, title.recipe))

@@ -101,7 +101,8 @@ def test_parts_have_a_sensible_size(part: Any) -> None:
 
 
 def test_a_million_files_are_the_most() -> None:
-    text = json.dumps({"part_bytes": MIN_PART, "files": [file()] * 1_000_001}).encode()
+    rows = b",".join([json.dumps(file()).encode()] * 1_000_001)
+    text = b'{"part_bytes": 65536, "files": [' + rows + b"]}"
     with pytest.raises(RecipeError, match="1000000"):
         read_recipe(text, f"sha256-{hashlib.sha256(text).hexdigest()}")
 

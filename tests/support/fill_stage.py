@@ -327,9 +327,6 @@ class Machine:
         self.home = home / name
         self.folder: Path = more.pop("folder", self.home / "content")
         self.folder.mkdir(parents=True, exist_ok=True)
-        for above in (self.folder, *self.folder.parents):
-            with contextlib.suppress(OSError):
-                above.chmod(above.stat().st_mode | 0o055)
         self.home.mkdir(exist_ok=True)
         (self.home / "token").write_text(f"token-{name}\n")
         (self.home / "token").chmod(0o600)
@@ -371,7 +368,7 @@ class Machine:
             f"{name}_temp_path {self.home}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         (self.home / "nginx.conf").write_text(
-            f"pid {self.home}/pid; error_log {self.home}/error.log; daemon off; worker_processes 1; events {{}}\n"
+            f"{'' if os.geteuid() else 'user root;'} pid {self.home}/pid; error_log {self.home}/error.log; daemon off; worker_processes 1; events {{}}\n"
             f"http {{ access_log {self.home}/access.log; {paths} include {self.home}/appliance.conf; }}\n"
         )
         command = [NGINX, "-p", str(self.home), "-c", str(self.home / "nginx.conf")]
