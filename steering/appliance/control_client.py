@@ -18,6 +18,7 @@ from steering.errors import SteeringError
 
 MAX_ANSWER: Final = 16 << 20
 TIMEOUT_S: Final = 30.0
+NO_ANSWER_S: Final = 5.0  # to the next try where control did not answer at all
 PAUSE_S: Final = 30.0  # where control names no Retry-After
 MAX_PAUSE_S: Final = 3600.0
 NOT_MODIFIED: Final = 304
@@ -93,7 +94,9 @@ class ControlClient:
                     if len(body) > most:
                         raise ControlError(f"control: {path} has more than {most} bytes", pause_s=MAX_PAUSE_S)
         except httpx.HTTPError as error:
-            raise ControlError(f"control: {method} {path}: {error or type(error).__name__}") from None
+            raise ControlError(
+                f"control: {method} {path}: {error or type(error).__name__}", pause_s=NO_ANSWER_S
+            ) from None
         self.clock.set(answer.headers.get("Date", ""), self.monotonic())
         if answer.status_code in (httpx.codes.OK, NOT_MODIFIED):
             return Answer(answer.status_code, answer.headers, bytes(body))
