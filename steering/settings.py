@@ -30,6 +30,8 @@ DEFAULT_FILE = "steering.toml"
 # Read elsewhere: the path of the settings file, and whether to use the portable lookups.
 OTHER_VARIABLES = {"STEERING_CONFIG", "STEERING_PORTABLE"}
 
+APPLIANCE_PREFIX = "STEERING_APPLIANCE_"  # settings of the agent, which may run on the same machine
+
 SECRETS = {"alarm_url"}  # values that are never shown
 
 MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with its end, unix(7)
@@ -433,7 +435,7 @@ def read_settings(**flags: Any) -> Settings:
     """
     known = {f"STEERING_{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES
     for name in sorted(os.environ):
-        if name.startswith("STEERING_") and name not in known:
+        if name.startswith("STEERING_") and name not in known and not name.startswith(APPLIANCE_PREFIX):
             raise SettingsError(f"{name}: no such setting", hint="`steering settings` lists them all")
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})

@@ -22,7 +22,7 @@ FASTAPI = ("steering.playback.http", "steering.control.api", "steering.control.a
 LAYERS = (
     ("_fastpath", "geo_data"),
     ("steering.errors", "steering.escape"),
-    ("steering.model",),
+    ("steering.model", "steering.appliance"),
     ("steering.settings", "steering.console", "steering.process", "steering.uvicorn_adapter"),
     ("steering.state",),
     ("steering.tls",),
@@ -112,6 +112,15 @@ def test_imports_go_down(path: Path) -> None:
     if name.startswith("steering.control."):
         assert layer_of(name, CONTROL_LEVELS), f"{name} belongs to no layer of control: add it to CONTROL"
         assert not broken_layers(path, CONTROL_LEVELS)
+
+
+def test_the_appliance_imports_nothing_of_the_service_but_its_errors() -> None:
+    for name, path in NAMES.items():
+        imported = {other for other in imports_of(path) if other.split(".")[0] in ("steering", "_fastpath", "geo_data")}
+        if name.startswith("steering.appliance"):
+            assert all(other == "steering.errors" or other.startswith("steering.appliance") for other in imported), name
+        else:
+            assert not any(other.startswith("steering.appliance") for other in imported), name
 
 
 def test_there_are_no_circles() -> None:
