@@ -411,6 +411,7 @@ class Machine:
         for path, data in content.files.items():
             answer = self.get(title, path)
             if answer.status_code != 200:
+                print(f"{self.name}: {title}/{path}: {answer.status_code}")
                 return False
             assert answer.content == data, f"{title}/{path}: a wrong byte was served"
         return True
