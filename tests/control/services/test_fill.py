@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -54,7 +53,7 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def planned(control: Control, fleet: Fleet, write_feed: WriteFeed, clock: Clock) -> Iterator[Control]:
+def planned(control: Control, fleet: Fleet, write_feed: WriteFeed, clock: Clock) -> Control:
     """Return a control with a catalogue and two days of plays. Each appliance has room for ten titles."""
     clock.now = NIGHT
     control.registry.clock = clock
@@ -69,7 +68,7 @@ def planned(control: Control, fleet: Fleet, write_feed: WriteFeed, clock: Clock)
     for day in (28, 29):
         control.fill.count_plays("video", plays(day), "test")
     control.keys.make("fill", "test")
-    yield control
+    return control
 
 
 def manifest(control: Control, appliance: str, etag: str = "", **have: str) -> tuple[str, dict[str, object]]:
