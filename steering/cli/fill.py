@@ -36,9 +36,14 @@ def plays(settings: Settings, service: str, file: Path) -> Answer:
 def show_plays(report: dict[str, Any]) -> None:
     """Print what was counted."""
     show_refused(report)
-    counted = [("last day", report["last_day"]), ("areas", report["areas"]), ("titles known", report["titles"])]
-    console.print_facts([*counted, ("days scored", len(report["scores"]))])
-    console.print_done(f"{console.shown(report['accepted'])} rows of plays counted")
+    console.print_facts(
+        [
+            ("rows read", report["accepted"]),
+            ("areas", report["areas"]),
+            ("titles known", report["titles"]),
+        ]
+    )
+    console.print_done(f"plays are counted up to {report['last_day']}; steering fill plan")
 
 
 def show_refused(report: dict[str, Any]) -> None:
@@ -60,7 +65,8 @@ def launches(settings: Settings, service: str, file: Path) -> Answer:
 def show_launches(report: dict[str, Any]) -> None:
     """Print how many launches were used."""
     show_refused(report)
-    console.print_done(f"{console.shown(report['launches'])} launches used; steering fill plan")
+    count = report["launches"]
+    console.print_done(f"{console.shown(count)} {'launch' if count == 1 else 'launches'} used; steering fill plan")
 
 
 @fill.command()
