@@ -55,10 +55,8 @@ def show_put(report: dict[str, Any]) -> None:
     for rule, rows in report["refused_by"].items():
         console.print_warnings([f"{rows} rows refused: {rule}"])
     if missing := report["missing_recipes"]:
-        verb = "recipe that a title names is" if missing == 1 else "recipes that titles name are"
-        console.print_warnings(
-            [f"{missing} {verb} not on record, so no plan has these titles; steering catalogue recipe"]
-        )
+        names = "title names" if missing == 1 else "titles name"
+        console.print_warnings([f"{missing} {names} a recipe that is not on record, and no plan has them"])
     titles = "1 title" if report["accepted"] == 1 else f"{console.shown(report['accepted'])} titles"
     console.print_done(f"{titles} of {console.bytes_text(report['bytes'])} put")
 

@@ -83,7 +83,7 @@ def test_a_catalogue_is_put_listed_and_cut(run: Run) -> None:
     Path("titles.csv").write_text(f"title,bytes,kind,recipe\n{rows}")
     actual = run("catalogue", "put", "video", "titles.csv").output
     assert "1 rows refused: a title has bytes" in actual
-    assert "1 recipe that a title names is not on record" in actual
+    assert "1 title names a recipe that is not on record" in actual
     assert "2 titles of 6.50 TB put" in actual
     run("catalogue", "remove", "video", "t3")
     assert [row["title"] for row in json.loads(run("catalogue", "list", "video", "--json").output)] == ["t1"]
