@@ -260,10 +260,6 @@ class HoldingsReported:
         packed = self.base.bitmap(*member) if self.base and member in self.digests else None
         return int.from_bytes(packed, "little") if packed else 0
 
-    def index_of(self, service: str, title: str) -> int | None:
-        """Return the index of a title, None for one that was never reported."""
-        return self.titles.of(service).get(title)
-
     def ids(self, member: Member, service: str) -> list[str]:
         """Return the ids of what an appliance holds of a service."""
         with self.lock:

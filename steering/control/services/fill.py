@@ -184,7 +184,8 @@ class ReportedByPlan:
         import numpy as np
 
         self.intake = intake
-        indexes = [intake.index_of(*plan.holdings.title(index)) for index in range(plan.holdings.titles)]
+        keys = map(plan.holdings.title, range(plan.holdings.titles))
+        indexes = [intake.titles.of(service).get(title) for service, title in keys]
         self.index = np.array([-1 if index is None else index for index in indexes], np.int64)
 
     def bits(self, member: Member) -> int:

@@ -183,7 +183,7 @@ class FillAnswers(Concern):
         return self.planned[service].changes(self.intake.ids(member, service), bits)
 
     def slot_of(self, network: FillNetwork, appliance: str) -> int:
-        slot = network.slots.get(appliance)
+        slot = network.index.slots.get(appliance)
         if slot is None:
             raise RequestError(f"there is no appliance {appliance!r}", status=404)
         return slot
@@ -223,7 +223,7 @@ class FillAnswers(Concern):
         """Return a lease as answers have it."""
         sources: list[dict[str, str]] = [
             {
-                "host": f"{network.appliances[slot].host}:{self.settings.fill_port}",
+                "host": f"{network.index.appliances[slot].host}:{self.settings.fill_port}",
                 "tier": lease.tier.value,
                 "appliance": network.name(slot),
             }
@@ -251,7 +251,7 @@ class FillAnswers(Concern):
     def take_progress(self, appliance: str, progress: Any, now: float | None = None) -> None:
         """Use the `fill` of a report: progress renews leases, what is done or failed ends them."""
         now = self.registry.clock() if now is None else now
-        if self.network is None or (slot := self.network.slots.get(appliance)) is None:
+        if self.network is None or (slot := self.network.index.slots.get(appliance)) is None:
             return
         network = self.network
         with self.lock:
@@ -263,7 +263,7 @@ class FillAnswers(Concern):
                 if title := self.title_of(item):
                     self.sources.done(slot, title, now)
             for item in progress.failed:
-                source = -1 if item.source == "origin" else network.slots.get(item.source)
+                source = -1 if item.source == "origin" else network.index.slots.get(item.source)
                 if (title := self.title_of(item)) and source is not None:
                     self.sources.failed(slot, title, source, item.why, now)
 

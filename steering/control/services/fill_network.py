@@ -13,7 +13,7 @@ from steering.control.fill.fill_windows import FillRule, FillWindow, rate_now, w
 from steering.control.fill.holdings import HoldingsReported
 from steering.control.fill.leases import Budget, BudgetKind, Title
 from steering.control.fill.tiers import Place
-from steering.model.fleet import Appliance, Cluster, Fleet, Site
+from steering.model.fleet import Fleet, Site
 from steering.settings import Settings
 from steering.state.plan import PlanFile
 from steering.state.table import TableFile, read_zones
@@ -21,6 +21,24 @@ from steering.state.table import TableFile, read_zones
 DOWN: Final = DISABLED | UNHEALTHY | STALE
 FULL: Final = NO_HEADROOM | OVER_LIMIT
 MBPS: Final = 1000  # of a Gbit/s
+
+
+class FleetIndex:
+    """The objects of a fleet by slot, number and id."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.appliances = {appliance.slot: appliance for appliance in fleet.appliances}
+        self.slots = {appliance.id: appliance.slot for appliance in fleet.appliances}
+        self.clusters = {cluster.id: cluster for cluster in fleet.clusters}
+        self.partners = {cluster.number: cluster.partner for cluster in fleet.clusters}
+        self.exchanges = [cluster.number for cluster in fleet.clusters if not cluster.partner]
+        self.sites: dict[str, Site] = {site.id: site for site in fleet.sites}
+        self.members: dict[int, list[int]] = {cluster.number: [] for cluster in fleet.clusters}
+        self.siblings: dict[str | None, list[int]] = {}  # by partner
+        for cluster in fleet.clusters:
+            self.siblings.setdefault(cluster.partner, []).append(cluster.number)
+        for appliance in fleet.appliances:
+            self.members[self.clusters[appliance.cluster].number].append(appliance.slot)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,40 +52,15 @@ class FillNetwork:
     intake: HoldingsReported
     word: Callable[[int], int]
 
-    # ---- the fleet
-
     @cached_property
-    def appliances(self) -> dict[int, Appliance]:
-        """The appliances by slot."""
-        return {appliance.slot: appliance for appliance in self.fleet.appliances}
-
-    @cached_property
-    def slots(self) -> dict[str, int]:
-        """The slots of appliances by id."""
-        return {appliance.id: appliance.slot for appliance in self.fleet.appliances}
-
-    @cached_property
-    def clusters(self) -> dict[str, Cluster]:
-        """The clusters by id."""
-        return {cluster.id: cluster for cluster in self.fleet.clusters}
-
-    @cached_property
-    def sites(self) -> dict[str, Site]:
-        """The sites by id."""
-        return {site.id: site for site in self.fleet.sites}
-
-    @cached_property
-    def by_cluster(self) -> dict[int, list[int]]:
-        """The slots of each cluster by its number."""
-        members: dict[int, list[int]] = {cluster.number: [] for cluster in self.fleet.clusters}
-        for appliance in self.fleet.appliances:
-            members[self.clusters[appliance.cluster].number].append(appliance.slot)
-        return members
+    def index(self) -> FleetIndex:
+        """The fleet's objects by slot, number and id."""
+        return FleetIndex(self.fleet)
 
     @cached_property
     def rankings(self) -> dict[int, list[int]]:
         """The exchanges on the ranking of each partner's cluster: of the first zone that it serves."""
-        partner_of = {cluster.number: cluster.partner for cluster in self.fleet.clusters}
+        partner_of = self.index.partners
         found: dict[int, list[int]] = {}
         for zone in read_zones(self.table):
             ranking = [cluster for cluster, _, is_fallback in self.table.ranking(zone) if not is_fallback]
@@ -77,38 +70,33 @@ class FillNetwork:
                     found.setdefault(cluster, exchanges)
         return found
 
-    @cached_property
-    def all_exchanges(self) -> list[int]:
-        """The clusters that stand at no partner."""
-        return [cluster.number for cluster in self.fleet.clusters if not cluster.partner]
-
     # ---- what `tiers.Network` asks for
 
     def name(self, slot: int) -> str:
-        return self.appliances[slot].id
+        return self.index.appliances[slot].id
 
     def place(self, slot: int) -> Place:
-        cluster = self.clusters[self.appliances[slot].cluster]
+        cluster = self.index.clusters[self.index.appliances[slot].cluster]
         return Place(cluster.number, cluster.site, cluster.partner or "")
 
     def members(self, cluster: int) -> Sequence[int]:
-        return self.by_cluster.get(cluster, [])
+        return self.index.members.get(cluster, [])
 
     def siblings(self, cluster: int) -> Sequence[int]:
-        partner = next((item.partner for item in self.fleet.clusters if item.number == cluster), None)
-        return [item.number for item in self.fleet.clusters if item.partner == partner and item.number != cluster]
+        siblings = self.index.siblings.get(self.index.partners.get(cluster), [])
+        return [other for other in siblings if other != cluster]
 
     def exchanges(self, cluster: int) -> Sequence[int]:
         return self.rankings.get(cluster, [])
 
     def other_exchanges(self, cluster: int) -> Sequence[int]:
-        if cluster in self.all_exchanges:
+        if cluster in self.index.exchanges:
             return []
         near = set(self.exchanges(cluster))
-        return [other for other in self.all_exchanges if other not in near]
+        return [other for other in self.index.exchanges if other not in near]
 
     def holders(self, cluster: int, title: Title) -> Sequence[int]:
-        index = self.intake.index_of(title.service, title.id)
+        index = self.intake.titles.of(title.service).get(title.id)
         if index is None:
             return []
         return [slot for slot in self.members(cluster) if self.intake.bits((cluster, slot)) >> index & 1]
@@ -135,7 +123,7 @@ class FillNetwork:
             assert isinstance(budget.subject, int), "a source's budget is of a slot"
             if self.word(budget.subject) & FULL:
                 return 0
-            return int(self.appliances[budget.subject].capacity_gbps * self.settings.fill_share * MBPS)
+            return int(self.index.appliances[budget.subject].capacity_gbps * self.settings.fill_share * MBPS)
         if budget.kind is BudgetKind.origin:
             return int(self.settings.fill_origin_gbps * MBPS)
         return self.settings.fill_origin_copies if budget.kind is BudgetKind.copies else None
@@ -167,7 +155,7 @@ class FillNetwork:
 
     def zone(self, slot: int) -> datetime.tzinfo:
         """Return the time zone of an appliance's site."""
-        return zone_of(self.rule, self.sites[self.place(slot).site].longitude)
+        return zone_of(self.rule, self.index.sites[self.place(slot).site].longitude)
 
     def windows(self, slot: int, now: float) -> tuple[FillWindow, ...]:
         """Return an appliance's windows of the next two days."""
