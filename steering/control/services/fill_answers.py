@@ -74,7 +74,7 @@ class FillAnswers(Concern):
     def __post_init__(self) -> None:
         self.polls = PollCache()
         self.lock = threading.Lock()
-        self.seen: tuple[str, str, int] | None = None
+        self.seen: tuple[str, str, str] | None = None
         self.network: FillNetwork | None = None
         self.sources: Sources | None = None
         self.planned: dict[str, Planned] = {}
@@ -84,7 +84,7 @@ class FillAnswers(Concern):
         """Return the network of the plan, table and fleet of now. Raises RequestError 404 without a plan."""
         plan = self.fill.in_force()
         current = self.fill.require_table()
-        seen = (current.plan, current.table, self.on_record.version())
+        seen = (current.plan, current.table, current.fleet)
         with self.lock:
             if self.network is None or self.seen != seen:
                 table = TableFile(self.state / current.table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -119,6 +120,19 @@ def test_a_manifest_is_a_list_then_a_delta_then_304(planned: Control) -> None:
     assert manifest(planned, "c001-bom001", etag) == (etag, {})
     with pytest.raises(RequestError, match="no appliance"):
         manifest(planned, "c777-bom001")
+
+
+def test_appliances_are_answered_from_any_thread(planned: Control) -> None:
+    """The endpoints run in threads of their own; a connection to the records belongs to one thread."""
+    planned.fill.plan("test")
+    with ThreadPoolExecutor(1) as other:
+        _, document = other.submit(manifest, planned, "c001-bom001").result()
+        answer = other.submit(planned.fill_answers.ask, "c001-bom001", "video", ["t000"], 8).result()
+        assert other.submit(planned.fill.status).result()["plan"] == 1
+        assert other.submit(planned.fill.explain, "video", "t000", "bom001-a").result()["holders"]
+        assert other.submit(planned.fill.list).result()[0]["serving"]
+    assert document["plan"] == 1
+    assert answer["leases"] or answer["refused"]
 
 
 def test_a_lease_names_a_peer_that_holds_the_title_and_else_the_origin(planned: Control) -> None:
