@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import hashlib
 import itertools
+import json
 import sys
 import threading
 import time
@@ -17,6 +19,7 @@ import httpx
 import pytest
 
 from steering.control.app import divide_time
+from steering.control.fill.recipes import PART_BYTES, name_of
 from steering.control.health.rules import Health, Report
 from steering.control.records.documents import format_fleet
 from steering.control.records.fleet_objects import SINGULAR
@@ -35,6 +38,7 @@ MOST_S = 0.05  # that a drain or a report may wait for another request
 ROUND_S = 0.3  # a drain and a report, on a busy machine
 APPLIANCES = 19_000
 PLAYLISTS = 5_000
+SIZE = 1_000_000_000  # bytes of a title
 LONG = httpx.Timeout(250)
 HLS = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=250000\nlow/v.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=950000\nhigh/v.m3u8\n"
 
@@ -162,6 +166,24 @@ def register_playlists(app: ControlApp) -> None:
             transaction.playlists.set(row)
 
 
+def recipe_of(title: str) -> bytes:
+    """Return the document of a title's recipe: one file."""
+    digest = hashlib.sha256(title.encode()).hexdigest()
+    parts = [digest] * -(-SIZE // PART_BYTES)
+    return json.dumps({"files": [{"path": "media", "bytes": SIZE, "sha256": digest, "parts": parts}]}).encode()
+
+
+def plays() -> bytes:
+    """Return plays of yesterday in three countries."""
+    day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86_400))
+    rows = (
+        f"{day},{area},t{number:06},{1000 / (number + 1):.3f}"
+        for area in ("IN", "DE", "US")
+        for number in range(TITLES)
+    )
+    return ("day,area,title,plays\n" + "\n".join(rows) + "\n").encode()
+
+
 def import_fleets(service: Service) -> None:
     fleet = service.fleet
     moved = [dataclasses.replace(item, host=f"x-{item.host}") for item in fleet.appliances]
@@ -247,6 +269,42 @@ def put_playlist(service: Service) -> None:
     service.ask("playlists.delete", "/v1/playlists/video/new/hls")
 
 
+def put_titles(service: Service) -> None:
+    """Put a catalogue, and record recipes for some of it."""
+    path = f"/v1/catalogue/{SERVICE}"
+    service.ask("catalogue.put", path, content=CATALOGUE)
+    for title in FILLED:
+        name = name_of(recipe_of(title))
+        service.ask("catalogue.put_recipe", f"{path}/{name}", content=recipe_of(title))
+    service.ask("catalogue.recipe", f"{path}/{name_of(recipe_of('t000000'))}")
+    service.ask("catalogue.rows", path, params={"count": 10_000})
+    service.ask("catalogue.remove", f"{path}/titles/t{TITLES - 1:06}")
+
+
+def plan_fill(service: Service) -> None:
+    """Count plays, make two plans, and go back to the first."""
+    put_titles(service)
+    service.ask("fill.count_plays", f"/v1/fill/plays/{SERVICE}", content=plays())
+    service.ask("fill.use_launches", f"/v1/fill/launches/{SERVICE}", content=LAUNCHES)
+    first = service.ask("fill.plan", json={"why": "first"}, expected=201).json()["plan"]
+    service.ask("fill.plan", json={"force": "a test"}, expected=201)
+    service.ask("fill.list")
+    service.ask("fill.rollback", f"/v1/fill/plans/{first}/rollback", json={})
+    service.ask("fill.pin", json={})
+    service.ask("fill.unpin")
+
+
+def ask_about_fill(service: Service) -> None:
+    plan_fill(service)
+    cluster = service.fleet.clusters[0].id
+    service.ask("fill.status", params={"count": 10_000})
+    service.ask("fill.explain", params={"service": SERVICE, "title": "t000000", "cluster": cluster})
+    service.ask("fill.manifest", params={"appliance": service.operator.appliance})
+    service.app.thread.submit(service.app.control.keys.make, "fill", "test").result()
+    own = service.app.make_token(f"appliance:{service.operator.appliance}")
+    service.ask("fill.sources", json={"service": SERVICE, "titles": list(FILLED)}, headers=own)
+
+
 def report(service: Service) -> None:
     rows = [{"appliance": item.id, "boot": "m", "seq": 1} for item in service.fleet.appliances[1000:6000]]
     service.ask("reports", json=rows)
@@ -275,6 +333,14 @@ def ask_about_tables(service: Service) -> None:
     service.ask("tables.diff", "/v1/tables/1/diff/2")
 
 
+SERVICE = "video"
+TITLES = 20_000
+FILLED = [f"t{number:06}" for number in range(10)]  # titles with a recipe
+CATALOGUE = b"title,bytes,recipe\n" + b"".join(
+    f"t{number:06},{SIZE},{name_of(recipe_of(f't{number:06}')) if number < len(FILLED) else ''}\n".encode()
+    for number in range(TITLES)
+)
+LAUNCHES = b"title,at,areas,plays_first_week\nt000001,2027-01-01,*,5000\n"
 ADDRESS = {"ip": "203.0.113.7"}
 QUESTIONS: dict[str, dict[str, Any]] = {
     "tables.list": {},
@@ -311,6 +377,13 @@ REQUESTS: list[tuple[str, Callable[[Service], None], Iterable[str]]] = [
     ("token", make_token, ("tokens.make", "tokens.revoke")),
     ("key", make_key, ("keys.make", "keys.retire")),
     ("playlist", put_playlist, ("playlists.get", "playlists.put", "playlists.delete")),
+    ("catalogue", put_titles, (*(f"catalogue.{verb}" for verb in ("rows", "put", "recipe", "put_recipe", "remove")),)),
+    (
+        "plan",
+        plan_fill,
+        (*(f"fill.{verb}" for verb in ("count_plays", "use_launches", "plan", "list", "rollback", "pin", "unpin")),),
+    ),
+    ("fill", ask_about_fill, (*(f"fill.{verb}" for verb in ("status", "explain", "manifest", "sources")),)),
 ]
 
 
