@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,13 @@ from steering.escape import for_csv, for_terminal
 
 WIDTH_IN_PIPE: Final = 160  # a pipe has no width, and rich would fold lines at 80
 
+UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+STEP: Final = 1000  # from a unit to the next
+
+AMOUNT: Final = re.compile(rf"(< |[+-])?[0-9.,]+ (%|{'|'.join(UNITS)})")
+
 Progress = Callable[[str], None]
+Advance = Callable[[int], None]
 
 
 def output() -> Console:
@@ -58,6 +65,23 @@ def show_progress() -> Iterator[Progress]:
 
         yield step
         end_step()
+
+
+@contextlib.contextmanager
+def show_bytes(task: str, total: int) -> Iterator[Advance]:
+    """Yield a function that takes how many bytes were done: a bar with rate and rest on a terminal, else one line."""
+    if not sys.stderr.isatty():
+        click.echo(f"… {for_terminal(task)}, {bytes_text(total)}", err=True)
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True, highlight=False)
+    with Bars(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
+        bar = bars.add_task(for_terminal(task), total=total)
+        yield lambda count: bars.advance(bar, count)
 
 
 def print_json(report: Any) -> None:
@@ -139,8 +163,8 @@ def time_of(key: str) -> Callable[[Mapping[str, Any]], str | None]:
 
 
 def is_amount(value: Any) -> bool:
-    """Return whether a field is a number, a share, or empty."""
-    return isinstance(value, int | float) or value == "" or (isinstance(value, str) and value.endswith(" %"))
+    """Return whether a field is a number, a share, a size, or empty."""
+    return isinstance(value, int | float) or value == "" or (isinstance(value, str) and bool(AMOUNT.fullmatch(value)))
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -172,6 +196,16 @@ def shown(value: Any) -> str:
 def percent(share: float) -> str:
     """Return a share as a percentage."""
     return f"{100 * share:.1f} %" if share >= 0.001 or not share else "< 0.1 %"
+
+
+def bytes_text(count: float) -> str:
+    """Return a number of bytes with three digits and its decimal unit, as disks are sold: 6.50 TB."""
+    power = 0
+    while power < len(UNITS) - 1 and count >= STEP - 0.5:
+        count, power = count / STEP, power + 1
+    whole = power == 0 or count == int(count)
+    digits = 0 if whole else max(0, 3 - len(str(int(count))))
+    return f"{count:.{digits}f} {UNITS[power]}"
 
 
 def shortened(text: str, most: int = 60) -> str:

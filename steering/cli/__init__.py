@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import click
 
-from steering.cli import access, appliances, clients, program, records, reports, scorecard, tables
+from steering.cli import access, appliances, catalogue, clients, fill, program, records, reports, scorecard, tables
 from steering.cli.command import Commands
 
 __all__ = ["main"]
@@ -29,6 +29,7 @@ for command in (  # in the order of the help, frequent commands first
     *(appliances.drain, appliances.enable, appliances.weight, appliances.health_source),
     *(appliances.ejections, appliances.window, appliances.top, appliances.alarms),
     *(access.token, access.key, access.audit, tables.table, tables.reload),
+    *(catalogue.catalogue, fill.fill),
     *(reports.report, reports.missing, reports.quality, reports.sessions, reports.replay),
     *(records.playlist, records.fleet, records.backup, records.restore),
     *(program.bench, program.drill, scorecard.scorecard, program.show_settings, program.show_version),

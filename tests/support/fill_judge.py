@@ -86,11 +86,11 @@ def best_value(
         width += len(gains) * titles
     matrix = csr_array((entries, (rows, columns)), shape=(row, width))
     integral = np.concatenate([np.full(held, 1 if whole else 0), np.zeros(width - held)])
-    found = milp(
+    solved = milp(
         np.concatenate(cost) / sizes.sum(),
         constraints=LinearConstraint(matrix, ub=np.array(most)),
         integrality=integral,
         bounds=Bounds(0, 1),
         options={"mip_rel_gap": gap, "time_limit": 60},
     )
-    return -float(found.fun) * float(sizes.sum())
+    return -float(solved.fun) * float(sizes.sum())

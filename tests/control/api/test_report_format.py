@@ -248,6 +248,8 @@ def test_the_schemas_name_what_is_sent_and_answered() -> None:
         "Delta",
         "Unknown",
         "RoutesRow",
+        "FillRow",
+        "FillTitle",
         "RowResult",
         "BatchResult",
     }
