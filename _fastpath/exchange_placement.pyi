@@ -17,29 +17,3 @@ class Exchanges:
     def room_share(self) -> float: ...
     def plays(self, demand: Any, copies: Any, plays: Any) -> None: ...
     def prove(self, demand: Any, spare: Any, prices: Sequence[float], shares: Any, spare_shares: Any) -> None: ...
-
-def read_demand(
-    rates: Any,
-    sets: Any,
-    audiences: Any,
-    areas: Any,
-    groups: Any,
-    volumes: Any,
-    gain: float,
-    demand: Any,
-    spare: Any,
-) -> None: ...
-def read_worth(
-    rates: Any,
-    sets: Any,
-    sizes: Any,
-    audiences: Any,
-    areas: Any,
-    groups: Any,
-    volumes: Any,
-    wanted: Any,
-    spare: Any,
-    totals: Any,
-    levels: Any,
-    first: int,
-) -> float: ...

@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-MOST_CLUSTERS: Final[int]
-LEVELS: Final[int]
-SHARES: Final[tuple[float, float]]
+from _fastpath.title_list import TitleList
 
-class TitleList:
-    count: int
-    def __init__(self, plays: Any, sizes: Any, levels: Any) -> None: ...
+MOST_CLUSTERS: Final[int]
+SHARES: Final[tuple[float, float]]
 
 class SiteGroup:
     clusters: int

@@ -20,12 +20,12 @@ from libc.math cimport INFINITY, pow
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
 
+from _fastpath.title_list cimport C_LEVELS, TitleList, at_least, at_most
+
 MOST_CLUSTERS = 16  # of a group: a set is a bit mask
-LEVELS = 9  # of what exchanges serve of a title that no cluster of the group holds
 
 cdef enum:
     C_MOST_CLUSTERS = 16
-    C_LEVELS = 9
     MOST_CANDIDATES = 256  # sets that `assign` chooses from
     SPAN = 64  # titles that are assigned between two corrections of the prices
     ADDITIONAL = 2  # copies beyond the first
@@ -44,98 +44,6 @@ cdef struct line:
     double weight
     double price
     uint32_t clusters
-
-
-cdef class TitleList:
-    """Titles by plays, most first, with sums for each level of what exchanges serve.
-
-    `plays` descend; `sizes` are in bytes. `levels` has a level below LEVELS for each title, empty for 0.
-    """
-
-    cdef readonly Py_ssize_t count
-    cdef double* plays
-    cdef double* sizes
-    cdef uint8_t* levels
-    cdef double* all_bytes  # of the first titles, 0 to all
-    cdef double* all_value  # plays times bytes of the same
-    cdef double* level_plays
-    cdef double* level_bytes
-    cdef double* level_value
-    cdef Py_ssize_t[C_LEVELS + 1] level_first
-
-    def __cinit__(self, const double[::1] plays not None, const double[::1] sizes not None, const uint8_t[::1] levels):
-        cdef Py_ssize_t i, count = plays.shape[0], room = (count + 1) * sizeof(double)
-        if sizes.shape[0] != count or (levels is not None and levels.shape[0] != count):
-            raise ValueError("plays, sizes and levels have different lengths")
-        self.count = count
-        self.plays = <double*> malloc(room)
-        self.sizes = <double*> malloc(room)
-        self.levels = <uint8_t*> malloc(count + 1)
-        self.all_bytes = <double*> malloc(room)
-        self.all_value = <double*> malloc(room)
-        self.level_plays = <double*> malloc(room)
-        self.level_bytes = <double*> malloc(room + C_LEVELS * sizeof(double))
-        self.level_value = <double*> malloc(room + C_LEVELS * sizeof(double))
-        if NULL in (self.plays, self.sizes, self.levels, self.all_bytes, self.all_value, self.level_plays,
-                    self.level_bytes, self.level_value):
-            raise MemoryError
-        for i in range(count):
-            if not (plays[i] >= 0 and sizes[i] > 0) or (i and plays[i] > plays[i - 1]):
-                raise ValueError(f"title {i}: plays descend from a number to 0, and bytes are over 0")
-            if levels is not None and levels[i] >= C_LEVELS:
-                raise ValueError(f"title {i}: level {levels[i]} is not below {LEVELS}")
-            self.plays[i] = plays[i]
-            self.sizes[i] = sizes[i]
-            self.levels[i] = levels[i] if levels is not None else 0
-        self.add_up()
-
-    def __dealloc__(self):
-        free(self.plays)
-        free(self.sizes)
-        free(self.levels)
-        free(self.all_bytes)
-        free(self.all_value)
-        free(self.level_plays)
-        free(self.level_bytes)
-        free(self.level_value)
-
-    cdef void add_up(self) noexcept nogil:
-        """Fill the sums. Those of a level begin with 0, so they take one place more than its titles."""
-        cdef Py_ssize_t i, at
-        cdef Py_ssize_t[C_LEVELS] next_index
-        cdef int level
-        self.all_bytes[0] = self.all_value[0] = 0
-        for level in range(C_LEVELS + 1):
-            self.level_first[level] = 0
-        for i in range(self.count):
-            self.all_bytes[i + 1] = self.all_bytes[i] + self.sizes[i]
-            self.all_value[i + 1] = self.all_value[i] + self.plays[i] * self.sizes[i]
-            self.level_first[self.levels[i] + 1] += 1
-        for level in range(C_LEVELS):
-            self.level_first[level + 1] += self.level_first[level]
-            next_index[level] = self.level_first[level]
-            at = self.level_first[level] + level
-            self.level_bytes[at] = self.level_value[at] = 0
-        for i in range(self.count):
-            level = self.levels[i]
-            at = next_index[level]
-            next_index[level] += 1
-            self.level_plays[at] = self.plays[i]
-            at += level
-            self.level_bytes[at + 1] = self.level_bytes[at] + self.sizes[i]
-            self.level_value[at + 1] = self.level_value[at] + self.plays[i] * self.sizes[i]
-
-
-cdef Py_ssize_t at_least(const double* plays, Py_ssize_t count, double bar) noexcept nogil:
-    """Return how many titles have at least so many plays."""
-    cdef Py_ssize_t low = 0, high = count, middle
-    while low < high:
-        middle = (low + high) >> 1
-        if plays[middle] >= bar:
-            low = middle + 1
-        else:
-            high = middle
-    return low
 
 
 cdef class SiteGroup:
@@ -299,7 +207,7 @@ cdef class SiteGroup:
         """
         cdef double[C_MOST_CLUSTERS] best_prices
         cdef double best = INFINITY, bound, step = 0.5, change
-        cdef int number, trial
+        cdef int number
         cdef Py_ssize_t last
         if prices is not None and len(prices) != self.clusters:
             raise ValueError(f"{len(prices)} prices for {self.clusters} clusters")
@@ -312,7 +220,7 @@ cdef class SiteGroup:
         if prices is not None:
             step = 0.05
         with nogil:
-            for trial in range(max(rounds, 1)):
+            for _ in range(max(rounds, 1)):
                 bound = self.try_prices(titles)
                 if bound < best:
                     best = bound
@@ -395,7 +303,6 @@ cdef class SiteGroup:
     cdef uint32_t find_candidates(self, TitleList titles, uint32_t* candidates) noexcept nogil:
         """Return how many sets are near the best one for some title, and the sets; the empty set is the first."""
         cdef uint32_t count = 1, lines, i, j
-        cdef int level
         cdef double plays, best, value
         cdef bint near
         candidates[0] = 0
@@ -524,15 +431,3 @@ cdef uint32_t choose_likely(
             likely[chosen] = j
             chosen += 1
     return chosen
-
-
-cdef Py_ssize_t at_most(const double* cumulated, Py_ssize_t count, double bytes_) noexcept:
-    """Return how many of the first titles fit into so many bytes."""
-    cdef Py_ssize_t low = 0, high = count, middle
-    while low < high:
-        middle = (low + high + 1) >> 1
-        if cumulated[middle] <= bytes_:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from _fastpath.exchange_placement import Exchanges, read_demand, read_worth
+from _fastpath.exchange_placement import Exchanges
+from _fastpath.fill_demand import read_demand, read_worth
 from steering.control.fill.network import Disk, Network, Viewers
 
 Floats = NDArray[np.float64]

@@ -16,7 +16,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from _fastpath.placement import SHARES, SiteGroup, TitleList
+from _fastpath.placement import SHARES, SiteGroup
+from _fastpath.title_list import TitleList
 from steering.control.fill.exchange_plan import ExchangePlan, Progress, quiet
 from steering.control.fill.network import Disk, Network, Viewers
 
@@ -142,8 +143,8 @@ class Placement:
             value += group_value
         self.exchanges.find_prices(self.sets, self.exchanges.prices)
         value += self.exchanges.assign(self.sets, worth.demand, self.held_by_exchanges, STILL, self.progress)
-        found = Prices([by_group[group] for group in range(len(by_group))], self.exchanges.prices)
-        return found, Proof(value, max(bound, value))
+        used = Prices([by_group[group] for group in range(len(by_group))], self.exchanges.prices)
+        return used, Proof(value, max(bound, value))
 
     def order_of_groups(self) -> list[int]:
         """Return the groups, those of one area together, so that each list is made once."""

@@ -45,7 +45,7 @@ class Recipe(Struct, frozen=True, forbid_unknown_fields=True):
     """The files of a title."""
 
     files: Annotated[list[RecipeFile], Meta(min_length=1, max_length=MOST_FILES)]
-    part_bytes: Annotated[int, Meta(ge=1 << 20, le=1 << 30)] = PART_BYTES
+    part_bytes: Annotated[int, Meta(ge=1 << 16, le=1 << 30)] = PART_BYTES
 
     @property
     def bytes(self) -> int:

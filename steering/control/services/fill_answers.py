@@ -32,6 +32,7 @@ from steering.control.services.concern import Concern
 from steering.control.services.fill import Fill
 from steering.control.services.fill_network import FillNetwork
 from steering.errors import RequestError
+from steering.model.fleet import Appliance
 from steering.state.keys import read_keys
 from steering.state.table import TableFile
 
@@ -74,7 +75,7 @@ class FillAnswers(Concern):
     def __post_init__(self) -> None:
         self.polls = PollCache()
         self.lock = threading.Lock()
-        self.seen: tuple[str, str, str] | None = None
+        self.seen: tuple[str, str] | None = None  # the plan and the table of `network`
         self.network: FillNetwork | None = None
         self.sources: Sources | None = None
         self.planned: dict[str, Planned] = {}
@@ -84,12 +85,12 @@ class FillAnswers(Concern):
         """Return the network of the plan, table and fleet of now. Raises RequestError 404 without a plan."""
         plan = self.fill.in_force()
         current = self.fill.require_table()
-        seen = (current.plan, current.table, current.fleet)
+        seen, fleet = (current.plan, current.table), self.fleet()
         with self.lock:
-            if self.network is None or self.seen != seen:
+            if self.network is None or self.seen != seen or self.network.fleet is not fleet:
                 table = TableFile(self.state / current.table)
                 word = self.hand_over.status.word
-                network = FillNetwork(self.settings, self.fleet(), plan, table, self.intake, word)
+                network = FillNetwork(self.settings, fleet, plan, table, self.intake, word)
                 if self.network is None or self.seen is None or self.seen[0] != seen[0]:
                     self.number_titles(network)
                 if self.sources is None:
@@ -223,7 +224,7 @@ class FillAnswers(Concern):
         """Return a lease as answers have it."""
         sources: list[dict[str, str]] = [
             {
-                "host": f"{network.index.appliances[slot].host}:{self.settings.fill_port}",
+                "host": f"{self.fill_host(network.index.appliances[slot])}:{self.settings.fill_port}",
                 "tier": lease.tier.value,
                 "appliance": network.name(slot),
             }
@@ -238,6 +239,13 @@ class FillAnswers(Concern):
             "expires_at": round(lease.expires_at, 3),
             "token": token_for(secret, lease.title.service, lease.title.recipe, max(lease.ends_at, now)),
         }
+
+    def fill_host(self, appliance: Appliance) -> str:
+        """Return where others fetch from an appliance: its name; without TLS, the first of its addresses."""
+        if self.settings.fill_tls or not appliance.addresses:
+            return appliance.host
+        address = appliance.addresses[0]
+        return f"[{address}]" if ":" in address else address
 
     def secret(self) -> str:
         """Return the secret of fill tokens. Raises RequestError 503 without one."""

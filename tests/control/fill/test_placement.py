@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from steering.control.fill.network import Disk, Network, Viewers
 from steering.control.fill.placement import FILLED, ClusterPlan, Placement, copies_for_load
 from tests.support import fill_judge
+from tests.support.fill_certificate import bound_of
 
 TITLES = 300
 Rates = dict[str, NDArray[np.float64]]
@@ -60,6 +61,17 @@ def test_a_plan_is_near_the_best_and_its_bound_is_one(seed: int) -> None:
     assert value == pytest.approx(fill_judge.value_of(network, rates, sizes, holders_of(plans, TITLES)), rel=1e-5)
     assert value >= 0.99 * best
     assert bound >= relaxed * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_prices_of_a_plan_prove_its_value(seed: int) -> None:
+    network, rates, sizes = instance(seed)
+    placement = Placement(network, list(rates), np.array(list(rates.values()), np.float32), sizes)
+    prices, proof = placement.solve()
+    written = [price for group in prices.groups for price in group] + list(prices.exchanges)
+    bound = bound_of(network, rates, sizes, FILLED, written)
+    assert proof.value <= bound * (1 + 1e-6)
+    assert bound <= proof.bound * 1.005  # the proof has the exchanges' prices of before the last trials
 
 
 @pytest.mark.parametrize("seed", range(4))
