@@ -11,7 +11,18 @@ from typing import Any
 
 import pytest
 
-from tests.support.fill_stage import ASKING, PART, SERVICE, Content, Control, Machine, Origin, fill_token, until
+from tests.support.fill_stage import (
+    ASKING,
+    PART,
+    PATIENCE_S,
+    SERVICE,
+    Content,
+    Control,
+    Machine,
+    Origin,
+    fill_token,
+    until,
+)
 from tests.support.processes import disk
 
 FILM = Content(1, {"master.m3u8": 700, "a/seg1.ts": 3 * PART + 17, "a/seg2.ts": PART, "a/empty": 0})
@@ -123,7 +134,7 @@ def test_a_bad_source_is_named_and_another_one_is_used(
     tmp_path: Path, control: Control, origin: Origin, fault: str, why: str
 ) -> None:
     film = Content(3, {"film.mp4": 4 * PART})
-    machine = Machine("c1", tmp_path, control, stall_s=0.5 if fault == "stall" else 10.0)
+    machine = Machine("c1", tmp_path, control, stall_s=0.5 if fault == "stall" else 10.0, retry_s=60.0)
     offer(control, origin, film)
     with Origin().running() as bad, machine.nginx():
         bad.add(film)
@@ -135,7 +146,7 @@ def test_a_bad_source_is_named_and_another_one_is_used(
             until(lambda: control.failed["c1"], machine.agent)
             assert machine.serves("t1", film)
     assert {(row["source"], row["why"]) for row in control.failed["c1"]} == {("c9", why)}
-    assert len(bad.asked) <= (2 if why == "wrong_bytes" else 1) + (why in ("timeout", "refused"))
+    assert len(bad.asked) == (2 if why == "wrong_bytes" else 1)
 
 
 def test_a_flipped_byte_on_a_peers_disk_never_gets_further(tmp_path: Path, control: Control, origin: Origin) -> None:
@@ -198,14 +209,17 @@ def test_nothing_is_fetched_outside_the_window_but_urgent_titles(
     machine = Machine("c1", tmp_path, control)
     offer(control, origin, film, launch)
     control.sources = {"c1": [ORIGIN]}
-    now = int(time.time())
-    window = {"from": now - 10, "until": now + 3, "gbps": 0.004, "bytes": 1 << 40}  # 0.5 MB/s: 5 s for the film
-    control.want("c1", film.title("t1"), windows=[window])
     with machine.nginx(), machine.agent_running():
-        until(lambda: control.last("c1") and control.last("c1")["fill"]["state"] == "outside_window", machine.agent)
+        until(lambda: control.last("c1"), machine.agent)
+        now, began = int(time.time()), time.monotonic()
+        window = {"from": now - 10, "until": now + 600, "gbps": 0.002, "bytes": 1 << 40}  # 0.25 MB/s: 10 s for the film
+        control.want("c1", film.title("t1"), windows=[window])
+        until(lambda: control.last("c1")["fill"]["window_bytes"], machine.agent)
+        control.want("c1", film.title("t1"), windows=[window | {"until": int(time.time()) + 2}])
+        until(lambda: control.last("c1")["fill"]["state"] == "outside_window", machine.agent)
         until(lambda: not control.last("c1")["fill"]["active"], machine.agent)
         spent, asked = control.last("c1")["fill"]["window_bytes"], len(origin.asked)
-        assert 0 < spent <= 13 * 500_000
+        assert 0 < spent <= (time.monotonic() - began) * 250_000 + PART
         assert asked < 40
         control.want("c1", film.title("t1"), launch.title("t2", urgent=True), urgent_gbps=1.0)
         until(lambda: control.holds("c1", "t2"), machine.agent)
@@ -241,7 +255,7 @@ def test_a_reencode_and_a_removal_show_no_player_a_404(tmp_path: Path, control: 
         until(lambda: watch() == new.files["film.mp4"], machine.agent)
         folders = machine.folder / "fill" / SERVICE
         until(lambda: watch() and not (folders / old.recipe).exists(), machine.agent)
-        control.want("c1", remove_after_s=4)
+        control.want("c1", remove_after_s=60)
         until(lambda: watch() and control.holds("c1"), machine.agent)
         asked = len(origin.asked)
         control.want("c1", new.title("t1"))
@@ -251,7 +265,7 @@ def test_a_reencode_and_a_removal_show_no_player_a_404(tmp_path: Path, control: 
         until(lambda: watch() and control.holds("c1"), machine.agent)
         gone_at = time.monotonic()
         while machine.get("t1", "film.mp4").status_code == 200:
-            assert time.monotonic() - gone_at < 10
+            assert time.monotonic() - gone_at < PATIENCE_S
         assert time.monotonic() - gone_at > 0.9
         until(lambda: not any(folders.iterdir()), machine.agent)
     kinds = {row[2] for row in control.manifests}
