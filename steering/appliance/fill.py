@@ -27,6 +27,7 @@ from steering.appliance.prepare import missing_parts, show
 from steering.appliance.rate import Bucket, WindowBudget
 from steering.appliance.receipts import stored_recipe
 from steering.appliance.recipe import Part, Recipe, RecipeError, is_title_name, read_recipe
+from steering.appliance.served import NotServedError, check_served
 from steering.appliance.store import Key
 from steering.errors import FeedError
 
@@ -233,6 +234,10 @@ class Filler:
         except ControlError as error:
             logger.warning("%s", error)
             self.pauses[name] = now() + error.pause_s
+        except NotServedError as error:
+            logger.error("%s %s: %s", service, title.id, error)
+            status.failed(service, title.id, "", "disk")
+            self.pauses[name] = now() + REFUSED_S
         except OSError as error:
             logger.error("%s %s: the disk: %s", service, title.id, error)
             status.failed(service, title.id, "", "disk")
@@ -279,6 +284,7 @@ class Filler:
             raise StopFill  # the manifest wants something else by now; what was fetched is removed or used
         served = appliance.settings.served_as(service)
         await asyncio.to_thread(show, appliance.store, key, recipe, served, title.id)
+        await check_served(self.http, appliance.settings.status_listen, f"{served}/{title.id}", recipe)
         appliance.holdings.add(service, title.id, title.recipe)
 
     async def recipe(self, key: Key) -> Recipe:

@@ -162,6 +162,14 @@ server {
     location = /@canary@ {
         root @folder@;
     }
+    # The agent asks for each title before it reports it: HEAD alone, since players need a signed URL.
+    location /served/ {
+        root @folder@;
+        disable_symlinks if_not_owner from=$document_root;
+        limit_except HEAD {
+            deny all;
+        }
+    }
 }
 """
 

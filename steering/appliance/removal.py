@@ -16,7 +16,7 @@ from typing import Final
 from steering.appliance.appliance import Appliance, wait
 from steering.appliance.manifest import Manifest
 from steering.appliance.receipts import read_receipt
-from steering.appliance.store import Key
+from steering.appliance.store import Held, Key, Store
 
 JITTER: Final = 0.1
 MAX_SWEEP_S: Final = 60.0
@@ -97,15 +97,32 @@ class Removal:
     async def delete_recipes(self, manifest: Manifest) -> None:
         """Delete recipes that no title uses; at once what was never shown, the others after the wait."""
         store, busy = self.appliance.store, self.appliance.busy
-        wanted = {(service, title.recipe) for service, title in self.appliance.targets()}
-        linked = {(held.service, held.recipe) for held in await asyncio.to_thread(lambda: list(store.links()))}
         for area in ("filling", "fill"):
-            for key in await asyncio.to_thread(lambda area=area: list(store.recipes(area))):  # type: ignore[misc]
+            keys, links = await asyncio.to_thread(recipes_and_links, store, area)
+            linked = {(held.service, held.recipe) for held in links}
+            wanted = self.wanted()
+            for key in keys:
                 if key[0] not in manifest.targets or key in busy or key in wanted or key in linked:
                     self.recipes.pop(key, None)
-                elif area == "filling":
-                    await asyncio.to_thread(store.discard, area, key)
-                elif self.appliance.monotonic() >= self.recipes.setdefault(key, self.due_at()):
-                    await asyncio.to_thread(store.discard, area, key)
-                    del self.recipes[key]
-                    logger.info("%s %s: deleted", *key)
+                elif area == "filling" or self.appliance.monotonic() >= self.recipes.setdefault(key, self.due_at()):
+                    await self.discard(area, key)
+                    wanted = self.wanted()  # a manifest may have come meanwhile
+
+    def wanted(self) -> set[Key]:
+        return {(service, title.recipe) for service, title in self.appliance.targets()}
+
+    async def discard(self, area: str, key: Key) -> None:
+        """Delete a recipe's folder; until it is gone, the recipe is not filled."""
+        self.appliance.busy.add(key)
+        try:
+            await asyncio.to_thread(self.appliance.store.discard, area, key)
+        finally:
+            self.appliance.busy.discard(key)
+        if area == "fill":
+            del self.recipes[key]
+            logger.info("%s %s: deleted", *key)
+
+
+def recipes_and_links(store: Store, area: str) -> tuple[list[Key], list[Held]]:
+    """Return the recipes of an area, and then the links: a recipe that is shown in between has its link."""
+    return list(store.recipes(area)), list(store.links())

@@ -34,12 +34,17 @@ from steering.appliance.settings import ApplianceSettings
 PART = 1 << 16
 FILL_SECRET = "fill-0123456789abcdef0123456789abcdef"
 SERVICE = "video"
+PATIENCE_S = 60.0  # a machine whose cores are all busy may take many times as long
+# Made once, because making a client takes 20 ms of a core: it reads the authorities of TLS.
+ASKING = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=PATIENCE_S, trust_env=False)
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on, each a different one."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 class Content:
@@ -332,7 +337,7 @@ class Machine:
         (self.home / "token").chmod(0o600)
         (self.home / "fill.key").write_text(f'default "{FILL_SECRET}";\n')
         (self.home / "fill.key").chmod(0o600)
-        self.serve_port, self.fill_port, status_port = free_port(), free_port(), free_port()
+        self.serve_port, self.fill_port, status_port = free_ports(3)
         values = {
             "id": name,
             "control": f"http://{control.host}",
@@ -344,7 +349,7 @@ class Machine:
             "fill_listen": f"127.0.0.1:{self.fill_port}",
             "status_listen": f"127.0.0.1:{status_port}",
             "fill_key_file": str(self.home / "fill.key"),
-            "stall_s": 0.5,
+            "stall_s": 10.0,
             "retry_s": 0.3,
             "ipv4": "yes",
             "nginx_program": str(NGINX),
@@ -359,8 +364,12 @@ class Machine:
         return {"tier": "peer", "host": f"127.0.0.1:{self.fill_port}", "appliance": self.name}
 
     @contextlib.contextmanager
-    def nginx(self) -> Iterator[None]:
-        """Run nginx with the configuration that `--nginx` prints."""
+    def nginx(self, user: str = "root") -> Iterator[None]:
+        """Run nginx with the configuration that `--nginx` prints.
+
+        Its workers are root's where the tests are: pytest lets no other user into its folder of all runs, and closes
+        that folder again whenever another run starts.
+        """
         if not NGINX:
             pytest.skip("nginx is not installed")
         (self.home / "appliance.conf").write_text(configuration(self.settings))
@@ -368,7 +377,8 @@ class Machine:
             f"{name}_temp_path {self.home}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         (self.home / "nginx.conf").write_text(
-            f"{'' if os.geteuid() else 'user root;'} pid {self.home}/pid; error_log {self.home}/error.log; daemon off; worker_processes 1; events {{}}\n"
+            f"{'' if os.geteuid() else f'user {user};'} pid {self.home}/pid;\n"
+            f"error_log {self.home}/error.log; daemon off; worker_processes 1; events {{}}\n"
             f"http {{ access_log {self.home}/access.log; {paths} include {self.home}/appliance.conf; }}\n"
         )
         command = [NGINX, "-p", str(self.home), "-c", str(self.home / "nginx.conf")]
@@ -397,14 +407,14 @@ class Machine:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         assert self.agent
         self.agent.send_signal(how)
-        return self.agent.wait(10)
+        return self.agent.wait(PATIENCE_S)
 
     def log(self) -> str:
         return (self.home / "agent.log").read_text()
 
     def get(self, title: str, path: str) -> httpx.Response:
         """Ask this appliance's nginx as a player."""
-        return httpx.get(f"http://127.0.0.1:{self.serve_port}/v/{title}/{path}", trust_env=False)
+        return ASKING.get(f"http://127.0.0.1:{self.serve_port}/v/{title}/{path}")
 
     def serves(self, title: str, content: Content) -> bool:
         """Return whether a title is served whole; a wrong byte is a failure of the test."""
@@ -422,10 +432,10 @@ def port_is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def until(condition: Callable[[], object], process: subprocess.Popen[bytes] | None = None, seconds: float = 20) -> None:
+def until(condition: Callable[[], object], process: subprocess.Popen[bytes] | None = None) -> None:
     """Wait for something that other processes do."""
     began = time.monotonic()
     while not condition():
         assert process is None or process.poll() is None, "the process has ended"
-        assert time.monotonic() - began < seconds, "it did not happen"
+        assert time.monotonic() - began < PATIENCE_S, "it did not happen"
         time.sleep(0.02)
