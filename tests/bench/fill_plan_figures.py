@@ -5,7 +5,6 @@ Part of `make bench`, never of `make test`. Seconds are of CPU. Needs numpy and 
 
 from __future__ import annotations
 
-import datetime
 import json
 import statistics
 import subprocess
@@ -39,6 +38,7 @@ COUNTRIES = 6
 COUNTRY_PLAYS = 300_000.0  # a day
 SITE_PLAYS = 10_000.0  # of one of them
 PEAK = 21  # the busiest hour
+TRUE = "true rates"
 NIGHT = 5  # when the plan's titles are there
 
 
@@ -70,14 +70,17 @@ def test_fill_vs_milp(report: Report) -> None:
 
 
 class Site:
-    """A site of one cluster, with its requests, and the lists of its disks that night by night would be made."""
+    """A site of one cluster and its requests; each night's plan is made of the forecast of its country.
+
+    As for the caches, all its disks are one, and hold a title once.
+    """
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng([seed, 19])
         areas = [PlayedArea(f"country-{number}", "*", COUNTRY_PLAYS) for number in range(COUNTRIES)]
         self.plays = Plays(areas, LEARNING + JUDGED, seed, TITLES)
         self.sizes = self.plays.bytes
-        self.rates: list[dict[str, NDArray[np.float64]]] = []  # of each judged day: forecast of the country, and of all
+        self.rates: list[dict[str, NDArray[np.float64]]] = []  # of each judged day: forecast, and true
         forecast = Forecast(Area(area.id, area.parent) for area in areas)
         forecast.use_catalogue(catalogue_of(self.plays))
         rows = np.array([forecast.areas.rows[area.id] for area in areas])
@@ -87,7 +90,9 @@ class Site:
             self.announce(forecast, day.number, day.rates, rng)
             if day.number >= LEARNING:
                 named = dict(forecast.rates(day.date.toordinal()))
-                self.rates.append({name: named[name].astype(float) for name in ("country-0", "*")})
+                self.rates.append(
+                    {name: named[name].astype(float) for name in ("country-0", "*")} | {TRUE: day.rates[0]}
+                )
             here = rng.binomial(day.plays[0], SITE_PLAYS / COUNTRY_PLAYS)
             titles = rng.permutation(np.repeat(np.arange(TITLES), here))
             # A day of fills begins at NIGHT, when the titles of the plan are there.
@@ -117,12 +122,12 @@ class Site:
         """Return the requests that miss the plans of each night, and the share of the disk that a night adds."""
         misses = np.ones(len(self.requests), np.bool_)
         network = Network([[Disk(0, int(disk), 1, 400.0)]], [], [Viewers(name, 1.0, 0, (1.0,), ())], 0.4)
-        held, added = np.zeros((1, TITLES), np.uint16), []
-        before = None
+        held = np.zeros((1, TITLES), np.uint16)
+        prices, added = None, []
         for number, rates in enumerate(self.rates):
             rows = np.array([rates[name]], np.float32)
-            placement = Placement(network, [name], rows, self.sizes, (lambda group: held[group]) if number else None)
-            before, _ = placement.solve(before)
+            placement = Placement(network, [name], rows, self.sizes, held.__getitem__ if number else None)
+            prices, _ = placement.solve(prices)
             added.append(float(self.sizes[(placement.sets[0] > 0) & (held[0] == 0)].sum()) / disk)
             held = placement.sets.copy()
             today = self.hour // 24 == LEARNING + number
@@ -141,6 +146,7 @@ def test_fill_vs_lru(report: Report, site: Site, share: float) -> None:
     for peer in (demand_caches.lru, demand_caches.lfu, demand_caches.belady):
         report.add(name, ours, "bytes", peer.__name__, site.in_peak_hour(peer(requests, sizes, disk * FILLED)))
     report.add(name, ours, "bytes", "global list", site.in_peak_hour(site.planned(disk, "*")[0]))
+    report.add(name, ours, "bytes", TRUE, site.in_peak_hour(site.planned(disk, TRUE)[0]))
     report.add(name, ours, "bytes", "no disk", site.in_peak_hour(np.ones(len(requests), np.bool_)))
     report.add(f"fill_nightly, disk {share:.0%}", added, "share", "bar", 0.033)
 
