@@ -57,6 +57,10 @@ PART_NAMES = ("keys", "index", "text_ends", "text", "clusters", "members", "dire
 assert len(PART_NAMES) == PARTS
 
 
+cdef extern from *:
+    int __builtin_ctz(unsigned int value) noexcept nogil
+
+
 cdef inline const uint8_t* mask_in(const uint8_t* block, uint32_t mask_bytes, uint32_t position) noexcept nogil:
     """Return the mask of the title at a position of a block, NULL for a code beyond the palette."""
     cdef uint32_t width = width_of(block[0]), bit = position * width
@@ -279,6 +283,41 @@ cdef class Holdings:
                 if mask != NULL:
                     bits[i >> 3] |= (mask[position >> 3] >> (position & 7) & 1) << (i & 7)
         return out
+
+    def bitmaps(self, uint32_t cluster):
+        """Return what `bitmap` returns for each slot of a cluster, {} for a cluster that the file does not have."""
+        cdef const cluster_members* members
+        cdef const uint32_t* row
+        cdef const uint8_t* mask
+        cdef uint32_t i, position, mask_bytes, words
+        cdef uint8_t bits
+        cdef uint8_t* out
+        cdef Py_ssize_t length = (self.titles + 7) // 8
+        if cluster >= self.clusters:
+            return {}
+        members = self.cluster_table + cluster
+        rows = bytes(length * members.count)
+        out = <uint8_t*> PyBytes_AS_STRING(rows)
+        if members.row != NO_ROW:
+            mask_bytes = mask_bytes_of(members.count)
+            row = self.directory + <uint64_t> members.row * self.block_count
+            with nogil:
+                for i in range(self.titles):
+                    mask = mask_in(self.blocks + row[i >> 8], mask_bytes, i & 255)
+                    if mask == NULL:
+                        continue
+                    for words in range(mask_bytes):
+                        bits = mask[words]
+                        while bits:
+                            position = words * 8 + __builtin_ctz(bits)
+                            if position < members.count:
+                                out[position * length + (i >> 3)] |= 1 << (i & 7)
+                            bits &= bits - 1
+        return {
+            self.member_table[members.first + position].slot: rows[position * length:(position + 1) * length]
+            if self.member_table[members.first + position].services else None
+            for position in range(members.count)
+        }
 
     def held_titles(self):
         cdef bytes out = bytes((self.titles + 7) // 8)

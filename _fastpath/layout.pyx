@@ -34,6 +34,7 @@ def lay_out(const uint32_t[::1] titles not None, const double[::1] loads not Non
     hold. Raises ValueError.
     """
     cdef Py_ssize_t count = titles.shape[0], i, missing = 0
+    cdef uint32_t last = 0
     cdef int members = len(speeds), number
     cdef double total = 0, speed = sum(speeds), highest = 0
     cdef const uint8_t[::1] view
@@ -45,9 +46,10 @@ def lay_out(const uint32_t[::1] titles not None, const double[::1] loads not Non
         raise ValueError(f"{members} appliances, not each with speed, disk, holdings and bitmap")
     for i in range(count):
         total += loads[i]
-        for out in bitmaps:
-            if titles[i] >> 3 >= <uint32_t> out.shape[0]:
-                raise ValueError(f"title {titles[i]} is beyond a bitmap of {out.shape[0]} bytes")
+        last = max(last, titles[i])
+    for out in bitmaps:
+        if count and last >> 3 >= <uint32_t> out.shape[0]:
+            raise ValueError(f"title {last} is beyond a bitmap of {out.shape[0]} bytes")
     appliances = <appliance*> malloc(members * sizeof(appliance))
     if appliances == NULL:
         raise MemoryError

@@ -90,6 +90,7 @@ def main(state: Path) -> list[dict[str, float]]:
             {"plan_s": whole, "solve_s": solved, "gap": made.meta.gap, "rss": peak_bytes(), "base": base}
             | {f"step {step or 'set-up'}": round(seconds, 2) for step, seconds in clock.seconds.items()}
         )
+        print(figures[-1], file=sys.stderr, flush=True)
         before = PlanFile(state / f"plan.{version}")
         for row in wanted.rates:
             row *= np.exp(NIGHT * rng.standard_normal(TITLES, np.float32))

@@ -69,6 +69,7 @@ def judge(
         for slot, held in members.items():
             packed = None if held is None else bitmap_of(held).ljust(-(-titles // 8), b"\0")
             assert result.bitmap(number, slot) == packed
+            assert result.bitmaps(number)[slot] == packed
         for index in range(titles):
             holders = [slot for slot in sorted(members) if index in (members[slot] or ())]
             assert result.holders(number, index) == holders

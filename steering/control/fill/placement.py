@@ -126,12 +126,7 @@ class Placement:
 
     def solve(self, prices: Prices | None = None) -> tuple[Prices, Proof]:
         """Choose the clusters of each title; return the prices, for the next plan to begin with, and the proof."""
-        trials = TRIALS if prices is None else TRIALS_AGAIN
-        first = [
-            self.solve_group(group, prices.groups[group] if prices else None, trials, None)[0]
-            for group in self.in_order("groups")
-        ]
-        by_group = dict(zip(self.order_of_groups(), first, strict=True))
+        by_group = self.first_prices(prices)
         self.exchanges.find_prices(self.sets, prices.exchanges if prices else None)
         worth = self.exchanges.prove(self.sets, self.progress)
         bound, value = worth.bound, 0.0
@@ -145,6 +140,21 @@ class Placement:
         value += self.exchanges.assign(self.sets, worth.demand, self.held_by_exchanges, STILL, self.progress)
         used = Prices([by_group[group] for group in range(len(by_group))], self.exchanges.prices)
         return used, Proof(value, max(bound, value))
+
+    def first_prices(self, prices: Prices | None) -> dict[int, list[float]]:
+        """Fill `sets` as far as exchanges need them to begin with, and return the prices of each group.
+
+        After a plan these are its sets and its prices; without one the groups are solved as if no exchange existed.
+        """
+        if prices is not None and self.held is not None:
+            for group in self.in_order("groups"):
+                self.sets[group] = self.held(group)
+            return {group: list(row) for group, row in enumerate(prices.groups)}
+        trials = TRIALS if prices is None else TRIALS_AGAIN
+        return {
+            group: self.solve_group(group, prices.groups[group] if prices else None, trials, None)[0]
+            for group in self.in_order("groups")
+        }
 
     def order_of_groups(self) -> list[int]:
         """Return the groups, those of one area together, so that each list is made once."""

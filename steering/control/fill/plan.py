@@ -15,6 +15,7 @@ from _fastpath.holdings_builder import HoldingsBuilder
 from _fastpath.layout import lay_out
 from steering.control.fill.network import EVERYWHERE, Disk, Network
 from steering.control.fill.placement import FILLED, ClusterPlan, Placement, Prices
+from steering.control.fill.plan_before import PlanBefore, titles_and_bytes
 from steering.model.fleet import Appliance, Fleet, lies_in
 from steering.state.plan import ClusterMeta, PlanFile, PlanMeta
 from steering.state.sections import Data
@@ -57,21 +58,15 @@ class Planner:
         self, network: Network, fleet: Fleet, wanted: Wanted, before: PlanFile | None, progress: Progress
     ) -> None:
         self.network, self.wanted, self.before, self.progress = network, wanted, before, progress
+        self.services = sorted({service for service, _ in wanted.keys})
         self.members: dict[int, list[Appliance]] = {}
         numbers = {cluster.id: cluster.number for cluster in fleet.clusters}
         self.names = {cluster.number: cluster.id for cluster in fleet.clusters}
         for appliance in sorted(fleet.appliances, key=lambda appliance: appliance.slot):
             if appliance.disk_bytes:
                 self.members.setdefault(numbers[appliance.cluster], []).append(appliance)
-        self.to_index = self.indexes_before()
-
-    def indexes_before(self) -> NDArray[np.int64]:
-        """Return the index in this plan of each title of the plan before, -1 for those that went."""
-        if self.before is None:
-            return np.zeros(0, np.int64)
-        index = {key: number for number, key in enumerate(self.wanted.keys)}
-        holdings = self.before.holdings
-        return np.array([index.get(holdings.title(old), -1) for old in range(holdings.titles)], np.int64)
+        slots = {cluster: [appliance.slot for appliance in members] for cluster, members in self.members.items()}
+        self.planned = PlanBefore(before, wanted.keys, slots) if before else None
 
     def make(self, version: int, now: float, day: int, no_recipe: int) -> Made:
         """Return the plan."""
@@ -125,25 +120,9 @@ class Planner:
 
     # ---- what stands now
 
-    def before_of(self, cluster: int, slot: int) -> NDArray[np.bool_] | None:
-        """Return which titles of this plan an appliance should hold by the plan before."""
-        bitmap = self.before.holdings.bitmap(cluster, slot) if self.before else None
-        if bitmap is None:
-            return None
-        old = np.unpackbits(np.frombuffer(bitmap, np.uint8), bitorder="little")[: len(self.to_index)]
-        kept = self.to_index[np.flatnonzero(old)]
-        held = np.zeros(len(self.wanted.keys), bool)
-        held[kept[kept >= 0]] = True
-        return held
-
     def held_in(self, disk: Disk) -> NDArray[np.bool_]:
         """Return which titles a cluster should hold by the plan before."""
-        held = np.zeros(len(self.wanted.keys), bool)
-        for appliance in self.members.get(disk.cluster, ()):
-            own = self.before_of(disk.cluster, appliance.slot)
-            if own is not None:
-                held |= own
-        return held
+        return self.planned.of_cluster(disk.cluster) if self.planned else np.zeros(len(self.wanted.keys), bool)
 
     def held(self, group: int) -> NDArray[np.uint16]:
         """Return the same of a group's clusters, as bit masks by title."""
@@ -164,11 +143,11 @@ class Planner:
     def lay_out(self, plan: ClusterPlan, builder: HoldingsBuilder) -> ClusterMeta:
         """Give the titles of a cluster to its appliances, and return what the plan says of it."""
         members, sizes = self.members.get(plan.disk.cluster, []), self.wanted.sizes
-        count = len(self.wanted.keys)
+        length = -(-len(self.wanted.keys) // 8)
         added, highest, copies, planned = 0, 0.0, 0, 0
         if members:
-            before = [self.before_of(plan.disk.cluster, appliance.slot) for appliance in members]
-            bitmaps = [bytearray(-(-count // 8)) for _ in members]
+            before = self.planned.of_appliances(plan.disk.cluster) if self.planned else [None] * len(members)
+            bitmaps = [bytearray(length) for _ in members]
             _, highest = lay_out(
                 plan.titles,
                 plan.plays * sizes[plan.titles],
@@ -176,17 +155,16 @@ class Planner:
                 plan.copies,
                 [appliance.capacity_gbps for appliance in members],
                 [appliance.disk_bytes * FILLED for appliance in members],
-                [None if held is None else np.packbits(held, bitorder="little").tobytes() for held in before],
+                before,
                 bitmaps,
             )
-            services = sorted({service for service, _ in self.wanted.keys})
             slots = [appliance.slot for appliance in members]
-            builder.set_cluster(plan.disk.cluster, slots, [services] * len(members), [bytes(bits) for bits in bitmaps])
-            for held, bits in zip(before, bitmaps, strict=True):
-                inside = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[:count].astype(bool)
-                copies += int(inside.sum())
-                planned += int(sizes[inside].sum())
-                added += int(sizes[inside if held is None else inside & ~held].sum())
+            rows = [bytes(bits) for bits in bitmaps]
+            builder.set_cluster(plan.disk.cluster, slots, [self.services] * len(members), rows)
+            inside = np.frombuffer(b"".join(rows), np.uint8).reshape(len(members), length)
+            held = np.frombuffer(b"".join(bits or bytes(length) for bits in before), np.uint8).reshape(inside.shape)
+            copies, planned = titles_and_bytes(inside, sizes)
+            _, added = titles_and_bytes(inside & ~held, sizes)
         name = self.names[plan.disk.cluster]
         area = self.wanted.areas[plan.area] if plan.area >= 0 else EVERYWHERE
         return ClusterMeta(name, area, plan.price, len(plan.titles), copies, planned, added, highest)
