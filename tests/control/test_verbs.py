@@ -18,6 +18,7 @@ from steering.settings import Settings
 DOCS = Path(__file__).parents[2] / "docs" / "api.md"
 # Verbs of no service: only a running control process has them.
 OF_CONTROL = {"sessions", "overview", "alarms", "events", "reports", "explain", "what_if"}
+OF_APPLIANCES = {"fill.manifest", "fill.sources"}  # no command calls them
 OBJECTS = ("partners", "sites", "clusters", "appliances", "services")
 
 
@@ -34,8 +35,8 @@ def test_every_verb_is_answered_by_a_service_or_one_function() -> None:
 @pytest.mark.parametrize("verb", CALLABLE.values(), ids=list(CALLABLE))
 def test_a_verb_takes_the_arguments_of_its_service(verb: Verb, settings: Settings) -> None:
     service, _, method = verb.name.rpartition(".")
-    if not service or service in OBJECTS:
-        assert service in OBJECTS or method in OF_CONTROL
+    if not service or service in OBJECTS or verb.name in OF_APPLIANCES:
+        assert verb.name in OF_APPLIANCES or service in OBJECTS or method in OF_CONTROL
         return
     with Control(settings) as control:
         parameters = inspect.signature(getattr(getattr(control, service), method)).parameters

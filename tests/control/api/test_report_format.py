@@ -38,6 +38,14 @@ WHOLE = ROW | {
         {"service": "news", "kind": "unknown"},
     ],
     "routes": {"4": {"count": 1, "digest": "00ff"}},
+    "fill": {
+        "plan": 3,
+        "etag": '"3-0000000000000000"',
+        "state": "filling",
+        "bytes_left": 7,
+        "active": [{"service": "video", "id": "t1", "bytes_done": 5}],
+        "failed": [{"service": "video", "id": "t2", "source": "origin", "why": "timeout"}],
+    },
 }
 
 
