@@ -40,6 +40,9 @@ class Holdings:
     def bitmap(self, cluster: int, slot: int) -> bytes | None:
         """Return what a member holds, a bit a title by index, lowest first; None if that is not known."""
 
+    def bitmaps(self, cluster: int) -> dict[int, bytes | None]:
+        """Return what `bitmap` returns for each slot of a cluster; {} for a cluster beyond those of the file."""
+
     def held_titles(self) -> bytes:
         """Return the titles that anyone holds, a bit each by index, lowest first; takes 0.1 s for a large fleet."""
 

@@ -285,7 +285,6 @@ cdef class Holdings:
         return out
 
     def bitmaps(self, uint32_t cluster):
-        """Return what `bitmap` returns for each slot of a cluster, {} for a cluster that the file does not have."""
         cdef const cluster_members* members
         cdef const uint32_t* row
         cdef const uint8_t* mask

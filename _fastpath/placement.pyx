@@ -335,6 +335,8 @@ cdef class SiteGroup:
         cdef Py_ssize_t i
         cdef int number
         original = self.prices
+        sets[:] = 0
+        copies[:, :] = 0
         for j in range(candidate_count):
             weight[j] = self.weights[candidates[j]]
         for i in range(titles.count):
@@ -350,6 +352,8 @@ cdef class SiteGroup:
                     for number in range(self.clusters):
                         if candidates[j] >> number & 1:
                             price[j] += corrected[number]
+                if is_too_little(titles.plays[i], weight, price, candidate_count, 1 - 2 * (EVEN + margin)):
+                    break  # nor will fewer plays, at corrected prices
                 likely_count = choose_likely(
                     titles.plays[i], titles.plays[min(i + SPAN, titles.count) - 1], weight, price, candidate_count,
                     NEAR + margin, likely)
@@ -365,7 +369,6 @@ cdef class SiteGroup:
                     best, chosen = value, candidates[j]
             members = 0
             for number in range(self.clusters):
-                copies[i, number] = 0
                 if chosen >> number & 1 and size <= room[number]:
                     members |= <uint32_t> 1 << number
                     room[number] -= size
@@ -386,15 +389,19 @@ cdef class SiteGroup:
         """Fill what room is left with the titles that gain most there, at ever lower prices."""
         cdef Py_ssize_t i
         cdef int number, step
-        cdef double before, gain
+        cdef double before, gain, least
         for step in range(4):
             for number in range(self.clusters):
+                least = TOP_UP[step] * self.prices[number]
                 for i in range(titles.count):
+                    # A cluster gains most where no other one holds the title.
+                    if room[number] < titles.smallest or titles.plays[i] * self.weights[<uint32_t> 1 << number] < least:
+                        break
                     if sets[i] >> number & 1 or titles.sizes[i] > room[number]:
                         continue
                     before = self.weights[sets[i]] if sets[i] else self.elsewhere(titles.levels[i])
                     gain = (self.weights[sets[i] | <uint32_t> 1 << number] - before) * titles.plays[i]
-                    if gain <= 0 or gain < TOP_UP[step] * self.prices[number]:
+                    if gain <= 0 or gain < least:
                         continue
                     sets[i] = <uint16_t> (sets[i] | <uint32_t> 1 << number)
                     copies[i, number] = 1
@@ -406,6 +413,8 @@ cdef class SiteGroup:
         cdef Py_ssize_t i
         cdef int number, copy
         for i in range(titles.count):
+            if sets[i] == 0:
+                continue
             weight = self.weights[sets[i]]
             for number in range(self.clusters):
                 for copy in range(copies[i, number] - 1):
@@ -413,6 +422,17 @@ cdef class SiteGroup:
                         weight += C_SHARES[copy] * self.own[number]
             value += titles.plays[i] * titles.sizes[i] * weight
         return value
+
+
+cdef bint is_too_little(
+    double plays, const double* weight, const double* price, uint32_t count, double share
+) noexcept nogil:
+    """Return whether so many plays gain less than a share of its price in each candidate."""
+    cdef uint32_t j
+    for j in range(1, count):
+        if plays * weight[j] > share * price[j]:
+            return False
+    return True
 
 
 cdef uint32_t choose_likely(

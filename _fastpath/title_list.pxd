@@ -6,6 +6,7 @@ cdef enum:
 
 cdef class TitleList:
     cdef readonly Py_ssize_t count
+    cdef double smallest  # bytes of a title
     cdef double* plays
     cdef double* sizes
     cdef uint8_t* levels

@@ -1,6 +1,7 @@
 # cython: boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """The titles of one list of plays, added up: what the first so many are in bytes and in plays, in one step each."""
 
+from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, malloc
 
@@ -18,6 +19,7 @@ cdef class TitleList:
         if sizes.shape[0] != count or (levels is not None and levels.shape[0] != count):
             raise ValueError("plays, sizes and levels have different lengths")
         self.count = count
+        self.smallest = INFINITY
         self.plays = <double*> malloc(room)
         self.sizes = <double*> malloc(room)
         self.levels = <uint8_t*> malloc(count + 1)
@@ -36,6 +38,7 @@ cdef class TitleList:
                 raise ValueError(f"title {i}: level {levels[i]} is not below {LEVELS}")
             self.plays[i] = plays[i]
             self.sizes[i] = sizes[i]
+            self.smallest = min(self.smallest, sizes[i])
             self.levels[i] = levels[i] if levels is not None else 0
         self.add_up()
 
