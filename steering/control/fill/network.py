@@ -15,7 +15,7 @@ from typing import Final
 
 from _fastpath.intervals import Intervals, measure
 from _fastpath.placement import MOST_CLUSTERS
-from steering.model.fleet import Cluster, Fleet
+from steering.model.fleet import Cluster, Fleet, Partner
 from steering.model.route import RouteClass
 from steering.state.routes import Routes
 from steering.state.table import TableFile, Zone, read_zones
@@ -115,7 +115,7 @@ def find_viewers(
     costs: Costs,
 ) -> list[Viewers]:
     """Return the viewers of all zones, those who are alike together."""
-    partners = {partner.number: partner.id for partner in fleet.partners}
+    partners = {partner.number: partner for partner in fleet.partners}
     group_of = {number: index for index, group in enumerate(groups) for number in group}
     index_of = {number: index for index, number in enumerate(exchanges)}
     zones = read_zones(table)
@@ -125,7 +125,7 @@ def find_viewers(
         if not volume:
             continue
         ranking = [(cluster, rank) for cluster, rank, is_fallback in table.ranking(zone) if not is_fallback]
-        area = area_of(zone, partners.get(zone.partner, ""), areas)
+        area = area_of(zone, partners.get(zone.partner), areas)
         group, gains = gains_of(ranking, group_of, groups, costs)
         reached = tuple(index_of[cluster] for cluster, _ in ranking if cluster in index_of)
         together[area, group, gains, reached] += volume
@@ -149,12 +149,13 @@ def volumes_of(routes: Routes, zones: int) -> list[float]:
     return volumes
 
 
-def area_of(zone: Zone, partner: str, areas: Set[str]) -> str:
-    """Return the smallest area with a list: the partner, the part of the country, the country, or all."""
-    for name in (partner, zone.region, zone.region[:2]):
-        if name and name in areas:
-            return name
-    return EVERYWHERE
+def area_of(zone: Zone, partner: Partner | None, areas: Set[str]) -> str:
+    """Return the smallest area with a list: the partner, the part of the country, the country, or all.
+
+    Viewers whose region is unknown are in the country of their partner.
+    """
+    names = (partner.id if partner else "", zone.region, zone.region[:2], partner.country if partner else "")
+    return next((name for name in names if name and name in areas), EVERYWHERE)
 
 
 def gains_of(

@@ -6,7 +6,7 @@ Needs numpy. Nothing of it is on a request's way: a plan becomes fact only throu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,26 @@ class Wanted:
     sizes: NDArray[np.float64]
     recipes: list[str]
     areas: list[str]
+    parents: Mapping[str, str]  # of each area the one above it
     rates: NDArray[np.float32]
+
+
+def with_own_plays(wanted: Wanted, watched: Set[str]) -> Wanted:
+    """Return the plays of each area without those of the areas below it: a viewer is of the smallest area alone.
+
+    `watched` are the areas that zones of the network lie in; plays of another one stay in the area above it.
+    """
+    rows = {area: row for row, area in enumerate(wanted.areas)}
+    rates = wanted.rates.copy()
+    for area in watched:
+        above = wanted.parents.get(area, "")
+        while above and above not in watched and above != wanted.parents.get(above, ""):
+            above = wanted.parents.get(above, "")
+        if above in watched and above != area:
+            rates[rows[above]] -= wanted.rates[rows[area]]
+    others = [row for area, row in rows.items() if area not in watched]
+    rates[others] = 0
+    return dataclasses.replace(wanted, rates=rates.clip(min=0))
 
 
 @dataclasses.dataclass(frozen=True)

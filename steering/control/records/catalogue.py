@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from steering.control.records.rows import Repository, upsert
 
 RECIPE_KEY = ("service", "name")
+MOST_DELETED = 1000  # recipes at a time
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,11 +117,17 @@ class CatalogueRepository(Repository):
         )
         return [row[0] for row in rows]
 
-    def delete_unused_recipes(self, service: str, put_before: float) -> int:
-        """Delete the older recipes that no title names; return how many."""
-        deleted = self.connection.execute(
-            "DELETE FROM recipes WHERE service = ? AND put_at < ? AND NOT EXISTS"
-            " (SELECT 1 FROM titles WHERE titles.service = recipes.service AND recipe = name)",
-            (service, put_before),
+    def unused_recipes(self, service: str, put_before: float) -> list[str]:
+        """Return the next older recipes that no title names."""
+        rows = self.connection.execute(
+            "SELECT name FROM recipes WHERE service = ? AND put_at < ? AND name NOT IN"
+            " (SELECT recipe FROM titles WHERE service = ?) LIMIT ?",
+            (service, put_before, service, MOST_DELETED),
         )
-        return deleted.rowcount
+        return [row[0] for row in rows]
+
+    def delete_recipes(self, service: str, names: Iterable[str]) -> None:
+        """Delete recipes."""
+        self.connection.executemany(
+            "DELETE FROM recipes WHERE service = ? AND name = ?", ((service, name) for name in names)
+        )

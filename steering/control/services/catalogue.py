@@ -8,15 +8,20 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from steering.control.fill.catalogue import Catalogue, CatalogueTitle, read_catalogue
+import msgspec
+
+from steering.control.fill.catalogue import CatalogueTitle, read_catalogue
 from steering.control.fill.recipes import name_of, read_recipe
 from steering.control.records.audit import Entry
 from steering.control.records.catalogue import RecipeRow, TitleRow
+from steering.control.records.database import NAME, reading
 from steering.control.routes.build import Progress, quiet
 from steering.control.services.concern import Concern
+from steering.control.services.run import in_pieces
 from steering.errors import RequestError
 
 KEPT_S: Final = 7 * 86_400  # that an unused recipe stays: appliances may be filling it
+PIECE: Final = 500  # titles in one transaction: some 10 ms
 RECIPE: Final = re.compile(r"sha256-[0-9a-f]{64}")
 
 
@@ -27,18 +32,38 @@ def suffix_of(body: bytes) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class ReadCatalogue:
-    """The task that reads a catalogue document."""
+    """The task that reads a catalogue document: what a report says of it, and its rows in packed pieces."""
 
     state: Path
+    service: str
     body: bytes
 
-    def __call__(self, progress: Progress) -> Catalogue:
+    def __call__(self, progress: Progress) -> tuple[dict[str, Any], list[bytes]]:
         """Read it through a file, as every feed is read."""
         progress("read the catalogue")
         with tempfile.TemporaryDirectory(prefix=".feed-", dir=self.state) as folder:
             path = Path(folder) / f"catalogue{suffix_of(self.body)}"
             path.write_bytes(self.body)
-            return read_catalogue(path)
+            read = read_catalogue(path)
+        rows = [row_of(self.service, title) for title in read.titles]
+        pieces = [msgspec.msgpack.encode(rows[first : first + PIECE]) for first in range(0, len(rows), PIECE)]
+        return read.describe(), pieces
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareRecipes:
+    """The task that counts the titles whose recipe is not on record, and names recipes that no title uses."""
+
+    state: Path
+    service: str
+    put_before: float
+
+    def __call__(self, progress: Progress) -> tuple[int, list[str]]:
+        """Read the records."""
+        progress("compare titles with recipes")
+        with reading(self.state / NAME) as records:
+            missing = len(records.catalogue.missing_recipes(self.service))
+            return missing, records.catalogue.unused_recipes(self.service, self.put_before)
 
 
 class CatalogueService(Concern):
@@ -52,12 +77,18 @@ class CatalogueService(Concern):
     def put(self, service: str, body: bytes, who: str) -> dict[str, Any]:
         """Put titles in the place of others; titles that are not in the document stay. A wrong row is refused alone."""
         self.require(service)
-        read = self.run("read the catalogue", ReadCatalogue(self.state, body), quiet)
+        about, pieces = self.run("read the catalogue", ReadCatalogue(self.state, service, body), quiet)
+        for (piece,) in in_pieces(pieces, 1, self.give_way):
+            rows = msgspec.msgpack.decode(piece, type=list[TitleRow])
+            with self.records.transaction() as transaction:
+                transaction.catalogue.put_titles(rows)
+        now = self.clock()
+        task = CompareRecipes(self.state, service, now - KEPT_S)
+        missing, unused = self.run("compare titles with recipes", task, quiet)
         with self.records.transaction() as transaction:
-            transaction.catalogue.put_titles(row_of(service, title) for title in read.titles)
-            about = read.describe()
-            transaction.audit.add(Entry(self.clock(), who, "put catalogue", f"services/{service}", None, about))
-        return {**about, "missing_recipes": len(self.records.catalogue.missing_recipes(service))}
+            transaction.catalogue.delete_recipes(service, unused)
+            transaction.audit.add(Entry(now, who, "put catalogue", f"services/{service}", None, about))
+        return {**about, "missing_recipes": missing}
 
     def remove(self, service: str, title: str, who: str) -> dict[str, Any]:
         """Take a title out of the catalogue; the next plan lets appliances remove it."""
@@ -76,7 +107,7 @@ class CatalogueService(Concern):
             return [dataclasses.asdict(row) for row in records.catalogue.after(service, after, count)]
 
     def put_recipe(self, service: str, recipe: str, body: bytes, who: str) -> dict[str, Any]:
-        """Record a recipe; its name must be that of its bytes. Older ones that no title names are deleted."""
+        """Record a recipe; its name must be that of its bytes."""
         self.require(service)
         if name_of(body) != recipe:
             raise RequestError.of_parameter("recipe", recipe, f"the name of the document is {name_of(body)}", 422)
@@ -84,7 +115,6 @@ class CatalogueService(Concern):
         size, now = sum(file.bytes for file in read.files), self.clock()
         with self.records.transaction() as transaction:
             transaction.catalogue.put_recipe(RecipeRow(service, recipe, body, size, len(read.files), now, who))
-            transaction.catalogue.delete_unused_recipes(service, now - KEPT_S)
             about = {"bytes": size, "files": len(read.files)}
             transaction.audit.add(Entry(now, who, "put recipe", f"recipes/{service}/{recipe}", None, about))
         return {"recipe": recipe, **about}

@@ -122,7 +122,7 @@ class MakePlan(OverFleet):
         """Return the plan in numbers, and the guards that it breaks. Raises FeedError where one refuses it."""
         require_numpy()
         from steering.control.fill.network import Costs, read_network
-        from steering.control.fill.plan import Planner
+        from steering.control.fill.plan import Planner, with_own_plays
         from steering.state.plan import write_plan
 
         with step("read the forecast", progress):
@@ -132,6 +132,7 @@ class MakePlan(OverFleet):
             table = TableFile(self.state / self.current.table)
             routes = Routes(self.state / self.current.routes)
             network = read_network(table, routes, self.fleet, frozenset(wanted.areas), Costs(*self.costs))
+        wanted = with_own_plays(wanted, {viewers.area for viewers in network.viewers})
         planner = Planner(network, self.fleet, wanted, before, lambda text, share: progress(f"{text} {share:.0%}"))
         made = planner.make(self.version, self.now, day, no_recipe)
         broken = broken_guards(made.meta, before.meta if before else None, self.fleet, self.guards)
@@ -155,6 +156,7 @@ class MakePlan(OverFleet):
         rows: list[TitleRow] = []
         parts = []
         areas: dict[str, int] = {}
+        parents: dict[str, str] = {}
         no_recipe = 0
         for service, forecast in sorted(read_forecasts(newest).items()):
             with reading(self.state / NAME) as records:
@@ -166,6 +168,7 @@ class MakePlan(OverFleet):
             index = np.array([forecast.titles.index[row.title] for row in placed], np.int64)
             for known in forecast.areas.areas:
                 areas.setdefault(known.id, len(areas))
+            parents |= {known.id: known.parent for known in forecast.areas.areas}
             parts.append((len(rows), {area: rates[index] for area, rates in forecast.rates(day)}))
             rows += placed
         if not rows:
@@ -178,7 +181,7 @@ class MakePlan(OverFleet):
         without_forbidden(rates, list(areas), regions)
         sizes_of = np.array([row.bytes for row in rows], np.float64)
         keys = [(row.service, row.title) for row in rows]
-        return Wanted(keys, sizes_of, [row.recipe for row in rows], list(areas), rates), day, no_recipe
+        return Wanted(keys, sizes_of, [row.recipe for row in rows], list(areas), parents, rates), day, no_recipe
 
     def is_placed(self, row: TitleRow) -> bool:
         """Return whether a title is to be held: it is available, or will be within AHEAD_S."""

@@ -61,6 +61,7 @@ def test_recipes_are_kept_while_a_title_names_them_or_they_are_new(records: Reco
     assert records.catalogue.missing_recipes("video") == []
     assert records.catalogue.recipe("video", "sha256-1") == b"sha256-1"
     assert records.catalogue.recipe("games", "sha256-1") is None
+    assert records.catalogue.unused_recipes("video", 50.0) == ["sha256-2"]
     with records.transaction() as transaction:
-        assert transaction.catalogue.delete_unused_recipes("video", 50.0) == 1
+        transaction.catalogue.delete_recipes("video", ["sha256-2"])
     assert records.catalogue.recipe_sizes("video") == {"sha256-1": 11, "sha256-3": 11}
