@@ -93,6 +93,8 @@ async def run(settings: ApplianceSettings) -> None:
     control = ControlClient(settings, token)
     appliance = Appliance(settings, store, control)
     await asyncio.to_thread(appliance.scan)
+    # Control takes an appliance without a list for one that has everything: players would get 404 before a first fill.
+    appliance.holdings.manage(settings.filled_services())
     logger.info("%d titles are held", sum(map(len, appliance.holdings.held.values())))
     loops: list[Any] = [
         report_always(appliance),

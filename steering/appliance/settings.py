@@ -70,7 +70,8 @@ class ApplianceSettings(BaseSettings):
     hosts: Texts = ()
     """the host names of the appliance in URLs, for nginx; default: any"""
     services: Texts = ("video=v",)
-    """which folder of URLs a service has: video=v serves https://{host}/v/{title}; default of a service: its own id"""
+    """the services that are filled, each with its folder of URLs: video=v serves https://{host}/v/{title}; default of
+    another service: its own id"""
     serve_listen: str = Field("80", pattern=LISTEN)
     """where nginx serves players: 80, or `443 ssl http2`"""
     serve_key_file: Path | None = None
@@ -148,6 +149,14 @@ class ApplianceSettings(BaseSettings):
     def served_as(self, service: str) -> str:
         """Return the folder of a service's URLs."""
         return dict(row.split("=", 1) for row in self.services).get(service, service)
+
+    def filled_services(self) -> list[str]:
+        """Return the services whose holdings are reported from the start, also while nothing of them is held."""
+        return [
+            service
+            for service in (row.split("=", 1)[0] for row in self.services)
+            if service not in self.demand_services
+        ]
 
 
 def usable_bytes(size: str, total: int) -> int:

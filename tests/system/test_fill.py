@@ -20,13 +20,13 @@ from steering.model.fleet import Fleet
 from steering.settings import read_settings
 from steering.state.current import read_current
 from tests.support.control_app import ControlApp, running_control_app
-from tests.support.fill_stage import FILL_SECRET, NGINX, PART, Content, Machine, free_port, until
+from tests.support.fill_stage import FILL_SECRET, NGINX, PART, Content, Machine, free_ports, until
 from tests.support.range_server import RangeServer, serving_ranges
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 
 NAMES = ("c001-bom001", "c002-bom001")
-FILL_PORT = free_port()
+(FILL_PORT,) = free_ports(1)
 VIEWER = "203.0.113.7"
 
 
