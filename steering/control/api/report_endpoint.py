@@ -175,8 +175,8 @@ class ReportsEndpoint:
 
         Holdings of a repeated report are used again: perhaps the first answer was lost, and digests protect them.
         """
-        if isinstance(row, ReportRow) and row.fill and result.result == "accepted":
-            progress = row.fill
+        progress = row.fill if isinstance(row, ReportRow) and result.result == "accepted" else None
+        if progress and (progress.active or progress.done or progress.failed):  # most appliances fetch nothing
             await self.in_thread(lambda: self.fill.take_progress(row.appliance, progress))
         if not isinstance(row, ReportRow) or row.holdings is None or result.result not in ("accepted", "repeated"):
             return result

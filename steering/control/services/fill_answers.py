@@ -80,6 +80,10 @@ class FillAnswers(Concern):
         self.sources: Sources | None = None
         self.planned: dict[str, Planned] = {}
         self.renewed: dict[str, frozenset[str]] = {}
+        # Holdings are reported without recipes: of a recipe put since this process began, only those who fetched it
+        # are sources. Others may hold the title in an older recipe.
+        self.began = self.clock()
+        self.fetched: dict[str, set[int]] = {}
 
     def prepare(self) -> FillNetwork:
         """Return the network of the plan, table and fleet of now. Raises RequestError 404 without a plan."""
@@ -90,7 +94,7 @@ class FillAnswers(Concern):
             if self.network is None or self.seen != seen or self.network.fleet is not fleet:
                 table = TableFile(self.state / current.table)
                 word = self.hand_over.status.word
-                network = FillNetwork(self.settings, fleet, plan, table, self.intake, word)
+                network = FillNetwork(self.settings, fleet, plan, table, self.intake, word, self.fetched_by)
                 if self.network is None or self.seen is None or self.seen[0] != seen[0]:
                     self.number_titles(network)
                 if self.sources is None:
@@ -119,9 +123,15 @@ class FillAnswers(Concern):
         since = self.clock() - NEW_RECIPES_S
         with self.records.reading() as records:
             new = {service: records.catalogue.recipes_since(service, since) for service in rows}
+            fresh = {recipe for service in rows for recipe in records.catalogue.recipes_since(service, self.began)}
+        self.fetched = {recipe: self.fetched.get(recipe, set()) for recipe in fresh}
         self.renewed = {
             service: frozenset(row.id for row in rows[service] if row.recipe in new[service]) for service in rows
         }
+
+    def fetched_by(self, title: Title) -> set[int] | None:
+        """Return the appliances that reported to have fetched a new recipe; None for a recipe that is older."""
+        return self.fetched.get(title.recipe)
 
     # ---- fill manifests
 
@@ -270,6 +280,8 @@ class FillAnswers(Concern):
             for item in progress.done:
                 if title := self.title_of(item):
                     self.sources.done(slot, title, now)
+                    if title.recipe in self.fetched:
+                        self.fetched[title.recipe].add(slot)
             for item in progress.failed:
                 source = -1 if item.source == "origin" else network.index.slots.get(item.source)
                 if (title := self.title_of(item)) and source is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from functools import cached_property
 from typing import Final
 
@@ -51,6 +51,7 @@ class FillNetwork:
     table: TableFile
     intake: HoldingsReported
     word: Callable[[int], int]
+    fetched: Callable[[Title], Set[int] | None]  # who reported that it fetched a new recipe; None for an older one
 
     @cached_property
     def index(self) -> FleetIndex:
@@ -99,7 +100,12 @@ class FillNetwork:
         index = self.intake.titles.of(title.service).get(title.id)
         if index is None:
             return []
-        return [slot for slot in self.members(cluster) if self.intake.bits((cluster, slot)) >> index & 1]
+        fetched = self.fetched(title)
+        return [
+            slot
+            for slot in self.members(cluster)
+            if (fetched is None or slot in fetched) and self.intake.bits((cluster, slot)) >> index & 1
+        ]
 
     def is_up(self, slot: int) -> bool:
         word = self.word(slot)
