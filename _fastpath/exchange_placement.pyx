@@ -126,7 +126,7 @@ cdef class Exchanges:
                 self.candidate_count += 1
         while True:
             best, best_ratio, kept = -1, 0, 0
-            for index in range(self.candidate_count):  # gains only fall: who is no candidate now never is again
+            for index in range(self.candidate_count):  # gains only fall, so an exchange that drops out stays out
                 exchange = self.candidates[index]
                 if self.gain[exchange] <= self.price[exchange] or self.holds[exchange]:
                     continue

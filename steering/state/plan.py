@@ -8,6 +8,7 @@ index of titles, `sizes` in bytes (64 bits), `recipes` (a line a title, empty fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -54,6 +55,11 @@ class PlanMeta(Struct, frozen=True):
         """How far the plan is from the best at most."""
         return 1 - self.value / self.bound if self.bound else 0.0
 
+    @property
+    def added(self) -> int:
+        """The bytes that the plan adds to the one before."""
+        return sum(cluster.added for cluster in self.clusters.values())
+
 
 def write_plan(state: Path, meta: PlanMeta, builder: HoldingsBuilder, columns: Mapping[str, Data]) -> str:
     """Write `plan.<version>` and return its name."""
@@ -76,6 +82,11 @@ class PlanFile(StateFile):
             lengths = {len(self.sizes), len(self.plays), len(self.recipes), self.holdings.titles}
             if len(lengths) != 1:
                 raise SnapshotError(f"{path.name}: its columns have {sorted(lengths)} titles")
+
+    @cached_property
+    def indexes(self) -> dict[tuple[str, str], int]:
+        """The index of each title (service, id)."""
+        return {self.holdings.title(index): index for index in range(self.holdings.titles)}
 
     def area_plays(self, area: str, index: int) -> float:
         """Return the plays a day of a title that are expected in an area of the plan."""

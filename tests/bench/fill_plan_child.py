@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from steering.control.fill.network import EVERYWHERE, Costs, Network, read_network
+from steering.control.fill.areas import WORLD
+from steering.control.fill.network import Costs, Network, read_network
 from steering.control.fill.plan import Planner, Wanted
 from steering.control.remote import open_control
 from steering.model.fleet import Fleet
@@ -38,7 +39,7 @@ def read(state: Path) -> tuple[Fleet, Network, list[str]]:
     with open_control(Settings(state=state)) as control:
         fleet = control.on_record.fleet
     table, routes = TableFile(state / current.table), Routes(state / current.routes)
-    areas = sorted({zone.region[:2] for zone in read_zones(table) if zone.region} | {EVERYWHERE})
+    areas = sorted({zone.region[:2] for zone in read_zones(table) if zone.region} | {WORLD})
     return fleet, read_network(table, routes, fleet, set(areas), Costs()), areas
 
 

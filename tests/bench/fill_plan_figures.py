@@ -121,7 +121,7 @@ class Site:
     def planned(self, disk: float, name: str) -> tuple[NDArray[np.bool_], float]:
         """Return the requests that miss the plans of each night, and the share of the disk that a night adds."""
         misses = np.ones(len(self.requests), np.bool_)
-        network = Network([[Disk(0, int(disk), 1, 400.0)]], [], [Viewers(name, 1.0, 0, (1.0,), ())], 0.4)
+        network = Network([[Disk(0, int(disk), 1)]], [], [Viewers(name, 1.0, 0, (1.0,), ())], 0.4)
         held = np.zeros((1, TITLES), np.uint16)
         prices, added = None, []
         for number, rates in enumerate(self.rates):

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from steering.control.fill import tiers
+from steering.control.fill.holdings import ids_of
 from steering.control.routes.feeds import FeedSource
 from steering.decision.snapshot import Snapshot
 from steering.model.fleet import Fleet
@@ -61,7 +62,7 @@ class Stage:
 
     def held(self, machine: Machine) -> set[str]:
         intake = self.app.control.intake
-        return set(intake.ids(intake.member_of[machine.name], "video"))
+        return set(ids_of(intake, intake.member_of[machine.name], "video"))
 
     def hosts(self, title: str) -> list[str]:
         """Return the hosts that a viewer gets, after the holdings of now are published."""

@@ -260,10 +260,17 @@ class HoldingsReported:
         packed = self.base.bitmap(*member) if self.base and member in self.digests else None
         return int.from_bytes(packed, "little") if packed else 0
 
-    def ids(self, member: Member, service: str) -> list[str]:
-        """Return the ids of what an appliance holds of a service."""
-        with self.lock:
-            return [self.titles.names[index][1] for index in indexes_of(self.bits(member) & self.titles.mask(service))]
+    def holders(self, cluster: int, index: int) -> list[int]:
+        """Return the slots of a cluster's appliances that hold a title; no other title is looked at."""
+        base = self.base
+        published = set(base.holders(cluster, index)) if base and index < base.titles else set()
+        holders = []
+        for slot in self.members.get(cluster, ()):
+            member = (cluster, slot)
+            bits = self.changed.get(member, self.publishing.get(member))
+            is_held = bits >> index & 1 if bits is not None else slot in published and member in self.digests
+            holders += [slot] * bool(is_held)
+        return holders
 
     def keep(self, member: Member, service: str, bits: int, digest: Digest | None) -> None:
         """Store the holdings of an appliance, with the digest of one service; None if that became unknown."""
@@ -312,6 +319,13 @@ class HoldingsReported:
 
 
 # ---- sets of title indexes, as integers with a bit for each
+
+
+def ids_of(reported: HoldingsReported, member: Member, service: str) -> list[str]:
+    """Return the ids of what an appliance holds of a service."""
+    with reported.lock:
+        names, bits = reported.titles.names, reported.bits(member) & reported.titles.mask(service)
+        return [names[index][1] for index in indexes_of(bits)]
 
 
 def has(packed: bytes, index: int) -> bool:

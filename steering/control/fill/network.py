@@ -1,7 +1,7 @@
 """The network as the planner sees it: groups of clusters, exchanges, and the viewers of each zone of the table.
 
 A *group* is the clusters of one partner in one country. They back each other up: a byte from the nearest of them costs
-least, from another one more, from an exchange more again, and from anywhere else it costs 1 (setting `fill_costs`).
+least, from another one more, from an exchange more again, and from anywhere else it costs 1 (settings `fill_cost_…`).
 What a byte costs less than 1 is its *gain*. Viewers of zones with the same gains, exchanges and area are one row.
 """
 
@@ -11,16 +11,14 @@ import dataclasses
 from array import array
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
-from typing import Final
 
 from _fastpath.intervals import Intervals, measure
 from _fastpath.placement import MOST_CLUSTERS
-from steering.model.fleet import Cluster, Fleet, Partner
+from steering.control.fill.areas import WORLD
+from steering.model.fleet import Fleet, Partner
 from steering.model.route import RouteClass
 from steering.state.routes import Routes
 from steering.state.table import TableFile, Zone, read_zones
-
-EVERYWHERE: Final = "*"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,12 +35,11 @@ class Costs:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Disk:
-    """A cluster's disks in bytes, its appliances, and the capacity of them all."""
+    """A cluster's disks in bytes, and its appliances; those without a `disk_bytes` are not planned for."""
 
     cluster: int
     disk_bytes: int
     appliances: int
-    gbps: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,16 +90,14 @@ def read_network(table: TableFile, routes: Routes, fleet: Fleet, areas: Set[str]
 
 def disks_of(fleet: Fleet) -> dict[int, Disk]:
     """Return the disks of each cluster by its number."""
-    inside: dict[str, list[tuple[int, float]]] = {cluster.id: [] for cluster in fleet.clusters}
+    sizes: dict[str, list[int]] = {cluster.id: [] for cluster in fleet.clusters}
     for appliance in fleet.appliances:
-        inside[appliance.cluster].append((appliance.disk_bytes, appliance.capacity_gbps))
-    return {cluster.number: disk_of(cluster, inside[cluster.id]) for cluster in fleet.clusters}
-
-
-def disk_of(cluster: Cluster, appliances: Sequence[tuple[int, float]]) -> Disk:
-    """Return the disks of a cluster; appliances without a `disk_bytes` are not planned for."""
-    planned = [(size, gbps) for size, gbps in appliances if size]
-    return Disk(cluster.number, sum(size for size, _ in planned), len(planned), sum(gbps for _, gbps in planned))
+        if appliance.disk_bytes:
+            sizes[appliance.cluster].append(appliance.disk_bytes)
+    return {
+        cluster.number: Disk(cluster.number, sum(sizes[cluster.id]), len(sizes[cluster.id]))
+        for cluster in fleet.clusters
+    }
 
 
 def find_viewers(
@@ -155,7 +150,7 @@ def area_of(zone: Zone, partner: Partner | None, areas: Set[str]) -> str:
     Viewers whose region is unknown are in the country of their partner.
     """
     names = (partner.id if partner else "", zone.region, zone.region[:2], partner.country if partner else "")
-    return next((name for name in names if name and name in areas), EVERYWHERE)
+    return next((name for name in names if name and name in areas), WORLD)
 
 
 def gains_of(

@@ -6,21 +6,21 @@ Needs numpy. Nothing of it is on a request's way: a plan becomes fact only throu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
 
 from _fastpath.holdings_builder import HoldingsBuilder
 from _fastpath.layout import lay_out
-from steering.control.fill.network import EVERYWHERE, Disk, Network
+from steering.control.fill.areas import WORLD
+from steering.control.fill.exchange_plan import Progress
+from steering.control.fill.network import Disk, Network
 from steering.control.fill.placement import FILLED, ClusterPlan, Placement, Prices
 from steering.control.fill.plan_before import PlanBefore, titles_and_bytes
 from steering.model.fleet import Appliance, Fleet, lies_in
 from steering.state.plan import ClusterMeta, PlanFile, PlanMeta
 from steering.state.sections import Data
-
-Progress = Callable[[str, float], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,5 +185,5 @@ class Planner:
             copies, planned = titles_and_bytes(inside, sizes)
             _, added = titles_and_bytes(inside & ~held, sizes)
         name = self.names[plan.disk.cluster]
-        area = self.wanted.areas[plan.area] if plan.area >= 0 else EVERYWHERE
+        area = self.wanted.areas[plan.area] if plan.area >= 0 else WORLD
         return ClusterMeta(name, area, plan.price, len(plan.titles), copies, planned, added, highest)

@@ -12,7 +12,7 @@
    opens. Running leases at the origin and exchanges that hold the title are `origin_copies` at most, so a title leaves
    the origin again only after one of them was lost, or for a partner that the exchanges cannot reach.
 
-A holder that is full is waited for like a first filler. Pure: `Network` has what is known, times are arguments.
+Appliances also wait for a holder that is full. Pure: `Network` gives the facts, times are arguments.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Place(NamedTuple):
 
 
 class Network(Protocol):
-    """What is known of appliances (by slot), clusters (by number) and holdings."""
+    """The facts about appliances (by slot), clusters (by number) and holdings."""
 
     def name(self, slot: int) -> str:
         """Return the id of an appliance."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from steering.control.fill.catalogue import CatalogueTitle, read_catalogue
+from steering.control.fill.recipes import NAME as RECIPE_NAME
 from steering.control.fill.recipes import name_of, read_recipe
 from steering.control.records.audit import Entry
 from steering.control.records.catalogue import RecipeRow, TitleRow
@@ -19,15 +21,26 @@ from steering.control.routes.build import Progress, quiet
 from steering.control.services.concern import Concern
 from steering.control.services.run import in_pieces
 from steering.errors import RequestError
+from steering.model.fleet import Fleet
 
 KEPT_S: Final = 7 * 86_400  # that an unused recipe stays: appliances may be filling it
 PIECE: Final = 500  # titles in one transaction: some 10 ms
-RECIPE: Final = re.compile(r"sha256-[0-9a-f]{64}")
 
 
-def suffix_of(body: bytes) -> str:
-    """Return the file ending of a feed by its first character: JSON Lines begin with a brace."""
-    return ".jsonl" if body.lstrip()[:1] == b"{" else ".csv"
+@contextmanager
+def feed_file(state: Path, name: str, body: bytes) -> Iterator[Path]:
+    """Give a file of a feed that came as a request's body: readers take files. JSON Lines begin with a brace."""
+    suffix = ".jsonl" if body.lstrip()[:1] == b"{" else ".csv"
+    with tempfile.TemporaryDirectory(prefix=".feed-", dir=state) as folder:
+        path = Path(folder) / f"{name}{suffix}"
+        path.write_bytes(body)
+        yield path
+
+
+def require_service(fleet: Fleet, service: str) -> None:
+    """Raise RequestError 404 unless the fleet has the service."""
+    if service not in {item.id for item in fleet.services}:
+        raise RequestError(f"there is no service {service!r}", status=404)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +52,9 @@ class ReadCatalogue:
     body: bytes
 
     def __call__(self, progress: Progress) -> tuple[dict[str, Any], list[bytes]]:
-        """Read it through a file, as every feed is read."""
+        """Read it."""
         progress("read the catalogue")
-        with tempfile.TemporaryDirectory(prefix=".feed-", dir=self.state) as folder:
-            path = Path(folder) / f"catalogue{suffix_of(self.body)}"
-            path.write_bytes(self.body)
+        with feed_file(self.state, "catalogue", self.body) as path:
             read = read_catalogue(path)
         rows = [row_of(self.service, title) for title in read.titles]
         pieces = [msgspec.msgpack.encode(rows[first : first + PIECE]) for first in range(0, len(rows), PIECE)]
@@ -69,14 +80,9 @@ class CompareRecipes:
 class CatalogueService(Concern):
     """`control.catalogue`."""
 
-    def require(self, service: str) -> None:
-        """Raise RequestError 404 unless the service is on record."""
-        if service not in {item.id for item in self.fleet().services}:
-            raise RequestError(f"there is no service {service!r}", status=404)
-
     def put(self, service: str, body: bytes, who: str) -> dict[str, Any]:
         """Put titles in the place of others; titles that are not in the document stay. A wrong row is refused alone."""
-        self.require(service)
+        require_service(self.fleet(), service)
         about, pieces = self.run("read the catalogue", ReadCatalogue(self.state, service, body), quiet)
         for (piece,) in in_pieces(pieces, 1, self.give_way):
             rows = msgspec.msgpack.decode(piece, type=list[TitleRow])
@@ -108,7 +114,7 @@ class CatalogueService(Concern):
 
     def put_recipe(self, service: str, recipe: str, body: bytes, who: str) -> dict[str, Any]:
         """Record a recipe; its name must be that of its bytes."""
-        self.require(service)
+        require_service(self.fleet(), service)
         if name_of(body) != recipe:
             raise RequestError.of_parameter("recipe", recipe, f"the name of the document is {name_of(body)}", 422)
         read = read_recipe(body)
@@ -122,7 +128,7 @@ class CatalogueService(Concern):
     def recipe(self, service: str, recipe: str) -> bytes:
         """Return the document of a recipe; safe from any thread. Raises RequestError 404."""
         with self.records.reading() as records:
-            body = records.catalogue.recipe(service, recipe) if RECIPE.fullmatch(recipe) else None
+            body = records.catalogue.recipe(service, recipe) if RECIPE_NAME.fullmatch(recipe) else None
         if body is None:
             raise RequestError(f"service {service!r} has no recipe {recipe!r}", status=404)
         return body

@@ -14,6 +14,7 @@ from steering.control.records.audit import Entry
 from steering.control.records.rows import Rows
 from steering.control.records.versions import Pin, Version
 from steering.control.routes.build import Progress, quiet
+from steering.control.services.catalogue import require_service
 from steering.control.services.concern import Concern
 from steering.control.services.fill_tasks import CountPlays, FillGuards, MakePlan
 from steering.errors import RequestError
@@ -39,8 +40,7 @@ class Fill(Concern):
         return self.take_feed(service, body, who, progress, launches=True)
 
     def take_feed(self, service: str, body: bytes, who: str, progress: Progress, *, launches: bool) -> dict[str, Any]:
-        if service not in {item.id for item in self.fleet().services}:
-            raise RequestError(f"there is no service {service!r}", status=404)
+        require_service(self.fleet(), service)
         task = CountPlays(self.state, self.fleet(), service, body, launches)
         about: dict[str, Any] = self.run("count plays", task, progress)
         with self.records.transaction() as transaction:
@@ -71,7 +71,7 @@ class Fill(Concern):
             task = MakePlan(self.state, self.fleet(), version, current, costs, self.clock(), guards, force)
             meta, broken = self.run("make a plan", task, progress)
             with self.records.transaction() as transaction:
-                counts = {"titles": meta.titles, "added": added_by(meta)}
+                counts = {"titles": meta.titles, "added": meta.added}
                 transaction.plan_versions.add_written(
                     version, fleet=self.on_record.version(), who=who, why=force or why, sources=[], counts=counts
                 )
@@ -166,7 +166,7 @@ class Fill(Concern):
         number = next((number for number, item in plan.meta.clusters.items() if item.id == cluster), None)
         if number is None:
             raise RequestError(f"the plan has no cluster {cluster!r}", status=404)
-        index = next((at for at in range(plan.holdings.titles) if plan.holdings.title(at) == (service, title)), None)
+        index = plan.indexes.get((service, title))
         if index is None:
             raise RequestError(f"the plan has no title {title!r} of service {service!r}", status=404)
         return explained(plan, plan.meta.clusters[number], number, index, self.names_of(number))
@@ -221,11 +221,6 @@ def bytes_in(plan: PlanFile, bits: int) -> int:
     return sum(compress(plan.sizes, mask_of(bits, plan.holdings.titles)))
 
 
-def added_by(meta: PlanMeta) -> int:
-    """Return the bytes that a plan adds to the one before."""
-    return sum(cluster.added for cluster in meta.clusters.values())
-
-
 def described(meta: PlanMeta) -> dict[str, Any]:
     """Return a plan in numbers, with its proof."""
     return {
@@ -239,7 +234,7 @@ def described(meta: PlanMeta) -> dict[str, Any]:
         "bound": meta.bound,
         "gap": round(meta.gap, 6),
         "planned_bytes": sum(cluster.bytes for cluster in meta.clusters.values()),
-        "added_bytes": added_by(meta),
+        "added_bytes": meta.added,
     }
 
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
+from steering.control.fill.failed_sources import ORIGIN
 from steering.control.fill.fill_manifest import (
     Held,
     Numbered,
@@ -24,13 +25,14 @@ from steering.control.fill.fill_manifest import (
 )
 from steering.control.fill.fill_tokens import URL, token_for
 from steering.control.fill.fill_windows import covered_until, unchanged_until
+from steering.control.fill.holdings import ids_of
 from steering.control.fill.holdings_rows import Member, digest_text
 from steering.control.fill.leases import Lease, Tier, Title
 from steering.control.fill.sources import Sources
 from steering.control.fill.tiers import Wanted
 from steering.control.services.concern import Concern
 from steering.control.services.fill import Fill
-from steering.control.services.fill_network import FillNetwork
+from steering.control.services.fill_network import MBPS, FillNetwork
 from steering.errors import RequestError
 from steering.model.fleet import Appliance
 from steering.state.keys import read_keys
@@ -191,7 +193,7 @@ class FillAnswers(Concern):
 
     def changes_of(self, member: Member, service: str, bits: int) -> tuple[Collection[str], Collection[str]]:
         """Return the ids to add and to remove, from what an appliance reported to what it should hold."""
-        return self.planned[service].changes(self.intake.ids(member, service), bits)
+        return self.planned[service].changes(ids_of(self.intake, member, service), bits)
 
     def slot_of(self, network: FillNetwork, appliance: str) -> int:
         slot = network.index.slots.get(appliance)
@@ -241,11 +243,11 @@ class FillAnswers(Concern):
             for slot in lease.sources
         ]
         if lease.tier is Tier.origin and has_origin:
-            sources.append({"tier": "origin"})
+            sources.append({"tier": lease.tier.value})
         return {
             "lease": lease.id,
             "sources": sources,
-            "gbps": lease.mbps / 1000,
+            "gbps": lease.mbps / MBPS,
             "expires_at": round(lease.expires_at, 3),
             "token": token_for(secret, lease.title.service, lease.title.recipe, max(lease.ends_at, now)),
         }
@@ -283,7 +285,7 @@ class FillAnswers(Concern):
                     if title.recipe in self.fetched:
                         self.fetched[title.recipe].add(slot)
             for item in progress.failed:
-                source = -1 if item.source == "origin" else network.index.slots.get(item.source)
+                source = ORIGIN if item.source == Tier.origin else network.index.slots.get(item.source)
                 if (title := self.title_of(item)) and source is not None:
                     self.sources.failed(slot, title, source, item.why, now)
 

@@ -20,7 +20,7 @@ from steering.state.table import TableFile, read_zones
 
 DOWN: Final = DISABLED | UNHEALTHY | STALE
 FULL: Final = NO_HEADROOM | OVER_LIMIT
-MBPS: Final = 1000  # of a Gbit/s
+MBPS: Final = 1000  # in a Gbit/s
 
 
 class FleetIndex:
@@ -101,21 +101,14 @@ class FillNetwork:
         if index is None:
             return []
         fetched = self.fetched(title)
-        return [
-            slot
-            for slot in self.members(cluster)
-            if (fetched is None or slot in fetched) and self.intake.bits((cluster, slot)) >> index & 1
-        ]
+        return [slot for slot in self.intake.holders(cluster, index) if fetched is None or slot in fetched]
 
     def is_up(self, slot: int) -> bool:
-        word = self.word(slot)
-        return not word & DOWN
+        return not self.word(slot) & DOWN
 
     def wants(self, slot: int, title: Title) -> bool:
         index = self.index_of(title)
-        if index is None or (bits := self.plan.bits(self.place(slot).cluster, slot)) is None:
-            return False
-        return bool(bits >> index & 1)
+        return index is not None and slot in self.plan.holdings.holders(self.place(slot).cluster, index)
 
     def rate(self, slot: int, urgent: bool, now: float) -> tuple[int, float]:
         rate, until = rate_now(self.rule, self.windows(slot, now), now, urgent=urgent)
@@ -136,15 +129,9 @@ class FillNetwork:
 
     # ---- titles and windows
 
-    @cached_property
-    def indexes(self) -> dict[tuple[str, str], int]:
-        """The index of each title in the plan."""
-        holdings = self.plan.holdings
-        return {holdings.title(index): index for index in range(holdings.titles)}
-
     def index_of(self, title: Title) -> int | None:
         """Return the index of a title in the plan, None for another recipe than the plan's."""
-        index = self.indexes.get((title.service, title.id))
+        index = self.plan.indexes.get((title.service, title.id))
         return index if index is not None and self.plan.recipes[index] == title.recipe else None
 
     @cached_property

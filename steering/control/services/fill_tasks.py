@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +13,7 @@ from steering.control.records.catalogue import TitleRow
 from steering.control.records.database import NAME, reading
 from steering.control.routes.build import Progress
 from steering.control.services.candidate import OverFleet, step
-from steering.control.services.catalogue import suffix_of
+from steering.control.services.catalogue import feed_file
 from steering.errors import FeedError, SettingsError
 from steering.model.fleet import Fleet
 from steering.state.current import Current
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from steering.control.fill.plan import Wanted
 
 AHEAD_S: Final = 7 * 86_400  # that a title is placed before it is available
-DAY_S: Final = 86_400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +58,7 @@ class CountPlays(OverFleet):
         newest = newest_forecasts(self.state)
         forecasts = read_forecasts(newest) if newest else {}
         forecast = forecasts.setdefault(self.service, Forecast())
-        with tempfile.TemporaryDirectory(prefix=".feed-", dir=self.state) as folder:
-            path = Path(folder) / f"{'launches' if self.launches else 'plays'}{suffix_of(self.body)}"
-            path.write_bytes(self.body)
+        with feed_file(self.state, "launches" if self.launches else "plays", self.body) as path:
             progress("read the feed")
             if self.launches:
                 launches = read_launches(path)
@@ -198,7 +194,7 @@ def broken_guards(meta: PlanMeta, before: PlanMeta | None, fleet: Fleet, guards:
     if before is None:
         return broken
     disks = sum(appliance.disk_bytes for appliance in fleet.appliances)
-    replaced = sum(cluster.added for cluster in meta.clusters.values()) / disks if disks else 0.0
+    replaced = meta.added / disks if disks else 0.0
     if replaced > guards.replaced:
         broken.append(f"the plan replaces {replaced:.1%} of all disks; guard_fill is {guards.replaced:.1%}")
     if meta.offload < before.offload - guards.offload:

@@ -1,4 +1,4 @@
-"""Fill tokens: a stock nginx admits who has one, until it expires, for its recipe alone."""
+"""Fill tokens: stock nginx serves a recipe to requests with its token, until the token expires."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from _fastpath.hashing import content_key_of
 from steering.control.fill import holdings
-from steering.control.fill.holdings import HoldingsReported, Taken
+from steering.control.fill.holdings import HoldingsReported, Taken, ids_of
 from steering.control.fill.holdings_file import Changes, write_changes
 from steering.control.fill.holdings_rows import Delta, Full, HoldingsRow, Unknown, digest_of
 from steering.control.fill.titles import Titles
@@ -204,6 +204,28 @@ def test_an_agreeing_digest_is_cheap_and_causes_no_publish(reported: HoldingsRep
     assert not reported.is_unchanged("nosuch", [delta("a")])
     assert reported.take(OURS, [full("a"), delta("a")]) == DONE
     assert reported.begin() is None
+
+
+def test_holders_are_the_appliances_whose_holdings_have_the_title(reported: HoldingsReported, tmp_path: Path) -> None:
+    def judge() -> None:
+        for service in ("video", "games"):
+            for title, index in reported.titles.of(service).items():
+                holders = [slot for slot in reported.members[0] if reported.bits((0, slot)) >> index & 1]
+                assert reported.holders(0, index) == holders, title
+
+    reported.take(OURS, [full("a", "b"), full("g", service="games")])
+    reported.take("c002-bom001", [full("b", "c")])
+    judge()  # not published
+    published(reported, tmp_path / "holdings.1")
+    judge()  # all in the file
+    reported.take(OURS, [delta("ab", "d", "a")])
+    judge()  # one changed since, with a title that the file lacks
+    changes = reported.begin()
+    assert changes
+    judge()  # while a file is built
+    reported.take("c002-bom001", [Unknown("video")])
+    judge()
+    assert ids_of(reported, reported.member_of[OURS], "video") == ["b", "d"]
 
 
 def test_what_comes_while_a_file_is_built_is_kept_for_the_next(

@@ -24,7 +24,7 @@ def instance(seed: int) -> tuple[Network, Rates, NDArray[np.float64]]:
         area: common * np.exp(rng.standard_normal(TITLES)) * 10 ** rng.uniform(0, 2) for area in ("AA", "BB", "CC")
     }
     counts = (int(rng.integers(1, 4)), int(rng.integers(1, 3)), int(rng.integers(1, 3)))
-    disks = [[Disk(0, int(sizes.sum() * rng.uniform(0.03, 0.4)), 1, 1.0) for _ in range(count)] for count in counts]
+    disks = [[Disk(0, int(sizes.sum() * rng.uniform(0.03, 0.4)), 1) for _ in range(count)] for count in counts]
     exchanges = tuple(range(counts[2]))
     viewers = []
     for group, area in ((0, "AA"), (1, "BB")):
